@@ -1,0 +1,43 @@
+// Package kernel boots a real Linux kernel as an ordinary process and uses it as the judge of udm.
+//
+// The kernel is Debian's package user-mode-linux (/usr/bin/linux, Linux 6.1), with every device-mapper module below
+// /usr/lib/uml/modules. It needs neither privileges nor KVM, and boots in about two seconds. The host's root file
+// system is its root, mounted read-only; dmsetup, thin_check, mkfs and the rest are the host's own.
+//
+// # Booting a script
+//
+// Boot runs one shell script as root inside the kernel and gives back what it printed. Tests of the persistent formats
+// use it to let the kernel read and change what udm wrote:
+//
+//	store := filepath.Join(t.TempDir(), "cow")    // written by udm; origin likewise
+//	r := kernel.Boot(t, kernel.Options{
+//		Disks: []string{origin, store},           // seen inside as $D0 and $D1 (/dev/ubda, /dev/ubdb)
+//		Script: `
+//			n=$(blockdev --getsz $D0)
+//			dmsetup create snap --table "0 $n snapshot $D0 $D1 P 8"
+//			dmsetup status snap
+//			dd if=/dev/mapper/snap of=$OUT/content bs=1M iflag=direct status=none
+//			dd if=/dev/urandom of=/dev/mapper/snap bs=4k count=3 seek=7 oflag=direct status=none
+//			dmsetup remove snap`,
+//	})
+//	// r.Output is what the script printed, filepath.Join(r.Dir, "content") is the file it wrote.
+//	// The disk files hold what the kernel left in them: read them with udm again.
+//
+// The script runs under "sh -eu": the first command that fails ends it, and Boot then fails the test with the output.
+// Inside it,
+//
+//   - $D0, $D1, … $D15 are the disks; they obey flush, discard and write-zeroes, with 512-byte logical blocks;
+//   - $OUT is a folder shared with the host, the only place below / that may be written besides /run and /dev;
+//   - the working directory and $TMPDIR are an empty tmpfs;
+//   - dmsetup creates its nodes below /dev/mapper by itself (there is no udev);
+//   - "dmsetup create" and "remove" of what the script made is its own business: a device left over at the end does no
+//     harm, except that what its target would have written when it is removed is then not written.
+//
+// System calls inside are slow (0.2 ms for a page fault), so touch little memory; the kernel judges bytes and behaviour,
+// never speed. Disk paths may be of any form. Two boots may run at the same time if they share no disk.
+//
+// # Life of the process
+//
+// A boot is one process group, killed as a whole when the script has ended, when its time is over or when the caller
+// goes away. Run returns only when no process of the group is left.
+package kernel
