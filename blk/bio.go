@@ -1,0 +1,200 @@
+// Package blk says what a block device is: one asynchronous request ([Bio]) and
+// one interface ([Device]); all else is functions over them.
+//
+// # Units
+//
+// Addresses and lengths are in sectors of 512 bytes unless a name says bytes.
+//
+// # Life of a bio
+//
+// The submitter fills a Bio and calls [Device.Submit]. From then until End runs
+// the bio and the memory of its buffers belong to the device: the submitter
+// touches neither. End runs exactly once, on any goroutine, possibly on the
+// submitter's own stack before Submit returns: a submitter holds no lock that
+// End takes. After End the bio belongs to the submitter again, who may reuse it
+// after [Bio.Reset]. A device may change Sector, Sectors and the position in the
+// buffers while it owns a bio (splitting does), so they say nothing after End;
+// Bufs and the slices in it are never changed.
+//
+// A device writes to the buffers of a read only, and never after End.
+//
+// # What a flush covers
+//
+// A flush makes durable every write whose End had run with [OK] before the flush
+// was submitted. It says nothing about writes that were under way. A write with
+// [FUA] is durable itself when its End runs. A write with [Preflush] flushes
+// first, then writes: its data is not issued before the flush is complete.
+//
+// # Recursion
+//
+// Devices complete inline when they can, so an End that submits the next bio to
+// the same device may nest without bound. Whoever chains bios like that does it
+// from a queue ([env.Queue]) or a loop, not from End.
+//
+// The fields are those of the kernel's struct bio, include/linux/blk_types.h.
+package blk
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"udm/internal/invariants"
+)
+
+// SectorSize is the unit of addresses, in bytes; SectorShift its logarithm.
+const (
+	SectorSize  = 512
+	SectorShift = 9
+)
+
+// Op is what a bio asks for.
+type Op uint8
+
+const (
+	Read        Op = iota // device to buffers
+	Write                 // buffers to device
+	Flush                 // no data, no range: make completed writes durable
+	Discard               // no data: the content of the range no longer matters
+	WriteZeroes           // no data: the range reads as zeroes afterwards
+	numOps
+)
+
+var opNames = [numOps]string{"read", "write", "flush", "discard", "write-zeroes"}
+
+func (op Op) String() string {
+	if op < numOps {
+		return opNames[op]
+	}
+	return fmt.Sprintf("op(%d)", uint8(op))
+}
+
+// HasData reports whether bios of this op carry buffers.
+func (op Op) HasData() bool { return op <= Write }
+
+// IsWrite reports whether the op is in the write direction: everything but Read.
+func (op Op) IsWrite() bool { return op != Read }
+
+// Flags refine an op.
+type Flags uint8
+
+const (
+	FUA       Flags = 1 << iota // write, write-zeroes: durable when End runs
+	Preflush                    // write: a flush goes before the data
+	Barrier                     // all I/O submitted before is complete before this, this before all I/O after
+	NoWait                      // fail with WouldBlock rather than wait for memory, locks or a resume
+	Readahead                   // nobody waits for this read; may be failed when inconvenient
+	NoUnmap                     // write-zeroes: keep the blocks allocated
+	FastZero                    // write-zeroes: fail with NotSupported if no faster than writing
+)
+
+var flagNames = []string{"fua", "preflush", "barrier", "nowait", "readahead", "nounmap", "fastzero"}
+
+func (f Flags) String() string {
+	var names []string
+	for i, n := range flagNames {
+		if f&(1<<i) != 0 {
+			names = append(names, n)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// Bio is one request. The zero value is an empty read; see the package comment
+// for who owns it when. A Bio must not be copied while it is in flight.
+type Bio struct {
+	Op      Op
+	Flags   Flags
+	idx     int32  // iterator: the buffer that the data starts in
+	Sector  uint64 // first sector; ignored by Flush
+	Sectors uint64 // length; 0 for Flush
+
+	// Bufs holds the data, each slice a whole number of bytes; together, from
+	// the iterator's position on, at least Sectors*512 bytes. Bios that were
+	// split from one another share it.
+	Bufs [][]byte
+	done uint32 // iterator: bytes of Bufs[idx] that lie before the data
+
+	status    atomic.Uint32 // a Status; atomic because split pieces report side by side
+	remaining atomic.Int32  // extra completions to wait for: see Hold
+	ended     bool          // for invariants: End has run
+
+	// End is called exactly once when the bio is complete; Status tells how it
+	// went. It must be set, and may be the same function for many bios.
+	End func(*Bio)
+
+	// Private belongs to the submitter.
+	Private any
+
+	one [1][]byte // backs Bufs for SetData
+}
+
+// SetData makes p the bio's only buffer and sets Sectors from its length, which
+// must be a multiple of 512. It does not allocate.
+func (b *Bio) SetData(p []byte) {
+	b.one[0] = p
+	b.SetBufs(b.one[:], uint64(len(p))/SectorSize)
+}
+
+// SetBufs makes bufs, from its beginning, the data of sectors sectors.
+func (b *Bio) SetBufs(bufs [][]byte, sectors uint64) {
+	b.Bufs, b.idx, b.done, b.Sectors = bufs, 0, 0, sectors
+}
+
+// Reset prepares a bio that has ended, or a new one, for its next use. End,
+// Private and the buffers are dropped.
+func (b *Bio) Reset() {
+	b.Op, b.Flags, b.Sector, b.Sectors = Read, 0, 0, 0
+	b.Bufs, b.idx, b.done, b.one[0] = nil, 0, 0, nil
+	b.End, b.Private = nil, nil
+	b.Rearm()
+}
+
+// Rearm makes a bio that has ended ready to be submitted once more with what
+// its fields say now.
+func (b *Bio) Rearm() {
+	b.status.Store(uint32(OK))
+	b.remaining.Store(0)
+	b.ended = false
+}
+
+// Status tells how the bio went. Valid in and after End.
+func (b *Bio) Status() Status { return Status(b.status.Load()) }
+
+// SetStatus records a failure for Complete to report; the first one stays.
+func (b *Bio) SetStatus(st Status) {
+	if st != OK {
+		b.status.CompareAndSwap(uint32(OK), uint32(st))
+	}
+}
+
+// Hold makes one more Complete necessary before End runs. Whoever owns the bio
+// may call it, before the Complete that it delays.
+func (b *Bio) Hold() { b.remaining.Add(1) }
+
+// Complete reports that the bio, or one of the parts that Hold announced, is
+// finished with st. The last call runs End; the first failure is the bio's.
+func (b *Bio) Complete(st Status) {
+	if st != OK {
+		b.SetStatus(st)
+	}
+	if b.remaining.Load() != 0 && b.remaining.Add(-1) >= 0 {
+		return
+	}
+	if invariants.Enabled {
+		invariants.Check(!b.ended, "bio completed twice: %v", b)
+		b.ended = true
+	}
+	b.End(b)
+}
+
+// EndSector is the sector after the last one.
+func (b *Bio) EndSector() uint64 { return b.Sector + b.Sectors }
+
+func (b *Bio) String() string {
+	s := fmt.Sprintf("%v %d+%d", b.Op, b.Sector, b.Sectors)
+	if b.Flags != 0 {
+		s += " " + b.Flags.String()
+	}
+	return s
+}

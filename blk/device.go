@@ -1,0 +1,56 @@
+package blk
+
+// Device is a block device. All methods are safe for concurrent use.
+type Device interface {
+	// Submit starts b. The bio lies within the device and follows its Limits:
+	// a device may answer what does not with Invalid but need not check; the
+	// layer that takes bios from outside does (checkdev). Submit may block for
+	// back-pressure at the edges only: leaf devices and exports, and never a
+	// bio with NoWait. It may run End before it returns.
+	Submit(b *Bio)
+	// Limits tells the device's size and abilities as they are now. The size
+	// and ReadOnly may change while the device is open, the rest does not.
+	Limits() Limits
+	// Close waits for the bios that were submitted and releases the device.
+	// Nothing is submitted during or after Close. It does not flush.
+	Close() error
+	// String is the device's name for people: a path, a mapped device's name.
+	String() string
+}
+
+// Limits are a device's size and abilities: the kernel's queue_limits
+// (include/linux/blkdev.h), so far as they mean something outside a kernel. An
+// ability is data, never an optional interface. The zero value of a maximum is
+// "not supported" for ops that a device may lack and "no limit" for transfers.
+type Limits struct {
+	Size uint64 // sectors
+
+	LogicalBlock  uint32 // bytes; smallest addressable unit; power of two, at least 512
+	PhysicalBlock uint32 // bytes; smallest unit written without read-modify-write
+	MinIO         uint32 // bytes; preferred smallest I/O
+	OptIO         uint32 // bytes; preferred large I/O; 0 for none
+
+	MaxSectors uint32 // sectors in one read or write; 0 for no limit
+
+	MaxDiscard         uint64 // sectors in one discard; 0: not supported
+	DiscardGranularity uint32 // bytes; 0: not supported
+	MaxWriteZeroes     uint64 // sectors in one write-zeroes; 0: not supported
+
+	// VolatileCache: completed writes may be lost until a flush. Without it a
+	// flush is a no-op and every write is durable when it ends.
+	VolatileCache bool
+	FUA           bool // writes and write-zeroes honour the FUA flag by themselves
+	ReadOnly      bool
+	Rotational    bool
+	NoWait        bool // Submit honours the NoWait flag
+}
+
+// NoLimit is a maximum so high that it limits nothing: for MaxDiscard and
+// MaxWriteZeroes.
+const NoLimit = 1 << 54
+
+// DefaultLimits are those of a plain disk of size sectors: 512-byte blocks, no
+// volatile cache, no discard and no write-zeroes.
+func DefaultLimits(size uint64) Limits {
+	return Limits{Size: size, LogicalBlock: SectorSize, PhysicalBlock: SectorSize, MinIO: SectorSize}
+}

@@ -1,0 +1,53 @@
+package blk
+
+import (
+	"sync/atomic"
+
+	"udm/env"
+)
+
+// Do submits b to d and waits for its end. It sets b.End. In a simulator it
+// lets the scheduler run meanwhile.
+func Do(e env.Env, d Device, b *Bio) Status {
+	var done atomic.Bool
+	w := e.NewWait()
+	b.End = func(*Bio) {
+		done.Store(true)
+		w.Wake()
+	}
+	d.Submit(b)
+	w.Until(done.Load)
+	return b.Status()
+}
+
+// ReadSectors fills p, a multiple of 512 bytes, from sector on.
+func ReadSectors(e env.Env, d Device, p []byte, sector uint64) error {
+	return data(e, d, Read, 0, p, sector)
+}
+
+// WriteSectors writes p, a multiple of 512 bytes, from sector on. FUA and
+// Preflush are allowed in flags.
+func WriteSectors(e env.Env, d Device, p []byte, sector uint64, flags Flags) error {
+	return data(e, d, Write, flags, p, sector)
+}
+
+func data(e env.Env, d Device, op Op, flags Flags, p []byte, sector uint64) error {
+	b := &Bio{Op: op, Flags: flags, Sector: sector}
+	b.SetData(p)
+	return Do(e, d, b).Err()
+}
+
+// FlushDevice makes every completed write of d durable.
+func FlushDevice(e env.Env, d Device) error {
+	return Do(e, d, &Bio{Op: Flush}).Err()
+}
+
+// DiscardSectors tells d that a range is not needed any more.
+func DiscardSectors(e env.Env, d Device, sector, sectors uint64) error {
+	return Do(e, d, &Bio{Op: Discard, Sector: sector, Sectors: sectors}).Err()
+}
+
+// ZeroSectors makes a range read as zeroes by the op WriteZeroes.
+func ZeroSectors(e env.Env, d Device, sector, sectors uint64) error {
+	return Do(e, d, &Bio{Op: WriteZeroes, Sector: sector, Sectors: sectors}).Err()
+}

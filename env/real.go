@@ -1,0 +1,190 @@
+package env
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+var start = time.Now()
+
+// Real is the production environment: a goroutine for each queue that has
+// something to do, the machine's clock, and a random seed.
+func Real() Env { return realEnv{} }
+
+type realEnv struct{}
+
+func (realEnv) Now() time.Duration    { return time.Since(start) }
+func (realEnv) Uint64() uint64        { return rand.Uint64() }
+func (realEnv) NewQueue(string) Queue { return newRealQueue() }
+func (realEnv) NewWait() Wait         { w := &realWait{}; w.cond.L = &w.mu; return w }
+
+type realWait struct {
+	mu   sync.Mutex
+	cond sync.Cond
+}
+
+func (w *realWait) Until(cond func() bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !cond() {
+		w.cond.Wait()
+	}
+}
+
+func (w *realWait) Wake() {
+	w.mu.Lock()
+	w.cond.Broadcast()
+	w.mu.Unlock()
+}
+
+// realQueue keeps a goroutine only while there is work: it starts one when the
+// first work comes and the goroutine ends when the queue is empty, so that an
+// idle queue costs no stack and an unclosed one leaks nothing.
+type realQueue struct {
+	mu      sync.Mutex
+	idle    sync.Cond            // mu; broadcast when a work has run or running becomes false
+	works   []*Work              // guarded by mu; works[head:] are queued
+	head    int                  // guarded by mu
+	done    uint64               // guarded by mu; works that have run or were cancelled
+	running bool                 // guarded by mu; a goroutine is draining the queue
+	closed  bool                 // guarded by mu
+	armed   map[*Work]*realTimer // guarded by mu
+}
+
+func newRealQueue() *realQueue {
+	q := &realQueue{armed: make(map[*Work]*realTimer)}
+	q.idle.L = &q.mu
+	return q
+}
+
+func (q *realQueue) Queue(w *Work) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.queueLocked(w)
+}
+
+func (q *realQueue) queueLocked(w *Work) bool {
+	if q.closed || w.queued {
+		return false
+	}
+	w.queued = true
+	q.works = append(q.works, w)
+	if !q.running {
+		q.running = true
+		go q.run()
+	}
+	return true
+}
+
+func (q *realQueue) run() {
+	q.mu.Lock()
+	for q.head < len(q.works) {
+		w := q.works[q.head]
+		q.works[q.head] = nil
+		q.head++
+		if w != nil {
+			w.queued = false
+			q.mu.Unlock()
+			w.Fn()
+			q.mu.Lock()
+		}
+		q.ran()
+	}
+	q.running = false
+	q.idle.Broadcast()
+	q.mu.Unlock()
+}
+
+// ran counts one work and reclaims the front of the slice. Called with mu held.
+func (q *realQueue) ran() {
+	q.done++
+	if q.head == len(q.works) {
+		q.works, q.head = q.works[:0], 0
+	} else if q.head >= 64 && q.head*2 >= len(q.works) {
+		n := copy(q.works, q.works[q.head:])
+		clear(q.works[n:])
+		q.works, q.head = q.works[:n], 0
+	}
+	q.idle.Broadcast()
+}
+
+func (q *realQueue) Cancel(w *Work) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	disarmed, unqueued := q.disarmLocked(w), q.unqueueLocked(w)
+	return disarmed || unqueued
+}
+
+func (q *realQueue) unqueueLocked(w *Work) bool {
+	if !w.queued {
+		return false
+	}
+	for i := q.head; i < len(q.works); i++ {
+		if q.works[i] == w {
+			q.works[i] = nil
+			w.queued = false
+			return true
+		}
+	}
+	return false
+}
+
+func (q *realQueue) Flush() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	// The running work counts too: its end is one more than those waiting.
+	target := q.done + uint64(len(q.works)-q.head)
+	if q.running {
+		target++
+	}
+	for q.running && q.done < target {
+		q.idle.Wait()
+	}
+}
+
+func (q *realQueue) Close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for w := range q.armed {
+		q.disarmLocked(w)
+	}
+	for q.running {
+		q.idle.Wait()
+	}
+}
+
+// realTimer is one arming of one work. A timer that fires after it was replaced
+// finds another one in its place and does nothing.
+type realTimer struct{ t *time.Timer }
+
+func (q *realQueue) QueueAfter(w *Work, d time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.disarmLocked(w)
+	if q.closed {
+		return
+	}
+	t := &realTimer{}
+	q.armed[w] = t
+	t.t = time.AfterFunc(d, func() { q.fire(w, t) })
+}
+
+func (q *realQueue) fire(w *Work, t *realTimer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.armed[w] == t {
+		delete(q.armed, w)
+		q.queueLocked(w)
+	}
+}
+
+func (q *realQueue) disarmLocked(w *Work) bool {
+	t, ok := q.armed[w]
+	if ok {
+		delete(q.armed, w)
+		t.t.Stop()
+	}
+	return ok
+}
