@@ -1,0 +1,319 @@
+package conform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Host is a device mapper to ask: the kernel's, or udm.
+type Host interface {
+	// AddDisk makes an empty disk and returns its path and the device number ("7:0") by which the device mapper calls it.
+	AddDisk(name string, size int64, block int) (path, number string, err error)
+	// Dmsetup runs dmsetup until ctx ends.
+	Dmsetup(ctx context.Context, args []string, stdin string) (Exit, error)
+	// Open opens a disk by its path, or a device-mapper device by its name.
+	Open(dev string) (Device, error)
+	// Log returns what the device mapper logged since the last call; it is recorded and not compared.
+	Log() []string
+	// Reset removes all devices and disks.
+	Reset() error
+}
+
+// Exit is how a program ended.
+type Exit struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// Device is an open disk or device-mapper device. Offsets and lengths are bytes and multiples of its logical block size.
+// Errors unwrap to a syscall.Errno.
+type Device interface {
+	Read(buf []byte, off int64) error
+	Write(buf []byte, off int64) error
+	Discard(off, n int64) error
+	Zero(off, n int64) error
+	Flush() error
+	Limits() (Limits, error)
+	Close() error
+}
+
+// Limits are the properties of a device that every way to reach it can tell.
+type Limits struct {
+	Sectors  int64
+	Block    int // bytes
+	ReadOnly bool
+	Discard  bool
+}
+
+// commandLimit is how long one command may take; whatever hangs longer answers "hangs".
+const commandLimit = 20 * time.Second
+
+// patience is how long "eventually" waits.
+const patience = 5 * time.Second
+
+// runner is the state of one run of one script.
+type runner struct {
+	host    Host
+	disks   map[string]string // name → path
+	numbers []number
+	opened  map[string]Device
+	pending []chan []string // answers of "&" commands, oldest first
+}
+
+type number struct {
+	match *regexp.Regexp
+	name  string
+}
+
+// Run runs a script on a host and leaves the host empty. The error tells of trouble with the host, not of a failed command.
+func Run(host Host, s Script) ([]Answer, error) {
+	r := &runner{host: host, disks: map[string]string{}, opened: map[string]Device{}}
+	host.Log()
+	var answers []Answer
+	var err error
+	for _, line := range s.Lines {
+		a := Answer{Line: line}
+		if a.Output, err = r.run(line.Words, line.Stdin); err != nil {
+			err = fmt.Errorf("%s:%d: %s: %w", s.Name, line.No, line.Text, err)
+			break
+		}
+		a.Log = host.Log()
+		answers = append(answers, a)
+	}
+	for _, d := range r.opened {
+		_ = d.Close()
+	}
+	return answers, errors.Join(err, host.Reset())
+}
+
+// run executes one command and returns its answer.
+func (r *runner) run(words []string, stdin string) ([]string, error) {
+	args := words[1:]
+	switch words[0] {
+	case "disk":
+		return nil, r.disk(args)
+	case "dmsetup":
+		return r.dmsetup(args, stdin)
+	case "&":
+		return nil, r.start(args, stdin)
+	case "join":
+		return r.join()
+	case "slow":
+		return r.slow(args, stdin)
+	case "eventually":
+		return r.eventually(args, stdin)
+	case "open", "close":
+		return r.keep(words[0], args)
+	}
+	return r.data(words[0], args)
+}
+
+func (r *runner) disk(args []string) error {
+	if len(args) < 2 || len(args) > 3 {
+		return errors.New("want: disk NAME SIZE [BLOCK]")
+	}
+	size, err := parseSize(args[1])
+	if err != nil {
+		return err
+	}
+	block := SectorSize
+	if len(args) == 3 {
+		if block, err = strconv.Atoi(args[2]); err != nil {
+			return err
+		}
+	}
+	path, num, err := r.host.AddDisk(args[0], size, block)
+	if err != nil {
+		return err
+	}
+	r.disks[args[0]] = path
+	r.numbers = append(r.numbers, newNumber(num, "$"+args[0]))
+	return nil
+}
+
+func parseSize(s string) (int64, error) {
+	unit := int64(1)
+	switch {
+	case strings.HasSuffix(s, "K"):
+		unit = 1 << 10
+	case strings.HasSuffix(s, "M"):
+		unit = 1 << 20
+	}
+	n, err := strconv.ParseInt(strings.TrimRight(s, "KM"), 10, 64)
+	return n * unit, err
+}
+
+// newNumber finds a device number in the forms 7:0 and (7, 0) where no digit or colon continues it.
+func newNumber(num, name string) number {
+	major, minor, _ := strings.Cut(num, ":")
+	return number{regexp.MustCompile(`(^|[ (,])` + major + `(?::|, )` + minor + `($|[ ),])`), name}
+}
+
+// normalise replaces device numbers of disks and makes a blank at the end of the line visible.
+func (r *runner) normalise(line string) string {
+	for _, n := range r.numbers {
+		for range 2 { // neighbours share the blank between them
+			line = n.match.ReplaceAllString(line, "${1}"+strings.ReplaceAll(n.name, "$", "$$")+"${2}")
+		}
+	}
+	if strings.HasSuffix(line, " ") || strings.HasSuffix(line, "\t") {
+		line += "$"
+	}
+	return line
+}
+
+var diskRef = regexp.MustCompile(`\$[a-z][a-z0-9]*`)
+
+// expand replaces $NAME by the disk's path.
+func (r *runner) expand(s string) string {
+	return diskRef.ReplaceAllStringFunc(s, func(ref string) string {
+		if path, ok := r.disks[ref[1:]]; ok {
+			return path
+		}
+		return ref
+	})
+}
+
+func (r *runner) dmsetup(args []string, stdin string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	expanded := make([]string, len(args))
+	for i, a := range args {
+		expanded[i] = r.expand(a)
+	}
+	e, err := r.host.Dmsetup(ctx, expanded, r.expand(stdin))
+	if ctx.Err() != nil {
+		return []string{"hangs"}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	stdout := e.Stdout
+	if strings.Contains(strings.Join(args, " "), "@stats_print") {
+		stdout = maskTimes(stdout)
+	}
+	var out []string
+	for _, l := range lines(stdout) {
+		out = append(out, r.normalise(l))
+	}
+	return append(out, exitLines(e)...), nil
+}
+
+// lines cuts text into lines; the last one needs no newline.
+func lines(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+var ioctlFailed = regexp.MustCompile(` ioctl on .* failed: (.*)$`)
+
+// exitLines tells the exit code and the errors of a program.
+func exitLines(e Exit) []string {
+	var out []string
+	if e.Code != 0 {
+		out = append(out, fmt.Sprintf("exit %d", e.Code))
+	}
+	for _, l := range lines(e.Stderr) {
+		if m := ioctlFailed.FindStringSubmatch(l); m != nil {
+			l = m[1]
+		}
+		if l != "Command failed." {
+			out = append(out, "error "+l)
+		}
+	}
+	return out
+}
+
+// maskTimes replaces the columns of @stats_print that hold times: 4, 8 and 10 to 13, and the buckets after them are kept.
+func maskTimes(text string) string {
+	rows := strings.Split(text, "\n")
+	for i, row := range rows {
+		f := strings.Fields(row)
+		if len(f) < 14 {
+			continue
+		}
+		for _, col := range []int{4, 8, 10, 11, 12, 13} {
+			f[col] = "*"
+		}
+		rows[i] = strings.Join(f, " ")
+	}
+	return strings.Join(rows, "\n")
+}
+
+// start runs a command beside the following ones.
+func (r *runner) start(words []string, stdin string) error {
+	done := make(chan []string, 1)
+	r.pending = append(r.pending, done)
+	go func() {
+		out, err := r.run(words, stdin)
+		if err != nil {
+			out = []string{"broken: " + err.Error()}
+		}
+		done <- out
+	}()
+	return nil
+}
+
+func (r *runner) join() ([]string, error) {
+	if len(r.pending) == 0 {
+		return nil, errors.New("nothing was started")
+	}
+	done := r.pending[0]
+	r.pending = r.pending[1:]
+	select {
+	case out := <-done:
+		return out, nil
+	case <-time.After(commandLimit):
+		return []string{"hangs"}, nil
+	}
+}
+
+func (r *runner) slow(args []string, stdin string) ([]string, error) {
+	ms, err := strconv.Atoi(args[0])
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	out, err := r.run(args[1:], stdin)
+	if time.Since(begin) >= time.Duration(ms)*time.Millisecond {
+		return append(out, "late"), err
+	}
+	return append(out, "early"), err
+}
+
+// eventually repeats a command until a line of its answer is as wanted, and gives the last answer.
+func (r *runner) eventually(args []string, stdin string) ([]string, error) {
+	if len(args) < 2 {
+		return nil, errors.New("want: eventually TEXT COMMAND")
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		out, err := r.run(args[1:], stdin)
+		wanted := slices.ContainsFunc(out, func(l string) bool { return strings.TrimSpace(l) == args[0] })
+		if err != nil || wanted || time.Now().After(end) {
+			return out, err
+		}
+	}
+}
+
+// errorLine names the errno of a data command's error.
+func errorLine(err error) ([]string, error) {
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return nil, nil
+	case errors.As(err, &errno):
+		return []string{"error " + unix.ErrnoName(errno)}, nil
+	}
+	return nil, err
+}
