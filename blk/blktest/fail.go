@@ -1,0 +1,87 @@
+package blktest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"udm/blk"
+)
+
+// Failer makes one I/O of a scenario fail: see FailEach.
+type Failer struct {
+	n      int
+	sticky bool // all later ones fail too
+
+	mu    sync.Mutex
+	count int    // guarded by mu; I/Os seen so far
+	hit   string // guarded by mu; the I/O that failed, "" for none yet
+}
+
+// Wrap returns d with the failure in it. I/Os of all wrapped devices of a
+// scenario are counted together, flushes too. It does not own d.
+func (f *Failer) Wrap(d blk.Device) blk.Device { return &failing{Device: d, f: f} }
+
+// Hit reports whether an I/O has failed.
+func (f *Failer) Hit() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hit != ""
+}
+
+func (f *Failer) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.hit == "" {
+		return fmt.Sprintf("no failure (at I/O %d), %d I/Os", f.n, f.count)
+	}
+	return fmt.Sprintf("failing I/O %d, %s, sticky=%v", f.n, f.hit, f.sticky)
+}
+
+func (f *Failer) fails(d blk.Device, b *blk.Bio) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := f.count
+	f.count++
+	if i == f.n {
+		f.hit = fmt.Sprintf("%v of %v", b, d)
+	}
+	return i == f.n || f.sticky && i > f.n
+}
+
+type failing struct {
+	blk.Device
+	f *Failer
+}
+
+func (d *failing) Submit(b *blk.Bio) {
+	if d.f.fails(d.Device, b) {
+		b.Complete(blk.IOErr)
+		return
+	}
+	d.Device.Submit(b)
+}
+
+func (d *failing) Close() error { return nil }
+
+// FailEach runs scenario with I/O number 0 to the devices that it wraps
+// failing, then number 1, and so on until a run ends before its I/O comes. Each
+// number is tried twice: with that I/O alone failing, and with all after it
+// failing as well. The scenario starts from nothing each time, and checks for
+// itself that a failure was reported and what was left behind. It returns the
+// number of I/Os of the run without a failure.
+func FailEach(t *testing.T, scenario func(t *testing.T, f *Failer)) int {
+	t.Helper()
+	for n := 0; ; n++ {
+		for _, sticky := range []bool{false, true} {
+			f := &Failer{n: n, sticky: sticky}
+			scenario(t, f)
+			if t.Failed() {
+				t.Fatalf("failed with: %v", f)
+			}
+			if !f.Hit() {
+				return f.count
+			}
+		}
+	}
+}
