@@ -40,6 +40,7 @@ import (
 	"sync/atomic"
 
 	"udm/internal/invariants"
+	"udm/internal/list"
 )
 
 // SectorSize is the unit of addresses, in bytes; SectorShift its logarithm.
@@ -126,8 +127,15 @@ type Bio struct {
 	// Private belongs to the submitter.
 	Private any
 
-	one [1][]byte // backs Bufs for SetData
+	one  [1][]byte // backs Bufs for SetData
+	next *Bio      // link of the List that the bio is in; the owner's
 }
+
+// List is a queue of bios. Adding to it never allocates.
+type List = list.List[Bio, *Bio]
+
+// Link is where a [List] keeps the next bio.
+func (b *Bio) Link() **Bio { return &b.next }
 
 // SetData makes p the bio's only buffer and sets Sectors from its length, which
 // must be a multiple of 512. It does not allocate.
@@ -153,8 +161,14 @@ func (b *Bio) Reset() {
 // Rearm makes a bio that has ended ready to be submitted once more with what
 // its fields say now.
 func (b *Bio) Rearm() {
-	b.status.Store(uint32(OK))
-	b.remaining.Store(0)
+	// An atomic store costs as much as all the rest of a short bio, so only
+	// what is not clear yet is cleared.
+	if b.status.Load() != uint32(OK) {
+		b.status.Store(uint32(OK))
+	}
+	if b.remaining.Load() != 0 {
+		b.remaining.Store(0)
+	}
 	b.ended = false
 }
 

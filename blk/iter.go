@@ -118,3 +118,19 @@ func (b *Bio) Zero() {
 		clear(s)
 	}
 }
+
+// Position is a place in a bio: what Seek goes back to.
+type Position struct {
+	Sector uint64
+	idx    int32
+	done   uint32
+}
+
+// Position is where the bio starts now.
+func (b *Bio) Position() Position { return Position{b.Sector, b.idx, b.done} }
+
+// Seek makes the bio start at p, a position of this bio or of one that it was
+// cloned from, and sectors long.
+func (b *Bio) Seek(p Position, sectors uint64) {
+	b.Sector, b.Sectors, b.idx, b.done = p.Sector, sectors, p.idx, p.done
+}

@@ -1,0 +1,201 @@
+package dm
+
+import (
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"udm/env"
+)
+
+// Control is a set of mapped devices: what the kernel's dm-ioctl.c keeps for the
+// whole machine. All methods are safe for concurrent use.
+type Control struct {
+	env    env.Env
+	opener Opener
+	types  map[string]*Type
+	reaper env.Queue // runs reap
+	reap   *env.Work // removes closed devices that are marked for it
+
+	events  env.Wait
+	sharing sync.Mutex
+	things  map[any]any // guarded by sharing: see Target.Shared
+
+	mu       sync.Mutex
+	byName   map[string]*Device // guarded by mu
+	byUUID   map[string]*Device // guarded by mu
+	byMinor  map[uint32]*Device // guarded by mu
+	globalNr uint32             // guarded by mu
+}
+
+// NewControl makes an empty set of devices whose tables may use types and find
+// what is not a mapped device through opener.
+func NewControl(e env.Env, opener Opener, types ...*Type) *Control {
+	c := &Control{
+		env: e, opener: opener, types: make(map[string]*Type),
+		reaper: e.NewQueue("dm-reaper"), events: e.NewWait(), things: make(map[any]any),
+		byName: make(map[string]*Device), byUUID: make(map[string]*Device), byMinor: make(map[uint32]*Device),
+	}
+	c.reap = env.NewWork(c.removeMarked)
+	for _, t := range types {
+		c.types[t.Name] = t
+	}
+	return c
+}
+
+// Close removes every device, users above those that they use, and reports EBUSY
+// if some are still open from outside.
+func (c *Control) Close() error {
+	c.RemoveAll(false)
+	c.reaper.Close()
+	if n := len(c.List()); n > 0 {
+		return Errorf(syscall.EBUSY, "%d devices are still open", n)
+	}
+	return nil
+}
+
+// Types lists the target types, ascending by name.
+func (c *Control) Types() []*Type {
+	return slices.SortedFunc(maps.Values(c.types), func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (c *Control) typeNamed(name string) *Type { return c.types[name] }
+
+func (c *Control) shared(key any, mk func() any) any {
+	c.sharing.Lock()
+	defer c.sharing.Unlock()
+	v, ok := c.things[key]
+	if !ok {
+		v = mk()
+		c.things[key] = v
+	}
+	return v
+}
+
+const maxNameLen, maxUUIDLen = 127, 128
+
+// Create makes a device without a table. minor is its minor number, negative
+// for the lowest free one; uuid may be empty. EBUSY: the name, the uuid or the
+// minor is taken. EINVAL: a name with a slash, empty or over 127 bytes.
+func (c *Control) Create(name, uuid string, minor int) (*Device, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if len(uuid) > maxUUIDLen {
+		return nil, Errorf(syscall.EINVAL, "uuid longer than %d bytes", maxUUIDLen)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byName[name] != nil || uuid != "" && c.byUUID[uuid] != nil {
+		return nil, Errorf(syscall.EBUSY, "device %s exists", name)
+	}
+	m, err := c.minorLocked(minor)
+	if err != nil {
+		return nil, err
+	}
+	d := newDevice(c, Number{Major, m})
+	d.name, d.uuid = name, uuid
+	c.addLocked(d)
+	return d, nil
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > maxNameLen || strings.Contains(name, "/") {
+		return Errorf(syscall.EINVAL, "device name %q is empty, has a slash or is longer than %d bytes", name, maxNameLen)
+	}
+	return nil
+}
+
+const maxMinor = 1<<20 - 1
+
+func (c *Control) minorLocked(minor int) (uint32, error) {
+	if minor > maxMinor {
+		return 0, Errorf(syscall.EINVAL, "minor number %d is over %d", minor, maxMinor)
+	}
+	if minor >= 0 {
+		if c.byMinor[uint32(minor)] != nil {
+			return 0, Errorf(syscall.EBUSY, "minor number %d is in use", minor)
+		}
+		return uint32(minor), nil
+	}
+	for m := uint32(0); m <= maxMinor; m++ {
+		if c.byMinor[m] == nil {
+			return m, nil
+		}
+	}
+	return 0, Errorf(syscall.EBUSY, "no minor number is free")
+}
+
+func (c *Control) addLocked(d *Device) {
+	c.byName[d.name] = d
+	c.byMinor[d.number.Minor] = d
+	if d.uuid != "" {
+		c.byUUID[d.uuid] = d
+	}
+	c.changedLocked()
+}
+
+func (c *Control) dropLocked(d *Device) {
+	delete(c.byName, d.name)
+	delete(c.byMinor, d.number.Minor)
+	if d.uuid != "" {
+		delete(c.byUUID, d.uuid)
+	}
+	c.changedLocked()
+}
+
+// changedLocked counts a global event.
+func (c *Control) changedLocked() { c.globalNr++ }
+
+func newDevice(c *Control, n Number) *Device {
+	d := &Device{env: c.env, control: c, number: n}
+	d.shards = make([]shard, max(1, runtime.GOMAXPROCS(0))*2)
+	d.tokens.New = d.newToken
+	d.queue = c.env.NewQueue("dm-" + n.String())
+	d.work = env.NewWork(d.processDeferred)
+	d.requeueWork = env.NewWork(d.requeuePieces)
+	d.drained, d.events = c.env.NewWait(), c.env.NewWait()
+	d.ctl, d.loading = env.NewMutex(c.env), env.NewMutex(c.env)
+	return d
+}
+
+// Name finds a device by its name; ENXIO when there is none.
+func (c *Control) Name(name string) (*Device, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return found(c.byName[name])
+}
+
+// UUID finds a device by its uuid; ENXIO when there is none.
+func (c *Control) UUID(uuid string) (*Device, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return found(c.byUUID[uuid])
+}
+
+// Number finds a device by its number; ENXIO when there is none.
+func (c *Control) Number(n Number) (*Device, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n.Major != Major {
+		return found(nil)
+	}
+	return found(c.byMinor[n.Minor])
+}
+
+func found(d *Device) (*Device, error) {
+	if d == nil {
+		return nil, Errorf(syscall.ENXIO, "no such device")
+	}
+	return d, nil
+}
+
+// List is all devices, ascending by name.
+func (c *Control) List() []*Device {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.byName), func(a, b *Device) int { return strings.Compare(a.name, b.name) })
+}

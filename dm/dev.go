@@ -1,0 +1,56 @@
+package dm
+
+import (
+	"fmt"
+
+	"udm/blk"
+)
+
+// Number names a block device as Linux does.
+type Number struct{ Major, Minor uint32 }
+
+// Major is the major number of every mapped device.
+const Major = 254
+
+func (n Number) String() string { return fmt.Sprintf("%d:%d", n.Major, n.Minor) }
+
+// Opener opens what stands below the tables. The core itself resolves mapped
+// devices (/dev/mapper/NAME, /dev/dm-N, 254:N) and asks the Opener for the rest.
+type Opener interface {
+	// Open opens the device called name, for writing or only for reading, and
+	// tells its number, which stays the same for the same device as long as any
+	// open of it lasts. Each Open is undone by one Close of the device that it
+	// returned. The error's errno is the kernel's (ENODEV, EACCES, EBUSY, …).
+	Open(name string, write bool) (blk.Device, Number, error)
+}
+
+// Dev is a lower device as opened by one table.
+type Dev struct {
+	blk.Device        // for Clone.SetDev and synchronous I/O
+	Number     Number // what status and table lines print
+	Write      bool
+}
+
+// Name is how status and table lines name the device: always major:minor,
+// whatever the table said.
+func (d *Dev) Name() string { return d.Number.String() }
+
+// Mapped returns the mapped device behind d, nil when it is another kind.
+func (d *Dev) Mapped() *Device {
+	if h, ok := d.Device.(*handle); ok {
+		return h.dev
+	}
+	return nil
+}
+
+// handle is one open of a mapped device. It submits to the device itself and
+// counts as open until it is closed.
+type handle struct {
+	dev   *Device
+	write bool
+}
+
+func (h *handle) Submit(b *blk.Bio)  { h.dev.Submit(b) }
+func (h *handle) Limits() blk.Limits { return h.dev.Limits() }
+func (h *handle) String() string     { return h.dev.String() }
+func (h *handle) Close() error       { h.dev.closed(); return nil }

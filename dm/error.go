@@ -1,0 +1,40 @@
+package dm
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
+
+// Error is a control operation that failed: the errno that the kernel would
+// give and the reason in words. errors.Is finds the errno.
+type Error struct {
+	Errno  syscall.Errno
+	Reason string // the kernel's ti->error or log line; may be empty
+}
+
+// Errorf makes an Error.
+func Errorf(errno syscall.Errno, format string, args ...any) error {
+	return &Error{errno, fmt.Sprintf(format, args...)}
+}
+
+func (e *Error) Error() string {
+	if e.Reason == "" {
+		return e.Errno.Error()
+	}
+	return e.Reason + ": " + e.Errno.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Errno }
+
+// ErrnoOf is the errno in err: 0 for nil, EINVAL when there is none.
+func ErrnoOf(err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
+	var n syscall.Errno
+	if errors.As(err, &n) {
+		return n
+	}
+	return syscall.EINVAL
+}

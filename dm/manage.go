@@ -1,0 +1,351 @@
+package dm
+
+import (
+	"context"
+	"strings"
+	"syscall"
+)
+
+// What dmsetup does to a device: each method is one command of dm-ioctl.c and
+// has its errors.
+
+// Name is the device's name.
+func (d *Device) Name() string {
+	d.control.mu.Lock()
+	defer d.control.mu.Unlock()
+	return d.name
+}
+
+// UUID is the device's uuid, "" for none.
+func (d *Device) UUID() string {
+	d.control.mu.Lock()
+	defer d.control.mu.Unlock()
+	return d.uuid
+}
+
+func (d *Device) String() string { return "/dev/mapper/" + d.Name() }
+
+// Close is Remove, so that a Device is a blk.Device. To do I/O beside others
+// use Open.
+func (d *Device) Close() error {
+	_, err := d.Remove(false)
+	return err
+}
+
+// Load constructs a table and puts it into the inactive slot, in place of the
+// one that is there. The live table is not touched. Devices are opened and
+// metadata may be read: it can take time.
+func (d *Device) Load(specs []Spec, mode Mode) error {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	t, err := newTable(d, specs, mode)
+	if err != nil {
+		return err
+	}
+	if err := d.admit(t); err != nil {
+		t.close()
+		return err
+	}
+	return d.setInactive(t)
+}
+
+// admit checks a table against what the device has: its first one must have
+// valid limits, and an immutable target type stays.
+func (d *Device) admit(t *Table) error {
+	if !d.typed {
+		if _, err := t.stack(); err != nil {
+			return err
+		}
+		d.typed = true
+	}
+	live := d.table()
+	if live == nil {
+		return nil
+	}
+	im := live.immutable()
+	if im == nil || im == t.immutable() || t.wildcard() {
+		return nil
+	}
+	return Errorf(syscall.EINVAL, "can't replace immutable target type %s", im.Name)
+}
+
+func (t *Table) wildcard() bool {
+	for _, ti := range t.targets {
+		if ti.Type.Features&Wildcard != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// setInactive fills the inactive slot and destroys what was there.
+func (d *Device) setInactive(t *Table) error {
+	c := d.control
+	c.mu.Lock()
+	if c.byMinor[d.number.Minor] != d {
+		c.mu.Unlock()
+		t.close()
+		return Errorf(syscall.ENXIO, "device has been removed")
+	}
+	old := d.inactive
+	d.inactive = t
+	c.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	return nil
+}
+
+// takeInactive empties the inactive slot.
+func (d *Device) takeInactive() *Table {
+	d.control.mu.Lock()
+	defer d.control.mu.Unlock()
+	t := d.inactive
+	d.inactive = nil
+	return t
+}
+
+func (d *Device) inactiveTable() *Table {
+	d.control.mu.Lock()
+	defer d.control.mu.Unlock()
+	return d.inactive
+}
+
+// Clear destroys the inactive table, if there is one.
+func (d *Device) Clear() {
+	if t := d.takeInactive(); t != nil {
+		t.close()
+	}
+}
+
+// Suspend stops I/O: what is in flight is waited for, what comes later waits
+// for Resume. With noflush, targets may push bios back to wait as well.
+// Suspending twice is allowed. EINTR: ctx was cancelled while I/O was in
+// flight; the device runs on.
+func (d *Device) Suspend(ctx context.Context, noflush bool) error {
+	if err := d.present(); err != nil {
+		return err
+	}
+	if d.Suspended() {
+		return nil
+	}
+	return d.suspend(ctx, noflush)
+}
+
+// Resume makes the inactive table, if there is one, the live one, and lets I/O
+// flow. When the new table does not fit it is lost and the device stays
+// suspended with the old one. Resuming what runs is allowed.
+func (d *Device) Resume(ctx context.Context, noflush bool) error {
+	if err := d.present(); err != nil {
+		return err
+	}
+	var old *Table
+	if t := d.takeInactive(); t != nil {
+		var err error
+		if old, err = d.replace(ctx, t, noflush); err != nil {
+			t.close()
+			return err
+		}
+	}
+	var err error
+	if d.Suspended() {
+		err = d.resume(ctx)
+	}
+	if old != nil {
+		old.close()
+	}
+	return err
+}
+
+func (d *Device) replace(ctx context.Context, t *Table, noflush bool) (*Table, error) {
+	if !d.Suspended() {
+		// A suspend that fails shows in the swap.
+		_ = d.suspend(ctx, noflush)
+	}
+	old, err := d.swap(t)
+	if err != nil {
+		return nil, err
+	}
+	d.control.mu.Lock()
+	d.readOnly = !t.mode.Write
+	d.control.changedLocked()
+	d.control.mu.Unlock()
+	return old, nil
+}
+
+func (d *Device) present() error {
+	c := d.control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byMinor[d.number.Minor] != d {
+		return Errorf(syscall.ENXIO, "device has been removed")
+	}
+	return nil
+}
+
+// Remove destroys the device. EBUSY: it is open. With later, an open device is
+// marked instead and goes when its last user closes it; marked says so.
+func (d *Device) Remove(later bool) (marked bool, err error) {
+	c := d.control
+	c.mu.Lock()
+	switch {
+	case c.byMinor[d.number.Minor] != d:
+		c.mu.Unlock()
+		return false, Errorf(syscall.ENXIO, "device has been removed")
+	case d.opens > 0 && later:
+		d.deferredRemove = true
+		c.mu.Unlock()
+		return true, nil
+	case d.opens > 0:
+		c.mu.Unlock()
+		return false, Errorf(syscall.EBUSY, "device is in use")
+	}
+	c.dropLocked(d)
+	c.mu.Unlock()
+	d.Clear()
+	d.event()
+	d.destroy()
+	return false, nil
+}
+
+// RemoveAll removes every device that is not open, until none is left that can
+// go; with later it marks the others.
+func (c *Control) RemoveAll(later bool) {
+	for progress := true; progress; {
+		progress = false
+		for _, d := range c.List() {
+			if marked, err := d.Remove(later); err == nil && !marked {
+				progress = true
+			}
+		}
+	}
+}
+
+// removeMarked removes devices that are closed and marked, until none is left.
+func (c *Control) removeMarked() {
+	for progress := true; progress; {
+		progress = false
+		for _, d := range c.List() {
+			if d.Status().DeferredRemove {
+				if marked, err := d.Remove(true); err == nil && !marked {
+					progress = true
+				}
+			}
+		}
+	}
+}
+
+// Rename gives the device another name. EBUSY: it is taken.
+func (d *Device) Rename(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	c := d.control
+	c.mu.Lock()
+	switch {
+	case c.byMinor[d.number.Minor] != d:
+		c.mu.Unlock()
+		return Errorf(syscall.ENXIO, "device has been removed")
+	case c.byName[name] != nil:
+		c.mu.Unlock()
+		return Errorf(syscall.EBUSY, "device %s exists", name)
+	}
+	c.dropLocked(d)
+	d.name = name
+	c.addLocked(d)
+	c.mu.Unlock()
+	d.tableEvent()
+	return nil
+}
+
+// SetUUID gives the device a uuid, once. EINVAL: it has one. EBUSY: taken.
+func (d *Device) SetUUID(uuid string) error {
+	if uuid == "" || len(uuid) > maxUUIDLen {
+		return Errorf(syscall.EINVAL, "uuid is empty or longer than %d bytes", maxUUIDLen)
+	}
+	c := d.control
+	c.mu.Lock()
+	switch {
+	case c.byMinor[d.number.Minor] != d:
+		c.mu.Unlock()
+		return Errorf(syscall.ENXIO, "device has been removed")
+	case c.byUUID[uuid] != nil:
+		c.mu.Unlock()
+		return Errorf(syscall.EBUSY, "uuid %s is in use", uuid)
+	case d.uuid != "":
+		c.mu.Unlock()
+		return Errorf(syscall.EINVAL, "uuid is already set")
+	}
+	d.uuid = uuid
+	c.byUUID[uuid] = d
+	c.changedLocked()
+	c.mu.Unlock()
+	d.tableEvent()
+	return nil
+}
+
+// tableEvent raises an event if there is a live table to raise it.
+func (d *Device) tableEvent() {
+	if d.table() != nil {
+		d.event()
+	}
+}
+
+// event raises an event: the device's number goes up and waiters wake.
+func (d *Device) event() {
+	d.mu.Lock()
+	d.eventNr++
+	d.mu.Unlock()
+	d.events.Wake()
+	d.control.mu.Lock()
+	d.control.changedLocked()
+	d.control.mu.Unlock()
+	d.control.events.Wake()
+}
+
+// Message sends words to the target that maps sector, or, when the first begins
+// with @, to the core. EINVAL: no such target, or it takes no messages.
+func (d *Device) Message(sector uint64, text string) (string, error) {
+	args, err := splitArgs(text)
+	if err != nil || len(args) == 0 {
+		return "", Errorf(syscall.EINVAL, "empty message")
+	}
+	if strings.HasPrefix(args[0], "@") {
+		return d.coreMessage(args)
+	}
+	t := d.useSlot(false)
+	if t == nil {
+		return "", nil // what the kernel does: it answers success
+	}
+	defer t.release()
+	ti := t.find(sector)
+	if ti == nil {
+		return "", Errorf(syscall.EINVAL, "target message sector outside device")
+	}
+	m, ok := ti.core.mapper.(Messager)
+	if !ok {
+		return "", Errorf(syscall.EINVAL, "target type %s does not support messages", ti.Type.Name)
+	}
+	return m.Message(args)
+}
+
+func (d *Device) coreMessage(args []string) (string, error) {
+	word := strings.ToLower(args[0])
+	switch {
+	case word == "@cancel_deferred_remove" && len(args) == 1:
+		return "", d.cancelRemove()
+	case strings.HasPrefix(word, "@stats_"):
+		return d.statsMessage(args)
+	}
+	return "", Errorf(syscall.EINVAL, "unknown message %s", args[0])
+}
+
+func (d *Device) cancelRemove() error {
+	if err := d.present(); err != nil {
+		return Errorf(syscall.EBUSY, "device is being removed")
+	}
+	d.control.mu.Lock()
+	defer d.control.mu.Unlock()
+	d.deferredRemove = false
+	return nil
+}

@@ -1,0 +1,94 @@
+package dm
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+
+	"udm/blk"
+)
+
+// Open opens the device for I/O and counts it as open until the result is
+// closed: it cannot be removed meanwhile. EACCES: writing to a read-only
+// device. ENXIO: it has been removed.
+func (d *Device) Open(write bool) (blk.Device, error) {
+	c := d.control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byMinor[d.number.Minor] != d {
+		return nil, Errorf(syscall.ENXIO, "%s has been removed", d.number)
+	}
+	if write && d.readOnly {
+		return nil, Errorf(syscall.EACCES, "%s is read-only", d.name)
+	}
+	d.opens++
+	return &handle{d, write}, nil
+}
+
+// closed undoes one Open.
+func (d *Device) closed() {
+	c := d.control
+	c.mu.Lock()
+	d.opens--
+	last := d.opens == 0 && d.deferredRemove
+	c.mu.Unlock()
+	if last {
+		c.reaper.Queue(c.reap)
+	}
+}
+
+// openLower opens what a table of user names.
+func (c *Control) openLower(name string, write bool, user *Device) (blk.Device, Number, error) {
+	d := c.mapped(name)
+	if d == nil {
+		if c.opener == nil {
+			return nil, Number{}, Errorf(syscall.ENODEV, "%s: no such device", name)
+		}
+		return c.opener.Open(name, write)
+	}
+	if c.uses(d, user) {
+		return nil, Number{}, Errorf(syscall.EINVAL, "%s would map to itself", name)
+	}
+	h, err := d.Open(write)
+	return h, d.number, err
+}
+
+// mapped resolves the names that mapped devices have: /dev/mapper/NAME,
+// /dev/dm-MINOR and MAJOR:MINOR. nil: it is not one of those, or not there.
+func (c *Control) mapped(name string) *Device {
+	var minor uint32
+	if n, ok := strings.CutPrefix(name, "/dev/mapper/"); ok {
+		d, _ := c.Name(n)
+		return d
+	}
+	if !scan(name, "/dev/dm-%d%c", &minor) && !scan(name, fmt.Sprintf("%d:%%d%%c", Major), &minor) {
+		return nil
+	}
+	d, _ := c.Number(Number{Major, minor})
+	return d
+}
+
+// scan matches format, which ends in %c, against all of s.
+func scan(s, format string, n *uint32) bool {
+	var rest rune
+	k, _ := fmt.Sscanf(s, format, n, &rest)
+	return k == 1
+}
+
+// uses reports whether d is user or has it, at any depth, in a table.
+func (c *Control) uses(d, user *Device) bool {
+	if d == user {
+		return true
+	}
+	for _, t := range []*Table{d.table(), d.inactiveTable()} {
+		if t == nil {
+			continue
+		}
+		for _, n := range t.deps() {
+			if under, err := c.Number(n); err == nil && c.uses(under, user) {
+				return true
+			}
+		}
+	}
+	return false
+}

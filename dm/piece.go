@@ -1,0 +1,164 @@
+package dm
+
+import (
+	"sync/atomic"
+	"time"
+
+	"udm/blk"
+)
+
+// statusRequeue is the status of a piece that a target pushed back. It never
+// leaves the package.
+const statusRequeue = blk.Status(255)
+
+// piece is a part of an original bio that goes to one target, or all of it, and
+// the first clone that carries it (the kernel's struct dm_io). Pieces belong to
+// their target's pool; the pool is local to a processor, and so is the counter
+// that a piece uses for I/O in flight.
+type piece struct {
+	Clone // its target is the piece's
+	dev   *Device
+	shard *shard // counts the piece while it is in flight
+	orig  *blk.Bio
+
+	// split says that orig has more pieces than this one; pos and sectors are
+	// this one's place, which the orig has moved on from.
+	split   bool
+	flush   bool // the flush phase of orig, which may carry data
+	pos     blk.Position
+	sectors uint64
+
+	// parts counts what must end before the piece does, when that is more than
+	// its one clone; 0 else. status collects what they say.
+	parts  atomic.Int32
+	status atomic.Uint32
+
+	stats *statsRef
+	start time.Duration
+	next  *piece // link of Device.requeued and Device.flushed
+}
+
+func (p *piece) Link() **piece { return &p.next }
+
+// newPiece makes a piece for ti's pool.
+func newPiece(ti *Target) *piece {
+	p := &piece{dev: ti.table.dev}
+	p.shard = p.dev.pickShard()
+	p.Clone.init(p, ti)
+	return p
+}
+
+func (c *Clone) init(p *piece, ti *Target) {
+	c.target, c.piece = ti, p
+	c.end = c.ended
+	c.Bio.End = c.end
+	if ti.core.perIO != nil {
+		c.PerIO = ti.core.perIO.NewPerIO()
+	}
+}
+
+func (ti *Target) get() *piece { return ti.core.pieces.Get().(*piece) }
+
+func (p *piece) put() {
+	p.orig, p.Clone.Dev, p.Clone.Bufs = nil, nil, nil
+	p.split, p.flush, p.stats = false, false, nil
+	p.target.core.pieces.Put(p)
+}
+
+// run maps the piece's one clone. The piece may be gone when it returns.
+func (p *piece) run() { p.Clone.run() }
+
+// runPartial is run for a target that may accept a part only: it keeps the
+// piece until Map has returned and tells how much Map left.
+func (p *piece) runPartial() (left uint64) {
+	whole := p.sectors
+	p.parts.Store(2)
+	p.status.Store(uint32(blk.OK))
+	p.run()
+	left = whole - p.sectors
+	p.partDone(blk.OK)
+	return left
+}
+
+// run maps a clone and acts on the outcome.
+func (c *Clone) run() {
+	switch c.target.core.mapper.Map(c) {
+	case Remapped:
+		c.Dev.Submit(&c.Bio)
+	case Requeue:
+		c.piece.cloneDone(statusRequeue)
+	case Kill:
+		c.piece.cloneDone(blk.IOErr)
+	}
+}
+
+func (p *piece) accept(n uint64) {
+	p.Clone.Sectors, p.sectors = n, n
+}
+
+// ended is the End of every clone.
+func (c *Clone) ended(*blk.Bio) {
+	st := c.Status()
+	if h := c.target.core.endIO; h != nil {
+		var out EndOutcome
+		if st, out = h.EndIO(c, st); out == EndIncomplete {
+			return
+		} else if out == EndRequeue {
+			st = statusRequeue
+		}
+	}
+	if st == blk.Target {
+		c.piece.dev.disable(c.Op)
+		st = blk.NotSupported
+	}
+	c.piece.cloneDone(st)
+}
+
+func (p *piece) cloneDone(st blk.Status) {
+	if p.parts.Load() == 0 {
+		p.complete(st)
+		return
+	}
+	p.partDone(st)
+}
+
+// partDone counts one part and completes the piece with the last.
+func (p *piece) partDone(st blk.Status) {
+	p.addStatus(st)
+	if p.parts.Add(-1) == 0 {
+		p.complete(blk.Status(p.status.Load()))
+	}
+}
+
+// addStatus keeps the last error, except that a push-back stays while a noflush
+// suspend is under way: the whole piece is sent again then.
+func (p *piece) addStatus(st blk.Status) {
+	for st != blk.OK {
+		old := p.status.Load()
+		if blk.Status(old) == statusRequeue && p.dev.noflushing.Load() {
+			return
+		}
+		if p.status.CompareAndSwap(old, uint32(st)) {
+			return
+		}
+	}
+}
+
+// complete ends the piece with everything that it had to wait for done.
+func (p *piece) complete(st blk.Status) {
+	if st == statusRequeue {
+		p.requeue()
+		return
+	}
+	d, sh, orig := p.dev, p.shard, p.orig
+	if p.stats != nil {
+		p.endStats()
+	}
+	if p.flush && orig.Op != blk.Flush && st == blk.OK {
+		d.afterFlush(p)
+		return
+	}
+	p.put()
+	orig.Complete(st)
+	d.leave(sh)
+}

@@ -1,0 +1,274 @@
+package dm
+
+import (
+	"context"
+	"syscall"
+
+	"udm/blk"
+)
+
+// Suspend and resume (the kernel's __dm_suspend, __dm_resume, dm_swap_table).
+//
+//	          suspend: presuspend hooks, keep bios out, drain, postsuspend hooks
+//	running ──────────────────────────────────────────────────────────► suspended
+//	   ▲                                                                  │  │ swap
+//	   └──────────────────────────────────────────────────────────────────┘ ◄┘
+//	          resume: preresume hooks, resume hooks, let deferred bios go
+//
+// An internal suspend is one of these that a target asks for, counted, beside
+// the user's own: I/O flows only when neither is in force.
+
+// state says which suspends are in force.
+type state struct {
+	blocked    bool // bios are deferred
+	suspended  bool // by the user
+	internally int  // by targets
+	dead       bool // destroyed: bios fail
+}
+
+func (s state) runs() bool { return !s.blocked && !s.dead }
+
+// suspend is the user's suspend. A cancelled ctx gives up waiting for I/O.
+func (d *Device) suspend(ctx context.Context, noflush bool) error {
+	if err := d.lockSettled(ctx); err != nil {
+		return err
+	}
+	defer d.ctl.Unlock()
+	if d.Suspended() {
+		return Errorf(syscall.EINVAL, "already suspended")
+	}
+	return d.quiesce(ctx, noflush, func(s *state) { s.suspended = true })
+}
+
+// lockSettled takes ctl once no internal suspend is in force: the user's suspend
+// and resume wait for it to end.
+func (d *Device) lockSettled(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, d.drained.Wake)
+	defer stop()
+	for {
+		d.ctl.Lock()
+		if !d.internallySuspended() {
+			return nil
+		}
+		d.ctl.Unlock()
+		d.drained.Until(func() bool { return !d.internallySuspended() || ctx.Err() != nil })
+		if ctx.Err() != nil {
+			return Errorf(syscall.EINTR, "interrupted")
+		}
+	}
+}
+
+// quiesce runs the hooks and the drain, with ctl held, and marks the state.
+func (d *Device) quiesce(ctx context.Context, noflush bool, mark func(*state)) error {
+	d.setNoflushing(noflush)
+	hooks(d.table(), func(h Presuspender) { h.Presuspend() })
+	if err := d.drain(ctx); err != nil {
+		d.setNoflushing(false)
+		d.unblock()
+		hooks(d.table(), func(h PresuspendUndoer) { h.PresuspendUndo() })
+		return err
+	}
+	d.mu.Lock()
+	mark(&d.state)
+	d.mu.Unlock()
+	d.setNoflushing(false)
+	hooks(d.table(), func(h Postsuspender) { h.Postsuspend() })
+	return nil
+}
+
+func (d *Device) setNoflushing(on bool) {
+	d.mu.Lock()
+	d.noflushing.Store(on)
+	d.mu.Unlock()
+}
+
+// drain keeps bios out and waits until none is in flight.
+func (d *Device) drain(ctx context.Context) error {
+	d.mu.Lock()
+	d.state.blocked = true
+	d.fast.Store(nil)
+	d.mu.Unlock()
+	d.draining.Add(1)
+	defer d.draining.Add(-1)
+	d.queue.Queue(d.work) // flushed bios join the deferred ones
+	stop := context.AfterFunc(ctx, d.drained.Wake)
+	defer stop()
+	d.drained.Until(func() bool { return d.idleNow() || ctx.Err() != nil })
+	if !d.idleNow() {
+		return Errorf(syscall.EINTR, "interrupted")
+	}
+	return nil
+}
+
+func (d *Device) idleNow() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.idleLocked()
+}
+
+// unblock lets bios in again, the deferred ones first.
+func (d *Device) unblock() {
+	d.mu.Lock()
+	d.state.blocked = false
+	if d.deferred.Empty() && d.barrier.orig == nil && d.flushed.Empty() {
+		d.fast.Store(d.live)
+	}
+	d.mu.Unlock()
+	d.queue.Queue(d.work)
+}
+
+// resume is the user's resume of a suspended device with a table.
+func (d *Device) resume(ctx context.Context) error {
+	if err := d.lockSettled(ctx); err != nil {
+		return err
+	}
+	defer d.ctl.Unlock()
+	t := d.table()
+	if !d.Suspended() || t == nil {
+		return Errorf(syscall.EINVAL, "not suspended, or no table")
+	}
+	if err := t.preresume(); err != nil {
+		return err
+	}
+	hooks(t, func(h Resumer) { h.Resume() })
+	d.mu.Lock()
+	d.state.suspended = false
+	d.mu.Unlock()
+	d.unblock()
+	return nil
+}
+
+func (t *Table) preresume() error {
+	for _, ti := range t.targets {
+		if h, ok := ti.core.mapper.(Preresumer); ok {
+			if err := h.Preresume(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hooks calls one hook of every target of t that has it, in table order.
+func hooks[H any](t *Table, call func(H)) {
+	if t == nil {
+		return
+	}
+	for _, ti := range t.targets {
+		if h, ok := ti.core.mapper.(H); ok {
+			call(h)
+		}
+	}
+}
+
+// swap makes t the live table of a suspended device and returns the old one.
+// A table without data devices keeps the limits that were in force.
+func (d *Device) swap(t *Table) (*Table, error) {
+	d.ctl.Lock()
+	defer d.ctl.Unlock()
+	if !d.Suspended() {
+		return nil, Errorf(syscall.EINVAL, "not suspended")
+	}
+	l, err := t.stack()
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.live
+	d.live, d.limits = t, l
+	d.noDiscard.Store(false)
+	d.noZeroes.Store(false)
+	return old, nil
+}
+
+// InternalSuspend suspends the device without flushing on behalf of a target,
+// beside any suspend of the user's; calls are counted. It waits for I/O.
+func (d *Device) InternalSuspend() {
+	d.ctl.Lock()
+	defer d.ctl.Unlock()
+	d.mu.Lock()
+	d.state.internally++
+	first := d.state.internally == 1 && !d.state.suspended
+	d.mu.Unlock()
+	if first && d.table() != nil {
+		// Without a deadline nothing interrupts it.
+		_ = d.quiesce(context.Background(), true, func(*state) {})
+	}
+}
+
+// InternalResume undoes one InternalSuspend. Targets' resume hooks do not run.
+func (d *Device) InternalResume() {
+	d.ctl.Lock()
+	defer d.ctl.Unlock()
+	d.mu.Lock()
+	d.state.internally--
+	last := d.state.internally == 0 && !d.state.suspended
+	d.mu.Unlock()
+	if last {
+		d.unblock()
+	}
+	d.drained.Wake()
+}
+
+// Quiet keeps I/O out of the device while fn runs, without any hook: for
+// changes that need a moment without I/O (the kernel's internal suspend "fast").
+// A device that is suspended is quiet already.
+func (d *Device) Quiet(fn func()) {
+	d.ctl.Lock()
+	defer d.ctl.Unlock()
+	if d.Suspended() || d.internallySuspended() || d.table() == nil {
+		fn()
+		return
+	}
+	_ = d.drain(context.Background())
+	fn()
+	d.unblock()
+}
+
+// Suspended reports whether the user has suspended the device.
+func (d *Device) Suspended() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state.suspended
+}
+
+func (d *Device) internallySuspended() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state.internally > 0
+}
+
+// table is the live table, nil for none.
+func (d *Device) table() *Table {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.live
+}
+
+// destroy ends the device: nobody has it open. What waits fails.
+func (d *Device) destroy() {
+	d.ctl.Lock()
+	defer d.ctl.Unlock()
+	if !d.Suspended() && d.table() != nil {
+		hooks(d.table(), func(h Presuspender) { h.Presuspend() })
+		_ = d.drain(context.Background())
+		hooks(d.table(), func(h Postsuspender) { h.Postsuspend() })
+	}
+	d.mu.Lock()
+	t, waiting := d.live, d.deferred.Take()
+	orig := d.barrier.orig
+	d.live, d.state.dead, d.barrier.orig = nil, true, nil
+	d.fast.Store(nil)
+	d.mu.Unlock()
+	for b := waiting.Pop(); b != nil; b = waiting.Pop() {
+		b.Complete(blk.IOErr)
+	}
+	if orig != nil {
+		orig.Complete(blk.IOErr)
+	}
+	if t != nil {
+		t.close()
+	}
+	d.queue.Close()
+}

@@ -1,0 +1,242 @@
+package dm
+
+import (
+	"slices"
+	"sort"
+	"sync"
+	"syscall"
+
+	"udm/blk"
+	"udm/internal/invariants"
+)
+
+// Spec is one line of a table in text: start and length in sectors, the
+// target's type, and the words behind it.
+type Spec struct {
+	Start, Len uint64
+	Type       string
+	Params     string
+}
+
+// Mode is how a table is loaded.
+type Mode struct{ Write bool }
+
+// Table maps the sectors of a device to its targets. Once made it never changes,
+// so that look-ups need no lock.
+type Table struct {
+	dev     *Device
+	mode    Mode
+	targets []*Target
+	ends    []uint64 // ends[i] is the sector after targets[i]
+	size    uint64
+
+	mu     sync.Mutex
+	opened []*Dev // guarded by mu; most recently opened last
+	users  int    // guarded by mu; control operations that look at the targets
+}
+
+// use keeps the table from being closed until release: for status and messages,
+// which run beside a resume that replaces it.
+func (t *Table) use() {
+	t.mu.Lock()
+	t.users++
+	t.mu.Unlock()
+}
+
+func (t *Table) release() {
+	t.mu.Lock()
+	t.users--
+	t.mu.Unlock()
+	t.dev.drained.Wake()
+}
+
+func (t *Table) unused() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.users == 0
+}
+
+// targetCore is what the core keeps for each target.
+type targetCore struct {
+	mapper Mapper
+	endIO  EndIOer // nil: none
+	perIO  PerIOer // nil: none
+	pieces sync.Pool
+}
+
+// newTable constructs the targets of specs for d. On error everything that was
+// opened or made is closed again.
+func newTable(d *Device, specs []Spec, mode Mode) (*Table, error) {
+	t := &Table{dev: d, mode: mode}
+	if len(specs) == 0 {
+		return nil, Errorf(syscall.EINVAL, "empty table")
+	}
+	for _, s := range specs {
+		if err := t.add(s); err != nil {
+			t.close()
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// add constructs one target. The checks come in the order of the kernel's
+// dm_table_add_target.
+func (t *Table) add(s Spec) error {
+	if t.singleton() {
+		return Errorf(syscall.EINVAL, "%s must appear alone in table", t.targets[0].Type.Name)
+	}
+	if s.Len == 0 {
+		return Errorf(syscall.EINVAL, "zero-length target")
+	}
+	ty := t.dev.control.typeNamed(s.Type)
+	if ty == nil {
+		return Errorf(syscall.EINVAL, "%s: unknown target type", s.Type)
+	}
+	if err := t.admit(ty); err != nil {
+		return err
+	}
+	if s.Start != t.size {
+		return Errorf(syscall.EINVAL, "Gap in table")
+	}
+	args, err := splitArgs(s.Params)
+	if err != nil {
+		return err
+	}
+	return t.construct(&Target{Type: ty, Begin: s.Start, Len: s.Len, table: t}, args)
+}
+
+func (t *Table) singleton() bool {
+	return len(t.targets) > 0 && t.targets[0].Type.Features&Singleton != 0
+}
+
+func (t *Table) admit(ty *Type) error {
+	if ty.Features&Singleton != 0 && len(t.targets) > 0 {
+		return Errorf(syscall.EINVAL, "%s must appear alone in table", ty.Name)
+	}
+	if ty.Features&AlwaysWriteable != 0 && !t.mode.Write {
+		return Errorf(syscall.EINVAL, "%s may not be included in a read-only table", ty.Name)
+	}
+	if im := t.immutable(); len(t.targets) > 0 && (im != nil && im != ty || im == nil && ty.Features&Immutable != 0) {
+		return Errorf(syscall.EINVAL, "immutable target type %s cannot be mixed with other target types", ty.Name)
+	}
+	return nil
+}
+
+// immutable is the table's immutable target type, nil for none.
+func (t *Table) immutable() *Type {
+	for _, ti := range t.targets {
+		if ti.Type.Features&Immutable != 0 {
+			return ti.Type
+		}
+	}
+	return nil
+}
+
+func (t *Table) construct(ti *Target, args []string) error {
+	m, err := ti.Type.New(ti, args)
+	if err != nil {
+		return err
+	}
+	ti.core.mapper = m
+	ti.core.endIO, _ = m.(EndIOer)
+	ti.core.perIO, _ = m.(PerIOer)
+	ti.core.pieces.New = func() any { return newPiece(ti) }
+	t.targets = append(t.targets, ti)
+	t.size += ti.Len
+	t.ends = append(t.ends, t.size)
+	return nil
+}
+
+// find returns the target that maps sector, nil beyond the end.
+func (t *Table) find(sector uint64) *Target {
+	if len(t.targets) == 1 {
+		if sector < t.size {
+			return t.targets[0]
+		}
+		return nil
+	}
+	i := sort.Search(len(t.ends), func(i int) bool { return sector < t.ends[i] })
+	if i == len(t.ends) {
+		return nil
+	}
+	return t.targets[i]
+}
+
+// open opens a lower device for this table, once for each device; asking for
+// writing what was opened for reading opens it anew for both.
+func (t *Table) open(name string, write bool) (*Dev, error) {
+	dev, num, err := t.dev.control.openLower(name, write, t.dev)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := slices.IndexFunc(t.opened, func(d *Dev) bool { return d.Number == num })
+	if i < 0 {
+		d := &Dev{Device: dev, Number: num, Write: write}
+		t.opened = append(t.opened, d)
+		return d, nil
+	}
+	d := t.opened[i]
+	if write && !d.Write {
+		dev, d.Device, d.Write = d.Device, dev, true
+	}
+	return d, dev.Close()
+}
+
+// deps lists the numbers of the table's devices, the most recently opened
+// first, as the kernel does.
+func (t *Table) deps() []Number {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ns := make([]Number, 0, len(t.opened))
+	for _, d := range slices.Backward(t.opened) {
+		ns = append(ns, d.Number)
+	}
+	return ns
+}
+
+// close undoes newTable. No I/O is in flight, and the table is in no slot.
+func (t *Table) close() {
+	t.dev.drained.Until(t.unused)
+	for _, ti := range slices.Backward(t.targets) {
+		ti.core.mapper.Close()
+	}
+	t.mu.Lock()
+	opened := t.opened
+	t.opened = nil
+	t.mu.Unlock()
+	for _, d := range slices.Backward(opened) {
+		// What is wrong with a device shows in its I/O; there is nobody to
+		// tell here.
+		_ = d.Device.Close()
+	}
+}
+
+// pieceLen is how many sectors of b its first target takes: to the target's
+// end and, for reads and writes, to the next multiple of MaxIOLen.
+func (ti *Target) pieceLen(b *blk.Bio) uint64 {
+	off := b.Sector - ti.Begin
+	n := min(b.Sectors, ti.Len-off)
+	if ti.MaxIOLen != 0 && b.Op.HasData() {
+		n = min(n, ti.MaxIOLen-off%ti.MaxIOLen)
+	}
+	if invariants.Enabled {
+		invariants.Check(off < ti.Len, "sector %d outside its target", b.Sector)
+	}
+	return n
+}
+
+// clones is how many clones of b the target wants.
+func (ti *Target) clones(op blk.Op) int {
+	switch op {
+	case blk.Flush:
+		return ti.NumFlush
+	case blk.Discard:
+		return ti.NumDiscard
+	case blk.WriteZeroes:
+		return ti.NumWriteZeroes
+	}
+	return 1
+}

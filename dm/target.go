@@ -1,0 +1,188 @@
+package dm
+
+import (
+	"udm/blk"
+	"udm/env"
+)
+
+// Type is a kind of target: what a table line's third word names
+// (the kernel's struct target_type, include/linux/device-mapper.h).
+type Type struct {
+	Name     string
+	Version  [3]uint32
+	Features Features
+
+	// New constructs a target from the words after its name. It sets the fields
+	// of t that say how bios are cut and copied, opens devices with t.Open, and
+	// returns what maps. An error is best made with [Errorf]: its text is the
+	// kernel's ti->error. Devices that New opened are closed by the core, also
+	// when New fails.
+	New func(t *Target, args []string) (Mapper, error)
+
+	// Doc is the manual: table syntax, status fields, messages, an example.
+	Doc string
+}
+
+// Features are properties of a target type (DM_TARGET_* in device-mapper.h).
+type Features uint
+
+const (
+	Singleton       Features = 1 << iota // alone in its table
+	AlwaysWriteable                      // refuses a read-only table
+	Immutable                            // a device with it keeps this type for ever
+	Wildcard                             // may stand in for any type, immutable ones included
+)
+
+// Outcome is what Map did with a clone.
+type Outcome uint8
+
+const (
+	Submitted Outcome = iota // the target owns the clone and completes or submits it later
+	Remapped                 // the target set Dev and Sector; the core submits the clone
+	Requeue                  // not now: push the bio back (EIO outside a noflush suspend)
+	Kill                     // fail the clone with IOErr
+)
+
+// EndOutcome is what EndIO decided.
+type EndOutcome uint8
+
+const (
+	EndDone       EndOutcome = iota // finish with the status that EndIO returns
+	EndIncomplete                   // the target keeps the clone; after Rearm it completes it again
+	EndRequeue                      // as Requeue
+)
+
+// Mapper is a constructed target. Beside these two methods it may have any of
+// the hook interfaces below; the core looks once, when the table is loaded.
+type Mapper interface {
+	// Map decides about one clone, whose Sector is an address in the mapped
+	// device. It never blocks and runs on any number of goroutines at a time.
+	// After returning Submitted or Remapped, or once it has passed the clone
+	// on, it does not touch the clone any more.
+	Map(c *Clone) Outcome
+	// Close releases what New made, devices from Target.Open excepted. No I/O
+	// is in flight.
+	Close()
+}
+
+// The hooks. Each says what holds when a target lacks it. Suspend and resume
+// hooks run one at a time for a device, in table order, and may wait.
+type (
+	// PerIOer gives each clone data of its own: Clone.PerIO holds what NewPerIO
+	// made. It stays with the clone when that is used again, so Map resets it.
+	// Absent: PerIO is nil.
+	PerIOer interface{ NewPerIO() any }
+
+	// EndIOer sees each clone that Map remapped, or that the target completed,
+	// at its end, with its status; with EndDone it returns the status to use.
+	// Absent: the clone's own.
+	EndIOer interface {
+		EndIO(c *Clone, st blk.Status) (blk.Status, EndOutcome)
+	}
+
+	// Presuspender runs before the device drains; I/O still arrives.
+	Presuspender interface{ Presuspend() }
+	// PresuspendUndoer runs when a suspend gives up after Presuspend.
+	PresuspendUndoer interface{ PresuspendUndo() }
+	// Postsuspender runs after the drain; no I/O is in flight.
+	Postsuspender interface{ Postsuspend() }
+	// Preresumer runs for all targets before any Resume. An error leaves the
+	// device suspended; nothing is undone.
+	Preresumer interface{ Preresume() error }
+	// Resumer runs before the first I/O is let in. With an internal resume it
+	// does not run.
+	Resumer interface{ Resume() }
+
+	// Statuser gives the words behind the target's name in status lines.
+	// Absent: none.
+	Statuser interface {
+		Status(kind StatusKind, flags StatusFlags) string
+	}
+
+	// Messager takes messages, words split as in a table. A nil error with an
+	// empty reply prints nothing. Absent: EINVAL.
+	Messager interface {
+		Message(args []string) (reply string, err error)
+	}
+
+	// Areaer lists the areas of lower devices that the target uses, for limits,
+	// checks and dependencies. Absent: none.
+	Areaer interface{ Areas() []Area }
+
+	// Hinter overrides the limits combined from the target's areas
+	// (the kernel's io_hints). Absent: they stay.
+	Hinter interface{ Hint(l *blk.Limits) }
+)
+
+// Area is a range of a lower device, in sectors.
+type Area struct {
+	Dev        *Dev
+	Start, Len uint64
+}
+
+// StatusKind selects one of a target's two texts.
+type StatusKind uint8
+
+const (
+	Info      StatusKind = iota // dmsetup status
+	TableText                   // dmsetup table: what would construct it again
+)
+
+// StatusFlags modify a status request.
+type StatusFlags uint8
+
+// StatusNoflush asks for the status without committing anything first.
+const StatusNoflush StatusFlags = 1
+
+// Target is one line of a table: a range of the mapped device and what maps it
+// (the kernel's struct dm_target). New fills the second group of fields.
+type Target struct {
+	Type       *Type
+	Begin, Len uint64 // sectors of the mapped device
+
+	// MaxIOLen cuts reads and writes at multiples of so many sectors from
+	// Begin; 0 cuts at the target's end only. It need not be a power of two.
+	// Resume may change it.
+	MaxIOLen uint64
+	// NumFlush, NumDiscard and NumWriteZeroes say how many clones of such a bio
+	// the target wants (Clone.Num tells them apart); 0: flushes skip the
+	// target, the other ops are not supported.
+	NumFlush, NumDiscard, NumWriteZeroes int
+	// FlushSupported and DiscardsSupported: the target does it although its
+	// devices may not.
+	FlushSupported, DiscardsSupported bool
+	// AcceptsPartial: Map may call Clone.Accept.
+	AcceptsPartial bool
+
+	table *Table
+	core  targetCore
+}
+
+// Env is the environment of the device: work, time and chance.
+func (t *Target) Env() env.Env { return t.table.dev.env }
+
+// Device is the mapped device that the table was loaded for.
+func (t *Target) Device() *Device { return t.table.dev }
+
+// Writable reports whether the table was loaded for writing.
+func (t *Target) Writable() bool { return t.table.mode.Write }
+
+// Open opens the device that a table names for this table, read-only or for
+// writing: an absolute path, major:minor, or what else the opener knows. The
+// same device is opened once per table. The errno of the error is the kernel's.
+func (t *Target) Open(name string, write bool) (*Dev, error) { return t.table.open(name, write) }
+
+// Shared returns the value that all targets of one Control share under key, and
+// makes it with mk when there is none. Keys are unexported types, as with
+// context.WithValue: it stands in for a kernel module's globals.
+func (t *Target) Shared(key any, mk func() any) any { return t.table.dev.control.shared(key, mk) }
+
+// Event raises a table event: the device's event number goes up and waiters
+// wake. It does not block and may be called from Map and EndIO.
+func (t *Target) Event() { t.table.dev.event() }
+
+// NoflushSuspending reports whether a suspend without flushing is under way.
+func (t *Target) NoflushSuspending() bool { return t.table.dev.noflushing.Load() }
+
+// Mapper returns what New made.
+func (t *Target) Mapper() Mapper { return t.core.mapper }
