@@ -1,0 +1,173 @@
+// Package checkdev is the one layer that validates bios and emulates what a
+// device lacks. It stands at the edges of a stack: around leaf devices below a
+// table, and under exports above. Nothing between checks or emulates again.
+//
+// # Validation
+//
+// A bio that lies beyond the end, is not aligned to the logical block, carries
+// a flag that its op does not know, or buffers that are too short, ends with
+// Invalid; a change of a read-only device with ReadOnly; a discard that the
+// device lacks and a NoWait that it does not honour with NotSupported; after
+// Close all end with Offline. The device below sees none of these. A bio of no
+// sectors ends with OK without reaching the device, except one with Preflush or
+// Barrier, which means something without data.
+//
+// # Emulation
+//
+//	flush, no volatile cache      OK at once
+//	FUA, no FUA below             write, then flush if there is a volatile cache
+//	Preflush, with that option    flush if there is a volatile cache, then write
+//	longer than MaxSectors        split
+//	discard over MaxDiscard       split at borders of the granularity
+//	write-zeroes over the maximum split
+//	write-zeroes, none below      writes of zeroes; with FastZero NotSupported
+//
+// A split bio has a bounded number of parts in flight; a failure stops it. What
+// needs nothing of this goes down unchanged, without allocation. With
+// invariants on, the data of writes is checked to be the same at the end as it
+// was at the beginning, the data of failed reads is overwritten, and a second
+// completion panics.
+package checkdev
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/internal/invariants"
+)
+
+// Options choose what is emulated beyond what the device's limits tell.
+type Options struct {
+	// Preflush: the device does not know the Preflush flag.
+	Preflush bool
+}
+
+// Device checks and completes a device below, which it owns.
+type Device struct {
+	lower  blk.Device
+	opts   Options
+	reqs   sync.Pool // of *req
+	closed atomic.Bool
+}
+
+// New returns the checked device.
+func New(lower blk.Device, opts Options) *Device {
+	return &Device{lower: lower, opts: opts, reqs: sync.Pool{New: newReq}}
+}
+
+// Submit validates b and passes it on, or emulates it.
+func (d *Device) Submit(b *blk.Bio) {
+	l := d.lower.Limits()
+	if st := d.validate(b, &l); st != blk.OK {
+		b.Complete(st)
+		return
+	}
+	if invariants.Enabled {
+		b = watch(b)
+	}
+	switch d.plan(b, &l) {
+	case nothing:
+		b.Complete(blk.OK)
+	case refuse:
+		b.Complete(blk.NotSupported)
+	case pass:
+		d.lower.Submit(b)
+	case emulate:
+		if b.Flags&blk.NoWait != 0 {
+			b.Complete(blk.WouldBlock)
+			return
+		}
+		d.emulate(b, &l)
+	}
+}
+
+// allowed are the flags of each op.
+var allowed = [...]blk.Flags{
+	blk.Read:        blk.Barrier | blk.NoWait | blk.Readahead,
+	blk.Write:       blk.Barrier | blk.NoWait | blk.FUA | blk.Preflush,
+	blk.Flush:       blk.Barrier | blk.NoWait,
+	blk.Discard:     blk.Barrier | blk.NoWait,
+	blk.WriteZeroes: blk.Barrier | blk.NoWait | blk.FUA | blk.Preflush | blk.NoUnmap | blk.FastZero,
+}
+
+func (d *Device) validate(b *blk.Bio, l *blk.Limits) blk.Status {
+	switch {
+	case d.closed.Load():
+		return blk.Offline
+	case int(b.Op) >= len(allowed):
+		return blk.NotSupported
+	case b.Flags&^allowed[b.Op] != 0:
+		return blk.Invalid
+	case b.Flags&blk.NoWait != 0 && !l.NoWait:
+		return blk.NotSupported
+	case b.Op == blk.Flush:
+		return invalidUnless(b.Sectors == 0)
+	case b.Op != blk.Read && l.ReadOnly:
+		return blk.ReadOnly
+	case b.Op == blk.Discard && l.MaxDiscard == 0:
+		return blk.NotSupported
+	}
+	mask := uint64(l.LogicalBlock/blk.SectorSize) - 1
+	return invalidUnless(b.EndSector() >= b.Sector && b.EndSector() <= l.Size &&
+		(b.Sector|b.Sectors)&mask == 0 &&
+		(!b.Op.HasData() || b.DataBytes()>>blk.SectorShift >= b.Sectors))
+}
+
+func invalidUnless(ok bool) blk.Status {
+	if ok {
+		return blk.OK
+	}
+	return blk.Invalid
+}
+
+// action is what to do with a valid bio.
+type action uint8
+
+const (
+	pass    action = iota // as it is
+	nothing               // it is done already
+	refuse                // NotSupported
+	emulate               // see emulate.go
+)
+
+func (d *Device) plan(b *blk.Bio, l *blk.Limits) action {
+	switch {
+	case b.Op == blk.Flush && !l.VolatileCache && b.Flags&blk.Barrier == 0:
+		return nothing
+	case b.Op == blk.Flush:
+		return pass
+	case b.Sectors == 0 && b.Flags&blk.Barrier != 0:
+		return pass
+	case b.Sectors == 0 && b.Flags&blk.Preflush == 0:
+		return nothing
+	case b.Op == blk.WriteZeroes && l.MaxWriteZeroes == 0 && b.Flags&blk.FastZero != 0:
+		return refuse
+	case b.Flags&blk.FUA != 0 && !l.FUA,
+		b.Flags&blk.Preflush != 0 && d.opts.Preflush,
+		b.Sectors > chunk(b.Op, l) || b.Op == blk.WriteZeroes && l.MaxWriteZeroes == 0:
+		return emulate
+	}
+	return pass
+}
+
+// Limits are those of the device below with what is emulated added.
+func (d *Device) Limits() blk.Limits {
+	l := d.lower.Limits()
+	l.FUA, l.MaxSectors, l.MaxWriteZeroes = true, 0, blk.NoLimit
+	if l.MaxDiscard != 0 {
+		l.MaxDiscard = blk.NoLimit
+	}
+	return l
+}
+
+// Close closes the device below, which waits for its bios. Closing twice does
+// nothing.
+func (d *Device) Close() error {
+	if d.closed.Swap(true) {
+		return nil
+	}
+	return d.lower.Close()
+}
+
+func (d *Device) String() string { return d.lower.String() }

@@ -1,0 +1,46 @@
+package checkdev
+
+import (
+	"hash/crc32"
+
+	"udm/blk"
+	"udm/internal/invariants"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// watch returns a stand-in for b that finds out a device which changes the data
+// of a write or completes twice, and a submitter who uses the data of a failed
+// read or changes that of a write under way. Only with invariants on: it
+// allocates.
+func watch(b *blk.Bio) *blk.Bio {
+	w := &blk.Bio{}
+	w.CloneFrom(b)
+	before := sum(b)
+	w.End = func(w *blk.Bio) {
+		invariants.Check(sum(b) == before, "data of %v changed while it was under way", b)
+		if b.Op == blk.Read && w.Status() != blk.OK {
+			mangle(b)
+		}
+		b.Complete(w.Status())
+	}
+	return w
+}
+
+// sum is a checksum of the data of a write, 0 for all else.
+func sum(b *blk.Bio) (c uint32) {
+	if b.Op == blk.Write {
+		for p := range b.Segments() {
+			c = crc32.Update(c, castagnoli, p)
+		}
+	}
+	return c
+}
+
+func mangle(b *blk.Bio) {
+	for p := range b.Segments() {
+		for i := range p {
+			p[i] = 0xdb
+		}
+	}
+}
