@@ -51,10 +51,14 @@ func (h *host) Dmsetup(ctx context.Context, args []string, stdin string) (confor
 
 // Open implements conform.Host.
 func (h *host) Open(dev string) (conform.Device, error) {
-	if !strings.HasPrefix(dev, "/") {
-		dev = "/dev/mapper/" + dev
+	if strings.HasPrefix(dev, "/") {
+		return openDevice(dev)
 	}
-	return openDevice(dev)
+	minor, err := mappedMinor(dev)
+	if err != nil {
+		return nil, err
+	}
+	return openDevice(fmt.Sprintf("/dev/dm-%d", minor))
 }
 
 // Log implements conform.Host: the kernel's messages, without the prefix that tells level and time.

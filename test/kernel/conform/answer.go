@@ -17,6 +17,7 @@ type Answer struct {
 //
 //	# kernel VERSION, script HASH
 //	> COMMAND
+//	>	a line of its standard input
 //	  output line
 //	~ log line
 func Golden(kernel string, s Script, answers []Answer) string {
@@ -24,6 +25,9 @@ func Golden(kernel string, s Script, answers []Answer) string {
 	fmt.Fprintf(&b, "# kernel %s, script %s\n", kernel, s.Hash)
 	for _, a := range answers {
 		fmt.Fprintf(&b, "> %s\n", a.Line.Text)
+		for _, l := range lines(a.Line.Stdin) {
+			fmt.Fprintf(&b, ">\t%s\n", l)
+		}
 		for _, l := range a.Output {
 			fmt.Fprintf(&b, "  %s\n", l)
 		}
@@ -48,7 +52,7 @@ func ParseGolden(s Script, text string) ([]Answer, error) {
 		case strings.HasPrefix(l, "  ") && len(answers) > 0:
 			a := &answers[len(answers)-1]
 			a.Output = append(a.Output, l[2:])
-		case strings.HasPrefix(l, "~ "):
+		case strings.HasPrefix(l, "~ "), strings.HasPrefix(l, ">\t"):
 		default:
 			return nil, fmt.Errorf("%s: golden answers hold %q", s.Name, l)
 		}

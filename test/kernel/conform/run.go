@@ -299,7 +299,7 @@ func (r *runner) eventually(args []string, stdin string) ([]string, error) {
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		out, err := r.run(args[1:], stdin)
-		wanted := slices.ContainsFunc(out, func(l string) bool { return strings.TrimSpace(l) == args[0] })
+		wanted := slices.ContainsFunc(out, func(l string) bool { return strings.TrimRight(l, " $") == args[0] })
 		if err != nil || wanted || time.Now().After(end) {
 			return out, err
 		}
