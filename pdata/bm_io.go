@@ -1,0 +1,132 @@
+package pdata
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/env"
+)
+
+const (
+	maxRun     = 64 // blocks in one write
+	maxFlights = 32 // writes under way at once
+)
+
+// load reads a block and checks it.
+func (bm *BlockManager) load(nr uint64, k *Kind, hidden bool) (*page, error) {
+	p := &page{nr: nr, data: new([BlockSize]byte), kind: k, hidden: hidden}
+	p.used.Store(1)
+	if err := bm.ReadRaw(nr, p.data[:]); err != nil {
+		return nil, err
+	}
+	if reason := k.Verify(p.data[:], nr); reason != "" {
+		return nil, corrupt(nr, "%s", reason)
+	}
+	return p, nil
+}
+
+// ReadRaw reads a block from the device into buf, whatever is in it.
+func (bm *BlockManager) ReadRaw(nr uint64, buf []byte) error {
+	if n := bm.Blocks(); nr >= n {
+		return corrupt(nr, "beyond the metadata device of %d blocks", n)
+	}
+	return blk.ReadSectors(bm.env, bm.dev, buf[:BlockSize], nr*BlockSectors)
+}
+
+// writeBack writes every dirty page. It does not flush.
+func (bm *BlockManager) writeBack() error {
+	var ps []*page
+	for _, nr := range bm.dirty {
+		if p := bm.slot(nr).cur; p != nil && p.dirty {
+			ps = append(ps, p)
+			p.dirty = false
+		}
+	}
+	slices.SortFunc(ps, func(a, b *page) int { return cmp.Compare(a.nr, b.nr) })
+	for _, p := range ps {
+		p.kind.Seal(p.data[:], p.nr)
+	}
+	bm.dirty = bm.dirty[:0]
+	if err := bm.writePages(ps); err != nil {
+		for _, p := range ps {
+			bm.markDirty(p)
+		}
+		return err
+	}
+	return nil
+}
+
+// writePages writes sorted pages, neighbours together, several runs at a time,
+// and waits for all of them.
+func (bm *BlockManager) writePages(ps []*page) error {
+	w := NewWriter(bm.env, bm.dev)
+	for len(ps) > 0 {
+		n := 1
+		for n < len(ps) && n < w.run && ps[n].nr == ps[0].nr+uint64(n) {
+			n++
+		}
+		bufs := make([][]byte, n)
+		for i, p := range ps[:n] {
+			bufs[i] = p.data[:]
+		}
+		w.Write(ps[0].nr, bufs)
+		ps = ps[n:]
+	}
+	return w.Wait()
+}
+
+// Writer writes blocks side by side, a bounded number at a time.
+type Writer struct {
+	dev     blk.Device
+	wait    env.Wait
+	run     int          // blocks that one write may have
+	flights atomic.Int32 // writes under way
+	status  atomic.Uint32
+}
+
+// NewWriter makes a writer to dev.
+func NewWriter(e env.Env, dev blk.Device) *Writer {
+	w := &Writer{dev: dev, wait: e.NewWait(), run: maxRun}
+	if m := dev.Limits().MaxSectors; m != 0 {
+		w.run = max(1, min(w.run, int(m/BlockSectors)))
+	}
+	return w
+}
+
+// Write starts to write blocks, each in a slice of its own, from block nr on;
+// at most Run of them. The slices belong to the writer until Wait.
+func (w *Writer) Write(nr uint64, bufs [][]byte) {
+	w.wait.Until(func() bool { return w.flights.Load() < maxFlights })
+	w.flights.Add(1)
+	b := &blk.Bio{Op: blk.Write, Sector: nr * BlockSectors, End: func(b *blk.Bio) {
+		w.status.CompareAndSwap(0, uint32(b.Status()))
+		w.flights.Add(-1)
+		w.wait.Wake()
+	}}
+	b.SetBufs(bufs, uint64(len(bufs))*BlockSectors)
+	w.dev.Submit(b)
+}
+
+// Run is how many blocks one Write may have.
+func (w *Writer) Run() int { return w.run }
+
+// Wait waits for all writes and reports the first failure.
+func (w *Writer) Wait() error {
+	w.wait.Until(func() bool { return w.flights.Load() == 0 })
+	return blk.Status(w.status.Load()).Err()
+}
+
+// WriteSuper seals a superblock and writes it, durably: the flush before it
+// covers all that was written earlier, the one after it the block itself.
+func (bm *BlockManager) WriteSuper(nr uint64, k *Kind, p []byte) error {
+	if err := blk.FlushDevice(bm.env, bm.dev); err != nil {
+		return err
+	}
+	k.Seal(p, nr)
+	if err := blk.WriteSectors(bm.env, bm.dev, p, nr*BlockSectors, 0); err != nil {
+		return err
+	}
+	return blk.FlushDevice(bm.env, bm.dev)
+}

@@ -1,0 +1,82 @@
+package pdata
+
+import "syscall"
+
+// SpaceMap counts the references to the blocks of a data device.
+// (dm-space-map-disk.c.)
+type SpaceMap struct {
+	cur, old  ll     // the running transaction's state; the committed one
+	begin     uint64 // where the search for a free block goes on
+	allocated int64  // blocks taken less blocks freed since the last commit
+}
+
+// NewSpaceMap makes a map of a device of 0 blocks.
+func NewSpaceMap(tm *TM) (*SpaceMap, error) {
+	l := newLL(tm, false)
+	var err error
+	if l.root.BitmapRoot, err = l.tree.Empty(); err != nil {
+		return nil, err
+	}
+	if l.root.RefRoot, err = l.refs.Empty(); err != nil {
+		return nil, err
+	}
+	return &SpaceMap{cur: l, old: l.snapshot()}, nil
+}
+
+// OpenSpaceMap opens the map that root leads to.
+func OpenSpaceMap(tm *TM, root MapRoot) *SpaceMap {
+	l := newLL(tm, false)
+	l.root = root
+	return &SpaceMap{cur: l, old: l.snapshot()}
+}
+
+// Root is the map's root, for a superblock.
+func (m *SpaceMap) Root() MapRoot { return m.cur.root }
+
+// Blocks is the size of the device at the last commit.
+func (m *SpaceMap) Blocks() uint64 { return m.old.root.Blocks }
+
+// Free is the number of free blocks at the last commit, less those allocated
+// and more those freed since. A block freed since can be counted here before
+// New gives it out.
+func (m *SpaceMap) Free() uint64 {
+	return uint64(int64(m.old.root.Blocks-m.old.root.Allocated) - m.allocated)
+}
+
+// Count is a block's reference count.
+func (m *SpaceMap) Count(nr uint64) (uint32, error) { return m.cur.count(nr) }
+
+// New allocates a block: the next free one, where free means free at the last
+// commit too. ENOSPC if there is none.
+func (m *SpaceMap) New() (uint64, error) {
+	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, nil)
+	if err == syscall.ENOSPC {
+		nr, err = findCommon(&m.old, &m.cur, 0, m.begin, nil)
+	}
+	if err != nil {
+		return 0, err
+	}
+	m.begin = nr + 1
+	return nr, m.Inc(nr, nr+1)
+}
+
+// Inc adds a reference to each block of [begin, end).
+func (m *SpaceMap) Inc(begin, end uint64) error { return m.add(begin, end, 1) }
+
+// Dec drops a reference of each block of [begin, end).
+func (m *SpaceMap) Dec(begin, end uint64) error { return m.add(begin, end, -1) }
+
+func (m *SpaceMap) add(begin, end uint64, delta int32) error {
+	n, err := m.cur.add(begin, end, delta)
+	m.allocated += n
+	return In("data space map", err)
+}
+
+// Extend makes the map count more blocks.
+func (m *SpaceMap) Extend(extra uint64) error { return m.cur.extend(extra) }
+
+// Commit makes the running state the committed one. It goes before TM.PreCommit.
+func (m *SpaceMap) Commit() {
+	m.old = m.cur.snapshot()
+	m.allocated = 0
+}

@@ -1,0 +1,335 @@
+package pdata
+
+import (
+	"math/bits"
+	"slices"
+	"syscall"
+)
+
+const (
+	perBitmap  = (BlockSize - bitmapHead) * 4 // blocks that a bitmap counts
+	bitmapHead = 16
+	perIndex   = 255 // bitmaps of a metadata space map
+	indexHead  = 16
+	rootSize   = 32
+	manyRefs   = 3 // a bitmap entry that sends to the ref_count tree
+	perWord    = 32
+	highBits   = 0x5555555555555555 // bit 2i, the high bit of entry i
+
+	// MaxMetadataBlocks is the size of the largest metadata device that the
+	// kernel makes use of.
+	MaxMetadataBlocks = perIndex * (1<<14 - 64)
+)
+
+// indexEntry tells where a bitmap is and how full.
+type indexEntry struct {
+	block uint64
+	free  uint32 // entries that are 0; the last bitmap's includes entries beyond the end
+	none  uint32 // no free entry lies before this one (none_free_before)
+}
+
+var indexCodec = Codec[indexEntry]{
+	Size: 16,
+	Put: func(p []byte, e indexEntry) {
+		le.PutUint64(p, e.block)
+		le.PutUint32(p[8:], e.free)
+		le.PutUint32(p[12:], e.none)
+	},
+	Get: func(p []byte) indexEntry {
+		return indexEntry{le.Uint64(p), le.Uint32(p[8:]), le.Uint32(p[12:])}
+	},
+}
+
+// MapRoot is a space map's root as a superblock holds it.
+type MapRoot struct{ Blocks, Allocated, BitmapRoot, RefRoot uint64 }
+
+// Put writes the root to p, which has at least 32 bytes.
+func (r MapRoot) Put(p []byte) {
+	le.PutUint64(p, r.Blocks)
+	le.PutUint64(p[8:], r.Allocated)
+	le.PutUint64(p[16:], r.BitmapRoot)
+	le.PutUint64(p[24:], r.RefRoot)
+}
+
+// GetMapRoot reads a root from p, which has at least 32 bytes.
+func GetMapRoot(p []byte) MapRoot {
+	return MapRoot{le.Uint64(p), le.Uint64(p[8:]), le.Uint64(p[16:]), le.Uint64(p[24:])}
+}
+
+// ll is one state of a space map: bitmaps with counts up to 2, and a tree for
+// higher ones. A copy of it (see snapshot) stays true of an older transaction
+// as long as the blocks of that one are not written over.
+// (dm-space-map-common.c.)
+type ll struct {
+	tm   *TM
+	root MapRoot
+	refs *Tree[uint32]
+
+	// A metadata map keeps its index in memory, a data map in a tree.
+	index   []indexEntry
+	changed bool // index differs from the block at BitmapRoot
+	tree    *Tree[indexEntry]
+}
+
+func newLL(tm *TM, meta bool) ll {
+	l := ll{tm: tm, refs: NewTree(tm, U32)}
+	l.refs.t.hidden = true
+	if meta {
+		l.index = make([]indexEntry, perIndex)
+	} else {
+		l.tree = NewTree(tm, indexCodec)
+		l.tree.t.hidden = true
+	}
+	return l
+}
+
+func (l *ll) snapshot() ll {
+	c := *l
+	c.index = slices.Clone(l.index)
+	return c
+}
+
+func (l *ll) load(i uint64) (indexEntry, error) {
+	if l.index != nil {
+		return l.index[i], nil
+	}
+	e, err := l.tree.Lookup(l.root.BitmapRoot, i)
+	if err == syscall.ENODATA {
+		return e, corrupt(l.root.BitmapRoot, "no bitmap %d in the index", i)
+	}
+	return e, In("bitmap index", err)
+}
+
+func (l *ll) save(i uint64, e indexEntry) (err error) {
+	if l.index != nil {
+		l.changed = true
+		l.index[i] = e
+		return nil
+	}
+	l.root.BitmapRoot, err = l.tree.Insert(l.root.BitmapRoot, e, i)
+	return In("bitmap index", err)
+}
+
+// check refuses blocks that the map does not count.
+func (l *ll) check(begin, end uint64) error {
+	if begin > end || end > l.root.Blocks {
+		return corrupt(begin, "reference to block %d beyond the space map of %d blocks", end-1, l.root.Blocks)
+	}
+	return nil
+}
+
+// bitmap is the content of a bitmap block.
+type bitmap []byte
+
+func (b bitmap) word(i uint32) uint64 { return le.Uint64(b[bitmapHead+8*(i/perWord):]) }
+
+func (b bitmap) get(i uint32) uint32 {
+	w := b.word(i) >> (2 * (i % perWord))
+	return uint32(w&1<<1 | w>>1&1)
+}
+
+func (b bitmap) set(i, count uint32) {
+	shift := 2 * (i % perWord)
+	w := b.word(i) &^ (3 << shift)
+	w |= uint64(count>>1&1|count&1<<1) << shift
+	le.PutUint64(b[bitmapHead+8*(i/perWord):], w)
+}
+
+// free finds the first entry that is 0 in [begin, end).
+func (b bitmap) free(begin, end uint32) (uint32, bool) {
+	for begin < end {
+		w := b.word(begin)
+		used := (w | w>>1) & highBits >> (2 * (begin % perWord)) // bit 2i: the i'th entry from begin is in use
+		if n := uint32(bits.TrailingZeros64(^(used | ^uint64(highBits))) / 2); begin%perWord+n < perWord {
+			return begin + n, begin+n < end
+		}
+		begin += perWord - begin%perWord
+	}
+	return 0, false
+}
+
+// lookup is a block's count, as far as its bitmap tells: 3 for more than 2.
+func (l *ll) lookup(nr uint64) (uint32, error) {
+	if err := l.check(nr, nr+1); err != nil {
+		return 0, err
+	}
+	e, err := l.load(nr / perBitmap)
+	if err != nil {
+		return 0, err
+	}
+	p, err := l.tm.bm.get(e.block, kindBitmap, true)
+	if err != nil {
+		return 0, err
+	}
+	return bitmap(p.data[:]).get(uint32(nr % perBitmap)), nil
+}
+
+// count is a block's count.
+func (l *ll) count(nr uint64) (uint32, error) {
+	n, err := l.lookup(nr)
+	if err == nil && n == manyRefs {
+		return l.many(nr)
+	}
+	return n, err
+}
+
+func (l *ll) many(nr uint64) (uint32, error) {
+	n, err := l.refs.Lookup(l.root.RefRoot, nr)
+	if err == syscall.ENODATA {
+		return 0, corrupt(l.root.RefRoot, "no count of block %d in the reference count tree", nr)
+	}
+	return n, In("reference counts", err)
+}
+
+// find looks for a free block in [begin, end).
+func (l *ll) find(begin, end uint64) (uint64, error) {
+	for end = min(end, l.root.Blocks); begin < end; begin = (begin/perBitmap + 1) * perBitmap {
+		i := begin / perBitmap
+		e, err := l.load(i)
+		if err != nil {
+			return 0, err
+		}
+		if e.free == 0 {
+			continue
+		}
+		p, err := l.tm.bm.get(e.block, kindBitmap, true)
+		if err != nil {
+			return 0, err
+		}
+		from := max(uint32(begin%perBitmap), e.none)
+		if n, ok := bitmap(p.data[:]).free(from, uint32(min(perBitmap, end-i*perBitmap))); ok {
+			return i*perBitmap + uint64(n), nil
+		}
+	}
+	return 0, syscall.ENOSPC
+}
+
+// findCommon looks for a block that is free in both states and not refused.
+func findCommon(old, cur *ll, begin, end uint64, refuse func(uint64) bool) (uint64, error) {
+	for {
+		nr, err := cur.find(begin, end)
+		if err != nil {
+			return 0, err
+		}
+		n := uint32(0)
+		if nr < old.root.Blocks {
+			if n, err = old.lookup(nr); err != nil {
+				return 0, err
+			}
+		}
+		if n == 0 && (refuse == nil || !refuse(nr)) {
+			return nr, nil
+		}
+		begin = nr + 1
+	}
+}
+
+// add changes the counts of blocks by delta and reports how many more are in use.
+func (l *ll) add(begin, end uint64, delta int32) (allocated int64, err error) {
+	if err := l.check(begin, end); err != nil {
+		return 0, err
+	}
+	return l.mutate(begin, end, func(nr uint64, old uint32) (uint32, error) {
+		switch {
+		case delta < 0 && old == 0:
+			return 0, corrupt(nr, "reference count would fall below 0")
+		case delta > 0 && old == ^uint32(0):
+			return 0, corrupt(nr, "reference count overflows")
+		}
+		return old + uint32(delta), nil
+	})
+}
+
+func (l *ll) mutate(begin, end uint64, fn func(nr uint64, old uint32) (uint32, error)) (allocated int64, err error) {
+	for begin < end {
+		i := begin / perBitmap
+		stop := min(end, (i+1)*perBitmap)
+		n, err := l.mutateBitmap(i, begin, stop, fn)
+		allocated += n
+		if err != nil {
+			return allocated, err
+		}
+		begin = stop
+	}
+	return allocated, nil
+}
+
+// mutateBitmap changes counts in one bitmap. The index of a metadata map names
+// the new bitmap before any count changes: changing high counts looks for free
+// blocks, which must see those that this call takes.
+func (l *ll) mutateBitmap(i, begin, end uint64, fn func(nr uint64, old uint32) (uint32, error)) (allocated int64, err error) {
+	e, err := l.load(i)
+	if err != nil {
+		return 0, err
+	}
+	s, _, err := l.tm.shadow(e.block, kindBitmap, true)
+	if err != nil {
+		return 0, err
+	}
+	e.block = s.nr
+	if l.index != nil {
+		l.index[i].block = s.nr
+		l.changed = true
+	}
+	b := bitmap(s.data[:])
+	for nr := begin; nr < end; nr++ {
+		bit := uint32(nr - i*perBitmap)
+		old, now, err := l.mutateOne(b, bit, nr, fn)
+		if err != nil {
+			return allocated, err
+		}
+		switch {
+		case old == 0 && now != 0:
+			allocated++
+			e.free--
+			if e.none == bit {
+				e.none = bit + 1
+			}
+		case old != 0 && now == 0:
+			allocated--
+			e.free++
+			e.none = min(e.none, bit)
+		}
+	}
+	l.root.Allocated += uint64(allocated)
+	return allocated, l.save(i, e)
+}
+
+func (l *ll) mutateOne(b bitmap, bit uint32, nr uint64, fn func(nr uint64, old uint32) (uint32, error)) (old, now uint32, err error) {
+	if old = b.get(bit); old == manyRefs {
+		if old, err = l.many(nr); err != nil {
+			return
+		}
+	}
+	if now, err = fn(nr, old); err != nil {
+		return
+	}
+	b.set(bit, min(now, manyRefs))
+	switch {
+	case now >= manyRefs:
+		l.root.RefRoot, err = l.refs.Insert(l.root.RefRoot, now, nr)
+	case old >= manyRefs:
+		l.root.RefRoot, err = l.refs.Remove(l.root.RefRoot, nr)
+	}
+	return old, now, In("reference counts", err)
+}
+
+// extend makes the map count more blocks.
+func (l *ll) extend(extra uint64) error {
+	old := (l.root.Blocks + perBitmap - 1) / perBitmap
+	n := (l.root.Blocks + extra + perBitmap - 1) / perBitmap
+	if l.index != nil && n > perIndex {
+		return syscall.EINVAL
+	}
+	l.root.Blocks += extra
+	for i := old; i < n; i++ {
+		s, err := l.tm.create(kindBitmap, true)
+		if err != nil {
+			return err
+		}
+		if err := l.save(i, indexEntry{block: s.nr, free: perBitmap}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,263 @@
+package pdata
+
+import (
+	"slices"
+	"syscall"
+)
+
+// blockOp is a change of counts that came while another was under way.
+type blockOp struct {
+	begin, end uint64
+	delta      int32
+}
+
+// MetadataMap is the space map of the metadata device. It counts the blocks
+// that it is made of itself: changing a count allocates blocks, whose counts
+// change too. Changes that come from within a change are queued and made when
+// the outermost one is done. (dm-space-map-metadata.c; the kernel's queue holds
+// 1024 operations and fails when it is full, this one grows.)
+type MetadataMap struct {
+	cur, old  ll
+	begin     uint64 // where the search for a free block goes on
+	allocated uint64 // blocks taken since the last commit
+
+	depth int       // changes under way
+	queue []blockOp // first in, first out
+	boot  bool      // bootstrap: blocks are handed out from begin on, and all before it are in use
+
+	threshold uint64
+	below     func() // called when the number of free blocks falls to threshold; nil: never
+	lastFree  uint64 // number of free blocks after the last allocation
+	known     bool   // lastFree is set
+}
+
+// Format makes a transaction manager for an empty device whose superblock has
+// the location super: an index, a reference count tree and the bitmaps follow
+// it on the disk. Nothing is written before the first commit.
+func Format(bm *BlockManager, super uint64) (*TM, error) {
+	tm := &TM{bm: bm}
+	m := &MetadataMap{cur: newLL(tm, true), begin: super + 1, boot: true}
+	tm.sm = m
+	blocks := min(bm.Blocks(), MaxMetadataBlocks)
+	m.cur.root.Blocks = blocks // New looks at it
+	index, err := tm.create(kindIndex, true)
+	if err != nil {
+		return nil, err
+	}
+	m.cur.root.BitmapRoot = index.nr
+	if m.cur.root.RefRoot, err = m.cur.refs.Empty(); err != nil {
+		return nil, err
+	}
+	m.cur.root.Blocks = 0
+	if err := m.cur.extend(blocks); err != nil {
+		return nil, err
+	}
+	m.boot = false
+	m.queue = append(m.queue, blockOp{super, m.begin, 1})
+	if err := m.drain(); err != nil {
+		return nil, err
+	}
+	return tm, m.commit()
+}
+
+// OpenTM opens the metadata space map that root leads to.
+func OpenTM(bm *BlockManager, root MapRoot) (*TM, error) {
+	tm := &TM{bm: bm}
+	m := &MetadataMap{cur: newLL(tm, true)}
+	tm.sm = m
+	if n := (root.Blocks + perBitmap - 1) / perBitmap; n > perIndex {
+		return nil, corrupt(root.BitmapRoot, "metadata space map of %d blocks is too large", root.Blocks)
+	}
+	m.cur.root = root
+	p, err := bm.get(root.BitmapRoot, kindIndex, true)
+	if err != nil {
+		return nil, In("metadata space map", err)
+	}
+	for i := range m.cur.index {
+		m.cur.index[i] = indexCodec.Get(p.data[indexHead+16*i:])
+	}
+	m.old = m.cur.snapshot()
+	return tm, nil
+}
+
+// Root is the map's root, for a superblock.
+func (m *MetadataMap) Root() MapRoot { return m.cur.root }
+
+// Blocks is the number of blocks that the map counts.
+func (m *MetadataMap) Blocks() uint64 { return m.cur.root.Blocks }
+
+// Free is the number of blocks that were free at the last commit and still are.
+func (m *MetadataMap) Free() uint64 {
+	free := m.old.root.Blocks - m.old.root.Allocated
+	return free - min(free, m.allocated)
+}
+
+// SetThreshold makes fn be called, on the owner and in the middle of a change,
+// when an allocation lets the number of free blocks fall to n.
+func (m *MetadataMap) SetThreshold(n uint64, fn func()) { m.threshold, m.below = n, fn }
+
+// queued is what the queue will add to a block's count.
+func (m *MetadataMap) queued(nr uint64) (n int32) {
+	for _, op := range m.queue {
+		if op.begin <= nr && nr < op.end {
+			n += op.delta
+		}
+	}
+	return n
+}
+
+// Count is a block's reference count.
+func (m *MetadataMap) Count(nr uint64) (uint32, error) {
+	if m.boot {
+		return boolCount(nr < m.begin), nil
+	}
+	n, err := m.cur.count(nr)
+	return uint32(int32(n) + m.queued(nr)), In("metadata space map", err)
+}
+
+func boolCount(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// shared reports whether a block has more than one reference; when in doubt it
+// says so.
+func (m *MetadataMap) shared(nr uint64) (bool, error) {
+	if m.boot {
+		return false, nil
+	}
+	q := m.queued(nr)
+	if q > 1 {
+		return true, nil
+	}
+	n, err := m.cur.lookup(nr)
+	if err != nil {
+		return false, In("metadata space map", err)
+	}
+	return n == manyRefs || int32(n)+q > 1, nil
+}
+
+// Inc adds a reference to each block of [begin, end).
+func (m *MetadataMap) Inc(begin, end uint64) error { return m.change(blockOp{begin, end, 1}) }
+
+// Dec drops a reference of each block of [begin, end).
+func (m *MetadataMap) Dec(begin, end uint64) error { return m.change(blockOp{begin, end, -1}) }
+
+func (m *MetadataMap) change(op blockOp) error {
+	if err := m.cur.check(op.begin, op.end); err != nil {
+		return In("metadata space map", err)
+	}
+	m.queue = append(m.queue, op)
+	if m.depth > 0 || m.boot {
+		return nil
+	}
+	return In("metadata space map", m.drain())
+}
+
+// drain makes the queued changes, and those that come meanwhile. A change stays
+// in the queue until it is made: its blocks are not to be given out meanwhile.
+func (m *MetadataMap) drain() error {
+	m.depth++
+	defer func() { m.depth-- }()
+	for len(m.queue) > 0 {
+		op := m.queue[0]
+		if _, err := m.cur.add(op.begin, op.end, op.delta); err != nil {
+			m.queue = m.queue[:0]
+			return err
+		}
+		m.queue = slices.Delete(m.queue, 0, 1)
+	}
+	return nil
+}
+
+// New allocates a block that was free at the last commit and is free now. ENOSPC
+// if there is none.
+func (m *MetadataMap) New() (uint64, error) {
+	if m.boot {
+		return m.bootNew()
+	}
+	refuse := func(nr uint64) bool { return m.queued(nr) != 0 }
+	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, refuse)
+	if err == syscall.ENOSPC {
+		nr, err = findCommon(&m.old, &m.cur, 0, m.begin, refuse)
+	}
+	if err != nil {
+		return 0, In("metadata space map", err)
+	}
+	m.begin = nr + 1
+	m.allocated++
+	if err := m.Inc(nr, nr+1); err != nil {
+		return 0, err
+	}
+	m.checkThreshold()
+	return nr, nil
+}
+
+func (m *MetadataMap) bootNew() (uint64, error) {
+	if m.begin >= m.cur.root.Blocks {
+		return 0, syscall.ENOSPC
+	}
+	m.begin++
+	return m.begin - 1, nil
+}
+
+// checkThreshold calls below at the edge only.
+func (m *MetadataMap) checkThreshold() {
+	free := m.Free()
+	was := m.known && m.lastFree <= m.threshold
+	m.lastFree, m.known = free, true
+	if m.below != nil && free <= m.threshold && !was {
+		m.below()
+	}
+}
+
+// commit writes the index and makes the running state the committed one.
+func (m *MetadataMap) commit() error {
+	if err := m.saveIndex(); err != nil {
+		return In("metadata space map", err)
+	}
+	m.old = m.cur.snapshot()
+	m.allocated = 0
+	return nil
+}
+
+func (m *MetadataMap) saveIndex() error {
+	if !m.cur.changed {
+		return nil
+	}
+	s, _, err := m.cur.tm.shadow(m.cur.root.BitmapRoot, kindIndex, true)
+	if err != nil {
+		return err
+	}
+	m.cur.root.BitmapRoot = s.nr
+	for i, e := range m.cur.index {
+		indexCodec.Put(s.data[indexHead+16*i:], e)
+	}
+	m.cur.changed = false
+	return nil
+}
+
+// Extend makes the map count more blocks. The blocks that this takes come from
+// the new ones, so that a full device can be grown.
+func (m *MetadataMap) Extend(extra uint64) error {
+	used := m.cur.root.Blocks
+	m.begin, m.boot = used, true
+	defer func() { m.boot = false }()
+	if err := m.cur.extend(extra); err != nil {
+		return In("metadata space map", err)
+	}
+	// Counting the new blocks in use may take more of them, until it does not.
+	for used != m.begin {
+		m.queue = append(m.queue, blockOp{used, m.begin, 1})
+		used = m.begin
+		if err := m.drain(); err != nil {
+			return In("metadata space map", err)
+		}
+		if err := m.saveIndex(); err != nil {
+			return In("metadata space map", err)
+		}
+	}
+	return nil
+}
