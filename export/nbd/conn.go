@@ -1,0 +1,164 @@
+package nbd
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"udm/blk"
+	"udm/export/nbd/internal/proto"
+)
+
+// conn is one connection. Its goroutine, the reader, does the handshake, then
+// parses requests, submits them and sends the replies of those that completed
+// on its stack. See sender.go for who sends the others.
+type conn struct {
+	srv  *Server
+	base io.ReadWriter // as it was given to the server
+	stop atomic.Int32  // running, draining or aborted
+
+	// Set before transmission, then constant.
+	*session
+	dev      blk.Device
+	lim      blk.Limits // as they were when the client attached
+	minBlock uint64     // bytes
+	hdrSize  int        // of a request
+	readOnly bool
+
+	// The reader's.
+	in      input
+	out     cutter     // replies are cut from it
+	batch   []*request // completed and not yet in the queue
+	batched int        // bytes of batch
+	spare   *request   // free requests, linked by next
+	taken   uint64     // requests that were ever in use
+
+	helpers sync.WaitGroup // goroutines of slow requests and of the sender
+
+	sender
+}
+
+// Values of conn.stop, in this order only.
+const (
+	running  = iota
+	draining // answer new requests with ESHUTDOWN, close when nothing is under way
+	aborted
+)
+
+func newConn(s *Server, rw io.ReadWriter) *conn {
+	c := &conn{srv: s, base: rw}
+	c.sender.init()
+	return c
+}
+
+func (c *conn) stopping() bool { return c.stop.Load() != running }
+
+// run serves the connection to its end and closes it.
+func (c *conn) run() error {
+	h := &handshake{c: c, rw: c.base}
+	c.setDeadline(h.timeLimit())
+	s, err := h.run()
+	if s != nil {
+		defer s.export.release()
+	}
+	if err != nil || s == nil {
+		closeStream(h.rw)
+		return err
+	}
+	c.setDeadline(time.Time{})
+	c.begin(s)
+	err = c.transmission()
+	c.end(err)
+	return err
+}
+
+// begin enters transmission.
+func (c *conn) begin(s *session) {
+	c.session, c.dev, c.lim = s, s.export.Device, s.export.Device.Limits()
+	c.minBlock = uint64(minBlock(&c.lim))
+	c.readOnly = s.flags&proto.FlagReadOnly != 0
+	c.hdrSize = proto.RequestSize
+	if s.mode == extended {
+		c.hdrSize = proto.ExtRequestSize
+	}
+	c.in.c, c.out.c = c, c
+	w := newWire(s.rw, c.srv.cfg.StallTimeout)
+	c.mu.Lock()
+	c.wire = w
+	c.mu.Unlock()
+	switch c.stop.Load() { // it may have changed while there was no wire
+	case draining:
+		w.closeRead()
+	case aborted:
+		w.abort()
+	}
+}
+
+// end waits for what is under way, sends its replies unless err broke the
+// connection, and closes it.
+func (c *conn) end(err error) {
+	if err != nil {
+		c.wire.abort()
+	}
+	c.flush()
+	c.waitIdle()
+	c.helpers.Wait()
+	c.in.close()
+	c.out.close()
+	c.wire.close()
+}
+
+// shutdown lets what is under way finish.
+func (c *conn) shutdown() {
+	if !c.stop.CompareAndSwap(running, draining) {
+		return
+	}
+	c.mu.Lock()
+	w, idle := c.wire, c.idleLocked()
+	c.mu.Unlock()
+	switch {
+	case w == nil:
+		c.setDeadline(time.Now().Add(time.Second)) // for the client to read the refusal
+	case idle:
+		w.closeRead()
+	}
+}
+
+// abort cuts the connection.
+func (c *conn) abort() {
+	c.stop.Store(aborted)
+	c.mu.Lock()
+	w := c.wire
+	c.mu.Unlock()
+	if w == nil {
+		c.setDeadline(longAgo)
+	} else {
+		w.abort()
+	}
+}
+
+// setDeadline limits the handshake; the wire has its own ways.
+func (c *conn) setDeadline(t time.Time) {
+	nc, ok := c.base.(net.Conn)
+	if !ok {
+		return
+	}
+	nc.SetDeadline(t)
+	if c.stop.Load() == aborted {
+		nc.SetDeadline(longAgo)
+	}
+}
+
+func closeStream(rw io.ReadWriter) {
+	if c, ok := rw.(io.Closer); ok {
+		c.Close()
+	}
+}
+
+var (
+	errMagic    = errors.New("nbd: request with a wrong magic number")
+	errTooLarge = errors.New("nbd: payload too large to skip")
+)

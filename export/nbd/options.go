@@ -1,0 +1,294 @@
+package nbd
+
+import (
+	"errors"
+	"io/fs"
+	"math/bits"
+	"strings"
+
+	"udm/blk"
+	"udm/export/nbd/internal/proto"
+)
+
+// optionFuncs are the options that need no special place in the handshake.
+var optionFuncs = map[proto.Option]func(*handshake, []byte) error{
+	proto.OptExportName:      (*handshake).exportName,
+	proto.OptList:            (*handshake).list,
+	proto.OptInfo:            (*handshake).infoOrGo,
+	proto.OptGo:              (*handshake).infoOrGo,
+	proto.OptStructuredReply: (*handshake).structuredReply,
+	proto.OptListMetaContext: (*handshake).listMeta,
+	proto.OptSetMetaContext:  (*handshake).setMeta,
+	proto.OptExtendedHeaders: (*handshake).extendedHeaders,
+}
+
+func (h *handshake) list(data []byte) error {
+	if len(data) != 0 {
+		return refuse(proto.RepErrInvalid, "LIST takes no data")
+	}
+	for _, info := range h.c.srv.cfg.Exports.List() {
+		p := be.AppendUint32(nil, uint32(len(info.Name)))
+		p = append(p, info.Name...)
+		h.reply(proto.RepServer, append(p, info.Description...))
+		if h.out.Len() > replyChunk {
+			if err := h.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	h.reply(proto.RepAck, nil)
+	return nil
+}
+
+func (h *handshake) structuredReply(data []byte) error {
+	switch {
+	case len(data) != 0:
+		return refuse(proto.RepErrInvalid, "STRUCTURED_REPLY takes no data")
+	case h.mode == extended:
+		return refuse(proto.RepErrExtHeaderReqd, "extended headers are on already")
+	}
+	h.mode = structured
+	h.reply(proto.RepAck, nil)
+	return nil
+}
+
+func (h *handshake) extendedHeaders(data []byte) error {
+	if len(data) != 0 {
+		return refuse(proto.RepErrInvalid, "EXTENDED_HEADERS takes no data")
+	}
+	h.mode = extended
+	h.reply(proto.RepAck, nil)
+	return nil
+}
+
+func (h *handshake) exportName(data []byte) error {
+	if h.mode == extended {
+		return refuse(proto.RepErrInvalid, "EXPORT_NAME after EXTENDED_HEADERS")
+	}
+	s, err := h.attach(string(data))
+	if err != nil {
+		return err
+	}
+	h.session = s
+	p := be.AppendUint64(nil, s.size)
+	p = be.AppendUint16(p, s.flags)
+	if !h.noZeroes {
+		p = append(p, make([]byte, 124)...)
+	}
+	h.out.Write(p)
+	return nil
+}
+
+// attach opens the export and works out what a session on it would be.
+func (h *handshake) attach(name string) (*session, error) {
+	if len(name) > proto.MaxString {
+		return nil, refuse(proto.RepErrTooBig, "export name of %d bytes; the limit is %d", len(name), proto.MaxString)
+	}
+	e, err := open(h.c.srv.cfg.Exports, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, refuse(proto.RepErrUnknown, "no export is named %q", name)
+	}
+	if err != nil {
+		return nil, refuse(proto.RepErrPolicy, "%v", err)
+	}
+	s := &session{rw: h.rw, export: e, mode: h.mode}
+	s.meta = h.meta && (h.metaName == name || h.metaName == e.Name)
+	lim := e.Device.Limits()
+	s.size = lim.Size * blk.SectorSize
+	s.flags = transmissionFlags(&lim, e.ReadOnly || lim.ReadOnly, s.mode, s.meta)
+	return s, nil
+}
+
+func transmissionFlags(lim *blk.Limits, readOnly bool, mode replyMode, meta bool) uint16 {
+	f := uint16(proto.FlagHasFlags | proto.FlagFlush | proto.FlagMultiConn | proto.FlagCache)
+	if readOnly {
+		f |= proto.FlagReadOnly
+	} else {
+		f |= proto.FlagFUA | proto.FlagWriteZeroes | proto.FlagFastZero
+		if lim.MaxDiscard > 0 {
+			f |= proto.FlagTrim
+		}
+	}
+	if lim.Rotational {
+		f |= proto.FlagRotational
+	}
+	if mode != simple {
+		f |= proto.FlagDF
+	}
+	if mode == extended && meta {
+		f |= proto.FlagStatusByPayload
+	}
+	return f
+}
+
+func (h *handshake) infoOrGo(data []byte) error {
+	name, wants, err := parseInfo(data)
+	if err != nil {
+		return err
+	}
+	s, err := h.attach(name)
+	if err != nil {
+		return err
+	}
+	h.describe(s, wants)
+	h.reply(proto.RepAck, nil)
+	if h.opt == proto.OptGo {
+		h.session = s
+	} else {
+		s.export.release()
+	}
+	return nil
+}
+
+// parseInfo takes the data of INFO and GO apart: name length, name, number of
+// information requests, requests.
+func parseInfo(data []byte) (name string, wants []byte, err error) {
+	d := decoder{p: data}
+	name = d.str()
+	wants = d.bytes(2 * int(d.u16()))
+	if !d.end() {
+		return "", nil, refuse(proto.RepErrInvalid, "malformed INFO or GO")
+	}
+	return name, wants, nil
+}
+
+func (h *handshake) describe(s *session, wants []byte) {
+	p := be.AppendUint16(nil, proto.InfoExport)
+	p = be.AppendUint64(p, s.size)
+	h.reply(proto.RepInfo, be.AppendUint16(p, s.flags))
+
+	lim := s.export.Device.Limits()
+	p = be.AppendUint16(nil, proto.InfoBlockSize)
+	p = be.AppendUint32(p, minBlock(&lim))
+	p = be.AppendUint32(p, preferredBlock(&lim))
+	h.reply(proto.RepInfo, be.AppendUint32(p, proto.MaxPayload))
+
+	for ; len(wants) > 0; wants = wants[2:] {
+		switch t := be.Uint16(wants); {
+		case t == proto.InfoName:
+			h.reply(proto.RepInfo, append(be.AppendUint16(nil, t), s.export.Name...))
+		case t == proto.InfoDescription && s.export.Description != "":
+			h.reply(proto.RepInfo, append(be.AppendUint16(nil, t), s.export.Description...))
+		}
+	}
+}
+
+// minBlock is the alignment of requests, in bytes.
+func minBlock(lim *blk.Limits) uint32 { return max(lim.LogicalBlock, blk.SectorSize) }
+
+// preferredBlock is the size of requests, in bytes, that cost no more than they
+// must: a power of two between the minimum and the largest payload.
+func preferredBlock(lim *blk.Limits) uint32 {
+	best := max(minBlock(lim), 4096)
+	for _, n := range []uint32{lim.PhysicalBlock, lim.MinIO} {
+		if bits.OnesCount32(n) == 1 && n <= proto.MaxPayload {
+			best = max(best, n)
+		}
+	}
+	return best
+}
+
+func (h *handshake) listMeta(data []byte) error {
+	_, match, err := h.parseMeta(data, true)
+	if err != nil {
+		return err
+	}
+	if match {
+		h.reply(proto.RepMetaContext, append(be.AppendUint32(nil, 0), proto.ContextAllocation...))
+	}
+	h.reply(proto.RepAck, nil)
+	return nil
+}
+
+// contextID is the number of base:allocation in block status replies.
+const contextID = 1
+
+func (h *handshake) setMeta(data []byte) error {
+	h.meta = false
+	name, match, err := h.parseMeta(data, false)
+	if err != nil {
+		return err
+	}
+	if match {
+		h.meta, h.metaName = true, name
+		h.reply(proto.RepMetaContext, append(be.AppendUint32(nil, contextID), proto.ContextAllocation...))
+	}
+	h.reply(proto.RepAck, nil)
+	return nil
+}
+
+// parseMeta takes the data of the two META_CONTEXT options apart: name length,
+// name, number of queries, and a length and a string for each. It reports
+// whether base:allocation is among what they mean.
+func (h *handshake) parseMeta(data []byte, list bool) (name string, match bool, err error) {
+	if h.mode == simple {
+		return "", false, refuse(proto.RepErrInvalid, "metadata contexts need structured replies")
+	}
+	d := decoder{p: data}
+	name = d.str()
+	n := d.u32()
+	match = list && n == 0
+	for ; n > 0 && !d.bad; n-- {
+		q := d.str()
+		if !d.bad && !strings.Contains(q, ":") {
+			return "", false, refuse(proto.RepErrInvalid, "query %q has no namespace", q)
+		}
+		match = match || q == proto.ContextAllocation || list && q == "base:"
+	}
+	if !d.end() {
+		return "", false, refuse(proto.RepErrInvalid, "malformed list of metadata contexts")
+	}
+	return name, match, h.exists(name)
+}
+
+func (h *handshake) exists(name string) error {
+	s, err := h.attach(name)
+	if err == nil {
+		s.export.release()
+	}
+	return err
+}
+
+// decoder reads integers and strings from an option's data; bad is set when
+// the data ends too soon.
+type decoder struct {
+	p   []byte
+	bad bool
+}
+
+func (d *decoder) bytes(n int) []byte {
+	if d.bad || n < 0 || n > len(d.p) {
+		d.bad = true
+		return nil
+	}
+	p := d.p[:n]
+	d.p = d.p[n:]
+	return p
+}
+
+func (d *decoder) u16() uint16 {
+	if p := d.bytes(2); p != nil {
+		return be.Uint16(p)
+	}
+	return 0
+}
+
+func (d *decoder) u32() uint32 {
+	if p := d.bytes(4); p != nil {
+		return be.Uint32(p)
+	}
+	return 0
+}
+
+// str reads a length of 32 bits and that many bytes.
+func (d *decoder) str() string {
+	n := d.u32()
+	if uint64(n) > uint64(len(d.p)) {
+		d.bad = true
+		return ""
+	}
+	return string(d.bytes(int(n)))
+}
+
+// end reports whether the data was well-formed and is used up.
+func (d *decoder) end() bool { return !d.bad && len(d.p) == 0 }

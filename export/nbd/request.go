@@ -1,0 +1,199 @@
+package nbd
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/export/nbd/internal/proto"
+)
+
+// request is one request from its header to its reply. Requests belong to a
+// connection, which uses them again and again: in steady state a request
+// allocates nothing.
+type request struct {
+	c *conn
+	proto.Request
+	bio   blk.Bio
+	phase atomic.Uint32 // submitting, away or done: see submit
+
+	data   []byte // payload of a write
+	inSlab *slab  // that data lies in
+
+	// The reply: out, then more. out is cut from outSlab at outAt, with room
+	// for headers, and shortened when the reply is made.
+	out     []byte
+	outSlab *slab
+	outAt   int
+	more    [][]byte
+
+	next *request // in a free list
+}
+
+// reset drops what the request refers to.
+func (r *request) reset() {
+	r.data, r.inSlab, r.out, r.outSlab, r.more = nil, nil, nil, nil, nil
+}
+
+// readData is where the data of a read goes: in out, behind the head.
+func (r *request) readData() []byte {
+	head, n := r.c.dataHead(), int(r.Length)
+	return r.out[head : head+n : head+n]
+}
+
+// failure is an error reply.
+type failure struct {
+	errno proto.Errno
+	text  string
+}
+
+func fail(e proto.Errno, format string, args ...any) *failure {
+	return &failure{e, fmt.Sprintf(format, args...)}
+}
+
+// transmission reads and starts requests until the client disconnects (nil),
+// or breaks the protocol.
+func (c *conn) transmission() error {
+	for {
+		h, err := c.in.next(c.hdrSize)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		req, ok := proto.ParseRequest(h, c.mode == extended)
+		if !ok {
+			return errMagic
+		}
+		if req.Cmd == proto.CmdDisc {
+			return nil
+		}
+		r := c.take()
+		r.Request = req
+		if err := c.start(r); err != nil {
+			c.finish(r, fail(proto.EIO, "")) // nobody will read it
+			return err
+		}
+	}
+}
+
+// start takes in the request's payload, if it has one, checks it and lets it
+// run. An error is one of the connection.
+func (c *conn) start(r *request) error {
+	f := c.check(r)
+	if n := c.payloadLen(r); n > 0 {
+		if f != nil || n > proto.MaxPayload {
+			if err := c.in.skip(n); err != nil {
+				return err
+			}
+		} else if err := c.in.payload(r, int(n)); err != nil {
+			return err
+		}
+	}
+	if f != nil {
+		c.finish(r, f)
+		return nil
+	}
+	c.run1(r)
+	return nil
+}
+
+// payloadLen is the number of bytes that follow the request's header.
+func (c *conn) payloadLen(r *request) uint64 {
+	if r.Cmd == proto.CmdWrite && c.mode != extended || c.mode == extended && r.Flags&proto.CmdFlagPayloadLen != 0 {
+		return r.Length
+	}
+	return 0
+}
+
+// cmdRules says which flags a command may carry, besides FUA, which every
+// command may if it was advertised, and which error tells that its range is
+// beyond the end.
+var cmdRules = [...]struct {
+	flags  uint16
+	need   uint16 // transmission flag that offers the command
+	write  bool
+	beyond proto.Errno
+}{
+	proto.CmdRead:        {proto.CmdFlagDF, 0, false, proto.EINVAL},
+	proto.CmdWrite:       {0, 0, true, proto.ENOSPC},
+	proto.CmdFlush:       {0, proto.FlagFlush, false, 0},
+	proto.CmdTrim:        {0, proto.FlagTrim, true, proto.EINVAL},
+	proto.CmdCache:       {0, proto.FlagCache, false, proto.EINVAL},
+	proto.CmdWriteZeroes: {proto.CmdFlagNoHole | proto.CmdFlagFastZero, proto.FlagWriteZeroes, true, proto.ENOSPC},
+	proto.CmdBlockStatus: {proto.CmdFlagReqOne, 0, false, proto.EINVAL},
+}
+
+// check is the one place where requests from outside are judged. nil: r may
+// run, within the export, aligned, with flags that were offered.
+func (c *conn) check(r *request) *failure {
+	if c.stopping() {
+		return fail(proto.ESHUTDOWN, "the server is shutting down")
+	}
+	if int(r.Cmd) >= len(cmdRules) {
+		return fail(proto.EINVAL, "command %d is not known", r.Cmd)
+	}
+	rule := &cmdRules[r.Cmd]
+	if rule.write && c.readOnly {
+		return fail(proto.EPERM, "the export is read-only")
+	}
+	if rule.need&^c.flags != 0 {
+		return fail(proto.EINVAL, "command %d was not offered", r.Cmd)
+	}
+	if f := c.checkFlags(r, rule.flags); f != nil {
+		return f
+	}
+	if r.Cmd == proto.CmdFlush {
+		if r.Offset != 0 || r.Length != 0 {
+			return fail(proto.EINVAL, "a flush has no range")
+		}
+		return nil
+	}
+	if r.Cmd == proto.CmdBlockStatus {
+		if !c.meta {
+			return fail(proto.EINVAL, "no metadata context was negotiated")
+		}
+		if r.Flags&proto.CmdFlagPayloadLen != 0 {
+			return nil // its range is in the payload
+		}
+	}
+	return c.checkRange(r, r.Length, rule.beyond)
+}
+
+func (c *conn) checkFlags(r *request, may uint16) *failure {
+	if c.flags&proto.FlagFUA != 0 {
+		may |= proto.CmdFlagFUA
+	}
+	if c.mode == simple {
+		may &^= proto.CmdFlagDF
+	}
+	if c.mode == extended && (r.Cmd == proto.CmdWrite || r.Cmd == proto.CmdBlockStatus && c.meta) {
+		may |= proto.CmdFlagPayloadLen
+	}
+	if bad := r.Flags &^ may; bad != 0 {
+		return fail(proto.EINVAL, "flags %#x do not go with command %d", bad, r.Cmd)
+	}
+	if c.mode == extended && r.Cmd == proto.CmdWrite && r.Flags&proto.CmdFlagPayloadLen == 0 {
+		return fail(proto.EINVAL, "a write needs the payload flag")
+	}
+	return nil
+}
+
+func (c *conn) checkRange(r *request, length uint64, beyond proto.Errno) *failure {
+	switch {
+	case (r.Offset|length)&(c.minBlock-1) != 0:
+		return fail(proto.EINVAL, "the range is not aligned to %d bytes", c.minBlock)
+	case length == 0:
+		return fail(proto.EINVAL, "the range is empty")
+	case r.Cmd <= proto.CmdWrite && length > proto.MaxPayload:
+		if r.Cmd == proto.CmdRead && c.mode != simple {
+			return fail(proto.EOVERFLOW, "a read is at most %d bytes", proto.MaxPayload)
+		}
+		return fail(proto.EINVAL, "a read or write is at most %d bytes", proto.MaxPayload)
+	case r.Offset > c.size || length > c.size-r.Offset:
+		return fail(beyond, "the range ends beyond the export's %d bytes", c.size)
+	}
+	return nil
+}

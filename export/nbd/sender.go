@@ -1,0 +1,259 @@
+package nbd
+
+import (
+	"sync"
+)
+
+// Limits of one connection.
+const (
+	maxRequests = 512      // requests under way
+	maxMemory   = 64 << 20 // bytes of slabs, beyond the two that the reader cuts
+	batchBytes  = 256 << 10
+	batchLen    = 128
+)
+
+// sender is the part of a connection that sends replies. At any moment at most
+// one goroutine sends; whoever has replies when nobody sends becomes it and
+// goes on until the queue is empty:
+//
+//	          flush, complete: queue not empty
+//	(nobody) ─────────────────────────────────▶ (reader or helper: blocks)
+//	   ▲   │                                          ▲        │
+//	   │   │ complete on a device's goroutine         │ socket │
+//	   │   └────────────────────────────────▶ (device: never blocks)
+//	   └──────────────── queue empty ─────────────────┴────────┘
+//
+// The reader's own completions do not pass one by one through the lock: they
+// collect in conn.batch until the reader would block.
+//
+// Lock order: sender.mu, then the wire's own lock (for closeRead only). No I/O
+// and no callback happens under sender.mu.
+type sender struct {
+	mu      sync.Mutex
+	changed sync.Cond  // mu; a request or slab became free while waiting was set
+	wire    wire       // guarded by mu until transmission, then constant
+	queue   []*request // guarded by mu; completed, in order of completion
+	sending bool       // guarded by mu
+	waiting bool       // guarded by mu; the reader waits for changed
+	dead    bool       // guarded by mu; the wire failed, replies are dropped
+	free    *request   // guarded by mu; linked by next
+	begun   uint64     // guarded by mu; conn.taken as of the last flush
+	ended   uint64     // guarded by mu; requests that were answered or dropped
+	held    int        // guarded by mu; bytes of slabs in use
+
+	work []*request // the sending goroutine's: what it took from queue
+	segs [][]byte   // the sending goroutine's: for the wire
+}
+
+func (s *sender) init() { s.changed.L = &s.mu }
+
+// idleLocked reports whether every request that was begun is answered.
+func (s *sender) idleLocked() bool { return s.ended == s.begun }
+
+// flush sends the reader's batch and what else waits, or leaves it to the
+// goroutine that is sending. The reader calls it before it blocks.
+func (c *conn) flush() {
+	if len(c.batch) == 0 && c.begun == c.taken {
+		return
+	}
+	c.mu.Lock()
+	c.begun = c.taken
+	c.queue = append(c.queue, c.batch...)
+	clear(c.batch)
+	c.batch, c.batched = c.batch[:0], 0
+	c.sendLocked(true)
+	c.recycleLocked()
+	c.mu.Unlock()
+	c.out.rewind()
+}
+
+// complete takes a finished request from a goroutine that is not the reader's.
+// With block false it does not wait for the socket.
+func (c *conn) complete(r *request, block bool) {
+	c.mu.Lock()
+	c.queue = append(c.queue, r)
+	c.sendLocked(block)
+	c.mu.Unlock()
+}
+
+// sendLocked sends the queue unless somebody does so already. It is called
+// with mu held and returns so, but sends without.
+func (c *conn) sendLocked(block bool) {
+	if c.sending {
+		return
+	}
+	c.sending = true
+	for len(c.queue) > 0 {
+		c.work, c.queue = c.queue, c.work[:0]
+		if !c.dead && !c.transmitUnlocked(block) {
+			return // a helper sends on
+		}
+		c.freeLocked()
+	}
+	c.sending = false
+	c.wakeLocked()
+}
+
+// transmitUnlocked lets go of mu, sends c.work, and takes mu again. It is
+// false if the socket is full and a helper goroutine has taken over.
+func (c *conn) transmitUnlocked(block bool) bool {
+	c.mu.Unlock()
+	c.gather()
+	segs, err := c.segs, error(nil)
+	if block {
+		err = c.wire.write(segs)
+	} else {
+		var n int
+		if n, err = c.wire.tryWrite(segs); err == nil {
+			if segs = dropSent(segs, n); len(segs) > 0 {
+				c.helpers.Add(1)
+				go c.sendRest(segs)
+				c.mu.Lock()
+				return false
+			}
+		}
+	}
+	if err != nil {
+		c.wire.abort()
+	}
+	c.mu.Lock()
+	c.dead = c.dead || err != nil
+	return true
+}
+
+// sendRest is the helper that goes on when a device's goroutine found the
+// socket full.
+func (c *conn) sendRest(segs [][]byte) {
+	defer c.helpers.Done()
+	err := c.wire.write(segs)
+	if err != nil {
+		c.wire.abort()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dead = c.dead || err != nil
+	c.freeLocked()
+	c.sending = false
+	c.sendLocked(true)
+}
+
+// gather makes segs of work, joining replies that lie behind one another.
+func (c *conn) gather() {
+	segs := c.segs[:0]
+	var last *request // whose reply is the end of the last segment
+	for _, r := range c.work {
+		if last != nil && last.outSlab == r.outSlab && last.outAt+len(last.out) == r.outAt {
+			n := len(segs) - 1
+			segs[n] = segs[n][:len(segs[n])+len(r.out)]
+		} else if len(r.out) > 0 {
+			segs = append(segs, r.out)
+		}
+		last = r
+		if r.more != nil {
+			segs, last = append(segs, r.more...), nil
+		}
+	}
+	c.segs = segs
+}
+
+// freeLocked recycles the requests of c.work.
+func (c *conn) freeLocked() {
+	for i, r := range c.work {
+		c.work[i] = nil
+		c.dropLocked(r.inSlab)
+		c.dropLocked(r.outSlab)
+		r.reset()
+		r.next, c.free = c.free, r
+	}
+	c.ended += uint64(len(c.work))
+	c.work = c.work[:0]
+	if c.waiting {
+		c.changed.Broadcast()
+	}
+}
+
+func (c *conn) dropLocked(s *slab) {
+	if s != nil && s.unref() {
+		c.held -= len(s.buf)
+		c.srv.memory.give(s)
+	}
+}
+
+// wakeLocked tells the reader, and closes a draining connection when it is idle.
+func (c *conn) wakeLocked() {
+	if c.waiting {
+		c.changed.Broadcast()
+	}
+	if c.stopping() && c.idleLocked() {
+		c.wire.closeRead()
+	}
+}
+
+// unref drops a reference of the reader's.
+func (c *conn) unref(s *slab) {
+	c.mu.Lock()
+	c.dropLocked(s)
+	c.mu.Unlock()
+}
+
+// takeSlab returns a slab of at least n bytes, waiting until the connection may
+// have that much.
+func (c *conn) takeSlab(n int) *slab {
+	c.waitFor(func() bool { return c.held == 0 || c.held+n <= maxMemory })
+	s := c.srv.memory.take(n)
+	c.mu.Lock()
+	c.held += len(s.buf)
+	c.mu.Unlock()
+	return s
+}
+
+// take returns a free request, waiting until there are less than maxRequests.
+func (c *conn) take() *request {
+	if c.spare == nil {
+		c.refill()
+	}
+	r := c.spare
+	c.spare, r.next = r.next, nil
+	c.taken++
+	return r
+}
+
+func (c *conn) refill() {
+	c.waitFor(func() bool { return c.recycleLocked() || c.taken-c.ended < maxRequests })
+	if c.spare == nil {
+		c.spare = &request{c: c}
+	}
+}
+
+// recycleLocked hands the free requests to the reader, if it has none left,
+// and reports whether it has some now. Called by the reader.
+func (c *conn) recycleLocked() bool {
+	if c.spare == nil {
+		c.spare, c.free = c.free, nil
+	}
+	return c.spare != nil
+}
+
+// waitFor waits until ok, called with mu held, is true. The replies that the
+// reader holds back are sent first: they may be what it waits for.
+func (c *conn) waitFor(ok func() bool) {
+	c.mu.Lock()
+	good := ok()
+	c.mu.Unlock()
+	if good {
+		return
+	}
+	c.flush()
+	c.mu.Lock()
+	c.waiting = true
+	for !ok() {
+		c.changed.Wait()
+	}
+	c.waiting = false
+	c.mu.Unlock()
+}
+
+// waitIdle waits until every request is answered.
+func (c *conn) waitIdle() {
+	c.waitFor(func() bool { return c.ended == c.taken && !c.sending })
+}

@@ -1,0 +1,221 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"udm/env"
+)
+
+// Config is what a server is made from. Only Exports is needed.
+type Config struct {
+	Exports Exports
+	TLS     TLS
+
+	// MaxConns limits the connections; one more is closed at once. 0: 1024.
+	MaxConns int
+	// HandshakeTimeout is how long a client may take until it has chosen an
+	// export, TLS included. 0: 30 seconds.
+	HandshakeTimeout time.Duration
+	// StallTimeout ends a connection whose client stops in the middle of a
+	// request or takes no replies. Between requests a client may be silent
+	// for ever. 0: 10 minutes.
+	StallTimeout time.Duration
+
+	// Env waits for the bios of requests that need several; nil: env.Real().
+	Env env.Env
+	// Log gets one line for each connection that ends in an error; nil: none.
+	Log *slog.Logger
+}
+
+// ErrClosed is what Serve returns after Shutdown or Close.
+var ErrClosed = errors.New("nbd: server closed")
+
+// Server serves exports to NBD clients. All methods are safe for concurrent use.
+type Server struct {
+	cfg    Config
+	memory memory
+
+	mu        sync.Mutex
+	closing   bool                  // guarded by mu; no new listeners and connections
+	listeners map[net.Listener]bool // guarded by mu
+	conns     map[*conn]bool        // guarded by mu
+	running   sync.WaitGroup        // Serve calls and connections; added to under mu
+}
+
+// New makes a server. It fails only for a configuration that cannot work.
+func New(cfg Config) (*Server, error) {
+	if cfg.Exports == nil {
+		return nil, errors.New("nbd: no exports")
+	}
+	if err := cfg.TLS.check(); err != nil {
+		return nil, err
+	}
+	setDefault(&cfg.MaxConns, 1024)
+	setDefault(&cfg.HandshakeTimeout, 30*time.Second)
+	setDefault(&cfg.StallTimeout, 10*time.Minute)
+	if cfg.Env == nil {
+		cfg.Env = env.Real()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{cfg: cfg, listeners: make(map[net.Listener]bool), conns: make(map[*conn]bool)}, nil
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// Serve accepts connections from l until the server is closed, when it returns
+// ErrClosed, or l fails. It closes l. TCP and Unix sockets are served fastest.
+func (s *Server) Serve(l net.Listener) error {
+	defer l.Close()
+	if !s.addListener(l) {
+		return ErrClosed
+	}
+	defer s.running.Done()
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			return s.acceptFailed(l, err)
+		}
+		s.start(nc)
+	}
+}
+
+func (s *Server) addListener(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.listeners[l] = true
+	s.running.Add(1)
+	return true
+}
+
+func (s *Server) acceptFailed(l net.Listener, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+	if s.closing {
+		return ErrClosed
+	}
+	return err
+}
+
+// start serves nc on a goroutine of its own, or closes it.
+func (s *Server) start(nc net.Conn) {
+	c, err := s.add(nc)
+	if err != nil {
+		s.cfg.Log.Warn("nbd client refused", "client", nc.RemoteAddr(), "reason", err)
+		nc.Close()
+		return
+	}
+	go func() {
+		defer s.remove(c)
+		if err := c.run(); err != nil {
+			s.cfg.Log.Warn("nbd client dropped", "client", nc.RemoteAddr(), "reason", err)
+		}
+	}()
+}
+
+// ServeConn serves one connection until it ends and closes it if it can be
+// closed. Any stream of bytes will do, so that a recorded session can be
+// replayed without a socket; time limits need the deadlines of a [net.Conn].
+// The error says why the connection ended: nil if the client said goodbye, or
+// hung up between two requests.
+func (s *Server) ServeConn(rw io.ReadWriter) error {
+	c, err := s.add(rw)
+	if err != nil {
+		return err
+	}
+	defer s.remove(c)
+	return c.run()
+}
+
+func (s *Server) add(rw io.ReadWriter) (*conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return nil, ErrClosed
+	}
+	if len(s.conns) >= s.cfg.MaxConns {
+		return nil, errors.New("nbd: too many connections")
+	}
+	c := newConn(s, rw)
+	s.conns[c] = true
+	s.running.Add(1)
+	return c, nil
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.running.Done()
+}
+
+// Conns counts the connections, those in the handshake included.
+func (s *Server) Conns() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Shutdown ends the server in good order: no new connections, requests under
+// way are finished and answered, new ones are refused with ESHUTDOWN, and a
+// connection is closed when nothing of it is under way. When ctx ends first the
+// remaining connections are cut as by Close and the error is ctx's. A device
+// that does not complete its bios, such as a suspended one, delays even that.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop((*conn).shutdown)
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		s.stop((*conn).abort)
+		<-done
+		return ctx.Err()
+	}
+}
+
+// Close cuts every connection and waits until the last bio that was submitted
+// for them has ended and every goroutine of the server is gone.
+func (s *Server) Close() error {
+	s.stop((*conn).abort)
+	s.running.Wait()
+	return nil
+}
+
+// stop closes the listeners and applies end to every connection.
+func (s *Server) stop(end func(*conn)) {
+	s.mu.Lock()
+	s.closing = true
+	listeners, conns := s.listeners, make([]*conn, 0, len(s.conns))
+	s.listeners = make(map[net.Listener]bool)
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for l := range listeners {
+		l.Close()
+	}
+	for _, c := range conns {
+		end(c)
+	}
+}

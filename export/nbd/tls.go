@@ -1,0 +1,87 @@
+package nbd
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// TLSMode says when a connection is encrypted.
+type TLSMode int
+
+// The modes are the specification's NOTLS, SELECTIVETLS without exports that
+// need it, and FORCEDTLS.
+const (
+	TLSOff     TLSMode = iota // never
+	TLSOn                     // when the client asks for it
+	TLSRequire                // always: no other option is answered before
+)
+
+// TLS is how a server encrypts. The zero value is off.
+type TLS struct {
+	Mode   TLSMode
+	Config *tls.Config // certificates; needed unless the mode is TLSOff
+}
+
+// LoadTLS reads server-cert.pem, server-key.pem and, to verify clients,
+// ca-cert.pem from a directory: the layout that libnbd, nbdkit and qemu share.
+// With verifyClients a client without a certificate of that authority is refused.
+func LoadTLS(dir string, verifyClients bool) (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "server-cert.pem"), filepath.Join(dir, "server-key.pem"))
+	if err != nil {
+		return nil, fmt.Errorf("TLS certificate of the server: %w", err)
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if verifyClients {
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+		if c.ClientCAs, err = LoadCA(filepath.Join(dir, "ca-cert.pem")); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// LoadCA reads the certificates of an authority from a PEM file.
+func LoadCA(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("TLS authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("TLS authority: no certificate in %s", file)
+	}
+	return pool, nil
+}
+
+func (t TLS) check() error {
+	if t.Mode != TLSOff && t.Config == nil {
+		return errors.New("nbd: TLS without a configuration")
+	}
+	return nil
+}
+
+// asConn lets TLS run over any stream of bytes.
+func asConn(rw io.ReadWriter) net.Conn {
+	if nc, ok := rw.(net.Conn); ok {
+		return nc
+	}
+	return bareConn{rw}
+}
+
+// bareConn is a net.Conn without addresses and deadlines.
+type bareConn struct{ io.ReadWriter }
+
+func (b bareConn) Close() error { closeStream(b.ReadWriter); return nil }
+
+func (bareConn) LocalAddr() net.Addr              { return nil }
+func (bareConn) RemoteAddr() net.Addr             { return nil }
+func (bareConn) SetDeadline(time.Time) error      { return nil }
+func (bareConn) SetReadDeadline(time.Time) error  { return nil }
+func (bareConn) SetWriteDeadline(time.Time) error { return nil }
