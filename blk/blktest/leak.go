@@ -41,7 +41,7 @@ func leaked(before map[string]string) (stacks []string) {
 // goroutines maps the "goroutine 12" of each goroutine to its stack, leaving
 // out the runtime's own, which come and go.
 func goroutines() map[string]string {
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 1<<16)
 	for n := runtime.Stack(buf, true); ; n = runtime.Stack(buf, true) {
 		if n < len(buf) {
 			buf = buf[:n]
