@@ -160,6 +160,7 @@ func (d *Device) sendFlush(t *Table, b *blk.Bio) {
 	p.begin(n)
 	proto := blk.Bio{Op: blk.Flush, Flags: b.Flags & blk.NoWait}
 	for _, ti := range t.targets {
+		proto.Sector = ti.Begin // so that targets need no special case
 		p.sendClones(ti, &proto, ti.NumFlush)
 	}
 	p.partDone(blk.OK)
