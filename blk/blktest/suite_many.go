@@ -117,11 +117,13 @@ func (x *session) model() {
 	})
 }
 
-// crash: random runs with power cuts against the model.
+// crash: random runs on a small area with power cuts, after each of which the
+// whole of it is compared with the model.
 func (x *session) crash() {
 	if x.Crash == nil {
 		return
 	}
+	x.area = 64 * x.block
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var mu sync.Mutex
@@ -129,12 +131,15 @@ func (x *session) crash() {
 	x.write(0, x.area, 1, blk.FUA)
 	m.Write(0, x.area, 1, true)
 	u := &user{x: x, rng: rng, mu: &mu, m: m, parts: 1}
-	for n := range uint64(400) {
-		if rng.IntN(25) == 0 {
+	for n := range uint64(600) {
+		ok := u.step(n + 2)
+		if ok && rng.IntN(25) == 0 {
 			x.use(x.Suite.Crash(x.T, x.raw, rng.Uint64()))
+			x.area = 64 * x.block
 			m.Crash()
+			ok = u.read(0, x.area)
 		}
-		if !u.step(n + 2) {
+		if !ok {
 			x.Fatalf("seed %d", seed)
 		}
 	}
