@@ -1,6 +1,7 @@
 package dm
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,14 +38,35 @@ func splitArgs(s string) ([]string, error) {
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
-// ParseUint reads a decimal number as the kernel's "%llu%c" does: digits only,
-// nothing behind them. max is the largest value allowed.
+// ParseUint reads a decimal number as the kernel's sscanf "%llu%c" does: digits
+// only, nothing behind them, and what does not fit into 64 bits wraps. max is
+// the largest value allowed.
 func ParseUint(s string, max uint64) (uint64, error) {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || n > max {
+	n, ok := scanDigits(s)
+	if !ok || n > max {
 		return 0, Errorf(syscall.EINVAL, "%q is not a number up to %d", s, max)
 	}
 	return n, nil
+}
+
+// ParseUint32 reads a 32-bit number as the kernel's kstrtouint does: one plus
+// sign is allowed, what does not fit is refused.
+func ParseUint32(s string) (uint32, error) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "+"), 10, 32)
+	if err != nil {
+		return 0, Errorf(syscall.EINVAL, "%q is not a number up to %d", s, uint32(math.MaxUint32))
+	}
+	return uint32(n), nil
+}
+
+func scanDigits(s string) (n uint64, ok bool) {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n, s != ""
 }
 
 // Args reads a target's words in order: the kernel's struct dm_arg_set.
@@ -67,23 +89,26 @@ func (a *Args) Next() string {
 }
 
 // Number takes a number between min and max; what is not one is an EINVAL that
-// says reason.
+// says reason. As in the kernel's dm_read_arg the number has 32 bits, and a
+// larger one wraps.
 func (a *Args) Number(min, max uint64, reason string) (uint64, error) {
-	n, err := ParseUint(a.Next(), max)
-	if err != nil || n < min {
+	n, ok := scanDigits(a.Next())
+	n = uint64(uint32(n))
+	if !ok || n < min || n > max {
 		return 0, Errorf(syscall.EINVAL, "%s", reason)
 	}
 	return n, nil
 }
 
-// Group takes a count between min and max that at least so many words follow.
+// Group takes a count between min and max that at least so many words follow;
+// else the EINVAL says reason.
 func (a *Args) Group(min, max uint64, reason string) (int, error) {
 	n, err := a.Number(min, max, reason)
 	if err != nil {
 		return 0, err
 	}
 	if n > uint64(len(a.rest)) {
-		return 0, Errorf(syscall.EINVAL, "Not enough arguments for %s", reason)
+		return 0, Errorf(syscall.EINVAL, "%s", reason)
 	}
 	return int(n), nil
 }

@@ -18,6 +18,14 @@ func Errorf(errno syscall.Errno, format string, args ...any) error {
 	return &Error{errno, fmt.Sprintf(format, args...)}
 }
 
+// Because gives err another reason and keeps its errno; nil stays nil.
+func Because(err error, reason string) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{ErrnoOf(err), reason}
+}
+
 func (e *Error) Error() string {
 	if e.Reason == "" {
 		return e.Errno.Error()

@@ -133,8 +133,11 @@ func (t *Table) every(ok func(*Target) bool) bool {
 	return !slices.ContainsFunc(t.targets, func(ti *Target) bool { return !ok(ti) })
 }
 
+// onEvery reports whether all of the target's devices are such; a target
+// without devices has no ability that comes from them.
 func (ti *Target) onEvery(ok func(blk.Limits) bool) bool {
-	return !slices.ContainsFunc(ti.areas(), func(a Area) bool { return !ok(a.Dev.Limits()) })
+	areas := ti.areas()
+	return len(areas) > 0 && !slices.ContainsFunc(areas, func(a Area) bool { return !ok(a.Dev.Limits()) })
 }
 
 func (ti *Target) discards() bool {
