@@ -269,4 +269,46 @@ func TestPartialAcceptance(t *testing.T) {
 	r.content("g0", 1, 9, 1)
 	r.content("g1", 10, 8, 1)
 	r.ended(r.write(d, 0, 3), blk.OK)
+	r.ended(r.write(d, 0, 4), blk.OK)
+	r.content("g0", 0, 4, 0)
+}
+
+// What is pushed back was submitted before what waits, and goes before it.
+func TestRequeuedGoesBeforeDeferred(t *testing.T) {
+	r := newRig(t)
+	d := r.three()
+	script(d, 0).onEnd = endRequeue(0)
+	x := r.write(d, 0, 8)
+	r.suspendTask(d, true)
+	late := r.write(d, 8, 8)
+	r.release("g0")
+	script(d, 0).onEnd = nil
+	r.resume(d)
+	r.held("g0", "write 0+8", "write 8+8")
+	r.gate("g0").ReleaseAll()
+	r.ended(x, blk.OK)
+	r.ended(late, blk.OK)
+}
+
+// Of several clones of one piece, one fails after another was pushed back: the
+// piece is sent again.
+func TestRequeueSupersedesErrors(t *testing.T) {
+	r := newRig(t)
+	d := r.device("d", "0 16 script g0 0")
+	d.Target(0).NumDiscard = 2
+	script(d, 0).onEnd = func(c *Clone, st blk.Status) (blk.Status, EndOutcome) {
+		if c.Num == 0 {
+			return st, EndRequeue
+		}
+		return st, EndDone
+	}
+	x := r.submit(d, blk.Discard, 0, 0, 8)
+	r.suspendTask(d, true)
+	r.release("g0")
+	r.fail("g0", blk.IOErr)
+	r.open(x)
+	script(d, 0).onEnd = nil
+	r.resume(d)
+	r.gate("g0").ReleaseAll()
+	r.ended(x, blk.OK)
 }

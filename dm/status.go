@@ -2,6 +2,7 @@ package dm
 
 import (
 	"context"
+	"slices"
 	"syscall"
 )
 
@@ -51,6 +52,16 @@ func (d *Device) Lines(kind StatusKind, inactive bool, flags StatusFlags) []Spec
 		}
 	}
 	return lines
+}
+
+// Loaded returns the lines that a slot's table was loaded from, and how; ok is
+// false when the slot is empty. Whoever keeps tables across restarts saves these.
+func (d *Device) Loaded(inactive bool) (specs []Spec, mode Mode, ok bool) {
+	t := d.slot(inactive)
+	if t == nil {
+		return nil, Mode{}, false
+	}
+	return slices.Clone(t.specs), t.mode, true
 }
 
 // useSlot returns the table of a slot, to be released after use; nil for none.

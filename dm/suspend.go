@@ -90,7 +90,6 @@ func (d *Device) drain(ctx context.Context) error {
 	d.mu.Unlock()
 	d.draining.Add(1)
 	defer d.draining.Add(-1)
-	d.queue.Queue(d.work) // flushed bios join the deferred ones
 	stop := context.AfterFunc(ctx, d.drained.Wake)
 	defer stop()
 	d.drained.Until(func() bool { return d.idleNow() || ctx.Err() != nil })

@@ -195,3 +195,20 @@ func TestBeyondTheEnd(t *testing.T) {
 	r.ended(r.submit(d, blk.Discard, 0, 32, 8), blk.IOErr)
 	r.ended(r.submit(d, blk.WriteZeroes, 0, 0, 8), blk.NotSupported)
 }
+
+// When a suspend is over, every End has run: a bio counts as in flight during
+// its own.
+func TestInFlightUntilEndHasRun(t *testing.T) {
+	r := newRig(t)
+	d := r.two()
+	x := &io{}
+	x.Op = blk.Write
+	x.SetData(make([]byte, 512))
+	counted := false
+	x.End = func(*blk.Bio) { counted = !d.idleNow() }
+	d.Submit(&x.Bio)
+	r.release("g0")
+	if !counted || !d.idleNow() {
+		t.Fatalf("in flight during End: %v; after: %v", counted, !d.idleNow())
+	}
+}

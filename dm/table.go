@@ -26,6 +26,7 @@ type Mode struct{ Write bool }
 type Table struct {
 	dev     *Device
 	mode    Mode
+	specs   []Spec // as loaded
 	targets []*Target
 	ends    []uint64 // ends[i] is the sector after targets[i]
 	size    uint64
@@ -67,7 +68,7 @@ type targetCore struct {
 // newTable constructs the targets of specs for d. On error everything that was
 // opened or made is closed again.
 func newTable(d *Device, specs []Spec, mode Mode) (*Table, error) {
-	t := &Table{dev: d, mode: mode}
+	t := &Table{dev: d, mode: mode, specs: slices.Clone(specs)}
 	if len(specs) == 0 {
 		return nil, Errorf(syscall.EINVAL, "empty table")
 	}
