@@ -61,10 +61,10 @@ func (c *conn) run() error {
 	h := &handshake{c: c, rw: c.base}
 	c.setDeadline(h.timeLimit())
 	s, err := h.run()
-	if s != nil {
-		defer s.export.release()
-	}
 	if err != nil || s == nil {
+		if s != nil {
+			s.export.release()
+		}
 		closeStream(h.rw)
 		return err
 	}
@@ -98,7 +98,7 @@ func (c *conn) begin(s *session) {
 }
 
 // end waits for what is under way, sends its replies unless err broke the
-// connection, and closes it.
+// connection, lets go of the device and closes the connection.
 func (c *conn) end(err error) {
 	if err != nil {
 		c.wire.abort()
@@ -108,6 +108,7 @@ func (c *conn) end(err error) {
 	c.helpers.Wait()
 	c.in.close()
 	c.out.close()
+	c.session.export.release() // before the client sees the end: it may remove the device next
 	c.wire.close()
 }
 
