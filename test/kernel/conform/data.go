@@ -115,7 +115,7 @@ func limits(d Device) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{fmt.Sprintf("sectors %d, block %d, read-only %v, discard %v", l.Sectors, l.Block, l.ReadOnly, l.Discard)}, nil
+	return []string{fmt.Sprintf("sectors %d, block %d, read-only %v, discard %v", l.Sectors, l.Block, l.ReadOnly, l.Discard && !l.ReadOnly)}, nil
 }
 
 // window reads the 4 KiB blocks around the bytes [off, off+n) and returns them with their own offset.
