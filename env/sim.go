@@ -1,6 +1,7 @@
 package env
 
 import (
+	"cmp"
 	"container/heap"
 	"errors"
 	"fmt"
@@ -88,14 +89,15 @@ func (s *Sim) Step() bool {
 	if len(can) == 0 {
 		return false
 	}
-	t := can[0]
-	if s.random {
-		t = can[s.rng.IntN(len(can))]
-	} else {
-		t = slices.MinFunc(can, func(a, b *task) int { return int(int64(a.seq - b.seq)) })
-	}
-	s.resume(t)
+	s.resume(s.pick(can))
 	return true
+}
+
+func (s *Sim) pick(can []*task) *task {
+	if s.random {
+		return can[s.rng.IntN(len(can))]
+	}
+	return slices.MinFunc(can, func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })
 }
 
 // Run steps until nothing can run without time moving on.

@@ -1,0 +1,52 @@
+# udm: make alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export CGO_ENABLED ?= 0
+SECONDS ?= 60
+FUZZTIME ?= 60s
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build udm and run its main job: udm quickstart
+	./bin/udm quickstart
+
+build: ## build the one static binary, bin/udm
+	go build -o bin/udm ./cmd/udm
+
+packages: ## install the Debian packages that the tests use, when that is allowed
+	@./test/packages.sh
+
+test: packages ## run every test (the real kernel's answers from its last run)
+	go test -timeout 15m ./...
+
+race: packages ## run the tests of the libraries under the race detector, on all cores and on one
+	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACED)
+	CGO_ENABLED=1 GOMAXPROCS=1 go test -race -short -timeout 15m ./env/... ./dm/... ./target/...
+
+RACED = ./env/... ./blk/... ./pdata/... ./dm/... ./target/... ./export/... ./ctl/...
+
+test-kernel: packages build ## boot a real Linux kernel and compare with its device mapper
+	go test -timeout 20m -count=1 ./test/kernel/... -kernel
+	go test -timeout 20m -count=1 -run Kernel ./target/...
+
+lint: ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+cross: ## build for the other systems
+	GOOS=darwin GOARCH=arm64 go build ./...
+	GOOS=windows GOARCH=amd64 go build ./...
+	GOOS=linux GOARCH=arm64 go build ./...
+
+bench: build ## measure udm and what one would use instead; writes bench/out
+	go run ./bench
+
+bench-quick: build ## the same in two minutes
+	go run ./bench -quick
+
+fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
+	@./test/fuzz.sh $(FUZZTIME)
+
+.PHONY: help run build packages test race test-kernel lint cross bench bench-quick fuzz

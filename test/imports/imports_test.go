@@ -1,0 +1,110 @@
+// Package imports holds the rule of the layers: each package knows only what
+// stands above it in the list of ARCHITECTURE.md.
+package imports
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// layers lists, for each folder, the folders of the project that its packages
+// (tests excepted) may import beside their own. The first match counts.
+var layers = []struct {
+	folder string
+	may    []string
+}{
+	{"internal", []string{"internal"}},
+	{"env", []string{"internal"}},
+	{"blk/leaf", []string{"internal", "env", "blk", "dm"}},
+	{"blk", []string{"internal", "env", "blk"}},
+	{"pdata", []string{"internal", "env", "blk"}},
+	{"dm", []string{"internal", "env", "blk"}},
+	{"target", []string{"internal", "env", "blk", "pdata", "dm"}},
+	{"export", []string{"internal", "env", "blk"}},
+	{"ctl", []string{"internal", "env", "blk", "pdata", "dm", "target", "export"}},
+	{"udmtest", []string{"internal", "env", "blk", "export"}},
+	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "target", "export", "ctl"}},
+	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "target", "export", "ctl"}},
+	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "target"}},
+	{"test", []string{"internal", "env", "blk", "pdata", "dm", "target", "export", "ctl", "test"}},
+}
+
+// core are the folders that import nothing from elsewhere but golang.org/x/sys.
+var core = []string{"env", "blk", "pdata", "dm", "target", "internal"}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Standard   bool
+}
+
+func list(t *testing.T) (ps []pkg) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Standard", "udm/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return ps
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		ps = append(ps, p)
+	}
+}
+
+func under(path, folder string) bool {
+	return path == "udm/"+folder || strings.HasPrefix(path, "udm/"+folder+"/")
+}
+
+func within(path string, folders []string) bool {
+	for _, f := range folders {
+		if under(path, f) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestLayers(t *testing.T) {
+	for _, p := range list(t) {
+		may, known := allowed(p.ImportPath)
+		if !known {
+			t.Errorf("%s is in no layer: give its folder a place in this test and in ARCHITECTURE.md", p.ImportPath)
+		}
+		for _, i := range p.Imports {
+			if strings.HasPrefix(i, "udm/") && !within(i, may) {
+				t.Errorf("%s imports %s, which stands below it", p.ImportPath, i)
+			}
+		}
+	}
+}
+
+func allowed(path string) ([]string, bool) {
+	for _, l := range layers {
+		if under(path, l.folder) {
+			return append([]string{l.folder}, l.may...), true
+		}
+	}
+	return nil, false
+}
+
+// The core stands on the standard library and golang.org/x/sys alone.
+func TestCoreDependencies(t *testing.T) {
+	for _, p := range list(t) {
+		if !within(p.ImportPath, core) {
+			continue
+		}
+		for _, i := range p.Imports {
+			first, _, _ := strings.Cut(i, "/")
+			if strings.Contains(first, ".") && !strings.HasPrefix(i, "golang.org/x/sys/") {
+				t.Errorf("%s imports %s: the core uses the standard library and golang.org/x/sys only", p.ImportPath, i)
+			}
+		}
+	}
+}
