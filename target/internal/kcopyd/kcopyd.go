@@ -1,0 +1,233 @@
+// Package kcopyd copies and zeroes ranges of block devices in the background
+// (the kernel's drivers/md/dm-kcopyd.c and dm-io.c). A [Client] belongs to one
+// target; a [Job] is one copy from a device to up to eight, one zeroing, or a
+// callback without I/O that takes its turn among those of the others.
+//
+// # Life of a job
+//
+//	Copy ─► wait for memory ─► read ─► write to every destination ─┐
+//	Zero ─────────────────────────────► write ─────────────────────┼─► Done
+//	Prepare … Fire ────────────────────────────────────────────────┘
+//
+// A long job goes in segments of [Options.SubJob] sectors, up to eight of them
+// at a time, each with one buffer, so that a device sees large requests. Memory
+// is bounded by [Options.Memory]: segments wait for it in order.
+//
+// # Who calls Done
+//
+// The Done functions of a client run one at a time, in the order in which the
+// jobs were finished. Nothing here has a goroutine: with [Options.Queue] they
+// run as a work of that queue, so one at a time with its other works too;
+// without it, whoever finishes a job runs Done at once unless somebody is
+// running another one, who then runs this one as well. So Done may run before
+// Copy returns; the caller of Copy and Fire, and whoever completes a bio,
+// holds no lock that Done takes. Done may start jobs.
+//
+// # Locks
+//
+// Client.mu, memory.mu and throttle.mu are leaves: nothing is called under them.
+package kcopyd
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/env"
+)
+
+// MaxDests is how many destinations a copy may have.
+const MaxDests = 8
+
+const (
+	defaultSubJob = 512 << 10 / blk.SectorSize
+	maxSubJob     = 1 << 20 / blk.SectorSize
+	splitCount    = 8 // segments of one job at a time
+)
+
+// Options are the sizes of a client. Zero values mean the defaults.
+type Options struct {
+	Name     string    // for people
+	SubJob   uint64    // sectors in a segment; 512 KiB, at most 1 MiB
+	Memory   int64     // bytes of buffers in use at a time; eight segments
+	Queue    env.Queue // where Done runs; nil: see the package comment
+	Throttle *Throttle // nil: none
+}
+
+// Client runs jobs. It is safe for concurrent use.
+type Client struct {
+	queue    env.Queue
+	ownQueue bool // made and closed by the client
+	inline   bool // Done runs on the stack of who finishes a job
+	work     *env.Work
+	idle     env.Wait
+
+	subJob   uint64
+	throttle *Throttle
+	mem      memory
+
+	jobs    atomic.Int64 // started or prepared, Done not returned
+	closing atomic.Bool
+
+	mu      sync.Mutex
+	done    jobList // guarded by mu; finished, Done not called
+	running bool    // guarded by mu; somebody calls Done functions, or the work is queued to
+	held    segList // guarded by mu; held back by the throttle
+	release *env.Work
+}
+
+// New makes a client.
+func New(e env.Env, o Options) *Client {
+	c := &Client{queue: o.Queue, idle: e.NewWait(), subJob: o.SubJob, throttle: o.Throttle}
+	if c.subJob == 0 {
+		c.subJob = defaultSubJob
+	}
+	c.subJob = min(c.subJob, maxSubJob)
+	if c.queue == nil {
+		c.queue, c.ownQueue, c.inline = e.NewQueue("kcopyd-"+o.Name), true, true
+	}
+	c.work = env.NewWork(c.runDone)
+	c.release = env.NewWork(c.releaseHeld)
+	largest := classBytes(classOf(c.subJob))
+	c.mem.limit = max(o.Memory, largest)
+	if o.Memory == 0 {
+		c.mem.limit = splitCount * largest
+	}
+	c.mem.init(c)
+	return c
+}
+
+// Close waits until no job is left. A prepared job must be fired for that. With
+// a queue of the owner's, that queue must still run, and Close must not be
+// called from one of its works.
+func (c *Client) Close() {
+	c.closing.Store(true)
+	c.idle.Until(func() bool { return c.jobs.Load() == 0 })
+	if c.ownQueue {
+		c.queue.Close()
+	}
+}
+
+// Dev is a device to copy from and to.
+type Dev struct {
+	blk.Device
+	maxData, maxZeroes uint64 // sectors in one bio; maxZeroes 0: no write-zeroes
+}
+
+// Open looks at d's limits, which a device keeps while it is open. It does not
+// own d.
+func Open(d blk.Device) *Dev {
+	l := d.Limits()
+	dev := &Dev{Device: d, maxData: uint64(l.MaxSectors), maxZeroes: l.MaxWriteZeroes}
+	if dev.maxData == 0 {
+		dev.maxData = blk.NoLimit
+	}
+	return dev
+}
+
+// Place is where a range begins.
+type Place struct {
+	Dev    *Dev
+	Sector uint64
+}
+
+// Job is a piece of work. The caller owns it, fills the first group of fields
+// and may use it again once Done has been called, from within Done too. A zero
+// Job is ready for use; it must not be copied or changed while it is under way.
+type Job struct {
+	From    Place
+	To      []Place // at most MaxDests; for Copy and Zero
+	Sectors uint64  // 0: nothing to do but to call Done
+	// IgnoreErrors goes on after an error; what could not be read is written
+	// as whatever the buffer holds.
+	IgnoreErrors bool
+	Done         func(*Job)
+	Private      any // the caller's
+
+	// What went wrong, for Done to read.
+	ReadFailed  bool  // some of the source could not be read
+	WriteFailed uint8 // bit i: some of To[i] could not be written
+
+	zero     bool
+	one      [1]Place
+	readBad  atomic.Bool
+	writeBad atomic.Uint32
+	progress atomic.Uint64 // sectors given to segments
+	segments atomic.Int32  // under way
+	next     *Job          // link of Client.done
+}
+
+// Link is where a list keeps the next job.
+func (j *Job) Link() **Job { return &j.next }
+
+// Failed reports whether anything went wrong.
+func (j *Job) Failed() bool { return j.ReadFailed || j.WriteFailed != 0 }
+
+// SetTo makes p the only destination, without allocation.
+func (j *Job) SetTo(p Place) {
+	j.one[0] = p
+	j.To = j.one[:]
+}
+
+// Copy reads j.Sectors from j.From and writes them to each of j.To. It does not
+// block.
+func (c *Client) Copy(j *Job) {
+	j.zero = false
+	c.start(j)
+}
+
+// Zero makes j.Sectors of each of j.To read as zeroes: by write-zeroes if all
+// devices have it, else by writing zeroes. It does not block.
+func (c *Client) Zero(j *Job) {
+	j.zero = true
+	c.start(j)
+}
+
+// Prepare announces that Fire(j) will follow: Close waits for it. Of j only Done
+// and Private count.
+func (c *Client) Prepare(j *Job) {
+	j.ReadFailed, j.WriteFailed = false, 0
+	c.jobs.Add(1)
+}
+
+// Fire lets j.Done run, as if j were a copy that is finished now. The caller may
+// set ReadFailed and WriteFailed before.
+func (c *Client) Fire(j *Job) { c.finish(j) }
+
+func (c *Client) start(j *Job) {
+	c.Prepare(j)
+	if j.Sectors == 0 {
+		c.finish(j)
+		return
+	}
+	j.readBad.Store(false)
+	j.writeBad.Store(0)
+	n := min((j.Sectors+c.subJob-1)/c.subJob, splitCount)
+	if j.zero && j.zeroable() {
+		n = 1
+	}
+	j.progress.Store(0)
+	j.segments.Store(int32(n))
+	for range n {
+		c.startSegment(j)
+	}
+}
+
+// zeroable reports whether every destination has write-zeroes.
+func (j *Job) zeroable() bool {
+	for i := range j.To {
+		if j.To[i].Dev.maxZeroes == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// segmentDone runs when one of j's segments has nothing more to do.
+func (c *Client) segmentDone(j *Job) {
+	if j.segments.Add(-1) > 0 {
+		return
+	}
+	j.ReadFailed, j.WriteFailed = j.readBad.Load(), uint8(j.writeBad.Load())
+	c.finish(j)
+}

@@ -1,0 +1,119 @@
+package kcopyd
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+
+	"udm/blk"
+)
+
+// Buffers come in classes of 4 KiB · 2^n, so that the small copies of a small
+// chunk size keep using the same few cached pages.
+const (
+	smallestClass = 12 // log2 bytes
+	classes       = 9  // up to 1 MiB
+	noBuffer      = -1
+	zeroPage      = 64 << 10
+)
+
+func classBytes(class int) int64 { return 1 << (smallestClass + class) }
+
+// classOf is the class for n sectors.
+func classOf(n uint64) int {
+	return max(0, bits.Len64(n*blk.SectorSize-1)-smallestClass)
+}
+
+// memory deals out segments with their buffers.
+type memory struct {
+	c      *Client
+	limit  int64        // bytes
+	used   atomic.Int64 // bytes
+	pools  [classes]sync.Pool
+	bare   sync.Pool // segments without a buffer
+	zeroes [][]byte  // as many as a segment may have; never written to
+
+	waiters atomic.Int32 // len of waiting, to be read without mu
+	mu      sync.Mutex
+	waiting []waiter // guarded by mu; FIFO
+}
+
+// waiter is a segment-to-be of a job.
+type waiter struct {
+	job   *Job
+	class int
+}
+
+func (m *memory) init(c *Client) {
+	m.c = c
+	for i := range m.pools {
+		m.pools[i].New = func() any { return newSegment(c, i) }
+	}
+	m.bare.New = func() any { return newSegment(c, noBuffer) }
+	page := make([]byte, zeroPage)
+	for n := uint64(0); n < c.subJob*blk.SectorSize; n += zeroPage {
+		m.zeroes = append(m.zeroes, page)
+	}
+}
+
+// get returns a segment for j, or nil when j has to wait: put will return it.
+func (m *memory) get(j *Job, class int) *segment {
+	if class == noBuffer {
+		return m.prepare(m.bare.Get(), j)
+	}
+	if m.waiters.Load() == 0 && m.reserve(class) {
+		return m.prepare(m.pools[class].Get(), j)
+	}
+	m.mu.Lock()
+	m.waiting = append(m.waiting, waiter{j, class})
+	m.waiters.Add(1)
+	m.mu.Unlock()
+	// What was given back before the job was in the list has not seen it.
+	return m.next()
+}
+
+func (m *memory) prepare(s any, j *Job) *segment {
+	seg := s.(*segment)
+	seg.job, seg.stage = j, begin
+	return seg
+}
+
+// reserve takes memory if there is enough.
+func (m *memory) reserve(class int) bool {
+	n := classBytes(class)
+	if m.used.Add(n) <= m.limit {
+		return true
+	}
+	m.used.Add(-n)
+	return false
+}
+
+// put gives s back and returns a segment for a job that waited, nil for none.
+func (m *memory) put(s *segment) *segment {
+	if s.size == noBuffer {
+		m.bare.Put(s)
+		return nil
+	}
+	m.used.Add(-classBytes(s.size))
+	m.pools[s.size].Put(s)
+	if m.waiters.Load() == 0 {
+		return nil
+	}
+	return m.next()
+}
+
+// next starts the oldest waiting job that there is memory for now.
+func (m *memory) next() *segment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.waiting) == 0 || !m.reserve(m.waiting[0].class) {
+		return nil
+	}
+	w := m.waiting[0]
+	m.waiting[0] = waiter{}
+	if m.waiting = m.waiting[1:]; len(m.waiting) == 0 {
+		m.waiting = nil
+	}
+	m.waiters.Add(-1)
+	return m.prepare(m.pools[w.class].Get(), w.job)
+}

@@ -1,0 +1,229 @@
+package kcopyd
+
+import (
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/internal/list"
+)
+
+// segment does a job's I/O piece by piece, with one buffer. It is a loop over
+// stages, each of which submits bios and is over when all of them have ended:
+//
+//	  ┌───────────────────────────────────────────────────────┐
+//	  ▼                                                       │
+//	begin ─ piece claimed ─► ready ─► reading ─ ok ─► writing ─┤
+//	  │                        │         └─ failed ────────────┤
+//	  │ no more                └─ nothing to read ─► writing ──┘
+//	  ▼
+//	gone
+//
+// gate counts the bios of a stage and whoever submits them. The last of these to
+// finish runs the next stage, so that devices that complete inline make a loop,
+// not a recursion.
+type segment struct {
+	c    *Client
+	job  *Job
+	buf  []byte // nil for zeroing
+	size int    // class of the buffer: see memory
+
+	stage   stage
+	gate    atomic.Int32
+	off, n  uint64 // the piece: sectors from the job's begin
+	pauses  int    // how often the throttle held the piece back
+	read    blk.Bio
+	writes  []blk.Bio // one for each destination; grows as needed
+	one     [1]blk.Bio
+	readEnd func(*blk.Bio)
+	wrote   func(*blk.Bio)
+
+	next *segment // link of the list that it waits in
+}
+
+type stage uint8
+
+const (
+	begin stage = iota
+	ready
+	reading
+	writing
+)
+
+type segList = list.List[segment, *segment]
+
+func (s *segment) Link() **segment { return &s.next }
+
+func newSegment(c *Client, class int) *segment {
+	s := &segment{c: c, size: class}
+	if class >= 0 {
+		s.buf = make([]byte, classBytes(class))
+	}
+	s.writes = s.one[:]
+	s.readEnd, s.wrote = s.endRead, s.endWrite
+	return s
+}
+
+// startSegment begins one of j's segments, when there is memory for it.
+func (c *Client) startSegment(j *Job) {
+	class := noBuffer
+	if !j.zero {
+		class = classOf(min(j.Sectors, c.subJob))
+	}
+	if s := c.mem.get(j, class); s != nil {
+		s.run()
+	}
+}
+
+// run goes through stages until one has to wait for a bio.
+func (s *segment) run() {
+	for s != nil && s.enter() {
+		if s.job == nil {
+			s = s.c.mem.put(s)
+		}
+	}
+}
+
+// enter starts the next stage and reports whether it is over already.
+func (s *segment) enter() bool {
+	switch s.stage {
+	case begin:
+		s.enterBegin()
+		return true
+	case ready:
+		if s.c.throttle != nil && s.c.holdBack(s) {
+			return false
+		}
+		if s.job.zero {
+			return s.enterWriting()
+		}
+		return s.enterReading()
+	case reading:
+		if s.read.Status() == blk.OK || s.job.IgnoreErrors {
+			return s.enterWriting()
+		}
+	}
+	s.pieceDone()
+	return true
+}
+
+// enterBegin claims the next piece or leaves the job.
+func (s *segment) enterBegin() {
+	if s.take() {
+		s.stage, s.pauses = ready, 0
+		return
+	}
+	j := s.job
+	s.job = nil
+	s.c.segmentDone(j)
+}
+
+func (s *segment) pieceDone() {
+	s.stage = begin
+	if s.c.throttle != nil {
+		s.c.throttle.finish()
+	}
+}
+
+// take claims the next piece of the job, unless there is none or it is hopeless.
+func (s *segment) take() bool {
+	j := s.job
+	if !j.IgnoreErrors && (j.readBad.Load() || j.writeBad.Load() != 0) {
+		return false
+	}
+	step := s.c.subJob
+	if s.zeroes() {
+		step = j.Sectors
+	}
+	end := j.progress.Add(step)
+	s.off = end - step
+	if s.off >= j.Sectors {
+		return false
+	}
+	s.n = min(step, j.Sectors-s.off)
+	return true
+}
+
+// zeroes reports whether the segment uses write-zeroes.
+func (s *segment) zeroes() bool { return s.job.zero && s.job.zeroable() }
+
+func (s *segment) enterReading() bool {
+	s.stage = reading
+	s.gate.Store(2)
+	b := &s.read
+	b.Rearm()
+	b.Op, b.Sector, b.End = blk.Read, s.job.From.Sector+s.off, s.readEnd
+	b.SetData(s.buf[:s.n*blk.SectorSize])
+	submit(s.job.From.Dev, b)
+	return s.pass()
+}
+
+// pass takes one off the gate and reports whether it was the last.
+func (s *segment) pass() bool { return s.gate.Add(-1) == 0 }
+
+func (s *segment) endRead(b *blk.Bio) {
+	if b.Status() != blk.OK {
+		s.job.readBad.Store(true)
+	}
+	if s.pass() {
+		s.run()
+	}
+}
+
+func (s *segment) enterWriting() bool {
+	s.stage = writing
+	n := len(s.job.To)
+	if len(s.writes) < n {
+		s.writes = make([]blk.Bio, n)
+	}
+	s.gate.Store(int32(n) + 1)
+	for i, to := range s.job.To {
+		s.write(i, to)
+	}
+	return s.pass()
+}
+
+// write submits the piece to destination i.
+func (s *segment) write(i int, to Place) {
+	b := &s.writes[i]
+	b.Rearm()
+	b.Op, b.Sector, b.End, b.Private = blk.Write, to.Sector+s.off, s.wrote, i
+	switch {
+	case s.zeroes():
+		b.Op, b.Sectors = blk.WriteZeroes, s.n
+	case s.job.zero:
+		b.SetBufs(s.c.mem.zeroes, s.n)
+	default:
+		b.SetData(s.buf[:s.n*blk.SectorSize])
+	}
+	submit(to.Dev, b)
+}
+
+func (s *segment) endWrite(b *blk.Bio) {
+	if b.Status() != blk.OK {
+		s.job.writeBad.Or(1 << b.Private.(int))
+	}
+	if s.pass() {
+		s.run()
+	}
+}
+
+// submit sends b to d in pieces that d takes.
+func submit(d *Dev, b *blk.Bio) {
+	most := d.maxData
+	if b.Op == blk.WriteZeroes {
+		most = d.maxZeroes
+	}
+	if b.Sectors <= most {
+		d.Submit(b)
+		return
+	}
+	for b.Sectors > most {
+		p := &blk.Bio{End: func(p *blk.Bio) { b.Complete(p.Status()) }}
+		p.CloneFrom(b)
+		p.Sectors = most
+		b.Hold()
+		b.Advance(most)
+		d.Submit(p)
+	}
+	d.Submit(b)
+}

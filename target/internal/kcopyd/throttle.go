@@ -1,0 +1,100 @@
+package kcopyd
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"udm/env"
+)
+
+// Throttle bounds the share of time in which copies are under way, over all the
+// clients that use it (the kernel's dm_kcopyd_throttle, a module parameter).
+type Throttle struct {
+	env     env.Env
+	percent atomic.Int32
+
+	mu    sync.Mutex
+	ios   int           // guarded by mu; I/O under way
+	last  time.Duration // guarded by mu; when the periods were brought up to date
+	busy  time.Duration // guarded by mu
+	total time.Duration // guarded by mu
+}
+
+const (
+	throttlePause = 100 * time.Millisecond
+	// maxPauses bounds the wait of one piece: several clients that share a
+	// throttle could otherwise keep each other waiting for ever.
+	maxPauses = 10
+	// accountFor is how much past counts: beyond it, busy and total are halved.
+	accountFor = time.Second
+)
+
+// NewThrottle makes one that allows percent of the time, 100 for no limit.
+func NewThrottle(e env.Env, percent int) *Throttle {
+	t := &Throttle{env: e}
+	t.Set(percent)
+	return t
+}
+
+// Set changes the share, 1 to 100.
+func (t *Throttle) Set(percent int) { t.percent.Store(int32(min(max(percent, 1), 100))) }
+
+// over reports whether copies had more than their share until now. If not, or
+// with force, one I/O counts as under way until finish.
+func (t *Throttle) over(force bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := time.Duration(t.percent.Load()); p < 100 {
+		t.accountLocked()
+		if t.busy > t.total*p/100 && !force {
+			return true
+		}
+	}
+	t.ios++
+	return false
+}
+
+func (t *Throttle) accountLocked() {
+	now := t.env.Now()
+	d := now - t.last
+	t.last = now
+	if t.ios > 0 {
+		t.busy += d
+	}
+	for t.total += d; t.total >= accountFor; t.total /= 2 {
+		t.busy /= 2
+	}
+}
+
+func (t *Throttle) finish() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ios == 1 && t.percent.Load() < 100 {
+		t.accountLocked()
+	}
+	t.ios--
+}
+
+// holdBack counts s's I/O, or keeps s for a while and reports true.
+func (c *Client) holdBack(s *segment) bool {
+	if !c.throttle.over(s.pauses >= maxPauses) {
+		return false
+	}
+	s.pauses++
+	c.mu.Lock()
+	c.held.Push(s)
+	c.mu.Unlock()
+	c.queue.QueueAfter(c.release, throttlePause)
+	return true
+}
+
+// releaseHeld lets the segments that were held back try again.
+func (c *Client) releaseHeld() {
+	c.mu.Lock()
+	held := c.held.Take()
+	c.mu.Unlock()
+	for s := held.Pop(); s != nil; s = held.Pop() {
+		s.run()
+	}
+}
