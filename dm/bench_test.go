@@ -19,7 +19,7 @@ func (n null) String() string     { return "null" }
 type anyNull struct{}
 
 func (anyNull) Open(string, bool) (blk.Device, Number, error) {
-	return null{1 << 20}, Number{1, 0}, nil
+	return null{1 << 20}, Number{Major: 1}, nil
 }
 
 // shift is the smallest target that remaps.

@@ -96,7 +96,7 @@ func (c *Control) Create(name, uuid string, minor int) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := newDevice(c, Number{Major, m})
+	d := newDevice(c, Number{Major: Major, Minor: m})
 	d.name, d.uuid = name, uuid
 	c.addLocked(d)
 	return d, nil

@@ -45,7 +45,7 @@ func TestNamesAndNumbers(t *testing.T) {
 	}
 	seven, err := r.c.Create("b", "", 7)
 	r.must(err)
-	if n := r.create("c").Number(); n != (Number{Major, 1}) {
+	if n := r.create("c").Number(); n != (Number{Major: Major, Minor: 1}) {
 		t.Fatalf("the lowest free minor is 1, got %v", n)
 	}
 	r.errno(a.Rename("b"), syscall.EBUSY)

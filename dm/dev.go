@@ -1,18 +1,12 @@
 package dm
 
-import (
-	"fmt"
-
-	"udm/blk"
-)
+import "udm/blk"
 
 // Number names a block device as Linux does.
-type Number struct{ Major, Minor uint32 }
+type Number = blk.Number
 
 // Major is the major number of every mapped device.
 const Major = 254
-
-func (n Number) String() string { return fmt.Sprintf("%d:%d", n.Major, n.Minor) }
 
 // Opener opens what stands below the tables. The core itself resolves mapped
 // devices (/dev/mapper/NAME, /dev/dm-N, 254:N) and asks the Opener for the rest.

@@ -64,7 +64,7 @@ func (c *Control) mapped(name string) *Device {
 	if !scan(name, "/dev/dm-%d%c", &minor) && !scan(name, fmt.Sprintf("%d:%%d%%c", Major), &minor) {
 		return nil
 	}
-	d, _ := c.Number(Number{Major, minor})
+	d, _ := c.Number(Number{Major: Major, Minor: minor})
 	return d
 }
 

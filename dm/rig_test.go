@@ -54,7 +54,7 @@ func (r *rig) Open(name string, write bool) (blk.Device, Number, error) {
 	}
 	var n uint32
 	fmt.Sscanf(name, "g%d", &n)
-	return r.gate(name), Number{7, n}, nil
+	return r.gate(name), Number{Major: 7, Minor: n}, nil
 }
 
 // gate is the gate before disk name.
