@@ -13,6 +13,7 @@ import (
 	"udm/blk/memdev"
 	"udm/blk/nulldev"
 	"udm/env"
+	"udm/internal/invariants"
 )
 
 func envs() map[string]env.Env {
@@ -371,7 +372,8 @@ func TestNoAllocationPerJob(t *testing.T) {
 	d := Open(nulldev.New(1 << 20))
 	j := &Job{From: Place{d, 0}, Sectors: 8, Done: func(*Job) {}}
 	j.SetTo(Place{d, 8})
-	if n := testing.AllocsPerRun(1000, func() { c.Copy(j) }); n > 0 {
+	// Under the race detector a sync.Pool drops things on purpose.
+	if n := testing.AllocsPerRun(1000, func() { c.Copy(j) }); n > 0 && !invariants.Enabled {
 		t.Fatalf("%v allocations", n)
 	}
 }
