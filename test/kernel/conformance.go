@@ -2,11 +2,13 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
 	"udm/test/kernel/conform"
@@ -31,9 +33,12 @@ func buildStatic(dir, pkg string) (string, error) {
 	return program, nil
 }
 
-// askKernel runs the scripts of a folder, all or the named ones, in one boot. The answers are golden files in the folder that is
-// returned, below work.
-func askKernel(ctx context.Context, work, scripts string, names ...string) (string, error) {
+// boots is how many kernels run at the same time; each has one processor.
+const boots = 2
+
+// askKernel runs scripts of a folder, shared out to several kernels. The answers are golden files in the folder that is returned,
+// below work.
+func askKernel(ctx context.Context, work, dir string, scripts []conform.Script) (string, error) {
 	agent, err := buildStatic(work, "udm/test/kernel/agent")
 	if err != nil {
 		return "", err
@@ -42,15 +47,41 @@ func askKernel(ctx context.Context, work, scripts string, names ...string) (stri
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return "", err
 	}
-	line := fmt.Sprintf("exec '%s' $OUT '%s' %s", agent, absolute(scripts), strings.Join(names, " "))
+	errs := make([]error, boots)
+	var wg sync.WaitGroup
+	for i, share := range shareOut(scripts, boots) {
+		if share != "" {
+			wg.Go(func() {
+				errs[i] = runAgent(ctx, out, fmt.Sprintf("exec '%s' $OUT '%s' %s", agent, absolute(dir), share))
+			})
+		}
+	}
+	wg.Wait()
+	return out, errors.Join(errs...)
+}
+
+func runAgent(ctx context.Context, out, line string) error {
 	r, err := Run(ctx, Options{Script: line, Dir: out, Timeout: conformanceLimit})
 	if err == nil && r.Exit != 0 {
 		err = fmt.Errorf("agent: exit code %d", r.Exit)
 	}
 	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, r.Output)
+		return fmt.Errorf("%w\n%s", err, r.Output)
 	}
-	return out, err
+	return nil
+}
+
+// shareOut deals the scripts' names to n lists that have about the same number of lines.
+func shareOut(scripts []conform.Script, n int) []string {
+	scripts = slices.Clone(scripts)
+	slices.SortStableFunc(scripts, func(a, b conform.Script) int { return len(b.Lines) - len(a.Lines) })
+	names, load := make([]string, n), make([]int, n)
+	for _, s := range scripts {
+		i := slices.Index(load, slices.Min(load))
+		names[i] += " " + s.Name
+		load[i] += len(s.Lines)
+	}
+	return names
 }
 
 // readGolden reads the answers to a script from a folder of golden files.

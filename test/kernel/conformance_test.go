@@ -35,19 +35,11 @@ func scripts(t *testing.T) []conform.Script {
 	return some
 }
 
-func names(scripts []conform.Script) []string {
-	var out []string
-	for _, s := range scripts {
-		out = append(out, s.Name)
-	}
-	return out
-}
-
 // TestKernel asks the kernel again and compares with the golden answers.
 func TestKernel(t *testing.T) {
 	Need(t)
 	list := scripts(t)
-	dir, err := askKernel(context.Background(), t.TempDir(), scriptDir, names(list)...)
+	dir, err := askKernel(context.Background(), t.TempDir(), scriptDir, list)
 	if err != nil {
 		t.Fatal(err)
 	}
