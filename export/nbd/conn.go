@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"udm/blk"
+	"udm/blk/checkdev"
 	"udm/export/nbd/internal/proto"
 )
 
@@ -22,8 +23,7 @@ type conn struct {
 
 	// Set before transmission, then constant.
 	*session
-	dev      blk.Device
-	lim      blk.Limits // as they were when the client attached
+	dev      blk.Device // the export's, with a checkdev around it
 	minBlock uint64     // bytes
 	hdrSize  int        // of a request
 	readOnly bool
@@ -77,8 +77,9 @@ func (c *conn) run() error {
 
 // begin enters transmission.
 func (c *conn) begin(s *session) {
-	c.session, c.dev, c.lim = s, s.export.Device, s.export.Device.Limits()
-	c.minBlock = uint64(minBlock(&c.lim))
+	c.session, c.dev = s, checkdev.New(s.export.Device, checkdev.Options{})
+	lim := c.dev.Limits()
+	c.minBlock = uint64(minBlock(&lim))
 	c.readOnly = s.flags&proto.FlagReadOnly != 0
 	c.hdrSize = proto.RequestSize
 	if s.mode == extended {

@@ -18,7 +18,8 @@
 //     a resized device shows its new size to new connections.
 //   - A flush covers writes of all connections, so multi-conn is always offered.
 //   - Replies are sent in the order of completion.
-//   - What a device lacks is made up for: see slow.go.
+//   - What a device lacks is made up for by [checkdev], which the server puts
+//     around every export: FUA, write-zeroes, long requests.
 //   - Wrong requests get the specification's error and the connection goes on.
 //     It is cut only where nobody could tell where the next request begins: a
 //     wrong magic number, the end of the stream, a payload of more than 4 GiB,

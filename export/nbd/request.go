@@ -96,7 +96,7 @@ func (c *conn) start(r *request) error {
 		c.finish(r, f)
 		return nil
 	}
-	c.run1(r)
+	c.launch(r)
 	return nil
 }
 

@@ -5,98 +5,78 @@ import (
 	"udm/export/nbd/internal/proto"
 )
 
-// Slow requests are those that take several bios or none: they run on a
-// goroutine of their own, of which a connection has at most maxRequests.
-// Together with writeFlags this is where what a device lacks is made up for:
-// FUA by a flush after the write, write-zeroes by writing zeroes, long requests
-// by several bios.
+// Slow requests are those that are not one bio: they run on a goroutine of
+// their own, of which a connection has at most maxRequests.
 
-// zeroes is what a write-zeroes writes when the device has none. It is never
-// written to.
-var zeroes [zeroBytes]byte
-
-const zeroBytes = 1 << 20
-
-func (c *conn) slow(r *request) {
-	defer c.helpers.Done()
-	r.seal(c.perform(r))
-	c.complete(r, true)
+func (c *conn) goSlow(r *request, f func(*conn, *request) *failure) {
+	c.helpers.Add(1)
+	go func() {
+		defer c.helpers.Done()
+		r.seal(f(c, r))
+		c.complete(r, true)
+	}()
 }
 
-// perform does the work of r. For reads and block status it leaves the reply's
-// content in out and more.
-func (c *conn) perform(r *request) *failure {
-	switch r.Cmd {
-	case proto.CmdRead:
-		return c.readPieces(r)
-	case proto.CmdWrite:
-		return c.durably(r, c.writePieces(r, r.data))
-	case proto.CmdTrim:
-		return c.durably(r, c.trim(r))
-	case proto.CmdCache:
-		return c.statusFailure(c.warm(r))
-	case proto.CmdWriteZeroes:
-		return c.durably(r, c.writeZeroes(r))
-	case proto.CmdBlockStatus:
-		return c.blockStatus(r)
-	}
-	return fail(proto.EINVAL, "command %d is not known", r.Cmd)
-}
-
-// do runs one bio of r.
+// do runs one bio of r and waits for it.
 func (c *conn) do(r *request, op blk.Op, flags blk.Flags, offset, length uint64, data []byte) blk.Status {
-	b := &r.bio
-	b.Reset()
-	b.Op, b.Flags, b.Sector = op, flags, offset/blk.SectorSize
-	if data != nil {
-		b.SetData(data)
-	} else {
-		b.Sectors = length / blk.SectorSize
-	}
-	return blk.Do(c.srv.cfg.Env, c.dev, b)
+	r.prepare(op, flags, offset, length, data)
+	return blk.Do(c.srv.cfg.Env, c.dev, &r.bio)
 }
 
 // pieces calls f for consecutive parts of the range, each at most limit bytes,
 // until one fails.
-func pieces(offset, length, limit uint64, f func(offset, length uint64) blk.Status) blk.Status {
+func pieces(offset, length, limit uint64, f func(offset, length uint64) blk.Status) *failure {
 	for length > 0 {
 		n := min(length, limit)
 		if st := f(offset, n); st != blk.OK {
-			return st
+			return failureOf(st)
 		}
 		offset, length = offset+n, length-n
 	}
-	return blk.OK
+	return nil
 }
 
-// dataLimit is the longest read or write, in bytes.
-func (c *conn) dataLimit() uint64 {
-	if c.lim.MaxSectors == 0 {
-		return proto.MaxPayload
+// trimDurably is a trim that has to be durable when it is answered: discards
+// know no FUA.
+func (c *conn) trimDurably(r *request) *failure {
+	st := c.do(r, blk.Discard, 0, r.Offset, r.Length, nil)
+	if st != blk.OK && st != blk.NotSupported {
+		return failureOf(st)
 	}
-	return c.bytesLimit(uint64(c.lim.MaxSectors), c.minBlock)
+	return failureOf(c.do(r, blk.Flush, 0, 0, 0, nil))
 }
 
-// durably finishes a write that may have to be durable when it is answered.
-func (c *conn) durably(r *request, st blk.Status) *failure {
-	if st == blk.OK && r.Flags&proto.CmdFlagFUA != 0 {
-		st = c.do(r, blk.Flush, 0, 0, 0, nil)
-	}
-	return c.statusFailure(st)
+// zeroBlock is the length of one write of zeroes in bytes.
+const zeroBlock = 256 << 10
+
+var zeroes [zeroBlock]byte // never written to
+
+// zeroByWriting is a write-zeroes that the device refused although its limits
+// offer it.
+func (c *conn) zeroByWriting(r *request) *failure {
+	return pieces(r.Offset, r.Length, zeroBlock, func(off, n uint64) blk.Status {
+		return c.do(r, blk.Write, r.fua(), off, n, zeroes[:n:n])
+	})
 }
 
-// readPieces reads the range, or, if the reply may be in fragments, what of it
-// is not a hole.
-func (c *conn) readPieces(r *request) *failure {
-	if !c.mayFragment(r) {
-		return c.statusFailure(c.readRange(r, r.Offset, r.Length))
-	}
+// warm reads the range for its effect on what caches lie below.
+func (c *conn) warm(r *request) *failure {
+	s := c.srv.memory.take(slabSize)
+	defer c.srv.memory.give(s)
+	return pieces(r.Offset, r.Length, slabSize, func(off, n uint64) blk.Status {
+		return c.do(r, blk.Read, blk.Readahead, off, n, s.buf[:n:n])
+	})
+}
+
+// readFragments asks the allocation map and reads what is not a hole. The
+// reply is in more; it is a single chunk if all of the range is data.
+func (c *conn) readFragments(r *request) *failure {
 	list, f := c.extents(r.Offset, r.Length)
 	if f != nil {
 		return f
 	}
-	if len(list) == 1 && list[0].Data {
-		return c.statusFailure(c.readRange(r, r.Offset, r.Length))
+	if len(list) == 1 && list[0].Data && list[0].Sectors*blk.SectorSize == r.Length {
+		return failureOf(c.do(r, blk.Read, 0, r.Offset, r.Length, r.readData()))
 	}
 	for _, e := range list {
 		if f := c.fragment(r, e.Sector*blk.SectorSize, e.Sectors*blk.SectorSize, e.Data); f != nil {
@@ -106,73 +86,31 @@ func (c *conn) readPieces(r *request) *failure {
 	return c.lastFragment(r, list[len(list)-1])
 }
 
-func (c *conn) readRange(r *request, offset, length uint64) blk.Status {
-	return pieces(offset, length, c.dataLimit(), func(off, n uint64) blk.Status {
-		return c.do(r, blk.Read, 0, off, n, r.readData()[off-r.Offset:][:n:n])
-	})
+// fragment adds a chunk to the reply, either data, which it reads, or a hole.
+func (c *conn) fragment(r *request, offset, length uint64, data bool) *failure {
+	head := make([]byte, c.chunkHead(), c.chunkHead()+12)
+	if !data {
+		r.chunk(head, 0, proto.ChunkHole, 12)
+		head = be.AppendUint64(head, offset)
+		r.more = append(r.more, be.AppendUint32(head, uint32(length)))
+		return nil
+	}
+	p := r.readData()[offset-r.Offset:][:length:length]
+	r.chunk(head, 0, proto.ChunkData, 8+int(length))
+	r.more = append(r.more, be.AppendUint64(head, offset), p)
+	return failureOf(c.do(r, blk.Read, 0, offset, length, p))
 }
 
-func (c *conn) writePieces(r *request, data []byte) blk.Status {
-	return pieces(r.Offset, r.Length, c.dataLimit(), func(off, n uint64) blk.Status {
-		at := off - r.Offset
-		return c.do(r, blk.Write, 0, off, n, data[at:at+n:at+n])
-	})
-}
-
-// trim discards the whole granules of the range. It is a hint: a device that
-// cannot says so and the client need not know.
-func (c *conn) trim(r *request) blk.Status {
-	g := max(uint64(c.lim.DiscardGranularity), c.minBlock)
-	start := (r.Offset + g - 1) / g * g
-	end := (r.Offset + r.Length) / g * g
-	if end <= start {
-		return blk.OK
+// lastFragment adds what the map did not reach after e, and marks the end.
+func (c *conn) lastFragment(r *request, e blk.Extent) *failure {
+	end := (e.Sector + e.Sectors) * blk.SectorSize
+	if left := r.Offset + r.Length - end; left > 0 {
+		if f := c.fragment(r, end, left, true); f != nil {
+			return f
+		}
 	}
-	st := pieces(start, end-start, c.bytesLimit(c.lim.MaxDiscard, g), func(off, n uint64) blk.Status {
-		return c.do(r, blk.Discard, 0, off, n, nil)
-	})
-	if st == blk.NotSupported {
-		return blk.OK
-	}
-	return st
-}
-
-// bytesLimit turns a maximum in sectors into one in bytes that is a multiple
-// of unit, or unit.
-func (c *conn) bytesLimit(sectors, unit uint64) uint64 {
-	n := min(sectors, blk.NoLimit) * blk.SectorSize
-	return max(n/unit*unit, unit)
-}
-
-// writeZeroes lets the device do it, or writes. With FAST_ZERO it never writes.
-func (c *conn) writeZeroes(r *request) blk.Status {
-	var flags blk.Flags
-	if r.Flags&proto.CmdFlagNoHole != 0 {
-		flags |= blk.NoUnmap
-	}
-	fast := r.Flags&proto.CmdFlagFastZero != 0
-	if fast {
-		flags |= blk.FastZero
-	}
-	st := blk.NotSupported
-	if c.lim.MaxWriteZeroes > 0 {
-		st = pieces(r.Offset, r.Length, c.bytesLimit(c.lim.MaxWriteZeroes, c.minBlock), func(off, n uint64) blk.Status {
-			return c.do(r, blk.WriteZeroes, flags, off, n, nil)
-		})
-	}
-	if st != blk.NotSupported || fast {
-		return st
-	}
-	return pieces(r.Offset, r.Length, min(c.dataLimit(), zeroBytes), func(off, n uint64) blk.Status {
-		return c.do(r, blk.Write, 0, off, n, zeroes[:n:n])
-	})
-}
-
-// warm reads the range for its effect on what caches lie below.
-func (c *conn) warm(r *request) blk.Status {
-	s := c.srv.memory.take(slabSize)
-	defer c.srv.memory.give(s)
-	return pieces(r.Offset, r.Length, min(c.dataLimit(), slabSize), func(off, n uint64) blk.Status {
-		return c.do(r, blk.Read, blk.Readahead, off, n, s.buf[:n:n])
-	})
+	none := make([]byte, c.chunkHead())
+	r.chunk(none, proto.ReplyDone, proto.ChunkNone, 0)
+	r.more = append(r.more, none)
+	return nil
 }

@@ -17,7 +17,7 @@ func (c *conn) extents(offset, length uint64) ([]blk.Extent, *failure) {
 	}
 	list, err := c.export.Extents(sector, sectors)
 	if err != nil {
-		return nil, c.statusFailure(blk.StatusOf(err))
+		return nil, failureOf(blk.StatusOf(err))
 	}
 	if len(list) == 0 {
 		return nil, fail(proto.EIO, "the allocation map is empty")
@@ -100,33 +100,4 @@ func (c *conn) statusChunk(r *request, list []blk.Extent) []byte {
 		p = be.AppendUint32(p, stateOf(e))
 	}
 	return p
-}
-
-// fragment adds a chunk to the reply of a read, either data, which it reads, or
-// a hole.
-func (c *conn) fragment(r *request, offset, length uint64, data bool) *failure {
-	head := make([]byte, c.chunkHead(), c.chunkHead()+12)
-	if !data {
-		r.chunk(head, 0, proto.ChunkHole, 12)
-		head = be.AppendUint64(head, offset)
-		r.more = append(r.more, be.AppendUint32(head, uint32(length)))
-		return nil
-	}
-	r.chunk(head, 0, proto.ChunkData, 8+int(length))
-	r.more = append(r.more, be.AppendUint64(head, offset), r.readData()[offset-r.Offset:][:length])
-	return c.statusFailure(c.readRange(r, offset, length))
-}
-
-// lastFragment adds what the map did not reach after e, and marks the end.
-func (c *conn) lastFragment(r *request, e blk.Extent) *failure {
-	end := (e.Sector + e.Sectors) * blk.SectorSize
-	if left := r.Offset + r.Length - end; left > 0 {
-		if f := c.fragment(r, end, left, true); f != nil {
-			return f
-		}
-	}
-	none := make([]byte, c.chunkHead())
-	r.chunk(none, proto.ReplyDone, proto.ChunkNone, 0)
-	r.more = append(r.more, none)
-	return nil
 }

@@ -9,54 +9,73 @@ import (
 // in fragments asks for the allocation map first.
 const holesFrom = 64 << 10
 
-// run1 starts a request that was checked: reads, writes and flushes that are
-// one bio on the reader's goroutine, everything else on its own.
-func (c *conn) run1(r *request) {
+// launch starts a request that was checked: on the reader's goroutine if it is
+// one bio, else on its own.
+func (c *conn) launch(r *request) {
 	switch r.Cmd {
 	case proto.CmdRead:
 		c.out.cut(r, c.dataHead()+int(r.Length))
-		if c.tooLong(r) || c.mayFragment(r) {
-			break
+		if c.mayFragment(r) {
+			c.goSlow(r, (*conn).readFragments)
+			return
 		}
 		c.submit(r, blk.Read, 0, r.readData())
 		return
-	case proto.CmdWrite:
-		flags, slow := c.writeFlags(r)
-		if slow || c.tooLong(r) {
-			break
-		}
-		c.out.cut(r, c.ackSize())
-		c.submit(r, blk.Write, flags, r.data)
-		return
-	case proto.CmdFlush:
-		c.out.cut(r, c.ackSize())
-		c.submit(r, blk.Flush, 0, nil)
+	case proto.CmdBlockStatus:
+		c.goSlow(r, (*conn).blockStatus)
 		return
 	}
-	c.helpers.Add(1)
-	go c.slow(r)
-}
-
-func (c *conn) tooLong(r *request) bool {
-	return c.lim.MaxSectors != 0 && r.Length > uint64(c.lim.MaxSectors)*blk.SectorSize
+	c.out.cut(r, c.ackSize())
+	switch r.Cmd {
+	case proto.CmdWrite:
+		c.submit(r, blk.Write, r.fua(), r.data)
+	case proto.CmdFlush:
+		c.submit(r, blk.Flush, 0, nil)
+	case proto.CmdTrim:
+		if r.fua() != 0 {
+			c.goSlow(r, (*conn).trimDurably)
+			return
+		}
+		c.submit(r, blk.Discard, 0, nil)
+	case proto.CmdWriteZeroes:
+		c.submit(r, blk.WriteZeroes, r.zeroFlags(), nil)
+	case proto.CmdCache:
+		c.goSlow(r, (*conn).warm)
+	}
 }
 
 func (c *conn) mayFragment(r *request) bool {
 	return c.mode != simple && r.Length >= holesFrom && c.export.Extents != nil && r.Flags&proto.CmdFlagDF == 0
 }
 
-// writeFlags tells how a write becomes durable if it must: by a flag, or, when
-// the device has no such thing, by a flush after it, which is slow. The device
-// is asked anew because a mapped device may have changed.
-func (c *conn) writeFlags(r *request) (flags blk.Flags, slow bool) {
-	if r.Flags&proto.CmdFlagFUA == 0 {
-		return 0, false
+func (r *request) fua() blk.Flags {
+	if r.Flags&proto.CmdFlagFUA != 0 {
+		return blk.FUA
 	}
-	lim := c.dev.Limits()
-	if lim.FUA {
-		return blk.FUA, false
+	return 0
+}
+
+func (r *request) zeroFlags() blk.Flags {
+	f := r.fua()
+	if r.Flags&proto.CmdFlagNoHole != 0 {
+		f |= blk.NoUnmap
 	}
-	return 0, lim.VolatileCache
+	if r.Flags&proto.CmdFlagFastZero != 0 {
+		f |= blk.FastZero
+	}
+	return f
+}
+
+// prepare makes the bio of a range in bytes.
+func (r *request) prepare(op blk.Op, flags blk.Flags, offset, length uint64, data []byte) {
+	b := &r.bio
+	b.Reset()
+	b.Op, b.Flags, b.Sector = op, flags, offset/blk.SectorSize
+	if data != nil {
+		b.SetData(data)
+	} else {
+		b.Sectors = length / blk.SectorSize
+	}
 }
 
 // The phases of a bio of the reader. Submit returns and End runs in any order,
@@ -68,27 +87,37 @@ const (
 )
 
 func (c *conn) submit(r *request, op blk.Op, flags blk.Flags, data []byte) {
+	r.prepare(op, flags, r.Offset, r.Length, data)
 	b := &r.bio
-	b.Reset()
-	b.Op, b.Flags, b.Sector = op, flags, r.Offset/blk.SectorSize
-	if op != blk.Flush {
-		b.SetData(data)
-	}
 	b.End, b.Private = bioEnded, r
 	r.phase.Store(submitting)
 	c.dev.Submit(b)
-	if !r.phase.CompareAndSwap(submitting, away) {
-		r.seal(c.statusFailure(b.Status()))
+	if !r.phase.CompareAndSwap(submitting, away) && r.settle() {
 		c.keep(r)
 	}
 }
 
 func bioEnded(b *blk.Bio) {
 	r := b.Private.(*request)
-	if !r.phase.CompareAndSwap(submitting, done) {
-		r.seal(r.c.statusFailure(b.Status()))
+	if !r.phase.CompareAndSwap(submitting, done) && r.settle() {
 		r.c.complete(r, false)
 	}
+}
+
+// settle makes the reply of a bio that ended; false: the request goes on.
+func (r *request) settle() bool {
+	st := r.bio.Status()
+	if st == blk.NotSupported || st == blk.Target {
+		switch {
+		case r.Cmd == proto.CmdTrim:
+			st = blk.OK // it is a hint
+		case r.Cmd == proto.CmdWriteZeroes && r.Flags&proto.CmdFlagFastZero == 0:
+			r.c.goSlow(r, (*conn).zeroByWriting)
+			return false
+		}
+	}
+	r.seal(failureOf(st))
+	return true
 }
 
 // finish answers a request of the reader that never ran.
@@ -107,10 +136,10 @@ func (c *conn) keep(r *request) {
 	}
 }
 
-// statusFailures is the one table from the data path's status to the errors of
-// the protocol. What is no error of the client's is EIO. NotSupported never
-// gets here from a write-zeroes without FastZero: that is done by writing.
-var statusFailures = map[blk.Status]*failure{
+// failures is the one table from the data path's status to the errors of the
+// protocol. What is no error of the client's is EIO. NotSupported comes from a
+// write-zeroes with FastZero only: see settle.
+var failures = map[blk.Status]*failure{
 	blk.IOErr:        {proto.EIO, blk.IOErr.String()},
 	blk.NotSupported: {proto.ENOTSUP, blk.NotSupported.String()},
 	blk.NoSpace:      {proto.ENOSPC, blk.NoSpace.String()},
@@ -122,12 +151,13 @@ var statusFailures = map[blk.Status]*failure{
 	blk.Offline:      {proto.EIO, blk.Offline.String()},
 }
 
-func (c *conn) statusFailure(st blk.Status) *failure {
+// failureOf is nil for OK.
+func failureOf(st blk.Status) *failure {
 	if st == blk.OK {
 		return nil
 	}
-	if f, ok := statusFailures[st]; ok {
+	if f, ok := failures[st]; ok {
 		return f
 	}
-	return statusFailures[blk.IOErr]
+	return failures[blk.IOErr]
 }
