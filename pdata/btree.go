@@ -25,6 +25,9 @@ type Tree[V any] struct {
 	c Codec[V]
 }
 
+// anySize is the size of values in trees that are only looked at.
+const anySize = -1
+
 // tree is a Tree whose values are bytes.
 type tree struct {
 	tm     *TM
@@ -168,7 +171,7 @@ func (t *tree) checkSize(n node, level int) error {
 	if n.leaf() && level == t.levels-1 {
 		want = t.size
 	}
-	if n.size() != want {
+	if n.size() != want && want != anySize {
 		return corrupt(n.nr, "values of %d bytes, want %d", n.size(), want)
 	}
 	return nil
@@ -210,7 +213,7 @@ func (t *tree) incChildren(n node, level int) error {
 	c := n.count()
 	switch {
 	case !n.leaf() || level < t.levels-1:
-		return t.tm.incAll(n.values(0, c), c)
+		return t.tm.IncAll(n.values(0, c), c)
 	case t.inc != nil:
 		return t.inc(n.values(0, c), c)
 	}

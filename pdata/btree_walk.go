@@ -1,5 +1,7 @@
 package pdata
 
+import "syscall"
+
 // Walk calls fn for every entry of a tree of one level, in order. It checks
 // that keys lie where the nodes above say, so that it ends whatever the tree is
 // like. fn must not change the tree.
@@ -12,6 +14,28 @@ func (t *Tree[V]) Walk(root uint64, fn func(key uint64, v V) error) error {
 		}
 		return nil
 	})
+}
+
+// Scan calls fn for the entries at key and after it in a tree of one level, in
+// order, until fn returns false.
+func (t *Tree[V]) Scan(root, key uint64, fn func(key uint64, v V) bool) error {
+	for {
+		n, i, err := t.t.nextIn(root, key, 0)
+		if err == syscall.ENODATA {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for ; i < n.count(); i++ {
+			if !fn(n.key(i), t.c.Get(n.values(i, i+1))) {
+				return nil
+			}
+		}
+		if key = n.key(i-1) + 1; key == 0 {
+			return nil
+		}
+	}
 }
 
 // keyRange is where the keys of a subtree may lie: at low or above, and below

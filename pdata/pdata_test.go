@@ -11,8 +11,9 @@ import (
 	"syscall"
 	"testing"
 
+	"udm/blk"
+	"udm/blk/memdev"
 	"udm/env"
-	"udm/pdata/internal/disk"
 )
 
 var (
@@ -26,7 +27,7 @@ var kindSuper = &Kind{Name: "superblock", Xor: 160774, BlockNr: 8}
 // are in the superblock.
 type store struct {
 	t     *testing.T
-	d     *disk.Disk
+	d     *memdev.Device
 	bm    *BlockManager
 	tm    *TM
 	sm    *SpaceMap
@@ -37,7 +38,7 @@ type store struct {
 
 func newStore(t *testing.T, blocks uint64, cache int) *store {
 	t.Helper()
-	s := &store{t: t, d: disk.New(blocks * BlockSize), cache: cache}
+	s := &store{t: t, d: memdev.New(blocks*BlockSectors, memdev.Volatile), cache: cache}
 	s.bm = NewBlockManager(env.Real(), s.d, cache)
 	var err error
 	if s.tm, err = Format(s.bm, 0); err != nil {
@@ -337,7 +338,9 @@ func TestCorruptNamesBlockAndPath(t *testing.T) {
 	s.commit()
 	root := must(s.tree.t.read(s.root, 0))
 	leaf := root.child(root.count() - 1)
-	s.d.Apply(disk.Event{Sector: leaf*8 + 3, Data: bytes.Repeat([]byte{0xff}, 512)}, func(uint64) bool { return true })
+	if err := blk.WriteSectors(env.Real(), s.d, bytes.Repeat([]byte{0xff}, 512), leaf*8+3, 0); err != nil {
+		t.Fatal(err)
+	}
 	s.reopen()
 	_, err := s.tree.Lookup(s.root, 4999)
 	var c *Corrupt

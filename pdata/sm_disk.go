@@ -46,18 +46,29 @@ func (m *SpaceMap) Free() uint64 {
 // Count is a block's reference count.
 func (m *SpaceMap) Count(nr uint64) (uint32, error) { return m.cur.count(nr) }
 
-// New allocates a block: the next free one, where free means free at the last
-// commit too. ENOSPC if there is none.
+// Size is the size of the device now.
+func (m *SpaceMap) Size() uint64 { return m.cur.root.Blocks }
+
+// New allocates the block that FindFree finds.
 func (m *SpaceMap) New() (uint64, error) {
+	nr, err := m.FindFree()
+	if err != nil {
+		return 0, err
+	}
+	return nr, m.Inc(nr, nr+1)
+}
+
+// FindFree finds the next block that is free now and at the last commit. ENOSPC
+// if there is none. The next search goes on behind it.
+func (m *SpaceMap) FindFree() (uint64, error) {
 	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, nil)
 	if err == syscall.ENOSPC {
 		nr, err = findCommon(&m.old, &m.cur, 0, m.begin, nil)
 	}
-	if err != nil {
-		return 0, err
+	if err == nil {
+		m.begin = nr + 1
 	}
-	m.begin = nr + 1
-	return nr, m.Inc(nr, nr+1)
+	return nr, In("data space map", err)
 }
 
 // Inc adds a reference to each block of [begin, end).

@@ -63,21 +63,31 @@ func Format(bm *BlockManager, super uint64) (*TM, error) {
 // OpenTM opens the metadata space map that root leads to.
 func OpenTM(bm *BlockManager, root MapRoot) (*TM, error) {
 	tm := &TM{bm: bm}
+	return tm, tm.Reopen(root)
+}
+
+// Reopen makes tm what OpenTM would make: the last step of an abort. Trees made
+// with tm stay valid. After an error tm is of no use.
+func (tm *TM) Reopen(root MapRoot) error {
+	tm.wipeShadows()
 	m := &MetadataMap{cur: newLL(tm, true)}
+	if tm.sm != nil {
+		m.threshold, m.below = tm.sm.threshold, tm.sm.below
+	}
 	tm.sm = m
 	if n := (root.Blocks + perBitmap - 1) / perBitmap; n > perIndex {
-		return nil, corrupt(root.BitmapRoot, "metadata space map of %d blocks is too large", root.Blocks)
+		return corrupt(root.BitmapRoot, "metadata space map of %d blocks is too large", root.Blocks)
 	}
 	m.cur.root = root
-	p, err := bm.get(root.BitmapRoot, kindIndex, true)
+	p, err := tm.bm.get(root.BitmapRoot, kindIndex, true)
 	if err != nil {
-		return nil, In("metadata space map", err)
+		return In("metadata space map", err)
 	}
 	for i := range m.cur.index {
 		m.cur.index[i] = indexCodec.Get(p.data[indexHead+16*i:])
 	}
 	m.old = m.cur.snapshot()
-	return tm, nil
+	return nil
 }
 
 // Root is the map's root, for a superblock.

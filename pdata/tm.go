@@ -92,14 +92,9 @@ func (tm *TM) Inc(nr uint64) error { return tm.sm.Inc(nr, nr+1) }
 // Dec drops a reference to a block.
 func (tm *TM) Dec(nr uint64) error { return tm.sm.Dec(nr, nr+1) }
 
-// incAll adds a reference to every block named by n little-endian u64s.
-func (tm *TM) incAll(values []byte, n int) error {
+// IncAll adds a reference to every block named by n little-endian u64s.
+func (tm *TM) IncAll(values []byte, n int) error {
 	return Runs(values, n, func(v uint64) uint64 { return v }, tm.sm.Inc)
-}
-
-// decAll drops a reference to each.
-func (tm *TM) decAll(values []byte, n int) error {
-	return Runs(values, n, func(v uint64) uint64 { return v }, tm.sm.Dec)
 }
 
 // Runs calls fn for every run of consecutive blocks among n u64 values; block

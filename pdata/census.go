@@ -1,0 +1,319 @@
+package pdata
+
+import (
+	"errors"
+	"slices"
+)
+
+// Tally counts references to blocks in little memory: a byte for each block of
+// the parts where there are any.
+type Tally struct {
+	parts map[uint64]*[tallyPart]uint8
+	many  map[uint64]uint32 // counts that a byte does not hold
+}
+
+const (
+	tallyPart = 1 << 16
+	tallyFull = 255
+)
+
+// NewTally makes a tally of zeroes.
+func NewTally() *Tally {
+	return &Tally{parts: map[uint64]*[tallyPart]uint8{}, many: map[uint64]uint32{}}
+}
+
+// Add counts n more references to a block and returns the count.
+func (t *Tally) Add(nr uint64, n uint32) uint32 {
+	p := t.parts[nr/tallyPart]
+	if p == nil {
+		p = new([tallyPart]uint8)
+		t.parts[nr/tallyPart] = p
+	}
+	c := &p[nr%tallyPart]
+	if sum := uint32(*c) + n; *c < tallyFull && sum < tallyFull && n < tallyFull {
+		*c = uint8(sum)
+		return sum
+	}
+	if *c < tallyFull {
+		t.many[nr] = uint32(*c)
+		*c = tallyFull
+	}
+	t.many[nr] += n
+	return t.many[nr]
+}
+
+// Get is a block's count.
+func (t *Tally) Get(nr uint64) uint32 {
+	p := t.parts[nr/tallyPart]
+	if p == nil {
+		return 0
+	}
+	if c := p[nr%tallyPart]; c < tallyFull {
+		return uint32(c)
+	}
+	return t.many[nr]
+}
+
+// Census looks at everything that a superblock leads to without trusting any of
+// it, counts the references to metadata blocks, and reports what is wrong.
+type Census struct {
+	bm     *BlockManager
+	Refs   *Tally
+	Damage func(*Corrupt) // called for each damage
+	Lax    bool           // nodes may be emptier than the rules allow
+	Seen   func()         // called for each block that is looked at; may be nil
+
+	known map[uint64]summary // of nodes that were walked
+}
+
+// NewCensus makes a census that reads through bm.
+func NewCensus(bm *BlockManager, damage func(*Corrupt)) *Census {
+	return &Census{bm: bm, Refs: NewTally(), Damage: damage, known: map[uint64]summary{}}
+}
+
+// summary is what is known of a subtree that may be shared.
+type summary struct {
+	entries   uint64 // in its leaves
+	low, high uint64 // of its keys; if there are entries
+	size      int    // of its values
+	bad       bool
+}
+
+// Leaf is a leaf to look at.
+type Leaf struct{ node }
+
+// Len is the number of entries.
+func (l Leaf) Len() int { return l.count() }
+
+// Key is the key of entry i.
+func (l Leaf) Key(i int) uint64 { return l.key(i) }
+
+// Value is the value of entry i.
+func (l Leaf) Value(i int) []byte { return l.values(i, i+1) }
+
+// Tree walks a tree of one level whose values have size bytes; leaf, which may
+// be nil, is called for each leaf unless the leaf was walked before. It returns
+// the number of entries, and whether the whole tree could be walked.
+func (c *Census) Tree(name string, root uint64, size int, leaf func(Leaf)) (entries uint64, whole bool) {
+	w := treeWalk{c: c, name: name, size: size, leaf: leaf}
+	s := w.visit(root, keyRange{})
+	return s.entries, !s.bad
+}
+
+// Entries is the number of entries in a tree that was walked whole.
+func (c *Census) Entries(root uint64) (n uint64, ok bool) {
+	s, ok := c.known[root]
+	return s.entries, ok && !s.bad
+}
+
+type treeWalk struct {
+	c    *Census
+	name string
+	size int
+	leaf func(Leaf)
+	path []uint64
+}
+
+func (w *treeWalk) damage(nr uint64, reason string) summary {
+	w.c.Damage(&Corrupt{Block: nr, Path: append([]uint64(nil), w.path...), Tree: w.name, Reason: reason})
+	return summary{bad: true, size: w.size}
+}
+
+func (w *treeWalk) visit(nr uint64, r keyRange) summary {
+	w.path = append(w.path, nr)
+	defer func() { w.path = w.path[:len(w.path)-1] }()
+	if w.c.Refs.Add(nr, 1) > 1 {
+		if s, ok := w.c.known[nr]; ok {
+			return w.again(nr, s, r)
+		}
+		return w.damage(nr, "block is used for something else too")
+	}
+	s := w.walk(nr, r)
+	s.size = w.size
+	w.c.known[nr] = s
+	return s
+}
+
+// again checks a node that was walked before in its new place.
+func (w *treeWalk) again(nr uint64, s summary, r keyRange) summary {
+	switch {
+	case s.size != w.size:
+		return w.damage(nr, "node is in trees of different types")
+	case s.entries > 0 && (s.low < r.low || r.limited && s.high >= r.high):
+		return w.damage(nr, "keys of a shared node lie outside the range that the node above gives")
+	}
+	return s
+}
+
+func (w *treeWalk) walk(nr uint64, r keyRange) summary {
+	w.c.known[nr] = summary{bad: true, size: w.size} // should a path lead back here
+	n, reason := w.node(nr)
+	if reason != "" {
+		return w.damage(nr, reason)
+	}
+	if err := r.check(n); err != nil {
+		return w.damage(nr, reasonOf(err))
+	}
+	c := n.count()
+	if len(w.path) > 1 && c < n.max()/3 && !w.c.Lax {
+		w.damage(nr, "node is too empty")
+	}
+	if n.leaf() {
+		if w.leaf != nil {
+			w.leaf(Leaf{n})
+		}
+		if c == 0 {
+			return summary{}
+		}
+		return summary{entries: uint64(c), low: n.key(0), high: n.key(c - 1)}
+	}
+	return w.children(n, r)
+}
+
+func (w *treeWalk) children(n node, r keyRange) (sum summary) {
+	for i := range n.count() {
+		s := w.visit(n.child(i), r.of(n, i))
+		if s.entries > 0 {
+			if sum.entries == 0 {
+				sum.low = s.low
+			}
+			sum.high = s.high
+		}
+		sum.entries += s.entries
+		sum.bad = sum.bad || s.bad
+	}
+	return sum
+}
+
+func (w *treeWalk) node(nr uint64) (n node, reason string) {
+	if len(w.path) > maxDepth {
+		return n, "tree is too deep"
+	}
+	if w.c.Seen != nil {
+		w.c.Seen()
+	}
+	p, err := w.c.bm.get(nr, kindNode, true)
+	if err != nil {
+		return n, reasonOf(err)
+	}
+	n = node{Block{nr, p.data}}
+	if n.leaf() && n.size() != w.size {
+		return n, "values have the wrong size"
+	}
+	return n, ""
+}
+
+func reasonOf(err error) string {
+	var c *Corrupt
+	if errors.As(err, &c) {
+		return c.Reason
+	}
+	return err.Error()
+}
+
+// WalkLeaves calls fn for every leaf of a tree of one level, in order.
+func WalkLeaves(bm *BlockManager, root uint64, fn func(Leaf) error) error {
+	t := tree{tm: &TM{bm: bm}, levels: 1, size: anySize, hidden: true}
+	return t.walk(root, 0, keyRange{}, func(n node) error { return fn(Leaf{n}) })
+}
+
+// MapView is a space map as it is on the disk.
+type MapView struct {
+	c       *Census
+	name    string
+	Root    MapRoot
+	bitmaps []bitmapAt // those that can be read
+	many    map[uint64]uint32
+}
+
+type bitmapAt struct{ index, nr uint64 }
+
+// maxSpace bounds the size that a space map may claim.
+const maxSpace = 1 << 48
+
+// Map looks at a space map and counts the blocks that it is made of.
+func (c *Census) Map(name string, root MapRoot, metadata bool) *MapView {
+	v := &MapView{c: c, name: name, Root: root, many: map[uint64]uint32{}}
+	n := (root.Blocks + perBitmap - 1) / perBitmap
+	if n > perIndex && metadata || root.Blocks > maxSpace {
+		c.Damage(&Corrupt{Block: root.BitmapRoot, Path: []uint64{root.BitmapRoot}, Tree: name, Reason: "space map is too large"})
+		return v
+	}
+	if metadata {
+		v.readIndex(n)
+	} else {
+		v.readIndexTree(n)
+	}
+	v.bitmaps = slices.DeleteFunc(v.bitmaps, func(b bitmapAt) bool {
+		c.Refs.Add(b.nr, 1)
+		_, err := c.bm.Read(b.nr, kindBitmap)
+		if err != nil {
+			v.damage(b.nr, reasonOf(err))
+		}
+		return err != nil
+	})
+	c.Tree(name+"/reference counts", root.RefRoot, 4, func(l Leaf) {
+		for i := range l.Len() {
+			v.many[l.Key(i)] = le.Uint32(l.Value(i))
+		}
+	})
+	return v
+}
+
+func (v *MapView) damage(nr uint64, reason string) {
+	path := []uint64{v.Root.BitmapRoot}
+	if nr != v.Root.BitmapRoot {
+		path = append(path, nr)
+	}
+	v.c.Damage(&Corrupt{Block: nr, Path: path, Tree: v.name, Reason: reason})
+}
+
+func (v *MapView) readIndex(n uint64) {
+	v.c.Refs.Add(v.Root.BitmapRoot, 1)
+	b, err := v.c.bm.Read(v.Root.BitmapRoot, kindIndex)
+	if err != nil {
+		v.damage(v.Root.BitmapRoot, reasonOf(err))
+		return
+	}
+	for i := range n {
+		v.bitmaps = append(v.bitmaps, bitmapAt{i, indexCodec.Get(b.data[indexHead+16*i:]).block})
+	}
+}
+
+func (v *MapView) readIndexTree(n uint64) {
+	_, whole := v.c.Tree(v.name+"/bitmap index", v.Root.BitmapRoot, indexCodec.Size, func(l Leaf) {
+		for i := range l.Len() {
+			v.bitmaps = append(v.bitmaps, bitmapAt{l.Key(i), indexCodec.Get(l.Value(i)).block})
+		}
+	})
+	good := uint64(len(v.bitmaps)) == n
+	for i, b := range v.bitmaps {
+		good = good && b.index == uint64(i)
+	}
+	if whole && !good {
+		v.damage(v.Root.BitmapRoot, "the index does not name the right bitmaps")
+	}
+	v.bitmaps = slices.DeleteFunc(v.bitmaps, func(b bitmapAt) bool { return b.index >= n })
+}
+
+// Compare calls differ for each block whose count on the disk is not that of
+// want. Counts in bitmaps that cannot be read are passed over.
+func (v *MapView) Compare(want *Tally, differ func(bitmap, nr uint64, have, want uint32)) {
+	for _, at := range v.bitmaps {
+		b, err := v.c.bm.Read(at.nr, kindBitmap)
+		if err != nil {
+			v.damage(at.nr, reasonOf(err))
+			continue
+		}
+		first := at.index * perBitmap
+		for nr := first; nr < min(first+perBitmap, v.Root.Blocks); nr++ {
+			have := bitmap(b.data[:]).get(uint32(nr - first))
+			if have == manyRefs {
+				have = v.many[nr]
+			}
+			if w := want.Get(nr); have != w {
+				differ(at.nr, nr, have, w)
+			}
+		}
+	}
+}

@@ -1,0 +1,312 @@
+package thinmeta
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"udm/blk"
+	"udm/env"
+	"udm/pdata"
+)
+
+// CheckOptions say what to check.
+type CheckOptions struct {
+	SuperOnly      bool                     // look at the superblock only
+	SkipMappings   bool                     // and at devices, but not at mappings and space maps
+	IgnoreNonFatal bool                     // leaks and nodes that are too empty are no errors
+	MetadataSnap   bool                     // check the metadata snapshot instead
+	MappingRoot    uint64                   // instead of the superblock's; 0: the superblock's
+	CacheBytes     int                      // 0: 64 MiB
+	Progress       func(done, total uint64) // metadata blocks looked at; may be nil
+}
+
+// maxDamage is how many damages a report lists; it counts the others.
+const maxDamage = 1000
+
+// Damage is one thing that is wrong.
+type Damage struct {
+	Fatal bool // not a mere leak
+	Err   error
+}
+
+// Report is what Check found.
+type Report struct {
+	Super    Super
+	Devices  map[uint32]Details
+	Damages  []Damage                          // the first ones
+	Fatal    int                               // number of fatal damages
+	NonFatal int                               // number of the others
+	Leaked   struct{ Data, Metadata []uint64 } // blocks counted once and used never
+
+	FreeMetadata uint64 // blocks
+}
+
+// Err is nil if the metadata is in order.
+func (r *Report) Err() error {
+	if r.Fatal+r.NonFatal == 0 {
+		return nil
+	}
+	more := ""
+	if n := r.Fatal + r.NonFatal - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more)", n)
+	}
+	return fmt.Errorf("%w%s", r.Damages[0].Err, more)
+}
+
+func (r *Report) add(fatal bool, err error) {
+	if fatal {
+		r.Fatal++
+	} else {
+		r.NonFatal++
+	}
+	if len(r.Damages) < maxDamage {
+		r.Damages = append(r.Damages, Damage{fatal, err})
+	}
+}
+
+// Check looks at all metadata on dev, which nobody may have open for writing. It
+// finds what thin_check finds. The error is about reading dev, not about what
+// was read.
+func Check(e env.Env, dev blk.Device, o CheckOptions) (*Report, error) {
+	c := &checker{r: &Report{Devices: map[uint32]Details{}}, o: o, data: pdata.NewTally()}
+	c.bm = pdata.NewBlockManager(e, dev, o.CacheBytes)
+	c.census = pdata.NewCensus(c.bm, func(d *pdata.Corrupt) { c.r.add(true, d) })
+	c.census.Lax, c.census.Seen = o.IgnoreNonFatal, c.seen
+	var raw [pdata.BlockSize]byte
+	if err := c.bm.ReadRaw(superBlock, raw[:]); err != nil {
+		return nil, err
+	}
+	if reason := KindSuper.Verify(raw[:], superBlock); reason != "" {
+		c.r.add(true, &pdata.Corrupt{Block: superBlock, Path: []uint64{superBlock}, Reason: reason})
+		return c.r, nil
+	}
+	c.r.Super.Decode(raw[:])
+	c.check()
+	return c.r, nil
+}
+
+// ReadSuper reads the superblock, without looking at anything else.
+func ReadSuper(e env.Env, dev blk.Device) (*Super, error) {
+	return readSuper(pdata.NewBlockManager(e, dev, 0), superBlock)
+}
+
+func readSuper(bm *pdata.BlockManager, nr uint64) (*Super, error) {
+	b, err := bm.Read(nr, KindSuper)
+	if err != nil {
+		return nil, pdata.In("superblock", err)
+	}
+	var s Super
+	s.Decode(b.Bytes())
+	return &s, nil
+}
+
+type checker struct {
+	r      *Report
+	o      CheckOptions
+	bm     *pdata.BlockManager
+	census *pdata.Census
+	data   *pdata.Tally
+	done   uint64
+}
+
+func (c *checker) seen() {
+	if c.done++; c.o.Progress != nil && c.done%256 == 0 {
+		s := &c.r.Super.Metadata
+		c.o.Progress(min(c.done, s.Allocated), s.Allocated)
+	}
+}
+
+func (c *checker) check() {
+	s := &c.r.Super
+	c.checkSuper()
+	if c.o.SuperOnly || c.r.Fatal > 0 {
+		return
+	}
+	c.census.Refs.Add(superBlock, 1)
+	main := *s
+	if c.o.MappingRoot != 0 {
+		main.MappingRoot = c.o.MappingRoot
+	}
+	if !c.o.MetadataSnap {
+		c.devices("", &main, c.r.Devices)
+	}
+	if s.HeldRoot != 0 {
+		c.held(s.HeldRoot)
+	} else if c.o.MetadataSnap {
+		c.r.add(true, fmt.Errorf("no current metadata snapshot"))
+	}
+	if c.o.SkipMappings || c.o.MetadataSnap {
+		return
+	}
+	c.spaceMaps(s)
+}
+
+// checkSuper looks at what a superblock says by itself.
+func (c *checker) checkSuper() {
+	s := &c.r.Super
+	bad := func(format string, args ...any) {
+		c.r.add(true, &pdata.Corrupt{Block: superBlock, Path: []uint64{superBlock}, Tree: "superblock", Reason: fmt.Sprintf(format, args...)})
+	}
+	if s.Version == 0 || s.Version > superVersion {
+		bad("version is %d", s.Version)
+	}
+	if s.MetadataBlockSize != pdata.BlockSectors {
+		bad("metadata block size is %d sectors", s.MetadataBlockSize)
+	}
+	if n := c.bm.Blocks(); s.Metadata.Blocks > n {
+		bad("metadata space map has %d blocks, the device %d", s.Metadata.Blocks, n)
+	}
+	c.r.FreeMetadata = s.Metadata.Blocks - min(s.Metadata.Blocks, s.Metadata.Allocated)
+}
+
+// held checks the metadata snapshot.
+func (c *checker) held(nr uint64) {
+	c.census.Refs.Add(nr, 1)
+	s, err := readSuper(c.bm, nr)
+	if err != nil {
+		c.r.add(true, pdata.In("metadata snapshot", err))
+		return
+	}
+	s.Data.Blocks = c.r.Super.Data.Blocks
+	c.devices("metadata snapshot/", s, map[uint32]Details{})
+}
+
+// devices checks the devices below a superblock and their mappings.
+func (c *checker) devices(name string, s *Super, devs map[uint32]Details) {
+	_, whole := c.census.Tree(name+"device details", s.DetailsRoot, detailsSize, nil)
+	if whole {
+		c.eachEntry(s.DetailsRoot, func(k uint64, v []byte) { devs[uint32(k)] = detailsCodec.Get(v) })
+	}
+	// Only a leaf that is met for the first time adds references to what it
+	// names; a leaf of the metadata snapshot may be shared with the pool.
+	_, ok := c.census.Tree(name+"device tree", s.MappingRoot, 8, func(l pdata.Leaf) { c.mappings(name, s, l) })
+	if !ok || !whole {
+		return
+	}
+	roots := map[uint32]uint64{}
+	c.eachEntry(s.MappingRoot, func(k uint64, v []byte) { roots[uint32(k)] = le.Uint64(v) })
+	for _, id := range slices.Sorted(maps.Keys(roots)) {
+		c.device(deviceName(name, uint64(id)), id, roots[id], devs)
+	}
+	for _, id := range slices.Sorted(maps.Keys(devs)) {
+		if _, ok := roots[id]; !ok {
+			c.bad(name+"device tree", s.MappingRoot, "device %d has details but no mappings", id)
+		}
+	}
+}
+
+func deviceName(name string, id uint64) string { return name + "device " + strconv.FormatUint(id, 10) }
+
+// mappings walks the mappings of the devices in a leaf of the device tree.
+func (c *checker) mappings(name string, s *Super, l pdata.Leaf) {
+	for i := range l.Len() {
+		if c.o.SkipMappings {
+			continue
+		}
+		name := deviceName(name, l.Key(i))
+		c.census.Tree(name, le.Uint64(l.Value(i)), 8, func(l pdata.Leaf) { c.leaf(name, s, l) })
+	}
+}
+
+// eachEntry walks a tree that is known to be whole.
+func (c *checker) eachEntry(root uint64, fn func(k uint64, v []byte)) {
+	err := pdata.WalkLeaves(c.bm, root, func(l pdata.Leaf) error {
+		for i := range l.Len() {
+			fn(l.Key(i), l.Value(i))
+		}
+		return nil
+	})
+	if err != nil {
+		c.r.add(true, err)
+	}
+}
+
+func (c *checker) bad(tree string, nr uint64, format string, args ...any) {
+	c.r.add(true, &pdata.Corrupt{Block: nr, Path: []uint64{nr}, Tree: tree, Reason: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) device(name string, id uint32, root uint64, devs map[uint32]Details) {
+	d, known := devs[id]
+	if !known {
+		c.bad(name, root, "device has mappings but no details")
+	}
+	if n, ok := c.census.Entries(root); ok && known && !c.o.SkipMappings && n != d.Mapped {
+		c.bad(name, root, "device maps %d blocks, its details say %d", n, d.Mapped)
+	}
+}
+
+func (c *checker) leaf(name string, s *Super, l pdata.Leaf) {
+	for i := range l.Len() {
+		bt := unpackBlockTime(le.Uint64(l.Value(i)))
+		if bt.Block >= s.Data.Blocks {
+			c.bad(name, l.Nr(), "block %d is mapped to data block %d of %d", l.Key(i), bt.Block, s.Data.Blocks)
+			continue
+		}
+		c.data.Add(bt.Block, 1)
+	}
+}
+
+// spaceMaps compares the counts on the disk with those found. It is of no use
+// when damage kept mappings from being counted.
+func (c *checker) spaceMaps(s *Super) {
+	broken := c.r.Fatal > 0
+	data := c.census.Map("data space map", s.Data, false)
+	meta := c.census.Map("metadata space map", s.Metadata, true)
+	if broken || c.r.Fatal > 0 {
+		return
+	}
+	c.compare("data", data, c.data, &c.r.Leaked.Data)
+	c.compare("metadata", meta, c.census.Refs, &c.r.Leaked.Metadata)
+}
+
+func (c *checker) compare(what string, v *pdata.MapView, want *pdata.Tally, leaked *[]uint64) {
+	v.Compare(want, func(bitmap, nr uint64, have, want uint32) {
+		leak := have > want
+		if leak && c.o.IgnoreNonFatal {
+			return
+		}
+		if want == 0 && have == 1 {
+			*leaked = append(*leaked, nr)
+		}
+		c.r.add(!leak, &pdata.Corrupt{Block: bitmap, Path: []uint64{v.Root.BitmapRoot, bitmap}, Tree: what + " space map",
+			Reason: fmt.Sprintf("%s block %d is counted %d times, used %d times", what, nr, have, want)})
+	})
+}
+
+// Mend sets right what can be without loss, in one transaction: data and
+// metadata blocks that Check found leaked become free, and the needs_check flag
+// is cleared. It refuses while there is other damage.
+func Mend(e env.Env, dev blk.Device, o CheckOptions) (*Report, error) {
+	r, err := Check(e, dev, o)
+	if err != nil {
+		return nil, err
+	}
+	if r.Fatal > 0 || r.NonFatal != len(r.Leaked.Data)+len(r.Leaked.Metadata) {
+		return r, r.Err()
+	}
+	m, err := Open(e, dev, Options{CacheBytes: o.CacheBytes})
+	if err != nil {
+		return r, err
+	}
+	if err := m.change(func() error { return m.mend(r) }); err != nil {
+		return r, err
+	}
+	return r, m.Close()
+}
+
+func (m *Metadata) mend(r *Report) error {
+	m.super.Flags &^= flagNeedsCheck
+	for _, b := range r.Leaked.Data {
+		if err := m.data.Dec(b, b+1); err != nil {
+			return err
+		}
+	}
+	for _, b := range r.Leaked.Metadata {
+		if err := m.tm.Dec(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package thinmeta
+
+import (
+	"strconv"
+	"syscall"
+
+	"udm/pdata"
+)
+
+// Mapping tells where a block of a thin device is.
+type Mapping struct {
+	Block  uint64 // data block
+	Shared bool   // others may use it too: it must not be written in place
+}
+
+// Range is a run of thin blocks that are mapped to a run of data blocks.
+type Range struct {
+	ThinBegin, ThinEnd uint64
+	DataBegin          uint64
+	Shared             bool
+}
+
+// tries bounds how often a reader starts again because the owner was faster.
+const tries = 8
+
+// TryFind finds the mapping of a block without waiting, in what is cached. Any
+// goroutine may call it. ENODATA if the block is not mapped, EAGAIN if only the
+// owner can tell.
+func (t *Thin) TryFind(block uint64) (Mapping, error) {
+	m := t.m
+	keys := [2]uint64{uint64(t.id), block}
+	for range tries {
+		v := m.bm.Version()
+		if v&1 != 0 {
+			continue
+		}
+		if m.failed.Load() {
+			return Mapping{}, syscall.EINVAL
+		}
+		value, found, ok := m.maps.TryLookup(m.shown.Load(), keys[:])
+		snap := t.shownSnap.Load()
+		if m.bm.Version() != v {
+			continue
+		}
+		switch {
+		case !ok:
+			return Mapping{}, syscall.EAGAIN
+		case !found:
+			return Mapping{}, syscall.ENODATA
+		}
+		bt := unpackBlockTime(value)
+		return Mapping{bt.Block, snap > bt.Time}, nil
+	}
+	return Mapping{}, syscall.EAGAIN
+}
+
+// Find finds the mapping of a block. ENODATA if there is none.
+func (t *Thin) Find(block uint64) (Mapping, error) {
+	if err := t.m.usable(); err != nil {
+		return Mapping{}, err
+	}
+	v, err := t.m.maps.Lookup(t.m.super.MappingRoot, uint64(t.id), block)
+	if err != nil {
+		return Mapping{}, t.in(err)
+	}
+	return t.mapping(v), t.m.bm.Settle()
+}
+
+func (t *Thin) mapping(v uint64) Mapping {
+	bt := unpackBlockTime(v)
+	return Mapping{bt.Block, t.d.Snapshotted > bt.Time}
+}
+
+func (t *Thin) in(err error) error {
+	return pdata.In("device "+strconv.FormatUint(uint64(t.id), 10), err)
+}
+
+// FindRange finds the first mapped block in [begin, end) and how many after it
+// are mapped likewise. ENODATA if none is mapped.
+func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
+	if err := t.m.usable(); err != nil {
+		return r, err
+	}
+	root, err := t.m.bottomRoot(t.id)
+	if err != nil {
+		return r, err
+	}
+	err = t.m.bottoms.Scan(root, begin, func(k, v uint64) bool {
+		m := t.mapping(v)
+		if r.ThinBegin == r.ThinEnd && k < end {
+			r = Range{k, k + 1, m.Block, m.Shared}
+			return true
+		}
+		if k != r.ThinEnd || k >= end || m.Block != r.DataBegin+(k-r.ThinBegin) || m.Shared != r.Shared {
+			return false
+		}
+		r.ThinEnd++
+		return true
+	})
+	if err == nil && r.ThinBegin == r.ThinEnd {
+		err = syscall.ENODATA
+	}
+	return r, t.in(err)
+}
+
+// Insert maps a block to a data block, whose reference, the one that
+// AllocDataBlock took, passes to the mapping. Another data block that was mapped
+// there loses one.
+func (t *Thin) Insert(block, data uint64) error {
+	m := t.m
+	return m.change(func() error {
+		v := packBlockTime(BlockTime{data, m.super.Time & (1<<24 - 1)})
+		root, inserted, err := m.maps.InsertNotify(m.super.MappingRoot, v, uint64(t.id), block)
+		if err != nil {
+			return t.in(err)
+		}
+		m.super.MappingRoot = root
+		t.changed = true
+		if inserted {
+			t.d.Mapped++
+		}
+		return nil
+	})
+}
+
+// Remove unmaps a block. ENODATA if it is not mapped.
+func (t *Thin) Remove(block uint64) error {
+	if err := t.m.changeable(); err != nil {
+		return err
+	}
+	if _, err := t.Find(block); err != nil {
+		return err
+	}
+	return t.RemoveRange(block, block+1)
+}
+
+// RemoveRange unmaps the blocks of [begin, end).
+func (t *Thin) RemoveRange(begin, end uint64) error {
+	m := t.m
+	if err := m.changeable(); err != nil {
+		return err
+	}
+	if _, err := t.FindRange(begin, end); err == syscall.ENODATA {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return m.change(func() error { return t.in(t.removeRange(begin, end)) })
+}
+
+func (t *Thin) removeRange(begin, end uint64) error {
+	m := t.m
+	root, err := m.bottomRoot(t.id)
+	if err != nil {
+		return err
+	}
+	// Storing the root that is there already shadows the way to it: should the
+	// top tree be shared, the root has got its second reference then.
+	if err := t.setRoot(root); err != nil {
+		return err
+	}
+	root, n, err := m.bottoms.RemoveRange(root, begin, end)
+	if err != nil {
+		return err
+	}
+	t.d.Mapped -= n
+	t.changed = true
+	return t.setRoot(root)
+}
+
+func (t *Thin) setRoot(root uint64) (err error) {
+	t.m.super.MappingRoot, err = t.m.tops.Insert(t.m.super.MappingRoot, root, uint64(t.id))
+	return err
+}
+
+// HighestMapped is the highest mapped block; ok is false if none is mapped.
+func (t *Thin) HighestMapped() (block uint64, ok bool, err error) {
+	if err := t.m.usable(); err != nil {
+		return 0, false, err
+	}
+	root, err := t.m.bottomRoot(t.id)
+	if err != nil {
+		return 0, false, err
+	}
+	block, ok, err = t.m.bottoms.Highest(root)
+	return block, ok, t.in(err)
+}

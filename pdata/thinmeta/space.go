@@ -1,0 +1,99 @@
+package thinmeta
+
+import "syscall"
+
+// AllocDataBlock takes a free data block, whose one reference is the caller's.
+// ENOSPC, itself and not wrapped, if there is none.
+func (m *Metadata) AllocDataBlock() (block uint64, err error) {
+	if err := m.changeable(); err != nil {
+		return 0, err
+	}
+	if block, err = m.data.FindFree(); err != nil {
+		return 0, err
+	}
+	return block, m.IncData(block, block+1)
+}
+
+// IncData adds a reference to each data block of [begin, end).
+func (m *Metadata) IncData(begin, end uint64) error {
+	return m.change(func() error { return m.data.Inc(begin, end) })
+}
+
+// DecData drops a reference of each data block of [begin, end).
+func (m *Metadata) DecData(begin, end uint64) error {
+	return m.change(func() error { return m.data.Dec(begin, end) })
+}
+
+// DataRefs is a data block's reference count.
+func (m *Metadata) DataRefs(block uint64) (uint32, error) {
+	if err := m.usable(); err != nil {
+		return 0, err
+	}
+	return m.data.Count(block)
+}
+
+// DataShared reports whether a data block's reference count is above 1.
+func (m *Metadata) DataShared(block uint64) (bool, error) {
+	n, err := m.DataRefs(block)
+	return n > 1, err
+}
+
+// DataBlockSize is the size of data blocks and thin blocks in sectors.
+func (m *Metadata) DataBlockSize() uint32 { return m.super.DataBlockSize }
+
+// DataBlocks is the size of the data device at the last commit.
+func (m *Metadata) DataBlocks() uint64 { return m.data.Blocks() }
+
+// FreeData is the number of free data blocks.
+func (m *Metadata) FreeData() uint64 { return m.data.Free() }
+
+// MetadataBlocks is the size of the metadata device.
+func (m *Metadata) MetadataBlocks() uint64 { return m.tm.Map().Blocks() }
+
+// FreeMetadata is the number of free metadata blocks without those that are kept
+// back for commits.
+func (m *Metadata) FreeMetadata() uint64 {
+	free := m.tm.Map().Free()
+	return free - min(free, m.reserve)
+}
+
+// ResizeData makes the data device blocks large. EINVAL if it is larger now.
+func (m *Metadata) ResizeData(blocks uint64) error {
+	if err := m.changeable(); err != nil {
+		return err
+	}
+	old := m.data.Size()
+	if blocks <= old {
+		return growing(blocks, old)
+	}
+	return m.change(func() error { return m.data.Extend(blocks - old) })
+}
+
+// ResizeMetadata makes the metadata device blocks large, or MaxMetadataBlocks if
+// that is less. EINVAL if it is larger now.
+func (m *Metadata) ResizeMetadata(blocks uint64) error {
+	if err := m.changeable(); err != nil {
+		return err
+	}
+	blocks = min(blocks, MaxMetadataBlocks)
+	old := m.tm.Map().Blocks()
+	if blocks <= old {
+		return growing(blocks, old)
+	}
+	return m.change(func() error {
+		defer m.setReserve()
+		return m.tm.Map().Extend(blocks - old)
+	})
+}
+
+func growing(blocks, old uint64) error {
+	if blocks < old {
+		return syscall.EINVAL
+	}
+	return nil
+}
+
+// SetLowWatermark makes fn be called, on the owner and in the middle of a
+// change, when an allocation lets the number of free metadata blocks, the
+// reserve included, fall to blocks. fn must not call back.
+func (m *Metadata) SetLowWatermark(blocks uint64, fn func()) { m.tm.Map().SetThreshold(blocks, fn) }

@@ -1,0 +1,119 @@
+package thinmeta
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"udm/pdata"
+)
+
+const (
+	superMagic     = 27022010
+	superVersion   = 2
+	superBlock     = 0
+	flagNeedsCheck = 1
+
+	// MaxID is the highest device id.
+	MaxID = 1<<24 - 1
+)
+
+var le = binary.LittleEndian
+
+// KindSuper is the superblock's kind.
+var KindSuper = &pdata.Kind{Name: "superblock", Xor: 160774, BlockNr: 8, Check: checkSuper}
+
+func checkSuper(p []byte) string {
+	if m := le.Uint64(p[32:]); m != superMagic {
+		return fmt.Sprintf("superblock has magic %d, want %d", m, superMagic)
+	}
+	return ""
+}
+
+// Super is a superblock.
+type Super struct {
+	Flags             uint32
+	UUID              [16]byte
+	Version, Time     uint32
+	TransactionID     uint64
+	HeldRoot          uint64 // block of the metadata snapshot; 0: none
+	Data, Metadata    pdata.MapRoot
+	MappingRoot       uint64
+	DetailsRoot       uint64
+	DataBlockSize     uint32 // sectors
+	MetadataBlockSize uint32 // sectors
+	MetadataBlocks    uint64 // when formatted
+	Compat, CompatRO  uint32
+	Incompat          uint32
+}
+
+// NeedsCheck is the flag of that name.
+func (s *Super) NeedsCheck() bool { return s.Flags&flagNeedsCheck != 0 }
+
+// Decode reads a superblock from a block.
+func (s *Super) Decode(p []byte) {
+	s.Flags = le.Uint32(p[4:])
+	copy(s.UUID[:], p[16:])
+	s.Version, s.Time = le.Uint32(p[40:]), le.Uint32(p[44:])
+	s.TransactionID, s.HeldRoot = le.Uint64(p[48:]), le.Uint64(p[56:])
+	s.Data, s.Metadata = pdata.GetMapRoot(p[64:]), pdata.GetMapRoot(p[192:])
+	s.MappingRoot, s.DetailsRoot = le.Uint64(p[320:]), le.Uint64(p[328:])
+	s.DataBlockSize, s.MetadataBlockSize = le.Uint32(p[336:]), le.Uint32(p[340:])
+	s.MetadataBlocks = le.Uint64(p[344:])
+	s.Compat, s.CompatRO, s.Incompat = le.Uint32(p[352:]), le.Uint32(p[356:]), le.Uint32(p[360:])
+}
+
+// Encode writes the superblock to a block, but for the checksum and the block's
+// number; bytes that no field has stay as they are.
+func (s *Super) Encode(p []byte) {
+	le.PutUint32(p[4:], s.Flags)
+	copy(p[16:32], s.UUID[:])
+	le.PutUint64(p[32:], superMagic)
+	le.PutUint32(p[40:], s.Version)
+	le.PutUint32(p[44:], s.Time)
+	le.PutUint64(p[48:], s.TransactionID)
+	le.PutUint64(p[56:], s.HeldRoot)
+	clear(p[64:320])
+	s.Data.Put(p[64:])
+	s.Metadata.Put(p[192:])
+	le.PutUint64(p[320:], s.MappingRoot)
+	le.PutUint64(p[328:], s.DetailsRoot)
+	le.PutUint32(p[336:], s.DataBlockSize)
+	le.PutUint32(p[340:], s.MetadataBlockSize)
+	le.PutUint64(p[344:], s.MetadataBlocks)
+	le.PutUint32(p[352:], s.Compat)
+	le.PutUint32(p[356:], s.CompatRO)
+	le.PutUint32(p[360:], s.Incompat)
+}
+
+// BlockTime is the value of a mapping: a data block and the time of its mapping.
+type BlockTime struct {
+	Block uint64
+	Time  uint32
+}
+
+func packBlockTime(v BlockTime) uint64 { return v.Block<<24 | uint64(v.Time) }
+
+func unpackBlockTime(v uint64) BlockTime { return BlockTime{v >> 24, uint32(v & (1<<24 - 1))} }
+
+// Details is what is known about a device besides its mappings.
+type Details struct {
+	Mapped        uint64 // blocks
+	TransactionID uint64 // when it was created
+	Created       uint32 // the pool's time then
+	Snapshotted   uint32 // the pool's time at its last snapshot
+}
+
+const detailsSize = 24
+
+var detailsCodec = pdata.Codec[Details]{
+	Size: detailsSize,
+	Put: func(p []byte, d Details) {
+		le.PutUint64(p, d.Mapped)
+		le.PutUint64(p[8:], d.TransactionID)
+		le.PutUint32(p[16:], d.Created)
+		le.PutUint32(p[20:], d.Snapshotted)
+	},
+	Get: func(p []byte) Details {
+		return Details{le.Uint64(p), le.Uint64(p[8:]), le.Uint32(p[16:]), le.Uint32(p[20:])}
+	},
+}

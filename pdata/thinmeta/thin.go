@@ -1,0 +1,209 @@
+package thinmeta
+
+import (
+	"sync/atomic"
+	"syscall"
+
+	"udm/pdata"
+)
+
+// Thin is a thin device (struct dm_thin_device).
+type Thin struct {
+	m         *Metadata
+	id        uint32
+	d         Details
+	shownSnap atomic.Uint32 // d.Snapshotted as readers see it
+	opens     int
+	changed   bool // in this transaction
+	aborted   bool // changes were thrown away
+}
+
+// get is the Thin for id, with its details from the tree unless it is known
+// already. ENODATA if there is no such device.
+func (m *Metadata) get(id uint32) (*Thin, error) {
+	if t := m.thins[id]; t != nil {
+		return t, nil
+	}
+	d, err := m.details.Lookup(m.super.DetailsRoot, uint64(id))
+	if err != nil {
+		return nil, pdata.In("device details", err)
+	}
+	return m.add(id, d), nil
+}
+
+func (m *Metadata) add(id uint32, d Details) *Thin {
+	t := &Thin{m: m, id: id, d: d}
+	t.shownSnap.Store(d.Snapshotted)
+	m.thins[id] = t
+	return t
+}
+
+// put forgets a Thin that nobody needs.
+func (m *Metadata) put(t *Thin) {
+	if t.opens == 0 && !t.changed && m.thins[t.id] == t {
+		delete(m.thins, t.id)
+	}
+}
+
+// OpenThin opens a device; Close ends the use. ENODATA if there is none.
+func (m *Metadata) OpenThin(id uint32) (*Thin, error) {
+	if err := m.usable(); err != nil {
+		return nil, err
+	}
+	t, err := m.get(id)
+	if err != nil {
+		return nil, err
+	}
+	t.opens++
+	return t, nil
+}
+
+// Close undoes one OpenThin.
+func (t *Thin) Close() {
+	t.opens--
+	t.m.put(t)
+}
+
+// ID is the device's id.
+func (t *Thin) ID() uint32 { return t.id }
+
+// Changed reports whether the device was changed in this transaction, or lost
+// changes by Abort.
+func (t *Thin) Changed() bool { return t.changed || t.aborted }
+
+// AbortedChanges reports whether Abort threw away changes of this device.
+func (t *Thin) AbortedChanges() bool { return t.aborted }
+
+// Mapped is the number of mapped blocks.
+func (t *Thin) Mapped() uint64 { return t.d.Mapped }
+
+// absent is nil if there is no device id, EEXIST if there is.
+func (m *Metadata) absent(id uint32) error {
+	if id > MaxID {
+		return syscall.EINVAL
+	}
+	t, err := m.get(id)
+	switch {
+	case err == syscall.ENODATA:
+		return nil
+	case err == nil:
+		m.put(t)
+		return syscall.EEXIST
+	}
+	return err
+}
+
+// CreateThin makes an empty device. EEXIST if there is one with that id.
+func (m *Metadata) CreateThin(id uint32) error {
+	if err := m.changeable(); err != nil {
+		return err
+	}
+	if err := m.absent(id); err != nil {
+		return err
+	}
+	return m.change(func() error {
+		root, err := m.bottoms.Empty()
+		if err != nil {
+			return err
+		}
+		return m.newDevice(id, root, Details{Snapshotted: m.super.Time})
+	})
+}
+
+// newDevice enters a device into the top tree; its details will be written by
+// the next commit.
+func (m *Metadata) newDevice(id uint32, root uint64, d Details) (err error) {
+	if m.super.MappingRoot, err = m.tops.Insert(m.super.MappingRoot, root, uint64(id)); err != nil {
+		return pdata.In("device tree", err)
+	}
+	d.TransactionID, d.Created = m.super.TransactionID, m.super.Time
+	m.add(id, d).changed = true
+	return nil
+}
+
+// CreateSnap makes a device with the content of another, in constant time. Both
+// share all their blocks from then on. The origin should be suspended by those
+// who use it. EEXIST if there is a device id, ENODATA if there is no origin.
+func (m *Metadata) CreateSnap(id, origin uint32) error {
+	if err := m.changeable(); err != nil {
+		return err
+	}
+	if err := m.absent(id); err != nil {
+		return err
+	}
+	root, err := m.bottomRoot(origin)
+	if err != nil {
+		return err
+	}
+	o, err := m.get(origin)
+	if err != nil {
+		return err
+	}
+	return m.change(func() error {
+		if err := m.tm.Inc(root); err != nil {
+			return err
+		}
+		m.super.Time++
+		o.d.Snapshotted = m.super.Time
+		o.changed = true
+		m.renew = append(m.renew, o)
+		return m.newDevice(id, root, Details{Mapped: o.d.Mapped, Snapshotted: m.super.Time})
+	})
+}
+
+func (m *Metadata) bottomRoot(id uint32) (uint64, error) {
+	root, err := m.tops.Lookup(m.super.MappingRoot, uint64(id))
+	return root, pdata.In("device tree", err)
+}
+
+// DeleteThin removes a device and frees what only it used. ENODATA if there is
+// none, EBUSY while it is open.
+func (m *Metadata) DeleteThin(id uint32) error {
+	if err := m.changeable(); err != nil {
+		return err
+	}
+	t, err := m.get(id)
+	if err != nil {
+		return err
+	}
+	if t.opens > 0 {
+		return syscall.EBUSY
+	}
+	delete(m.thins, id)
+	return m.change(func() error {
+		if err := m.dropDetails(id); err != nil {
+			return pdata.In("device details", err)
+		}
+		m.super.MappingRoot, err = m.tops.Remove(m.super.MappingRoot, uint64(id))
+		return pdata.In("device tree", err)
+	})
+}
+
+// dropDetails removes a device's details, which are not there yet if the device
+// is new.
+func (m *Metadata) dropDetails(id uint32) error {
+	_, err := m.details.Lookup(m.super.DetailsRoot, uint64(id))
+	if err == nil {
+		m.super.DetailsRoot, err = m.details.Remove(m.super.DetailsRoot, uint64(id))
+	} else if err == syscall.ENODATA {
+		err = nil
+	}
+	return err
+}
+
+// TransactionID is a number that belongs to the users of the pool.
+func (m *Metadata) TransactionID() uint64 { return m.super.TransactionID }
+
+// SetTransactionID changes the number. EINVAL unless it is current.
+func (m *Metadata) SetTransactionID(current, next uint64) error {
+	if err := m.changeable(); err != nil {
+		return err
+	}
+	if m.super.TransactionID != current {
+		return syscall.EINVAL
+	}
+	return m.change(func() error {
+		m.super.TransactionID = next
+		return nil
+	})
+}
