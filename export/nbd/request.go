@@ -73,7 +73,7 @@ func (c *conn) transmission() error {
 		r := c.take()
 		r.Request = req
 		if err := c.start(r); err != nil {
-			c.finish(r, fail(proto.EIO, "")) // nobody will read it
+			c.keep(r) // without a reply: it never arrived whole
 			return err
 		}
 	}
