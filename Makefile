@@ -46,7 +46,10 @@ bench: build ## measure udm and what one would use instead; writes bench/out
 bench-quick: build ## the same in two minutes
 	go run ./bench -quick
 
+sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
+	go test -count=1 -timeout 0 ./test/sim -run Histories -seconds $(SECONDS) -v
+
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: help run build packages test race test-kernel lint cross bench bench-quick fuzz
+.PHONY: help run build packages test race test-kernel lint cross bench bench-quick sim fuzz

@@ -210,3 +210,22 @@ func TestSuspendBetweenPreflushAndData(t *testing.T) {
 	r.release("g0")
 	r.ended(w, blk.OK)
 }
+
+func TestSuspendBetweenABarriersPreflushAndItsData(t *testing.T) {
+	r := newRig(t)
+	d := r.two()
+	b := r.submit(d, blk.Write, blk.Barrier|blk.Preflush, 0, 8)
+	done := r.suspendTask(d, false)
+	r.release("g0")
+	r.release("g1")
+	if !*done {
+		t.Fatal("not suspended although the flush is done")
+	}
+	r.open(b)
+	r.resume(d)
+	r.release("g0")
+	r.release("g1")
+	r.held("g0", "write 0+8")
+	r.release("g0")
+	r.ended(b, blk.OK)
+}

@@ -23,7 +23,7 @@ type barrier struct {
 	orig  *blk.Bio // nil: none
 	drain bool     // counted in Device.draining
 	sent  bool
-	again bool    // a part was pushed back: send it all again after resume
+	again bool    // a suspend pushed a part back: send it all again after resume
 	bio   blk.Bio // stands in for orig below
 }
 
@@ -69,12 +69,11 @@ func (d *Device) sendLocked(b *blk.Bio) {
 }
 
 // sendFlushedLocked sends the data behind a preflush; while no bio may be
-// mapped it puts it before all deferred bios. It releases mu.
+// mapped it puts the bio back before all deferred ones. It releases mu.
 func (d *Device) sendFlushedLocked(p *piece) {
 	b, sh := p.orig, p.shard
 	if !d.mayMapLocked() {
-		d.deferred.PushHead(b)
-		d.mu.Unlock()
+		d.putBackLocked(b)
 		p.put()
 		d.leave(sh)
 		return
@@ -84,6 +83,19 @@ func (d *Device) sendFlushedLocked(p *piece) {
 	d.mu.Unlock()
 	p.put()
 	d.process(t, b, hold)
+}
+
+// putBackLocked defers a bio whose preflush is done; a barrier is sent again
+// from its beginning. It releases mu.
+func (d *Device) putBackLocked(b *blk.Bio) {
+	if b != &d.barrier.bio {
+		d.deferred.PushHead(b)
+		d.mu.Unlock()
+		return
+	}
+	d.barrier.again = true
+	d.mu.Unlock()
+	b.Complete(blk.OK)
 }
 
 // advanceBarrierLocked takes the barrier one step on, if it can go on. It

@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"udm/blk"
+	"udm/blk/memdev"
+	"udm/env"
+)
+
+// disk is a simulated disk: a memory disk with a volatile cache behind a queue
+// that delays and reorders. It belongs to one simulator at a time.
+type disk struct {
+	name    string
+	mem     *memdev.Device
+	sim     *env.Sim
+	rng     *rand.Rand
+	slow    time.Duration // the longest latency
+	pending []*blk.Bio    // submitted and not yet carried out
+	off     bool          // the power is off
+	broken  func(*blk.Bio) blk.Status
+}
+
+func newDisk(name string, sectors uint64, rng *rand.Rand) *disk {
+	fua := rng.IntN(2) == 0
+	mem := memdev.New(sectors, memdev.Volatile, memdev.Tune(func(l *blk.Limits) { l.FUA = fua; l.NoWait = false }))
+	return &disk{name: name, mem: mem, rng: rng, slow: time.Duration(rng.IntN(5)) * time.Millisecond}
+}
+
+// Submit carries b out after a random while.
+func (d *disk) Submit(b *blk.Bio) {
+	if d.off {
+		return
+	}
+	d.pending = append(d.pending, b)
+	var wait time.Duration
+	if d.slow > 0 {
+		wait = time.Duration(d.rng.Int64N(int64(d.slow)))
+	}
+	d.sim.AfterFunc(wait, func() { d.finish(b) })
+}
+
+func (d *disk) finish(b *blk.Bio) {
+	if d.off {
+		return
+	}
+	for i, p := range d.pending {
+		if p == b {
+			d.pending = append(d.pending[:i], d.pending[i+1:]...)
+			break
+		}
+	}
+	b.Complete(d.carryOut(b))
+}
+
+func (d *disk) carryOut(b *blk.Bio) blk.Status {
+	if d.broken != nil {
+		if st := d.broken(b); st != blk.OK {
+			return st
+		}
+	}
+	c := &blk.Bio{End: func(*blk.Bio) {}}
+	c.CloneFrom(b)
+	d.mem.Submit(c)
+	return c.Status()
+}
+
+// cut turns the power off: what was under way may have happened or not, and
+// what was not flushed survives or not, in pieces.
+func (d *disk) cut() {
+	d.off = true
+	for _, b := range d.pending {
+		if b.Op.IsWrite() && b.Op != blk.Flush && d.rng.IntN(2) == 0 {
+			c := &blk.Bio{End: func(*blk.Bio) {}}
+			c.CloneFrom(b)
+			c.Flags &^= blk.FUA // not acknowledged: no promise
+			d.mem.Submit(c)
+		}
+	}
+	d.pending = nil
+	d.mem = d.mem.CrashClone(d.rng.Uint64())
+}
+
+// on turns the power on in a new simulator.
+func (d *disk) on(s *env.Sim) { d.sim, d.off, d.pending = s, false, nil }
+
+func (d *disk) Limits() blk.Limits { return d.mem.Limits() }
+func (d *disk) Close() error       { return nil }
+func (d *disk) String() string     { return d.name }

@@ -1,0 +1,81 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"udm/blk/blktest"
+	"udm/dm"
+)
+
+// plain is linear and striped devices, two levels deep, over disks: suspends of
+// both kinds and reloads of the same mapping in another shape.
+type plain struct {
+	chunk  uint64
+	model  *blktest.Model
+	parts  uint64 // how many linear lines the top has
+	length uint64
+}
+
+func newPlain(r *rand.Rand) scenario {
+	chunk := uint64(1 + r.IntN(16))
+	rows := uint64(4 + r.IntN(20))
+	return &plain{chunk: chunk, parts: 1 + uint64(r.IntN(4)), length: chunk * rows * 3}
+}
+
+func (p *plain) prepare(w *world) {
+	for i := range 3 {
+		w.disk(fmt.Sprintf("d%d", i), 4096)
+	}
+	p.model = blktest.NewModel(p.length)
+}
+
+func (p *plain) start(w *world) {
+	w.device("low", fmt.Sprintf("0 %d striped 3 %d d0 8 d1 16 d2 24", p.length, p.chunk))
+	top := w.device("top", p.table())
+	w.open(top, p.model)
+}
+
+// table maps the top onto the striped device below in a number of lines.
+func (p *plain) table() string {
+	var lines []string
+	step := p.length / p.parts
+	for at := uint64(0); at < p.length; {
+		n := min(step, p.length-at)
+		lines = append(lines, fmt.Sprintf("%d %d linear /dev/mapper/low %d", at, n, at))
+		at += n
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (p *plain) control(w *world, r *rand.Rand) {
+	name := []string{"low", "top"}[r.IntN(2)]
+	d, err := w.c.Name(name)
+	if !w.must(err, "find %s", name) {
+		return
+	}
+	switch r.IntN(3) {
+	case 0:
+		p.parts = 1 + uint64(r.IntN(5))
+		top, _ := w.c.Name("top")
+		w.note("reload top in %d lines", p.parts)
+		w.reload(top, p.table())
+	default:
+		w.pause(d, r.IntN(2) == 0, r)
+	}
+}
+
+// pause suspends d for a while.
+func (w *world) pause(d *dm.Device, noflush bool, r *rand.Rand) {
+	w.note("suspend %s noflush=%v", d.Name(), noflush)
+	if !w.must(d.Suspend(context.Background(), noflush), "suspend %s", d.Name()) {
+		return
+	}
+	w.sleep(ms(r, 5))
+	w.must(d.Resume(context.Background(), noflush), "resume %s", d.Name())
+	w.note("resumed %s", d.Name())
+}
+
+func (p *plain) verify(*world) {}

@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"flag"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+var (
+	seconds = flag.Int("seconds", 0, "run histories for so many seconds")
+	one     = flag.Uint64("seed", 0, "run the history of this seed only, and print it")
+	first   = flag.Uint64("first", 1, "the first seed")
+)
+
+var scenarios = []struct {
+	name string
+	make func(*rand.Rand) scenario
+}{
+	{"plain", newPlain},
+}
+
+// TestHistories runs a few histories of each kind, or as many as fit into
+// -seconds.
+func TestHistories(t *testing.T) {
+	const few = 150
+	for _, sc := range scenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			end := time.Now().Add(time.Duration(*seconds) * time.Second / time.Duration(len(scenarios)))
+			var sum counts
+			n := uint64(0)
+			for seed := *first; ; seed++ {
+				if *one != 0 {
+					seed = *one
+				}
+				w := live(seed, sc.make, nil)
+				if len(w.errs) > 0 {
+					t.Fatal(reduce(w, sc.make).report())
+				}
+				n++
+				sum.add(w.stats)
+				if *one != 0 {
+					t.Log(w.report())
+					return
+				}
+				if *seconds == 0 && n == few || *seconds > 0 && time.Now().After(end) {
+					break
+				}
+			}
+			t.Logf("%d histories from seed %d on: %d operations, %d reads, %d writes, %d power cuts", n, *first, sum.ops, sum.reads, sum.writes, sum.cuts)
+		})
+	}
+}
+
+func (c *counts) add(o counts) {
+	c.ops += o.ops
+	c.reads += o.reads
+	c.writes += o.writes
+	c.cuts += o.cuts
+}
+
+// reduce leaves out operations for as long as the history still fails.
+func reduce(w *world, make func(*rand.Rand) scenario) *world {
+	out := map[int]bool{}
+	for step := w.ops; step > 0; step /= 2 {
+		for at := 1; at <= w.ops; at += step {
+			try := map[int]bool{}
+			for k := range out {
+				try[k] = true
+			}
+			for i := at; i < at+step; i++ {
+				try[i] = true
+			}
+			if len(try) == len(out) {
+				continue
+			}
+			if v := live(w.seed, make, func(op int) bool { return try[op] }); len(v.errs) > 0 {
+				out, w = try, v
+			}
+		}
+	}
+	return w
+}
+
+// One seed, one history: to the last step.
+func TestSeedReplays(t *testing.T) {
+	for _, sc := range scenarios {
+		for seed := uint64(1); seed < 10; seed++ {
+			a, b := live(seed, sc.make, nil), live(seed, sc.make, nil)
+			if x, y := a.report(), b.report(); x != y {
+				t.Fatalf("%s seed %d gives two histories:\n%s\n\n%s", sc.name, seed, x, y)
+			}
+		}
+	}
+}

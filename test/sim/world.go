@@ -1,0 +1,219 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/checkdev"
+	"udm/dm"
+	"udm/env"
+	"udm/target/all"
+)
+
+// world is one history: what outlives power cuts, and the stack of this round.
+type world struct {
+	seed  uint64
+	rng   *rand.Rand // draws the shape of the history
+	skip  func(op int) bool
+	ops   int // operations drawn so far
+	disks []*disk
+	sc    scenario
+
+	sim   *env.Sim
+	c     *dm.Control
+	vols  []*volume
+	busy  bool // a control operation is under way
+	trace []string
+	errs  []string
+	stats counts
+}
+
+// counts says how much a history did.
+type counts struct{ ops, reads, writes, cuts int }
+
+// scenario is a kind of stack.
+type scenario interface {
+	// prepare makes disks and puts on them what a first start needs.
+	prepare(w *world)
+	// start builds the stack on what is on the disks and opens its volumes with
+	// w.open. It runs as a task.
+	start(w *world)
+	// control does one thing to the stack beside the I/O. It runs as a task.
+	control(w *world, r *rand.Rand)
+	// verify checks on-disk state after an orderly stop.
+	verify(w *world)
+}
+
+// volume is a device that users write to, and what it should hold.
+type volume struct {
+	name   string
+	dev    *dm.Device
+	h      blk.Device
+	model  *blktest.Model
+	flying []span // ranges of bios in flight; they do not overlap
+	gone   bool   // being removed: no new I/O
+	faulty bool   // errors are to be expected
+}
+
+type span struct{ sector, sectors uint64 }
+
+func (w *world) fail(format string, args ...any) {
+	w.errs = append(w.errs, fmt.Sprintf(format, args...))
+}
+
+func (w *world) note(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf("%10v ", w.sim.Now())+fmt.Sprintf(format, args...))
+}
+
+func (w *world) must(err error, what string, args ...any) bool {
+	if err != nil {
+		w.fail("%s: %v", fmt.Sprintf(what, args...), err)
+	}
+	return err == nil
+}
+
+func (w *world) disk(name string, sectors uint64) *disk {
+	d := newDisk(name, sectors, w.rng)
+	w.disks = append(w.disks, d)
+	return d
+}
+
+// Open makes the world an Opener: disks by their names.
+func (w *world) Open(name string, write bool) (blk.Device, dm.Number, error) {
+	i := slices.IndexFunc(w.disks, func(d *disk) bool { return d.name == name })
+	if i < 0 {
+		i = slices.IndexFunc(w.disks, func(d *disk) bool { return name == fmt.Sprintf("7:%d", slices.Index(w.disks, d)) })
+	}
+	if i < 0 {
+		return nil, dm.Number{}, dm.Errorf(syscall.ENODEV, "no disk %s", name)
+	}
+	return checkdev.New(w.disks[i], checkdev.Options{}), dm.Number{Major: 7, Minor: uint32(i)}, nil
+}
+
+// boot turns the power on and starts the stack.
+func (w *world) boot() {
+	w.sim = env.NewSim(w.rng.Uint64())
+	for _, d := range w.disks {
+		d.on(w.sim)
+	}
+	w.c = dm.NewControl(w.sim, w, all.Types()...)
+	w.vols, w.busy = nil, false
+	w.note("start")
+	w.task(func() { w.sc.start(w) })
+}
+
+// task runs fn to its end as a task, everything else going on beside it.
+func (w *world) task(fn func()) {
+	done := false
+	w.sim.Go("task", func() { fn(); done = true })
+	w.sim.NewWait().Until(func() bool { return done })
+}
+
+// device makes a running device of table lines joined by "\n".
+func (w *world) device(name, table string) *dm.Device {
+	d, err := w.c.Create(name, "", -1)
+	if !w.must(err, "create %s", name) {
+		return nil
+	}
+	w.reload(d, table)
+	return d
+}
+
+func (w *world) reload(d *dm.Device, table string) bool {
+	specs, err := dm.ParseTable(table)
+	return w.must(err, "table %q", table) &&
+		w.must(d.Load(specs, dm.Mode{Write: true}), "load %q", table) &&
+		w.must(d.Resume(context.Background(), false), "resume %q", table)
+}
+
+// open adds a volume for users. A model of nil is a disk of zeroes.
+func (w *world) open(d *dm.Device, m *blktest.Model) *volume {
+	h, err := d.Open(true)
+	if !w.must(err, "open %s", d.Name()) {
+		return nil
+	}
+	if m == nil {
+		m = blktest.NewModel(h.Limits().Size)
+	}
+	// Under an export stands a checkdev; so it does here.
+	v := &volume{name: d.Name(), dev: d, h: checkdev.New(h, checkdev.Options{}), model: m}
+	w.vols = append(w.vols, v)
+	return v
+}
+
+// drop closes a volume once its I/O is done.
+func (w *world) drop(v *volume) {
+	v.gone = true
+	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
+	v.h.Close()
+	w.vols = slices.DeleteFunc(w.vols, func(o *volume) bool { return o == v })
+}
+
+func (w *world) volume(name string) *volume {
+	for _, v := range w.vols {
+		if v.name == name && !v.gone {
+			return v
+		}
+	}
+	return nil
+}
+
+// sleep waits in virtual time, within a task.
+func (w *world) sleep(d time.Duration) {
+	over := false
+	w.sim.AfterFunc(d, func() { over = true })
+	w.sim.NewWait().Until(func() bool { return over })
+}
+
+// quiet waits until no user I/O and no control operation is under way.
+func (w *world) quiet() {
+	w.sim.NewWait().Until(func() bool {
+		return !w.busy && !slices.ContainsFunc(w.vols, func(v *volume) bool { return len(v.flying) > 0 })
+	})
+}
+
+// stop ends the round in order.
+func (w *world) stop() {
+	w.quiet()
+	w.task(func() {
+		for _, v := range slices.Clone(w.vols) {
+			w.flush(v)
+			w.drop(v)
+		}
+		w.must(w.c.Close(), "stop")
+	})
+	w.sim.Run()
+	w.note("stopped")
+}
+
+func (w *world) flush(v *volume) {
+	token := v.model.FlushBegin()
+	if w.must(blk.FlushDevice(w.sim, v.h), "flush %s", v.name) {
+		v.model.FlushEnd(token)
+	}
+}
+
+// cut ends the round by a power cut.
+func (w *world) cut() {
+	w.note("power cut")
+	w.stats.cuts++
+	for _, v := range w.vols {
+		v.model.Crash()
+	}
+	for _, d := range w.disks {
+		d.cut()
+	}
+	w.sim.Close()
+}
+
+func (w *world) report() string {
+	n := max(0, len(w.trace)-200)
+	return fmt.Sprintf("seed %d:\n%s\nlast steps:\n%s", w.seed, strings.Join(w.errs, "\n"), strings.Join(w.trace[n:], "\n"))
+}
