@@ -29,6 +29,6 @@ type mode uint8
 
 const (
 	plain   mode = iota
-	try          // fail or stop short rather than wait
+	try          // a read: fail or stop short rather than wait
 	durable      // a write: on the medium when it returns
 )

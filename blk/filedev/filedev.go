@@ -17,10 +17,10 @@
 //
 // # Work
 //
-// A read of what the page cache holds, and a write that need not wait, are done
-// on the submitter's stack. All else goes to a bounded pool of goroutines, which
-// end when there is nothing to do. When more than Options.Queue bios wait,
-// Submit blocks, first come first served; bios with NoWait end with WouldBlock.
+// A read of what the page cache holds is done on the submitter's stack. All else
+// goes to a bounded pool of goroutines, which end when there is nothing to do.
+// When Options.Queue bios wait, Submit blocks, first come first served; a bio
+// with NoWait ends with WouldBlock instead.
 // End runs on a goroutine of the pool, or of the submitter; it may submit to the
 // same device again, but must not otherwise block for long.
 //
@@ -66,9 +66,8 @@ type Device struct {
 	vecs   sync.Pool // of *vec
 	bounce sync.Pool // of *[]byte: aligned buffers of bounceSize
 
-	noTryRead  atomic.Bool // the file cannot read without blocking
-	noTryWrite atomic.Bool // the file cannot write without blocking
-	lost       atomic.Bool // an error of write-back was reported
+	noTry atomic.Bool // the file cannot read without blocking
+	lost  atomic.Bool // an error of write-back was reported
 }
 
 // Open opens a regular file or a block device. The error names the file; it is
@@ -107,8 +106,7 @@ func newDevice(path string, f file, g geometry, o Options) *Device {
 	if d.limits.MaxDiscard == 0 || d.limits.DiscardGranularity == 0 {
 		d.limits.MaxDiscard, d.limits.DiscardGranularity = 0, 0
 	}
-	d.noTryRead.Store(o.Direct)
-	d.noTryWrite.Store(o.Direct)
+	d.noTry.Store(o.Direct)
 	d.vecs.New = func() any { return new(vec) }
 	d.bounce.New = func() any { p := aligned(bounceSize, d.align); return &p }
 	d.pool = newPool(orDefault(o.Workers, 8), orDefault(o.Queue, 128), d.perform)

@@ -256,7 +256,7 @@ func TestCallsBehindEachOp(t *testing.T) {
 		want    string
 		st      blk.Status
 	}{
-		{bio(blk.Write, 0), "try", "write", blk.OK},
+		{bio(blk.Write, 0), "", "write", blk.OK},
 		{bio(blk.Read, 0), "try", "read", blk.OK},
 		{bio(blk.Write, blk.FUA), "", "write durable", blk.OK},
 		{bio(blk.Write, blk.FUA), "write durable", "write durable, write, sync", blk.OK},

@@ -89,7 +89,7 @@ func TestCachedReadsEndOnTheSubmittersStack(t *testing.T) {
 	b := &blk.Bio{End: func(*blk.Bio) { ended = true }}
 	b.SetData(make([]byte, 64*512))
 	d.Submit(b)
-	if !ended || d.noTryRead.Load() {
+	if !ended || d.noTry.Load() {
 		t.Fatal("a read of cached pages went to the pool")
 	}
 	if err := blktest.Check(b.Bufs[0], 0, 1); err != nil {
