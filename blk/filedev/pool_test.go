@@ -86,6 +86,7 @@ func TestEndMaySubmitToAFullQueue(t *testing.T) {
 			go func() { p.submit(next(length)) }()
 		}
 		for range chains * length {
+			synctest.Wait()
 			release <- blk.OK
 			<-ends
 		}
