@@ -154,7 +154,7 @@ func (p *piece) complete(st blk.Status) {
 	if p.stats != nil {
 		p.endStats()
 	}
-	if p.flush && orig.Op != blk.Flush && st == blk.OK {
+	if p.flush && orig.Op != blk.Flush && orig.Sectors > 0 && st == blk.OK {
 		d.afterFlush(p)
 		return
 	}
