@@ -1,0 +1,20 @@
+// Package all is the list of the target types that udm has.
+package all
+
+import (
+	"udm/dm"
+	errortarget "udm/target/error"
+	"udm/target/linear"
+	"udm/target/striped"
+	"udm/target/zero"
+)
+
+// Types returns one type for each table keyword, to be given to dm.NewControl.
+func Types() []*dm.Type {
+	return []*dm.Type{
+		errortarget.Type(),
+		linear.Type(),
+		striped.Type(),
+		zero.Type(),
+	}
+}

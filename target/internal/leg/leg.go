@@ -1,0 +1,51 @@
+// Package leg is a device with the sector on it where a target's data begins:
+// the pair "DEVICE OFFSET" that most table lines are made of.
+package leg
+
+import (
+	"fmt"
+	"math"
+
+	"udm/dm"
+)
+
+// Leg is where a target's data lies.
+type Leg struct {
+	Dev   *dm.Dev
+	Start uint64 // sectors
+}
+
+// Sector reads an offset as the kernel's "%llu%c" does. What is none is an
+// EINVAL that says reason.
+func Sector(word, reason string) (uint64, error) {
+	n, err := dm.ParseUint(word, math.MaxUint64)
+	return n, dm.Because(err, reason)
+}
+
+// Open opens the device of a leg in the mode of the table. Its error keeps the
+// errno and says reason.
+func Open(t *dm.Target, name string, start uint64, reason string) (Leg, error) {
+	d, err := t.Open(name, t.Writable())
+	return Leg{d, start}, dm.Because(err, reason)
+}
+
+// Parse reads the pair.
+func Parse(t *dm.Target, name, offset string) (Leg, error) {
+	start, err := Sector(offset, "Invalid device sector")
+	if err != nil {
+		return Leg{}, err
+	}
+	return Open(t, name, start, "Device lookup failed")
+}
+
+// Map directs c to its place on the leg.
+func (l *Leg) Map(c *dm.Clone) {
+	c.SetDev(l.Dev)
+	c.Sector = l.Start + c.Offset()
+}
+
+// Area is the range of the leg's device that a target of length sectors uses.
+func (l *Leg) Area(length uint64) dm.Area { return dm.Area{Dev: l.Dev, Start: l.Start, Len: length} }
+
+// String is the pair as table lines print it.
+func (l *Leg) String() string { return fmt.Sprintf("%s %d", l.Dev.Name(), l.Start) }

@@ -1,0 +1,70 @@
+// Package linear is the target "linear": a range of the mapped device is a
+// range of one lower device, in the same order (drivers/md/dm-linear.c).
+//
+//	linear DEVICE OFFSET
+//
+// The manual is [Type]'s Doc. The target has no state and no lock.
+package linear
+
+import (
+	"syscall"
+
+	"udm/dm"
+	"udm/target/internal/leg"
+)
+
+// Type is the target type, to be given to dm.NewControl.
+func Type() *dm.Type {
+	return &dm.Type{Name: "linear", Version: [3]uint32{1, 4, 0}, New: construct, Doc: doc}
+}
+
+const doc = `linear: a range of one device
+
+Table:
+  linear DEVICE OFFSET
+    DEVICE   the device below
+    OFFSET   the sector of DEVICE where the target's first sector lies
+
+Status (dmsetup status):
+  nothing
+
+Messages:
+  none
+
+Example: join two disks of 1 GiB to one of 2 GiB
+  0 2097152 linear /srv/a.img 0
+  2097152 2097152 linear /srv/b.img 0
+`
+
+type linear struct {
+	leg leg.Leg
+	len uint64
+}
+
+func construct(t *dm.Target, args []string) (dm.Mapper, error) {
+	if len(args) != 2 {
+		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
+	}
+	l, err := leg.Parse(t, args[0], args[1])
+	if err != nil {
+		return nil, err
+	}
+	t.NumFlush, t.NumDiscard, t.NumWriteZeroes = 1, 1, 1
+	return &linear{l, t.Len}, nil
+}
+
+func (l *linear) Map(c *dm.Clone) dm.Outcome {
+	l.leg.Map(c)
+	return dm.Remapped
+}
+
+func (l *linear) Close() {}
+
+func (l *linear) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
+	if kind == dm.TableText {
+		return l.leg.String()
+	}
+	return ""
+}
+
+func (l *linear) Areas() []dm.Area { return []dm.Area{l.leg.Area(l.len)} }

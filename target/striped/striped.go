@@ -1,0 +1,219 @@
+// Package striped is the target "striped": chunks go to several devices in turn
+// (drivers/md/dm-stripe.c).
+//
+//	striped STRIPES CHUNK DEVICE OFFSET [DEVICE OFFSET]…
+//
+// The manual is [Type]'s Doc. Sector s of the target lies in chunk s/CHUNK; chunk
+// c is number c/STRIPES of stripe c mod STRIPES. A flush, discard or write-zeroes
+// arrives once for each stripe with the whole range; Clone.Num says for which.
+//
+// All fields but the error counters are fixed by construction; there is no lock.
+package striped
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/target/internal/leg"
+)
+
+// Type is the target type, to be given to dm.NewControl.
+func Type() *dm.Type {
+	return &dm.Type{Name: "striped", Version: [3]uint32{1, 6, 0}, New: construct, Doc: doc}
+}
+
+const doc = `striped: chunks go to several devices in turn (RAID 0)
+
+Table:
+  striped STRIPES CHUNK DEVICE OFFSET [DEVICE OFFSET]...
+    STRIPES  how many devices there are
+    CHUNK    sectors that go to one device before the next has its turn
+    DEVICE   a device below, STRIPES of them
+    OFFSET   the sector of DEVICE where its stripe begins
+  The length must be a multiple of STRIPES times CHUNK.
+
+Status (dmsetup status):
+  STRIPES DEVICE... 1 HEALTH
+    HEALTH   one letter for each device: A alive, D an I/O has failed on it
+  The first 14 failures of a device raise an event each.
+
+Messages:
+  none
+
+Example: two disks of 1 GiB, 64 KiB each in turn
+  0 4194304 striped 2 128 /srv/a.img 0 /srv/b.img 0
+`
+
+// eventLimit is the count of errors from which a stripe raises no more events.
+const eventLimit = 15
+
+type stripe struct {
+	leg.Leg
+	errors atomic.Uint32
+}
+
+type striped struct {
+	target  *dm.Target
+	chunk   uint64 // sectors
+	width   uint64 // sectors of each stripe
+	stripes []stripe
+}
+
+func construct(t *dm.Target, args []string) (dm.Mapper, error) {
+	s := &striped{target: t}
+	n, err := s.parseShape(t, args)
+	if err != nil {
+		return nil, err
+	}
+	t.MaxIOLen = s.chunk
+	t.NumFlush, t.NumDiscard, t.NumWriteZeroes = n, n, n
+	s.stripes = make([]stripe, n)
+	for i := range s.stripes {
+		pair := args[2+2*i:]
+		l, err := leg.Parse(t, pair[0], pair[1])
+		if err != nil {
+			return nil, dm.Because(err, "Couldn't parse stripe destination")
+		}
+		s.stripes[i].Leg = l
+	}
+	return s, nil
+}
+
+// parseShape reads everything but the devices and tells how many stripes there
+// are.
+func (s *striped) parseShape(t *dm.Target, args []string) (int, error) {
+	if len(args) < 2 {
+		return 0, dm.Errorf(syscall.EINVAL, "Not enough arguments")
+	}
+	n, err := dm.ParseUint32(args[0])
+	if err != nil || n == 0 {
+		return 0, dm.Errorf(syscall.EINVAL, "Invalid stripe count")
+	}
+	chunk, err := dm.ParseUint32(args[1])
+	if err != nil || chunk == 0 {
+		return 0, dm.Errorf(syscall.EINVAL, "Invalid chunk_size")
+	}
+	s.chunk, s.width = uint64(chunk), t.Len/uint64(n)
+	switch {
+	case t.Len%uint64(n) != 0:
+		return 0, dm.Errorf(syscall.EINVAL, "Target length not divisible by number of stripes")
+	case s.width%s.chunk != 0:
+		return 0, dm.Errorf(syscall.EINVAL, "Target length not divisible by chunk size")
+	case uint64(len(args)) != 2+2*uint64(n):
+		return 0, dm.Errorf(syscall.EINVAL, "Not enough destinations specified")
+	}
+	return int(n), nil
+}
+
+func (s *striped) Map(c *dm.Clone) dm.Outcome {
+	switch c.Op {
+	case blk.Flush:
+		c.SetDev(s.stripes[c.Num].Dev)
+		return dm.Remapped
+	case blk.Discard, blk.WriteZeroes:
+		return s.mapRange(c)
+	}
+	i, sector := s.place(c.Offset())
+	s.send(c, i, sector)
+	return dm.Remapped
+}
+
+func (s *striped) send(c *dm.Clone, stripe, sector uint64) {
+	st := &s.stripes[stripe]
+	c.SetDev(st.Dev)
+	c.Sector = st.Start + sector
+}
+
+// place tells on which stripe, and where within it, a sector lies.
+func (s *striped) place(off uint64) (stripe, sector uint64) {
+	n := uint64(len(s.stripes))
+	chunk := off / s.chunk
+	return chunk % n, chunk/n*s.chunk + off%s.chunk
+}
+
+// edge is the first sector of a stripe that lies at off or behind.
+func (s *striped) edge(off, stripe uint64) uint64 {
+	at, sector := s.place(off)
+	if at == stripe {
+		return sector
+	}
+	sector -= sector % s.chunk
+	if stripe < at {
+		sector += s.chunk
+	}
+	return sector
+}
+
+// mapRange sends the part of the range that stripe Num holds, which may be none.
+func (s *striped) mapRange(c *dm.Clone) dm.Outcome {
+	i, off := uint64(c.Num), c.Offset()
+	begin, end := s.edge(off, i), s.edge(off+c.Sectors, i)
+	if begin >= end {
+		c.Complete(blk.OK)
+		return dm.Submitted
+	}
+	s.send(c, i, begin)
+	c.Sectors = end - begin
+	return dm.Remapped
+}
+
+// EndIO counts errors against every stripe on the device that had it.
+func (s *striped) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
+	if st == blk.OK || st == blk.NotSupported || c.Flags&blk.Readahead != 0 {
+		return st, dm.EndDone
+	}
+	for i := range s.stripes {
+		if p := &s.stripes[i]; p.Dev.Device == c.Dev && p.errors.Add(1) < eventLimit {
+			s.target.Event()
+		}
+	}
+	return st, dm.EndDone
+}
+
+func (s *striped) Close() {}
+
+func (s *striped) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
+	var b strings.Builder
+	if kind == dm.TableText {
+		fmt.Fprintf(&b, "%d %d", len(s.stripes), s.chunk)
+		for i := range s.stripes {
+			b.WriteString(" " + s.stripes[i].String())
+		}
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%d ", len(s.stripes))
+	for i := range s.stripes {
+		b.WriteString(s.stripes[i].Dev.Name() + " ")
+	}
+	return b.String() + "1 " + s.health()
+}
+
+func (s *striped) health() string {
+	h := make([]byte, len(s.stripes))
+	for i := range h {
+		h[i] = 'A'
+		if s.stripes[i].errors.Load() > 0 {
+			h[i] = 'D'
+		}
+	}
+	return string(h)
+}
+
+func (s *striped) Areas() []dm.Area {
+	as := make([]dm.Area, len(s.stripes))
+	for i := range as {
+		as[i] = s.stripes[i].Area(s.width)
+	}
+	return as
+}
+
+// Hint prefers whole chunks, and whole rows of chunks.
+func (s *striped) Hint(l *blk.Limits) {
+	chunk := uint32(s.chunk << blk.SectorShift)
+	l.MinIO = max(chunk, l.LogicalBlock, l.PhysicalBlock)
+	l.OptIO = chunk * uint32(len(s.stripes))
+}

@@ -1,0 +1,59 @@
+// Package zero is the target "zero": reads give zeroes, writes are forgotten
+// (drivers/md/dm-zero.c).
+//
+//	zero
+//
+// The manual is [Type]'s Doc. The target has no state and no lock.
+package zero
+
+import (
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+)
+
+// Type is the target type, to be given to dm.NewControl.
+func Type() *dm.Type {
+	return &dm.Type{Name: "zero", Version: [3]uint32{1, 1, 0}, New: construct, Doc: doc}
+}
+
+const doc = `zero: reads give zeroes, writes are forgotten
+
+Table:
+  zero
+    It takes no arguments and no device.
+    Discards and write-zeroes are not supported, as in Linux 6.1.
+
+Status (dmsetup status):
+  nothing
+
+Messages:
+  none
+
+Example: a disk of 1 PiB that is empty for ever
+  0 2199023255552 zero
+`
+
+type zero struct{}
+
+func construct(t *dm.Target, args []string) (dm.Mapper, error) {
+	if len(args) != 0 {
+		return nil, dm.Errorf(syscall.EINVAL, "No arguments required")
+	}
+	t.NumDiscard = 1
+	return zero{}, nil
+}
+
+func (zero) Map(c *dm.Clone) dm.Outcome {
+	switch {
+	case c.Op == blk.Read && c.Flags&blk.Readahead == 0:
+		c.Zero()
+	case c.Op != blk.Write:
+		return dm.Kill
+	}
+	c.Complete(blk.OK)
+	return dm.Submitted
+}
+
+func (zero) Close() {}
