@@ -33,8 +33,23 @@
 //   - "dmsetup create" and "remove" of what the script made is its own business: a device left over at the end does no
 //     harm, except that what its target would have written when it is removed is then not written.
 //
+// A boot takes two seconds, so put many cases into one. More than sixteen disks, or disks by the seed, go into the shared folder and
+// become loop devices there (these know no discard); Options.Dir is that folder:
+//
+//	for f in $OUT/cow-*; do
+//		l=$(losetup -f --show $f)
+//		…
+//		losetup -d $l
+//	done
+//
 // System calls inside are slow (0.2 ms for a page fault), so touch little memory; the kernel judges bytes and behaviour,
 // never speed. Disk paths may be of any form. Two boots may run at the same time if they share no disk.
+//
+// # Conformance
+//
+// testdata/script holds scripts in the language of package conform, testdata/golden the kernel's answers to them. TestGolden runs
+// every script whose targets udm has and compares; TestKernel asks the kernel again (with -update, takes its answers); TestRandom runs
+// random scripts on both. -scripts a,b limits the first two, -seeds N sets the number of random scripts of each kind.
 //
 // # Life of the process
 //
