@@ -22,7 +22,7 @@
 //	limits DEV                    prints size in sectors, logical block size, read-only and discard ability
 //	& COMMAND                     starts COMMAND; the next "join" waits for it and gives its answer
 //	slow MS COMMAND               adds "late" if COMMAND took at least MS milliseconds, "early" otherwise
-//	eventually TEXT COMMAND       repeats COMMAND until TEXT is a line of its answer, for at most five seconds
+//	eventually TEXT COMMAND       repeats COMMAND until TEXT is a line of its answer, for at most ten seconds
 //	differs ID                    the next command's answer on udm is known to differ, docs/differences.md says why
 //
 // DEV is $NAME for a disk and a plain name for a device-mapper device. Sectors are 512 bytes.

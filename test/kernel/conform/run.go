@@ -58,7 +58,7 @@ type Limits struct {
 const commandLimit = 20 * time.Second
 
 // patience is how long "eventually" waits.
-const patience = 5 * time.Second
+const patience = 10 * time.Second
 
 // runner is the state of one run of one script.
 type runner struct {
