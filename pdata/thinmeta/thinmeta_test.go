@@ -30,6 +30,7 @@ type pool struct {
 	dev *memdev.Device
 	m   *Metadata
 	o   Options
+	via func(blk.Device) blk.Device // what lies between m and dev; may be nil
 
 	now, old state // the model of the running and of the committed transaction
 }
@@ -72,7 +73,11 @@ func newPool(t *testing.T, blocks, data uint64, cache int) *pool {
 
 func (p *pool) open() {
 	p.t.Helper()
-	m, err := Open(env.Real(), p.dev, p.o)
+	var dev blk.Device = p.dev
+	if p.via != nil {
+		dev = p.via(dev)
+	}
+	m, err := Open(env.Real(), dev, p.o)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -114,34 +119,47 @@ func (p *pool) check() {
 // verify checks what is on a disk against a model.
 func verify(t *testing.T, dev blk.Device, want state) {
 	t.Helper()
-	r, err := Check(env.Real(), dev, CheckOptions{})
-	ok(t, err)
-	if err := r.Err(); err != nil {
-		t.Fatal(err)
-	}
-	if !maps.EqualFunc(r.Devices, want.devs, func(d Details, m map[uint64]uint64) bool { return d.Mapped == uint64(len(m)) }) {
-		t.Fatalf("devices are %v, want %d", r.Devices, len(want.devs))
-	}
-	for id, m := range want.devs {
-		if got := mappings(t, dev, id); !maps.Equal(got, m) {
-			t.Fatalf("device %d has %d mappings, want %d, or others", id, len(got), len(m))
-		}
-	}
+	ok(t, matches(dev, want))
 }
 
-func mappings(t *testing.T, dev blk.Device, id uint32) map[uint64]uint64 {
-	t.Helper()
-	m, err := Open(env.Real(), dev, Options{ReadOnly: true})
-	ok(t, err)
+func matches(dev blk.Device, want state) error {
+	r, err := Check(env.Real(), dev, CheckOptions{CacheBytes: 1 << 20})
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return err
+	}
+	if !maps.EqualFunc(r.Devices, want.devs, func(d Details, m map[uint64]uint64) bool { return d.Mapped == uint64(len(m)) }) {
+		return fmt.Errorf("devices are %v, want %d", r.Devices, len(want.devs))
+	}
+	m, err := Open(env.Real(), dev, Options{ReadOnly: true, CacheBytes: 1 << 20})
+	if err != nil {
+		return err
+	}
+	for id, want := range want.devs {
+		if got, err := mappings(m, id); err != nil || !maps.Equal(got, want) {
+			return fmt.Errorf("device %d has %d mappings, want %d, or others: %v", id, len(got), len(want), err)
+		}
+	}
+	return nil
+}
+
+func mappings(m *Metadata, id uint32) (map[uint64]uint64, error) {
 	th, err := m.OpenThin(id)
-	ok(t, err)
+	if err != nil {
+		return nil, err
+	}
+	defer th.Close()
 	got := map[uint64]uint64{}
 	for at := uint64(0); ; {
 		r, err := th.FindRange(at, 1<<62)
 		if err == syscall.ENODATA {
-			return got
+			return got, nil
 		}
-		ok(t, err)
+		if err != nil {
+			return got, err
+		}
 		for b := r.ThinBegin; b < r.ThinEnd; b++ {
 			got[b] = r.DataBegin + b - r.ThinBegin
 		}
