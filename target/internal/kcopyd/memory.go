@@ -2,6 +2,7 @@ package kcopyd
 
 import (
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -31,7 +32,6 @@ type memory struct {
 	used   atomic.Int64 // bytes
 	pools  [classes]sync.Pool
 	bare   sync.Pool // segments without a buffer
-	zeroes [][]byte  // as many as a segment may have; never written to
 
 	waiters atomic.Int32 // len of waiting, to be read without mu
 	mu      sync.Mutex
@@ -50,11 +50,12 @@ func (m *memory) init(c *Client) {
 		m.pools[i].New = func() any { return newSegment(c, i) }
 	}
 	m.bare.New = func() any { return newSegment(c, noBuffer) }
-	page := make([]byte, zeroPage)
-	for n := uint64(0); n < c.subJob*blk.SectorSize; n += zeroPage {
-		m.zeroes = append(m.zeroes, page)
-	}
 }
+
+// zeroes is what the longest segment writes. Nobody writes to it.
+var zeroes = sync.OnceValue(func() [][]byte {
+	return slices.Repeat([][]byte{make([]byte, zeroPage)}, maxSubJob*blk.SectorSize/zeroPage)
+})
 
 // get returns a segment for j, or nil when j has to wait: put will return it.
 func (m *memory) get(j *Job, class int) *segment {

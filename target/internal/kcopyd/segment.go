@@ -153,7 +153,7 @@ func (s *segment) enterReading() bool {
 	b.Rearm()
 	b.Op, b.Sector, b.End = blk.Read, s.job.From.Sector+s.off, s.readEnd
 	b.SetData(s.buf[:s.n*blk.SectorSize])
-	submit(s.job.From.Dev, b)
+	s.job.From.Dev.Submit(b)
 	return s.pass()
 }
 
@@ -191,11 +191,11 @@ func (s *segment) write(i int, to Place) {
 	case s.zeroes():
 		b.Op, b.Sectors = blk.WriteZeroes, s.n
 	case s.job.zero:
-		b.SetBufs(s.c.mem.zeroes, s.n)
+		b.SetBufs(zeroes(), s.n)
 	default:
 		b.SetData(s.buf[:s.n*blk.SectorSize])
 	}
-	submit(to.Dev, b)
+	to.Dev.Submit(b)
 }
 
 func (s *segment) endWrite(b *blk.Bio) {
@@ -207,15 +207,11 @@ func (s *segment) endWrite(b *blk.Bio) {
 	}
 }
 
-// submit sends b to d in pieces that d takes.
-func submit(d *Dev, b *blk.Bio) {
+// Submit sends b to the device in pieces that it takes.
+func (d *Dev) Submit(b *blk.Bio) {
 	most := d.maxData
 	if b.Op == blk.WriteZeroes {
 		most = d.maxZeroes
-	}
-	if b.Sectors <= most {
-		d.Submit(b)
-		return
 	}
 	for b.Sectors > most {
 		p := &blk.Bio{End: func(p *blk.Bio) { b.Complete(p.Status()) }}
@@ -223,7 +219,7 @@ func submit(d *Dev, b *blk.Bio) {
 		p.Sectors = most
 		b.Hold()
 		b.Advance(most)
-		d.Submit(p)
+		d.Device.Submit(p)
 	}
-	d.Submit(b)
+	d.Device.Submit(b)
 }
