@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,8 @@ type Sim struct {
 	tasks  []*task // every live task and every queue with something to run
 	timers timerHeap
 	cur    *task // the running task; nil outside
+
+	closing bool // Close is unwinding the tasks
 }
 
 // NewSim returns a simulator whose every choice comes from seed.
@@ -77,8 +80,8 @@ func (t *task) runnable() bool {
 	return t.start != nil || t.queue != nil && len(t.queue.works) > 0
 }
 
-// Step runs one work or task until it ends or waits, and reports whether there
-// was one that could run. It does not move time.
+// Step runs one work or task until it ends or waits, or fires a timer whose time
+// has come, and reports whether there was one. It does not move time.
 func (s *Sim) Step() bool {
 	var can []*task
 	for _, t := range s.tasks {
@@ -86,10 +89,14 @@ func (s *Sim) Step() bool {
 			can = append(can, t)
 		}
 	}
-	if len(can) == 0 {
+	switch {
+	case len(can) > 0:
+		s.resume(s.pick(can))
+	case len(s.timers) > 0 && s.timers[0].at <= s.now:
+		s.fire()
+	default:
 		return false
 	}
-	s.resume(s.pick(can))
 	return true
 }
 
@@ -127,8 +134,11 @@ func (s *Sim) AfterFunc(d time.Duration, fn func()) {
 }
 
 // Close ends every task that waits: its stack unwinds by a panic that Close
-// catches. The state that the tasks leave behind is not to be used.
+// catches. What it defers runs, but does not wait any more. The state that the
+// tasks leave behind is not to be used. Close must not be called from a task.
 func (s *Sim) Close() {
+	s.closing = true
+	defer func() { s.closing = false }()
 	for _, t := range s.tasks {
 		if t.stop != nil {
 			t.stop()
@@ -143,17 +153,33 @@ func (s *Sim) fire() {
 	t.fn()
 }
 
+// resume runs t until it waits or ends. A panic or a Goexit of the task comes
+// out of it here, and leaves the simulator in order.
 func (s *Sim) resume(t *task) {
 	if t.next == nil {
 		s.begin(t)
 	}
-	prev := s.cur
+	prev, more := s.cur, false
 	s.cur, t.cond = t, nil
-	_, more := t.next()
-	s.cur = prev
-	if !more {
-		s.end(t)
-	}
+	defer func() {
+		s.cur = prev
+		if !more {
+			s.end(t)
+		}
+	}()
+	_, more = t.next()
+}
+
+// TaskPanic is what Step panics with when a task or a work panicked: the
+// coroutine's own stack would be lost otherwise.
+type TaskPanic struct {
+	Task  string
+	Value any // what it panicked with
+	Stack []byte
+}
+
+func (p *TaskPanic) Error() string {
+	return fmt.Sprintf("%v\n\nin task %q of the simulator:\n%s", p.Value, p.Task, p.Stack)
 }
 
 // begin makes a coroutine of the task's next function.
@@ -166,7 +192,7 @@ func (s *Sim) begin(t *task) {
 	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
 		defer func() {
 			if r := recover(); r != nil && r != errKilled {
-				panic(r)
+				panic(&TaskPanic{t.name, r, debug.Stack()})
 			}
 		}()
 		t.yield = yield
@@ -197,7 +223,9 @@ func (w simWait) Until(cond func() bool) { w.s.until(cond) }
 
 func (s *Sim) until(cond func() bool) {
 	for !cond() {
-		if t := s.cur; t != nil {
+		if s.closing {
+			panic(errKilled)
+		} else if t := s.cur; t != nil {
 			t.cond = cond
 			if !t.yield(struct{}{}) {
 				panic(errKilled)
