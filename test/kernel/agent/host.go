@@ -27,13 +27,23 @@ func newHost() (*host, error) {
 }
 
 // AddDisk implements conform.Host.
-func (h *host) AddDisk(name string, size int64, block int) (string, string, error) {
+func (h *host) AddDisk(name string, size int64, block int) (string, error) {
 	l, err := newLoop(name, size, block)
 	if err != nil {
-		return "", "", fmt.Errorf("disk %s: %w", name, err)
+		return "", fmt.Errorf("disk %s: %w", name, err)
 	}
 	h.loops = append(h.loops, l)
-	return l.path, l.number, nil
+	return l.path, nil
+}
+
+// Number implements conform.Host.
+func (h *host) Number(path string) (string, error) {
+	for _, l := range h.loops {
+		if l.path == path {
+			return l.number, nil
+		}
+	}
+	return "", fmt.Errorf("%s is no disk", path)
 }
 
 // Dmsetup implements conform.Host.

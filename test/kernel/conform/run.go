@@ -16,8 +16,10 @@ import (
 
 // Host is a device mapper to ask: the kernel's, or udm.
 type Host interface {
-	// AddDisk makes an empty disk and returns its path and the device number ("7:0") by which the device mapper calls it.
-	AddDisk(name string, size int64, block int) (path, number string, err error)
+	// AddDisk makes an empty disk and returns its path.
+	AddDisk(name string, size int64, block int) (path string, err error)
+	// Number returns the device number ("7:0") by which the device mapper calls a disk now.
+	Number(path string) (string, error)
 	// Dmsetup runs dmsetup until ctx ends.
 	Dmsetup(ctx context.Context, args []string, stdin string) (Exit, error)
 	// Open opens a disk by its path, or a device-mapper device by its name.
@@ -64,14 +66,8 @@ const patience = 10 * time.Second
 type runner struct {
 	host    Host
 	disks   map[string]string // name → path
-	numbers []number
 	opened  map[string]Device
 	pending []chan []string // answers of "&" commands, oldest first
-}
-
-type number struct {
-	match *regexp.Regexp
-	name  string
 }
 
 // Run runs a script on a host and leaves the host empty. The error tells of trouble with the host, not of a failed command.
@@ -131,13 +127,8 @@ func (r *runner) disk(args []string) error {
 			return err
 		}
 	}
-	path, num, err := r.host.AddDisk(args[0], size, block)
-	if err != nil {
-		return err
-	}
-	r.disks[args[0]] = path
-	r.numbers = append(r.numbers, newNumber(num, "$"+args[0]))
-	return nil
+	r.disks[args[0]], err = r.host.AddDisk(args[0], size, block)
+	return err
 }
 
 func parseSize(s string) (int64, error) {
@@ -152,23 +143,48 @@ func parseSize(s string) (int64, error) {
 	return n * unit, err
 }
 
-// newNumber finds a device number in the forms 7:0 and (7, 0) where no digit or colon continues it.
-func newNumber(num, name string) number {
-	major, minor, _ := strings.Cut(num, ":")
-	return number{regexp.MustCompile(`(^|[ (,])` + major + `(?::|, )` + minor + `($|[ ),])`), name}
-}
+// dmMajor is the major number of device-mapper devices.
+const dmMajor = "254"
 
-// normalise replaces device numbers of disks and makes a blank at the end of the line visible.
-func (r *runner) normalise(line string) string {
-	for _, n := range r.numbers {
-		for range 2 { // neighbours share the blank between them
-			line = n.match.ReplaceAllString(line, "${1}"+strings.ReplaceAll(n.name, "$", "$$")+"${2}")
+// deviceNumber is 7:0 or (7, 0) where no digit or colon continues it.
+var deviceNumber = regexp.MustCompile(`(^|[ (,])(\d+)(?::|, )(\d+)($|[ ),])`)
+
+// normalise replaces device numbers of disks and makes blanks at the ends of lines visible.
+func (r *runner) normalise(text string) ([]string, error) {
+	names := map[string]string{} // number → $NAME, filled when the first number is met
+	for _, m := range deviceNumber.FindAllStringSubmatch(text, -1) {
+		if m[2] == dmMajor || len(names) > 0 {
+			continue
+		}
+		for disk, path := range r.disks {
+			n, err := r.host.Number(path)
+			if err != nil {
+				return nil, err
+			}
+			names[n] = "$" + disk
 		}
 	}
-	if strings.HasSuffix(line, " ") || strings.HasSuffix(line, "\t") {
-		line += "$"
+	out := lines(text)
+	for i, line := range out {
+		for range 2 { // neighbours share the blank between them
+			line = replaceNumbers(line, names)
+		}
+		if strings.HasSuffix(line, " ") || strings.HasSuffix(line, "\t") {
+			line += "$"
+		}
+		out[i] = line
 	}
-	return line
+	return out, nil
+}
+
+func replaceNumbers(line string, names map[string]string) string {
+	return deviceNumber.ReplaceAllStringFunc(line, func(found string) string {
+		m := deviceNumber.FindStringSubmatch(found)
+		if name, ok := names[m[2]+":"+m[3]]; ok {
+			return m[1] + name + m[4]
+		}
+		return found
+	})
 }
 
 var diskRef = regexp.MustCompile(`\$[a-z][a-z0-9]*`)
@@ -201,11 +217,8 @@ func (r *runner) dmsetup(args []string, stdin string) ([]string, error) {
 	if strings.Contains(strings.Join(args, " "), "@stats_print") {
 		stdout = maskTimes(stdout)
 	}
-	var out []string
-	for _, l := range lines(stdout) {
-		out = append(out, r.normalise(l))
-	}
-	return append(out, exitLines(e)...), nil
+	out, err := r.normalise(stdout)
+	return append(out, exitLines(e)...), err
 }
 
 // lines cuts text into lines; the last one needs no newline.

@@ -23,9 +23,16 @@ func newFake() *fakeHost {
 	return &fakeHost{status: "0 16 linear 7:0 0", errno: "Invalid argument", wrong: -1}
 }
 
-func (h *fakeHost) AddDisk(_ string, size int64, _ int) (string, string, error) {
+func (h *fakeHost) AddDisk(_ string, size int64, _ int) (string, error) {
 	h.disk.data = make([]byte, size)
-	return "/dev/loop0", "7:0", nil
+	return "/dev/loop0", nil
+}
+
+func (h *fakeHost) Number(path string) (string, error) {
+	if path == "/dev/loop1" {
+		return "7:1", nil
+	}
+	return "7:0", nil
 }
 
 func (h *fakeHost) Dmsetup(_ context.Context, args []string, stdin string) (Exit, error) {
@@ -291,7 +298,7 @@ func TestParseGoldenErrors(t *testing.T) {
 }
 
 func TestNumbers(t *testing.T) {
-	r := runner{numbers: []number{newNumber("7:0", "$a"), newNumber("7:1", "$b")}}
+	r := runner{host: newFake(), disks: map[string]string{"a": "/dev/loop0", "b": "/dev/loop1"}}
 	for in, want := range map[string]string{
 		"0 8 linear 7:0 0":                "0 8 linear $a 0",
 		"2 dependencies\t: (7, 1) (7, 0)": "2 dependencies\t: ($b) ($a)",
@@ -300,8 +307,9 @@ func TestNumbers(t *testing.T) {
 		"17:0 7:01 7:0:3 7:10":            "17:0 7:01 7:0:3 7:10",
 		"7:0,7:1":                         "$a,$b",
 	} {
-		if got := r.normalise(in); got != want {
-			t.Errorf("%q becomes %q, want %q", in, got, want)
+		got, err := r.normalise(in)
+		if err != nil || got[0] != want {
+			t.Errorf("%q becomes %q, %v, want %q", in, got, err, want)
 		}
 	}
 }
