@@ -262,6 +262,49 @@ func TestMutexIsHeldAcrossWaits(t *testing.T) {
 	})
 }
 
+func TestMutexPassesFromHolderToWaiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, done := env.NewMutex(env.Real()), false
+		m.Lock()
+		go func() {
+			m.Lock()
+			done = true
+			m.Unlock()
+		}()
+		synctest.Wait()
+		if done {
+			t.Error("two hold the mutex")
+		}
+		m.Unlock()
+		synctest.Wait()
+		if !done {
+			t.Error("the waiter does not come in")
+		}
+	})
+}
+
+func TestRealFlushWaitsForTheRunningAndTheQueuedOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, step := env.Real().NewQueue("q"), make(chan bool)
+		held := func() *env.Work { return env.NewWork(func() { <-step }) }
+		q.Queue(held())
+		synctest.Wait()
+		q.Queue(held())
+		flushed := false
+		go func() { q.Flush(); flushed = true }()
+		synctest.Wait()
+		q.Queue(held())
+		for n := range 3 {
+			if flushed != (n == 2) {
+				t.Errorf("flushed %v after %d works", flushed, n)
+			}
+			step <- true
+			synctest.Wait()
+		}
+		q.Close()
+	})
+}
+
 // An idle queue has no goroutine, so that one that is never closed leaks
 // nothing.
 func TestIdleRealQueueHasNoGoroutine(t *testing.T) {

@@ -88,6 +88,11 @@ func TestAdvanceMovesTimeAndNothingElseDoes(t *testing.T) {
 	if s.Now() != 2*time.Second || s.Pending() != 0 {
 		t.Errorf("%v", s)
 	}
+	q.QueueAfter(r.work("never"), time.Second)
+	q.Close()
+	if s.Pending() != 0 {
+		t.Error("a closed queue has timers")
+	}
 }
 
 func panicked(f func()) (r any) {
