@@ -27,11 +27,11 @@ func classOf(n uint64) int {
 
 // memory deals out segments with their buffers.
 type memory struct {
-	c      *Client
-	limit  int64        // bytes
-	used   atomic.Int64 // bytes
-	pools  [classes]sync.Pool
-	bare   sync.Pool // segments without a buffer
+	c     *Client
+	limit int64        // bytes
+	used  atomic.Int64 // bytes
+	pools [classes]sync.Pool
+	bare  sync.Pool // segments without a buffer
 
 	waiters atomic.Int32 // len of waiting, to be read without mu
 	mu      sync.Mutex
