@@ -305,6 +305,24 @@ func TestRealFlushWaitsForTheRunningAndTheQueuedOnly(t *testing.T) {
 	})
 }
 
+// What a work queues itself comes after the Flush that waits for the work.
+func TestFlushDoesNotWaitForWhatComesLater(t *testing.T) {
+	everywhere(t, func(t *testing.T, e env.Env) {
+		q, w, open := e.NewQueue("q"), e.NewWait(), false
+		var mu sync.Mutex
+		later := env.NewWork(func() {
+			w.Until(func() bool { mu.Lock(); defer mu.Unlock(); return open })
+		})
+		q.Queue(env.NewWork(func() { q.Queue(later) }))
+		q.Flush()
+		mu.Lock()
+		open = true
+		mu.Unlock()
+		w.Wake()
+		q.Close()
+	})
+}
+
 // An idle queue has no goroutine, so that one that is never closed leaks
 // nothing.
 func TestIdleRealQueueHasNoGoroutine(t *testing.T) {

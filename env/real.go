@@ -48,6 +48,7 @@ type realQueue struct {
 	head    int                  // guarded by mu
 	done    uint64               // guarded by mu; works that have run or were cancelled
 	running bool                 // guarded by mu; a goroutine is draining the queue
+	active  bool                 // guarded by mu; it is in a work, which is in works no more
 	closed  bool                 // guarded by mu
 	armed   map[*Work]*realTimer // guarded by mu
 }
@@ -84,10 +85,11 @@ func (q *realQueue) run() {
 		q.works[q.head] = nil
 		q.head++
 		if w != nil {
-			w.queued = false
+			w.queued, q.active = false, true
 			q.mu.Unlock()
 			w.Fn()
 			q.mu.Lock()
+			q.active = false
 		}
 		q.ran()
 	}
@@ -133,9 +135,9 @@ func (q *realQueue) unqueueLocked(w *Work) bool {
 func (q *realQueue) Flush() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// The running work counts too: its end is one more than those waiting.
+	// The work under way counts too: its end is one more than those waiting.
 	target := q.done + uint64(len(q.works)-q.head)
-	if q.running {
+	if q.active {
 		target++
 	}
 	for q.running && q.done < target {
