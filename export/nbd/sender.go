@@ -103,14 +103,11 @@ func (c *conn) transmitUnlocked(block bool) bool {
 	if block {
 		err = c.wire.write(segs)
 	} else {
-		var n int
-		if n, err = c.wire.tryWrite(segs); err == nil {
-			if segs = dropSent(segs, n); len(segs) > 0 {
-				c.helpers.Add(1)
-				go c.sendRest(segs)
-				c.mu.Lock()
-				return false
-			}
+		if segs, err = c.wire.tryWrite(segs); len(segs) > 0 {
+			c.helpers.Add(1)
+			go c.sendRest(segs)
+			c.mu.Lock()
+			return false
 		}
 	}
 	if err != nil {

@@ -19,8 +19,8 @@ type wire interface {
 	read(p []byte, inside bool) (int, error)
 	// write sends all of segs, in order.
 	write(segs [][]byte) error
-	// tryWrite sends what it can of segs without waiting and tells how much.
-	tryWrite(segs [][]byte) (int, error)
+	// tryWrite sends what it can of segs without waiting and returns the rest.
+	tryWrite(segs [][]byte) (rest [][]byte, err error)
 	// closeRead makes read return what has arrived, then io.EOF.
 	closeRead()
 	// abort makes every call fail soon.
@@ -104,7 +104,7 @@ func (s *stream) writeBuf() error {
 	return err
 }
 
-func (s *stream) tryWrite([][]byte) (int, error) { return 0, nil }
+func (s *stream) tryWrite(segs [][]byte) ([][]byte, error) { return segs, nil }
 
 func (s *stream) closeRead() {
 	s.ending.Store(true)

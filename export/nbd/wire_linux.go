@@ -89,19 +89,18 @@ func (s *sock) write(segs [][]byte) error {
 	return nil
 }
 
-func (s *sock) tryWrite(segs [][]byte) (sent int, err error) {
+func (s *sock) tryWrite(segs [][]byte) (rest [][]byte, err error) {
 	for len(segs) > 0 {
 		n, err := s.send(segs, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 		if err == unix.EAGAIN {
-			return sent, nil
+			return segs, nil
 		}
 		if err != nil {
-			return sent, err
+			return nil, err
 		}
-		sent += n
 		segs = dropSent(segs, n)
 	}
-	return sent, nil
+	return nil, nil
 }
 
 // send is sendmsg(2) of at most maxIOV segments; it does not allocate once the

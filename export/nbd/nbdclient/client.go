@@ -10,6 +10,10 @@
 // end on the receiving goroutine. When the connection breaks, every bio ends
 // with [blk.Offline], those that are submitted later too. Nothing reconnects.
 //
+// The protocol has neither Preflush nor Barrier nor requests without length: put
+// a [checkdev.Device] with Options.Preflush around a client whose bios may have
+// them.
+//
 // Lock order: Client.mu is a leaf; neither I/O nor a callback happens under it.
 package nbdclient
 
@@ -96,6 +100,9 @@ func (c *Client) Extended() bool { return c.info.extended }
 // Submit implements [blk.Device].
 func (c *Client) Submit(b *blk.Bio) {
 	k := &call{req: requestOf(b), bio: b}
+	if c.info.extended && k.req.Cmd == proto.CmdWrite {
+		k.req.Flags |= proto.CmdFlagPayloadLen
+	}
 	if err := c.enqueue(k, b.Flags&blk.NoWait != 0); err != nil {
 		b.Complete(blk.StatusOf(err))
 	}
