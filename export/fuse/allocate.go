@@ -1,0 +1,114 @@
+//go:build linux
+
+package fuse
+
+import (
+	"bytes"
+	"context"
+	"syscall"
+
+	"udm/blk"
+)
+
+// The modes of fallocate.
+const (
+	keepSize  = 0x01
+	punchHole = 0x02
+	zeroRange = 0x10
+)
+
+// Allocate punches holes and zeroes ranges.
+func (f *file) Allocate(_ context.Context, off, size uint64, mode uint32) syscall.Errno {
+	end := f.size()
+	if mode&punchHole == 0 && mode&keepSize == 0 && (off > end || size > end-off) {
+		return syscall.ENOSPC
+	}
+	n := f.clip(off, size)
+	switch {
+	case f.export.ReadOnly:
+		return syscall.EROFS
+	case n == 0 || mode&^keepSize == 0:
+		return 0
+	case mode&^keepSize == punchHole:
+		return errno(f.zero(off, n, true))
+	case mode&^keepSize == zeroRange:
+		return errno(f.zero(off, n, false))
+	}
+	return syscall.EOPNOTSUPP
+}
+
+// zero makes a range of bytes read as zeroes: whole blocks by the device's own
+// ops, the ends by writing.
+func (f *file) zero(off, n uint64, unmap bool) error {
+	block := uint64(f.dev.Limits().LogicalBlock)
+	first, last := (off+block-1)/block*block, (off+n)/block*block
+	if first >= last {
+		return f.writeZeroes(off, n)
+	}
+	if err := f.writeZeroes(off, first-off); err != nil {
+		return err
+	}
+	if err := f.writeZeroes(last, off+n-last); err != nil {
+		return err
+	}
+	sector, sectors := first/blk.SectorSize, (last-first)/blk.SectorSize
+	if !unmap {
+		return f.do(blk.WriteZeroes, blk.NoUnmap, sector, sectors)
+	}
+	return f.unmap(sector, sectors)
+}
+
+// unmap gives space back and leaves zeroes. A discard promises nothing about
+// what is read afterwards, so where that is all there is, what does not read as
+// zeroes is zeroed.
+func (f *file) unmap(sector, sectors uint64) error {
+	if f.export.Device.Limits().MaxWriteZeroes > 0 || f.dev.Limits().MaxDiscard == 0 {
+		return f.do(blk.WriteZeroes, 0, sector, sectors)
+	}
+	if err := f.do(blk.Discard, 0, sector, sectors); err != nil {
+		return err
+	}
+	const step = 256 << 10 / blk.SectorSize
+	buf := make([]byte, step*blk.SectorSize)
+	for end := sector + sectors; sector < end; sector += step {
+		p := buf[:min(step, end-sector)*blk.SectorSize]
+		if err := f.clearRemains(p, sector); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clearRemains zeroes the sectors from sector on, len(p) bytes, that hold
+// something: whole 4 KiB, so that no more space is taken than need be.
+func (f *file) clearRemains(p []byte, sector uint64) error {
+	off := int64(sector * blk.SectorSize)
+	if _, err := f.io.ReadAt(p, off); err != nil {
+		return err
+	}
+	for len(p) > 0 {
+		n := min(4096, len(p))
+		if !bytes.Equal(p[:n], zeroes[:n]) {
+			if _, err := f.io.WriteAt(zeroes[:n], off); err != nil {
+				return err
+			}
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+var zeroes [4096]byte
+
+func (f *file) do(op blk.Op, flags blk.Flags, sector, sectors uint64) error {
+	return blk.Do(f.env, f.dev, &blk.Bio{Op: op, Flags: flags, Sector: sector, Sectors: sectors}).Err()
+}
+
+// writeZeroes writes less than a block of zeroes.
+func (f *file) writeZeroes(off, n uint64) error {
+	if n == 0 {
+		return nil
+	}
+	_, err := f.io.WriteAt(make([]byte, n), int64(off))
+	return err
+}

@@ -1,0 +1,182 @@
+//go:build linux
+
+package fuse
+
+import (
+	"context"
+	"errors"
+	iofs "io/fs"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"udm/blk"
+	"udm/blk/checkdev"
+	"udm/env"
+	"udm/export"
+)
+
+// node is a file; it is looked up again by its name at each open.
+type node struct {
+	fs.Inode
+	root *root
+	name string
+}
+
+// Getattr tells the size as it is now.
+func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	info, ok := n.root.find(n.name)
+	if !ok {
+		return syscall.ENXIO
+	}
+	attr(&out.Attr, info)
+	return 0
+}
+
+// Setattr accepts everything, a truncation above all, and changes nothing.
+func (n *node) Setattr(ctx context.Context, f fs.FileHandle, _ *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	return n.Getattr(ctx, f, out)
+}
+
+// Open attaches to the export.
+func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	x, err := n.root.exports.Open(n.name)
+	if err != nil {
+		return nil, 0, openErrno(err)
+	}
+	if x.ReadOnly && flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		x.Done()
+		return nil, 0, syscall.EROFS
+	}
+	dev := checkdev.New(x.Device, checkdev.Options{})
+	f := &file{env: n.root.env, export: x, dev: dev, io: blk.NewFile(n.root.env, dev)}
+	f.sync = flags&syscall.O_DSYNC != 0
+	return f,
+		fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES, 0
+}
+
+func openErrno(err error) syscall.Errno {
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, iofs.ErrNotExist):
+		return syscall.ENXIO
+	case errors.As(err, &errno):
+		return errno
+	}
+	return syscall.EIO
+}
+
+// file is an open file: one client of a device.
+type file struct {
+	env    env.Env
+	export *export.Export
+	dev    blk.Device
+	io     *blk.File
+	sync   bool // opened with O_SYNC or O_DSYNC, for which FUSE leaves the flush to us
+}
+
+func (f *file) size() uint64 { return f.dev.Limits().Size * blk.SectorSize }
+
+// Read reads up to the end of the device.
+func (f *file) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	n := f.clip(uint64(off), uint64(len(dest)))
+	if n == 0 {
+		return fuse.ReadResultData(nil), 0
+	}
+	if _, err := f.io.ReadAt(dest[:n], off); err != nil {
+		return nil, errno(err)
+	}
+	return fuse.ReadResultData(dest[:n]), 0
+}
+
+// Write writes up to the end of the device; beyond it there is no space.
+func (f *file) Write(_ context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	n := f.clip(uint64(off), uint64(len(data)))
+	if n == 0 && len(data) > 0 {
+		return 0, syscall.ENOSPC
+	}
+	if _, err := f.io.WriteAt(data[:n], off); err != nil {
+		return 0, errno(err)
+	}
+	if f.sync {
+		return uint32(n), errno(f.io.Sync())
+	}
+	return uint32(n), 0
+}
+
+// clip is how many of n bytes at off lie within the device.
+func (f *file) clip(off, n uint64) uint64 {
+	size := f.size()
+	return min(n, size-min(off, size))
+}
+
+// Fsync makes what was written durable.
+func (f *file) Fsync(context.Context, uint32) syscall.Errno { return errno(f.io.Sync()) }
+
+// Flush is called at each close; durability is fsync's.
+func (f *file) Flush(context.Context) syscall.Errno { return 0 }
+
+// Release ends the hold on the device.
+func (f *file) Release(context.Context) syscall.Errno {
+	f.export.Done()
+	return 0
+}
+
+// The whences of lseek that concern holes.
+const (
+	seekData = 3
+	seekHole = 4
+)
+
+// Lseek finds data and holes by the allocation map.
+func (f *file) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
+	size := f.size()
+	if off >= size {
+		return 0, syscall.ENXIO
+	}
+	if f.export.Extents == nil {
+		if whence == seekData {
+			return off, 0
+		}
+		return size, 0
+	}
+	return f.seek(off, size, whence == seekData)
+}
+
+func (f *file) seek(off, size uint64, data bool) (uint64, syscall.Errno) {
+	for s := off / blk.SectorSize; s < size/blk.SectorSize; {
+		es, err := f.export.Extents(s, size/blk.SectorSize-s)
+		if err != nil {
+			return 0, errno(err)
+		}
+		for _, e := range es {
+			if e.Data == data {
+				return max(off, e.Sector*blk.SectorSize), 0
+			}
+			s = e.Sector + e.Sectors
+		}
+	}
+	if data {
+		return 0, syscall.ENXIO
+	}
+	return size, 0
+}
+
+func errno(err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
+	var n syscall.Errno
+	if errors.As(err, &n) {
+		return n
+	}
+	switch st := blk.StatusOf(err); st {
+	case blk.ReadOnly:
+		return syscall.EROFS
+	case blk.Offline:
+		return syscall.ENXIO
+	default:
+		return st.Errno()
+	}
+}
