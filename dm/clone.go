@@ -39,7 +39,12 @@ func (c *Clone) Target() *Target { return c.target }
 func (c *Clone) Offset() uint64 { return c.Sector - c.target.Begin }
 
 // Issue submits the clone to Dev.
-func (c *Clone) Issue() { c.Dev.Submit(&c.Bio) }
+func (c *Clone) Issue() {
+	if p := c.piece; p.stats != nil && !p.entered {
+		p.enterStats(p.dev.env.Now())
+	}
+	c.Dev.Submit(&c.Bio)
+}
 
 // Redirect makes fn the clone's End until Restore: for a target that must see
 // the end of a lower I/O before the core does.

@@ -36,6 +36,7 @@ type Device struct {
 	noDiscard  atomic.Bool // a lower device turned out not to do it
 	noZeroes   atomic.Bool
 	stats      atomic.Pointer[statsRef] // nil: no region
+	lastWrite  atomic.Bool              // the I/O that was counted last was no read
 
 	queue       env.Queue
 	work        *env.Work // processDeferred

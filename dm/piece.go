@@ -33,9 +33,11 @@ type piece struct {
 	parts  atomic.Int32
 	status atomic.Uint32
 
-	stats *statsRef
-	start time.Duration
-	next  *piece // link of Device.requeued and Device.flushed
+	stats   *statsRef // the regions that count the piece; nil: none
+	start   time.Duration
+	entered bool   // counted as in flight
+	merged  bool   // counted as merged
+	next    *piece // link of Device.requeued and Device.flushed
 }
 
 func (p *piece) Link() **piece { return &p.next }
@@ -86,13 +88,25 @@ func (c *Clone) run() {
 	case Remapped:
 		c.Dev.Submit(&c.Bio)
 	case Requeue:
-		c.piece.cloneDone(statusRequeue)
+		c.refused(statusRequeue)
 	case Kill:
-		c.piece.cloneDone(blk.IOErr)
+		c.refused(blk.IOErr)
 	}
 }
 
+// refused ends a clone that the target did not take. A piece of which that was
+// all is not counted in statistics.
+func (c *Clone) refused(st blk.Status) {
+	if p := c.piece; p.stats != nil && c == &p.Clone {
+		p.dropStats()
+	}
+	c.piece.cloneDone(st)
+}
+
 func (p *piece) accept(n uint64) {
+	if p.stats != nil {
+		p.cutStats(n)
+	}
 	p.Clone.Sectors, p.sectors = n, n
 }
 

@@ -1,12 +1,224 @@
 package dm
 
-import "syscall"
+import (
+	"sync/atomic"
+	"time"
+)
 
-type statsRef struct{}
+// Statistics of regions of a device (drivers/md/dm-stats.c; the manual is
+// Documentation/admin-guide/device-mapper/statistics.rst).
+//
+// A region is a range of sectors cut into areas of equal length. A piece of I/O
+// counts in every area that it touches: in flight from its beginning, in the
+// other counters when it ends. A target that refuses it (Kill, Requeue) never
+// had it: it is in flight for a moment and counts nowhere.
+//
+// Device.stats is nil without regions, so that I/O pays one load. A set of
+// regions never changes; who changes it puts another in its place. A piece keeps
+// the set that it began with, and a region is added while nothing is in flight:
+// so every piece leaves the areas that it entered.
 
-func (p *piece) beginStats() {}
-func (p *piece) endStats()   {}
+// statsRef is the set of regions of a device, ascending by id.
+type statsRef struct{ regions []*region }
 
-func (d *Device) statsMessage(args []string) (string, error) {
-	return "", Errorf(syscall.EINVAL, "unknown message %s", args[0])
+// region is fixed but for aux and the counters.
+type region struct {
+	id               int
+	start, end, step uint64        // sectors
+	unit             time.Duration // of all times: a millisecond, or a nanosecond when precise
+	bounds           []uint64      // of the histogram, in units; ascending
+	program          string
+	aux              atomic.Pointer[string]
+	areas            []areaStats
+	histogram        []atomic.Uint64 // len(bounds)+1 for each area
+}
+
+// areaStats fills a pair of cache lines: areas are used from different processors.
+type areaStats struct {
+	inFlight [2]atomic.Int64 // all pairs: reads, writes
+	stamp    atomic.Int64    // until when the times below have been counted
+	ios      [2]atomic.Uint64
+	merges   [2]atomic.Uint64
+	sectors  [2]atomic.Uint64
+	ticks    [2]atomic.Uint64 // time from beginning to end, summed
+	busy     [2]atomic.Uint64 // time with any in flight
+	busyAny  atomic.Uint64
+	queued   atomic.Uint64 // time multiplied by how many were in flight
+	_        [8]byte
+}
+
+const areaSize = 128 // bytes
+
+// ioSpan is the I/O of a piece as statistics see it.
+type ioSpan struct {
+	dir        int // 0 read, 1 everything else
+	begin, end uint64
+}
+
+func (p *piece) span() ioSpan {
+	s := ioSpan{begin: p.orig.Sector}
+	if p.split {
+		s.begin = p.pos.Sector
+	}
+	if p.orig.Op.IsWrite() {
+		s.dir = 1
+	}
+	s.end = s.begin + p.sectors
+	return s
+}
+
+// beginStats begins to count a piece of which orig has not moved on yet. What
+// has no sectors is not counted.
+func (p *piece) beginStats() {
+	ref := p.dev.stats.Load()
+	if ref == nil || p.sectors == 0 {
+		return
+	}
+	p.stats, p.start, p.entered = ref, p.dev.env.Now(), false
+	if !p.target.AccountsIssue {
+		p.enterStats(p.start)
+	}
+}
+
+// enterStats counts the piece as in flight.
+func (p *piece) enterStats(now time.Duration) {
+	s := p.span()
+	p.merged, p.entered = p.dev.mergesLikeLinux(s), true
+	p.stats.enter(s, now)
+}
+
+// mergesLikeLinux is true where Linux counts a merge: by a slip of operators it
+// compares the sector with whether the direction is that of the I/O before.
+func (d *Device) mergesLikeLinux(s ioSpan) bool {
+	write := s.dir == 1
+	same := d.lastWrite.Load() == write
+	if !same {
+		d.lastWrite.Store(write)
+	}
+	return s.begin == 1 && same || s.begin == 0 && !same
+}
+
+// endStats counts the end of a piece that has begun.
+func (p *piece) endStats() {
+	ref := p.stats
+	p.stats = nil
+	if !p.entered {
+		return
+	}
+	s, now := p.span(), p.dev.env.Now()
+	for _, r := range ref.regions {
+		for i, n := range r.fragments(s) {
+			r.leave(i, s.dir, now)
+			r.count(i, s.dir, n, p.merged, now/r.unit-p.start/r.unit)
+		}
+	}
+}
+
+// dropStats undoes beginStats for a piece that its target refused.
+func (p *piece) dropStats() {
+	if p.entered {
+		p.stats.leave(p.span(), p.dev.env.Now())
+	}
+	p.stats = nil
+}
+
+// cutStats lets a piece count for its first n sectors only.
+func (p *piece) cutStats(n uint64) {
+	if !p.entered {
+		return
+	}
+	s, now := p.span(), p.dev.env.Now()
+	p.stats.leave(s, now)
+	s.end = s.begin + n
+	p.stats.enter(s, now)
+}
+
+func (ref *statsRef) enter(s ioSpan, now time.Duration) {
+	for _, r := range ref.regions {
+		for i := range r.fragments(s) {
+			r.areas[i].round(now / r.unit)
+			r.areas[i].inFlight[s.dir].Add(1)
+		}
+	}
+}
+
+func (ref *statsRef) leave(s ioSpan, now time.Duration) {
+	for _, r := range ref.regions {
+		for i := range r.fragments(s) {
+			r.leave(i, s.dir, now)
+		}
+	}
+}
+
+func (r *region) leave(i, dir int, now time.Duration) {
+	r.areas[i].round(now / r.unit)
+	r.areas[i].inFlight[dir].Add(-1)
+}
+
+// fragments yields the areas that s touches and how many sectors of each.
+func (r *region) fragments(s ioSpan) func(yield func(i int, sectors uint64) bool) {
+	return func(yield func(int, uint64) bool) {
+		at, end := max(s.begin, r.start), min(s.end, r.end)
+		for at < end {
+			i, off := (at-r.start)/r.step, (at-r.start)%r.step
+			n := min(end-at, r.step-off)
+			if !yield(int(i), n) {
+				return
+			}
+			at += n
+		}
+	}
+}
+
+// round counts the time since the last round for what was in flight. Of two at
+// the same moment one does it.
+func (a *areaStats) round(now time.Duration) {
+	since := a.stamp.Load()
+	diff := int64(now) - since
+	if diff <= 0 || !a.stamp.CompareAndSwap(since, int64(now)) {
+		return
+	}
+	reads, writes := a.inFlight[0].Load(), a.inFlight[1].Load()
+	if reads > 0 {
+		a.busy[0].Add(uint64(diff))
+	}
+	if writes > 0 {
+		a.busy[1].Add(uint64(diff))
+	}
+	if all := reads + writes; all > 0 {
+		a.busyAny.Add(uint64(diff))
+		a.queued.Add(uint64(all * diff))
+	}
+}
+
+func (r *region) count(i, dir int, sectors uint64, merged bool, took time.Duration) {
+	a := &r.areas[i]
+	a.ios[dir].Add(1)
+	a.sectors[dir].Add(sectors)
+	a.ticks[dir].Add(uint64(took))
+	if merged {
+		a.merges[dir].Add(1)
+	}
+	if len(r.bounds) > 0 {
+		r.buckets(i)[r.bucket(uint64(took))].Add(1)
+	}
+}
+
+// buckets are the histogram of area i.
+func (r *region) buckets(i int) []atomic.Uint64 {
+	n := len(r.bounds) + 1
+	return r.histogram[i*n : (i+1)*n]
+}
+
+// bucket is how many bounds do not exceed took.
+func (r *region) bucket(took uint64) int {
+	lo, hi := 0, len(r.bounds)
+	for lo < hi {
+		if mid := (lo + hi) / 2; r.bounds[mid] > took {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return lo
 }

@@ -153,6 +153,9 @@ type Target struct {
 	FlushSupported, DiscardsSupported bool
 	// AcceptsPartial: Map may call Clone.Accept.
 	AcceptsPartial bool
+	// AccountsIssue: statistics count a clone as in flight from Issue on, not
+	// from Map on. For targets that want one clone of every bio.
+	AccountsIssue bool
 
 	table *Table
 	core  targetCore
