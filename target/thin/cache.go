@@ -1,0 +1,129 @@
+package thin
+
+import (
+	"sync/atomic"
+
+	"udm/pdata/thinmeta"
+)
+
+// A word of the cache is a whole entry, so that it is read and written in one
+// step:
+//
+//	bits 0–39   data block
+//	bit  40     shared: reads only
+//	bit  41     valid
+//	bits 42–63  block >> bits of the table
+//
+// Blocks whose tag does not fit are not cached.
+const (
+	dataBits    = 40
+	sharedBit   = 1 << 40
+	validBit    = 1 << 41
+	tagShift    = 42
+	smallest    = 10      // log2 of the words of a table, when it has any
+	largest     = 20      // likewise
+	poolCacheMB = 64 << 7 // KiB; bounds the tables of one pool together
+	maxWords    = poolCacheMB << 10 / 8
+)
+
+// table is a direct-mapped table of entries: block b is at word b mod 2^bits.
+type table struct {
+	mask      uint64
+	bits      uint8
+	want      uint8 // log2 of the table to grow to with the first entry
+	conflicts atomic.Int32
+	words     []atomic.Uint64
+}
+
+// cache is a volume's mapping cache. Any goroutine may read and fill it; see
+// the package comment for who may do so when.
+type cache struct {
+	table atomic.Pointer[table]
+	words *atomic.Int64 // in all tables of the pool
+}
+
+func newTable(bits, want uint8) *table {
+	return &table{mask: 1<<bits - 1, bits: bits, want: want, words: make([]atomic.Uint64, 1<<bits)}
+}
+
+func (c *cache) init(words *atomic.Int64) {
+	c.words = words
+	c.table.Store(newTable(0, smallest))
+}
+
+// at is where the entry of a block is, if it has one, and what a word there
+// must look like above the flags.
+func (t *table) at(block uint64) (*atomic.Uint64, uint64) {
+	return &t.words[block&t.mask], block >> t.bits << tagShift
+}
+
+// match reports whether word w is a valid entry with the tag.
+func match(w, tag uint64) bool {
+	return w>>tagShift<<tagShift == tag && w&validBit != 0
+}
+
+// fill stores an entry in the table t, which was the cache's before m was
+// looked up. The caller holds the cell of the block.
+func (c *cache) fill(t *table, block uint64, m thinmeta.Mapping) {
+	if t.bits == 0 {
+		c.grow(t, t.want)
+		return
+	}
+	word, tag := t.at(block)
+	if tag>>tagShift != block>>t.bits || m.Block>>dataBits != 0 {
+		return
+	}
+	w := tag | validBit | m.Block
+	if m.Shared {
+		w |= sharedBit
+	}
+	old := word.Load()
+	word.Store(w)
+	if old&validBit != 0 && old>>tagShift != w>>tagShift && int(t.conflicts.Add(1)) > len(t.words) {
+		c.grow(t, t.bits+2)
+	}
+}
+
+// grow puts an empty larger table in place of t, as far as the pool's bound
+// allows.
+func (c *cache) grow(t *table, bits uint8) {
+	t.conflicts.Store(0)
+	if bits > largest || c.words.Load()+1<<bits > maxWords {
+		return
+	}
+	if c.table.CompareAndSwap(t, newTable(bits, bits)) {
+		c.words.Add(1<<bits - int64(len(t.words)))
+	}
+}
+
+// erase removes the entries of blocks [begin, end).
+func (c *cache) erase(begin, end uint64) {
+	t := c.table.Load()
+	if end-begin > uint64(len(t.words)) {
+		c.clear()
+		return
+	}
+	for b := begin; b < end; b++ {
+		if word, tag := t.at(b); match(word.Load(), tag) {
+			word.Store(0)
+		}
+	}
+	if c.table.Load() != t {
+		// It grew meanwhile, and somebody may have filled the new one.
+		c.erase(begin, end)
+	}
+}
+
+// clear removes all entries.
+func (c *cache) clear() {
+	for {
+		t := c.table.Load()
+		if c.table.CompareAndSwap(t, newTable(0, max(t.want, smallest))) {
+			c.words.Add(1 - int64(len(t.words)))
+			return
+		}
+	}
+}
+
+// drop gives the cache's memory back to the pool's bound.
+func (c *cache) drop() { c.words.Add(-int64(len(c.table.Load().words))) }

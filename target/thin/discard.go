@@ -1,0 +1,183 @@
+package thin
+
+import (
+	"udm/blk"
+	"udm/dm"
+	"udm/target/internal/prison"
+)
+
+// Discards of whole blocks. What is left of a block that is discarded in part
+// keeps its content.
+//
+// Without passdown:
+//
+//	cell ─ erase cache ─ all I/O that was under way has ended ─► unmap, end
+//
+// With passdown the range goes in runs that are mapped to runs of data blocks;
+// the bio ends with the last of them, and the cell with the bio:
+//
+//	run ─ all I/O has ended ─► unmap, take a reference ─ data device ─► drop it
+//
+// The reference keeps the data blocks from being allocated while the data device
+// still discards them. If others may use the blocks, only those go to the data
+// device that have no reference but that one. What the data device answers does
+// not matter: the blocks are unmapped.
+
+// processDiscard serves a deferred discard.
+func (t *thin) processDiscard(c *dm.Clone) {
+	begin, end := t.wholeBlocks(c)
+	if begin == end || t.pool.mode().readOnly() {
+		c.Complete(blk.OK)
+		return
+	}
+	cell := t.pool.prison.Detain(prison.Key{Begin: begin, End: end, Dev: t.vol.id, Virtual: true}, c)
+	switch {
+	case cell == nil:
+	case t.pool.features.passdown:
+		t.discardRuns(cell)
+	default:
+		m := t.newMapping(cell, 0)
+		m.clone = c
+		t.quiesce(m)
+	}
+}
+
+// wholeBlocks are the blocks that lie in c as a whole.
+func (t *thin) wholeBlocks(c *dm.Clone) (begin, end uint64) {
+	begin, off := t.split(c.Sector)
+	if off > 0 {
+		begin++
+	}
+	end, _ = t.split(c.EndSector())
+	return begin, max(begin, end)
+}
+
+// quiesce has m discarded when the I/O to its blocks has ended. New I/O to them
+// waits in the cell.
+func (t *thin) quiesce(m *mapping) {
+	t.vol.cache.erase(m.begin, m.end)
+	if !t.pool.allIO.AddWork(func() { t.pool.push(&t.pool.quiesced, m) }) {
+		m.discard()
+	}
+}
+
+// discardRuns discards the mapped runs in the cell's range.
+func (t *thin) discardRuns(cell *prison.Cell) {
+	c := cell.Holder
+	hookOf(c).cell = cell
+	for begin, end := cell.Begin, cell.End; begin < end; {
+		r, err := t.vol.td.FindRange(begin, end)
+		if err != nil {
+			break // nothing more, or not to be found: what was found is discarded
+		}
+		m := &mapping{t: t, begin: r.ThinBegin, end: r.ThinEnd, data: r.DataBegin, shared: r.Shared, clone: c}
+		c.Hold()
+		t.quiesce(m)
+		begin = r.ThinEnd
+	}
+	c.Complete(blk.OK)
+}
+
+// discard unmaps the blocks.
+func (m *mapping) discard() {
+	p := m.t.pool
+	switch {
+	case p.mode() == modeFail:
+		m.endDiscard(blk.IOErr)
+		return
+	case p.mode().readOnly():
+		m.endDiscard(blk.OK)
+		return
+	}
+	err := m.t.vol.td.RemoveRange(m.begin, m.end)
+	if err == nil && m.cell == nil {
+		err = p.md.IncData(m.data, m.data+m.end-m.begin)
+	}
+	switch {
+	case err != nil:
+		p.metadataFailed()
+		m.endDiscard(blk.IOErr)
+	case m.cell == nil:
+		m.passDown()
+	default:
+		m.endDiscard(blk.OK)
+	}
+}
+
+// endDiscard ends the bio's part that m is.
+func (m *mapping) endDiscard(st blk.Status) {
+	m.clone.Complete(st)
+	if m.cell != nil {
+		m.t.deferCell(m.cell)
+	}
+}
+
+// passDown discards data blocks that nobody uses on the data device.
+func (m *mapping) passDown() {
+	m.left.Store(1)
+	end := m.data + m.end - m.begin
+	for b := m.data; b < end; {
+		e, free := end, true
+		if m.shared {
+			if e, free = m.sameUse(b, end); e == b {
+				break // the reference counts cannot be read
+			}
+		}
+		if free {
+			m.discardData(b, e)
+		}
+		b = e
+	}
+	m.passed(nil)
+}
+
+// sameUse finds how far from b the data blocks are all free but for m's
+// reference, or all not.
+func (m *mapping) sameUse(b, end uint64) (e uint64, free bool) {
+	for e = b; e < end; e++ {
+		shared, err := m.t.pool.md.DataShared(e)
+		if err != nil {
+			return b, false
+		}
+		if e == b {
+			free = !shared
+		} else if free == shared {
+			break
+		}
+	}
+	return e, free
+}
+
+// discardData sends the discard of data blocks [b, e) to the pool device, in
+// pieces that it takes.
+func (m *mapping) discardData(b, e uint64) {
+	dev, bs := m.t.poolDev, m.t.blockSectors
+	most := max(dev.Limits().MaxDiscard/bs*bs, bs)
+	for s, end := b*bs, e*bs; s < end; s += most {
+		m.left.Add(1)
+		dev.Submit(&blk.Bio{Op: blk.Discard, Sector: s, Sectors: min(most, end-s), End: m.passed})
+	}
+}
+
+// passed counts a discard that the data device has answered.
+func (m *mapping) passed(*blk.Bio) {
+	if m.left.Add(-1) == 0 {
+		m.t.pool.push(&m.t.pool.passed, m)
+	}
+}
+
+// discarded gives the blocks free that the data device has discarded. Should the
+// pool have become read-only since, it has forgotten the reference already.
+func (m *mapping) discarded() {
+	p := m.t.pool
+	if p.mode() >= modeOutOfMetadata {
+		m.endDiscard(blk.OK)
+		return
+	}
+	if err := p.md.DecData(m.data, m.data+m.end-m.begin); err != nil {
+		p.metadataFailed()
+		m.endDiscard(blk.IOErr)
+		return
+	}
+	m.endDiscard(blk.OK)
+}

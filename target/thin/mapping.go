@@ -1,0 +1,190 @@
+package thin
+
+import (
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/pdata/thinmeta"
+	"udm/target/internal/kcopyd"
+	"udm/target/internal/prison"
+)
+
+// mapping is a block that is being prepared, to be mapped when that is done, or
+// a range of blocks that is being discarded (struct dm_thin_new_mapping).
+//
+//	new ─ copied, zeroed or overwritten, old readers gone ─► prepared ─ finish ─► mapped
+type mapping struct {
+	t    *thin
+	cell *prison.Cell // of the blocks; nil if the bio's end releases it
+
+	begin, end uint64 // virtual blocks
+	data       uint64 // where they are or will be mapped to, as a run
+	shared     bool   // a discard: others may use the data blocks
+
+	// clone is the bio that overwrites the block, or the discard.
+	clone *dm.Clone
+
+	left       atomic.Int32 // actions that are not done
+	bad        atomic.Bool  // one of them failed
+	copy, tail kcopyd.Job
+}
+
+func (t *thin) newMapping(cell *prison.Cell, data uint64) *mapping {
+	return &mapping{t: t, cell: cell, begin: cell.Begin, end: cell.End, data: data}
+}
+
+// done counts one action; with the last one the owner goes on.
+func (m *mapping) done() {
+	if m.left.Add(-1) > 0 {
+		return
+	}
+	m.t.pool.push(&m.t.pool.prepared, m)
+}
+
+func (p *pool) push(list *[]*mapping, m *mapping) {
+	p.mu.Lock()
+	*list = append(*list, m)
+	p.mu.Unlock()
+	p.wake()
+}
+
+func (m *mapping) copied(j *kcopyd.Job) {
+	if j.Failed() {
+		m.bad.Store(true)
+	}
+	m.done()
+}
+
+// provision prepares a data block for a block that has no content.
+func (t *thin) provision(cell *prison.Cell, data uint64) {
+	m := t.newMapping(cell, data)
+	m.left.Store(1)
+	switch {
+	case !t.pool.features.zero:
+		m.finish()
+	case t.overwrites(cell.Holder):
+		m.overwrite()
+	default:
+		m.zero(&m.copy, 0, t.blockSectors)
+	}
+}
+
+// overwrites reports whether a write covers its block.
+func (t *thin) overwrites(c *dm.Clone) bool { return c.Op == blk.Write && c.Sectors == t.blockSectors }
+
+// zero zeroes sectors [from, to) of the new block.
+func (m *mapping) zero(j *kcopyd.Job, from, to uint64) {
+	j.SetTo(kcopyd.Place{Dev: m.t.poolCopy, Sector: m.data*m.t.blockSectors + from})
+	j.Sectors, j.Done = to-from, m.copied
+	m.t.pool.copier.Zero(j)
+}
+
+// overwrite lets the holder, which covers the block, write it instead of a copy
+// or zeroes. It is not ended before the block is mapped.
+func (m *mapping) overwrite() {
+	c := m.cell.Holder
+	m.clone = c
+	c.Redirect(m.overwritten)
+	m.t.enter(hookOf(c), false)
+	m.t.remap(c, m.data)
+	c.Issue()
+}
+
+func (m *mapping) overwritten(b *blk.Bio) {
+	if b.Status() != blk.OK {
+		m.bad.Store(true)
+	}
+	m.clone.Restore()
+	m.clone.Rearm()
+	m.done()
+}
+
+// copyShared breaks sharing: it prepares a copy of the data block old. Reads of
+// shared blocks that are under way must end before the block is mapped to the
+// copy, since nothing keeps old from being freed after that.
+func (t *thin) copyShared(cell *prison.Cell, old, data uint64) {
+	t.vol.cache.erase(cell.Begin, cell.End)
+	m := t.newMapping(cell, data)
+	t.copyBlock(m, kcopyd.Place{Dev: t.poolCopy, Sector: old * t.blockSectors}, t.blockSectors)
+}
+
+// copyOrigin prepares a copy of the part of the block that the origin has.
+func (t *thin) copyOrigin(cell *prison.Cell, data uint64) {
+	begin, size := cell.Begin*t.blockSectors, t.originSize.Load()
+	if begin >= size {
+		t.provision(cell, data)
+		return
+	}
+	t.copyBlock(t.newMapping(cell, data), kcopyd.Place{Dev: t.originCopy, Sector: begin}, min(t.blockSectors, size-begin))
+}
+
+// copyBlock prepares m's data block from the first n sectors from, and zeroes
+// the rest if the pool zeroes new blocks.
+func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
+	m.left.Store(3) // quiesce, copy, this function
+	if !t.pool.sharedReads.AddWork(m.done) {
+		m.done()
+	}
+	if t.overwrites(m.cell.Holder) {
+		m.overwrite()
+	} else {
+		m.copy.From = from
+		m.copy.SetTo(kcopyd.Place{Dev: t.poolCopy, Sector: m.data * t.blockSectors})
+		m.copy.Sectors, m.copy.Done = n, m.copied
+		t.pool.copier.Copy(&m.copy)
+		if n < t.blockSectors && t.pool.features.zero {
+			m.left.Add(1)
+			m.zero(&m.tail, n, t.blockSectors)
+		}
+	}
+	m.done()
+}
+
+// finish maps a block that is prepared and lets the bios in its cell go on, in
+// this pass. A bio that overwrote the block is done then.
+func (m *mapping) finish() {
+	t, p := m.t, m.t.pool
+	if m.bad.Load() || p.mode() >= modeOutOfMetadata {
+		p.giveBack(m.data)
+		p.prison.Error(m.cell, p.errorStatus())
+		return
+	}
+	if err := t.vol.td.Insert(m.begin, m.data); err != nil {
+		p.metadataFailed()
+		p.prison.Error(m.cell, p.errorStatus())
+		return
+	}
+	t.vol.cache.fill(t.vol.cache.table.Load(), m.begin, thinmeta.Mapping{Block: m.data})
+	if m.clone == nil {
+		c := m.cell.Holder
+		t.enter(hookOf(c), false)
+		t.remapAndIssue(c, m.data)
+	}
+	t.issueCell(m.cell, m.data, false)
+	if m.clone != nil {
+		t.endOverwrite(m.clone)
+	}
+}
+
+// giveBack frees a data block that could not be prepared. (The kernel leaks it.)
+func (p *pool) giveBack(block uint64) {
+	if p.mode() >= modeOutOfMetadata {
+		return
+	}
+	if p.md.DecData(block, block+1) != nil {
+		p.metadataFailed()
+	}
+}
+
+// endOverwrite ends a bio that overwrote its block: after a commit if it is FUA.
+func (t *thin) endOverwrite(c *dm.Clone) {
+	switch {
+	case !t.needsCommit(c):
+		c.Complete(blk.OK)
+	case t.vol.td.AbortedChanges():
+		c.Complete(blk.IOErr)
+	default:
+		t.pool.completed.Push(c)
+	}
+}

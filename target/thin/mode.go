@@ -1,0 +1,133 @@
+package thin
+
+import "udm/blk"
+
+// mode is what a pool can still do (the kernel's enum pool_mode), best first.
+//
+//	          no free data block             free blocks, or a new table
+//	write ───────────────────────► outOfData ───────────────────────► write
+//	  │ │                              │
+//	  │ └─ no free metadata block ─────┼─────► outOfMetadata ─ resized ─► write
+//	  │                                │            │
+//	  └─ metadata operation failed,    ▼            ▼
+//	     or table says read_only ─► readOnly ─ a table without read_only, and
+//	                                   │       no needs_check ─► write
+//	                                   ▼
+//	     abort failed, from any ──►  fail, for good
+//
+// write needs metadata without the needs_check flag; the mode stays otherwise.
+type mode uint32
+
+const (
+	modeWrite         mode = iota // metadata may be changed
+	modeOutOfData                 // the same, but no data block can be allocated
+	modeOutOfMetadata             // as readOnly, until the metadata device grows
+	modeReadOnly                  // metadata may not be changed
+	modeFail                      // all I/O fails
+)
+
+func (m mode) readOnly() bool { return m == modeOutOfMetadata || m == modeReadOnly }
+
+// String is the word in the status line.
+func (m mode) String() string {
+	switch {
+	case m == modeOutOfData:
+		return "out_of_data_space"
+	case m.readOnly():
+		return "ro"
+	}
+	return "rw"
+}
+
+func (p *pool) mode() mode { return mode(p.modeNow.Load()) }
+
+// setMode is the one place where the mode changes.
+func (p *pool) setMode(to mode) {
+	from := p.mode()
+	to = p.allowed(from, to)
+	switch to {
+	case modeFail:
+		p.md.SetReadOnly()
+		p.errorRetries(p.errorStatus())
+	case modeOutOfMetadata, modeReadOnly:
+		p.md.SetReadOnly()
+		p.errorRetries(p.errorStatus())
+	case modeOutOfData:
+		p.outOfData = true
+		if !p.features.errorIfNoSpace && p.noSpaceTimeout > 0 {
+			p.queue.QueueAfter(p.timeout, p.noSpaceTimeout)
+		}
+	case modeWrite:
+		p.queue.Cancel(p.timeout)
+		p.outOfData = false
+		if p.bound != nil {
+			p.features.errorIfNoSpace = p.bound.requested.errorIfNoSpace
+		}
+		p.md.SetReadWrite()
+	}
+	p.modeNow.Store(uint32(to))
+	if to == modeFail {
+		p.clearCaches()
+	}
+	if p.bound != nil {
+		p.bound.mode = to
+	}
+	if from != to {
+		p.event()
+	}
+}
+
+// allowed is what a transition leads to.
+func (p *pool) allowed(from, to mode) mode {
+	switch {
+	case from == modeFail:
+		return modeFail
+	case to != modeWrite || !p.md.NeedsCheck():
+		return to
+	case from == modeWrite:
+		return modeReadOnly
+	}
+	return from
+}
+
+// errorStatus is how bios end that the pool gives up.
+func (p *pool) errorStatus() blk.Status {
+	if p.outOfData {
+		return blk.NoSpace
+	}
+	return blk.IOErr
+}
+
+// refusal is how a bio ends that would need a new block in this mode; OK: it
+// waits for a resume or for space.
+func (p *pool) refusal() blk.Status {
+	switch {
+	case p.mode() != modeOutOfData:
+		return blk.IOErr
+	case p.features.errorIfNoSpace:
+		return blk.NoSpace
+	}
+	return blk.OK
+}
+
+// noSpaceTimedOut gives up waiting for somebody to add space.
+func (p *pool) noSpaceTimedOut() {
+	if p.mode() == modeOutOfData && !p.features.errorIfNoSpace {
+		p.features.errorIfNoSpace = true
+		p.event()
+		p.errorRetries(blk.NoSpace)
+	}
+}
+
+// metadataFailed goes back to the last commit after a metadata operation that
+// failed, marks the metadata as to be checked, and stops changing it.
+func (p *pool) metadataFailed() {
+	if p.md.Abort() != nil {
+		p.setMode(modeFail)
+	}
+	p.clearCaches()
+	if p.md.SetNeedsCheck() != nil {
+		p.setMode(modeFail)
+	}
+	p.setMode(modeReadOnly)
+}

@@ -1,0 +1,253 @@
+package thin
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/env"
+	"udm/pdata/thinmeta"
+	"udm/target/internal/deferredset"
+	"udm/target/internal/kcopyd"
+	"udm/target/internal/prison"
+)
+
+const (
+	commitPeriod   = time.Second
+	noSpaceTimeout = 60 * time.Second
+)
+
+// features are the words of a pool's table, or what became of them.
+type features struct {
+	readOnly       bool
+	zero           bool // zero new blocks
+	discard        bool
+	passdown       bool // discards reach the data device
+	errorIfNoSpace bool
+}
+
+// pool is what all tables of one pool device and all thins of the pool share
+// (struct pool). Fields belong to the owner unless they say otherwise.
+type pool struct {
+	env                  env.Env
+	dev                  *dm.Device
+	metaNumber, dataNumb dm.Number
+	blockSectors         uint64
+	noSpaceTimeout       time.Duration
+
+	queue    env.Queue // the owner's
+	worker   *env.Work // pass
+	waker    *env.Work // tick
+	timeout  *env.Work // noSpaceTimedOut
+	answered env.Wait  // wakes when a call is done
+	prison   *prison.Prison
+	copier   *kcopyd.Client
+
+	allIO       *deferredset.Set // mapped I/O in flight
+	sharedReads *deferredset.Set // reads of shared blocks in flight
+
+	md         *thinmeta.Metadata
+	meta, data lower
+	bound      *poolTarget // whose features are in force; nil: none
+	features   features
+	lowWater   uint64
+	lowWaterOn bool // an event has been sent
+	outOfData  bool
+	lastCommit time.Duration
+	volumes    map[uint32]*volume
+	flushes    dm.CloneList // wait for a commit, then are issued
+	completed  dm.CloneList // wait for a commit, then end
+	scratch    []*dm.Clone
+
+	afterRelease func() // for tests: between the release of a cell and the issue of its bios
+
+	modeNow    atomic.Uint32 // a mode; written by the owner
+	discards   atomic.Bool   // features.discard; written by the owner
+	mapped     atomic.Uint64 // sectors of the bound target that make whole blocks
+	cacheWords atomic.Int64
+
+	mu        sync.Mutex
+	suspended bool         // guarded by mu
+	held      []*dm.Device // guarded by mu; of thins, suspended together with the pool
+	active    []*thin      // guarded by mu
+	ready     []*thin      // guarded by mu; have deferred bios or cells
+	prepared  []*mapping   // guarded by mu; to insert
+	quiesced  []*mapping   // guarded by mu; discards whose blocks are idle
+	passed    []*mapping   // guarded by mu; discards that the data device has done
+
+	refs    int           // guarded by pools.mu; targets of both types
+	targets []*poolTarget // the pool's tables
+}
+
+// lower is a device below a pool. Every table of the pool opens it anew; the
+// pool uses what the bound table has opened.
+type lower struct{ dev atomic.Pointer[dm.Dev] }
+
+func (l *lower) Submit(b *blk.Bio) {
+	if d := l.dev.Load(); d != nil {
+		d.Submit(b)
+		return
+	}
+	b.Complete(blk.Offline)
+}
+
+func (l *lower) Limits() blk.Limits {
+	if d := l.dev.Load(); d != nil {
+		return d.Limits()
+	}
+	return blk.Limits{}
+}
+
+func (l *lower) Close() error   { return nil }
+func (l *lower) String() string { return "thin-pool device" }
+
+// newPool makes the pool object for a table whose devices are open.
+func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
+	e := pt.t.Env()
+	p := &pool{
+		env: e, dev: pt.t.Device(), metaNumber: pt.meta.Number, dataNumb: pt.data.Number,
+		blockSectors: blockSectors, noSpaceTimeout: noSpaceTimeout,
+		answered: e.NewWait(), prison: prison.New(), allIO: deferredset.New(), sharedReads: deferredset.New(),
+		volumes: make(map[uint32]*volume), suspended: true, lastCommit: e.Now(),
+	}
+	p.features = features{zero: true, discard: true, passdown: true}
+	p.discards.Store(true)
+	p.take(pt)
+	var err error
+	p.md, err = thinmeta.Open(e, &p.meta, thinmeta.Options{DataBlockSize: uint32(blockSectors), Format: !pt.requested.readOnly})
+	if err != nil {
+		return nil, err
+	}
+	p.queue = e.NewQueue("dm-thin")
+	p.worker, p.waker, p.timeout = env.NewWork(p.pass), env.NewWork(p.tick), env.NewWork(p.noSpaceTimedOut)
+	p.copier = kcopyd.New(e, kcopyd.Options{Name: "thin"})
+	p.md.SetPreCommit(func() error { return blk.FlushDevice(e, &p.data) })
+	return p, nil
+}
+
+// close ends the pool: no target uses it any more.
+func (p *pool) close() {
+	p.copier.Close()
+	// The last table has been suspended, which committed. What cannot be
+	// written now has been reported by then.
+	p.call(func() { _ = p.md.Close() })
+	p.queue.Close()
+}
+
+// call runs fn on the owner and waits for it.
+func (p *pool) call(fn func()) {
+	var done atomic.Bool
+	p.queue.Queue(env.NewWork(func() {
+		fn()
+		done.Store(true)
+		p.answered.Wake()
+	}))
+	p.answered.Until(done.Load)
+}
+
+// wake lets the owner make a pass.
+func (p *pool) wake() { p.queue.Queue(p.worker) }
+
+// tick makes a pass at least every second, for the commit at its end.
+func (p *pool) tick() {
+	p.wake()
+	p.queue.QueueAfter(p.waker, commitPeriod)
+}
+
+// event raises an event on the pool device.
+func (p *pool) event() {
+	if p.bound != nil {
+		p.bound.t.Event()
+	}
+}
+
+// take makes pt's devices the pool's.
+func (p *pool) take(pt *poolTarget) {
+	p.meta.dev.Store(pt.meta)
+	p.data.dev.Store(pt.data)
+}
+
+// forget is called when the table of pt goes away.
+func (p *pool) forget(pt *poolTarget) {
+	p.targets = slices.DeleteFunc(p.targets, func(o *poolTarget) bool { return o == pt })
+	if p.bound == pt {
+		p.bound = nil
+	}
+	if p.meta.dev.Load() != pt.meta {
+		return
+	}
+	p.meta.dev.Store(nil)
+	p.data.dev.Store(nil)
+	if n := len(p.targets); n > 0 {
+		p.take(p.targets[n-1])
+	}
+}
+
+// activeThins is a copy of the list.
+func (p *pool) activeThins() []*thin {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.active)
+}
+
+// errorRetries ends the bios that wait for space.
+func (p *pool) errorRetries(st blk.Status) {
+	for _, t := range p.activeThins() {
+		endAll(t.takeRetries(), st)
+	}
+}
+
+// retryAll defers the bios that wait for space once more.
+func (p *pool) retryAll() {
+	for _, t := range p.activeThins() {
+		t.deferBios(t.takeRetries())
+	}
+}
+
+func endAll(l dm.CloneList, st blk.Status) {
+	for c := l.Pop(); c != nil; c = l.Pop() {
+		c.Complete(st)
+	}
+}
+
+func (p *pool) clearCaches() {
+	for _, v := range p.volumes {
+		v.cache.clear()
+	}
+}
+
+// volume is what all thin targets with one id share.
+type volume struct {
+	id    uint32
+	td    *thinmeta.Thin // TryFind is for anybody, the rest for the owner
+	users int
+	cache cache
+}
+
+// openVolume counts one more user of the volume.
+func (p *pool) openVolume(id uint32) (*volume, error) {
+	v := p.volumes[id]
+	if v == nil {
+		td, err := p.md.OpenThin(id)
+		if err != nil {
+			return nil, err
+		}
+		v = &volume{id: id, td: td}
+		v.cache.init(&p.cacheWords)
+		p.volumes[id] = v
+	}
+	v.users++
+	return v, nil
+}
+
+func (p *pool) closeVolume(v *volume) {
+	if v.users--; v.users > 0 {
+		return
+	}
+	delete(p.volumes, v.id)
+	v.cache.drop()
+	v.td.Close()
+}

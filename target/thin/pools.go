@@ -1,0 +1,94 @@
+package thin
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/env"
+	"udm/pdata"
+)
+
+// pools are the pool objects of one dm.Control: the kernel's pool table.
+type pools struct {
+	mu   *env.Mutex
+	list []*pool // guarded by mu
+}
+
+type poolsKey struct{}
+
+func poolsOf(t *dm.Target) *pools {
+	return t.Shared(poolsKey{}, func() any { return &pools{mu: env.NewMutex(t.Env())} }).(*pools)
+}
+
+// of finds the pool of a mapped device. Called with mu held.
+func (ps *pools) of(d *dm.Device) *pool {
+	return ps.find(func(p *pool) bool { return p.dev == d })
+}
+
+func (ps *pools) find(is func(*pool) bool) *pool {
+	i := slices.IndexFunc(ps.list, is)
+	if i < 0 {
+		return nil
+	}
+	return ps.list[i]
+}
+
+// get returns the pool for a table, made if there is none, and counts one more
+// user. Called with mu held.
+func (ps *pools) get(pt *poolTarget, blockSectors uint64) (p *pool, created bool, err error) {
+	p = ps.find(func(p *pool) bool { return p.metaNumber == pt.meta.Number })
+	switch {
+	case p != nil && p.dev != pt.t.Device():
+		return nil, false, dm.Errorf(syscall.EBUSY, "metadata device already in use by a pool")
+	case p != nil && p.dataNumb != pt.data.Number:
+		return nil, false, dm.Errorf(syscall.EBUSY, "data device already in use by a pool")
+	case p == nil && ps.of(pt.t.Device()) != nil:
+		return nil, false, invalid("different pool cannot replace a pool")
+	case p == nil:
+		if p, err = newPool(pt, blockSectors); err != nil {
+			return nil, false, failed(err, "Error creating metadata object: "+err.Error())
+		}
+		ps.list = append(ps.list, p)
+		created = true
+	}
+	p.refs++
+	return p, created, nil
+}
+
+// put undoes get. Called with mu held.
+func (ps *pools) put(p *pool) {
+	if p.refs--; p.refs > 0 {
+		return
+	}
+	ps.list = slices.DeleteFunc(ps.list, func(o *pool) bool { return o == p })
+	p.close()
+}
+
+// invalid is an EINVAL with the kernel's words.
+func invalid(reason string) error { return dm.Errorf(syscall.EINVAL, "%s", reason) }
+
+// failed puts words to the errno of err.
+func failed(err error, reason string) error { return dm.Errorf(errnoOf(err), "%s", reason) }
+
+func errnoOf(err error) syscall.Errno {
+	var st blk.Status
+	var bad *pdata.Corrupt
+	switch {
+	case errors.As(err, &st):
+		return st.Errno()
+	case errors.As(err, &bad):
+		return syscall.EILSEQ
+	}
+	return dm.ErrnoOf(err)
+}
+
+// parseNumber reads a number as the kernel's kstrtoull in base 10 does.
+func parseNumber(s string) (uint64, bool) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "+"), 10, 64)
+	return n, err == nil && !strings.HasPrefix(s, "++")
+}

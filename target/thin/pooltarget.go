@@ -1,0 +1,301 @@
+package thin
+
+import (
+	"fmt"
+	"strings"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/pdata"
+	"udm/pdata/thinmeta"
+)
+
+// poolTarget is a thin-pool line of a table (struct pool_c).
+type poolTarget struct {
+	t          *dm.Target
+	pools      *pools
+	pool       *pool
+	meta, data *dm.Dev
+	lowWater   uint64
+	requested  features
+
+	mode mode // to be in force when bound; the owner's from then on
+}
+
+// Bounds of the data block size, in sectors; it is a multiple of the smallest.
+const (
+	minBlock = 64 << 10 / blk.SectorSize
+	maxBlock = 1 << 30 / blk.SectorSize
+)
+
+func newPoolTarget(t *dm.Target, args []string) (dm.Mapper, error) {
+	pt := &poolTarget{t: t, pools: poolsOf(t)}
+	pt.pools.mu.Lock()
+	defer pt.pools.mu.Unlock()
+	blockSectors, err := pt.parse(args)
+	if err != nil {
+		return nil, err
+	}
+	p, created, err := pt.pools.get(pt, blockSectors)
+	if err != nil {
+		return nil, err
+	}
+	pt.pool = p
+	if !created && pt.requested.discard != p.discards.Load() {
+		pt.pools.put(p)
+		return nil, invalid("Discard support cannot be disabled once enabled")
+	}
+	p.call(func() {
+		p.targets = append(p.targets, pt)
+		p.md.SetLowWatermark(pt.metadataThreshold(), p.event)
+	})
+	t.NumFlush, t.NumWriteZeroes = 1, 1
+	if pt.requested.discard && pt.requested.passdown {
+		t.NumDiscard, t.DiscardsSupported = 1, true
+	}
+	return pt, nil
+}
+
+// parse reads the table's words and opens the devices.
+func (pt *poolTarget) parse(args []string) (blockSectors uint64, err error) {
+	if len(args) < 4 {
+		return 0, invalid("Invalid argument count")
+	}
+	if args[0] == args[1] {
+		return 0, invalid("Error setting metadata or data device")
+	}
+	if err := pt.parseFeatures(dm.NewArgs(args[4:])); err != nil {
+		return 0, err
+	}
+	if pt.meta, err = pt.t.Open(args[0], !pt.requested.readOnly); err != nil {
+		return 0, failed(err, "Error opening metadata block device")
+	}
+	if pt.data, err = pt.t.Open(args[1], true); err != nil {
+		return 0, failed(err, "Error getting data device")
+	}
+	blockSectors, ok := parseNumber(args[2])
+	if !ok || blockSectors < minBlock || blockSectors > maxBlock || blockSectors%minBlock != 0 {
+		return 0, invalid("Invalid block size")
+	}
+	if pt.lowWater, ok = parseNumber(args[3]); !ok {
+		return 0, invalid("Invalid low water mark")
+	}
+	return blockSectors, nil
+}
+
+func (pt *poolTarget) parseFeatures(args *dm.Args) error {
+	f := &pt.requested
+	*f = features{zero: true, discard: true, passdown: true}
+	if args.Len() == 0 {
+		return nil
+	}
+	n, err := args.Group(0, 4, "Invalid number of pool feature arguments")
+	if err != nil {
+		return invalid("Invalid number of pool feature arguments")
+	}
+	for range n {
+		switch strings.ToLower(args.Next()) {
+		case "skip_block_zeroing":
+			f.zero = false
+		case "ignore_discard":
+			f.discard = false
+		case "no_discard_passdown":
+			f.passdown = false
+		case "read_only":
+			f.readOnly, pt.mode = true, modeReadOnly
+		case "error_if_no_space":
+			f.errorIfNoSpace = true
+		default:
+			return invalid("Unrecognised pool feature requested")
+		}
+	}
+	return nil
+}
+
+func (pt *poolTarget) Close() {
+	pt.pools.mu.Lock()
+	defer pt.pools.mu.Unlock()
+	pt.pool.call(func() { pt.pool.forget(pt) })
+	pt.pools.put(pt.pool)
+}
+
+// Map passes everything to the data device: the pool device can be used as that.
+func (pt *poolTarget) Map(c *dm.Clone) dm.Outcome {
+	c.SetDev(pt.data)
+	return dm.Remapped
+}
+
+// blocks is the pool's size in data blocks, by this table.
+func (pt *poolTarget) blocks() uint64 { return pt.t.Len / pt.pool.blockSectors }
+
+// metadataBlocks is the size of the metadata device, as far as it is used.
+func (pt *poolTarget) metadataBlocks() uint64 {
+	return min(pt.meta.Limits().Size/pdata.BlockSectors, thinmeta.MaxMetadataBlocks)
+}
+
+// metadataThreshold is the number of free metadata blocks that raises an event.
+func (pt *poolTarget) metadataThreshold() uint64 { return min(1024, pt.metadataBlocks()/4) }
+
+// passdown is whether discards can be passed to the data device.
+func (pt *poolTarget) passdown() bool {
+	most := pt.data.Limits().MaxDiscard
+	return pt.requested.passdown && most != 0 && most >= pt.pool.blockSectors
+}
+
+// Preresume takes the pool over for this table and grows it to its devices. An
+// error does not keep a pool in mode fail from being resumed, so that its bios
+// can end.
+func (pt *poolTarget) Preresume() (err error) {
+	p := pt.pool
+	p.call(func() {
+		err = pt.bindAndGrow()
+		if p.mode() == modeFail {
+			err = nil
+		}
+	})
+	return err
+}
+
+func (pt *poolTarget) bindAndGrow() error {
+	p := pt.pool
+	p.bind(pt)
+	grown1, err := pt.growData()
+	if err != nil {
+		return err
+	}
+	grown2, err := pt.growMetadata()
+	if err != nil {
+		return err
+	}
+	if grown1 || grown2 {
+		// What is wrong shows in the pool's mode.
+		_ = p.commit()
+	}
+	return nil
+}
+
+// bind puts the settings of a table in force.
+func (p *pool) bind(pt *poolTarget) {
+	p.bound = pt
+	p.take(pt)
+	p.features = pt.requested
+	p.features.passdown = pt.passdown()
+	p.discards.Store(p.features.discard)
+	p.mapped.Store(pt.blocks() * p.blockSectors)
+	p.lowWater = pt.lowWater
+	p.setMode(pt.mode)
+}
+
+func (pt *poolTarget) growData() (grown bool, err error) {
+	p := pt.pool
+	have, want := p.md.DataBlocks(), pt.blocks()
+	switch {
+	case want < have:
+		return false, invalid(fmt.Sprintf("pool target (%d blocks) too small: expected %d", want, have))
+	case want == have || p.md.NeedsCheck():
+		return false, nil
+	}
+	return true, p.grow(p.md.ResizeData, want)
+}
+
+func (pt *poolTarget) growMetadata() (grown bool, err error) {
+	p := pt.pool
+	have, want := p.md.MetadataBlocks(), pt.metadataBlocks()
+	switch {
+	case want < have:
+		return false, invalid(fmt.Sprintf("metadata device (%d blocks) too small: expected %d", want, have))
+	case want == have || p.md.NeedsCheck():
+		return false, nil
+	}
+	if p.mode() == modeOutOfMetadata {
+		p.setMode(modeWrite)
+	}
+	return true, p.grow(p.md.ResizeMetadata, want)
+}
+
+func (p *pool) grow(resize func(uint64) error, blocks uint64) error {
+	err := resize(blocks)
+	if err != nil {
+		p.metadataFailed()
+		return failed(err, "cannot grow the pool: "+err.Error())
+	}
+	return nil
+}
+
+// Resume lets the thins run, with the bios that waited for space first.
+func (pt *poolTarget) Resume() {
+	p := pt.pool
+	p.call(p.retryAll)
+	pt.resumeThins()
+	p.call(func() {
+		p.lowWaterOn = false
+		p.setSuspended(false)
+		p.tick()
+	})
+}
+
+// resumeThins undoes what Presuspend, maybe of the table before, did to thins.
+func (pt *poolTarget) resumeThins() {
+	p := pt.pool
+	p.mu.Lock()
+	ds := p.held
+	p.held = nil
+	p.mu.Unlock()
+	for _, d := range ds {
+		d.InternalResume()
+	}
+}
+
+func (p *pool) setSuspended(on bool) {
+	p.mu.Lock()
+	p.suspended = on
+	p.mu.Unlock()
+}
+
+// Presuspend suspends the pool's thins without flushing.
+func (pt *poolTarget) Presuspend() {
+	p := pt.pool
+	p.setSuspended(true)
+	for _, t := range p.activeThins() {
+		d := t.t.Device()
+		d.InternalSuspend()
+		p.mu.Lock()
+		p.held = append(p.held, d)
+		p.mu.Unlock()
+	}
+}
+
+func (pt *poolTarget) PresuspendUndo() {
+	pt.resumeThins()
+	pt.pool.setSuspended(false)
+}
+
+// Postsuspend leaves a pool with everything committed.
+func (pt *poolTarget) Postsuspend() {
+	p := pt.pool
+	p.call(func() {
+		p.queue.Cancel(p.waker)
+		p.queue.Cancel(p.timeout)
+	})
+	p.queue.Flush()
+	p.call(func() { _ = p.commit() })
+}
+
+// Areas is the data device; metadata has no part in the limits.
+func (pt *poolTarget) Areas() []dm.Area { return []dm.Area{{Dev: pt.data, Len: pt.t.Len}} }
+
+// Hint makes whole blocks the preferred I/O, unless the data device prefers
+// what consists of them.
+func (pt *poolTarget) Hint(l *blk.Limits) {
+	bs := uint32(pt.pool.blockSectors * blk.SectorSize)
+	if l.OptIO < bs || l.OptIO%bs != 0 {
+		l.MinIO = max(bs, l.PhysicalBlock)
+		l.OptIO = bs
+	}
+	switch {
+	case !pt.requested.discard:
+		l.DiscardGranularity = 0
+	case !pt.passdown():
+		l.MaxDiscard = 0
+	}
+}

@@ -1,0 +1,250 @@
+package thin
+
+import (
+	"cmp"
+	"slices"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/target/internal/prison"
+)
+
+// pass is the owner's work: everything that has become ready since the last one.
+func (p *pool) pass() {
+	each(p.takeMappings(&p.prepared), (*mapping).finish)
+	each(p.takeMappings(&p.quiesced), (*mapping).discard)
+	each(p.takeMappings(&p.passed), (*mapping).discarded)
+	for _, t := range p.takeReady() {
+		t.processCells()
+		t.processBios()
+	}
+	p.commitIfNeeded()
+}
+
+func each(ms []*mapping, fn func(*mapping)) {
+	for _, m := range ms {
+		fn(m)
+	}
+}
+
+func (p *pool) takeMappings(list *[]*mapping) []*mapping {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ms := *list
+	*list = nil
+	return ms
+}
+
+func (p *pool) takeReady() []*thin {
+	p.mu.Lock()
+	ts := p.ready
+	p.ready = nil
+	p.mu.Unlock()
+	for _, t := range ts {
+		t.ready.Store(false) // before its lists are taken
+	}
+	return ts
+}
+
+// processCells serves the cells that Map deferred, in the order of their sectors.
+func (t *thin) processCells() {
+	t.mu.Lock()
+	cells := t.cells
+	t.cells = nil
+	t.mu.Unlock()
+	slices.SortStableFunc(cells, func(a, b *prison.Cell) int { return cmp.Compare(a.Holder.Sector, b.Holder.Sector) })
+	for _, cell := range cells {
+		t.processCell(cell)
+	}
+}
+
+// processBios serves the deferred bios in the order of their sectors.
+func (t *thin) processBios() {
+	t.mu.Lock()
+	l := t.bios.Take()
+	t.mu.Unlock()
+	if t.requeue.Load() {
+		requeueAll(l)
+		return
+	}
+	cs := t.pool.scratch[:0]
+	for c := l.Pop(); c != nil; c = l.Pop() {
+		cs = append(cs, c)
+	}
+	slices.SortStableFunc(cs, func(a, b *dm.Clone) int { return cmp.Compare(a.Sector, b.Sector) })
+	for _, c := range cs {
+		t.process(c)
+	}
+	clear(cs)
+	t.pool.scratch = cs
+}
+
+func (t *thin) process(c *dm.Clone) {
+	switch {
+	case t.pool.mode() == modeFail:
+		c.Complete(blk.IOErr)
+	case c.Op == blk.Discard:
+		t.processDiscard(c)
+	case c.Op == blk.Flush:
+		t.enter(hookOf(c), false)
+		c.SetDev(t.poolDev)
+		c.Sector = 0
+		t.issue(c)
+	default:
+		block, _ := t.split(c.Sector)
+		if cell := t.detain(block, c); cell != nil {
+			t.processCell(cell)
+		}
+	}
+}
+
+// processCell serves the holder of a block's cell by what the metadata says.
+func (t *thin) processCell(cell *prison.Cell) {
+	switch {
+	case t.requeue.Load():
+		t.requeueCell(cell)
+		return
+	case t.pool.mode() == modeFail:
+		t.pool.prison.Error(cell, t.pool.errorStatus())
+		return
+	}
+	c, block := cell.Holder, cell.Begin
+	m, err := t.vol.td.Find(block)
+	switch {
+	case err == nil && !(m.Shared && c.Op == blk.Write):
+		t.vol.cache.fill(t.vol.cache.table.Load(), block, m)
+		t.enter(hookOf(c), m.Shared)
+		t.remapAndIssue(c, m.Block)
+		t.issueCell(cell, m.Block, m.Shared)
+	case err == syscall.ENODATA && c.Op == blk.Read:
+		t.enter(hookOf(c), false)
+		t.deferCell(cell)
+		if t.readUnmapped(c) {
+			t.issue(c)
+		} else {
+			c.Complete(blk.OK)
+		}
+	case err == nil, err == syscall.ENODATA:
+		t.processWrite(cell, m.Block, err == nil)
+	default:
+		t.deferCell(cell)
+		c.Complete(blk.IOErr)
+	}
+}
+
+// processWrite serves a write that needs a new data block, because its block is
+// not mapped, or is mapped to old, which is shared.
+func (t *thin) processWrite(cell *prison.Cell, old uint64, shared bool) {
+	p := t.pool
+	if p.mode() != modeWrite {
+		t.refuse(cell.Holder)
+		t.deferCell(cell)
+		return
+	}
+	block, err := p.allocate()
+	switch {
+	case err == errNoData:
+		t.refuseCell(cell)
+	case err != nil:
+		p.prison.Error(cell, p.errorStatus())
+	case shared:
+		t.copyShared(cell, old, block)
+	case t.origin != nil:
+		t.copyOrigin(cell, block)
+	default:
+		t.provision(cell, block)
+	}
+}
+
+// refuse ends a bio that the pool cannot serve, or lets it wait for space.
+func (t *thin) refuse(c *dm.Clone) {
+	if st := t.pool.refusal(); st != blk.OK {
+		c.Complete(st)
+		return
+	}
+	t.mu.Lock()
+	t.retries.Push(c)
+	t.mu.Unlock()
+}
+
+func (t *thin) refuseCell(cell *prison.Cell) {
+	l := t.pool.prison.Release(cell)
+	for c := l.Pop(); c != nil; c = l.Pop() {
+		t.refuse(c)
+	}
+}
+
+// issueCell releases a cell whose block is mapped to data and issues its
+// inmates, except those that the owner must see first: flushes, FUA, discards,
+// and writes if the block is shared. Inmates are counted in the deferred sets
+// within the critical section of the release, so that a discard that comes right
+// after it waits for them, and issued after it.
+func (t *thin) issueCell(cell *prison.Cell, data uint64, shared bool) {
+	var deferred, issued dm.CloneList
+	t.pool.prison.VisitRelease(cell, func(cell *prison.Cell) {
+		l := cell.Inmates()
+		for c := l.Pop(); c != nil; c = l.Pop() {
+			if c.Op > blk.Write || c.Flags&blk.FUA != 0 || shared && c.Op == blk.Write {
+				deferred.Push(c)
+				continue
+			}
+			t.enter(hookOf(c), shared)
+			issued.Push(c)
+		}
+	})
+	if hook := t.pool.afterRelease; hook != nil {
+		hook()
+	}
+	t.deferBios(deferred)
+	for c := issued.Pop(); c != nil; c = issued.Pop() {
+		t.remapAndIssue(c, data)
+	}
+}
+
+func (t *thin) remapAndIssue(c *dm.Clone, data uint64) {
+	t.remap(c, data)
+	t.issue(c)
+}
+
+// needsCommit reports whether what c promises takes a commit.
+func (t *thin) needsCommit(c *dm.Clone) bool {
+	return (c.Op == blk.Flush || c.Flags&blk.FUA != 0) && t.vol.td.Changed()
+}
+
+// issue submits c, after a commit if it needs one. It cannot have one when the
+// changes that it would make durable are lost.
+func (t *thin) issue(c *dm.Clone) {
+	switch {
+	case !t.needsCommit(c):
+		c.Issue()
+	case t.vol.td.AbortedChanges():
+		c.Complete(blk.IOErr)
+	default:
+		t.pool.flushes.Push(c)
+	}
+}
+
+// commitIfNeeded is the end of a pass: a commit for the bios that wait for one,
+// or because the last one was long ago.
+func (p *pool) commitIfNeeded() {
+	flushes, completed := p.flushes.Take(), p.completed.Take()
+	due := p.env.Now()-p.lastCommit > commitPeriod
+	if flushes.Empty() && completed.Empty() && !(due && p.md.Changed()) {
+		return
+	}
+	if p.commit() != nil {
+		endAll(flushes, blk.IOErr)
+		endAll(completed, blk.IOErr)
+		return
+	}
+	p.lastCommit = p.env.Now()
+	endAll(completed, blk.OK)
+	for c := flushes.Pop(); c != nil; c = flushes.Pop() {
+		if c.Op == blk.Flush {
+			c.Complete(blk.OK) // the commit has flushed the data device
+		} else {
+			c.Issue()
+		}
+	}
+}
