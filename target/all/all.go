@@ -6,6 +6,7 @@ import (
 	errortarget "udm/target/error"
 	"udm/target/linear"
 	"udm/target/striped"
+	"udm/target/thin"
 	"udm/target/zero"
 )
 
@@ -15,6 +16,8 @@ func Types() []*dm.Type {
 		errortarget.Type(),
 		linear.Type(),
 		striped.Type(),
+		thin.PoolType(),
+		thin.Type(),
 		zero.Type(),
 	}
 }
