@@ -226,38 +226,40 @@ func TestFlushWaitsForWhatWasQueuedBefore(t *testing.T) {
 	})
 }
 
+// Users hold the mutex while they wait for time to pass.
 func TestMutexIsHeldAcrossWaits(t *testing.T) {
 	everywhere(t, func(t *testing.T, e env.Env) {
-		m, w := env.NewMutex(e), e.NewWait()
-		inside, ends := 0, 0
+		m, w, clock := env.NewMutex(e), e.NewWait(), e.NewQueue("clock")
 		var mu sync.Mutex
+		inside, ends, ticks := 0, 0, 0 // guarded by mu
+		locked := func(f func() bool) bool { mu.Lock(); defer mu.Unlock(); return f() }
+		tick := env.NewWork(func() {
+			locked(func() bool { ticks++; return true })
+			w.Wake()
+		})
 		var queues []env.Queue
 		for range 4 {
 			q := e.NewQueue("user")
 			queues = append(queues, q)
 			q.Queue(env.NewWork(func() {
 				m.Lock()
-				mu.Lock()
-				inside++
-				n := inside
-				mu.Unlock()
-				if n != 1 {
+				var next int
+				if !locked(func() bool { inside++; next = ticks + 1; return inside == 1 }) {
 					t.Error("two hold the mutex")
 				}
-				looks := 0
-				w.Until(func() bool { looks++; w := looks; return w > 0 })
-				mu.Lock()
-				inside--
-				ends++
-				mu.Unlock()
+				clock.QueueAfter(tick, time.Second)
+				w.Until(func() bool { return locked(func() bool { return ticks >= next }) })
+				locked(func() bool { inside--; ends++; return true })
 				m.Unlock()
+				w.Wake()
 			}))
 		}
-		for _, q := range queues {
+		w.Until(func() bool { return locked(func() bool { return ends == 4 }) })
+		for _, q := range append(queues, clock) {
 			q.Close()
 		}
-		if ends != 4 || !m.TryLock() || m.TryLock() {
-			t.Errorf("%d users came through", ends)
+		if !m.TryLock() || m.TryLock() {
+			t.Error("the mutex is not free after all")
 		}
 	})
 }

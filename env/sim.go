@@ -73,7 +73,9 @@ func (s *Sim) Go(name string, fn func()) {
 
 func (s *Sim) nextSeq() uint64 { s.seq++; return s.seq }
 
-func (t *task) runnable() bool {
+// ready reports whether t can run. It asks a condition, which may take
+// something for t when it holds (a lock): t must then be resumed at once.
+func (t *task) ready() bool {
 	if t.next != nil {
 		return t.cond == nil || t.cond()
 	}
@@ -83,28 +85,28 @@ func (t *task) runnable() bool {
 // Step runs one work or task until it ends or waits, or fires a timer whose time
 // has come, and reports whether there was one. It does not move time.
 func (s *Sim) Step() bool {
-	var can []*task
-	for _, t := range s.tasks {
-		if t != s.cur && t.runnable() {
-			can = append(can, t)
+	for _, t := range s.order() {
+		if t != s.cur && t.ready() {
+			s.resume(t)
+			return true
 		}
 	}
-	switch {
-	case len(can) > 0:
-		s.resume(s.pick(can))
-	case len(s.timers) > 0 && s.timers[0].at <= s.now:
+	if len(s.timers) > 0 && s.timers[0].at <= s.now {
 		s.fire()
-	default:
-		return false
+		return true
 	}
-	return true
+	return false
 }
 
-func (s *Sim) pick(can []*task) *task {
+// order is the tasks in the order in which they are asked whether they can run.
+func (s *Sim) order() []*task {
+	ts := slices.Clone(s.tasks)
 	if s.random {
-		return can[s.rng.IntN(len(can))]
+		s.rng.Shuffle(len(ts), func(i, j int) { ts[i], ts[j] = ts[j], ts[i] })
+	} else {
+		slices.SortFunc(ts, func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })
 	}
-	return slices.MinFunc(can, func(a, b *task) int { return cmp.Compare(a.seq, b.seq) })
+	return ts
 }
 
 // Run steps until nothing can run without time moving on.
@@ -222,20 +224,30 @@ func (w simWait) Wake() {}
 func (w simWait) Until(cond func() bool) { w.s.until(cond) }
 
 func (s *Sim) until(cond func() bool) {
-	for !cond() {
-		if s.closing {
-			panic(errKilled)
-		} else if t := s.cur; t != nil {
-			t.cond = cond
-			if !t.yield(struct{}{}) {
-				panic(errKilled)
-			}
-		} else if !s.Step() {
-			if len(s.timers) == 0 {
-				panic("env: deadlock, nothing can run: " + s.String())
-			}
-			s.fire()
+	if s.cur != nil && !s.closing {
+		if !cond() {
+			s.cur.sleep(cond)
 		}
+		return
+	}
+	for !cond() {
+		switch {
+		case s.closing:
+			panic(errKilled)
+		case s.Step():
+		case len(s.timers) > 0:
+			s.fire()
+		default:
+			panic("env: deadlock, nothing can run: " + s.String())
+		}
+	}
+}
+
+// sleep gives way until Step finds that cond holds.
+func (t *task) sleep(cond func() bool) {
+	t.cond = cond
+	if !t.yield(struct{}{}) {
+		panic(errKilled)
 	}
 }
 
@@ -245,7 +257,7 @@ func (s *Sim) String() string {
 	fmt.Fprintf(&b, "at %v, %d timers armed", s.now, len(s.timers))
 	for _, t := range s.tasks {
 		state := "can run"
-		if !t.runnable() {
+		if t.cond != nil {
 			state = "waits"
 		}
 		fmt.Fprintf(&b, "; %s %s", t.name, state)
