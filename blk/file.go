@@ -1,117 +1,176 @@
 package blk
 
 import (
-	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"udm/env"
 )
 
-// File is a device as programs like it: bytes at any offset. What does not begin
-// and end at a logical block is read, changed and written back; a File locks
-// such writes against one another, but not against other users of the device.
-// It is an io.ReaderAt and io.WriterAt, safe for concurrent use.
+// File is a device as bytes: an io.ReaderAt and io.WriterAt of any offset and
+// length. It blocks, and is safe for concurrent use. Writes that do not cover
+// whole blocks read the rest of the block first; writes that touch the same
+// block take turns, so that each keeps the other's bytes.
+//
+// Lock order: mu is a leaf; no I/O runs under it.
 type File struct {
-	env   env.Env
-	dev   Device
-	block uint64 // bytes in a logical block
+	env  env.Env
+	d    Device
+	wait env.Wait // woken when busy shrinks
 
-	// edges is held for writing by writes of parts of blocks, while they read,
-	// change and write, and for reading by writes of whole blocks.
-	edges sync.RWMutex
+	mu   sync.Mutex
+	busy []blockRange // guarded by mu; what writes are under way to
 }
+
+// blockRange is [first, end) in bytes, both at borders of blocks.
+type blockRange struct{ first, end uint64 }
+
+// maxPiece bounds the bytes of one bio of a File.
+const maxPiece = 1 << 20
 
 // NewFile returns a view of d, which it does not own.
-func NewFile(e env.Env, d Device) *File {
-	return &File{env: e, dev: d, block: uint64(max(d.Limits().LogicalBlock, SectorSize))}
-}
+func NewFile(e env.Env, d Device) *File { return &File{env: e, d: d, wait: e.NewWait()} }
 
-// Size is the device's size in bytes, as it is now.
-func (f *File) Size() int64 { return int64(f.dev.Limits().Size * SectorSize) }
+// Size is the device's size in bytes as it is now.
+func (f *File) Size() int64 { return int64(f.d.Limits().Size << SectorShift) }
 
-// errOffset is what os.File says to a negative offset.
-var errOffset = errors.New("negative offset")
+// Sync makes what was written durable.
+func (f *File) Sync() error { return FlushDevice(f.env, f.d) }
 
-// ReadAt reads len(p) bytes from off on; io.EOF at the end of the device.
+// ReadAt is that of io.ReaderAt: short reads end with io.EOF.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.within(len(p), off, io.EOF)
+	l := f.d.Limits()
+	n, err := f.clip(p, off, &l)
 	if n == 0 {
 		return 0, err
 	}
-	if e := f.read(p[:n], uint64(off)); e != nil {
-		return 0, e
+	done, rerr := f.pieces(p[:n], off, &l, f.read)
+	if rerr != nil {
+		return done, rerr
 	}
-	return n, err
+	return done, err
 }
 
-// WriteAt writes len(p) bytes from off on. What does not fit before the end of
-// the device is not written: NoSpace.
+// WriteAt is that of io.WriterAt. The device does not grow: what lies behind its
+// end is not written and io.ErrShortWrite.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
-	n, err := f.within(len(p), off, NoSpace)
+	l := f.d.Limits()
+	n, err := f.clip(p, off, &l)
 	if n == 0 {
-		return 0, err
+		return 0, shortWrite(err)
 	}
-	if e := f.write(p[:n], uint64(off)); e != nil {
-		return 0, e
+	r := cover(uint64(off), uint64(n), &l)
+	f.enter(r)
+	defer f.leave(r)
+	done, werr := f.pieces(p[:n], off, &l, f.write)
+	if werr != nil {
+		return done, werr
 	}
-	return n, err
+	return done, shortWrite(err)
 }
 
-// Sync makes all writes that have returned durable.
-func (f *File) Sync() error { return FlushDevice(f.env, f.dev) }
-
-// within cuts a length at the end of the device and says past what it is cut.
-func (f *File) within(n int, off int64, past error) (int, error) {
-	if off < 0 {
-		return 0, errOffset
+func shortWrite(err error) error {
+	if err == io.EOF {
+		return io.ErrShortWrite
 	}
-	left := max(0, f.Size()-off)
-	if int64(n) > left {
-		return int(left), past
-	}
-	return n, nil
-}
-
-// widen is the smallest range of whole blocks around n bytes at off.
-func (f *File) widen(off, n uint64) (start, bytes uint64) {
-	start = off / f.block * f.block
-	return start, (off+n+f.block-1)/f.block*f.block - start
-}
-
-func (f *File) read(p []byte, off uint64) error {
-	start, n := f.widen(off, uint64(len(p)))
-	if start == off && n == uint64(len(p)) {
-		return ReadSectors(f.env, f.dev, p, off/SectorSize)
-	}
-	whole := make([]byte, n)
-	err := ReadSectors(f.env, f.dev, whole, start/SectorSize)
-	copy(p, whole[off-start:])
 	return err
 }
 
-func (f *File) write(p []byte, off uint64) error {
-	start, n := f.widen(off, uint64(len(p)))
-	if start == off && n == uint64(len(p)) {
-		f.edges.RLock()
-		defer f.edges.RUnlock()
-		return WriteSectors(f.env, f.dev, p, off/SectorSize, 0)
+// clip tells how many bytes of p lie on the device; io.EOF when not all do.
+func (f *File) clip(p []byte, off int64, l *Limits) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("%v: negative offset %d: %w", f.d, off, Invalid)
 	}
-	f.edges.Lock()
-	defer f.edges.Unlock()
-	whole := make([]byte, n)
-	if err := f.readEdges(whole, start); err != nil {
-		return err
+	size := l.Size << SectorShift
+	if left := size - min(size, uint64(off)); left < uint64(len(p)) {
+		return int(left), io.EOF
 	}
-	copy(whole[off-start:], p)
-	return WriteSectors(f.env, f.dev, whole, start/SectorSize, 0)
+	return len(p), nil
 }
 
-// readEdges fills the first and the last block of whole.
-func (f *File) readEdges(whole []byte, start uint64) error {
-	last := uint64(len(whole)) - f.block
-	if err := ReadSectors(f.env, f.dev, whole[:f.block], start/SectorSize); err != nil || last == 0 {
+// cover is the blocks that bytes [off, off+n) touch.
+func cover(off, n uint64, l *Limits) blockRange {
+	block := uint64(l.LogicalBlock)
+	return blockRange{off - off%block, (off + n + block - 1) / block * block}
+}
+
+// enter waits until nothing else writes to blocks of r.
+func (f *File) enter(r blockRange) {
+	f.wait.Until(func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, b := range f.busy {
+			if b.first < r.end && r.first < b.end {
+				return false
+			}
+		}
+		f.busy = append(f.busy, r)
+		return true
+	})
+}
+
+func (f *File) leave(r blockRange) {
+	f.mu.Lock()
+	i := slices.Index(f.busy, r)
+	f.busy = slices.Delete(f.busy, i, i+1)
+	f.mu.Unlock()
+	f.wait.Wake()
+}
+
+// pieces cuts p where it leaves whole blocks and where a bio gets too long, and
+// does each piece with do, whose bool tells that it covers whole blocks.
+func (f *File) pieces(p []byte, off int64, l *Limits, do func([]byte, uint64, *Limits, bool) error) (int, error) {
+	block, longest := uint64(l.LogicalBlock), uint64(maxPiece)
+	if l.MaxSectors != 0 {
+		longest = min(longest, uint64(l.MaxSectors)<<SectorShift)
+	}
+	longest = max(block, longest-longest%block)
+	done := 0
+	for done < len(p) {
+		at, n := uint64(off)+uint64(done), uint64(len(p)-done)
+		in := at % block
+		whole := in == 0 && n >= block
+		if whole {
+			n = min(longest, n-n%block)
+		} else {
+			n = min(n, block-in)
+		}
+		if err := do(p[done:done+int(n)], at, l, whole); err != nil {
+			return done, fmt.Errorf("%v: byte %d: %w", f.d, at, err)
+		}
+		done += int(n)
+	}
+	return done, nil
+}
+
+func (f *File) read(p []byte, at uint64, l *Limits, whole bool) error {
+	if whole {
+		return ReadSectors(f.env, f.d, p, at>>SectorShift)
+	}
+	buf, r, err := f.around(at, l)
+	if err == nil {
+		copy(p, buf[at-r.first:])
+	}
+	return err
+}
+
+func (f *File) write(p []byte, at uint64, l *Limits, whole bool) error {
+	if whole {
+		return WriteSectors(f.env, f.d, p, at>>SectorShift, 0)
+	}
+	buf, r, err := f.around(at, l)
+	if err != nil {
 		return err
 	}
-	return ReadSectors(f.env, f.dev, whole[last:], (start+last)/SectorSize)
+	copy(buf[at-r.first:], p)
+	return WriteSectors(f.env, f.d, buf, r.first>>SectorShift, 0)
+}
+
+// around reads the block that holds byte at.
+func (f *File) around(at uint64, l *Limits) ([]byte, blockRange, error) {
+	r := cover(at, 1, l)
+	buf := make([]byte, l.LogicalBlock)
+	return buf, r, ReadSectors(f.env, f.d, buf, r.first>>SectorShift)
 }
