@@ -19,6 +19,7 @@ import (
 	"udm/export/nbd"
 	"udm/export/nbd/internal/proto"
 	"udm/export/nbd/nbdclient"
+	"udm/internal/invariants"
 )
 
 // serve starts a server on a Unix socket and returns it with the address.
@@ -416,6 +417,9 @@ func TestResizeIsSeenByNewConnections(t *testing.T) {
 
 // In steady state a request allocates nothing in the server.
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
+	if invariants.Enabled {
+		return // the checks of checkdev allocate
+	}
 	s, err := nbd.New(nbd.Config{Exports: disk()})
 	if err != nil {
 		t.Fatal(err)
