@@ -1,0 +1,256 @@
+// Package leaf opens what stands at the bottom of a stack: it is the
+// dm.Opener of the daemon and of programs that embed udm.
+//
+//	/path/to/file        a file or a block device, by its absolute path
+//	mem:SIZE[:NAME]      a disk in memory; gone when its last user closes it
+//	null:SIZE[:NAME]     a disk that forgets
+//	MAJOR:MINOR          any of these while it is open, or a real block device
+//
+// SIZE is bytes, or K, M, G or T with powers of 1024, and a multiple of 512.
+// Two disks of one size need different NAMEs.
+//
+// # Identity
+//
+// The same disk is opened once, however many tables name it and by whatever
+// path: files are told apart by file system and inode, block devices by their
+// number. Each has a number for as long as any open of it lasts. Block devices
+// keep their own; files get major 7, as the kernel's loop devices have, and
+// memory disks major 1, its ram disks, each with the lowest free minor.
+//
+// # Errors
+//
+// The errno is what the kernel gives for a table that names such a device:
+// ENODEV for a path that does not exist or is no disk, ENXIO for a number that
+// nothing has, EACCES for writing to what may only be read, EBUSY for a file
+// that another process has open for writing.
+//
+// Every disk is wrapped in a checkdev, so that bios are validated and what the
+// disk lacks is emulated in one place.
+//
+// Lock order: disk.opening (env.Mutex; held while a disk is opened or closed),
+// then Opener.mu, which is a leaf.
+package leaf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"syscall"
+
+	"udm/blk"
+	"udm/blk/checkdev"
+	"udm/blk/filedev"
+	"udm/env"
+)
+
+// Majors of what is no real block device: the kernel's loop and ram disks.
+const (
+	LoopMajor = 7
+	RAMMajor  = 1
+)
+
+// Opener opens leaf devices. All methods are safe for concurrent use.
+type Opener struct {
+	env env.Env
+
+	mu       sync.Mutex
+	disks    map[identity]*disk   // guarded by mu
+	byNumber map[blk.Number]*disk // guarded by mu
+}
+
+// New returns an Opener that has nothing open.
+func New(e env.Env) *Opener {
+	return &Opener{env: e, disks: make(map[identity]*disk), byNumber: make(map[blk.Number]*disk)}
+}
+
+// identity tells disks apart.
+type identity struct {
+	kind     kind
+	dev, ino uint64 // of a file; of a block device dev alone, its number
+	name     string // of a memory disk, and of a file where there are no inodes
+}
+
+type kind uint8
+
+const (
+	file kind = iota
+	block
+	memory
+)
+
+// disk is one disk that is open, or being opened or closed.
+type disk struct {
+	id     identity
+	source source
+	number blk.Number
+	users  int // guarded by Opener.mu
+
+	opening *env.Mutex // guards what follows
+	read    side
+	write   side
+}
+
+// side is the open device for one mode.
+type side struct {
+	raw  blk.Device // as opened
+	dev  blk.Device // checked
+	refs int
+}
+
+// Open implements dm.Opener.
+func (o *Opener) Open(name string, write bool) (blk.Device, blk.Number, error) {
+	d, err := o.acquire(name)
+	if err != nil {
+		return nil, blk.Number{}, err
+	}
+	dev, err := d.open(o.env, write)
+	if err != nil {
+		o.release(d)
+		return nil, blk.Number{}, openError(name, err)
+	}
+	return &handle{Device: dev, opener: o, disk: d, write: write}, d.number, nil
+}
+
+// acquire finds the disk of a name, or makes it, and counts a user.
+func (o *Opener) acquire(name string) (*disk, error) {
+	if n, ok := parseNumber(name); ok {
+		if d := o.numbered(n); d != nil {
+			return d, nil
+		}
+		name = blockPath(n)
+	}
+	src, id, err := resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := o.disks[id]
+	if d == nil {
+		d = &disk{id: id, source: src, number: o.numberLocked(id), opening: env.NewMutex(o.env)}
+		o.disks[id], o.byNumber[d.number] = d, d
+	}
+	d.users++
+	return d, nil
+}
+
+func (o *Opener) numbered(n blk.Number) *disk {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := o.byNumber[n]
+	if d != nil {
+		d.users++
+	}
+	return d
+}
+
+func (o *Opener) numberLocked(id identity) blk.Number {
+	n := blk.Number{Major: LoopMajor}
+	switch id.kind {
+	case block:
+		return deviceNumber(id.dev)
+	case memory:
+		n.Major = RAMMajor
+	}
+	for o.byNumber[n] != nil {
+		n.Minor++
+	}
+	return n
+}
+
+func (o *Opener) release(d *disk) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if d.users--; d.users == 0 {
+		delete(o.disks, d.id)
+		delete(o.byNumber, d.number)
+	}
+}
+
+// Name is the table name of the open disk that has a number: a path, mem:SIZE
+// or null:SIZE. "" when no disk has it.
+func (o *Opener) Name(n blk.Number) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if d := o.byNumber[n]; d != nil {
+		return d.source.name
+	}
+	return ""
+}
+
+func (d *disk) side(write bool) *side {
+	if write {
+		return &d.write
+	}
+	return &d.read
+}
+
+func (d *disk) open(e env.Env, write bool) (blk.Device, error) {
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	s := d.side(write || d.source.volatile)
+	if s.refs == 0 {
+		dev, err := d.source.open(e, write)
+		if err != nil {
+			return nil, err
+		}
+		s.raw, s.dev = dev, checkdev.New(dev, checkdev.Options{Preflush: true})
+	} else if f, ok := s.raw.(*filedev.Device); ok {
+		// The file may have grown since, and the newcomer wants to know.
+		if _, err := f.Refresh(); err != nil {
+			return nil, err
+		}
+	}
+	s.refs++
+	return s.dev, nil
+}
+
+func (d *disk) close(write bool) error {
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	s := d.side(write || d.source.volatile)
+	if s.refs--; s.refs > 0 {
+		return nil
+	}
+	dev := s.dev
+	s.raw, s.dev = nil, nil
+	return dev.Close()
+}
+
+// handle is one open of a disk.
+type handle struct {
+	blk.Device
+	opener *Opener
+	disk   *disk
+	write  bool
+}
+
+// Close gives the open back; the disk is closed with the last one.
+func (h *handle) Close() error {
+	err := h.disk.close(h.write)
+	h.opener.release(h.disk)
+	return err
+}
+
+// errorf is an error that says why and has an errno.
+func errorf(n syscall.Errno, format string, args ...any) error {
+	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), n)
+}
+
+// openError gives an error of the operating system the errno that the kernel
+// has for it in a table.
+func openError(name string, err error) error {
+	var n syscall.Errno
+	switch {
+	case errors.Is(err, filedev.ErrInUse):
+		n = syscall.EBUSY
+	case errors.Is(err, fs.ErrNotExist):
+		n = syscall.ENODEV
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		n = syscall.EACCES
+	case !errors.As(err, &n):
+		n = syscall.EINVAL
+	}
+	return errorf(n, "%s: %v", name, err)
+}

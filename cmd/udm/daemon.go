@@ -1,0 +1,96 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl/server"
+	"udm/export/nbd"
+	"udm/target/all"
+)
+
+// daemonFlags are the options of udm daemon.
+type daemonFlags struct {
+	listen            string
+	cert, key, ca     string
+	readOnly, verbose bool
+	maxConns          int
+}
+
+func daemonCommand() *cobra.Command {
+	var f daemonFlags
+	cmd := &cobra.Command{
+		Use:   "daemon",
+		Short: "Hold the devices and serve them, in the foreground",
+		Long: `daemon holds the mapped devices of one root, takes commands on ROOT/control.sock
+and serves every device that has a table to NBD clients on ROOT/nbd.sock, under
+its own name. What it was told survives it, however it ends: started again, it
+brings every device back. SIGTERM or Ctrl-C lets I/O that is under way finish,
+flushes and ends with exit code 0.`,
+		Example: `  udm daemon
+  udm daemon --root /tmp/lab
+  udm daemon --listen :10809 --tls-cert server.pem --tls-key server-key.pem --tls-ca clients.pem`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDaemon(cmd, f) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.listen, "listen", "", "also serve NBD on this TCP address, for example :10809")
+	fl.StringVar(&f.cert, "tls-cert", "", "certificate (PEM) for --listen; TLS is required then")
+	fl.StringVar(&f.key, "tls-key", "", "key (PEM) of --tls-cert")
+	fl.StringVar(&f.ca, "tls-ca", "", "authority (PEM) that clients must have a certificate from")
+	fl.BoolVar(&f.readOnly, "read-only", false, "refuse writes of all NBD clients")
+	fl.IntVar(&f.maxConns, "max-connections", 1024, "most NBD connections at a time")
+	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log also what went well")
+	return cmd
+}
+
+func runDaemon(cmd *cobra.Command, f daemonFlags) error {
+	root, err := rootOf(cmd)
+	if err != nil {
+		return err
+	}
+	conf, err := f.tls()
+	if err != nil {
+		return err
+	}
+	if f.maxConns < 1 {
+		return fmt.Errorf("--max-connections %d: must be at least 1", f.maxConns)
+	}
+	level := slog.LevelInfo
+	if f.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return server.Run(cmd.Context(), server.Config{
+		Root: root, Program: version(), Listen: f.listen, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
+		Types: all.Types(), Log: log,
+		Ready: func(*server.Server) { log.Info("ready", "root", root, "pid", os.Getpid()) },
+	})
+}
+
+// tls is the configuration of --listen; nil when no certificate is given.
+func (f *daemonFlags) tls() (*tls.Config, error) {
+	switch {
+	case f.cert == "" && f.key == "" && f.ca == "":
+		return nil, nil
+	case f.listen == "":
+		return nil, errors.New("--tls-… is for TCP; add --listen ADDRESS")
+	case f.cert == "" || f.key == "":
+		return nil, errors.New("TLS needs both --tls-cert and --tls-key")
+	}
+	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	if f.ca != "" {
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+		c.ClientCAs, err = nbd.LoadCA(f.ca)
+	}
+	return c, err
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"udm/cmd/udm/dmsetup"
+)
+
+func dmsetupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "dmsetup [OPTION|VERB]...",
+		Short: "Be dmsetup, on the devices of udm",
+		Long: `dmsetup is the command of that name, verb for verb, option for option and format
+for format, on the devices of the daemon. "udm dmsetup help" lists the verbs. A
+link to udm that is named dmsetup is the same.
+
+In a table a device is the absolute path of a file or block device, /dev/mapper/NAME
+for a device of udm, or mem:SIZE or null:SIZE for tests.`,
+		Example: `  udm dmsetup create disk --table "0 2097152 linear /srv/a.img 0"
+  udm dmsetup table disk
+  udm dmsetup suspend disk
+  udm dmsetup load disk --table "0 4194304 linear /srv/b.img 0"
+  udm dmsetup resume disk
+  udm dmsetup remove disk`,
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root, err := rootOf(cmd.Root())
+			if err != nil {
+				return err
+			}
+			if code := dmsetup.Run(cmd.Context(), root, args, streams()); code != 0 {
+				return exitCode(code)
+			}
+			return nil
+		},
+	}
+}
+
+// streams are those of this process.
+func streams() dmsetup.Streams {
+	return dmsetup.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Width: terminalWidth(), UTF8: utf8Locale()}
+}
+
+// utf8Locale reports whether the user's locale has UTF-8.
+func utf8Locale() bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if v := os.Getenv(name); v != "" {
+			v = strings.ToLower(v)
+			return strings.Contains(v, "utf-8") || strings.Contains(v, "utf8")
+		}
+	}
+	return false
+}

@@ -1,0 +1,182 @@
+package dmsetup
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+
+	"udm/ctl"
+)
+
+// Streams are what a run reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Width is that of the terminal that Out is, 0 when it is none; UTF8 says
+	// that it can draw boxes.
+	Width int
+	UTF8  bool
+}
+
+// tool is one run of dmsetup.
+type tool struct {
+	Streams
+	ctx    context.Context
+	client *ctl.Client
+	given
+	out      *bufio.Writer // over Streams.Out
+	mangling mangling
+
+	report   *report
+	selected *command // what to run for the devices that -S selects; nil: report them
+
+	conciseStarted bool // something was printed by table --concise
+	tree           *tree
+}
+
+// Run runs dmsetup with the arguments behind its name on the daemon at root and
+// returns its exit code.
+func Run(ctx context.Context, root string, args []string, s Streams) int {
+	client := ctl.NewClient(root)
+	defer client.Close()
+	t := &tool{Streams: s, ctx: ctx, client: client, mangling: auto}
+	t.out = bufio.NewWriter(s.Out)
+	ok := t.main(args)
+	if err := t.out.Flush(); err != nil || !ok {
+		return 1
+	}
+	return 0
+}
+
+// errorf prints a line to standard error, behind all output so far.
+func (t *tool) errorf(format string, args ...any) bool {
+	_ = t.out.Flush() // shows again at the end
+	fmt.Fprintf(t.Err, format+"\n", args...)
+	return false
+}
+
+// printf prints to standard output. Its error shows when the run ends.
+func (t *tool) printf(format string, args ...any) { fmt.Fprintf(t.out, format, args...) }
+
+func (t *tool) main(args []string) bool {
+	g, operands, err := parseOptions(args)
+	if err != nil {
+		return t.errorf("dmsetup: %v\nCouldn't process command line.", err)
+	}
+	t.given = g
+	if err := t.check(); err != nil {
+		return t.errorf("%v\nCouldn't process command line.", err)
+	}
+	switch {
+	case t.has("help"):
+		operands = []string{"help"}
+	case t.has("version"):
+		operands = []string{"version"}
+	case len(operands) == 0:
+		t.usage()
+		return false
+	}
+	return t.command(operands[0], operands[1:])
+}
+
+// check refuses options that contradict each other or have bad values.
+func (t *tool) check() error {
+	if v, ok := t.value["manglename"]; ok {
+		if t.mangling, ok = parseMangling(v); !ok {
+			return fmt.Errorf("Unknown name mangling mode.")
+		}
+	}
+	switch {
+	case atoi(t.value["count"]) < 0:
+		return fmt.Errorf("Count must be zero or greater.")
+	case t.has("interval") && atoi(t.value["interval"]) <= 0:
+		return fmt.Errorf("Interval must be a positive integer.")
+	case t.has("major") != t.has("minor"):
+		return fmt.Errorf("Please specify both major number and minor number.")
+	case t.has("table") && t.has("notable"):
+		return fmt.Errorf("--table and --notable are incompatible.")
+	case t.has("addnodeonresume") && t.has("addnodeoncreate"):
+		return fmt.Errorf("--addnodeonresume and --addnodeoncreate are incompatible.")
+	}
+	return nil
+}
+
+func (t *tool) command(name string, args []string) bool {
+	cmd := find(name)
+	if cmd == nil {
+		t.errorf("Unknown command.")
+		t.usage()
+		return false
+	}
+	if len(args) < cmd.min || cmd.max >= 0 && len(args) > cmd.max {
+		t.errorf("Incorrect number of arguments.")
+		t.usage()
+		return false
+	}
+	if cmd.name == "splitname" && !t.has("columns") {
+		t.set("columns", "")
+	}
+	if cmd.name == "mangle" {
+		t.mangling = none
+	}
+	if err := t.checkDisplayOptions(); err != nil {
+		return t.errorf("%v\nCouldn't process command line.", err)
+	}
+	return t.prepareAndRun(cmd, args)
+}
+
+// prepareAndRun runs a command. With -S it is run for what a report selects.
+func (t *tool) prepareAndRun(cmd *command, args []string) bool {
+	if t.has("select") && cmd.selects {
+		t.selected = cmd
+		t.set("columns", "")
+		cmd = find("info")
+	}
+	if t.has("columns") && cmd.name != "help" {
+		if !t.startReport(cmd) {
+			return false
+		}
+		if t.report == nil {
+			return true
+		}
+	}
+	ok := t.each(cmd, args)
+	if t.conciseStarted {
+		t.printf("\n")
+	}
+	if t.report != nil && t.selected == nil {
+		t.report.print(t.out)
+	}
+	return ok
+}
+
+// each runs a command for every device named, or once for all.
+func (t *tool) each(cmd *command, args []string) bool {
+	multiple := cmd.repeats && len(args) != 1 && (len(args) > 0 || !t.has("uuid") && !t.has("major"))
+	for {
+		if !cmd.run(t, call{cmd: cmd, args: args, multiple: multiple}) {
+			return t.errorf("Command failed.")
+		}
+		if !cmd.repeats || len(args) <= 1 {
+			return true
+		}
+		args = args[1:]
+	}
+}
+
+// call is one run of a command: for the first of args, or for the device
+// dev when all devices are gone through.
+type call struct {
+	cmd      *command
+	args     []string
+	dev      *ctl.Device // nil: args or the options name it
+	multiple bool
+}
+
+func (c call) arg() string {
+	if len(c.args) == 0 {
+		return ""
+	}
+	return c.args[0]
+}

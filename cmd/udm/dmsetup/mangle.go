@@ -1,0 +1,104 @@
+package dmsetup
+
+import (
+	"fmt"
+	"strings"
+)
+
+// mangling is how characters that udev dislikes are treated in names and uuids:
+// each becomes \xNN in what the device mapper stores, and back on output.
+type mangling string
+
+const (
+	auto mangling = "auto" // unless it is mangled already
+	hex  mangling = "hex"  // always
+	none mangling = "none" // never
+)
+
+func parseMangling(s string) (mangling, bool) {
+	m := mangling(strings.ToLower(s))
+	return m, m == auto || m == hex || m == none
+}
+
+func whitelisted(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' ||
+		c != 0 && strings.IndexByte("#+-.:=@_", c) >= 0
+}
+
+// The most bytes of a stored name and uuid.
+const maxName, maxUUID = 127, 128
+
+// mangle makes the stored form of s, a name or UUID as kind says. The error has
+// libdm's words, in one line or two.
+func (m mangling) mangle(s, kind string) (string, error) {
+	if m == none {
+		return s, nil
+	}
+	if m == auto && strings.Contains(s, `\x5cx`) {
+		return "", fmt.Errorf("The %s \"%s\" seems to be mangled more than once. This is not allowed in auto mode.", kind, s)
+	}
+	out, err := m.encode(s, kind)
+	if err == nil && len(out) > limitOf(kind) {
+		err = fmt.Errorf("Mangled form of the %s too long for \"%s\".", kind, s)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w\nFailed to mangle device %s \"%s\".", err, strings.ToLower(kind), s)
+	}
+	return out, nil
+}
+
+func limitOf(kind string) int {
+	if kind == "UUID" {
+		return maxUUID
+	}
+	return maxName
+}
+
+func (m mangling) encode(s, kind string) (string, error) {
+	var b strings.Builder
+	mangled, plain := false, false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case m == auto && strings.HasPrefix(s[i:], `\x`):
+			mangled = true
+			b.WriteString(s[i:min(i+4, len(s))])
+			if len(s)-i < 4 {
+				plain = true
+			}
+			i += 3
+		case whitelisted(s[i]):
+			b.WriteByte(s[i])
+		default:
+			plain = true
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		}
+	}
+	if m == auto && mangled && plain {
+		return "", fmt.Errorf("The %s \"%s\" contains mixed mangled and unmangled characters or it's already mangled improperly.", kind, s)
+	}
+	return b.String(), nil
+}
+
+// unmangle is the form of a stored name for people.
+func (m mangling) unmangle(s string) string {
+	if m == none {
+		return s
+	}
+	return decode(s)
+}
+
+func decode(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		var c byte
+		if strings.HasPrefix(s[i:], `\x`) && len(s)-i >= 4 {
+			if n, _ := fmt.Sscanf(s[i+2:i+4], "%x", &c); n == 1 {
+				b.WriteByte(c)
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

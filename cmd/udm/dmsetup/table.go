@@ -1,0 +1,65 @@
+package dmsetup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"udm/dm"
+)
+
+// readTable reads the table of a create or load: from --table, a file, or
+// standard input. What is wrong is printed.
+func (t *tool) readTable(file string) (text string, ok bool) {
+	var origin string
+	var err error
+	switch {
+	case t.has("table"):
+		text = t.value["table"]
+	case file != "":
+		origin = file
+		text, err = readFile(file)
+	default:
+		origin = "on stdin"
+		text, err = readAll(t.In)
+	}
+	if err != nil {
+		return "", t.errorf("%v", err)
+	}
+	return t.checkTable(text, origin)
+}
+
+func readFile(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("Couldn't open '%s' for reading.", file)
+	}
+	return string(text), nil
+}
+
+func readAll(r io.Reader) (string, error) {
+	text, err := io.ReadAll(r)
+	return string(text), err
+}
+
+// checkTable parses a table as libdm does, and writes it out again as the
+// daemon will read it.
+func (t *tool) checkTable(text, origin string) (string, bool) {
+	specs, err := dm.ParseTable(text)
+	if err != nil {
+		return "", t.errorf("%s", tableError(err, origin))
+	}
+	return dm.FormatTable(specs), true
+}
+
+// tableError is libdm's text for a table that is none; origin is where it
+// came from.
+func tableError(err error, origin string) string {
+	var e *dm.TableError
+	if errors.As(err, &e) && strings.HasPrefix(e.Reason, "Invalid format") {
+		return fmt.Sprintf("Invalid format on line %d of table %s.", e.Line, origin)
+	}
+	return err.Error()
+}

@@ -1,0 +1,48 @@
+// Command udm is the Linux device mapper as an ordinary program: see README.md.
+//
+// Called by the name dmsetup, through a link, it is dmsetup.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"udm/cmd/udm/dmsetup"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	if name == "dmsetup" {
+		os.Exit(dmsetup.Run(ctx, defaultRoot(), os.Args[1:], streams()))
+	}
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// exitCode is an error that has been told about already.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// run runs a command line and returns its exit code. An error is one line.
+func run(ctx context.Context, args []string) int {
+	cmd := rootCommand()
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(os.Stderr, "udm:", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+	return 1
+}

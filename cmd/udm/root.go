@@ -1,0 +1,76 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+// rootCommand is udm with all its commands.
+func rootCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "udm",
+		Short: "The Linux device mapper as an ordinary program",
+		Long: `udm maps block devices as the Linux device mapper does: the same tables, status
+lines, messages and on-disk formats, without root and without a kernel module.
+Files go in at the bottom; linear, striped, snapshot, thin and other targets are
+stacked on them; out come block devices over NBD.`,
+		Example: `  udm quickstart                                    # see it work
+  udm daemon &                                      # run it
+  udm dmsetup create disk --table "0 2097152 linear /srv/a.img 0"
+  udm ls
+  nbdinfo "nbd+unix:///disk?socket=$HOME/.local/state/udm/nbd.sock"`,
+		SilenceErrors: true, SilenceUsage: true, TraverseChildren: true,
+		Version:           version(),
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+	}
+	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state (or $UDM_ROOT)")
+	cmd.AddCommand(daemonCommand(), dmsetupCommand())
+	return cmd
+}
+
+// version is that of the build.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// defaultRoot is $UDM_ROOT, else the system's place for root and the user's own
+// for others.
+func defaultRoot() string {
+	if root := os.Getenv("UDM_ROOT"); root != "" {
+		return root
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/udm"
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = os.TempDir()
+	}
+	return filepath.Join(home, ".local", "state", "udm")
+}
+
+// rootOf is the absolute path that --root names.
+func rootOf(cmd *cobra.Command) (string, error) {
+	root, err := cmd.Flags().GetString("root")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(root)
+}
+
+// clientOf speaks to the daemon that --root names.
+func clientOf(cmd *cobra.Command) (*ctl.Client, error) {
+	root, err := rootOf(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return ctl.NewClient(root), nil
+}

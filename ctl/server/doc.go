@@ -1,0 +1,24 @@
+// Package server is the daemon: a set of mapped devices that is controlled over
+// a Unix socket (package ctl), served to NBD clients, and kept across restarts.
+//
+// # Saved state
+//
+// ROOT/devices holds one JSON file for each device, MINOR.json: see [record]. A
+// file says what its device is now, and is replaced whole (written beside,
+// flushed, renamed, directory flushed) before a command that changed the device
+// is answered. A crash at any moment leaves the state before or after it.
+//
+// On start every device is made with its old minor number, and its tables are
+// loaded as soon as all mapped devices that they name have theirs. A table that
+// cannot be loaded, because its disk is missing for example, waits: it is
+// reported, kept in the saved state, tried again every few seconds, and the rest
+// runs. No export is served before the first round is over, so that nobody
+// writes to an origin whose snapshot is about to come.
+//
+// Tables are saved as they were loaded, except that mapped devices are named by
+// their numbers, which no rename changes, and disks by their paths, which no
+// restart changes.
+//
+// Lock order: keeper.saving (held while the file of one device is replaced),
+// Server.mu. Neither is held while a device-mapper command runs.
+package server

@@ -1,0 +1,65 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"udm/dm"
+	"udm/export/nbd"
+)
+
+// exports offers every device that has a live table under its own name. A client
+// counts as open while it is attached. An empty name is a device too if there is
+// just one.
+type exports struct {
+	server   *Server
+	readOnly bool
+}
+
+// List implements [nbd.Exports].
+func (x exports) List() []nbd.Info {
+	infos := make([]nbd.Info, 0)
+	for _, d := range x.server.control.List() {
+		if st := d.Status(); st.Live {
+			infos = append(infos, nbd.Info{Name: st.Name, Description: "udm device " + st.Number.String()})
+		}
+	}
+	return infos
+}
+
+// Open implements [nbd.Exports].
+func (x exports) Open(name string) (*nbd.Export, error) {
+	d, err := x.server.control.Name(name)
+	if err != nil {
+		return nil, fs.ErrNotExist
+	}
+	if !d.Status().Live {
+		return nil, x.server.noTable(d)
+	}
+	readOnly := x.readOnly
+	dev, err := d.Open(!readOnly)
+	if errors.Is(err, syscall.EACCES) {
+		readOnly = true
+		dev, err = d.Open(false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &nbd.Export{
+		Info: nbd.Info{Name: name}, Device: dev, ReadOnly: readOnly,
+		Release: func() { _ = dev.Close() }, // gives the open count back; it cannot fail
+	}, nil
+}
+
+// noTable is why a device without a live table is not exported. The kernel
+// makes no disk before the first table is loaded.
+func (s *Server) noTable(d *dm.Device) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if why := s.keeperLocked(d).reason; why != "" {
+		return fmt.Errorf("the table of %s could not be loaded yet: %s", d.Name(), why)
+	}
+	return fs.ErrNotExist
+}

@@ -1,0 +1,150 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"udm/dm"
+)
+
+// keeper is what the server knows about a device beside the device mapper.
+type keeper struct {
+	dev *dm.Device
+
+	saving sync.Mutex // held while the device's file is replaced
+
+	disk    bool    // guarded by Server.mu; a table was loaded once
+	waiting *record // guarded by Server.mu; saved tables that could not be loaded yet
+	reason  string  // guarded by Server.mu; why
+}
+
+// keeper returns the keeper of a device, a fresh one when the minor number has
+// gone to another device.
+func (s *Server) keeper(d *dm.Device) *keeper {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keeperLocked(d)
+}
+
+func (s *Server) keeperLocked(d *dm.Device) *keeper {
+	k := s.keepers[d.Number().Minor]
+	if k == nil || k.dev != d {
+		k = &keeper{dev: d}
+		s.keepers[d.Number().Minor] = k
+	}
+	return k
+}
+
+// save makes the saved state of a device say what is true: its file is
+// replaced, or deleted if the device is gone.
+func (s *Server) save(d *dm.Device) error {
+	k := s.keeper(d)
+	k.saving.Lock()
+	defer k.saving.Unlock()
+	var err error
+	if now, gone := s.control.Number(d.Number()); gone != nil || now != d {
+		err = s.forget(k, now)
+	} else {
+		err = s.store.write(s.record(k))
+	}
+	if err != nil {
+		return fmt.Errorf("%s was changed, but the change could not be saved: %w", d.Name(), err)
+	}
+	return nil
+}
+
+// forget drops what is known about a removed device. Its file is another's
+// already if its number has been given away.
+func (s *Server) forget(k *keeper, now *dm.Device) error {
+	minor := k.dev.Number().Minor
+	s.mu.Lock()
+	if s.keepers[minor] == k {
+		delete(s.keepers, minor)
+	}
+	s.mu.Unlock()
+	if now != nil {
+		return nil
+	}
+	return s.store.remove(minor)
+}
+
+// record describes a device for the store. Tables that still wait stand in for
+// the ones that the device lacks.
+func (s *Server) record(k *keeper) *record {
+	st := k.dev.Status()
+	r := &record{Minor: st.Number.Minor, Name: st.Name, UUID: st.UUID, Suspended: st.Suspended,
+		DeferredRemove: st.DeferredRemove, Live: loaded(k.dev, false), Inactive: loaded(k.dev, true)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := k.waiting; w != nil {
+		if r.Live == nil {
+			r.Live, r.Suspended = w.Live, w.Suspended
+		}
+		if r.Inactive == nil {
+			r.Inactive = w.Inactive
+		}
+	}
+	return r
+}
+
+func loaded(d *dm.Device, inactive bool) *table {
+	specs, mode, ok := d.Loaded(inactive)
+	if !ok {
+		return nil
+	}
+	t := &table{ReadOnly: !mode.Write}
+	for _, sp := range specs {
+		t.Text = append(t.Text, sp.String())
+	}
+	return t
+}
+
+// parse reads the text of a table and gives devices the names that last.
+func (s *Server) parse(text string) ([]dm.Spec, error) {
+	specs, err := dm.ParseTable(text)
+	for i := range specs {
+		specs[i].Params = s.lasting(specs[i].Params)
+	}
+	return specs, err
+}
+
+// lasting replaces the words of a target's parameters that name a device by one
+// that still means it after a rename or a restart.
+func (s *Server) lasting(params string) string {
+	words := strings.Split(params, " ")
+	for i, w := range words {
+		if n, ok := s.mapped(w); ok {
+			words[i] = n.String()
+		} else if n, ok := parseNumber(w); ok {
+			if name := s.opener.Name(n); name != "" {
+				words[i] = name
+			}
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// mapped is the number of the mapped device that a word of a table names.
+func (s *Server) mapped(w string) (dm.Number, bool) {
+	var n dm.Number
+	name, ok := strings.CutPrefix(w, "/dev/mapper/")
+	if ok {
+		d, err := s.control.Name(name)
+		if err != nil {
+			return n, false
+		}
+		return d.Number(), true
+	}
+	if rest, ok := strings.CutPrefix(w, "/dev/dm-"); ok {
+		w = fmt.Sprintf("%d:%s", dm.Major, rest)
+	}
+	n, ok = parseNumber(w)
+	return n, ok && n.Major == dm.Major
+}
+
+func parseNumber(w string) (n dm.Number, ok bool) {
+	var rest string
+	k, _ := fmt.Sscanf(w, "%d:%d%s", &n.Major, &n.Minor, &rest)
+	return n, k == 2
+}

@@ -1,0 +1,125 @@
+package server
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"udm/ctl"
+	"udm/dm"
+)
+
+func (s *Server) version(context.Context, struct{}) (ctl.Version, error) {
+	return ctl.Version{Program: s.program, Driver: ctl.Driver, PID: os.Getpid()}, nil
+}
+
+func (s *Server) targets(context.Context, struct{}) ([]ctl.Target, error) {
+	ts := make([]ctl.Target, 0)
+	for _, t := range s.control.Types() {
+		ts = append(ts, ctl.Target{Name: t.Name, Version: t.Version, Doc: t.Doc})
+	}
+	return ts, nil
+}
+
+// list describes all devices; the name of the query is a prefix.
+func (s *Server) list(_ context.Context, q ctl.Query) ([]ctl.Device, error) {
+	ds := make([]ctl.Device, 0)
+	for _, d := range s.control.List() {
+		if desc := s.describe(d, q); strings.HasPrefix(desc.Name, q.Name) {
+			ds = append(ds, desc)
+		}
+	}
+	return ds, nil
+}
+
+func (s *Server) device(_ context.Context, q ctl.Query) (ctl.Device, error) {
+	d, err := s.find(q.Ref)
+	if err != nil {
+		return ctl.Device{}, err
+	}
+	return s.describe(d, q), nil
+}
+
+// find looks a device up as the kernel does: by uuid, else name, else number.
+func (s *Server) find(r ctl.Ref) (*dm.Device, error) {
+	switch {
+	case r.UUID != "" && (r.Name != "" || r.Number != nil), r.Name != "" && r.Number != nil:
+		return nil, dm.Errorf(syscall.EINVAL, "name the device by only one of name, uuid and number")
+	case r.UUID != "":
+		return named(s.control.UUID(r.UUID))("no device has the uuid " + r.UUID)
+	case r.Name != "":
+		return named(s.control.Name(r.Name))("no device is named " + r.Name)
+	case r.Number != nil:
+		return named(s.control.Number(dm.Number(*r.Number)))("no device has the number " + r.Number.String())
+	}
+	return nil, dm.Errorf(syscall.ENXIO, "no device was named")
+}
+
+// named gives a failed search its reason.
+func named(d *dm.Device, err error) func(reason string) (*dm.Device, error) {
+	return func(reason string) (*dm.Device, error) {
+		if err != nil {
+			return nil, dm.Errorf(syscall.ENXIO, "%s", reason)
+		}
+		return d, nil
+	}
+}
+
+// describe collects what a query wants to know about a device.
+func (s *Server) describe(d *dm.Device, q ctl.Query) ctl.Device {
+	st := d.Status()
+	out := ctl.Device{
+		Number: ctl.Number(st.Number), Name: st.Name, UUID: st.UUID,
+		Suspended: st.Suspended, InternallySuspended: st.InternallySuspended,
+		ReadOnly: st.ReadOnly, DeferredRemove: st.DeferredRemove,
+		Live: st.Live, Inactive: st.Inactive,
+		Targets: st.Targets, Opens: st.Opens, Event: st.EventNr, Sectors: st.Sectors,
+	}
+	s.mu.Lock()
+	k := s.keeperLocked(d)
+	k.disk = k.disk || st.Live || st.Inactive
+	out.Disk, out.Waiting = k.disk, k.reason
+	s.mu.Unlock()
+	if q.Inactive {
+		specs, mode, ok := d.Loaded(true)
+		out.Targets, out.ReadOnly = len(specs), ok && !mode.Write
+	}
+	s.details(d, q, &out)
+	return out
+}
+
+func (s *Server) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
+	var flags dm.StatusFlags
+	if q.Noflush {
+		flags = dm.StatusNoflush
+	}
+	if slices.Contains(q.With, ctl.WithTable) {
+		out.Table = lines(d.Lines(dm.TableText, q.Inactive, flags))
+	}
+	if slices.Contains(q.With, ctl.WithStatus) {
+		out.Status = lines(d.Lines(dm.Info, q.Inactive, flags))
+	}
+	if slices.Contains(q.With, ctl.WithDeps) {
+		for _, n := range d.Deps(q.Inactive) {
+			out.Deps = append(out.Deps, s.dep(n))
+		}
+	}
+}
+
+func (s *Server) dep(n dm.Number) ctl.Dep {
+	dep := ctl.Dep{Number: ctl.Number(n), Name: blockName(n), Source: s.opener.Name(n)}
+	if d, err := s.control.Number(n); err == nil {
+		dep.Map = d.Name()
+	}
+	return dep
+}
+
+func lines(specs []dm.Spec) []ctl.Line {
+	var ls []ctl.Line
+	for _, sp := range specs {
+		ls = append(ls, ctl.Line{Start: sp.Start, Length: sp.Len, Target: sp.Type, Params: sp.Params})
+	}
+	return ls
+}

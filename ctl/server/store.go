@@ -1,0 +1,107 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// record is a device as it is saved.
+type record struct {
+	Minor          uint32 `json:"minor"`
+	Name           string `json:"name"`
+	UUID           string `json:"uuid,omitempty"`
+	Live           *table `json:"live,omitempty"`
+	Inactive       *table `json:"inactive,omitempty"`
+	Suspended      bool   `json:"suspended,omitempty"`
+	DeferredRemove bool   `json:"deferredRemove,omitempty"`
+}
+
+// table is a saved table: its text, a line for each target.
+type table struct {
+	Text     []string `json:"text"`
+	ReadOnly bool     `json:"readOnly,omitempty"`
+}
+
+// store is a directory with a file for each device.
+type store struct{ dir string }
+
+func (s store) path(minor uint32) string {
+	return filepath.Join(s.dir, strconv.FormatUint(uint64(minor), 10)+".json")
+}
+
+// write replaces the file of a device; on return the new one is on the disk.
+func (s store) write(r *record) error {
+	text, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	path := s.path(r.Minor)
+	if err := writeFile(path+".new", append(text, '\n')); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return syncDir(s.dir)
+}
+
+func writeFile(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// remove deletes the file of a device, if there is one.
+func (s store) remove(minor uint32) error {
+	err := os.Remove(s.path(minor))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, syncDir(s.dir))
+}
+
+// read returns all records. What cannot be read is left where it is and told
+// about in the error.
+func (s store) read() ([]*record, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var rs []*record
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".json") {
+			r, rerr := s.readOne(e.Name())
+			if rerr != nil {
+				err = errors.Join(err, rerr)
+				continue
+			}
+			rs = append(rs, r)
+		}
+	}
+	return rs, err
+}
+
+func (s store) readOne(name string) (*record, error) {
+	path := filepath.Join(s.dir, name)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := new(record)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if s.path(r.Minor) != path {
+		return nil, fmt.Errorf("%s: describes the device with minor number %d", path, r.Minor)
+	}
+	return r, nil
+}
