@@ -17,6 +17,7 @@
 //	               device can
 //	zero range     the range reads as zeroes, its space stays
 //	fallocate      within the size: nothing to do; beyond it: ENOSPC
+//	mmap           private maps always, shared ones with Linux 6.6 and later
 //	SEEK_DATA/HOLE from the device's allocation map; without one all is data
 //
 // A file that is open counts as a client of its device; a device that fails or
@@ -68,7 +69,8 @@ func Mount(e env.Env, x export.Exports, dir string, o Options) (*Server, error) 
 	}
 	opts := &fs.Options{MountOptions: fuse.MountOptions{
 		AllowOther: o.AllowOther, Debug: o.Debug, FsName: "udm", Name: "udm",
-		MaxWrite: maxRequest, DisableSplice: true, MaxBackground: 64, DisableXAttrs: true, DirectMountFlags: syscall.MS_NOSUID | syscall.MS_NODEV,
+		ExtraCapabilities: fuse.CAP_DIRECT_IO_ALLOW_MMAP, // shared maps, where the kernel (6.6) has them
+		MaxWrite:          maxRequest, DisableSplice: true, MaxBackground: 64, DisableXAttrs: true, DirectMountFlags: syscall.MS_NOSUID | syscall.MS_NODEV,
 	}}
 	srv, err := fs.Mount(dir, &root{env: e, exports: x, inos: make(map[string]uint64)}, opts)
 	if err != nil {

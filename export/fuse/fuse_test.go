@@ -290,6 +290,31 @@ func TestParallel(t *testing.T) {
 	wg.Wait()
 }
 
+// A shared map of the file sees what is written beside it.
+func TestMmap(t *testing.T) {
+	f := open(t, one(t, memdev.New(sectors)))
+	p, err := syscall.Mmap(int(f.Fd()), 0, 1<<20, syscall.PROT_READ, syscall.MAP_SHARED)
+	if errors.Is(err, syscall.ENODEV) {
+		t.Log("this kernel has no shared maps of direct I/O files (Linux 6.6 has)")
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(p)
+	for i := range 10 {
+		if p[i*5000] != 0 {
+			t.Fatalf("byte %d is %d before it is written", i*5000, p[i*5000])
+		}
+		if _, err := f.WriteAt([]byte{byte(i + 1)}, int64(i*5000)); err != nil {
+			t.Fatal(err)
+		}
+		if p[i*5000] != byte(i+1) {
+			t.Fatalf("byte %d is %d after it is written", i*5000, p[i*5000])
+		}
+	}
+}
+
 // Ordinary programs on the file.
 func TestPrograms(t *testing.T) {
 	path := one(t, memdev.New(sectors))

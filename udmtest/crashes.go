@@ -1,0 +1,153 @@
+package udmtest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"udm/blk"
+	"udm/blk/memdev"
+)
+
+// Plan says how [Crashes] looks for trouble.
+type Plan struct {
+	Size  int64  // of the disk, in bytes
+	Start string // a file that the disk is loaded with first; may be empty
+	Seeds int    // disks to draw at each moment; 0: 3, of which one lost all that could be lost, and one nothing
+	First uint64 // the first seed
+}
+
+// Moment is what the program had reached when the power went.
+type Moment struct {
+	Event int // writes and flushes done so far
+	Mark  int // the last Mark that had returned before
+	Seed  uint64
+}
+
+func (m Moment) String() string {
+	return fmt.Sprintf("after event %d (mark %d), seed %d", m.Event, m.Mark, m.Seed)
+}
+
+// Crashes runs work once on a disk, then check on every disk that a power cut
+// could leave (as many as Plan draws) after each write and flush of work, and
+// returns how many that were. work tells what it has promised by [Disk.Mark];
+// check is told which promise stood. An error from check fails the test with the
+// moment, which replays it.
+func Crashes(t testing.TB, p Plan, work func(d *Disk), check func(d *Disk, m Moment) error) (states int) {
+	t.Helper()
+	log := &recorder{}
+	mem := memdev.New(uint64(p.Size)/blk.SectorSize, memdev.Volatile)
+	start := newDisk(t, mem, nil)
+	if p.Start != "" {
+		if err := start.Load(p.Start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := mem.CrashCloneAll()
+	work(newDisk(t, mem, log))
+	return log.replay(t, before, p, check)
+}
+
+// Mark notes that work has made its nth promise: what was promised before must
+// survive every later power cut.
+func (d *Disk) Mark(n int) {
+	if d.log != nil {
+		d.log.add(event{mark: n, isMark: true})
+	}
+}
+
+// event is one thing that happened to a disk.
+type event struct {
+	op      blk.Op
+	flags   blk.Flags
+	sector  uint64
+	sectors uint64
+	data    []byte
+	mark    int
+	isMark  bool
+}
+
+// recorder writes down what changed a disk, in the order of completion.
+type recorder struct {
+	mu     sync.Mutex
+	events []event // guarded by mu
+}
+
+func (r *recorder) add(e event) {
+	r.mu.Lock()
+	r.events = append(r.events, e)
+	r.mu.Unlock()
+}
+
+// recorded is a disk whose changes are written down. Writing down and changing
+// are one step, so that the order of the one is the order of the other; the disk
+// is in memory and ends a bio at once.
+type recorded struct {
+	*memdev.Device
+	log *recorder
+}
+
+func (d *recorded) Submit(b *blk.Bio) {
+	if b.Op == blk.Read {
+		d.Device.Submit(b)
+		return
+	}
+	b.Complete(d.change(b))
+}
+
+func (d *recorded) change(b *blk.Bio) blk.Status {
+	e := event{op: b.Op, flags: b.Flags, sector: b.Sector, sectors: b.Sectors}
+	if b.Op == blk.Write {
+		e.data = make([]byte, b.Bytes())
+		b.CopyOut(e.data)
+	}
+	d.log.mu.Lock()
+	defer d.log.mu.Unlock()
+	d.log.events = append(d.log.events, e)
+	return e.apply(d.Device)
+}
+
+// replay repeats the events on a disk that began as before, and checks after
+// each what could be left of it.
+func (r *recorder) replay(t testing.TB, before *memdev.Device, p Plan, check func(*Disk, Moment) error) (states int) {
+	t.Helper()
+	seeds := p.Seeds
+	if seeds == 0 {
+		seeds = 3
+	}
+	mark := 0
+	for n, e := range r.events {
+		if e.isMark {
+			mark = e.mark
+			continue
+		}
+		e.apply(before)
+		for i := range seeds {
+			m := Moment{Event: n, Mark: mark, Seed: p.First + uint64(n*seeds+i)}
+			if err := check(newDisk(t, survivor(before, i, m.Seed), nil), m); err != nil {
+				t.Fatalf("power cut %v: %v", m, err)
+			}
+			states++
+		}
+	}
+	return states
+}
+
+func survivor(d *memdev.Device, i int, seed uint64) *memdev.Device {
+	switch i {
+	case 0:
+		return d.CrashCloneNone()
+	case 1:
+		return d.CrashCloneAll()
+	}
+	return d.CrashClone(seed)
+}
+
+func (e event) apply(d *memdev.Device) blk.Status {
+	b := &blk.Bio{Op: e.op, Flags: e.flags, Sector: e.sector, Sectors: e.sectors, End: func(*blk.Bio) {}}
+	if e.op == blk.Write {
+		b.SetData(e.data)
+	}
+	d.Submit(b)
+	return b.Status()
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package udmtest
+
+import (
+	"errors"
+
+	"udm/export"
+)
+
+func mountAt(export.Exports, string) (func() error, error) {
+	return nil, errors.New("files of disks are for Linux only; use the disk as io.ReaderAt and io.WriterAt")
+}
