@@ -25,9 +25,6 @@ type Tree[V any] struct {
 	c Codec[V]
 }
 
-// anySize is the size of values in trees that are only looked at.
-const anySize = -1
-
 // tree is a Tree whose values are bytes.
 type tree struct {
 	tm     *TM
@@ -35,6 +32,7 @@ type tree struct {
 	size   int
 	hidden bool // readers never look at this tree
 	buf    [64]byte
+	damage func(error) // told by walk of what it passes over; nil: it does not
 
 	// What n values refer to gets one more user, one user less; nil for values
 	// that refer to nothing.
@@ -171,7 +169,7 @@ func (t *tree) checkSize(n node, level int) error {
 	if n.leaf() && level == t.levels-1 {
 		want = t.size
 	}
-	if n.size() != want && want != anySize {
+	if n.size() != want {
 		return corrupt(n.nr, "values of %d bytes, want %d", n.size(), want)
 	}
 	return nil

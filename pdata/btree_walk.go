@@ -63,15 +63,9 @@ func (r keyRange) check(n node) error {
 }
 
 func (t *tree) walk(nr uint64, depth int, r keyRange, leaf func(node) error) error {
-	if depth == maxDepth {
-		return tooDeep(nr)
-	}
-	n, err := t.read(nr, t.levels-1)
+	n, err := t.walkNode(nr, depth, r)
 	if err != nil {
-		return err
-	}
-	if err := r.check(n); err != nil {
-		return err
+		return t.pass(err)
 	}
 	if n.leaf() {
 		return leaf(n)
@@ -82,6 +76,25 @@ func (t *tree) walk(nr uint64, depth int, r keyRange, leaf func(node) error) err
 		}
 	}
 	return nil
+}
+
+func (t *tree) walkNode(nr uint64, depth int, r keyRange) (node, error) {
+	if depth == maxDepth {
+		return node{}, tooDeep(nr)
+	}
+	n, err := t.read(nr, t.levels-1)
+	if err != nil {
+		return n, err
+	}
+	return n, r.check(n)
+}
+
+func (t *tree) pass(err error) error {
+	if t.damage != nil {
+		t.damage(err)
+		return nil
+	}
+	return err
 }
 
 // Cursor walks over the entries of a tree of one level. The tree must not

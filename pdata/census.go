@@ -211,10 +211,13 @@ func reasonOf(err error) string {
 	return err.Error()
 }
 
-// WalkLeaves calls fn for every leaf of a tree of one level, in order.
-func WalkLeaves(bm *BlockManager, root uint64, fn func(Leaf) error) error {
-	t := tree{tm: &TM{bm: bm}, levels: 1, size: anySize, hidden: true}
-	return t.walk(root, 0, keyRange{}, func(n node) error { return fn(Leaf{n}) })
+// WalkLeaves calls fn for every leaf of a tree of one level whose values have
+// size bytes, in order. What cannot be read is given to damage and passed over;
+// if damage is nil the walk ends there with the error.
+func WalkLeaves(bm *BlockManager, root uint64, size int, damage func(error), fn func(Leaf) error) error {
+	t := tree{tm: &TM{bm: bm}, levels: 1, size: size, hidden: true, damage: damage}
+	err := t.walk(root, 0, keyRange{}, func(n node) error { return fn(Leaf{n}) })
+	return err
 }
 
 // MapView is a space map as it is on the disk.
@@ -317,3 +320,18 @@ func (v *MapView) Compare(want *Tally, differ func(bitmap, nr uint64, have, want
 		}
 	}
 }
+
+// ReadNode reads a node of whatever tree.
+func ReadNode(bm *BlockManager, nr uint64) (Leaf, error) {
+	p, err := bm.get(nr, kindNode, true)
+	if err != nil {
+		return Leaf{}, err
+	}
+	return Leaf{node{Block{nr, p.data}}}, nil
+}
+
+// Internal reports whether the node has children instead of values.
+func (l Leaf) Internal() bool { return !l.leaf() }
+
+// Size is the size of its values in bytes.
+func (l Leaf) Size() int { return l.size() }

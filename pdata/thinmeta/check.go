@@ -177,7 +177,7 @@ func (c *checker) held(nr uint64) {
 func (c *checker) devices(name string, s *Super, devs map[uint32]Details) {
 	_, whole := c.census.Tree(name+"device details", s.DetailsRoot, detailsSize, nil)
 	if whole {
-		c.eachEntry(s.DetailsRoot, func(k uint64, v []byte) { devs[uint32(k)] = detailsCodec.Get(v) })
+		c.eachEntry(s.DetailsRoot, detailsSize, func(k uint64, v []byte) { devs[uint32(k)] = detailsCodec.Get(v) })
 	}
 	// Only a leaf that is met for the first time adds references to what it
 	// names; a leaf of the metadata snapshot may be shared with the pool.
@@ -186,7 +186,7 @@ func (c *checker) devices(name string, s *Super, devs map[uint32]Details) {
 		return
 	}
 	roots := map[uint32]uint64{}
-	c.eachEntry(s.MappingRoot, func(k uint64, v []byte) { roots[uint32(k)] = le.Uint64(v) })
+	c.eachEntry(s.MappingRoot, 8, func(k uint64, v []byte) { roots[uint32(k)] = le.Uint64(v) })
 	for _, id := range slices.Sorted(maps.Keys(roots)) {
 		c.device(deviceName(name, uint64(id)), id, roots[id], devs)
 	}
@@ -211,8 +211,8 @@ func (c *checker) mappings(name string, s *Super, l pdata.Leaf) {
 }
 
 // eachEntry walks a tree that is known to be whole.
-func (c *checker) eachEntry(root uint64, fn func(k uint64, v []byte)) {
-	err := pdata.WalkLeaves(c.bm, root, func(l pdata.Leaf) error {
+func (c *checker) eachEntry(root uint64, size int, fn func(k uint64, v []byte)) {
+	err := pdata.WalkLeaves(c.bm, root, size, nil, func(l pdata.Leaf) error {
 		for i := range l.Len() {
 			fn(l.Key(i), l.Value(i))
 		}

@@ -1,0 +1,55 @@
+package thinmeta
+
+// Header is what a dump says of the pool as a whole.
+type Header struct {
+	UUID          string
+	Time          uint32
+	TransactionID uint64
+	Flags         uint32
+	Version       uint32
+	DataBlockSize uint32 // sectors
+	DataBlocks    uint64
+}
+
+// Run is a run of blocks that were mapped at the same time to neighbouring data
+// blocks.
+type Run struct {
+	Thin, Data, Len uint64
+	Time            uint32
+}
+
+// An emitter gets metadata piece by piece: the header, then for each device its
+// details and its runs in order.
+type emitter interface {
+	begin(Header) error
+	device(id uint32, d Details) error
+	run(Run) error
+	endDevice() error
+	end() error
+}
+
+// runner joins mappings to runs.
+type runner struct {
+	emit func(Run) error
+	r    Run
+}
+
+func (j *runner) add(thin uint64, v BlockTime) error {
+	r := &j.r
+	if r.Len > 0 && thin == r.Thin+r.Len && v.Block == r.Data+r.Len && v.Time == r.Time {
+		r.Len++
+		return nil
+	}
+	err := j.flush()
+	j.r = Run{thin, v.Block, 1, v.Time}
+	return err
+}
+
+func (j *runner) flush() error {
+	r := j.r
+	j.r.Len = 0
+	if r.Len == 0 {
+		return nil
+	}
+	return j.emit(r)
+}

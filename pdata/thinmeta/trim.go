@@ -1,0 +1,49 @@
+package thinmeta
+
+import (
+	"errors"
+
+	"udm/blk"
+	"udm/env"
+	"udm/pdata"
+)
+
+// Trim calls fn for each range [begin, end) of data blocks that no device uses,
+// in order: they may be discarded on the data device while nobody has the pool
+// open.
+func Trim(e env.Env, dev blk.Device, fn func(begin, end uint64) error) (*Super, error) {
+	bm := pdata.NewBlockManager(e, dev, 0)
+	s, err := readSuper(bm, superBlock)
+	if err != nil {
+		return nil, err
+	}
+	var damage []error
+	c := pdata.NewCensus(bm, func(d *pdata.Corrupt) { damage = append(damage, d) })
+	c.Lax = true
+	v := c.Map("data space map", s.Data, false)
+	if len(damage) > 0 {
+		return s, errors.Join(damage...)
+	}
+	next := uint64(0)
+	v.Compare(pdata.NewTally(), func(_, nr uint64, _, _ uint32) {
+		if nr > next && err == nil {
+			err = fn(next, nr)
+		}
+		next = nr + 1
+	})
+	if len(damage) > 0 {
+		return s, errors.Join(damage...)
+	}
+	if err == nil && next < s.Data.Blocks {
+		err = fn(next, s.Data.Blocks)
+	}
+	return s, err
+}
+
+// MetadataSize estimates how large a metadata device should be, in bytes, for
+// pools of poolSize bytes with blocks of blockSize bytes and up to thins devices
+// and snapshots: thin_metadata_size's formula.
+func MetadataSize(blockSize, poolSize, thins uint64) uint64 {
+	const perNode = (pdata.BlockSize - 64) / 16
+	return (1 + 2*(poolSize/512)/(blockSize/512)/perNode + thins) * pdata.BlockSize
+}
