@@ -86,7 +86,7 @@ func (p *piece) runPartial() (left uint64) {
 func (c *Clone) run() {
 	switch c.target.core.mapper.Map(c) {
 	case Remapped:
-		c.Dev.Submit(&c.Bio)
+		c.Issue()
 	case Requeue:
 		c.refused(statusRequeue)
 	case Kill:

@@ -1,0 +1,240 @@
+// Package delay is the target "delay": I/O is held back for a time and may go to
+// different devices by kind (drivers/md/dm-delay.c).
+//
+//	delay DEVICE OFFSET MS [DEVICE OFFSET MS [DEVICE OFFSET MS]]
+//
+// The manual is [Type]'s Doc.
+//
+// Map puts a clone that is to wait at the end of its class's list, which is thus
+// in order of deadlines, and arms the work for the earliest of all. The work, or
+// a suspend at once, takes out what is due and issues it:
+//
+//	Map ─ delay 0, or suspending ─► issued
+//	 └──► waiting ─ deadline passed, or presuspend ─► issued
+//
+// Lock order: mu is a leaf.
+package delay
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"syscall"
+	"time"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/env"
+	"udm/target/internal/leg"
+)
+
+// Type is the target type, to be given to dm.NewControl.
+func Type() *dm.Type {
+	return &dm.Type{Name: "delay", Version: [3]uint32{1, 3, 0}, New: construct, Doc: doc}
+}
+
+const doc = `delay: I/O is held back for a time
+
+Table:
+  delay DEVICE OFFSET MS
+  delay DEVICE OFFSET MS DEVICE OFFSET MS
+  delay DEVICE OFFSET MS DEVICE OFFSET MS DEVICE OFFSET MS
+    DEVICE   a device below
+    OFFSET   the sector of DEVICE where the target's first sector lies
+    MS       milliseconds that an I/O waits before it goes to DEVICE
+  One group is for all I/O. Of two, the first is for reads and the second for
+  everything else. Of three, the third is for flushes.
+
+Status (dmsetup status):
+  READS WRITES FLUSHES
+    how many of each kind wait now
+
+Messages:
+  none
+
+A suspend lets all that waits go at once, and nothing waits until the resume.
+
+Example: a disk whose writes take half a second
+  0 2097152 delay /srv/a.img 0 0 /srv/a.img 0 500
+`
+
+const (
+	read = iota
+	write
+	flush
+	classes
+)
+
+// class is where one kind of I/O goes, and when.
+type class struct {
+	leg.Leg
+	ms    uint32
+	delay time.Duration
+	list  dm.CloneList // guarded by delay.mu; what waits, in order
+	count int          // guarded by delay.mu; how much that is
+}
+
+type delay struct {
+	target *dm.Target
+	groups int // in the table line
+	class  [classes]class
+	queue  env.Queue
+	work   *env.Work // issueDue
+
+	mu    sync.Mutex
+	on    bool          // guarded by mu; clones may wait
+	armed bool          // guarded by mu; work comes at next
+	next  time.Duration // guarded by mu
+}
+
+// deadline is what a clone carries while it waits.
+type deadline struct{ at time.Duration }
+
+func construct(t *dm.Target, args []string) (dm.Mapper, error) {
+	if len(args) != 3 && len(args) != 6 && len(args) != 9 {
+		return nil, dm.Errorf(syscall.EINVAL, "Requires exactly 3, 6 or 9 arguments")
+	}
+	d := &delay{target: t, groups: len(args) / 3, on: true}
+	for i := range d.class {
+		g := min(i, d.groups-1)
+		if err := d.class[i].parse(t, args[3*g:]); err != nil {
+			return nil, err
+		}
+	}
+	t.NumFlush, t.NumDiscard = 1, 1
+	t.AccountsIssue = true
+	d.queue = t.Env().NewQueue("dm-delay")
+	d.work = env.NewWork(func() { d.issue(d.due(false)) })
+	return d, nil
+}
+
+func (c *class) parse(t *dm.Target, args []string) error {
+	start, err := leg.Sector(args[1], "Invalid device sector")
+	if err != nil {
+		return err
+	}
+	ms, err := dm.ParseUint(args[2], math.MaxUint64)
+	if err != nil {
+		return dm.Because(err, "Invalid delay")
+	}
+	c.ms = uint32(ms) // a larger number wraps in the kernel, too
+	c.delay = time.Duration(c.ms) * time.Millisecond
+	c.Leg, err = leg.Open(t, args[0], start, "Device lookup failed")
+	return err
+}
+
+// Close has nothing to wait for: all that waited has been issued by presuspend.
+func (d *delay) Close() { d.queue.Close() }
+
+func (d *delay) NewPerIO() any { return new(deadline) }
+
+func (d *delay) Map(c *dm.Clone) dm.Outcome {
+	cl := &d.class[classOf(c.Op)]
+	cl.Map(c)
+	if cl.delay == 0 || !d.hold(c, cl) {
+		return dm.Remapped
+	}
+	return dm.Submitted
+}
+
+func classOf(op blk.Op) int {
+	switch op {
+	case blk.Read:
+		return read
+	case blk.Flush:
+		return flush
+	}
+	return write
+}
+
+// hold makes c wait and reports true, or does nothing while the target is off.
+func (d *delay) hold(c *dm.Clone, cl *class) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.on {
+		return false
+	}
+	at := d.target.Env().Now() + cl.delay
+	c.PerIO.(*deadline).at = at
+	cl.list.Push(c)
+	cl.count++
+	d.armLocked(at)
+	return true
+}
+
+// armLocked has the work come at the time at, unless it comes earlier.
+func (d *delay) armLocked(at time.Duration) {
+	if d.armed && d.next <= at {
+		return
+	}
+	d.armed, d.next = true, at
+	d.queue.QueueAfter(d.work, at-d.target.Env().Now())
+}
+
+// due takes out what has waited long enough, or all, and arms the work for the
+// rest.
+func (d *delay) due(all bool) (out dm.CloneList) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.armed = false
+	now := d.target.Env().Now()
+	for i := range d.class {
+		cl := &d.class[i]
+		for c := cl.list.Pop(); c != nil; c = cl.list.Pop() {
+			if at := c.PerIO.(*deadline).at; at > now && !all {
+				cl.list.PushHead(c)
+				d.armLocked(at)
+				break
+			}
+			cl.count--
+			out.Push(c)
+		}
+	}
+	return out
+}
+
+func (d *delay) issue(list dm.CloneList) {
+	for c := list.Pop(); c != nil; c = list.Pop() {
+		c.Issue()
+	}
+}
+
+// Presuspend lets everything go.
+func (d *delay) Presuspend() {
+	d.turn(false)
+	d.queue.Cancel(d.work)
+	d.issue(d.due(true))
+}
+
+// Resume makes I/O wait again. A suspend that gives up leaves it off, as in
+// Linux.
+func (d *delay) Resume() { d.turn(true) }
+
+func (d *delay) turn(on bool) {
+	d.mu.Lock()
+	d.on = on
+	d.mu.Unlock()
+}
+
+func (d *delay) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
+	if kind == dm.Info {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return fmt.Sprintf("%d %d %d", d.class[read].count, d.class[write].count, d.class[flush].count)
+	}
+	s := d.class[read].String()
+	for i := 1; i < d.groups; i++ {
+		s += " " + d.class[i].String()
+	}
+	return s
+}
+
+func (c *class) String() string { return fmt.Sprintf("%v %d", &c.Leg, c.ms) }
+
+func (d *delay) Areas() []dm.Area {
+	as := make([]dm.Area, classes)
+	for i := range as {
+		as[i] = d.class[i].Area(d.target.Len)
+	}
+	return as
+}
