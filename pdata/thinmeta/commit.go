@@ -58,12 +58,17 @@ func (m *Metadata) commit() error {
 	if err := m.write(); err != nil {
 		return err
 	}
+	for _, t := range m.thins {
+		t.changed = false
+	}
 	m.touched = false
 	m.publish()
 	return m.bm.Settle()
 }
 
 // writeDetails brings the details tree up to date and drops what was kept for it.
+// Thins count as changed until the commit has succeeded, so that an Abort finds
+// all that lose something.
 func (m *Metadata) writeDetails() (err error) {
 	for _, id := range slices.Sorted(maps.Keys(m.thins)) {
 		t := m.thins[id]
@@ -71,7 +76,6 @@ func (m *Metadata) writeDetails() (err error) {
 			if m.super.DetailsRoot, err = m.details.Insert(m.super.DetailsRoot, t.d, uint64(id)); err != nil {
 				return pdata.In("device details", err)
 			}
-			t.changed = false
 		}
 		if t.opens == 0 {
 			delete(m.thins, id)
