@@ -1,0 +1,191 @@
+package snapshot
+
+import (
+	"udm/blk"
+	"udm/dm"
+	"udm/target/internal/kcopyd"
+)
+
+// inOrder puts pending exceptions back into the order of their allocation. Those
+// that are done early wait in a ring.
+type inOrder struct {
+	next uint64 // sequence number of the next one
+	ring []*pending
+}
+
+const minRing = 64
+
+func (o *inOrder) put(pe *pending) {
+	if n := uint64(len(o.ring)); pe.sequence-o.next >= n {
+		o.grow(pe.sequence - o.next + 1)
+	}
+	o.ring[pe.sequence%uint64(len(o.ring))] = pe
+}
+
+func (o *inOrder) grow(n uint64) {
+	size := uint64(max(minRing, len(o.ring)))
+	for size < n {
+		size *= 2
+	}
+	old := o.ring
+	o.ring = make([]*pending, size)
+	for _, pe := range old {
+		if pe != nil {
+			o.ring[pe.sequence%size] = pe
+		}
+	}
+}
+
+// take returns the next one if it is done.
+func (o *inOrder) take() *pending {
+	if len(o.ring) == 0 {
+		return nil
+	}
+	i := o.next % uint64(len(o.ring))
+	pe := o.ring[i]
+	if pe != nil {
+		o.ring[i] = nil
+		o.next++
+	}
+	return pe
+}
+
+// copied is the callback of every copy and full write. It runs once at a time.
+func (s *snapshot) copied(j *kcopyd.Job) {
+	pe := j.Private.(*pending)
+	pe.failed = j.Failed()
+	if o := &s.order; pe.sequence == o.next {
+		o.next++
+		s.commit(pe)
+		for pe = o.take(); pe != nil; pe = o.take() {
+			s.commit(pe)
+		}
+	} else {
+		o.put(pe)
+	}
+	s.copyDone()
+}
+
+func (s *snapshot) commit(pe *pending) { s.body.Load().store.commit(&pe.exception, !pe.failed) }
+
+// recorded is called by the store. A good exception is added first, so that new
+// reads go to the COW device, and only then the reads are waited for that went
+// to the origin: they cannot be starved, and nobody overwrites the origin under
+// them, since who wants to waits for pe.
+func (pe *pending) recorded(ok bool) {
+	s := pe.snap
+	if !ok || !s.has(flagValid) {
+		s.invalidate()
+		s.afterDrop(func() { pe.finish(true) })
+		return
+	}
+	s.body.Load().complete.insert(pe.old, pe.new)
+	if s.tracked.drain(pe.old, pe.drained) {
+		pe.finish(false)
+	}
+}
+
+// finish takes pe out of the table and lets go on what waits for it. Writes to
+// the origin go on in any case: they look at all snapshots once more.
+func (pe *pending) finish(failed bool) {
+	s := pe.snap
+	sl := s.pending.slot(pe.old)
+	sl.mu.Lock()
+	sl.removeLocked(pe)
+	writes, origins, merges := pe.writes.Take(), pe.origins.Take(), pe.merges
+	sl.mu.Unlock()
+	if full := pe.full; full != nil {
+		full.Restore()
+		full.Rearm()
+		full.Complete(outcome(failed))
+	}
+	for c := writes.Pop(); c != nil; c = writes.Pop() {
+		if failed {
+			c.Complete(blk.IOErr)
+		} else {
+			c.Issue()
+		}
+	}
+	pe.free()
+	s.group.retry(origins)
+	for _, fn := range merges {
+		fn()
+	}
+	s.finished.Add(1)
+	if s.settling.Load() {
+		s.idle.Wake()
+	}
+}
+
+func outcome(failed bool) blk.Status {
+	if failed {
+		return blk.IOErr
+	}
+	return blk.OK
+}
+
+// unfinished reports whether there are pending exceptions.
+func (s *snapshot) unfinished() bool {
+	s.alloc.mu.Lock()
+	defer s.alloc.mu.Unlock()
+	return s.alloc.next != s.finished.Load()
+}
+
+// settle waits until no exception is pending. Nobody makes new ones.
+func (s *snapshot) settle() {
+	s.settling.Store(true)
+	s.idle.Until(func() bool { return !s.unfinished() && !s.has(flagDropping) })
+}
+
+// invalidate makes the snapshot useless for ever, as its content cannot be kept
+// any more. What must not happen before the store knows is done by afterDrop.
+func (s *snapshot) invalidate() {
+	if !s.beginDrop() {
+		return
+	}
+	s.body.Load().store.drop(func() {
+		s.mu.Lock()
+		s.set(0, flagDropping)
+		todo := s.dropped
+		s.dropped = nil
+		s.mu.Unlock()
+		s.target.Event()
+		for _, fn := range todo {
+			fn()
+		}
+		if s.settling.Load() {
+			s.idle.Wake()
+		}
+	})
+}
+
+func (s *snapshot) beginDrop() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.has(flagValid) {
+		return false
+	}
+	s.set(flagDropping, flagValid)
+	return true
+}
+
+// afterDrop calls fn once the store is not about to be dropped.
+func (s *snapshot) afterDrop(fn func()) {
+	s.mu.Lock()
+	if s.has(flagDropping) {
+		s.dropped = append(s.dropped, fn)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	fn()
+}
+
+// retry maps origin writes again that waited for an exception.
+func (g *group) retry(cs dm.CloneList) {
+	for c := cs.Pop(); c != nil; c = cs.Pop() {
+		if g.write(c) == dm.Remapped {
+			c.Issue()
+		}
+	}
+}

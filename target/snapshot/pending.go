@@ -1,0 +1,156 @@
+package snapshot
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/target/internal/kcopyd"
+)
+
+// pending is a chunk on its way to the COW device (the kernel's struct
+// dm_snap_pending_exception).
+//
+//	made ─┬─ copy of the origin's chunk ─┐   in the order    recorded    reads of the
+//	      └─ write of the whole chunk ───┴─► of allocation ─► by store ─► origin ended ─► gone
+//
+// Bios wait for it in three places: writes to the snapshot, writes to the
+// origin, and the write of the whole chunk, which is the copy.
+type pending struct {
+	exception // old and new are set when it is made
+	snap      *snapshot
+	sequence  uint64 // set when it is made
+	failed    bool   // the data did not arrive; belongs to the callbacks of kc
+
+	started bool         // guarded by the slot's mu
+	writes  dm.CloneList // guarded by the slot's mu; of the snapshot, remapped
+	origins dm.CloneList // guarded by the slot's mu
+	merges  []func()     // guarded by the slot's mu; merges that wait
+	inTable *pending     // guarded by the slot's mu; next one of the slot
+
+	job     kcopyd.Job // the copy, or the callback of the full write
+	full    *dm.Clone  // the write that covers the chunk
+	fullEnd func(*blk.Bio)
+	drained func()
+}
+
+// pendingTable finds pending exceptions by chunk. Its slots are the locks that
+// decide who makes an exception: while a slot is locked no exception of its
+// chunks is made or goes.
+type pendingTable struct {
+	mask  uint64
+	slots []slot
+	pool  sync.Pool
+}
+
+type slot struct {
+	mu   sync.Mutex
+	head atomic.Pointer[pending] // written under mu; read without to see if there is any
+}
+
+const minSlots, maxSlots = 64, 1 << 12
+
+func (t *pendingTable) init(s *snapshot, chunks uint64) {
+	n := min(max(chunks/8, minSlots), maxSlots)
+	t.slots = make([]slot, 1<<(bits.Len64(n)-1))
+	t.mask = uint64(len(t.slots) - 1)
+	t.pool.New = func() any {
+		pe := &pending{snap: s}
+		pe.exception.done = pe.recorded
+		pe.job.Done, pe.job.Private = s.copied, pe
+		pe.fullEnd, pe.drained = pe.endFull, func() { pe.finish(false) }
+		return pe
+	}
+}
+
+func (t *pendingTable) slot(chunk uint64) *slot { return &t.slots[chunk&t.mask] }
+
+// lookupLocked finds chunk's pending exception. Called with mu held.
+func (sl *slot) lookupLocked(chunk uint64) *pending {
+	for pe := sl.head.Load(); pe != nil; pe = pe.inTable {
+		if pe.old == chunk {
+			return pe
+		}
+	}
+	return nil
+}
+
+// removeLocked takes pe out. Called with mu held.
+func (sl *slot) removeLocked(pe *pending) {
+	if sl.head.Load() == pe {
+		sl.head.Store(pe.inTable)
+		return
+	}
+	p := sl.head.Load()
+	for p.inTable != pe {
+		p = p.inTable
+	}
+	p.inTable = pe.inTable
+}
+
+// free gives pe back; it is in no table.
+func (pe *pending) free() {
+	pe.started, pe.failed, pe.full, pe.merges, pe.inTable = false, false, nil, nil, nil
+	pe.snap.pending.pool.Put(pe)
+}
+
+// makeLocked makes the pending exception of a chunk that has none, with a place
+// in the store; nil when that is full. Called with the slot's mu held.
+func (s *snapshot) makeLocked(sl *slot, b *body, chunk uint64) *pending {
+	pe := s.pending.pool.Get().(*pending)
+	pe.old = chunk
+	s.alloc.mu.Lock()
+	ok := b.store.prepare(&pe.exception)
+	if ok {
+		pe.sequence = s.alloc.next
+		s.alloc.next++
+	}
+	s.alloc.mu.Unlock()
+	if !ok {
+		pe.free()
+		return nil
+	}
+	pe.inTable = sl.head.Load()
+	sl.head.Store(pe)
+	return pe
+}
+
+// startCopy copies the chunk, as far as the origin goes.
+func (pe *pending) startCopy(b *body) {
+	s := pe.snap
+	s.inProgress.Add(1)
+	j := &pe.job
+	j.From = kcopyd.Place{Dev: s.originDev, Sector: pe.old << b.shift}
+	j.SetTo(kcopyd.Place{Dev: s.cowDev, Sector: pe.new << b.shift})
+	j.Sectors = s.clip(j.From.Sector, b.mask+1)
+	s.kc.Copy(j)
+}
+
+// clip shortens a range of the origin to the origin's end.
+func (s *snapshot) clip(sector, sectors uint64) uint64 {
+	end := s.originEnd
+	if sector+sectors > end {
+		end = s.origin.Limits().Size
+	}
+	return min(sectors, end-min(sector, end))
+}
+
+// startFull lets c, which covers the chunk, stand in for the copy. Its end goes
+// through kc, so that it takes its turn among the copies.
+func (pe *pending) startFull(c *dm.Clone) {
+	s := pe.snap
+	s.inProgress.Add(1)
+	s.kc.Prepare(&pe.job)
+	pe.full = c
+	c.Redirect(pe.fullEnd)
+	c.Issue()
+}
+
+func (pe *pending) endFull(b *blk.Bio) {
+	if b.Status() != blk.OK {
+		pe.job.WriteFailed = 1
+	}
+	pe.snap.kc.Fire(&pe.job)
+}

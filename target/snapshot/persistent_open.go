@@ -1,0 +1,144 @@
+package snapshot
+
+import (
+	"bytes"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/target/internal/kcopyd"
+)
+
+// What the constructor of a snapshot does with a store: it may wait for I/O.
+
+const defaultChunk = 16 << 10 / blk.SectorSize
+
+// readPiece is how much of an area is read at once, in bytes.
+const readPiece = 512 << 10
+
+func (p *persistent) open() (valid bool, err error) {
+	if p.chunk == 0 {
+		p.geometry = newGeometry(max(defaultChunk, uint64(p.cow.Limits().LogicalBlock)/blk.SectorSize))
+	}
+	buf := make([]byte, max(blk.SectorSize, p.cow.Limits().LogicalBlock))
+	if err := p.readAt(buf, 0); err != nil {
+		return false, err
+	}
+	h, fresh, err := parseHeader(buf)
+	switch {
+	case err != nil:
+		return false, err
+	case fresh:
+		return true, p.create()
+	case h.version != diskVersion:
+		return false, dm.Errorf(syscall.EINVAL, "unable to handle snapshot disk version %d", h.version)
+	}
+	if err := checkChunkSize(uint64(h.sectors), p.cow); err != nil {
+		return false, err
+	}
+	p.geometry = newGeometry(uint64(h.sectors))
+	p.valid = h.valid
+	return h.valid, nil
+}
+
+func (p *persistent) readAt(buf []byte, sector uint64) error {
+	if sector+uint64(len(buf))/blk.SectorSize > p.cow.Limits().Size {
+		return dm.Errorf(syscall.EIO, "snapshot store ends before sector %d", sector)
+	}
+	return blk.ReadSectors(p.env, p.dev, buf, sector)
+}
+
+// create makes an empty store: zeroes first, so that the header never has
+// anything but an empty list behind it.
+func (p *persistent) create() error {
+	if 2*p.chunk > p.cow.Limits().Size {
+		return dm.Errorf(syscall.EIO, "device is too small for a snapshot store")
+	}
+	job := kcopyd.Job{Sectors: 2 * p.chunk}
+	job.SetTo(kcopyd.Place{Dev: p.dev})
+	if err := p.wait(func(done func(bool)) {
+		job.Done = func(j *kcopyd.Job) { done(!j.Failed()) }
+		p.kc.Zero(&job)
+	}); err != nil {
+		return err
+	}
+	return p.writeNow(p.headerBlock(true), 0)
+}
+
+// wait runs start and waits until it calls done.
+func (p *persistent) wait(start func(done func(ok bool))) error {
+	var ended, good bool // guarded by p.mu
+	w := p.env.NewWait()
+	start(func(ok bool) {
+		p.mu.Lock()
+		ended, good = true, ok
+		p.mu.Unlock()
+		w.Wake()
+	})
+	w.Until(func() bool { p.mu.Lock(); defer p.mu.Unlock(); return ended })
+	if !good {
+		return dm.Errorf(syscall.EIO, "snapshot store cannot be written")
+	}
+	return nil
+}
+
+// writeNow writes data durably and waits for it.
+func (p *persistent) writeNow(data []byte, sector uint64) error {
+	return p.wait(func(done func(bool)) {
+		var d durable
+		d.init(p, done)
+		d.write(data, sector)
+	})
+}
+
+// read gives every recorded exception to add.
+func (p *persistent) read(add func(old, new uint64) error) error {
+	p.area = make([]byte, p.chunk*blk.SectorSize)
+	for {
+		if err := p.readArea(p.current); err != nil {
+			return err
+		}
+		n, err := p.parseArea(p.area, p.cow.Limits().Size/p.chunk, func(old, new uint64) error {
+			p.nextFree.Store(max(p.nextFree.Load(), new+1))
+			return add(old, new)
+		})
+		if err != nil {
+			return err
+		}
+		if p.committed = n; n < p.perArea {
+			break
+		}
+		p.current++
+	}
+	p.written = p.committed
+	p.nextFree.Store(p.skipArea(p.nextFree.Load()))
+	return p.wipe()
+}
+
+// readArea fills the area from disk. What is zeroes already is not touched: an
+// area may be as large as 1 GiB.
+func (p *persistent) readArea(a uint64) error {
+	sector := p.areaChunk(a) * p.chunk
+	buf := make([]byte, min(readPiece, len(p.area)))
+	for at := 0; at < len(p.area); at += len(buf) {
+		if err := p.readAt(buf, sector+uint64(at)/blk.SectorSize); err != nil {
+			return err
+		}
+		if to := p.area[at : at+len(buf)]; !bytes.Equal(to, buf) {
+			copy(to, buf)
+		}
+	}
+	return nil
+}
+
+// wipe clears what lies behind the end of the list: entries of a write that was
+// torn. They would come back when the list grows up to them.
+func (p *persistent) wipe() error {
+	tail := p.area[p.committed*entrySize:]
+	if !p.writable || len(bytes.TrimLeft(tail, "\x00")) == 0 {
+		return nil
+	}
+	clear(tail)
+	data, sector := p.entries(p.committed, p.perArea)
+	return p.writeNow(data, sector)
+}

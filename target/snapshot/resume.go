@@ -1,0 +1,72 @@
+package snapshot
+
+import (
+	"syscall"
+
+	"udm/dm"
+)
+
+// Handover. A table that is loaded for the COW device of an active snapshot
+// reads no store: at its resume it takes store and exceptions from the active
+// one, whose device must be suspended. (Kernel: snapshot_preresume,
+// snapshot_resume.)
+
+// Preresume refuses a resume of the wrong one of the two, or too early.
+func (s *snapshot) Preresume() error {
+	s.world.mu.Lock()
+	sh := s.group.sharing(s)
+	s.world.mu.Unlock()
+	switch {
+	case sh.src == nil || sh.dst == nil:
+		return nil
+	case sh.src == s:
+		return dm.Errorf(syscall.EINVAL, "Unable to resume snapshot source until handover completes.")
+	case !sh.src.target.Device().Suspended():
+		return dm.Errorf(syscall.EINVAL, "Unable to perform snapshot handover until source is suspended.")
+	}
+	return nil
+}
+
+// Resume takes over the exceptions, if they wait, and makes the snapshot active,
+// while nothing is written to the origin.
+func (s *snapshot) Resume() {
+	if front := s.group.front(s.target.Device()); front != nil {
+		front.Quiet(s.activate)
+	} else {
+		s.activate()
+	}
+}
+
+func (s *snapshot) activate() {
+	g := s.group
+	merging := g.merging()
+	restart := merging != nil && merging != s && merging.merge.stop()
+	g.world.mu.Lock()
+	sh := g.sharing(s)
+	g.world.mu.Unlock()
+	if sh.src != nil && sh.dst != nil {
+		sh.dst.takeOver(sh.src)
+	}
+	g.reregister(s)
+	s.set(flagActive, 0)
+	if merging != nil && merging != s {
+		merging.target.MaxIOLen = g.members.Load().boundary
+	}
+	if restart {
+		merging.merge.start()
+	}
+}
+
+// takeOver moves the exceptions from src to s. No bio of either is in flight;
+// copies that a merge has asked src for may be.
+func (s *snapshot) takeOver(src *snapshot) {
+	src.settle()
+	own := s.body.Load()
+	b := src.body.Load()
+	s.pending.init(s, min(s.cow.Limits().Size, s.originEnd)>>b.shift)
+	s.body.Store(b)
+	s.target.MaxIOLen = b.mask + 1
+	s.set(src.flags.Load()&(flagValid|flagOverflowed), flagValid|flagOverflowed|flagWaiting)
+	src.set(0, flagValid)
+	src.body.Store(own)
+}

@@ -1,0 +1,104 @@
+package snapshot
+
+import (
+	"sync/atomic"
+
+	"udm/dm"
+	"udm/internal/list"
+)
+
+// exception is a chunk of the origin that is being given a place of its own in
+// the COW device: what a store sees of a pending exception.
+type exception struct {
+	old, new uint64
+	// done is called once when the exception is recorded for good, or not.
+	done func(ok bool)
+	next *exception // link of the store's lists
+}
+
+type exceptionList = list.List[exception, *exception]
+
+func (e *exception) Link() **exception { return &e.next }
+
+// store hands out chunks of the COW device and remembers which chunk is where
+// (the kernel's struct dm_exception_store_type).
+type store interface {
+	// chunkSize is the chunk size in sectors.
+	chunkSize() uint64
+	// open reads what is there or makes it; valid is false if the snapshot was
+	// dropped. read then finds the exceptions that were recorded earlier. Both
+	// may wait for I/O.
+	open() (valid bool, err error)
+	read(add func(old, new uint64) error) error
+	// prepare gives e a new chunk; false when the store is full. Calls are
+	// serialised by the snapshot.
+	prepare(e *exception) bool
+	// commit records e, or with ok false takes note that its data did not
+	// arrive: nothing more will be recorded. Calls are serialised, in the order
+	// of prepare.
+	commit(e *exception, ok bool)
+	// drop marks the store invalid for ever and calls done.
+	drop(done func())
+	// usage is in sectors.
+	usage() (allocated, total, metadata uint64)
+	// kind is the word for the table.
+	kind(overflow bool) string
+	// merger is nil when the store cannot be merged.
+	merger() merger
+	// close waits for I/O of the store.
+	close()
+}
+
+// merger takes the exceptions out of a store again, the last ones first. One
+// call is under way at a time.
+type merger interface {
+	// prepareMerge finds the last run of chunks that are consecutive in origin
+	// and COW device; n is 0 when there is none left.
+	prepareMerge(done func(old, new, n uint64, err error))
+	// commitMerge forgets the last n exceptions.
+	commitMerge(n uint64, done func(error))
+}
+
+// transient is the store that remembers nothing beyond its life
+// (dm-snap-transient.c). Chunks are handed out from the device's begin.
+type transient struct {
+	cow   *dm.Dev
+	chunk uint64
+	size  uint64 // sectors; serialised with prepare
+	free  atomic.Uint64
+}
+
+func newTransient(cow *dm.Dev, chunk uint64) *transient {
+	return &transient{cow: cow, chunk: chunk, size: cow.Limits().Size}
+}
+
+func (t *transient) chunkSize() uint64                      { return t.chunk }
+func (t *transient) open() (bool, error)                    { return true, nil }
+func (t *transient) read(func(old, new uint64) error) error { return nil }
+func (t *transient) commit(e *exception, ok bool)           { e.done(ok) }
+func (t *transient) drop(done func())                       { done() }
+func (t *transient) kind(bool) string                       { return "N" }
+func (t *transient) merger() merger                         { return nil }
+func (t *transient) close()                                 {}
+func (t *transient) usage() (allocated, total, metadata uint64) {
+	return t.free.Load() * t.chunk, t.cow.Limits().Size, 0
+}
+
+func (t *transient) prepare(e *exception) bool {
+	n := t.free.Load()
+	if !roomFor(t.cow, &t.size, (n+1)*t.chunk) {
+		return false
+	}
+	e.new = n
+	t.free.Store(n + 1)
+	return true
+}
+
+// roomFor reports whether d has so many sectors. known is its size as seen
+// last: a device may have grown since.
+func roomFor(d *dm.Dev, known *uint64, sectors uint64) bool {
+	if sectors > *known {
+		*known = d.Limits().Size
+	}
+	return sectors <= *known
+}

@@ -1,0 +1,96 @@
+package snapshot
+
+import (
+	"sync"
+	"sync/atomic"
+	"udm/blk"
+
+	"udm/dm"
+)
+
+// throttled holds bios back while too many copies are in progress: the kernel
+// lets their submitters sleep. The last copies to end let them go.
+type throttled struct {
+	count atomic.Int32 // in the list; may be read without mu
+
+	mu    sync.Mutex
+	bios  dm.CloneList // guarded by mu; of the snapshot
+	holds []func()     // guarded by mu; to be called for bios of the origin
+}
+
+func (s *snapshot) over() bool { return s.inProgress.Load() > s.world.threshold.Load() }
+
+// throttle keeps a write to the snapshot if it has to wait.
+func (s *snapshot) throttle(c *dm.Clone) bool {
+	return s.over() && s.hold(func(t *throttled) { t.bios.Push(c) })
+}
+
+// throttleOrigin is throttle for a write to the origin, which is sent again by
+// the group.
+func (s *snapshot) throttleOrigin(c *dm.Clone) bool {
+	return s.over() && s.hold(func(t *throttled) {
+		t.holds = append(t.holds, func() { s.group.again(c) })
+	})
+}
+
+// hold puts a bio into the list if there still is reason to. Whoever ends a copy
+// counts it first and looks at the list afterwards.
+func (s *snapshot) hold(push func(*throttled)) bool {
+	t := &s.throttled
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count.Add(1)
+	if !s.over() {
+		t.count.Add(-1)
+		return false
+	}
+	push(t)
+	return true
+}
+
+// copyDone counts a copy less and lets bios go while there is room.
+func (s *snapshot) copyDone() {
+	n := s.inProgress.Add(-1)
+	if s.throttled.count.Load() > 0 && n <= s.world.threshold.Load() {
+		s.letGo()
+	}
+}
+
+func (s *snapshot) letGo() {
+	for !s.over() {
+		c, fn := s.throttled.pop()
+		switch {
+		case c != nil:
+			s.mapAgain(c)
+		case fn != nil:
+			fn()
+		default:
+			return
+		}
+	}
+}
+
+func (t *throttled) pop() (c *dm.Clone, fn func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c = t.bios.Pop(); c == nil && len(t.holds) > 0 {
+		fn, t.holds = t.holds[0], t.holds[1:]
+	}
+	if c != nil || fn != nil {
+		t.count.Add(-1)
+	}
+	return c, fn
+}
+
+// mapAgain maps a bio that was held back.
+func (s *snapshot) mapAgain(c *dm.Clone) { finishMap(c, s.Map(c)) }
+
+// finishMap does with an outcome what the core does after Map.
+func finishMap(c *dm.Clone, out dm.Outcome) {
+	switch out {
+	case dm.Remapped:
+		c.Issue()
+	case dm.Kill:
+		c.Complete(blk.IOErr)
+	}
+}

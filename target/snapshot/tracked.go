@@ -1,0 +1,125 @@
+package snapshot
+
+import "sync"
+
+// tracked counts the bios of a snapshot that must end before a chunk of the
+// lower device changes hands: reads that go to the origin, of a merging snapshot
+// writes that go to the COW device. Chunks are spread over shards, so that
+// unrelated bios do not meet.
+//
+// Whoever tracks a bio because a chunk has no exception looks again once it is
+// tracked; whoever adds the exception waits afterwards. One of the two sees the
+// other.
+type tracked struct{ shards [64]trackShard }
+
+type trackShard struct {
+	mu      sync.Mutex
+	head    *perIO   // guarded by mu
+	waiters []waiter // guarded by mu
+	_       [24]byte // a shard fills its own cache line
+}
+
+// waiter is called once no bio of its chunk is tracked.
+type waiter struct {
+	chunk uint64
+	fn    func()
+}
+
+// perIO is what a snapshot keeps for each clone. It belongs to the clone while
+// tracked is false, to the shard of its chunk while it is true.
+type perIO struct {
+	tracked    bool
+	chunk      uint64
+	prev, next *perIO
+}
+
+func (t *tracked) shard(chunk uint64) *trackShard {
+	return &t.shards[(chunk*0x9e3779b97f4a7c15)>>58]
+}
+
+func (t *tracked) add(io *perIO, chunk uint64) {
+	sh := t.shard(chunk)
+	io.tracked, io.chunk = true, chunk
+	sh.mu.Lock()
+	io.prev, io.next = nil, sh.head
+	if sh.head != nil {
+		sh.head.prev = io
+	}
+	sh.head = io
+	sh.mu.Unlock()
+}
+
+// remove undoes add and calls those who waited for it.
+func (t *tracked) remove(io *perIO) {
+	io.tracked = false
+	sh := t.shard(io.chunk)
+	sh.mu.Lock()
+	if io.prev != nil {
+		io.prev.next = io.next
+	} else {
+		sh.head = io.next
+	}
+	if io.next != nil {
+		io.next.prev = io.prev
+	}
+	io.prev, io.next = nil, nil
+	ready := sh.takeReadyLocked(io.chunk)
+	sh.mu.Unlock()
+	for _, w := range ready {
+		w.fn()
+	}
+}
+
+// takeReadyLocked takes the waiters for chunk out if it is not tracked.
+func (sh *trackShard) takeReadyLocked(chunk uint64) (ready []waiter) {
+	if len(sh.waiters) == 0 || sh.hasLocked(chunk) {
+		return nil
+	}
+	rest := sh.waiters[:0]
+	for _, w := range sh.waiters {
+		if w.chunk == chunk {
+			ready = append(ready, w)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	clear(sh.waiters[len(rest):])
+	sh.waiters = rest
+	return ready
+}
+
+func (sh *trackShard) hasLocked(chunk uint64) bool {
+	for io := sh.head; io != nil; io = io.next {
+		if io.chunk == chunk {
+			return true
+		}
+	}
+	return false
+}
+
+// drain reports true if chunk is not tracked now; otherwise fn will be called
+// once it is not.
+func (t *tracked) drain(chunk uint64, fn func()) bool {
+	sh := t.shard(chunk)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if !sh.hasLocked(chunk) {
+		return true
+	}
+	sh.waiters = append(sh.waiters, waiter{chunk, fn})
+	return false
+}
+
+// idle reports whether nothing is tracked.
+func (t *tracked) idle() bool {
+	for i := range t.shards {
+		sh := &t.shards[i]
+		sh.mu.Lock()
+		busy := sh.head != nil || len(sh.waiters) > 0
+		sh.mu.Unlock()
+		if busy {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,202 @@
+package snapshot
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"udm/dm"
+	"udm/env"
+	"udm/target/internal/kcopyd"
+)
+
+// world is what the targets of one dm.Control share: the kernel module's globals
+// and parameters.
+type world struct {
+	threshold atomic.Int64     // copies of a snapshot before its writers wait (snapshot_cow_threshold)
+	throttle  *kcopyd.Throttle // share of time for copies (snapshot_copy_throttle)
+
+	mu     sync.Mutex
+	groups map[dm.Number]*group // guarded by mu; by origin
+}
+
+type worldKey struct{}
+
+const defaultThreshold = 2048
+
+func worldOf(t *dm.Target) *world {
+	return t.Shared(worldKey{}, func() any { return newWorld(t.Env()) }).(*world)
+}
+
+func newWorld(e env.Env) *world {
+	w := &world{throttle: kcopyd.NewThrottle(e, 100), groups: make(map[dm.Number]*group)}
+	w.threshold.Store(defaultThreshold)
+	return w
+}
+
+// group is an origin with everything that has to do with it.
+type group struct {
+	world   *world
+	number  dm.Number
+	users   int                     // guarded by world.mu; targets that hold it
+	origins []*origin               // guarded by world.mu; resumed snapshot-origin targets
+	members atomic.Pointer[members] // replaced under world.mu
+}
+
+// members is a list that never changes.
+type members struct {
+	snaps    []*snapshot // largest chunk size first
+	boundary uint64      // smallest chunk size in sectors; 0 for none
+}
+
+// groupOf returns the group of an origin, held until leave.
+func (w *world) groupOf(n dm.Number) *group {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.groups[n]
+	if g == nil {
+		g = &group{world: w, number: n}
+		g.members.Store(&members{})
+		w.groups[n] = g
+	}
+	g.users++
+	return g
+}
+
+func (g *group) leave() {
+	w := g.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g.users--; g.users == 0 {
+		delete(w.groups, g.number)
+	}
+}
+
+// setLocked replaces the list. Called with world.mu held.
+func (g *group) setLocked(snaps []*snapshot) {
+	m := &members{snaps: snaps}
+	slices.SortStableFunc(snaps, func(a, b *snapshot) int { return int(b.chunkSize()) - int(a.chunkSize()) })
+	for _, s := range snaps {
+		if n := s.chunkSize(); n != 0 {
+			m.boundary = n
+		}
+	}
+	g.members.Store(m)
+}
+
+func (g *group) without(s *snapshot) []*snapshot {
+	return slices.DeleteFunc(slices.Clone(g.members.Load().snaps), func(o *snapshot) bool { return o == s })
+}
+
+// chunkSize is in sectors, 0 for a snapshot that waits for its exceptions.
+func (s *snapshot) chunkSize() uint64 {
+	if s.has(flagWaiting) {
+		return 0
+	}
+	return s.body.Load().store.chunkSize()
+}
+
+// sharing is the snapshots of a group with the same COW device.
+type sharing struct {
+	src   *snapshot // is active: may give its exceptions
+	dst   *snapshot // waits for them
+	count int
+}
+
+func (g *group) sharing(s *snapshot) (sh sharing) {
+	for _, o := range g.members.Load().snaps {
+		if o.cow.Number != s.cow.Number {
+			continue
+		}
+		if o.has(flagActive) {
+			sh.src = o
+		} else {
+			sh.dst = o
+		}
+		sh.count++
+	}
+	return sh
+}
+
+// merging is the group's snapshot-merge target, nil for none.
+func (g *group) merging() *snapshot {
+	for _, s := range g.members.Load().snaps {
+		if s.merge != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// register adds a snapshot that is not active yet and reports whether it gets
+// its exceptions from an active one.
+func (g *group) register(s *snapshot) (waits bool, err error) {
+	g.world.mu.Lock()
+	defer g.world.mu.Unlock()
+	if waits, err = g.handoverLocked(s); err != nil {
+		return false, err
+	}
+	if waits {
+		s.set(flagWaiting, 0)
+	}
+	g.setLocked(append(g.without(s), s))
+	return waits, nil
+}
+
+func (g *group) handoverLocked(s *snapshot) (waits bool, err error) {
+	sh := g.sharing(s)
+	switch {
+	case sh.count == 2 || sh.dst != nil:
+		return false, dm.Errorf(syscall.EINVAL, "Snapshot cow pairing for exception table handover failed")
+	case sh.src == nil || s.merge == nil:
+		return sh.src != nil, nil
+	case g.merging() != nil:
+		return false, dm.Errorf(syscall.EINVAL, "A snapshot is already merging.")
+	case sh.src.body.Load().store.merger() == nil:
+		return false, dm.Errorf(syscall.EINVAL, "Snapshot exception store does not support snapshot-merge.")
+	}
+	return true, nil
+}
+
+// reregister puts s in its place after its chunk size has become known.
+func (g *group) reregister(s *snapshot) {
+	g.world.mu.Lock()
+	g.setLocked(append(g.without(s), s))
+	g.world.mu.Unlock()
+}
+
+// unregister takes s out. No exception is made for origin writes afterwards.
+func (g *group) unregister(s *snapshot) {
+	g.world.mu.Lock()
+	g.setLocked(g.without(s))
+	g.world.mu.Unlock()
+	s.set(0, flagActive)
+	s.pending.barrier()
+}
+
+// barrier waits for whoever is making an exception.
+func (t *pendingTable) barrier() {
+	for i := range t.slots {
+		t.slots[i].mu.Lock()
+		//lint:ignore SA2001 passing through the lock is the point
+		t.slots[i].mu.Unlock()
+	}
+}
+
+// front is the device through which the origin is written to, if it is not d:
+// that of a snapshot-origin target, or of the merging snapshot.
+func (g *group) front(d *dm.Device) *dm.Device {
+	g.world.mu.Lock()
+	defer g.world.mu.Unlock()
+	var front *dm.Device
+	if len(g.origins) > 0 {
+		front = g.origins[0].target.Device()
+	} else if m := g.merging(); m != nil {
+		front = m.target.Device()
+	}
+	if front == d {
+		return nil
+	}
+	return front
+}
