@@ -5,6 +5,7 @@ import (
 	"udm/dm"
 	errortarget "udm/target/error"
 	"udm/target/linear"
+	"udm/target/snapshot"
 	"udm/target/striped"
 	"udm/target/thin"
 	"udm/target/zero"
@@ -12,7 +13,7 @@ import (
 
 // Types returns one type for each table keyword, to be given to dm.NewControl.
 func Types() []*dm.Type {
-	return []*dm.Type{
+	types := []*dm.Type{
 		errortarget.Type(),
 		linear.Type(),
 		striped.Type(),
@@ -20,4 +21,5 @@ func Types() []*dm.Type {
 		thin.Type(),
 		zero.Type(),
 	}
+	return append(types, snapshot.Types()...)
 }
