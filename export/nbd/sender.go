@@ -139,13 +139,16 @@ func (c *conn) gather() {
 	segs := c.segs[:0]
 	var last *request // whose reply is the end of the last segment
 	for _, r := range c.work {
-		if last != nil && last.outSlab == r.outSlab && last.outAt+len(last.out) == r.outAt {
+		switch {
+		case len(r.out) == 0:
+			last = nil
+		case last != nil && r.outSlab != nil && last.outSlab == r.outSlab && last.outAt+len(last.out) == r.outAt:
 			n := len(segs) - 1
 			segs[n] = segs[n][:len(segs[n])+len(r.out)]
-		} else if len(r.out) > 0 {
-			segs = append(segs, r.out)
+			last = r
+		default:
+			segs, last = append(segs, r.out), r
 		}
-		last = r
 		if r.more != nil {
 			segs, last = append(segs, r.more...), nil
 		}

@@ -150,9 +150,9 @@ type dump struct {
 }
 
 func (d *dump) take(n int) []byte {
-	if n > len(d.p) {
+	if n < 0 || n > len(d.p) {
 		d.short, d.p = true, nil
-		return make([]byte, n)
+		return make([]byte, 8)
 	}
 	p := d.p[:n]
 	d.p = d.p[n:]

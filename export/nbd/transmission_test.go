@@ -347,3 +347,14 @@ func TestLongPipelines(t *testing.T) {
 		expect(t, replies(t, tp, exports), want...)
 	})
 }
+
+// Replies that are cut from no slab are not taken for neighbours.
+func TestRepliesWithoutASlab(t *testing.T) {
+	tp := newTape(fixed).attach("extended", "disk")
+	want := []string{}
+	for i := range 40 {
+		tp.request(proto.CmdBlockStatus, 0, 0, 512)
+		want = append(want, "#"+itoa(i+1)+" status 1 n=1 512/3")
+	}
+	expect(t, replies(t, tp, disk()), want...)
+}

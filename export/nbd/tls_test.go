@@ -1,0 +1,229 @@
+package nbd_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/checkdev"
+	"udm/blk/memdev"
+	"udm/export/nbd"
+	"udm/export/nbd/internal/proto"
+	"udm/export/nbd/nbdclient"
+)
+
+// authority writes certificates of a server and of a client to a directory in
+// the layout that NBD programs share.
+func authority(t *testing.T) (dir string) {
+	dir = t.TempDir()
+	key := newKey(t)
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
+	writeCert(t, dir, "ca", ca, ca, key, key)
+	for i, name := range []string{"server", "client"} {
+		leaf := &x509.Certificate{SerialNumber: big.NewInt(int64(2 + i)), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+			DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+		writeCert(t, dir, name, leaf, ca, newKey(t), key)
+	}
+	return dir
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func writeCert(t *testing.T, dir, name string, cert, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) {
+	der, err := x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, parentKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{name + "-cert.pem": {Type: "CERTIFICATE", Bytes: der}, name + "-key.pem": {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// clientTLS is what a client with (or without) its certificate says.
+func clientTLS(t *testing.T, dir string, withCert bool) *tls.Config {
+	pool, err := nbd.LoadCA(filepath.Join(dir, "ca-cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &tls.Config{RootCAs: pool, ServerName: "localhost"}
+	if withCert {
+		cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "client-cert.pem"), filepath.Join(dir, "client-key.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return c
+}
+
+func serverTLS(t *testing.T, dir string, mode nbd.TLSMode, verify bool) nbd.TLS {
+	c, err := nbd.LoadTLS(dir, verify)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nbd.TLS{Mode: mode, Config: c}
+}
+
+func TestTLSModes(t *testing.T) {
+	dir := authority(t)
+	for _, c := range []struct {
+		name                   string
+		tls                    nbd.TLS
+		plain, noCert, withTLS bool
+	}{
+		{"off", nbd.TLS{}, true, false, false},
+		{"on", serverTLS(t, dir, nbd.TLSOn, false), true, true, true},
+		{"on, verified", serverTLS(t, dir, nbd.TLSOn, true), true, false, true},
+		{"required", serverTLS(t, dir, nbd.TLSRequire, false), false, true, true},
+		{"required, verified", serverTLS(t, dir, nbd.TLSRequire, true), false, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			blktest.Leaks(t)
+			_, addr := serve(t, nbd.Config{Exports: disk(), TLS: c.tls})
+			for how, want := range map[string]bool{"plain": c.plain, "no certificate": c.noCert, "certificate": c.withTLS} {
+				var o nbdclient.Options
+				if how != "plain" {
+					o.TLS = clientTLS(t, dir, how == "certificate")
+				}
+				if got := attaches(addr, o); got != want {
+					t.Errorf("%s: attached %v, want %v", how, got, want)
+				}
+			}
+		})
+	}
+}
+
+func attaches(addr string, o nbdclient.Options) bool {
+	c, err := nbdclient.Dial(context.Background(), "unix", addr, o)
+	if err != nil {
+		return false
+	}
+	// With TLS 1.3 a client hears of a refused certificate when it reads next.
+	ok := c.Limits().Size == diskSize/blk.SectorSize
+	c.Close()
+	return ok
+}
+
+func TestConformanceOverTLS(t *testing.T) {
+	dir := authority(t)
+	blktest.TestDevice(t, func(t *testing.T) blk.Device {
+		d := memdev.New(2<<20/blk.SectorSize, memdev.Volatile)
+		_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d, Extents: d.Extents}}, TLS: serverTLS(t, dir, nbd.TLSRequire, true)})
+		return checkdev.New(dial(t, addr, nbdclient.Options{TLS: clientTLS(t, dir, true)}), checkdev.Options{Preflush: true})
+	})
+}
+
+func TestOptionsAroundTLS(t *testing.T) {
+	dir := authority(t)
+	tape := func() *tape {
+		return newTape(fixed).option(proto.OptList).option(proto.OptGo, str("disk"), u16s(0)).option(99).option(proto.OptStructuredReply).option(proto.OptAbort)
+	}
+	said, err := tape().play(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSRequire, false)})
+	if err != nil {
+		t.Error(err)
+	}
+	expect(t, said, "3 tls-reqd", "7 tls-reqd", "99 tls-reqd", "8 tls-reqd", "2 ack")
+
+	plainNewstyle := newTape(0).option(proto.OptStartTLS)
+	said, _ = plainNewstyle.play(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSOn, false)})
+	expect(t, said, "5 policy")
+	if _, err := newTape(fixed).option(proto.OptExportName, []byte("disk")).play(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSRequire, false)}); err == nil {
+		t.Error("EXPORT_NAME went on without TLS")
+	}
+	if _, err := newTape(fixed).option(proto.OptStartTLS).option(proto.OptList).play(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSOn, false)}); err == nil {
+		t.Error("plain text was taken for TLS")
+	}
+}
+
+// What was negotiated in plain text is forgotten, and TLS starts once only.
+func TestStartTLSForgets(t *testing.T) {
+	blktest.Leaks(t)
+	dir := authority(t)
+	_, addr := serve(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSOn, false)})
+	nc, err := net.Dial("unix", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	before := newTape(fixed).option(proto.OptStructuredReply).option(proto.OptSetMetaContext, str("disk"), u32(1), str(proto.ContextAllocation)).option(proto.OptStartTLS)
+	nc.Write(before.in.Bytes())
+	io.ReadFull(nc, make([]byte, 18+20+20+4+len(proto.ContextAllocation)+20+20))
+	tc := tls.Client(nc, clientTLS(t, dir, false))
+	after := newTape(fixed)
+	after.in.Reset()
+	after.option(proto.OptStartTLS).option(proto.OptSetMetaContext, str("disk"), u32(0)).option(proto.OptGo, str("disk"), u16s(0)).request(proto.CmdRead, 0, 0, 512)
+	after.request(proto.CmdDisc, 0, 0, 0)
+	tc.Write(after.in.Bytes())
+	out, _ := io.ReadAll(tc)
+	hello := be.AppendUint16(be.AppendUint64(be.AppendUint64(nil, proto.MagicInit), proto.MagicOption), 3)
+	said, err := after.decode(append(hello, out...))
+	if err != nil {
+		t.Error(err)
+	}
+	expect(t, said, "5 invalid", "10 invalid", goExport, goBlock, "7 ack", "#1 data 0*512")
+}
+
+func TestTLSWithNbdinfo(t *testing.T) {
+	if !have(t, "nbdinfo") {
+		return
+	}
+	dir := authority(t)
+	_, addr := serve(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSRequire, true)})
+	uri := "nbds+unix:///disk?socket=" + addr + "&tls-certificates=" + dir
+	if out := run(t, "", "nbdinfo", uri); !strings.Contains(out, "with TLS") {
+		t.Error(out)
+	}
+	for _, file := range []string{"client-cert.pem", "client-key.pem"} {
+		if err := os.Remove(filepath.Join(dir, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := tryRun(t, "", "nbdinfo", uri); err == nil {
+		t.Errorf("without a certificate:\n%s", out)
+	}
+	if out, err := tryRun(t, "", "nbdinfo", "nbd+unix:///disk?socket="+addr); err == nil {
+		t.Errorf("without TLS:\n%s", out)
+	}
+}
+
+func TestLoadTLSNamesWhatIsWrong(t *testing.T) {
+	dir := authority(t)
+	if err := os.WriteFile(filepath.Join(dir, "ca-cert.pem"), []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nbd.LoadTLS(dir, true); err == nil || !strings.Contains(err.Error(), "ca-cert.pem") {
+		t.Error(err)
+	}
+	if _, err := nbd.LoadTLS(t.TempDir(), false); err == nil {
+		t.Error("loaded certificates from an empty directory")
+	}
+}
