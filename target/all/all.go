@@ -3,7 +3,9 @@ package all
 
 import (
 	"udm/dm"
+	"udm/target/delay"
 	errortarget "udm/target/error"
+	"udm/target/flakey"
 	"udm/target/linear"
 	"udm/target/snapshot"
 	"udm/target/striped"
@@ -14,7 +16,9 @@ import (
 // Types returns one type for each table keyword, to be given to dm.NewControl.
 func Types() []*dm.Type {
 	types := []*dm.Type{
+		delay.Type(),
 		errortarget.Type(),
+		flakey.Type(),
 		linear.Type(),
 		striped.Type(),
 		thin.PoolType(),

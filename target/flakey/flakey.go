@@ -1,0 +1,174 @@
+// Package flakey is the target "flakey": a device that fails now and then
+// (drivers/md/dm-flakey.c).
+//
+//	flakey DEVICE OFFSET UP DOWN [COUNT FEATURE…]
+//
+// The manual is [Type]'s Doc. Everything is fixed by construction; there is no
+// lock. A write is corrupted in a copy: the submitter's buffers stay as they
+// are.
+package flakey
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"syscall"
+	"time"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/target/internal/leg"
+)
+
+// Type is the target type, to be given to dm.NewControl.
+func Type() *dm.Type {
+	return &dm.Type{Name: "flakey", Version: [3]uint32{1, 5, 0}, New: construct, Doc: doc}
+}
+
+const doc = `flakey: a device that fails now and then
+
+Table:
+  flakey DEVICE OFFSET UP DOWN [COUNT FEATURE...]
+    DEVICE   the device below
+    OFFSET   the sector of DEVICE where the target's first sector lies
+    UP       seconds that it works, from the loading of the table on
+    DOWN     seconds that it fails then; after them it works again, and so on
+    COUNT    how many words follow, 0 to 6
+  While it is down all I/O fails, unless features say otherwise:
+    drop_writes    writes, flushes and discards succeed without happening;
+                   reads work
+    error_writes   writes, flushes and discards fail; reads work
+    corrupt_bio_byte NTH r|w VALUE FLAGS
+                   I/O works, but byte NTH, from 1 on, of each read (r) or each
+                   write (w) is VALUE; only of I/O that has all of FLAGS, the
+                   kernel's bi_opf bits as a number (131072: FUA); 0: of all
+  drop_writes and error_writes exclude each other and corrupt_bio_byte w.
+
+Status (dmsetup status):
+  nothing
+
+Messages:
+  none
+
+Example: works for a minute, then loses all writes for ten seconds
+  0 2097152 flakey /srv/a.img 0 60 10 1 drop_writes
+`
+
+type flakey struct {
+	leg      leg.Leg
+	len      uint64
+	now      func() time.Duration
+	start    time.Duration
+	up, down uint32 // seconds
+	drop     bool   // feature drop_writes
+	fail     bool   // feature error_writes
+	corrupt  corruption
+}
+
+func construct(t *dm.Target, args []string) (dm.Mapper, error) {
+	if len(args) < 4 {
+		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
+	}
+	f := &flakey{len: t.Len, now: t.Env().Now, start: t.Env().Now()}
+	start, err := leg.Sector(args[1], "Invalid device sector")
+	if err != nil {
+		return nil, err
+	}
+	a := dm.NewArgs(args[2:])
+	if err := f.parseTimes(a); err != nil {
+		return nil, err
+	}
+	if err := f.parseFeatures(a); err != nil {
+		return nil, err
+	}
+	t.NumFlush, t.NumDiscard = 1, 1
+	f.leg, err = leg.Open(t, args[0], start, "Device lookup failed")
+	return f, err
+}
+
+// parseTimes blames the up interval for both, as the kernel does.
+func (f *flakey) parseTimes(a *dm.Args) error {
+	up, err := a.Number(0, math.MaxUint32, "Invalid up interval")
+	if err != nil {
+		return err
+	}
+	down, err := a.Number(0, math.MaxUint32, "Invalid up interval")
+	if err != nil {
+		return err
+	}
+	f.up, f.down = uint32(up), uint32(down)
+	switch {
+	case f.up+f.down == 0:
+		return dm.Errorf(syscall.EINVAL, "Total (up + down) interval is zero")
+	case f.up+f.down < f.up:
+		return dm.Errorf(syscall.EINVAL, "Interval overflow")
+	}
+	return nil
+}
+
+func (f *flakey) isDown() bool {
+	seconds := uint64((f.now() - f.start) / time.Second)
+	return seconds%uint64(f.up+f.down) >= uint64(f.up)
+}
+
+// sent is what a clone carries below.
+type sent struct {
+	down    bool // sent while down, a read whose data may have to be corrupted
+	pos     blk.Position
+	sectors uint64
+}
+
+func (f *flakey) NewPerIO() any { return new(sent) }
+
+func (f *flakey) Map(c *dm.Clone) dm.Outcome {
+	s := c.PerIO.(*sent)
+	s.down = false
+	if f.isDown() {
+		if out, done := f.mapDown(c); done {
+			return out
+		}
+		s.down, s.pos, s.sectors = true, c.Position(), c.Sectors
+	}
+	f.leg.Map(c)
+	return dm.Remapped
+}
+
+// mapDown reports done when the clone goes no further.
+func (f *flakey) mapDown(c *dm.Clone) (out dm.Outcome, done bool) {
+	switch {
+	case !f.drop && !f.fail && f.corrupt.nth == 0:
+		return dm.Kill, true
+	case c.Op == blk.Read:
+	case f.drop:
+		c.Complete(blk.OK)
+		return dm.Submitted, true
+	case f.fail:
+		c.Complete(blk.IOErr)
+		return dm.Submitted, true
+	case c.Op == blk.Write && f.corrupt.write && f.corrupt.matches(c):
+		f.corrupt.writeOther(c)
+	}
+	return 0, false
+}
+
+// EndIO corrupts what was read.
+func (f *flakey) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
+	s := c.PerIO.(*sent)
+	if st == blk.OK && s.down && c.Op == blk.Read && f.corrupt.nth > 0 && !f.corrupt.write && f.corrupt.matches(c) {
+		c.Seek(s.pos, s.sectors)
+		f.corrupt.spoil(c)
+	}
+	return st, dm.EndDone
+}
+
+func (f *flakey) Close() {}
+
+func (f *flakey) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
+	if kind == dm.Info {
+		return ""
+	}
+	words := f.features()
+	return fmt.Sprintf("%v %d %d %d %s", &f.leg, f.up, f.down, len(words), strings.Join(append(words, ""), " "))
+}
+
+func (f *flakey) Areas() []dm.Area { return []dm.Area{f.leg.Area(f.len)} }
