@@ -185,4 +185,3 @@ func TestFailedOverwriteFailsAllInTheCell(t *testing.T) {
 	r.Gate("d").Open()
 	r.Want(d, 0, 128, 0, 0)
 }
-

@@ -174,6 +174,7 @@ func (m *mapping) discarded() {
 		m.endDiscard(blk.OK)
 		return
 	}
+	p.freed = true
 	if err := p.md.DecData(m.data, m.data+m.end-m.begin); err != nil {
 		p.metadataFailed()
 		m.endDiscard(blk.IOErr)

@@ -57,6 +57,7 @@ type pool struct {
 	lowWaterOn bool // an event has been sent
 	outOfData  bool
 	lastCommit time.Duration
+	freed      bool // data blocks that no thin used were given free since the last commit
 	volumes    map[uint32]*volume
 	flushes    dm.CloneList // wait for a commit, then are issued
 	completed  dm.CloneList // wait for a commit, then end

@@ -1,6 +1,7 @@
 package thin
 
 import (
+	"encoding/binary"
 	"errors"
 	"slices"
 	"strconv"
@@ -51,7 +52,7 @@ func (ps *pools) get(pt *poolTarget, blockSectors uint64) (p *pool, created bool
 		return nil, false, invalid("different pool cannot replace a pool")
 	case p == nil:
 		if p, err = newPool(pt, blockSectors); err != nil {
-			return nil, false, failed(err, "Error creating metadata object: "+err.Error())
+			return nil, false, dm.Errorf(openErrno(err, pt), "Error creating metadata object: %v", err)
 		}
 		ps.list = append(ps.list, p)
 		created = true
@@ -85,6 +86,16 @@ func errnoOf(err error) syscall.Errno {
 		return syscall.EILSEQ
 	}
 	return dm.ErrnoOf(err)
+}
+
+// openErrno is the errno of metadata that cannot be opened. What is no
+// superblock at all is told from a damaged one.
+func openErrno(err error, pt *poolTarget) syscall.Errno {
+	p := make([]byte, blk.SectorSize)
+	if errnoOf(err) == syscall.EILSEQ && blk.ReadSectors(pt.t.Env(), pt.meta, p, 0) == nil && binary.LittleEndian.Uint64(p[8:]) != 0 {
+		return syscall.ENOTBLK
+	}
+	return errnoOf(err)
 }
 
 // parseNumber reads a number as the kernel's kstrtoull in base 10 does.

@@ -24,8 +24,9 @@ type rig struct {
 }
 
 func newRig(t testing.TB, tune ...func(*blk.Limits)) *rig {
-	r := &rig{Rig: targettest.New(t, types, tune...)}
-	t.Cleanup(r.check)
+	r := &rig{}
+	t.Cleanup(r.check) // runs after the rig is closed
+	r.Rig = targettest.New(t, types, tune...)
 	r.Disk("m").Resize(4096) // 512 metadata blocks
 	return r
 }

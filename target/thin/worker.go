@@ -230,7 +230,7 @@ func (t *thin) issue(c *dm.Clone) {
 func (p *pool) commitIfNeeded() {
 	flushes, completed := p.flushes.Take(), p.completed.Take()
 	due := p.env.Now()-p.lastCommit > commitPeriod
-	if flushes.Empty() && completed.Empty() && !(due && p.md.Changed()) {
+	if flushes.Empty() && completed.Empty() && !(due && (p.freed || p.md.Changed())) {
 		return
 	}
 	if p.commit() != nil {

@@ -1,0 +1,397 @@
+package thin
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"udm/blk"
+	"udm/dm"
+)
+
+// mode checks the pool's mode and no-space words.
+func (r *rig) mode(mode, noSpace string) {
+	r.Helper()
+	if f := r.info(r.pool); len(f) < 7 || f[4] != mode || f[6] != noSpace {
+		r.Errorf("status %v, want %s … %s", f, mode, noSpace)
+	}
+}
+
+func (r *rig) events() uint32 { return r.pool.Status().EventNr }
+
+// full is a pool of 8 blocks that are all in use by volume 0 of 64.
+func full(t *testing.T, features ...string) (*rig, *dm.Device) {
+	r := newRig(t)
+	r.start(8, features...)
+	d := r.thin(0, 64)
+	r.Write(d, 0, 8*bs, 1)
+	return r, d
+}
+
+func TestErrorIfNoSpace(t *testing.T) {
+	r, d := full(t, "error_if_no_space")
+	r.mode("rw", "error_if_no_space")
+	before := r.events()
+	r.Do(d, blk.Write, 1024, 128, 3, blk.NoSpace)
+	r.mode("out_of_data_space", "error_if_no_space")
+	if got := r.events(); got <= before {
+		t.Error("no event")
+	}
+	r.Write(d, 0, 8, 4) // mapped blocks go on
+	r.Do(d, blk.Write, 2000, 8, 3, blk.NoSpace)
+	r.Want(d, 1024, 128, 1024, 0)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.Do(d, blk.Discard, 512, 128, 0, blk.OK)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.mode("rw", "error_if_no_space")
+	r.usage(7)
+	r.Write(d, 2048, 128, 5)
+	r.usage(8)
+	r.Lines(d, dm.Info, "0 8192 thin 1024 2175")
+}
+
+func TestQueuedWritesGoOnWhenThePoolHasGrown(t *testing.T) {
+	r, d := full(t)
+	var xs []*ioT
+	for i := range uint64(6) {
+		xs = append(xs, r.Submit(d, blk.Write, blk.Flags(i%2)*blk.FUA, 1024+i*100, 8, 10+i))
+	}
+	r.mode("out_of_data_space", "queue_if_no_space")
+	r.Sim.Advance(59 * time.Second)
+	for _, x := range xs {
+		r.Held(x)
+	}
+	r.Disk("d").Resize(64 * bs)
+	r.Swap(r.pool, poolTable(64))
+	r.Sim.Run()
+	for _, x := range xs {
+		r.Done(x, blk.OK)
+		r.Want(d, x.Sector, 8, x.Sector, (x.Sector-1024)/100+10)
+	}
+	r.mode("rw", "queue_if_no_space")
+	r.Sim.Advance(2 * time.Minute)
+	r.mode("rw", "queue_if_no_space")
+}
+
+func TestQueuedWritesFailAfterAMinute(t *testing.T) {
+	r, d := full(t)
+	x := r.Submit(d, blk.Write, 0, 1024, 8, 3)
+	before := r.events()
+	r.Sim.Advance(59 * time.Second)
+	r.Held(x)
+	r.Sim.Advance(2 * time.Second)
+	r.Done(x, blk.NoSpace)
+	r.mode("out_of_data_space", "error_if_no_space")
+	if r.events() <= before {
+		t.Error("no event")
+	}
+	r.Do(d, blk.Write, 2000, 8, 3, blk.NoSpace)
+	r.Lines(r.pool, dm.TableText, "0 1024 thin-pool 7:12 7:3 128 0 0 ")
+	r.Disk("d").Resize(64 * bs)
+	r.Swap(r.pool, poolTable(64))
+	r.mode("rw", "queue_if_no_space")
+	r.Write(d, 1024, 8, 3)
+}
+
+func TestQueuedWritesGoOnAfterADiscard(t *testing.T) {
+	r, d := full(t)
+	x := r.Submit(d, blk.Write, 0, 1024, 8, 3)
+	r.Held(x)
+	r.Do(d, blk.Discard, 0, 128, 0, blk.OK)
+	r.Held(x)
+	r.Sim.Advance(3 * time.Second) // the periodic commit frees the block
+	r.Done(x, blk.OK)
+	r.mode("rw", "queue_if_no_space")
+	r.usage(8)
+}
+
+func TestBlocksFreedInThisTransactionAreFoundByACommit(t *testing.T) {
+	r, d := full(t)
+	r.Do(d, blk.Discard, 0, 128, 0, blk.OK)
+	r.Write(d, 1024, 8, 3)
+	r.mode("rw", "queue_if_no_space")
+	r.usage(8)
+}
+
+func TestLowWaterEventComesOnceForEachResume(t *testing.T) {
+	r := newRig(t)
+	r.pool = r.Device("pool", "0 8192 thin-pool m d 128 60")
+	d := r.thin(0, 64)
+	r.Write(d, 0, 3*bs, 1)
+	if got := r.events(); got != 0 {
+		t.Fatalf("%d events with 61 free blocks", got)
+	}
+	r.Write(d, 3*bs, 3*bs, 1)
+	if got := r.events(); got != 1 {
+		t.Fatalf("%d events with less than 60 free blocks", got)
+	}
+	r.Suspend(r.pool, false)
+	r.Resume(r.pool)
+	r.Sim.Run()
+	r.Write(d, 10*bs, bs, 1)
+	if got := r.events(); got != 2 {
+		t.Fatalf("%d events after a resume", got)
+	}
+}
+
+func TestMetadataThresholdRaisesAnEvent(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	for i := 0; r.events() == 0; i++ {
+		if i > 500 {
+			t.Fatal("no event")
+		}
+		r.msg("create_thin %d", i)
+	}
+}
+
+// outOfMetadata fills the metadata of a small pool.
+func outOfMetadata(t *testing.T) (*rig, *dm.Device) {
+	r := newRig(t)
+	r.Disk("m").Resize(64 * 8)
+	r.start(64)
+	d := r.thin(0, 64)
+	r.Write(d, 0, 8, 1)
+	for i := 1; ; i++ {
+		if i > 100 {
+			t.Fatal("metadata never full")
+		}
+		if _, err := r.pool.Message(0, "create_thin "+itoa(i)); dm.ErrnoOf(err) == syscall.EOPNOTSUPP {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r, d
+}
+
+func itoa(i int) string {
+	if i < 10 {
+		return string(rune('0' + i))
+	}
+	return itoa(i/10) + itoa(i%10)
+}
+
+func TestOutOfMetadataUntilTheDeviceGrows(t *testing.T) {
+	r, d := outOfMetadata(t)
+	r.mode("ro", "queue_if_no_space")
+	if f := r.info(r.pool); f[7] != "-" {
+		t.Fatalf("status %v", f)
+	}
+	r.Write(d, 0, 8, 2)
+	r.Do(d, blk.Write, 1024, 8, 2, blk.IOErr)
+	r.Do(d, blk.Discard, 0, 128, 0, blk.OK)
+	r.Want(d, 0, 8, 0, 2)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.Disk("m").Resize(4096)
+	r.Suspend(r.pool, false)
+	r.Resume(r.pool)
+	r.mode("rw", "queue_if_no_space")
+	if f := r.info(r.pool); f[1][len(f[1])-4:] != "/512" {
+		t.Fatalf("status %v", f)
+	}
+	r.Write(d, 1024, 8, 2)
+	r.msg("create_thin 1000")
+}
+
+func TestReadOnlyPool(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	r.Write(d, 0, 8, 1)
+	r.Write(d, bs, 8, 1)
+	r.Suspend(d, false)
+	r.msg("create_snap 1 0")
+	r.Resume(d)
+	r.Write(d, bs, 8, 2)
+	r.Swap(r.pool, poolTable(64, "read_only"))
+	r.mode("ro", "queue_if_no_space")
+	r.Write(d, bs, 8, 3)                      // mapped and not shared
+	r.Do(d, blk.Write, 0, 8, 2, blk.IOErr)    // shared
+	r.Do(d, blk.Write, 4*bs, 8, 2, blk.IOErr) // not mapped
+	r.Do(d, blk.Discard, 0, 2*bs, 0, blk.OK)  // does nothing
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.Want(d, 0, 8, 0, 1)
+	r.Want(d, bs, 8, bs, 3)
+	r.Want(d, 4*bs, 8, 4*bs, 0)
+	r.Swap(r.pool, poolTable(64))
+	r.mode("rw", "queue_if_no_space")
+	r.Write(d, 0, 8, 2)
+}
+
+func TestPeriodicCommit(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	r.Sim.Advance(10 * time.Second)
+	r.Gate("m").Forget()
+	r.Sim.Advance(10 * time.Second)
+	if n := len(r.Gate("m").Submitted()); n != 0 {
+		t.Fatalf("%d metadata requests while nothing changes", n)
+	}
+	r.Write(d, 0, 8, 1)
+	if n := len(r.Gate("m").Submitted()); n == 0 {
+		// The last commit is long ago: the write's own pass may commit at once.
+		r.Sim.Advance(2 * time.Second)
+	}
+	if n := len(r.Gate("m").Submitted()); n == 0 {
+		t.Fatal("no commit within two seconds")
+	}
+}
+
+// failMetadata makes the next requests to the metadata disk fail until undone.
+func (r *rig) failWith(name string, fn func()) {
+	g := r.Gate(name)
+	g.Shut()
+	done := false
+	r.Sim.Go("failer", func() {
+		for !done {
+			r.wait(func() bool { return done || len(g.Held()) > 0 })
+			for _, q := range g.Held() {
+				g.Fail(q.Index, blk.IOErr)
+			}
+		}
+	})
+	fn()
+	r.Sim.Run()
+	done = true
+	r.Sim.Run()
+	g.Open()
+}
+
+func (r *rig) wait(cond func() bool) { r.Sim.NewWait().Until(cond) }
+
+func TestFailedCommitTurnsThePoolOff(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	r.Write(d, 0, 8, 1)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.failWith("m", func() {
+		r.Write(d, bs, 8, 2)
+		x := r.Submit(d, blk.Flush, 0, 0, 0, 0)
+		r.Done(x, blk.IOErr)
+	})
+	r.Lines(r.pool, dm.Info, "0 8192 thin-pool Fail")
+	r.Lines(d, dm.Info, "0 8192 thin Fail")
+	r.Lines(d, dm.TableText, "0 8192 thin Fail")
+	r.Do(d, blk.Read, 0, 8, 0, blk.IOErr)
+	r.Do(d, blk.Write, 0, 8, 0, blk.IOErr)
+	r.Do(d, blk.Discard, 0, 128, 0, blk.IOErr)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.IOErr)
+	r.Message(r.pool, "create_thin 5", "", syscall.EOPNOTSUPP)
+	r.refuses(r.empty("x"), "0 128 thin /dev/mapper/pool 0 => EINVAL Couldn't open thin device, Pool is in fail mode")
+	r.Swap(r.pool, poolTable(64)) // resumes all the same
+	r.Lines(r.pool, dm.Info, "0 8192 thin-pool Fail")
+}
+
+// failOnce makes one request of an op to a disk fail: the commit's, not what
+// the way back needs.
+func (r *rig) failOnce(name string, op blk.Op, fn func()) {
+	g := r.Gate(name)
+	g.Shut()
+	hit := false
+	done := false
+	r.Sim.Go("failer", func() {
+		for !done {
+			r.wait(func() bool { return done || len(g.Held()) > 0 })
+			for _, q := range g.Held() {
+				if q.Op == op && !hit {
+					hit = true
+					g.Fail(q.Index, blk.IOErr)
+				} else {
+					g.Release(q.Index)
+				}
+			}
+		}
+	})
+	fn()
+	r.Sim.Run()
+	done = true
+	r.Sim.Run()
+	g.Open()
+	if !hit {
+		r.Fatal("nothing failed")
+	}
+}
+
+func TestFailedCommitGoesBackToTheLastOne(t *testing.T) {
+	for _, c := range []struct {
+		disk string
+		op   blk.Op
+	}{{"m", blk.Write}, {"m", blk.Flush}, {"d", blk.Flush}} {
+		t.Run(c.disk+c.op.String(), func(t *testing.T) {
+			r := newRig(t)
+			r.start(64)
+			d, other, loser := r.thin(0, 64), r.thin(1, 64), r.thin(2, 64)
+			r.Write(d, 0, 8, 1)
+			r.Write(other, 0, 8, 7)
+			r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+			r.Want(d, 0, 8, 0, 1)
+			before := r.events()
+			r.failOnce(c.disk, c.op, func() {
+				r.Write(d, bs, 8, 2)
+				r.Want(d, bs, 8, bs, 2)
+				r.Write(loser, 0, 8, 3)
+				x := r.Submit(d, blk.Flush, 0, 0, 0, 0)
+				r.Done(x, blk.IOErr)
+			})
+			if f := r.info(r.pool); f[4] != "ro" || f[7] != "needs_check" {
+				t.Fatalf("status %v", f)
+			}
+			if r.events() <= before {
+				t.Error("no event")
+			}
+			r.Want(d, 0, 8, 0, 1)
+			r.Want(d, bs, 8, bs, 0) // the mapping is lost
+			r.Do(d, blk.Flush, 0, 0, 0, blk.IOErr)
+			r.Do(loser, blk.Flush, 0, 0, 0, blk.IOErr)
+			r.Do(other, blk.Flush, 0, 0, 0, blk.OK)
+			// needs_check stays until somebody repairs it.
+			r.Swap(r.pool, poolTable(64))
+			if f := r.info(r.pool); f[4] != "ro" || f[7] != "needs_check" {
+				t.Fatalf("status %v", f)
+			}
+			r.Disk("d").Resize(100 * bs)
+			r.Swap(r.pool, poolTable(100))
+			if f := r.info(r.pool); f[2] != "2/64" {
+				t.Fatalf("status %v", f)
+			}
+		})
+	}
+}
+
+func TestFlushOfAQuietVolumeCommitsNothing(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d, other := r.thin(0, 64), r.thin(1, 64)
+	r.Write(d, 0, 8, 1)
+	r.Gate("m").Forget()
+	r.Gate("d").Forget()
+	r.Do(other, blk.Flush, 0, 0, 0, blk.OK)
+	if n := len(r.Gate("m").Submitted()); n != 0 {
+		t.Errorf("%d metadata requests", n)
+	}
+	r.Trace("d", "flush 0+0\n")
+}
+
+func TestCommitOrder(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	r.Write(d, 0, 128, 1)
+	r.Gate("d").Shut()
+	x := r.Submit(d, blk.Flush, 0, 0, 0, 0)
+	r.held("d", "flush 0+0")
+	r.Gate("m").Forget()
+	if got := r.Gate("m").Trace(); got != "" {
+		t.Fatalf("metadata written before the data is flushed:\n%s", got)
+	}
+	r.Gate("d").Open()
+	r.Sim.Run()
+	r.Done(x, blk.OK)
+	trace := r.Gate("m").Trace()
+	if n := len(trace); n == 0 || trace[n-len("write 0+8 fua\n"):] != "write 0+8 fua\n" && trace[n-len("flush 0+0\n"):] != "flush 0+0\n" {
+		t.Fatalf("commit:\n%s", trace)
+	}
+}
