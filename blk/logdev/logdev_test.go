@@ -46,3 +46,19 @@ end write-zeroes 8+8 fua ok
 		t.Error("not passed on")
 	}
 }
+
+func BenchmarkWrite4K(b *testing.B) {
+	log := &logdev.Log{}
+	d, p := logdev.New(memdev.New(64), log, ""), make([]byte, 4096)
+	bio := &blk.Bio{End: func(*blk.Bio) {}}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		bio.Reset()
+		bio.Op, bio.End = blk.Write, func(*blk.Bio) {}
+		bio.SetData(p)
+		d.Submit(bio)
+		if n%1000 == 0 {
+			log.Take()
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"udm/blk"
@@ -268,4 +269,23 @@ func BenchmarkCopy4K(b *testing.B) {
 	for s := 0; b.Loop(); s = (s + 4096*7919) % span {
 		copy(p, disk[s:])
 	}
+}
+
+// BenchmarkReadParallel4K shows whether readers of different pages get in one
+// another's way.
+func BenchmarkReadParallel4K(b *testing.B) {
+	const span = 1 << 15
+	d := memdev.New(span)
+	write(b, d, 0, fill(1, span), 0)
+	var part atomic.Uint64
+	b.SetBytes(4096)
+	b.RunParallel(func(pb *testing.PB) {
+		bio, p := &blk.Bio{End: func(*blk.Bio) {}}, make([]byte, 4096)
+		for s := part.Add(1) * 4096 % span; pb.Next(); s = (s + 8*7919) % span {
+			bio.Rearm()
+			bio.Sector = s
+			bio.SetData(p)
+			d.Submit(bio)
+		}
+	})
 }
