@@ -43,7 +43,7 @@ func TestASeedReplaysARun(t *testing.T) {
 	if len(runs) < 15 {
 		t.Errorf("20 seeds give only %d different runs", len(runs))
 	}
-	if busy(env.NewStepped()) != busy(env.NewStepped()) {
+	if a, b := busy(env.NewStepped()), busy(env.NewStepped()); a != b {
 		t.Error("a stepped run differs from the next")
 	}
 }

@@ -87,8 +87,10 @@ func TestAbilitiesOfTheDevice(t *testing.T) {
 	if st := blk.Do(e, d, bio(blk.WriteZeroes, 0, 1, blk.FastZero)); st != blk.NotSupported {
 		t.Errorf("fast zero: %v", st)
 	}
-	if d.Close() != nil || d.Close() != nil {
-		t.Error("close")
+	for range 2 {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	if st := blk.Do(e, d, bio(blk.Read, 0, 1, 0)); st != blk.Offline {
 		t.Errorf("after close: %v", st)

@@ -81,7 +81,7 @@ func TestChanceComesFromTheSeed(t *testing.T) {
 		}
 		return s.String()
 	}
-	if run(1) != run(1) || run(1) == run(2) {
+	if a, b := run(1), run(1); a != b || a == run(2) {
 		t.Error("runs do not depend on the seed alone")
 	}
 	if n := strings.Count(run(1), "1"); n < 250 || n > 350 {

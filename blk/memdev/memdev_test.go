@@ -148,7 +148,7 @@ func TestCrashCloneDrawsEveryLegalDiskAndNoOther(t *testing.T) {
 	seen := map[string]bool{}
 	for seed := range uint64(2000) {
 		seen[firstBytes(t, d.CrashClone(seed))] = true
-		if firstBytes(t, d.CrashClone(seed)) != firstBytes(t, d.CrashClone(seed)) {
+		if a, b := firstBytes(t, d.CrashClone(seed)), firstBytes(t, d.CrashClone(seed)); a != b {
 			t.Fatalf("seed %d gives two disks", seed)
 		}
 	}
