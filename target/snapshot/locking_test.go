@@ -1,0 +1,171 @@
+package snapshot
+
+import (
+	"testing"
+
+	"udm/blk"
+	"udm/env"
+)
+
+// The promises of "use fine-grained locking scheme". A hook stops thread A
+// between its look at the table and its lock; B runs from within the hook.
+
+// stopOnce lets fn run when the first thread comes to p.
+func (s *snapshot) stopOnce(p point, fn func()) {
+	done := false
+	s.hook = func(q point) {
+		if p == q && !done {
+			done = true
+			fn()
+		}
+	}
+}
+
+func TestLoserOfTheRaceFindsTheException(t *testing.T) {
+	r, s, _ := gatedSnap(t)
+	r.open()
+	var b *io
+	r.snap("s").stopOnce(pointAllocate, func() { b = r.write(s, 40, 3, 3) })
+	a := r.write(s, 44, 2, 2)
+	r.wantEnd(b, blk.OK)
+	r.wantEnd(a, blk.OK)
+	r.wantTrace("O", "read 40+8")
+	r.wantInfo("s", "24/512 16")
+	r.wantData(s, 40, 3, 3)
+	r.wantData(s, 44, 2, 2)
+}
+
+func TestLoserOfTheRaceJoinsThePendingOne(t *testing.T) {
+	r, s, _ := gatedSnap(t)
+	var b *io
+	r.snap("s").stopOnce(pointAllocate, func() { b = r.write(s, 40, 3, 3) })
+	a := r.write(s, 44, 2, 2)
+	r.wantTrace("O", "read 40+8")
+	r.wantWaiting(a, b)
+	r.open()
+	r.wantEnd(a, blk.OK)
+	r.wantEnd(b, blk.OK)
+	r.wantTrace("O", "read 40+8")
+	r.wantInfo("s", "24/512 16")
+}
+
+func TestOriginWriteRacesSnapshotWrite(t *testing.T) {
+	for name, held := range map[string]bool{"finished": false, "pending": true} {
+		t.Run(name, func(t *testing.T) {
+			r, s, o := gatedSnap(t)
+			if !held {
+				r.open()
+			}
+			var b *io
+			r.snap("s").stopOnce(pointAllocate, func() { b = r.write(s, 40, 3, 3) })
+			a := r.write(o, 44, 2, 2)
+			if held {
+				r.wantWaiting(a, b)
+				r.wantTrace("O", "read 40+8")
+			}
+			r.open()
+			r.wantEnd(b, blk.OK)
+			r.wantEnd(a, blk.OK)
+			r.wantTrace("O", "read 40+8", "write 44+2")
+			r.wantInfo("s", "24/512 16")
+			r.wantData(s, 43, 5, 1)
+			r.wantData(o, 44, 2, 2)
+		})
+	}
+}
+
+func TestInvalidatedWhileBetweenLocks(t *testing.T) {
+	for _, dev := range []string{"s", "o"} {
+		r, s, o := gatedSnap(t)
+		r.open()
+		sn := r.snap("s")
+		sn.stopOnce(pointAllocate, func() { sn.invalidate() })
+		if dev == "s" {
+			r.wantEnd(r.write(s, 40, 3, 2), blk.IOErr)
+		} else {
+			r.wantEnd(r.write(o, 40, 3, 2), blk.OK)
+		}
+		r.wantInfo("s", "Invalid")
+		sn.mustBeIdle(t)
+	}
+}
+
+func TestSlotsAreIndependent(t *testing.T) {
+	r := newGated(t, env.Real(), 4096, 8192)
+	s := r.device("s", 4096, "snapshot O C P 8")
+	sn := r.snap("s")
+	const x = 5
+	same := uint64(x + len(sn.pending.slots))
+	sl := sn.pending.slot(x)
+	if sn.pending.slot(same) != sl || sn.pending.slot(x+1) == sl {
+		t.Fatal("slots are not by chunk")
+	}
+	sl.mu.Lock()
+	r.wantEnd(r.write(s, (x+1)*8, 8, 2), blk.OK)
+	r.wantEnd(r.read(s, (x+1)*8, 8), blk.OK)
+	entered, ended := make(chan bool), make(chan *io)
+	sn.stopOnce(pointAllocate, func() { close(entered) })
+	go func() { ended <- r.write(s, same*8, 8, 2) }()
+	<-entered
+	r.wantInfo("s", "24/8192 16") // only the other one has a place
+	sl.mu.Unlock()
+	r.wantEnd(<-ended, blk.OK)
+	r.wantInfo("s", "32/8192 16")
+}
+
+func TestOriginWriteWaitsForReadsOfTheSnapshot(t *testing.T) {
+	r, s, o := gatedSnap(t)
+	old := r.read(s, 41, 1)
+	ow := r.write(o, 40, 8, 2)
+	r.release("O", blk.Read, 42) // the copy, not the read of sector 41
+	r.release("C", blk.Write, 16)
+	r.release("C", blk.Write, 8)
+	r.wantTrace("O", "read 41+1", "read 40+8")
+	// A read that comes now goes to the COW device and does not matter.
+	late := r.read(s, 41, 1)
+	r.wantTrace("C", "write 16+8", areaWrite, "read 17+1")
+	r.wantWaiting(old, ow, late)
+	r.release("O", blk.Read, 41)
+	r.wantEnd(old, blk.OK)
+	r.wantTrace("O", "read 41+1", "read 40+8", "write 40+8")
+	r.wantWaiting(late)
+	r.open()
+	r.wantEnd(ow, blk.OK)
+	r.wantEnd(late, blk.OK)
+	for _, i := range []*io{old, late} {
+		if i.buf[0] != r.read(s, 41, 1).buf[0] {
+			t.Error("a read saw the origin's new content")
+		}
+	}
+	r.wantData(s, 40, 8, 1)
+}
+
+// A read that has been tracked after the exception was added sees it.
+func TestReadRacesTheException(t *testing.T) {
+	r, s, o := gatedSnap(t)
+	r.open()
+	var ow *io
+	r.snap("s").stopOnce(pointTracked, func() {
+		ow = r.write(o, 40, 8, 2)
+		r.wantWaiting(ow) // for this very read
+	})
+	rd := r.read(s, 40, 8)
+	r.wantEnd(ow, blk.OK)
+	r.wantEnd(rd, blk.OK)
+	r.wantTrace("C", "write 16+8", areaWrite, "read 16+8")
+	r.wantData(s, 40, 8, 1)
+}
+
+// Another chunk's pending exception in the same slot does not stand in the way.
+func TestOriginWriteToAChunkWithException(t *testing.T) {
+	r := newGated(t, stepped(), 4096, 8192)
+	o := r.device("o", 4096, "snapshot-origin O")
+	s := r.device("s", 4096, "snapshot O C P 8")
+	r.wantEnd(r.write(s, 40, 8, 2), blk.OK)
+	r.forget()
+	r.shut()
+	other := r.write(s, (5+uint64(len(r.snap("s").pending.slots)))*8, 3, 2)
+	w := r.write(o, 40, 8, 3)
+	r.wantTrace("O", "read 552+8", "write 40+8")
+	r.wantWaiting(other, w)
+}
