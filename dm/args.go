@@ -1,7 +1,6 @@
 package dm
 
 import (
-	"math"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,14 +48,22 @@ func ParseUint(s string, max uint64) (uint64, error) {
 	return n, nil
 }
 
-// ParseUint32 reads a 32-bit number as the kernel's kstrtouint does: one plus
-// sign is allowed, what does not fit is refused.
+// ParseUint32 and ParseUint64 read a number as the kernel's kstrtouint and
+// kstrtoull do: one plus sign is allowed, what does not fit is refused.
 func ParseUint32(s string) (uint32, error) {
-	n, err := strconv.ParseUint(strings.TrimPrefix(s, "+"), 10, 32)
+	n, err := parseStrict(s, 32)
+	return uint32(n), err
+}
+
+// ParseUint64: see ParseUint32.
+func ParseUint64(s string) (uint64, error) { return parseStrict(s, 64) }
+
+func parseStrict(s string, bits int) (uint64, error) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "+"), 10, bits)
 	if err != nil {
-		return 0, Errorf(syscall.EINVAL, "%q is not a number up to %d", s, uint32(math.MaxUint32))
+		return 0, Errorf(syscall.EINVAL, "%q is not a number of %d bits", s, bits)
 	}
-	return uint32(n), nil
+	return n, nil
 }
 
 func scanDigits(s string) (n uint64, ok bool) {

@@ -4,11 +4,14 @@ package all
 import (
 	"udm/dm"
 	"udm/target/delay"
+	"udm/target/dust"
 	errortarget "udm/target/error"
 	"udm/target/flakey"
 	"udm/target/linear"
 	"udm/target/snapshot"
 	"udm/target/striped"
+	switchtarget "udm/target/switch"
+	"udm/target/unstriped"
 	"udm/target/thin"
 	"udm/target/zero"
 )
@@ -17,10 +20,13 @@ import (
 func Types() []*dm.Type {
 	types := []*dm.Type{
 		delay.Type(),
+		dust.Type(),
 		errortarget.Type(),
 		flakey.Type(),
 		linear.Type(),
 		striped.Type(),
+		switchtarget.Type(),
+		unstriped.Type(),
 		thin.PoolType(),
 		thin.Type(),
 		zero.Type(),

@@ -107,7 +107,7 @@ func (r *Rig) Lines(d *dm.Device, kind dm.StatusKind, want string) {
 	}
 }
 
-var errnos = map[string]syscall.Errno{"EINVAL": syscall.EINVAL, "ENODEV": syscall.ENODEV}
+var errnos = map[string]syscall.Errno{"EINVAL": syscall.EINVAL, "ENODEV": syscall.ENODEV, "ENOMEM": syscall.ENOMEM}
 
 // Refuses takes lines "TABLE => ERRNO REASON", loads each table, and checks that
 // it fails with that errno and that ti->error, and that nothing is left of it.
