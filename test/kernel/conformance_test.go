@@ -65,9 +65,18 @@ func TestKernel(t *testing.T) {
 	t.Logf("%d scripts, %d answer lines", len(list), total)
 }
 
+// replaceGolden takes new answers. Where only the log lines differ, the old file stays.
 func replaceGolden(t *testing.T, dir string, list []conform.Script) {
 	t.Helper()
 	for _, s := range list {
+		got, err := readGolden(dir, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := readGolden(goldenDir, s)
+		if err == nil && len(conform.Compare(s, want, got, conform.CompareOptions{})) == 0 {
+			continue
+		}
 		text, err := os.ReadFile(filepath.Join(dir, s.Name+".txt"))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(goldenDir, s.Name+".txt"), text, 0o644)

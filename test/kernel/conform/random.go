@@ -150,10 +150,15 @@ func (g *generator) snapshot() {
 		"s": fmt.Sprintf("0 %d snapshot $o $c %s %d", origin, pick(g, "P", "PO"), chunk),
 		"t": fmt.Sprintf("0 %d snapshot $o $d %s %d", origin, pick(g, "P", "PO", "N"), 8<<g.between(0, 3)),
 	}
-	g.line("dmsetup create s --table \"%s\"", tables["s"])
+	create := func(name string) { // the origin learns the chunk size when it is resumed
+		g.line("dmsetup suspend org")
+		g.line("dmsetup create %s --table \"%s\"", name, tables[name])
+		g.line("dmsetup resume org")
+	}
+	create("s")
 	for i := range 60 {
 		if i == 15 {
-			g.line("dmsetup create t --table \"%s\"", tables["t"])
+			create("t")
 		}
 		devs := []string{"org", "s", "t"}[:2+min(1, i/15)]
 		g.io(pick(g, devs...), origin, 100, "write", "write", "write", "read", "flush", "zero")
@@ -162,7 +167,7 @@ func (g *generator) snapshot() {
 		}
 		if i == 40 {
 			g.line("dmsetup remove s")
-			g.line("dmsetup create s --table \"%s\"", tables["s"])
+			create("s")
 		}
 	}
 	for _, d := range []string{"org", "s", "t"} {

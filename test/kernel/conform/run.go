@@ -147,7 +147,7 @@ func parseSize(s string) (int64, error) {
 const dmMajor = "254"
 
 // deviceNumber is 7:0 or (7, 0) where no digit or colon continues it.
-var deviceNumber = regexp.MustCompile(`(^|[ (,])(\d+)(?::|, )(\d+)($|[ ),])`)
+var deviceNumber = regexp.MustCompile(`(?m)(^|[ (,])(\d+)(?::|, )(\d+)($|[ ),])`)
 
 // normalise replaces device numbers of disks and makes blanks at the ends of lines visible.
 func (r *runner) normalise(text string) ([]string, error) {

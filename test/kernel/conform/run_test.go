@@ -305,7 +305,7 @@ func TestNumbers(t *testing.T) {
 		" `- (7:1)":                       " `- ($b)",
 		"7:0 7:0 7:1":                     "$a $a $b",
 		"17:0 7:01 7:0:3 7:10":            "17:0 7:01 7:0:3 7:10",
-		"7:0,7:1":                         "$a,$b",
+		"7:0,7:1\n":                       "$a,$b",
 	} {
 		got, err := r.normalise(in)
 		if err != nil || got[0] != want {

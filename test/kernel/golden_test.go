@@ -1,0 +1,127 @@
+package kernel
+
+import (
+	"flag"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"udm/test/kernel/conform"
+)
+
+var program = flag.String("udm", "", "the udm program to test; default: built from the source")
+
+// udmProgram is the program under test.
+func udmProgram(t *testing.T) string {
+	t.Helper()
+	if *program != "" {
+		return *program
+	}
+	built, err := buildStatic(t.TempDir(), "udm/cmd/udm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built
+}
+
+// newUDM starts a daemon until the test ends.
+func newUDM(t *testing.T) *udmHost {
+	t.Helper()
+	program := udmProgram(t)
+	h, err := startUDM(program, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// able keeps the scripts whose targets and disks udm has.
+func (h *udmHost) able(t *testing.T, list []conform.Script) []conform.Script {
+	t.Helper()
+	known, err := h.targets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(s conform.Script) bool {
+		if s.Blocks() {
+			t.Logf("%s: udm has no name for disks with larger logical blocks", s.Name)
+			return true
+		}
+		i := slices.IndexFunc(s.Needs, func(target string) bool { return !known[target] })
+		if i >= 0 {
+			t.Logf("%s: udm has no target %s", s.Name, s.Needs[i])
+		}
+		return i >= 0
+	})
+}
+
+// compare runs a script on udm and fails for every difference from the kernel's answers that is not open.
+func (h *udmHost) compare(t *testing.T, s conform.Script, want []conform.Answer, open openList) {
+	t.Helper()
+	got, err := conform.Run(h, s)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, d := range conform.Compare(s, want, got, conform.CompareOptions{WantName: "kernel", GotName: "udm", Forgive: true}) {
+		where, _, _ := strings.Cut(d, ": ")
+		if _, known := open[where]; known {
+			delete(open, where)
+			continue
+		}
+		t.Error(d)
+	}
+	for where, why := range open {
+		if strings.HasPrefix(where, s.Name+".txt:") {
+			t.Errorf("%s does not differ any more: strike it from %s (%s)", where, openFile, why)
+		}
+	}
+}
+
+const openFile = "testdata/open.txt"
+
+// openList holds the reasons of open differences by "script.txt:line".
+type openList map[string]string
+
+func readOpen(t *testing.T) openList {
+	t.Helper()
+	text, err := os.ReadFile(openFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := openList{}
+	for line := range strings.Lines(string(text)) {
+		if where, why, ok := strings.Cut(strings.TrimSpace(line), " "); ok && where != "#" {
+			open[where] = why
+		}
+	}
+	return open
+}
+
+// minLines is how many answer lines the scripts of the targets linear, striped, zero and error alone must have.
+const minLines = 400
+
+// TestGolden compares udm with the kernel's golden answers; no kernel is needed.
+func TestGolden(t *testing.T) {
+	h := newUDM(t)
+	open := readOpen(t)
+	t.Logf("%d differences are open", len(open))
+	total := 0
+	for _, s := range h.able(t, scripts(t)) {
+		want, err := readGolden(goldenDir, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += conform.CountLines(want)
+		t.Run(s.Name, func(t *testing.T) { h.compare(t, s, want, open) })
+	}
+	if *only == "" && total < minLines {
+		t.Errorf("%d answer lines compared, want at least %d", total, minLines)
+	}
+	t.Logf("%d answer lines compared", total)
+}

@@ -1,0 +1,184 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"udm/test/kernel/conform"
+	"udm/test/kernel/nbdclient"
+)
+
+// udmHost is a udm daemon with a root of its own; its disks are sparse files.
+type udmHost struct {
+	program string
+	root    string
+	daemon  *exec.Cmd
+	log     bytes.Buffer // of the daemon; read after it has ended
+	disks   []string
+}
+
+// startTimeout is how long the daemon may take until it answers.
+const startTimeout = 10 * time.Second
+
+// startUDM starts a daemon that keeps everything below root.
+func startUDM(program, root string) (*udmHost, error) {
+	h := &udmHost{program: program, root: root}
+	h.daemon = exec.Command(program, "daemon", "--root", root)
+	h.daemon.Stdout, h.daemon.Stderr = &h.log, &h.log
+	h.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := h.daemon.Start(); err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) {
+		e, err := h.Dmsetup(context.Background(), []string{"ls"}, "")
+		if err == nil && e.Code == 0 {
+			return h, nil
+		}
+		if time.Now().After(end) {
+			return nil, errors.Join(fmt.Errorf("the daemon does not answer: %s", e.Stderr), err, h.stop())
+		}
+	}
+}
+
+// stop ends the daemon; what it printed is part of an error.
+func (h *udmHost) stop() error {
+	_ = h.daemon.Process.Signal(syscall.SIGTERM)
+	timer := time.AfterFunc(startTimeout, func() { _ = h.daemon.Process.Kill() })
+	defer timer.Stop()
+	if err := h.daemon.Wait(); err != nil {
+		return fmt.Errorf("daemon: %w\n%s", err, h.log.String())
+	}
+	return nil
+}
+
+// AddDisk implements conform.Host.
+func (h *udmHost) AddDisk(name string, size int64, block int) (string, error) {
+	if block != conform.SectorSize {
+		return "", fmt.Errorf("disk %s: udm has no files with blocks of %d bytes", name, block)
+	}
+	path := filepath.Join(h.root, "disk-"+name)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return "", err
+	}
+	h.disks = append(h.disks, path)
+	return path, os.Truncate(path, size)
+}
+
+var depNumber = regexp.MustCompile(`\((\d+), (\d+)\)`)
+
+// Number implements conform.Host. It comes from a table that uses the disk for a moment, since a disk has its number only while it
+// is open.
+func (h *udmHost) Number(path string) (string, error) {
+	const probe = "number-of-a-disk"
+	ctx := context.Background()
+	e, err := h.Dmsetup(ctx, []string{"create", probe, "--readonly", "--table", "0 1 linear " + path + " 0"}, "")
+	if err != nil || e.Code != 0 {
+		return "", errors.Join(err, errors.New(e.Stderr))
+	}
+	deps, err := h.Dmsetup(ctx, []string{"deps", "-o", "devno", probe}, "")
+	if err != nil {
+		return "", err
+	}
+	_, err = h.Dmsetup(ctx, []string{"remove", probe}, "")
+	m := depNumber.FindStringSubmatch(deps.Stdout)
+	if m == nil {
+		return "", errors.Join(err, fmt.Errorf("deps prints %q %q", deps.Stdout, deps.Stderr))
+	}
+	return m[1] + ":" + m[2], err
+}
+
+// Dmsetup implements conform.Host.
+func (h *udmHost) Dmsetup(ctx context.Context, args []string, stdin string) (conform.Exit, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, h.program, append([]string{"dmsetup"}, args...)...)
+	cmd.Env = append(os.Environ(), "UDM_ROOT="+h.root, "LC_ALL=C")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = nil
+	}
+	if err != nil {
+		return conform.Exit{}, err
+	}
+	return conform.Exit{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}, nil
+}
+
+// Open implements conform.Host.
+func (h *udmHost) Open(dev string) (conform.Device, error) {
+	if !strings.HasPrefix(dev, "/") {
+		return nbdclient.Dial(filepath.Join(h.root, "nbd.sock"), dev)
+	}
+	f, err := os.OpenFile(dev, os.O_RDWR, 0)
+	return disk{f}, err
+}
+
+// Log implements conform.Host.
+func (h *udmHost) Log() []string { return nil }
+
+// Reset implements conform.Host.
+func (h *udmHost) Reset() error {
+	ctx := context.Background()
+	if _, err := h.Dmsetup(ctx, []string{"remove_all", "--force"}, ""); err != nil {
+		return err
+	}
+	e, err := h.Dmsetup(ctx, []string{"ls"}, "")
+	if err == nil && strings.TrimSpace(e.Stdout) != "No devices found" {
+		err = errors.New("devices are left: " + e.Stdout + e.Stderr)
+	}
+	for _, d := range h.disks {
+		err = errors.Join(err, os.Remove(d))
+	}
+	h.disks = nil
+	return err
+}
+
+// targets lists what the daemon knows.
+func (h *udmHost) targets() (map[string]bool, error) {
+	e, err := h.Dmsetup(context.Background(), []string{"targets"}, "")
+	if err != nil || e.Code != 0 {
+		return nil, errors.Join(err, errors.New(e.Stderr))
+	}
+	known := map[string]bool{}
+	for line := range strings.Lines(e.Stdout) {
+		if f := strings.Fields(line); len(f) > 0 {
+			known[f[0]] = true
+		}
+	}
+	return known, nil
+}
+
+// disk is a file read and written beside the daemon, as the raw disk below its devices.
+type disk struct{ f *os.File }
+
+func (d disk) Read(buf []byte, off int64) error {
+	_, err := d.f.ReadAt(buf, off)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (d disk) Write(buf []byte, off int64) error { _, err := d.f.WriteAt(buf, off); return err }
+func (d disk) Discard(off, n int64) error        { return d.Zero(off, n) }
+func (d disk) Zero(off, n int64) error           { return d.Write(make([]byte, n), off) }
+func (d disk) Flush() error                      { return d.f.Sync() }
+func (d disk) Close() error                      { return d.f.Close() }
+
+func (d disk) Limits() (conform.Limits, error) {
+	st, err := d.f.Stat()
+	if err != nil {
+		return conform.Limits{}, err
+	}
+	return conform.Limits{Sectors: st.Size() / conform.SectorSize, Block: conform.SectorSize, Discard: true}, nil
+}

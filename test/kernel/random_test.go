@@ -1,0 +1,55 @@
+package kernel
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"udm/test/kernel/conform"
+)
+
+var seeds = flag.Int("seeds", 5, "random scripts of each kind")
+
+// randomScripts writes random scripts into a new folder, n of each kind.
+func randomScripts(t *testing.T, n int) (string, []conform.Script) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, kind := range conform.Kinds {
+		for seed := range n {
+			path := filepath.Join(dir, fmt.Sprintf("%s-%03d.txt", kind, seed))
+			if err := os.WriteFile(path, []byte(conform.Random(kind, uint64(seed))), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	list, err := conform.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, list
+}
+
+// TestRandom runs the same random scripts on the kernel and on udm.
+func TestRandom(t *testing.T) {
+	Need(t)
+	h := newUDM(t)
+	dir, list := randomScripts(t, *seeds)
+	list = h.able(t, list)
+	answers, err := askKernel(context.Background(), t.TempDir(), dir, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, s := range list {
+		want, err := readGolden(answers, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += conform.CountLines(want)
+		t.Run(s.Name, func(t *testing.T) { h.compare(t, s, want, nil) })
+	}
+	t.Logf("%d scripts, %d answer lines", len(list), total)
+}
