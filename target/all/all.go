@@ -11,8 +11,8 @@ import (
 	"udm/target/snapshot"
 	"udm/target/striped"
 	switchtarget "udm/target/switch"
-	"udm/target/unstriped"
 	"udm/target/thin"
+	"udm/target/unstriped"
 	"udm/target/zero"
 )
 
