@@ -177,9 +177,12 @@ func (t *Builder) Finish() (root uint64, err error) {
 // DataMap writes the space map of a data device of blocks blocks.
 func (b *Bulk) DataMap(blocks uint64, refs *Tally) (r MapRoot, err error) {
 	r.Blocks = blocks
+	if blocks/perBitmap > b.limit {
+		return r, syscall.ENOSPC
+	}
 	index, many := b.NewBuilder(indexCodec.Size), b.NewBuilder(4)
 	for i := uint64(0); i*perBitmap < blocks; i++ {
-		e, err := b.bitmap(i, min(blocks, (i+1)*perBitmap), refs.Get, many)
+		e, err := b.bitmap(i, min(blocks, (i+1)*perBitmap), refs.each, many)
 		if err != nil {
 			return r, err
 		}
@@ -197,27 +200,25 @@ func (b *Bulk) DataMap(blocks uint64, refs *Tally) (r MapRoot, err error) {
 	return r, err
 }
 
-// bitmap writes bitmap i, of blocks up to end; many gets the high counts.
-func (b *Bulk) bitmap(i, end uint64, count func(uint64) uint32, many *Builder) (e indexEntry, err error) {
+// bitmap writes bitmap i, of blocks up to end; each calls its argument for those
+// that have references. many gets the high counts.
+func (b *Bulk) bitmap(i, end uint64, each func(begin, end uint64, fn func(nr uint64, n uint32)), many *Builder) (e indexEntry, err error) {
 	p := make([]byte, BlockSize)
 	e.free = perBitmap
-	for nr := i * perBitmap; nr < end; nr++ {
-		n := count(nr)
-		if n == 0 {
-			continue
-		}
+	each(i*perBitmap, end, func(nr uint64, n uint32) {
 		bit := uint32(nr - i*perBitmap)
 		bitmap(p).set(bit, min(n, manyRefs))
 		if e.free--; e.none == bit {
 			e.none++
 		}
-		if n >= manyRefs {
+		if n >= manyRefs && err == nil {
 			var v [4]byte
 			le.PutUint32(v[:], n)
-			if err := many.Add(nr, v[:]); err != nil {
-				return e, err
-			}
+			err = many.Add(nr, v[:])
 		}
+	})
+	if err != nil {
+		return e, err
 	}
 	e.block, err = b.Put(kindBitmap, p)
 	return e, err
@@ -231,7 +232,11 @@ func (b *Bulk) MetadataMap() (r MapRoot, err error) {
 	if r.Allocated > b.limit {
 		return r, syscall.ENOSPC
 	}
-	used := func(nr uint64) uint32 { return boolCount(nr < r.Allocated) }
+	used := func(begin, end uint64, fn func(nr uint64, n uint32)) {
+		for nr := begin; nr < min(end, r.Allocated); nr++ {
+			fn(nr, 1)
+		}
+	}
 	index := make([]byte, BlockSize)
 	for i := range n {
 		e, err := b.bitmap(i, min(b.limit, (i+1)*perBitmap), used, nil)

@@ -54,6 +54,21 @@ func (t *Tally) Get(nr uint64) uint32 {
 	return t.many[nr]
 }
 
+// each calls fn for the blocks of [begin, end) that are counted, in order.
+func (t *Tally) each(begin, end uint64, fn func(nr uint64, n uint32)) {
+	for begin < end {
+		stop := min(end, (begin/tallyPart+1)*tallyPart)
+		if p := t.parts[begin/tallyPart]; p != nil {
+			for nr := begin; nr < stop; nr++ {
+				if p[nr%tallyPart] != 0 {
+					fn(nr, t.Get(nr))
+				}
+			}
+		}
+		begin = stop
+	}
+}
+
 // Census looks at everything that a superblock leads to without trusting any of
 // it, counts the references to metadata blocks, and reports what is wrong.
 type Census struct {

@@ -66,3 +66,6 @@ func checkArray(p []byte) string {
 }
 
 const arrayHead = 24
+
+// Kinds are the kinds of blocks that this package makes.
+func Kinds() []*Kind { return []*Kind{kindNode, kindBitmap, kindIndex, kindArray} }
