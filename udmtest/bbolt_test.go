@@ -1,10 +1,14 @@
 package udmtest_test
 
 import (
+	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,24 +50,68 @@ func openDB(t *testing.T, path string) *bbolt.DB {
 	return db
 }
 
-// fill commits transactions of a few keys each, and marks each commit.
-func fill(t *testing.T, d *udmtest.Disk, noSync bool) {
-	db := openDB(t, d.Path())
+// fill commits transactions of a few keys each and says so after each. It runs
+// in a process of its own, as a program under test should: bbolt maps its file,
+// and a process that waits for a page of a file system which it serves itself
+// may wait for ever.
+func fill(path string, noSync bool) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, NoGrowSync: true})
+	if err != nil {
+		return err
+	}
 	defer db.Close()
 	db.NoSync = noSync
 	for n := 1; n <= commits; n++ {
-		err := db.Update(func(tx *bbolt.Tx) error {
-			for k := range 20 {
-				if err := tx.Bucket(bucket).Put(key(n, k), make([]byte, 100+n)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := db.Update(func(tx *bbolt.Tx) error { return put(tx, n) }); err != nil {
+			return err
+		}
+		fmt.Println("committed", n)
+	}
+	return nil
+}
+
+func put(tx *bbolt.Tx, n int) error {
+	for k := range 20 {
+		if err := tx.Bucket(bucket).Put(key(n, k), make([]byte, 100+n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestMain is the program under test when it is told a path.
+func TestMain(m *testing.M) {
+	path := os.Getenv("UDMTEST_FILL")
+	if path == "" {
+		os.Exit(m.Run())
+	}
+	if err := fill(path, os.Getenv("UDMTEST_NOSYNC") != ""); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run fills d in another process and marks each commit that it reports.
+func run(t *testing.T, d *udmtest.Disk, more ...string) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), "UDMTEST_FILL="+d.Path()), more...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var n int
+		if _, err := fmt.Sscan(strings.TrimPrefix(lines.Text(), "committed "), &n); err != nil {
 			t.Fatal(err)
 		}
 		d.Mark(n)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -71,6 +119,11 @@ func key(n, k int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n*1
 
 // sound opens what a power cut left.
 func sound(path string, d *udmtest.Disk, m udmtest.Moment) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // bbolt's answer to pages that make no sense
+			err = fmt.Errorf("bbolt: %v", r)
+		}
+	}()
 	if err := d.Save(path); err != nil {
 		return err
 	}
@@ -80,8 +133,12 @@ func sound(path string, d *udmtest.Disk, m udmtest.Moment) (err error) {
 	}
 	defer db.Close()
 	return db.View(func(tx *bbolt.Tx) error {
-		for err := range tx.Check() {
-			return err
+		var bad error
+		for err := range tx.Check() { // read to its end, so that the check is over
+			bad = errors.Join(bad, err)
+		}
+		if bad != nil {
+			return bad
 		}
 		for n := 1; n <= m.Mark; n++ {
 			for k := range 20 {
@@ -98,7 +155,7 @@ func TestBboltSurvivesPowerLoss(t *testing.T) {
 	const size = 256 << 10
 	path := filepath.Join(t.TempDir(), "after")
 	states := udmtest.Crashes(t, udmtest.Plan{Size: size, Start: freshDB(t, size), Seeds: 5},
-		func(d *udmtest.Disk) { fill(t, d, false) },
+		func(d *udmtest.Disk) { run(t, d) },
 		func(d *udmtest.Disk, m udmtest.Moment) error { return sound(path, d, m) })
 	t.Logf("bbolt: %d transactions, %d crash states, all sound", commits, states)
 	if states < 5*2*commits {
@@ -112,7 +169,7 @@ func TestBboltWithoutSyncDoesNot(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "after")
 	broken := 0
 	states := udmtest.Crashes(t, udmtest.Plan{Size: size, Start: freshDB(t, size), Seeds: 5},
-		func(d *udmtest.Disk) { fill(t, d, true) },
+		func(d *udmtest.Disk) { run(t, d, "UDMTEST_NOSYNC=1") },
 		func(d *udmtest.Disk, m udmtest.Moment) error {
 			if sound(path, d, m) != nil {
 				broken++

@@ -127,7 +127,9 @@ func (d *Disk) Save(path string) error {
 
 // Path mounts the disk by FUSE and returns the path of a file of its size: for
 // programs that want a file. It stays until the test ends; the test fails where
-// FUSE cannot be mounted.
+// FUSE cannot be mounted. A program that maps the file into memory must be
+// another process: a page fault of the process that serves the file can wait for
+// itself.
 func (d *Disk) Path() string {
 	d.t.Helper()
 	if d.path != "" {
