@@ -19,20 +19,20 @@ const maxBody = 16 << 20
 // Handler answers the control protocol.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	handle(mux, "version", s.version)
-	handle(mux, "targets", s.targets)
-	handle(mux, "list", s.list)
-	handle(mux, "device", s.device)
-	handle(mux, "create", s.create)
-	handle(mux, "load", s.load)
-	handle(mux, "clear", s.clear)
-	handle(mux, "suspend", s.suspend)
-	handle(mux, "resume", s.resume)
-	handle(mux, "remove", s.remove)
-	handle(mux, "remove_all", s.removeAll)
-	handle(mux, "rename", s.rename)
-	handle(mux, "message", s.message)
-	handle(mux, "wait", s.wait)
+	handle(s, mux, "version", s.version)
+	handle(s, mux, "targets", s.targets)
+	handle(s, mux, "list", s.list)
+	handle(s, mux, "device", s.device)
+	handle(s, mux, "create", s.create)
+	handle(s, mux, "load", s.load)
+	handle(s, mux, "clear", s.clear)
+	handle(s, mux, "suspend", s.suspend)
+	handle(s, mux, "resume", s.resume)
+	handle(s, mux, "remove", s.remove)
+	handle(s, mux, "remove_all", s.removeAll)
+	handle(s, mux, "rename", s.rename)
+	handle(s, mux, "message", s.message)
+	handle(s, mux, "wait", s.wait)
 	mux.HandleFunc("/", unknown)
 	return mux
 }
@@ -43,7 +43,7 @@ func unknown(w http.ResponseWriter, r *http.Request) {
 
 // handle makes f the command of a name: it gets the decoded body of a POST, and
 // what it returns is the answer.
-func handle[In, Out any](mux *http.ServeMux, name string, f func(context.Context, In) (Out, error)) {
+func handle[In, Out any](s *Server, mux *http.ServeMux, name string, f func(context.Context, In) (Out, error)) {
 	mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		if err := decode(http.MaxBytesReader(w, r.Body, maxBody), &in); err != nil {
@@ -52,6 +52,7 @@ func handle[In, Out any](mux *http.ServeMux, name string, f func(context.Context
 		}
 		out, err := f(r.Context(), in)
 		if err != nil {
+			s.log.Debug("a command failed", "command", name, "reason", err)
 			reply(w, httpStatus(err), ctl.NewError(err))
 			return
 		}

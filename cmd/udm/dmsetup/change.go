@@ -207,9 +207,7 @@ func (t *tool) setGeometry(c call) bool {
 	switch {
 	case err != nil:
 		return t.fail("setgeometry", r, err)
-	case !dev.Live:
-		return t.fail("setgeometry", r, &ctl.Error{Errno: "ENXIO"})
-	case n[3] > n[0]*n[1]*n[2]:
+	case dev.Live && n[3] > n[0]*n[1]*n[2]:
 		return t.fail("setgeometry", r, &ctl.Error{Errno: "EINVAL"})
 	}
 	return true

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+	"udm/dm"
+)
+
+func createCommand() *cobra.Command {
+	var table, uuid string
+	var readOnly bool
+	cmd := &cobra.Command{
+		Use:   "create NAME [FILE]",
+		Short: "Make a device from a table",
+		Long: `create makes a device from a table, which is given by --table, in a file, or on
+standard input: one line for each target, START LENGTH TYPE PARAMETERS, in sectors
+of 512 bytes. It is there whole or not at all. "udm targets TYPE" tells the
+parameters.`,
+		Example: `  udm create disk --table "0 2097152 linear /srv/a.img 0"
+  udm create both < table.txt
+  udm create scratch --table "0 2097152 linear mem:1G 0"`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := tableText(cmd, table, args[1:])
+			if err != nil {
+				return err
+			}
+			return createDevice(cmd, ctl.Create{Name: args[0], UUID: uuid, Table: text, ReadOnly: readOnly})
+		},
+	}
+	cmd.Flags().StringVar(&table, "table", "", "the table")
+	cmd.Flags().StringVarP(&uuid, "uuid", "u", "", "a unique identifier for the device")
+	cmd.Flags().BoolVarP(&readOnly, "readonly", "r", false, "make it read-only")
+	addJSON(cmd)
+	return cmd
+}
+
+// tableText is a table from where the command line says.
+func tableText(cmd *cobra.Command, table string, files []string) (string, error) {
+	switch {
+	case table != "" && len(files) > 0:
+		return "", errors.New("give the table by --table or in a file, not both")
+	case table != "":
+	case len(files) > 0:
+		text, err := os.ReadFile(files[0])
+		if err != nil {
+			return "", err
+		}
+		table = string(text)
+	default:
+		text, err := io.ReadAll(cmd.InOrStdin())
+		if err != nil {
+			return "", err
+		}
+		table = string(text)
+	}
+	specs, err := dm.ParseTable(table)
+	if err == nil && len(specs) == 0 {
+		err = errors.New("the table is empty")
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s; a line is START LENGTH TYPE PARAMETERS", strings.TrimSuffix(err.Error(), " ."))
+	}
+	return table, nil
+}
+
+func createDevice(cmd *cobra.Command, r ctl.Create) error {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	d, err := client.Create(cmd.Context(), r)
+	if err != nil {
+		return explain(r.Name, err)
+	}
+	return printDevice(cmd, d)
+}
+
+// printDevice prints what was made for programs, and nothing for people.
+func printDevice(cmd *cobra.Command, d ctl.Device) error {
+	if wantsJSON(cmd) {
+		return printJSON(cmd, d)
+	}
+	return nil
+}
+
+// explain says what a failed command about a device was about, and what to do.
+func explain(name string, err error) error {
+	var e *ctl.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	remedy := ""
+	switch {
+	case e.Step == "create" && errors.Is(err, syscall.EBUSY):
+		remedy = "; choose another name, or udm remove " + name + " first"
+	case strings.HasSuffix(e.Reason, "unknown target type: "+syscall.EINVAL.Error()):
+		remedy = "; udm targets lists them"
+	case errors.Is(err, syscall.ENODEV):
+		remedy = "; a device in a table is an absolute path, /dev/mapper/NAME, mem:SIZE or null:SIZE"
+	case e.Step == "" && errors.Is(err, syscall.EBUSY):
+		remedy = "; detach its clients and remove the devices above it, see udm status " + name
+	}
+	return fmt.Errorf("%s: %w%s", name, err, remedy)
+}
+
+// orKnown adds what devices there are to the error for one that is not there.
+func orKnown(cmd *cobra.Command, client *ctl.Client, name string, err error) error {
+	if !errors.Is(err, syscall.ENXIO) {
+		return explain(name, err)
+	}
+	ds, lerr := client.List(cmd.Context(), ctl.Query{})
+	if lerr != nil || len(ds) == 0 {
+		return fmt.Errorf("no device is named %q; there are none", name)
+	}
+	return fmt.Errorf("no device is named %q; udm ls lists them", name)
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"udm/ctl"
+)
+
+// fullness is how full a part of a device is.
+type fullness struct {
+	What  string `json:"what"`
+	Used  uint64 `json:"used"`
+	Total uint64 `json:"total"`
+	// State is why there are no numbers: Invalid, Overflow, Fail.
+	State string `json:"state,omitempty"`
+}
+
+// share is 0 to 1.
+func (f fullness) share() float64 {
+	if f.Total == 0 {
+		return 0
+	}
+	return float64(f.Used) / float64(f.Total)
+}
+
+func (f fullness) String() string {
+	if f.State != "" {
+		return strings.TrimSpace(f.What + " " + f.State)
+	}
+	return strings.TrimSpace(f.What + " " + bar(f.Used, f.Total))
+}
+
+// fullnessOf reads it from a status line of a target that fills up.
+func fullnessOf(l ctl.Line) []fullness {
+	words := strings.Fields(l.Params)
+	if len(words) == 0 {
+		return nil
+	}
+	switch l.Target {
+	case "snapshot", "snapshot-merge":
+		return storeFullness(words[0])
+	case "thin":
+		return thinFullness(l, words[0])
+	case "thin-pool":
+		return poolFullness(words)
+	}
+	return nil
+}
+
+func storeFullness(word string) []fullness {
+	f := fullness{}
+	if n, _ := fmt.Sscanf(word, "%d/%d", &f.Used, &f.Total); n != 2 {
+		f.State = word
+	}
+	return []fullness{f}
+}
+
+func thinFullness(l ctl.Line, word string) []fullness {
+	f := fullness{Total: l.Length}
+	if n, _ := fmt.Sscanf(word, "%d", &f.Used); n != 1 {
+		f.State = word
+	}
+	return []fullness{f}
+}
+
+func poolFullness(words []string) []fullness {
+	meta, data := fullness{What: "metadata"}, fullness{What: "data"}
+	if len(words) < 3 {
+		return []fullness{{State: words[0]}}
+	}
+	a, _ := fmt.Sscanf(words[1], "%d/%d", &meta.Used, &meta.Total)
+	b, _ := fmt.Sscanf(words[2], "%d/%d", &data.Used, &data.Total)
+	if a != 2 || b != 2 {
+		return []fullness{{State: strings.Join(words, " ")}}
+	}
+	return []fullness{data, meta}
+}
+
+// full is how full a device is, all its targets together.
+func full(d ctl.Device) (fs []fullness) {
+	for _, l := range d.Status {
+		fs = append(fs, fullnessOf(l)...)
+	}
+	return fs
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+func lsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "ls [PREFIX]",
+		Aliases: []string{"list"},
+		Short:   "List the devices: size, state, what they are made of, how full they are",
+		Example: `  udm ls
+  udm ls vm-            # those whose names begin so
+  udm ls --json`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE:              runLs,
+	}
+	addJSON(cmd)
+	return cmd
+}
+
+func runLs(cmd *cobra.Command, args []string) error {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	q := ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}, Noflush: true}
+	if len(args) > 0 {
+		q.Name = args[0]
+	}
+	ds, err := client.List(cmd.Context(), q)
+	if err != nil {
+		return err
+	}
+	if wantsJSON(cmd) {
+		return printJSON(cmd, withFullness(ds))
+	}
+	if len(ds) == 0 {
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "No devices. Make one with: udm create NAME --table TABLE, or udm clone IMAGE NAME")
+		return err
+	}
+	return printTable(cmd.OutOrStdout(), listRows(ds))
+}
+
+func listRows(ds []ctl.Device) [][]string {
+	rows := [][]string{{"NAME", "SIZE", "STATE", "MAPS", "ON", "OPEN", "FULL"}}
+	for _, d := range ds {
+		open := ""
+		if d.Opens > 0 {
+			open = fmt.Sprint(d.Opens)
+		}
+		rows = append(rows, []string{d.Name, formatSectors(d.Sectors), stateOf(d), kinds(d), below(d), open, bars(d)})
+	}
+	return rows
+}
+
+// stateOf is a device's state in a word or two.
+func stateOf(d ctl.Device) string {
+	state := "active"
+	switch {
+	case d.Waiting != "":
+		state = "waiting"
+	case d.Suspended:
+		state = "suspended"
+	case !d.Live:
+		state = "no table"
+	}
+	if d.ReadOnly {
+		state += " ro"
+	}
+	if d.DeferredRemove {
+		state += " going"
+	}
+	return state
+}
+
+// kinds are the targets of a device, each once.
+func kinds(d ctl.Device) string {
+	var names []string
+	for _, l := range d.Table {
+		if !slices.Contains(names, l.Target) {
+			names = append(names, l.Target)
+		}
+	}
+	return strings.Join(names, "+")
+}
+
+// below are the devices that a device stands on, in the order of its table.
+func below(d ctl.Device) string {
+	var names []string
+	for _, dep := range slices.Backward(d.Deps) {
+		names = append(names, depName(dep))
+	}
+	return strings.Join(names, " ")
+}
+
+func depName(d ctl.Dep) string {
+	switch {
+	case d.Map != "":
+		return d.Map
+	case d.Source != "":
+		return d.Source
+	}
+	return d.Name
+}
+
+func bars(d ctl.Device) string {
+	var s []string
+	for _, f := range full(d) {
+		s = append(s, f.String())
+	}
+	return strings.Join(s, ", ")
+}
+
+// listed is a device for programs.
+type listed struct {
+	ctl.Device
+	Full []fullness `json:"full,omitempty"`
+}
+
+func withFullness(ds []ctl.Device) []listed {
+	out := make([]listed, 0, len(ds))
+	for _, d := range ds {
+		out = append(out, listed{d, full(d)})
+	}
+	return out
+}
+
+// completeDevices offers the names of devices to the shell.
+func completeDevices(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	defer client.Close()
+	ds, err := client.List(cmd.Context(), ctl.Query{Ref: ctl.Ref{Name: prefix}})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, d := range ds {
+		names = append(names, d.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+// maker builds things out of several devices: what the commands for people do
+// with tables and messages.
+type maker struct {
+	ctx    context.Context
+	client *ctl.Client
+	root   string
+}
+
+func newMaker(cmd *cobra.Command) (*maker, error) {
+	root, err := rootOf(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return &maker{cmd.Context(), ctl.NewClient(root), root}, nil
+}
+
+func (m *maker) Close() { m.client.Close() }
+
+// device asks about a device by name.
+func (m *maker) device(name string) (ctl.Device, error) {
+	d, err := m.client.Device(m.ctx, ctl.Query{Ref: ctl.Ref{Name: name},
+		With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}, Noflush: true})
+	if errors.Is(err, syscall.ENXIO) {
+		err = fmt.Errorf("no device is named %q; udm ls lists them: %w", name, syscall.ENXIO)
+	}
+	return d, err
+}
+
+// single is the only line of a device's table, which must be of a target type;
+// what says what such a device is called.
+func single(d ctl.Device, what string, targets ...string) (ctl.Line, []string, error) {
+	if len(d.Table) == 1 {
+		for _, t := range targets {
+			if d.Table[0].Target == t {
+				return d.Table[0], strings.Fields(d.Table[0].Params), nil
+			}
+		}
+	}
+	return ctl.Line{}, nil, fmt.Errorf("%s is no %s; udm status %s shows what it is", d.Name, what, d.Name)
+}
+
+// replace loads a one-line table of the length of a device, and makes it live.
+func (m *maker) replace(d ctl.Device, target string) error {
+	if err := m.load(d, target); err != nil {
+		return err
+	}
+	return m.resume(d.Name)
+}
+
+func (m *maker) load(d ctl.Device, target string) error {
+	_, err := m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: d.Name}, ReadOnly: d.ReadOnly,
+		Table: fmt.Sprintf("0 %d %s", d.Sectors, target)})
+	return err
+}
+
+// loadLines loads the table that another device has now.
+func (m *maker) loadLines(name string, lines []ctl.Line, readOnly bool) error {
+	var table strings.Builder
+	for _, l := range lines {
+		fmt.Fprintln(&table, l)
+	}
+	_, err := m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: name}, Table: table.String(), ReadOnly: readOnly})
+	return err
+}
+
+func (m *maker) suspend(name string) error {
+	_, err := m.client.Suspend(m.ctx, ctl.Suspend{Ref: ctl.Ref{Name: name}})
+	return err
+}
+
+// resume goes on even if the user has given up meanwhile, so that no device
+// stays suspended.
+func (m *maker) resume(name string) error {
+	_, err := m.client.Resume(context.WithoutCancel(m.ctx), ctl.Suspend{Ref: ctl.Ref{Name: name}})
+	return err
+}
+
+func (m *maker) remove(name string) error {
+	return m.client.Remove(context.WithoutCancel(m.ctx), ctl.Remove{Ref: ctl.Ref{Name: name}})
+}
+
+func (m *maker) message(device, format string, args ...any) error {
+	_, err := m.client.Message(m.ctx, ctl.Message{Ref: ctl.Ref{Name: device}, Text: fmt.Sprintf(format, args...)})
+	return err
+}
+
+// users are the devices whose tables use a device.
+func (m *maker) users(n ctl.Number) ([]ctl.Device, error) {
+	ds, err := m.client.List(m.ctx, ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithDeps, ctl.WithStatus}, Noflush: true})
+	if err != nil {
+		return nil, err
+	}
+	var users []ctl.Device
+	for _, d := range ds {
+		for _, dep := range d.Deps {
+			if dep.Number == n {
+				users = append(users, d)
+			}
+		}
+	}
+	return users, nil
+}
+
+// depNamed is the device that a word of a table line means: its number, by which
+// tables are printed.
+func depNamed(d ctl.Device, w string) (ctl.Dep, bool) {
+	for _, dep := range d.Deps {
+		if dep.Number.String() == w {
+			return dep, true
+		}
+	}
+	return ctl.Dep{}, false
+}

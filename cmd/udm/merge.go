@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"udm/ctl"
+)
+
+func mergeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "merge NAME",
+		Short: "Write a snapshot or clone back to what it was made from",
+		Long: `merge writes what a snapshot or clone holds back to its original: the original then
+is as the snapshot was. This changes the original.
+
+A snapshot made by udm snapshot goes away: the device that it was taken of shows
+its content at once and stays in use. A clone of an image stays as a device on
+the image. Interrupted, the merge goes on in the daemon; udm merge NAME again
+watches it and brings it to its end.`,
+		Example: `  udm merge before-upgrade
+  udm merge vm1`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := newMaker(cmd)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			d, err := m.device(args[0])
+			if err != nil {
+				return err
+			}
+			name, err := m.startMerge(d)
+			if err != nil {
+				return explain(d.Name, err)
+			}
+			if err := m.watchMerge(name, cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			return m.endMerge(name)
+		},
+	}
+	return cmd
+}
+
+// startMerge makes a device merge, and tells which: the snapshot itself when
+// its origin is an image, else the device that has the origin.
+func (m *maker) startMerge(d ctl.Device) (string, error) {
+	if _, _, err := single(d, "", "snapshot-merge"); err == nil {
+		return d.Name, nil
+	}
+	_, words, err := single(d, "snapshot or clone with a store", "snapshot")
+	if err != nil {
+		return "", err
+	}
+	if len(words) < 4 || !strings.HasPrefix(words[2], "P") {
+		return "", fmt.Errorf("the store of %s is not persistent; only a persistent one can be merged", d.Name)
+	}
+	merge := "snapshot-merge " + strings.Join(words[:4], " ")
+	origin, _ := depNamed(d, words[0])
+	if origin.Map == "" {
+		return d.Name, m.replace(d, merge)
+	}
+	above, err := m.originDevice(origin)
+	if err != nil {
+		return "", err
+	}
+	if d.Opens > 0 {
+		return "", fmt.Errorf("%s is in use; detach its clients first", d.Name)
+	}
+	return above.Name, m.handOver(d, above, merge)
+}
+
+// originDevice is the device whose snapshot-origin stands on origin.
+func (m *maker) originDevice(origin ctl.Dep) (ctl.Device, error) {
+	users, err := m.users(origin.Number)
+	if err != nil {
+		return ctl.Device{}, err
+	}
+	for _, u := range users {
+		if _, _, err := single(u, "", "snapshot-origin"); err == nil {
+			return u, nil
+		}
+	}
+	return ctl.Device{}, fmt.Errorf("no snapshot-origin stands on %s; load snapshot-merge by hand", origin.Map)
+}
+
+// handOver gives the store of a snapshot to its origin's device, which shows
+// its content from then on, and removes the snapshot.
+func (m *maker) handOver(d, above ctl.Device, merge string) error {
+	if err := m.load(above, merge); err != nil {
+		return err
+	}
+	err := m.suspend(d.Name)
+	if err == nil {
+		err = m.suspend(above.Name)
+	}
+	if err != nil {
+		_, clear := m.client.Clear(m.ctx, ctl.Ref{Name: above.Name})
+		return errors.Join(err, clear, m.resume(d.Name), m.resume(above.Name))
+	}
+	if err := m.resume(above.Name); err != nil {
+		return errors.Join(err, m.resume(above.Name), m.resume(d.Name))
+	}
+	return m.remove(d.Name)
+}
+
+// watchEvery is how often the progress of a merge is looked at.
+const watchEvery = 200 * time.Millisecond
+
+// watchMerge shows a merge until nothing is left to write back.
+func (m *maker) watchMerge(name string, w io.Writer) error {
+	p := mpb.NewWithContext(m.ctx, mpb.WithOutput(w), mpb.WithWidth(60))
+	bar := p.AddBar(0, mpb.PrependDecorators(decor.Name("merging "+name)), mpb.AppendDecorators(decor.Percentage()))
+	err := m.followMerge(name, bar)
+	if err != nil {
+		bar.Abort(false)
+	}
+	p.Wait()
+	return err
+}
+
+// followMerge moves a bar as the merge goes on, to its end.
+func (m *maker) followMerge(name string, bar *mpb.Bar) error {
+	var total int64
+	for {
+		used, meta, err := m.mergeStatus(name)
+		if err != nil {
+			return err
+		}
+		left := int64(used - min(used, meta))
+		total = max(total, left, 1)
+		bar.SetTotal(total, false)
+		bar.SetCurrent(total - left)
+		if left == 0 {
+			bar.SetTotal(total, true)
+			return nil
+		}
+		select {
+		case <-m.ctx.Done():
+			return fmt.Errorf("the merge goes on in the daemon; udm merge %s watches it again", name)
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// mergeStatus reads how many sectors of a store are used, and how many of these
+// are its own.
+func (m *maker) mergeStatus(name string) (used, meta uint64, err error) {
+	d, err := m.device(name)
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(d.Status) != 1 || d.Status[0].Target != "snapshot-merge" {
+		return 0, 0, fmt.Errorf("%s is not merging any more", name)
+	}
+	var total uint64
+	if n, _ := fmt.Sscanf(d.Status[0].Params, "%d/%d %d", &used, &total, &meta); n != 3 {
+		return 0, 0, fmt.Errorf("the merge of %s has failed: %s; what is not merged yet is still in its store", name, d.Status[0].Params)
+	}
+	return used, meta, nil
+}
+
+// endMerge puts a plain table in the place of a merge that is complete.
+func (m *maker) endMerge(name string) error {
+	d, err := m.device(name)
+	if err != nil {
+		return err
+	}
+	_, words, err := single(d, "merge", "snapshot-merge")
+	if err != nil {
+		return err
+	}
+	origin, _ := depNamed(d, words[0])
+	if origin.Map == "" {
+		return m.replace(d, "linear "+words[0]+" 0")
+	}
+	users, err := m.users(origin.Number)
+	if err != nil {
+		return err
+	}
+	if len(users) > 1 {
+		return m.replace(d, "snapshot-origin "+words[0])
+	}
+	real, err := m.device(origin.Map)
+	if err != nil {
+		return err
+	}
+	if err := m.loadLines(d.Name, real.Table, d.ReadOnly); err != nil {
+		return err
+	}
+	return errors.Join(m.resume(d.Name), m.remove(real.Name))
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// addJSON gives a command the option --json.
+func addJSON(cmd *cobra.Command) { cmd.Flags().Bool("json", false, "print JSON, for programs") }
+
+// wantsJSON reports whether --json was given.
+func wantsJSON(cmd *cobra.Command) bool {
+	on, err := cmd.Flags().GetBool("json")
+	return err == nil && on
+}
+
+// printJSON prints v for programs.
+func printJSON(cmd *cobra.Command, v any) error {
+	e := json.NewEncoder(cmd.OutOrStdout())
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// printTable prints rows for people, the first of which are the headings.
+// Columns that are empty in every other row are left out.
+func printTable(w io.Writer, rows [][]string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		var cells []string
+		for i, cell := range row {
+			if used(rows, i) {
+				cells = append(cells, cell)
+			}
+		}
+		fmt.Fprintln(tw, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+	}
+	return tw.Flush()
+}
+
+func used(rows [][]string, column int) bool {
+	for _, row := range rows[1:] {
+		if row[column] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// barWidth is how many characters a bar has.
+const barWidth = 10
+
+// bar shows how full something is: [####······]  42%.
+func bar(used, total uint64) string {
+	if total == 0 {
+		return ""
+	}
+	share := float64(used) / float64(total)
+	n := min(barWidth, int(math.Ceil(share*barWidth)))
+	return fmt.Sprintf("[%s%s] %3.0f%%", strings.Repeat("#", n), strings.Repeat("·", barWidth-n), math.Floor(share*100))
+}

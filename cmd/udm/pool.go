@@ -1,0 +1,334 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"udm/blk/filedev"
+	"udm/ctl"
+)
+
+func poolCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pool",
+		Short: "Pools of thin volumes: create, grow, status, rm",
+		Long: `A pool is space that thin volumes share: they take it as they are written. It is
+two files, for data and for metadata, both sparse. "udm volume" makes volumes in it.`,
+		Example: `  udm pool create fast --size 100G
+  udm volume create fast db --size 1T
+  udm pool status
+  udm pool grow fast --size 200G`,
+	}
+	cmd.AddCommand(poolCreateCommand(), poolGrowCommand(), poolStatusCommand(), poolRmCommand())
+	return cmd
+}
+
+// poolShape is what a new pool is to be like. Sizes are in sectors.
+type poolShape struct {
+	size, metadata sectorsFlag
+	block          sectorsFlag
+	dir            string
+	failWhenFull   bool
+}
+
+func poolCreateCommand() *cobra.Command {
+	s := poolShape{block: 128}
+	cmd := &cobra.Command{
+		Use:   "create POOL --size SIZE",
+		Short: "Make a pool",
+		Example: `  udm pool create fast --size 100G
+  udm pool create big --size 2T --block 1M --dir /srv/big`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := newMaker(cmd)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			d, err := m.createPool(args[0], s)
+			if err != nil {
+				return err
+			}
+			return printDevice(cmd, d)
+		},
+	}
+	fl := cmd.Flags()
+	fl.Var(&s.size, "size", "space for data")
+	fl.Var(&s.metadata, "metadata-size", "space for metadata (default: what this size and block need)")
+	fl.Var(&s.block, "block", "unit in which volumes take space: 64K to 1G")
+	fl.StringVar(&s.dir, "dir", "", "where its files are made (default ROOT/pools/POOL)")
+	fl.BoolVar(&s.failWhenFull, "error-if-no-space", false, "writes fail at once when the pool is full, instead of waiting for it to grow")
+	addJSON(cmd)
+	return cmd
+}
+
+// createPool makes the files of a pool and its device.
+func (m *maker) createPool(name string, s poolShape) (ctl.Device, error) {
+	blocks := uint64(s.size) / uint64(max(s.block, 1))
+	if blocks == 0 {
+		return ctl.Device{}, fmt.Errorf("--size %s is less than one block of %s", &s.size, &s.block)
+	}
+	if s.metadata == 0 {
+		s.metadata = sectorsFlag(metadataSize(blocks))
+	}
+	if s.dir == "" {
+		s.dir = filepath.Join(m.root, "pools", name)
+	}
+	dir, err := filepath.Abs(s.dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return ctl.Device{}, err
+	}
+	data, meta := filepath.Join(dir, name+".data"), filepath.Join(dir, name+".metadata")
+	if err := createFiles(map[string]uint64{data: uint64(s.size), meta: uint64(s.metadata)}); err != nil {
+		return ctl.Device{}, err
+	}
+	d, err := m.client.Create(m.ctx, ctl.Create{Name: name, Table: s.line(blocks, meta, data)})
+	if err != nil {
+		return d, errors.Join(explain(name, err), os.Remove(data), os.Remove(meta))
+	}
+	return d, nil
+}
+
+func (s *poolShape) line(blocks uint64, meta, data string) string {
+	line := fmt.Sprintf("0 %d thin-pool %s %s %d %d", blocks*uint64(s.block), word(meta), word(data), uint64(s.block), blocks/20)
+	if s.failWhenFull {
+		line += " 1 error_if_no_space"
+	}
+	return line
+}
+
+// createFiles makes sparse files of so many sectors, all or none.
+func createFiles(sizes map[string]uint64) error {
+	var made []string
+	for path, sectors := range sizes {
+		if err := filedev.Create(path, sectors); err != nil {
+			for _, p := range made {
+				err = errors.Join(err, os.Remove(p))
+			}
+			return fmt.Errorf("%w; choose another --dir, or delete it", err)
+		}
+		made = append(made, path)
+	}
+	return nil
+}
+
+// The smallest and the largest metadata device, in sectors.
+const minMetadata, maxMetadata = 4096, 255 * (1 << 14) * 8
+
+// metadataSize is how many sectors of metadata a pool needs: 64 bytes for each
+// block, with room for as much again while a transaction is under way.
+func metadataSize(blocks uint64) uint64 {
+	sectors := (blocks*64*2 + 4095) / 4096 * 8
+	return min(max(sectors, minMetadata), maxMetadata)
+}
+
+func poolGrowCommand() *cobra.Command {
+	var size, metadata sectorsFlag
+	cmd := &cobra.Command{
+		Use:   "grow POOL",
+		Short: "Give a pool more space while it is in use",
+		Example: `  udm pool grow fast --size 200G
+  udm pool grow fast --metadata-size 1G`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := newMaker(cmd)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			if size == 0 && metadata == 0 {
+				return errors.New("say how large it is to be: --size SIZE or --metadata-size SIZE")
+			}
+			return explain(args[0], m.growPool(args[0], uint64(size), uint64(metadata)))
+		},
+	}
+	cmd.Flags().Var(&size, "size", "new space for data, all in all")
+	cmd.Flags().Var(&metadata, "metadata-size", "new space for metadata, all in all")
+	return cmd
+}
+
+// growPool enlarges the files of a pool and tells the pool.
+func (m *maker) growPool(name string, size, metadata uint64) error {
+	d, err := m.device(name)
+	if err != nil {
+		return err
+	}
+	_, words, err := single(d, "pool", "thin-pool")
+	if err != nil {
+		return err
+	}
+	if err := growFile(d, words[0], metadata); err != nil {
+		return err
+	}
+	if err := growFile(d, words[1], size); err != nil {
+		return err
+	}
+	if size != 0 {
+		var block uint64
+		if _, err := fmt.Sscan(words[2], &block); err != nil {
+			return err
+		}
+		d.Sectors = size / block * block
+	}
+	return m.replace(d, "thin-pool "+strings.Join(words, " "))
+}
+
+// growFile enlarges the file that a device stands on to so many sectors; 0
+// leaves it.
+func growFile(d ctl.Device, w string, sectors uint64) error {
+	if sectors == 0 {
+		return nil
+	}
+	dep, _ := depNamed(d, w)
+	info, err := os.Stat(dep.Source)
+	switch {
+	case err != nil || !info.Mode().IsRegular():
+		return fmt.Errorf("%s stands on %s, which is no file; grow that first and load a longer table", d.Name, depName(dep))
+	case info.Size() > int64(sectors)*512:
+		return fmt.Errorf("%s has %s already; a pool cannot shrink", dep.Source, formatSectors(uint64(info.Size())/512))
+	}
+	return os.Truncate(dep.Source, int64(sectors)*512)
+}
+
+func poolStatusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [POOL]...",
+		Short: "Show how full pools are, with a warning before they are full",
+		Example: `  udm pool status
+  udm pool status fast --json`,
+		ValidArgsFunction: completeDevices,
+		RunE:              runPoolStatus,
+	}
+	addJSON(cmd)
+	return cmd
+}
+
+func runPoolStatus(cmd *cobra.Command, args []string) error {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ds, err := devicesNamed(cmd, client, args)
+	if err != nil {
+		return err
+	}
+	var pools []ctl.Device
+	for _, d := range ds {
+		if _, _, err := single(d, "pool", "thin-pool"); err == nil {
+			pools = append(pools, d)
+		} else if len(args) > 0 {
+			return err
+		}
+	}
+	if wantsJSON(cmd) {
+		return printJSON(cmd, withFullness(pools))
+	}
+	if len(pools) == 0 {
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "No pools. Make one with: udm pool create POOL --size SIZE")
+		return err
+	}
+	return printPools(cmd, pools)
+}
+
+func printPools(cmd *cobra.Command, pools []ctl.Device) error {
+	rows := [][]string{{"POOL", "SIZE", "MODE", "DATA", "METADATA"}}
+	var warnings []string
+	for _, d := range pools {
+		fs := full(d)
+		row := []string{d.Name, formatSectors(d.Sectors), poolMode(d), "", ""}
+		for i, f := range fs {
+			row[3+min(i, 1)] = strings.TrimPrefix(f.String(), f.What+" ")
+			warnings = append(warnings, poolWarning(d.Name, f)...)
+		}
+		rows = append(rows, row)
+	}
+	if err := printTable(cmd.OutOrStdout(), rows); err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(cmd.OutOrStdout(), w)
+	}
+	return nil
+}
+
+// poolMode is the mode in a pool's status line.
+func poolMode(d ctl.Device) string {
+	if len(d.Status) == 0 {
+		return stateOf(d)
+	}
+	words := strings.Fields(d.Status[0].Params)
+	if len(words) < 5 {
+		return strings.Join(words, " ")
+	}
+	return words[4]
+}
+
+// nearlyFull is the share from which on a pool is warned about.
+const nearlyFull = 0.8
+
+func poolWarning(name string, f fullness) []string {
+	option := map[string]string{"data": "--size", "metadata": "--metadata-size"}[f.What]
+	if option == "" || f.share() < nearlyFull {
+		return nil
+	}
+	return []string{fmt.Sprintf("WARNING: the %s of %s is %.0f%% full; enlarge it: udm pool grow %s %s SIZE", f.What, name, f.share()*100, name, option)}
+}
+
+func poolRmCommand() *cobra.Command {
+	var deleteFiles bool
+	cmd := &cobra.Command{
+		Use:   "rm POOL",
+		Short: "Remove a pool; its files stay unless they are to go too",
+		Example: `  udm pool rm fast
+  udm pool rm fast --delete-files    # and all that is in it`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := newMaker(cmd)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			return m.removePool(args[0], deleteFiles)
+		},
+	}
+	cmd.Flags().BoolVar(&deleteFiles, "delete-files", false, "delete its files with all volumes in them")
+	return cmd
+}
+
+func (m *maker) removePool(name string, deleteFiles bool) error {
+	d, err := m.device(name)
+	if err != nil {
+		return err
+	}
+	if _, _, err := single(d, "pool", "thin-pool"); err != nil {
+		return err
+	}
+	users, err := m.users(d.Number)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 {
+		return fmt.Errorf("%s has %d volumes in use, such as %s; remove them first", name, len(users), users[0].Name)
+	}
+	if err := m.remove(name); err != nil {
+		return explain(name, err)
+	}
+	var errs []error
+	for _, dep := range d.Deps {
+		if deleteFiles && dep.Source != "" {
+			errs = append(errs, os.Remove(dep.Source))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+func snapshotCommand() *cobra.Command {
+	var store string
+	var size sectorsFlag
+	cmd := &cobra.Command{
+		Use:   "snapshot DEVICE NAME",
+		Short: "Keep a device as it is now, as another device",
+		Long: `snapshot makes the device NAME with what DEVICE holds now. Both can be written from
+then on, independently of each other. DEVICE may be in use: its I/O waits for the
+moment that it takes.
+
+The snapshot of a volume of a pool is made in constant time and lives in the pool.
+For any other device, the old content of what is written to DEVICE is copied to
+a store file first. DEVICE then stands on a device DEVICE-real, which has
+the table that it had.`,
+		Example: `  udm snapshot disk before-upgrade
+  udm snapshot disk before-upgrade --store /srv/before.cow --size 1G
+  udm merge before-upgrade           # go back to it`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := newMaker(cmd)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			d, err := m.snapshot(args[0], args[1], store, uint64(size))
+			if err != nil {
+				return err
+			}
+			return printDevice(cmd, d)
+		},
+	}
+	cmd.Flags().StringVar(&store, "store", "", "file for old content (default ROOT/stores/NAME.cow)")
+	cmd.Flags().Var(&size, "size", "most that the store may hold (default: all of the device)")
+	addJSON(cmd)
+	return cmd
+}
+
+// snapshot keeps the device of as name.
+func (m *maker) snapshot(of, name, store string, size uint64) (ctl.Device, error) {
+	d, err := m.device(of)
+	if err != nil {
+		return d, err
+	}
+	if _, _, err := single(d, "", "thin"); err == nil {
+		if store != "" || size != 0 {
+			return d, fmt.Errorf("%s is a volume of a pool, where its snapshots are kept; leave out --store and --size", of)
+		}
+		return m.thinSnapshot(d, name)
+	}
+	if _, _, err := single(d, "", "snapshot", "snapshot-merge"); err == nil {
+		return d, fmt.Errorf("%s is a snapshot itself; keep the original in a pool to take snapshots of snapshots", of)
+	}
+	path, made, err := m.store(name, store, d.Sectors, size)
+	if err != nil {
+		return d, err
+	}
+	if !made {
+		return d, fmt.Errorf("%s exists; a new snapshot needs a new store", path)
+	}
+	if err := m.cowSnapshot(d, name, path); err != nil {
+		return d, errors.Join(explain(name, err), m.unmake(path, made))
+	}
+	return m.device(name)
+}
+
+// cowSnapshot makes a snapshot with a store. All that can fail is done before the
+// origin is suspended; then the snapshot begins, and the origin goes on.
+func (m *maker) cowSnapshot(d ctl.Device, name, store string) error {
+	if _, err := m.client.Create(m.ctx, ctl.Create{Name: name}); err != nil {
+		return err
+	}
+	origin, err := m.originOf(d)
+	if err == nil {
+		_, err = m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: name}, Table: snapshotLine(d.Sectors, origin, store)})
+	}
+	if err == nil {
+		err = m.suspend(d.Name)
+	}
+	if err == nil {
+		err = errors.Join(m.resume(name), m.resume(d.Name))
+	}
+	if err != nil {
+		return errors.Join(err, m.remove(name))
+	}
+	return nil
+}
+
+// originOf is what the snapshots of a device look at: what its snapshot-origin
+// stands on. A device without one gets one as its next table, on a device NAME-real
+// with the table that it has now.
+func (m *maker) originOf(d ctl.Device) (string, error) {
+	if _, words, err := single(d, "", "snapshot-origin"); err == nil {
+		return words[0], nil
+	}
+	real := d.Name + "-real"
+	if _, err := m.client.Create(m.ctx, ctl.Create{Name: real}); err != nil {
+		return "", err
+	}
+	err := m.loadLines(real, d.Table, d.ReadOnly)
+	if err == nil {
+		err = m.resume(real)
+	}
+	if err == nil {
+		err = m.load(d, "snapshot-origin /dev/mapper/"+real)
+	}
+	if err != nil {
+		return "", errors.Join(err, m.remove(real))
+	}
+	return "/dev/mapper/" + real, nil
+}

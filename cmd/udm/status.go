@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+func statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [DEVICE]...",
+		Short: "Tell all about devices: tables, status, how to attach them",
+		Example: `  udm status
+  udm status disk
+  udm status --json | jq '.[].status'`,
+		ValidArgsFunction: completeDevices,
+		RunE:              runStatus,
+	}
+	addJSON(cmd)
+	return cmd
+}
+
+func runStatus(cmd *cobra.Command, args []string) error {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ds, err := devicesNamed(cmd, client, args)
+	if err != nil {
+		return err
+	}
+	if wantsJSON(cmd) {
+		return printJSON(cmd, withFullness(ds))
+	}
+	root, err := rootOf(cmd)
+	if err != nil {
+		return err
+	}
+	for i, d := range ds {
+		if i > 0 {
+			fmt.Fprintln(cmd.OutOrStdout())
+		}
+		printStatus(cmd.OutOrStdout(), root, d)
+	}
+	return nil
+}
+
+// devicesNamed asks about the devices of a command line, or about all.
+func devicesNamed(cmd *cobra.Command, client *ctl.Client, names []string) ([]ctl.Device, error) {
+	q := ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}, Noflush: true}
+	if len(names) == 0 {
+		return client.List(cmd.Context(), q)
+	}
+	var ds []ctl.Device
+	for _, name := range names {
+		q.Name = name
+		d, err := client.Device(cmd.Context(), q)
+		if err != nil {
+			return nil, orKnown(cmd, client, name, err)
+		}
+		ds = append(ds, d)
+	}
+	return ds, nil
+}
+
+func printStatus(w io.Writer, root string, d ctl.Device) {
+	fmt.Fprintf(w, "%s\n", d.Name)
+	line := func(what, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "  %-9s %s\n", what, value)
+		}
+	}
+	line("state", stateOf(d))
+	line("waits", d.Waiting)
+	line("size", fmt.Sprintf("%s (%d sectors)", formatSectors(d.Sectors), d.Sectors))
+	line("number", d.Number.String())
+	line("uuid", d.UUID)
+	line("open", fmt.Sprint(d.Opens))
+	line("events", fmt.Sprint(d.Event))
+	for _, l := range d.Table {
+		line("table", l.String())
+	}
+	for _, l := range d.Status {
+		line("status", l.String())
+	}
+	for _, dep := range d.Deps {
+		line("on", fmt.Sprintf("%s (%s)", depName(dep), dep.Number))
+	}
+	for _, f := range full(d) {
+		line("full", f.String())
+	}
+	if d.Live {
+		line("attach", nbdURI(root, d.Name))
+	}
+}
+
+// nbdURI is where NBD clients find a device.
+func nbdURI(root, name string) string {
+	return "nbd+unix:///" + url.PathEscape(name) + "?socket=" + filepath.Join(root, ctl.NBDSocket)
+}
