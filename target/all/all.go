@@ -8,6 +8,7 @@ import (
 	errortarget "udm/target/error"
 	"udm/target/flakey"
 	"udm/target/linear"
+	logwrites "udm/target/log-writes"
 	"udm/target/snapshot"
 	"udm/target/striped"
 	switchtarget "udm/target/switch"
@@ -24,6 +25,7 @@ func Types() []*dm.Type {
 		errortarget.Type(),
 		flakey.Type(),
 		linear.Type(),
+		logwrites.Type(),
 		striped.Type(),
 		switchtarget.Type(),
 		unstriped.Type(),

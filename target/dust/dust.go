@@ -36,7 +36,7 @@ Status (dmsetup status):
   DEVICE fail_read_on_bad_block|bypass quiet|verbose
 
 Messages:
-  addbadblock B [COUNT]   make block B bad; COUNT writes fail before one heals it
+  addbadblock B [COUNT]   block B is bad; COUNT writes fail before one heals it
   removebadblock B        make it good
   queryblock B            tell whether it is bad
   countbadblocks          tell how many there are

@@ -1,0 +1,246 @@
+// Package logwrites is the target "log-writes": everything that is written to a
+// device is also appended to a log, in the order in which it becomes durable
+// (drivers/md/dm-log-writes.c; read by replay-log of xfstests).
+//
+//	log-writes DEVICE LOGDEVICE
+//
+// The manual is [Type]'s Doc; the format of the log is in format.go.
+//
+// # Life of an entry
+//
+// Map copies the data of a write. What becomes of it is decided when the write
+// ends:
+//
+//	write, discard ─ ends ─► unflushed ─ Map of a flush takes all ─► that flush
+//	FUA write ───── ends ─► logging                                   │ ends
+//	mark ─────────────────► logging ◄── what it took, then itself ────┘
+//
+// so a write that ends while a flush is under way belongs to the next flush. The
+// owner of the log, a work, takes entries from logging and appends them one
+// after the other; the superblock is written again behind entries with FUA and
+// behind marks. I/O does not wait for the log. What waits for it, or for a flush,
+// is in memory.
+//
+// Lock order: mu is a leaf.
+package logwrites
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/env"
+	"udm/internal/list"
+)
+
+// Type is the target type, to be given to dm.NewControl.
+func Type() *dm.Type {
+	return &dm.Type{Name: "log-writes", Version: [3]uint32{1, 1, 0}, New: construct, Doc: doc}
+}
+
+const doc = `log-writes: a log of all writes, to be replayed up to any point
+
+Table:
+  log-writes DEVICE LOGDEVICE
+    DEVICE      the device below; sector N of it is sector N of the mapped
+                device
+    LOGDEVICE   where the log goes; what it holds is overwritten
+
+Status (dmsetup status):
+  ENTRIES SECTOR [logging_disabled]
+    ENTRIES   how many entries have been logged
+    SECTOR    the last sector of the log that is in use
+    The log stops when it is full or its device fails; the I/O goes on.
+
+Messages:
+  mark TEXT   put an entry with this text into the log
+
+Writes appear in the log in the order in which they became durable: plain ones
+before the flush that covers them, those with FUA when they end. When the device
+is removed the rest follows, and a mark dm-log-writes-end.
+
+Example: what is on the disk when power fails during mkfs
+  0 2097152 log-writes /srv/a.img /srv/log.img
+  dmsetup message NAME 0 mark mkfs
+`
+
+type logWrites struct {
+	target    *dm.Target
+	dev       *dm.Dev
+	logdev    *dm.Dev
+	block     uint32 // bytes in a block of the log: dev's logical block
+	noDiscard bool   // dev does not do it; it is logged all the same
+	queue     env.Queue
+	work      *env.Work
+	enabled   atomic.Bool // cleared under mu
+
+	mu        sync.Mutex
+	unflushed entries // guarded by mu; ended, in no flush yet
+	logging   entries // guarded by mu; to be appended
+	logged    uint64  // guarded by mu; entries
+	next      uint64  // guarded by mu; the log's first free sector
+}
+
+// entry is an entry of the log on its way there.
+type entry struct {
+	header
+	data  []byte  // a block for the header, then what was written
+	taken entries // of a flush: the writes that it covers
+	next  *entry  // link of the list that it is in
+}
+
+func (e *entry) Link() **entry { return &e.next }
+
+type entries = list.List[entry, *entry]
+
+func construct(t *dm.Target, args []string) (dm.Mapper, error) {
+	if len(args) < 2 {
+		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
+	}
+	l := &logWrites{target: t}
+	var err error
+	if l.dev, err = t.Open(args[0], t.Writable()); err != nil {
+		return nil, dm.Because(err, "Device lookup failed")
+	}
+	if l.logdev, err = t.Open(args[1], t.Writable()); err != nil {
+		return nil, dm.Because(err, "Log device lookup failed")
+	}
+	limits := l.dev.Limits()
+	l.block, l.noDiscard = limits.LogicalBlock, limits.MaxDiscard == 0
+	l.next = l.sectors(1)
+	l.enabled.Store(true)
+	l.queue = t.Env().NewQueue("dm-log-writes")
+	l.work = env.NewWork(l.run)
+	t.NumFlush, t.FlushSupported = 1, true
+	t.NumDiscard, t.DiscardsSupported = 1, true
+	return l, nil
+}
+
+// sectors turns blocks of the log into sectors, blocks the other way.
+func (l *logWrites) sectors(blocks uint64) uint64 { return blocks * uint64(l.block/blk.SectorSize) }
+func (l *logWrites) blocks(sectors uint64) uint64 { return sectors / uint64(l.block/blk.SectorSize) }
+
+// pending is what a clone carries: its entry, nil for none.
+type pending struct{ *entry }
+
+func (l *logWrites) NewPerIO() any { return new(pending) }
+
+func (l *logWrites) Map(c *dm.Clone) dm.Outcome {
+	p := c.PerIO.(*pending)
+	p.entry = nil
+	c.SetDev(l.dev)
+	if l.enabled.Load() && c.Op != blk.Read && (c.Sectors > 0 || c.Op == blk.Flush) {
+		p.entry = l.entry(c)
+	}
+	if c.Op == blk.Discard && l.noDiscard {
+		c.Complete(blk.OK)
+		return dm.Submitted
+	}
+	return dm.Remapped
+}
+
+// entry makes the entry for c. A flush takes what has ended so far.
+func (l *logWrites) entry(c *dm.Clone) *entry {
+	e := &entry{header: header{sector: l.blocks(c.Sector), blocks: l.blocks(c.Sectors)}}
+	if c.Flags&blk.FUA != 0 {
+		e.flags |= flagFUA
+	}
+	switch c.Op {
+	case blk.Write:
+		e.data = make([]byte, uint64(l.block)+c.Bytes())
+		c.CopyOut(e.data[l.block:])
+		return e
+	case blk.Discard:
+		e.flags |= flagDiscard
+	case blk.Flush:
+		e.header = header{flags: e.flags | flagFlush}
+		l.mu.Lock()
+		e.taken = l.unflushed.Take()
+		l.mu.Unlock()
+	}
+	e.data = make([]byte, l.block)
+	return e
+}
+
+// EndIO puts the entry where it waits next, also when the I/O has failed: a part
+// of it may have happened.
+func (l *logWrites) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
+	e := c.PerIO.(*pending).entry
+	if e == nil {
+		return st, dm.EndDone
+	}
+	l.mu.Lock()
+	if e.flags&(flagFlush|flagFUA) == 0 {
+		l.unflushed.Push(e)
+		l.mu.Unlock()
+		return st, dm.EndDone
+	}
+	l.logging.Append(&e.taken)
+	l.logging.Push(e)
+	l.mu.Unlock()
+	l.queue.Queue(l.work)
+	return st, dm.EndDone
+}
+
+// Close logs what is left.
+func (l *logWrites) Close() {
+	l.mu.Lock()
+	l.logging.Append(&l.unflushed)
+	l.mu.Unlock()
+	l.mark("dm-log-writes-end")
+	l.queue.Close()
+}
+
+// mark logs a text, as much of it as goes into a block.
+func (l *logWrites) mark(text string) {
+	text = text[:min(len(text), int(l.block)-headerSize-1)]
+	e := &entry{header: header{flags: flagMark, dataLen: uint64(len(text))}, data: make([]byte, l.block)}
+	copy(e.data[headerSize:], text)
+	l.mu.Lock()
+	l.logging.Push(e)
+	l.mu.Unlock()
+	l.queue.Queue(l.work)
+}
+
+func (l *logWrites) Message(args []string) (string, error) {
+	if len(args) != 2 {
+		return "", dm.Errorf(syscall.EINVAL, "Invalid log-writes message arguments, expect 2 arguments, got %d", len(args))
+	}
+	if !strings.EqualFold(args[0], "mark") {
+		return "", dm.Errorf(syscall.EINVAL, "Unrecognised log writes target message received: %s", args[0])
+	}
+	l.mark(args[1])
+	return "", nil
+}
+
+func (l *logWrites) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
+	if kind == dm.TableText {
+		return l.dev.Name() + " " + l.logdev.Name()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%d %d", l.logged, l.next-1)
+	if !l.enabled.Load() {
+		b.WriteString(" logging_disabled")
+	}
+	return b.String()
+}
+
+// Areas leaves the log out, as the kernel does.
+func (l *logWrites) Areas() []dm.Area { return []dm.Area{{Dev: l.dev, Len: l.target.Len}} }
+
+func (l *logWrites) Hint(h *blk.Limits) {
+	under := l.dev.Limits()
+	if l.noDiscard {
+		h.MaxDiscard, h.DiscardGranularity = maxDiscard, l.block
+	}
+	h.LogicalBlock, h.PhysicalBlock, h.MinIO = under.LogicalBlock, under.PhysicalBlock, under.PhysicalBlock
+}
+
+const maxDiscard = 1<<23 - 1 // sectors
