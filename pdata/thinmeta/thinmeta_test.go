@@ -172,15 +172,13 @@ func mappings(m *Metadata, id uint32) (map[uint64]uint64, error) {
 // and our own Check has to do.
 func tool(t *testing.T, dev blk.Device, name string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
+	path, err := exec.LookPath("/usr/sbin/" + name)
 	if err != nil {
-		if path, err = exec.LookPath("/usr/sbin/" + name); err != nil {
-			t.Logf("%s is not installed: only checked by ourselves", name)
-			r, err := Check(env.Real(), dev, CheckOptions{})
-			ok(t, err)
-			ok(t, r.Err())
-			return ""
-		}
+		t.Logf("%s is not installed: only checked by ourselves", name)
+		r, err := Check(env.Real(), dev, CheckOptions{})
+		ok(t, err)
+		ok(t, r.Err())
+		return ""
 	}
 	file := filepath.Join(t.TempDir(), "metadata")
 	export(t, dev, file)
@@ -189,6 +187,14 @@ func tool(t *testing.T, dev blk.Device, name string, args ...string) string {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 	return string(out)
+}
+
+func thinCheck(file string) ([]byte, error) {
+	path, err := exec.LookPath("/usr/sbin/thin_check")
+	if err != nil {
+		return nil, nil
+	}
+	return exec.Command(path, file).CombinedOutput()
 }
 
 func export(t *testing.T, dev blk.Device, file string) {
