@@ -21,6 +21,9 @@ func (t mergeTarget) Map(c *dm.Clone) dm.Outcome {
 		c.Complete(blk.OK) // would have to be repeated in two places
 		return dm.Submitted
 	}
+	if n := t.group.room(c.Sector); c.Sectors > n {
+		c.Accept(n) // only where cutAt says so
+	}
 	if out, ok := t.mapException(c); ok {
 		return out
 	}
@@ -65,6 +68,6 @@ func (t mergeTarget) Presuspend() { t.merge.stop() }
 // Resume goes on with the merge.
 func (t mergeTarget) Resume() {
 	t.snapshot.Resume()
-	t.target.MaxIOLen = t.group.members.Load().boundary
+	t.cutAt(t.group.members.Load().boundary)
 	t.merge.start()
 }

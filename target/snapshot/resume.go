@@ -50,7 +50,7 @@ func (s *snapshot) activate() {
 	g.reregister(s)
 	s.set(flagActive, 0)
 	if merging != nil && merging != s {
-		merging.target.MaxIOLen = g.members.Load().boundary
+		merging.cutAt(g.members.Load().boundary)
 	}
 	if restart {
 		merging.merge.start()
@@ -65,7 +65,7 @@ func (s *snapshot) takeOver(src *snapshot) {
 	b := src.body.Load()
 	s.pending.init(s, min(s.cow.Limits().Size, s.originEnd)>>b.shift)
 	s.body.Store(b)
-	s.target.MaxIOLen = b.mask + 1
+	s.cutAt(b.mask + 1)
 	s.set(src.flags.Load()&(flagValid|flagOverflowed), flagValid|flagOverflowed|flagWaiting)
 	src.set(0, flagValid)
 	src.body.Store(own)

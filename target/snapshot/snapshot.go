@@ -117,6 +117,9 @@ func (s *snapshot) Map(c *dm.Clone) dm.Outcome {
 		return dm.Kill
 	}
 	b := s.body.Load()
+	if c.Sector&b.mask+c.Sectors > b.mask+1 {
+		c.Accept(b.mask + 1 - c.Sector&b.mask) // only where cutAt says so
+	}
 	chunk := c.Sector >> b.shift
 	if where, ok := b.complete.lookup(chunk); ok {
 		b.remap(c, where)
@@ -127,6 +130,13 @@ func (s *snapshot) Map(c *dm.Clone) dm.Outcome {
 		return s.writeNew(c, b, chunk)
 	}
 	return s.readOrigin(c, b, chunk)
+}
+
+// cutAt lets the core cut bios at multiples of n sectors of the mapped device. It
+// counts from the target's begin; where that does not fit, Map accepts parts.
+func (s *snapshot) cutAt(n uint64) {
+	s.target.MaxIOLen = n
+	s.target.AcceptsPartial = n != 0 && s.target.Begin%n != 0
 }
 
 func (b *body) remap(c *dm.Clone, where uint64) {
