@@ -9,8 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"udm/blk"
 	"udm/blk/filedev"
 	"udm/ctl"
+	"udm/pdata/thinmeta"
 )
 
 func poolCommand() *cobra.Command {
@@ -23,6 +25,7 @@ two files, for data and for metadata, both sparse. "udm volume" makes volumes in
   udm volume create fast db --size 1T
   udm pool status
   udm pool grow fast --size 200G`,
+		Args: cobra.ArbitraryArgs, RunE: needsCommand,
 	}
 	cmd.AddCommand(poolCreateCommand(), poolGrowCommand(), poolStatusCommand(), poolRmCommand())
 	return cmd
@@ -74,7 +77,7 @@ func (m *maker) createPool(name string, s poolShape) (ctl.Device, error) {
 		return ctl.Device{}, fmt.Errorf("--size %s is less than one block of %s", &s.size, &s.block)
 	}
 	if s.metadata == 0 {
-		s.metadata = sectorsFlag(metadataSize(blocks))
+		s.metadata = sectorsFlag(metadataSize(blocks, uint64(s.block)))
 	}
 	if s.dir == "" {
 		s.dir = filepath.Join(m.root, "pools", name)
@@ -122,13 +125,6 @@ func createFiles(sizes map[string]uint64) error {
 
 // The smallest and the largest metadata device, in sectors.
 const minMetadata, maxMetadata = 4096, 255 * (1 << 14) * 8
-
-// metadataSize is how many sectors of metadata a pool needs: 64 bytes for each
-// block, with room for as much again while a transaction is under way.
-func metadataSize(blocks uint64) uint64 {
-	sectors := (blocks*64*2 + 4095) / 4096 * 8
-	return min(max(sectors, minMetadata), maxMetadata)
-}
 
 func poolGrowCommand() *cobra.Command {
 	var size, metadata sectorsFlag
@@ -331,4 +327,12 @@ func (m *maker) removePool(name string, deleteFiles bool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// metadataSize is how many sectors of metadata a pool of so many blocks needs
+// with a thousand volumes.
+func metadataSize(blocks, block uint64) uint64 {
+	bytes := thinmeta.MetadataSize(block*blk.SectorSize, blocks*block*blk.SectorSize, 1000)
+	sectors := (bytes/blk.SectorSize + 7) / 8 * 8
+	return min(max(sectors, minMetadata), maxMetadata)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -24,6 +25,7 @@ stacked on them; out come block devices over NBD.`,
   udm dmsetup create disk --table "0 2097152 linear /srv/a.img 0"
   udm ls
   nbdinfo "nbd+unix:///disk?socket=$HOME/.local/state/udm/nbd.sock"`,
+		Args: cobra.ArbitraryArgs, RunE: needsCommand,
 		SilenceErrors: true, SilenceUsage: true, TraverseChildren: true,
 		Version:           version(),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
@@ -31,8 +33,17 @@ stacked on them; out come block devices over NBD.`,
 	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state (or $UDM_ROOT)")
 	cmd.AddCommand(daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), targetsCommand(),
 		createCommand(), loadCommand(), removeCommand(),
-		cloneCommand(), snapshotCommand(), mergeCommand(), poolCommand(), volumeCommand())
+		cloneCommand(), snapshotCommand(), mergeCommand(), poolCommand(), volumeCommand(), thinCommand())
 	return cmd
+}
+
+// needsCommand is what a command that only has subcommands does: it shows them, and
+// refuses a word that is none.
+func needsCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	return fmt.Errorf("%s has no command %q; %s --help lists them", cmd.CommandPath(), args[0], cmd.CommandPath())
 }
 
 // version is that of the build.

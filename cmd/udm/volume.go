@@ -20,6 +20,7 @@ func volumeCommand() *cobra.Command {
 		Example: `  udm volume create fast db --size 1T
   udm snapshot db db-monday
   udm volume ls fast`,
+		Args: cobra.ArbitraryArgs, RunE: needsCommand,
 	}
 	cmd.AddCommand(volumeCreateCommand(), volumeRmCommand(), volumeResizeCommand(), volumeLsCommand())
 	return cmd

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"udm/blk"
+	"udm/env"
+	"udm/pdata/thinmeta"
+)
+
+// addOverrides gives a command the options that stand in for a bad superblock.
+func addOverrides(cmd *cobra.Command, o *thinmeta.Overrides) {
+	fl := cmd.Flags()
+	fl.Uint64Var(&o.TransactionID, "transaction-id", 0, "transaction number, if the superblock is bad")
+	fl.Uint32Var(&o.DataBlockSize, "data-block-size", 0, "sectors in a block, if the superblock is bad")
+	fl.Uint64Var(&o.DataBlocks, "nr-data-blocks", 0, "blocks of the data device, if the superblock is bad")
+}
+
+func thinDumpCommand() *cobra.Command {
+	var o thinmeta.DumpOptions
+	var format, to string
+	var ids []uint
+	cmd := &cobra.Command{
+		Use:   "dump METADATA",
+		Short: "Write all metadata as XML, which restore reads, or for people",
+		Example: `  udm thin dump p.metadata > p.xml
+  udm thin dump -f human_readable p.metadata
+  udm thin dump --repair -o p.xml p.metadata`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch format {
+			case "xml":
+			case "human_readable":
+				o.Human = true
+			default:
+				return fmt.Errorf("--format %s: use xml or human_readable", format)
+			}
+			for _, id := range ids {
+				o.Devices = append(o.Devices, uint32(id))
+			}
+			o.Damage = warnDamage(cmd)
+			return withDevice(args[0], false, func(dev blk.Device) error {
+				return output(cmd, to, func(w io.Writer) error {
+					var end func()
+					o.Progress, end = progress(cmd, "dumping ")
+					defer end()
+					b := bufio.NewWriter(w)
+					return errors.Join(thinmeta.Dump(env.Real(), dev, b, o), b.Flush())
+				})
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&format, "format", "f", "xml", "xml or human_readable")
+	fl.BoolVarP(&o.Repair, "repair", "r", false, "pass over damage")
+	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "dump the metadata snapshot")
+	fl.StringVarP(&to, "output", "o", "", "write to this file")
+	fl.UintSliceVar(&ids, "dev-id", nil, "only the volumes with these numbers")
+	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "volumes without their mappings")
+	addOverrides(cmd, &o.Overrides)
+	return cmd
+}
+
+func thinRestoreCommand() *cobra.Command {
+	var o thinmeta.RestoreOptions
+	cmd := &cobra.Command{
+		Use:   "restore XML METADATA",
+		Short: "Make metadata from XML; what METADATA held before is gone",
+		Example: `  truncate -s 64M new.metadata
+  udm thin restore p.xml new.metadata`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer in.Close()
+			return withDevice(args[1], true, func(dev blk.Device) error {
+				report, end := progress(cmd, "restoring ")
+				defer end()
+				if report != nil {
+					o.Progress = func(done uint64) { report(done, 0) }
+				}
+				return thinmeta.Restore(env.Real(), bufio.NewReader(in), dev, o)
+			})
+		},
+	}
+	addOverrides(cmd, &o.Overrides)
+	return cmd
+}
+
+func thinRepairCommand() *cobra.Command {
+	var o thinmeta.RepairOptions
+	cmd := &cobra.Command{
+		Use:   "repair METADATA NEW",
+		Short: "Make new metadata from what can be read of damaged ones",
+		Long: `repair reads damaged metadata, which it does not change, and makes new ones of what
+is good in them. It tells of what is lost.`,
+		Example: `  truncate -s 64M new.metadata
+  udm thin repair p.metadata new.metadata`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Damage = warnDamage(cmd)
+			return withDevice(args[0], false, func(in blk.Device) error {
+				return withDevice(args[1], true, func(out blk.Device) error {
+					report, end := progress(cmd, "repairing ")
+					defer end()
+					if report != nil {
+						o.Progress = func(done uint64) { report(done, 0) }
+					}
+					return thinmeta.Repair(env.Real(), in, out, o)
+				})
+			})
+		},
+	}
+	addOverrides(cmd, &o.Overrides)
+	return cmd
+}

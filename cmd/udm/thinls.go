@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"udm/blk"
+	"udm/env"
+	"udm/pdata/thinmeta"
+)
+
+func thinLsCommand() *cobra.Command {
+	var o thinmeta.LsOptions
+	var format string
+	cmd := &cobra.Command{
+		Use:   "ls METADATA",
+		Short: "List the volumes in a pool's metadata",
+		Example: `  udm thin ls p.metadata
+  udm thin ls -o DEV,MAPPED,EXCLUSIVE,SHARED p.metadata`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if format != "" {
+				o.Fields = strings.Split(format, ",")
+			}
+			return withDevice(args[0], false, func(dev blk.Device) error {
+				if wantsJSON(cmd) {
+					return thinLsJSON(cmd, dev, o)
+				}
+				var end func()
+				o.Progress, end = progress(cmd, "reading ")
+				defer end()
+				b := bufio.NewWriter(cmd.OutOrStdout())
+				return errors.Join(thinmeta.Ls(env.Real(), dev, b, o), b.Flush())
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "of the metadata snapshot")
+	fl.BoolVar(&o.NoHeaders, "no-headers", false, "without headings")
+	fl.StringVarP(&format, "format", "o", "", "fields, separated by commas: "+strings.Join(thinmeta.LsFields(), ", "))
+	addJSON(cmd)
+	return cmd
+}
+
+// listedThin is a volume for programs. Blocks are those of the pool.
+type listedThin struct {
+	ID          uint32 `json:"id"`
+	Mapped      uint64 `json:"mappedBlocks"`
+	Exclusive   uint64 `json:"exclusiveBlocks"`
+	Transaction uint64 `json:"transaction"`
+	Created     uint32 `json:"creationTime"`
+	Snapshotted uint32 `json:"snapshottedTime"`
+}
+
+func thinLsJSON(cmd *cobra.Command, dev blk.Device, o thinmeta.LsOptions) error {
+	list, _, err := thinmeta.List(env.Real(), dev, true, o)
+	if err != nil {
+		return err
+	}
+	out := make([]listedThin, 0, len(list))
+	for _, l := range list {
+		out = append(out, listedThin{l.ID, l.Mapped, l.Exclusive, l.TransactionID, l.Created, l.Snapshotted})
+	}
+	return printJSON(cmd, out)
+}
+
+func thinDeltaCommand() *cobra.Command {
+	var o thinmeta.DeltaOptions
+	cmd := &cobra.Command{
+		Use:     "delta METADATA --thin1 ID --thin2 ID",
+		Short:   "Tell in which blocks two volumes differ, as XML",
+		Example: `  udm thin delta --thin1 0 --thin2 1 p.metadata`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("thin1") || !cmd.Flags().Changed("thin2") {
+				return errors.New("name both volumes: --thin1 ID --thin2 ID; udm thin ls lists them")
+			}
+			return withDevice(args[0], false, func(dev blk.Device) error {
+				b := bufio.NewWriter(cmd.OutOrStdout())
+				return errors.Join(thinmeta.Delta(env.Real(), dev, b, o), b.Flush())
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.Uint32Var(&o.Left, "thin1", 0, "number of the one volume")
+	fl.Uint32Var(&o.Right, "thin2", 0, "number of the other")
+	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "in the metadata snapshot")
+	fl.BoolVar(&o.Verbose, "verbose", false, "with the blocks of the data device")
+	return cmd
+}
+
+func thinTrimCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "trim METADATA DATA",
+		Short:   "Discard what no volume uses on the data device of a pool",
+		Example: `  udm thin trim p.metadata p.data`,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDevice(args[0], false, func(meta blk.Device) error {
+				return withDevice(args[1], true, func(data blk.Device) error {
+					return trim(cmd, meta, data)
+				})
+			})
+		},
+	}
+}
+
+func trim(cmd *cobra.Command, meta, data blk.Device) error {
+	super, err := thinmeta.ReadSuper(env.Real(), meta)
+	if err != nil {
+		return err
+	}
+	block, size := uint64(super.DataBlockSize), data.Limits().Size
+	var sum uint64
+	_, err = thinmeta.Trim(env.Real(), meta, func(begin, end uint64) error {
+		begin, end = begin*block, min(end*block, size)
+		if begin >= end {
+			return nil
+		}
+		sum += end - begin
+		return blk.DiscardSectors(env.Real(), data, begin, end-begin)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), "discarded", formatSectors(sum))
+	return err
+}
+
+func thinSizeCommand() *cobra.Command {
+	block := sectorsFlag(128)
+	var pool sectorsFlag
+	var thins uint64
+	cmd := &cobra.Command{
+		Use:     "size --pool-size SIZE",
+		Short:   "Tell how large the metadata of a pool should be",
+		Example: `  udm thin size --pool-size 100G --block-size 64K --max-thins 1000`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if pool == 0 {
+				return errors.New("say how large the pool is: --pool-size SIZE")
+			}
+			sectors := thinmeta.MetadataSize(uint64(block)*blk.SectorSize, uint64(pool)*blk.SectorSize, thins) / blk.SectorSize
+			if wantsJSON(cmd) {
+				return printJSON(cmd, map[string]uint64{"sectors": sectors})
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d sectors (%s)\n", sectors, formatSectors(sectors))
+			return err
+		},
+	}
+	cmd.Flags().VarP(&block, "block-size", "b", "size of the pool's blocks")
+	cmd.Flags().VarP(&pool, "pool-size", "s", "size of the pool's data device")
+	cmd.Flags().Uint64VarP(&thins, "max-thins", "m", 1, "most volumes and snapshots together")
+	addJSON(cmd)
+	return cmd
+}
