@@ -69,7 +69,7 @@ func (m *Metadata) open(o Options) error {
 		return pdata.In("superblock", err)
 	}
 	if isZero(m.raw[:]) {
-		if !o.Format {
+		if !o.Format || o.ReadOnly {
 			return syscall.EPERM
 		}
 		return m.format(o.DataBlockSize)
