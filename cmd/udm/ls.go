@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -93,11 +94,12 @@ func kinds(d ctl.Device) string {
 	return strings.Join(names, "+")
 }
 
-// below are the devices that a device stands on, in the order of its table.
+// below are the devices and files that a device stands on, in the order of its
+// table.
 func below(d ctl.Device) string {
 	var names []string
 	for _, dep := range slices.Backward(d.Deps) {
-		names = append(names, depName(dep))
+		names = append(names, filepath.Base(depName(dep)))
 	}
 	return strings.Join(names, " ")
 }

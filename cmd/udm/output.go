@@ -30,17 +30,25 @@ func printJSON(cmd *cobra.Command, v any) error {
 // printTable prints rows for people, the first of which are the headings.
 // Columns that are empty in every other row are left out.
 func printTable(w io.Writer, rows [][]string) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var text strings.Builder
+	tw := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		var cells []string
 		for i, cell := range row {
 			if used(rows, i) {
-				cells = append(cells, cell)
+				fmt.Fprint(tw, cell, "\t")
 			}
 		}
-		fmt.Fprintln(tw, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+		fmt.Fprintln(tw)
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func used(rows [][]string, column int) bool {

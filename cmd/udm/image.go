@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"udm/blk"
+	"udm/blk/filedev"
+	"udm/dm"
+	"udm/env"
+)
+
+// imageSectors is the size of the image that quickstart makes: 64 MiB.
+const imageSectors = 64 << 11
+
+// makeImage makes an image with an ext4 file system, or with pattern data where
+// there is no mkfs.ext4. One that is there stays.
+func makeImage(ctx context.Context, path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	tmp := path + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var err error
+	if mkfs := findProgram("mkfs.ext4"); mkfs != "" {
+		err = makeExt4(ctx, mkfs, tmp)
+	} else {
+		err = makePattern(tmp)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// findProgram looks for a program where users look, and where only root does.
+func findProgram(name string) string {
+	for _, p := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
+		if path, err := exec.LookPath(p); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+const greeting = `This file is in an ext4 file system in disk.img, seen through a device of udm.
+
+image        disk.img itself, linear and read-only
+striped      a copy of it, over two files in turn
+clone-1, -2  writable copies of it; each has a store for what you write
+volume       another one, in a thin pool, and volume-snap, a snapshot of that
+`
+
+// makeExt4 makes a file system with a file in it.
+func makeExt4(ctx context.Context, mkfs, path string) error {
+	dir, err := os.MkdirTemp("", "udm-quickstart")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "README"), []byte(greeting), 0o644); err != nil {
+		return err
+	}
+	if err := sparse(path, imageSectors); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-L", "udm", "-d", dir, path).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", mkfs, err, out)
+	}
+	return nil
+}
+
+// makePattern writes a file in which every word of 64 bits is its own offset.
+func makePattern(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	for at := uint64(0); at < imageSectors*blk.SectorSize && err == nil; at += 8 {
+		_, err = w.Write(binary.LittleEndian.AppendUint64(nil, at))
+	}
+	return errors.Join(err, w.Flush(), f.Close())
+}
+
+// sparse makes a file of a number of sectors, in place of one that was left.
+func sparse(path string, sectors uint64) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return filedev.Create(path, sectors)
+}
+
+// fill copies the image to the striped device, and puts a name into the first
+// sector of each device that can be written, which a file system leaves free.
+func fill(c *dm.Control) error {
+	if err := copyDevice(c, "image", "striped"); err != nil {
+		return err
+	}
+	for _, name := range []string{"clone-1", "clone-2", "volume"} {
+		sector := make([]byte, blk.SectorSize)
+		copy(sector, "written to "+name+"\n")
+		err := withMapped(c, name, true, func(d blk.Device) error {
+			return errors.Join(blk.WriteSectors(env.Real(), d, sector, 0, 0), blk.FlushDevice(env.Real(), d))
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// copyDevice copies one device to the beginning of another.
+func copyDevice(c *dm.Control, from, to string) error {
+	return withMapped(c, from, false, func(src blk.Device) error {
+		return withMapped(c, to, true, func(dst blk.Device) error {
+			buf := make([]byte, 1<<20)
+			step := uint64(len(buf)) / blk.SectorSize
+			for at, size := uint64(0), src.Limits().Size; at < size; at += step {
+				part := buf[:min(step, size-at)*blk.SectorSize]
+				if err := blk.ReadSectors(env.Real(), src, part, at); err != nil {
+					return fmt.Errorf("reading %s: %w", from, err)
+				}
+				if err := blk.WriteSectors(env.Real(), dst, part, at, 0); err != nil {
+					return fmt.Errorf("writing %s: %w", to, err)
+				}
+			}
+			return blk.FlushDevice(env.Real(), dst)
+		})
+	})
+}
+
+func withMapped(c *dm.Control, name string, write bool, f func(blk.Device) error) error {
+	d, err := c.Name(name)
+	if err != nil {
+		return err
+	}
+	h, err := d.Open(write)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(h), h.Close())
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"udm/cmd/udm/dmsetup"
+	"udm/ctl"
+	"udm/ctl/server"
+	"udm/target/all"
+)
+
+func quickstartCommand() *cobra.Command {
+	var q quickstart
+	cmd := &cobra.Command{
+		Use:   "quickstart [IMAGE]",
+		Short: "See it work: an image, clones of it and a pool, all served",
+		Long: `quickstart makes an image with a file system, or takes yours, stacks devices on
+it, serves them over NBD, and shows how to attach them. It stays until Ctrl-C.
+Started again it finds its data, in ./udm-data.
+
+The image itself is served read-only and is never written: what you write to a
+clone or volume goes to files in ./udm-data. With --write the image is served for
+writing, and nothing is stacked on it.`,
+		Example: `  udm quickstart
+  udm quickstart debian.qcow2.raw
+  udm quickstart --write disk.img`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.out, q.errOut = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if len(args) > 0 {
+				q.image = args[0]
+			}
+			return q.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&q.dir, "dir", "udm-data", "where it keeps its data")
+	cmd.Flags().BoolVar(&q.write, "write", false, "serve the image for writing")
+	return cmd
+}
+
+// quickstart is one run of the command.
+type quickstart struct {
+	image       string // absolute once prepared
+	dir         string // absolute once prepared
+	write       bool
+	own         bool // the image is one that quickstart made
+	out, errOut io.Writer
+}
+
+// run prepares the image and runs a daemon with the devices on it.
+func (q *quickstart) run(ctx context.Context) error {
+	if err := q.prepare(ctx); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var failure error
+	err := server.Run(ctx, server.Config{
+		Root: q.dir, Program: version(), Types: all.Types(),
+		Log: slog.New(slog.NewTextHandler(q.errOut, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Ready: func(s *server.Server) {
+			if failure = q.present(ctx, s); failure != nil {
+				stop()
+			}
+		},
+	})
+	return errors.Join(failure, err)
+}
+
+// prepare finds or makes the directory and the image.
+func (q *quickstart) prepare(ctx context.Context) (err error) {
+	if q.dir, err = filepath.Abs(q.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(q.dir, 0o700); err != nil {
+		return err
+	}
+	if q.image == "" {
+		q.own = true
+		q.image = filepath.Join(q.dir, "disk.img")
+		return makeImage(ctx, q.image)
+	}
+	q.image, _, err = imageSize(q.image)
+	return err
+}
+
+// present makes the devices that are not there yet and shows them.
+func (q *quickstart) present(ctx context.Context, s *server.Server) error {
+	m := &maker{ctx, ctl.NewClient(q.dir), q.dir}
+	defer m.Close()
+	first, err := q.stack(m)
+	if err != nil {
+		return err
+	}
+	if first && q.own && !q.write {
+		if err := fill(s.Control()); err != nil {
+			return err
+		}
+	}
+	return q.show(ctx, m)
+}
+
+// stack makes the devices and reports whether there were none before.
+func (q *quickstart) stack(m *maker) (first bool, err error) {
+	old, err := m.device("image")
+	if err == nil {
+		return false, q.sameImage(old)
+	}
+	_, sectors, err := imageSize(q.image)
+	if err != nil {
+		return false, err
+	}
+	if q.own && !q.write {
+		if err := q.stripes(m, sectors); err != nil {
+			return false, err
+		}
+	}
+	if !q.write {
+		err = q.copies(m, sectors)
+	}
+	if err == nil {
+		// The last one: as long as it is missing the next start goes on here.
+		err = q.linear(m, sectors)
+	}
+	return true, err
+}
+
+// sameImage refuses data that were made of another image.
+func (q *quickstart) sameImage(d ctl.Device) error {
+	for _, dep := range d.Deps {
+		if dep.Source == q.image && d.ReadOnly == !q.write {
+			return nil
+		}
+	}
+	if d.Waiting != "" {
+		return fmt.Errorf("%s: %s", q.image, d.Waiting)
+	}
+	return fmt.Errorf("%s has the devices of another run; choose another --dir, or delete it", q.dir)
+}
+
+// linear maps the image in two halves.
+func (q *quickstart) linear(m *maker, sectors uint64) error {
+	half := sectors / 2 / 8 * 8
+	table := fmt.Sprintf("%d %d linear %s %d\n", half, sectors-half, word(q.image), half)
+	if half > 0 {
+		table = fmt.Sprintf("0 %d linear %s 0\n", half, word(q.image)) + table
+	}
+	return m.ensure("image", func() error {
+		_, err := m.client.Create(m.ctx, ctl.Create{Name: "image", Table: table, ReadOnly: !q.write})
+		return err
+	})
+}
+
+// stripes is a device over two files, to hold a copy of the image.
+func (q *quickstart) stripes(m *maker, sectors uint64) error {
+	const chunk = 128
+	each := (sectors + 2*chunk - 1) / (2 * chunk) * chunk
+	a, b := filepath.Join(q.dir, "stripe-a.img"), filepath.Join(q.dir, "stripe-b.img")
+	return m.ensure("striped", func() error {
+		for _, f := range []string{a, b} {
+			if err := sparse(f, each); err != nil {
+				return err
+			}
+		}
+		_, err := m.client.Create(m.ctx, ctl.Create{Name: "striped",
+			Table: fmt.Sprintf("0 %d striped 2 %d %s 0 %s 0", 2*each, chunk, word(a), word(b))})
+		return err
+	})
+}
+
+// copies are two clones of the image, and a pool with a volume that begins with
+// the image and a snapshot of it.
+func (q *quickstart) copies(m *maker, sectors uint64) error {
+	for _, name := range []string{"clone-1", "clone-2"} {
+		store := filepath.Join(q.dir, name+".cow")
+		err := m.ensure(name, func() error { _, err := m.clone(q.image, sectors, name, store, 0); return err })
+		if err != nil {
+			return err
+		}
+	}
+	shape := poolShape{block: 128, size: sectorsFlag(max(2*sectors, 1<<20)), dir: filepath.Join(q.dir, "pool")}
+	steps := []struct {
+		name string
+		make func() error
+	}{
+		{"pool", func() error { _, err := m.createPool("pool", shape); return err }},
+		{"volume", func() error { _, err := m.thinClone(q.image, sectors, "pool", "volume"); return err }},
+		{"volume-snap", func() error { _, err := m.snapshot("volume", "volume-snap", "", 0); return err }},
+	}
+	for _, s := range steps {
+		if err := m.ensure(s.name, s.make); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensure makes a device unless it is there.
+func (m *maker) ensure(name string, make func() error) error {
+	if _, err := m.device(name); err == nil {
+		return nil
+	}
+	return make()
+}
+
+// show prints what there is and what to do with it.
+func (q *quickstart) show(ctx context.Context, m *maker) error {
+	ds, err := m.client.List(ctx, ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(q.out, "udm serves these devices from %s:\n\n", q.dir)
+	if err := printTable(q.out, listRows(ds)); err != nil {
+		return err
+	}
+	q.dmsetup(ctx, "Device tree", "ls --tree")
+	q.dmsetup(ctx, "Status", "status")
+	_, err = fmt.Fprint(q.out, q.advice(ds))
+	return err
+}
+
+// dmsetup prints what dmsetup shows.
+func (q *quickstart) dmsetup(ctx context.Context, title, args string) {
+	fmt.Fprintf(q.out, "\n%s (udm dmsetup %s):\n\n", title, args)
+	dmsetup.Run(ctx, q.dir, strings.Fields(args), dmsetup.Streams{In: strings.NewReader(""), Out: q.out, Err: q.errOut, UTF8: utf8Locale()})
+}
+
+// advice is how to attach a client.
+func (q *quickstart) advice(ds []ctl.Device) string {
+	name := "image"
+	for _, d := range ds {
+		if d.Name == "clone-1" {
+			name = d.Name
+		}
+	}
+	socket, uri := filepath.Join(q.dir, ctl.NBDSocket), nbdURI(q.dir, name)
+	return fmt.Sprintf(`
+Attach one, from another terminal:
+
+  nbdinfo '%[1]s'
+  nbdcopy '%[1]s' copy.img
+  qemu-system-x86_64 -m 1G -drive 'file=%[1]s,format=raw,if=virtio'
+  sudo nbd-client -unix %[2]s /dev/nbd0 -N %[3]s && sudo mount /dev/nbd0 /mnt
+
+Look at them and change them:
+
+  udm --root %[4]s ls
+  udm --root %[4]s dmsetup table
+
+Ctrl-C ends it. The data stay; udm quickstart finds them again.
+`, uri, socket, name, q.dir)
+}
