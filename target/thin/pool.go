@@ -63,7 +63,9 @@ type pool struct {
 	completed  dm.CloneList // wait for a commit, then end
 	scratch    []*dm.Clone
 
-	afterRelease func() // for tests: between the release of a cell and the issue of its bios
+	// For tests: between the release of a cell and the issue of its bios, and,
+	// with invariants on, between a hit in the cache and its deferred-set entry.
+	afterRelease, beforeEnter func()
 
 	modeNow    atomic.Uint32 // a mode; written by the owner
 	discards   atomic.Bool   // features.discard; written by the owner

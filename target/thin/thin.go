@@ -10,6 +10,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
+	"udm/internal/invariants"
 	"udm/pdata/thinmeta"
 	"udm/target/internal/deferredset"
 	"udm/target/internal/kcopyd"
@@ -172,6 +173,9 @@ func (t *thin) hit(c *dm.Clone) bool {
 		return false
 	}
 	h := hookOf(c)
+	if invariants.Enabled && t.pool.beforeEnter != nil {
+		t.pool.beforeEnter()
+	}
 	t.enter(h, w&sharedBit != 0)
 	if t.vol.cache.table.Load() != tab || word.Load() != w {
 		t.leave(h)

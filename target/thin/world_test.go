@@ -32,6 +32,7 @@ type world struct {
 	blocks             uint64   // of the pool
 	volBlocks          uint64   // of a volume
 	features           []string // of the pool
+	idleDiscards       bool     // a discard may end well and do nothing, as in a read-only pool
 
 	mu   sync.Mutex
 	vols map[int]*vol // guarded by mu
@@ -254,6 +255,10 @@ func (w *world) discard(v *vol, block, n uint64) blk.Status {
 	st := blk.Do(w.e, v.dev, &blk.Bio{Op: blk.Discard, Sector: block * bs, Sectors: n * bs})
 	v.locked(func(m *blktest.Model) {
 		for _, op := range ops {
+			if w.idleDiscards {
+				m.End(op, blk.IOErr, false)
+				continue
+			}
 			m.End(op, st, false)
 		}
 	})
@@ -345,7 +350,7 @@ func (w *world) again(t testing.TB, meta, data *memdev.Device) *world {
 	return n
 }
 
-// status is the pool's status line in words.
+// status is the pool's status line in words, without a commit.
 func (w *world) status() []string {
-	return strings.Fields(w.pool.Lines(dm.Info, false, 0)[0].Params)
+	return strings.Fields(w.pool.Lines(dm.Info, false, dm.StatusNoflush)[0].Params)
 }

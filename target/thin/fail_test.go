@@ -1,0 +1,133 @@
+package thin
+
+import (
+	"testing"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/env"
+)
+
+// TestFailEach makes every single I/O of a life that has every metadata
+// operation in it fail, and then all I/O from there on. Whatever fails: nothing
+// hangs, the pool is in a mode that fits, and what was flushed is there when the
+// disks work again.
+func TestFailEach(t *testing.T) {
+	n := blktest.FailEach(t, failScenario)
+	t.Logf("%d I/Os", n)
+}
+
+func failScenario(t *testing.T, f *blktest.Failer) {
+	w := newWorld(t, env.NewStepped())
+	w.blocks, w.volBlocks = 24, 6
+	w.wrap = func(_ string, d blk.Device) blk.Device { return f.Wrap(d) }
+	if err := w.start(); err != nil {
+		if !f.Hit() {
+			t.Fatal(err)
+		}
+		_ = w.control.Close()
+		return // a pool that was not made
+	}
+	s := &failing{world: w, f: f}
+	s.life()
+	if err := w.control.Close(); err != nil {
+		t.Fatal(err)
+	}
+	after := w.again(t, w.meta, w.data)
+	for _, v := range w.vols {
+		after.maybe[v.id] = after.maybe[v.id] || s.lost[v.id]
+	}
+	after.verify(f.Hit())
+}
+
+// failing is a life in which things may go wrong.
+type failing struct {
+	*world
+	f     *blktest.Failer
+	known bool         // that something went wrong
+	lost  map[int]bool // volumes that may not exist
+}
+
+// check looks at the pool after each step. From the first failure on, what was
+// not flushed may be gone.
+func (s *failing) check(what string, ok bool) bool {
+
+	s.Helper()
+	if !ok && !s.f.Hit() {
+		s.Fatalf("%s failed without a reason", what)
+	}
+	if s.f.Hit() && !s.known {
+		s.known, s.idleDiscards = true, true
+		for _, v := range s.vols {
+			v.model.Crash()
+		}
+	}
+	st := s.status()
+	switch {
+	case st[0] == "Fail" || st[0] == "Error":
+	case st[4] == "rw" && st[7] == "-":
+	case st[4] == "ro" && st[7] == "needs_check":
+	default:
+		s.Fatalf("after %s: status %v", what, st)
+	}
+	return ok
+}
+
+func (s *failing) io(what string, st blk.Status) {
+	s.Helper()
+	s.check(what, st == blk.OK)
+}
+
+func (s *failing) message(text string) {
+	s.Helper()
+	s.check(text, s.world.message("%s", text) == nil)
+}
+
+// make is create; a volume whose creation failed may exist all the same.
+func (s *failing) make(id int, external bool, origin *vol) *vol {
+	v, err := s.create(id, external, origin)
+	s.check("create", err == nil)
+	return v
+}
+
+func (s *failing) life() {
+	s.lost = map[int]bool{}
+	a := s.make(0, false, nil)
+	b := s.make(1, true, nil)
+	if a == nil || b == nil {
+		return
+	}
+	for _, v := range []*vol{a, b} {
+		s.io("provision", s.write(v, 0, 8, 0))
+		s.io("overwrite", s.write(v, bs, bs, 0))
+		s.io("second block", s.write(v, 2*bs+5, 20, blk.FUA))
+		s.io("partial copy", s.write(v, 5*bs+5, 20, 0))
+		s.io("flush", s.flush(v))
+		s.io("read", s.read(v, 0, 6*bs-1))
+	}
+	c := s.make(2, false, a)
+	if c != nil {
+		s.io("break sharing", s.write(c, 4, 8, 0))
+		s.io("break sharing by an overwrite", s.write(c, bs, bs, blk.FUA))
+		s.io("discard", s.discard(c, 1, 2))
+		s.io("flush", s.flush(c))
+		s.io("read", s.read(c, 0, 6*bs))
+	}
+	s.io("break sharing", s.write(a, 4, 8, 0))
+	s.io("discard", s.discard(a, 0, 6))
+	s.message("reserve_metadata_snap")
+	s.io("write", s.write(b, 3*bs, 8, 0))
+	s.message("release_metadata_snap")
+	s.message("set_transaction_id 0 5")
+	if c != nil {
+		s.lost[2] = true
+		s.check("delete", s.remove(c) == nil)
+	}
+	if err := s.pool.Suspend(ctx, false); s.check("suspend", err == nil) {
+		s.check("resume", s.pool.Resume(ctx, false) == nil)
+	}
+	s.io("write", s.write(a, 0, bs, 0))
+	s.io("flush", s.flush(a))
+	s.io("read", s.read(a, 0, 6*bs))
+	s.io("read", s.read(b, 0, 6*bs))
+}
