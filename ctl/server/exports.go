@@ -7,7 +7,7 @@ import (
 	"syscall"
 
 	"udm/dm"
-	"udm/export/nbd"
+	"udm/export"
 )
 
 // exports offers every device that has a live table under its own name. A client
@@ -18,19 +18,20 @@ type exports struct {
 	readOnly bool
 }
 
-// List implements [nbd.Exports].
-func (x exports) List() []nbd.Info {
-	infos := make([]nbd.Info, 0)
+// List implements [export.Exports].
+func (x exports) List() []export.Info {
+	infos := make([]export.Info, 0)
 	for _, d := range x.server.control.List() {
 		if st := d.Status(); st.Live {
-			infos = append(infos, nbd.Info{Name: st.Name, Description: "udm device " + st.Number.String()})
+			infos = append(infos, export.Info{Name: st.Name, Description: "udm device " + st.Number.String(),
+				Size: st.Sectors, ReadOnly: x.readOnly || st.ReadOnly})
 		}
 	}
 	return infos
 }
 
-// Open implements [nbd.Exports].
-func (x exports) Open(name string) (*nbd.Export, error) {
+// Open implements [export.Exports].
+func (x exports) Open(name string) (*export.Export, error) {
 	d, err := x.server.control.Name(name)
 	if err != nil {
 		return nil, fs.ErrNotExist
@@ -47,8 +48,8 @@ func (x exports) Open(name string) (*nbd.Export, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &nbd.Export{
-		Info: nbd.Info{Name: name}, Device: dev, ReadOnly: readOnly,
+	return &export.Export{
+		Info: export.Info{Name: name, ReadOnly: readOnly}, Device: dev,
 		Release: func() { _ = dev.Close() }, // gives the open count back; it cannot fail
 	}, nil
 }

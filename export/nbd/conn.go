@@ -63,7 +63,7 @@ func (c *conn) run() error {
 	s, err := h.run()
 	if err != nil || s == nil {
 		if s != nil {
-			s.export.release()
+			s.export.Done()
 		}
 		closeStream(h.rw)
 		return err
@@ -109,7 +109,7 @@ func (c *conn) end(err error) {
 	c.helpers.Wait()
 	c.in.close()
 	c.out.close()
-	c.session.export.release() // before the client sees the end: it may remove the device next
+	c.session.export.Done() // before the client sees the end: it may remove the device next
 	c.wire.close()
 }
 

@@ -135,7 +135,7 @@ func (h *handshake) infoOrGo(data []byte) error {
 	if h.opt == proto.OptGo {
 		h.session = s
 	} else {
-		s.export.release()
+		s.export.Done()
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func (h *handshake) parseMeta(data []byte, list bool) (name string, match bool, 
 func (h *handshake) exists(name string) error {
 	s, err := h.attach(name)
 	if err == nil {
-		s.export.release()
+		s.export.Done()
 	}
 	return err
 }

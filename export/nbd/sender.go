@@ -71,8 +71,32 @@ func (c *conn) flush() {
 // With block false it does not wait for the socket.
 func (c *conn) complete(r *request, block bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.queue = append(c.queue, r)
-	c.sendLocked(block)
+	switch {
+	case c.sending:
+	case block || c.underWayLocked() <= 0:
+		c.sendLocked(block)
+	default:
+		c.sending = true
+		c.helpers.Add(1)
+		go c.sendLater()
+	}
+}
+
+// underWayLocked estimates how many requests are in the device's hands. It does
+// not know those that the reader has started since it last flushed.
+func (c *conn) underWayLocked() int {
+	return int(c.begun-c.ended) - len(c.queue)
+}
+
+// sendLater is the helper that sends when more completions are to be expected:
+// they join while it waits for its turn to run.
+func (c *conn) sendLater() {
+	defer c.helpers.Done()
+	c.mu.Lock()
+	c.sending = false
+	c.sendLocked(true)
 	c.mu.Unlock()
 }
 

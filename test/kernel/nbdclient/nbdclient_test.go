@@ -40,7 +40,7 @@ func TestClient(t *testing.T) {
 	var released atomic.Bool
 	socket := serve(t, nbd.Fixed{
 		{Info: nbd.Info{Name: "a"}, Device: memdev.New(64), Release: func() { released.Store(true) }},
-		{Info: nbd.Info{Name: "ro"}, Device: memdev.New(64), ReadOnly: true},
+		{Info: nbd.Info{Name: "ro", ReadOnly: true}, Device: memdev.New(64)},
 	})
 	if _, err := nbdclient.Dial(socket, "nosuch"); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("unknown export: %v, want ENOENT", err)
