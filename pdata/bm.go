@@ -31,6 +31,7 @@ type page struct {
 	dirty  bool          // differs from the disk
 	hidden bool          // never shown to readers: changed in place
 	ring   int           // place in BlockManager.ring
+	sum    uint32        // of a page that readers see, with invariants only
 }
 
 // slot is a block's place in the table.
@@ -137,6 +138,7 @@ func (bm *BlockManager) get(nr uint64, k *Kind, hidden bool) (*page, error) {
 	bm.admit(p)
 	s.cur = p
 	if !hidden {
+		p.show()
 		s.shown.Store(p)
 	}
 	return p, nil
@@ -180,6 +182,7 @@ func (bm *BlockManager) Publish(show func()) {
 		if s.cur.hidden {
 			s.shown.Store(nil)
 		} else {
+			s.cur.show()
 			s.shown.Store(s.cur)
 		}
 	}
@@ -223,6 +226,7 @@ func (bm *BlockManager) change(p *page) (*page, error) {
 		return nil, syscall.EPERM
 	}
 	if bm.slot(p.nr).shown.Load() == p {
+		p.checkShown()
 		q := &page{nr: p.nr, data: new([BlockSize]byte), kind: p.kind, dirty: p.dirty}
 		*q.data = *p.data
 		bm.replace(q)

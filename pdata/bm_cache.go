@@ -1,5 +1,11 @@
 package pdata
 
+import (
+	"hash/crc32"
+
+	"udm/internal/invariants"
+)
+
 // clockSteps bounds the search for a page to evict: should it find none, the
 // cache grows by one, and the next search goes on where this one ended.
 const clockSteps = 64
@@ -32,6 +38,9 @@ func (bm *BlockManager) evictable(p *page) bool {
 
 func (bm *BlockManager) evict(p *page) {
 	s := bm.slot(p.nr)
+	if s.shown.Load() == p {
+		p.checkShown()
+	}
 	s.cur = nil
 	s.shown.Store(nil)
 }
@@ -62,3 +71,17 @@ func (bm *BlockManager) Settle() error {
 
 // Cached is the number of pages in the cache.
 func (bm *BlockManager) Cached() int { return len(bm.ring) }
+
+// show remembers what readers are about to see, checkShown that nobody changed
+// it. The first 16 bytes are filled in when the page is written.
+func (p *page) show() {
+	if invariants.Enabled {
+		p.sum = crc32.Checksum(p.data[16:], castagnoli)
+	}
+}
+
+func (p *page) checkShown() {
+	if invariants.Enabled {
+		invariants.Check(p.sum == crc32.Checksum(p.data[16:], castagnoli), "block %d was changed though readers see it", p.nr)
+	}
+}

@@ -1,7 +1,6 @@
 package pdata
 
 import (
-	"math/bits"
 	"slices"
 	"syscall"
 )
@@ -118,36 +117,6 @@ func (l *ll) check(begin, end uint64) error {
 	return nil
 }
 
-// bitmap is the content of a bitmap block.
-type bitmap []byte
-
-func (b bitmap) word(i uint32) uint64 { return le.Uint64(b[bitmapHead+8*(i/perWord):]) }
-
-func (b bitmap) get(i uint32) uint32 {
-	w := b.word(i) >> (2 * (i % perWord))
-	return uint32(w&1<<1 | w>>1&1)
-}
-
-func (b bitmap) set(i, count uint32) {
-	shift := 2 * (i % perWord)
-	w := b.word(i) &^ (3 << shift)
-	w |= uint64(count>>1&1|count&1<<1) << shift
-	le.PutUint64(b[bitmapHead+8*(i/perWord):], w)
-}
-
-// free finds the first entry that is 0 in [begin, end).
-func (b bitmap) free(begin, end uint32) (uint32, bool) {
-	for begin < end {
-		w := b.word(begin)
-		used := (w | w>>1) & highBits >> (2 * (begin % perWord)) // bit 2i: the i'th entry from begin is in use
-		if n := uint32(bits.TrailingZeros64(^(used | ^uint64(highBits))) / 2); begin%perWord+n < perWord {
-			return begin + n, begin+n < end
-		}
-		begin += perWord - begin%perWord
-	}
-	return 0, false
-}
-
 // lookup is a block's count, as far as its bitmap tells: 3 for more than 2.
 func (l *ll) lookup(nr uint64) (uint32, error) {
 	if err := l.check(nr, nr+1); err != nil {
@@ -222,114 +191,4 @@ func findCommon(old, cur *ll, begin, end uint64, refuse func(uint64) bool) (uint
 		}
 		begin = nr + 1
 	}
-}
-
-// add changes the counts of blocks by delta and reports how many more are in use.
-func (l *ll) add(begin, end uint64, delta int32) (allocated int64, err error) {
-	if err := l.check(begin, end); err != nil {
-		return 0, err
-	}
-	return l.mutate(begin, end, func(nr uint64, old uint32) (uint32, error) {
-		switch {
-		case delta < 0 && old == 0:
-			return 0, corrupt(nr, "reference count would fall below 0")
-		case delta > 0 && old == ^uint32(0):
-			return 0, corrupt(nr, "reference count overflows")
-		}
-		return old + uint32(delta), nil
-	})
-}
-
-func (l *ll) mutate(begin, end uint64, fn func(nr uint64, old uint32) (uint32, error)) (allocated int64, err error) {
-	for begin < end {
-		i := begin / perBitmap
-		stop := min(end, (i+1)*perBitmap)
-		n, err := l.mutateBitmap(i, begin, stop, fn)
-		allocated += n
-		if err != nil {
-			return allocated, err
-		}
-		begin = stop
-	}
-	return allocated, nil
-}
-
-// mutateBitmap changes counts in one bitmap. The index of a metadata map names
-// the new bitmap before any count changes: changing high counts looks for free
-// blocks, which must see those that this call takes.
-func (l *ll) mutateBitmap(i, begin, end uint64, fn func(nr uint64, old uint32) (uint32, error)) (allocated int64, err error) {
-	e, err := l.load(i)
-	if err != nil {
-		return 0, err
-	}
-	s, _, err := l.tm.shadow(e.block, kindBitmap, true)
-	if err != nil {
-		return 0, err
-	}
-	e.block = s.nr
-	if l.index != nil {
-		l.index[i].block = s.nr
-		l.changed = true
-	}
-	b := bitmap(s.data[:])
-	for nr := begin; nr < end; nr++ {
-		bit := uint32(nr - i*perBitmap)
-		old, now, err := l.mutateOne(b, bit, nr, fn)
-		if err != nil {
-			return allocated, err
-		}
-		switch {
-		case old == 0 && now != 0:
-			allocated++
-			e.free--
-			if e.none == bit {
-				e.none = bit + 1
-			}
-		case old != 0 && now == 0:
-			allocated--
-			e.free++
-			e.none = min(e.none, bit)
-		}
-	}
-	l.root.Allocated += uint64(allocated)
-	return allocated, l.save(i, e)
-}
-
-func (l *ll) mutateOne(b bitmap, bit uint32, nr uint64, fn func(nr uint64, old uint32) (uint32, error)) (old, now uint32, err error) {
-	if old = b.get(bit); old == manyRefs {
-		if old, err = l.many(nr); err != nil {
-			return
-		}
-	}
-	if now, err = fn(nr, old); err != nil {
-		return
-	}
-	b.set(bit, min(now, manyRefs))
-	switch {
-	case now >= manyRefs:
-		l.root.RefRoot, err = l.refs.Insert(l.root.RefRoot, now, nr)
-	case old >= manyRefs:
-		l.root.RefRoot, err = l.refs.Remove(l.root.RefRoot, nr)
-	}
-	return old, now, In("reference counts", err)
-}
-
-// extend makes the map count more blocks.
-func (l *ll) extend(extra uint64) error {
-	old := (l.root.Blocks + perBitmap - 1) / perBitmap
-	n := (l.root.Blocks + extra + perBitmap - 1) / perBitmap
-	if l.index != nil && n > perIndex {
-		return syscall.EINVAL
-	}
-	l.root.Blocks += extra
-	for i := old; i < n; i++ {
-		s, err := l.tm.create(kindBitmap, true)
-		if err != nil {
-			return err
-		}
-		if err := l.save(i, indexEntry{block: s.nr, free: perBitmap}); err != nil {
-			return err
-		}
-	}
-	return nil
 }

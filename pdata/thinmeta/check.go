@@ -22,50 +22,6 @@ type CheckOptions struct {
 	Progress       func(done, total uint64) // metadata blocks looked at; may be nil
 }
 
-// maxDamage is how many damages a report lists; it counts the others.
-const maxDamage = 1000
-
-// Damage is one thing that is wrong.
-type Damage struct {
-	Fatal bool // not a mere leak
-	Err   error
-}
-
-// Report is what Check found.
-type Report struct {
-	Super    Super
-	Devices  map[uint32]Details
-	Damages  []Damage                          // the first ones
-	Fatal    int                               // number of fatal damages
-	NonFatal int                               // number of the others
-	Leaked   struct{ Data, Metadata []uint64 } // blocks counted once and used never
-
-	FreeMetadata uint64 // blocks
-}
-
-// Err is nil if the metadata is in order.
-func (r *Report) Err() error {
-	if r.Fatal+r.NonFatal == 0 {
-		return nil
-	}
-	more := ""
-	if n := r.Fatal + r.NonFatal - 1; n > 0 {
-		more = fmt.Sprintf(" (and %d more)", n)
-	}
-	return fmt.Errorf("%w%s", r.Damages[0].Err, more)
-}
-
-func (r *Report) add(fatal bool, err error) {
-	if fatal {
-		r.Fatal++
-	} else {
-		r.NonFatal++
-	}
-	if len(r.Damages) < maxDamage {
-		r.Damages = append(r.Damages, Damage{fatal, err})
-	}
-}
-
 // Check looks at all metadata on dev, which nobody may have open for writing. It
 // finds what thin_check finds. The error is about reading dev, not about what
 // was read.
@@ -273,40 +229,4 @@ func (c *checker) compare(what string, v *pdata.MapView, want *pdata.Tally, leak
 		c.r.add(!leak, &pdata.Corrupt{Block: bitmap, Path: []uint64{v.Root.BitmapRoot, bitmap}, Tree: what + " space map",
 			Reason: fmt.Sprintf("%s block %d is counted %d times, used %d times", what, nr, have, want)})
 	})
-}
-
-// Mend sets right what can be without loss, in one transaction: data and
-// metadata blocks that Check found leaked become free, and the needs_check flag
-// is cleared. It refuses while there is other damage.
-func Mend(e env.Env, dev blk.Device, o CheckOptions) (*Report, error) {
-	r, err := Check(e, dev, o)
-	if err != nil {
-		return nil, err
-	}
-	if r.Fatal > 0 || r.NonFatal != len(r.Leaked.Data)+len(r.Leaked.Metadata) {
-		return r, r.Err()
-	}
-	m, err := Open(e, dev, Options{CacheBytes: o.CacheBytes})
-	if err != nil {
-		return r, err
-	}
-	if err := m.change(func() error { return m.mend(r) }); err != nil {
-		return r, err
-	}
-	return r, m.Close()
-}
-
-func (m *Metadata) mend(r *Report) error {
-	m.super.Flags &^= flagNeedsCheck
-	for _, b := range r.Leaked.Data {
-		if err := m.data.Dec(b, b+1); err != nil {
-			return err
-		}
-	}
-	for _, b := range r.Leaked.Metadata {
-		if err := m.tm.Dec(b); err != nil {
-			return err
-		}
-	}
-	return nil
 }

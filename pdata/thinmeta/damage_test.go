@@ -15,7 +15,7 @@ import (
 	"udm/pdata"
 )
 
-var damages = flag.Int("damages", 400, "random damages to try")
+var damages = flag.Int("damages", 200, "random damages to try")
 
 // guarded refuses to be written to.
 type guarded struct {

@@ -1,0 +1,60 @@
+package pdata
+
+// Format makes a transaction manager for an empty device whose superblock has
+// the location super: an index, a reference count tree and the bitmaps follow
+// it on the disk. Nothing is written before the first commit.
+func Format(bm *BlockManager, super uint64) (*TM, error) {
+	tm := &TM{bm: bm}
+	m := &MetadataMap{cur: newLL(tm, true), begin: super + 1, boot: true}
+	tm.sm = m
+	blocks := min(bm.Blocks(), MaxMetadataBlocks)
+	m.cur.root.Blocks = blocks // New looks at it
+	index, err := tm.create(kindIndex, true)
+	if err != nil {
+		return nil, err
+	}
+	m.cur.root.BitmapRoot = index.nr
+	if m.cur.root.RefRoot, err = m.cur.refs.Empty(); err != nil {
+		return nil, err
+	}
+	m.cur.root.Blocks = 0
+	if err := m.cur.extend(blocks); err != nil {
+		return nil, err
+	}
+	m.boot = false
+	m.queue = append(m.queue, blockOp{super, m.begin, 1})
+	if err := m.drain(); err != nil {
+		return nil, err
+	}
+	return tm, m.commit()
+}
+
+// OpenTM opens the metadata space map that root leads to.
+func OpenTM(bm *BlockManager, root MapRoot) (*TM, error) {
+	tm := &TM{bm: bm}
+	return tm, tm.Reopen(root)
+}
+
+// Reopen makes tm what OpenTM would make: the last step of an abort. Trees made
+// with tm stay valid. After an error tm is of no use.
+func (tm *TM) Reopen(root MapRoot) error {
+	tm.wipeShadows()
+	m := &MetadataMap{cur: newLL(tm, true)}
+	if tm.sm != nil {
+		m.threshold, m.below = tm.sm.threshold, tm.sm.below
+	}
+	tm.sm = m
+	if n := (root.Blocks + perBitmap - 1) / perBitmap; n > perIndex {
+		return corrupt(root.BitmapRoot, "metadata space map of %d blocks is too large", root.Blocks)
+	}
+	m.cur.root = root
+	p, err := tm.bm.get(root.BitmapRoot, kindIndex, true)
+	if err != nil {
+		return In("metadata space map", err)
+	}
+	for i := range m.cur.index {
+		m.cur.index[i] = indexCodec.Get(p.data[indexHead+16*i:])
+	}
+	m.old = m.cur.snapshot()
+	return nil
+}

@@ -1,0 +1,136 @@
+package thinmeta
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"udm/env"
+)
+
+// TestReaders lets goroutines look up while the owner changes everything: what
+// they find must be one of the mappings that the block has had.
+func TestReaders(t *testing.T) {
+	const blocks, rounds = 600, 60
+	p := newPool(t, 4096, 200000, 0)
+	p.createThin(1)
+	th := p.thin(1)
+	defer th.Close()
+	// Until the first Abort data blocks only rise: none below these is to be seen.
+	var floor [blocks]atomic.Uint64
+	for k := range uint64(blocks) {
+		ok(t, p.insert(th, k))
+		floor[k].Store(p.now.devs[1][k])
+	}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	var found atomic.Int64
+	for r := range 3 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(r), 1))
+			for !stop.Load() {
+				k := rng.Uint64N(blocks)
+				least := floor[k].Load()
+				m, err := th.TryFind(k)
+				switch {
+				case err == nil && m.Block < least && floor[k].Load() >= least:
+					t.Errorf("block %d is at %d, was at %d before", k, m.Block, least)
+					return
+				case err == nil:
+					found.Add(1)
+				case err != syscall.EAGAIN:
+					t.Errorf("block %d: %v", k, err)
+					return
+				}
+			}
+		})
+	}
+	rng := rand.New(rand.NewPCG(9, 9))
+	for i := range uint32(rounds) {
+		p.createSnap(100+i, 1)
+		for range 200 {
+			k := rng.Uint64N(blocks)
+			ok(t, p.insert(th, k))
+			if i <= rounds/2 {
+				floor[k].Store(p.now.devs[1][k])
+			}
+		}
+		p.commit()
+		if i > 3 {
+			p.delete(100 + i - 3)
+		}
+		if i >= rounds/2 && i%3 == 0 {
+			for k := range floor {
+				floor[k].Store(0)
+			}
+			ok(t, p.m.Abort())
+			p.now = p.old.clone()
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	if found.Load() == 0 {
+		t.Error("no reader found anything")
+	}
+	t.Logf("%d look-ups", found.Load())
+}
+
+func BenchmarkTryFind(b *testing.B) {
+	for _, n := range []uint64{1000, 1 << 20} {
+		b.Run(fmt.Sprint(n, "mappings"), func(b *testing.B) {
+			th := benchThin(b, n)
+			b.ReportAllocs()
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
+				for pb.Next() {
+					if _, err := th.TryFind(rng.Uint64N(n)); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+func benchThin(b *testing.B, n uint64) *Thin {
+	m := must(Open(env.Real(), newDisk(1<<15), Options{DataBlockSize: 128, Format: true}))
+	ok(b, m.ResizeData(n+1<<20))
+	ok(b, m.CreateThin(1))
+	th := must(m.OpenThin(1))
+	for k := range n {
+		ok(b, th.Insert(k, must(m.AllocDataBlock())))
+	}
+	ok(b, m.Commit())
+	return th
+}
+
+func BenchmarkInsert(b *testing.B) {
+	th := benchThin(b, 0)
+	rng := rand.New(rand.NewPCG(1, 1))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		data, err := th.m.AllocDataBlock()
+		if err == syscall.ENOSPC {
+			b.Fatal("pool too small")
+		}
+		ok(b, err)
+		ok(b, th.Insert(rng.Uint64N(1<<18), data))
+		if i%1000 == 999 {
+			ok(b, th.m.Commit())
+		}
+	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	th := benchThin(b, 100000)
+	for i := uint32(2); b.Loop(); i++ {
+		ok(b, th.m.CreateSnap(i, 1))
+		ok(b, th.m.Commit())
+		ok(b, th.m.DeleteThin(i))
+	}
+}

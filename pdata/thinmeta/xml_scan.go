@@ -1,0 +1,192 @@
+package thinmeta
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+)
+
+// next reads up to the end of a tag that is not a comment or the like.
+func (x *xmlReader) next() error {
+	for {
+		if err := x.gap(); err != nil {
+			return err
+		}
+		if err := x.rest(); err != nil {
+			return err
+		}
+		if x.raw[0] != '?' && x.raw[0] != '!' {
+			return x.split()
+		}
+	}
+}
+
+// gap skips the blanks before a tag and its opening bracket.
+func (x *xmlReader) gap() error {
+	for {
+		switch c, err := x.s.ReadByte(); {
+		case err != nil:
+			return err
+		case c == '<':
+			return nil
+		case c == '\n':
+			x.line++
+		case c != ' ' && c != '\t' && c != '\r':
+			return fmt.Errorf("text %q outside tags", c)
+		}
+	}
+}
+
+// rest reads the rest of a tag into raw.
+func (x *xmlReader) rest() error {
+	x.raw = x.raw[:0]
+	for {
+		p, err := x.s.ReadSlice('>')
+		x.line += bytes.Count(p, []byte{'\n'})
+		x.raw = append(x.raw, p...)
+		if err == nil && x.complete() {
+			x.raw = x.raw[:len(x.raw)-1]
+			if len(x.raw) == 0 {
+				return errors.New("empty tag")
+			}
+			return nil
+		}
+		if len(x.raw) > maxTag || err == bufio.ErrBufferFull {
+			return errors.New("tag is too long")
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// complete reports whether the bracket at raw's end closes the tag.
+func (x *xmlReader) complete() bool {
+	if bytes.HasPrefix(x.raw, []byte("!--")) {
+		return len(x.raw) >= 6 && bytes.HasSuffix(x.raw, []byte("-->"))
+	}
+	var quote byte
+	for _, c := range x.raw {
+		switch {
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case c == quote:
+			quote = 0
+		}
+	}
+	return quote == 0
+}
+
+// split takes the name off the tag.
+func (x *xmlReader) split() error {
+	x.end, x.empty = x.raw[0] == '/', x.raw[len(x.raw)-1] == '/'
+	if x.end && x.empty {
+		return errors.New("empty tag")
+	}
+	if x.end {
+		x.raw = x.raw[1:]
+	}
+	if x.empty {
+		x.raw = x.raw[:len(x.raw)-1]
+	}
+	n := bytes.IndexAny(x.raw, " \t\r\n")
+	if n < 0 {
+		n = len(x.raw)
+	}
+	x.name, x.raw = x.raw[:n], x.raw[n:]
+	return nil
+}
+
+// attr takes the next attribute off the tag; name is nil at its end.
+func (x *xmlReader) attr() (name, value []byte, err error) {
+	x.raw = bytes.TrimLeft(x.raw, " \t\r\n")
+	if len(x.raw) == 0 {
+		return nil, nil, nil
+	}
+	eq := bytes.IndexByte(x.raw, '=')
+	if eq < 0 || len(x.raw) < eq+3 || x.raw[eq+1] != '"' && x.raw[eq+1] != '\'' {
+		return nil, nil, fmt.Errorf("<%s> has an attribute without value", x.name)
+	}
+	n := bytes.IndexByte(x.raw[eq+2:], x.raw[eq+1])
+	if n < 0 {
+		return nil, nil, fmt.Errorf("<%s> has an attribute without end", x.name)
+	}
+	name, value = bytes.TrimRight(x.raw[:eq], " \t\r\n"), x.raw[eq+2:eq+2+n]
+	x.raw = x.raw[eq+3+n:]
+	return name, value, nil
+}
+
+// field says where the value of an attribute goes.
+type field struct {
+	name     string
+	num      *uint64
+	str      *string
+	max      uint64
+	optional bool
+	seen     bool
+}
+
+const (
+	max32 = 1<<32 - 1
+	max64 = 1<<64 - 1
+)
+
+// fields reads the attributes of the tag.
+func (x *xmlReader) fields(fs ...field) error {
+	for {
+		name, value, err := x.attr()
+		if err != nil {
+			return err
+		}
+		if name == nil {
+			break
+		}
+		if err := x.set(fs, name, value); err != nil {
+			return err
+		}
+	}
+	for _, f := range fs {
+		if !f.seen && !f.optional {
+			return fmt.Errorf("<%s> lacks %s", x.name, f.name)
+		}
+	}
+	return nil
+}
+
+func (x *xmlReader) set(fs []field, name, value []byte) error {
+	for i := range fs {
+		f := &fs[i]
+		if string(name) != f.name || f.seen {
+			continue
+		}
+		f.seen = true
+		if f.str != nil {
+			*f.str = unescape.Replace(string(value))
+			return nil
+		}
+		n, ok := parseUint(value)
+		if !ok || n > f.max {
+			return fmt.Errorf("<%s> has %s=%q, which is no number up to %d", x.name, name, value, f.max)
+		}
+		*f.num = n
+		return nil
+	}
+	return fmt.Errorf("<%s> has an attribute %q too many", x.name, name)
+}
+
+var unescape = strings.NewReplacer("&quot;", `"`, "&apos;", "'", "&lt;", "<", "&gt;", ">", "&amp;", "&")
+
+func parseUint(p []byte) (n uint64, ok bool) {
+	for _, c := range p {
+		hi, lo := bits.Mul64(n, 10)
+		sum, carry := bits.Add64(lo, uint64(c-'0'), 0)
+		if c < '0' || c > '9' || hi != 0 || carry != 0 {
+			return 0, false
+		}
+		n = sum
+	}
+	return n, len(p) > 0
+}
