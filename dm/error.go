@@ -11,24 +11,28 @@ import (
 type Error struct {
 	Errno  syscall.Errno
 	Reason string // the kernel's ti->error or log line; may be empty
+	Cause  error  // what is behind it, with the same errno; may be nil
 }
 
 // Errorf makes an Error.
 func Errorf(errno syscall.Errno, format string, args ...any) error {
-	return &Error{errno, fmt.Sprintf(format, args...)}
+	return &Error{Errno: errno, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Because gives err another reason and keeps its errno; nil stays nil.
+// Because gives err a reason before its own and keeps its errno; nil stays nil.
 func Because(err error, reason string) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{ErrnoOf(err), reason}
+	return &Error{ErrnoOf(err), reason, err}
 }
 
 func (e *Error) Error() string {
-	if e.Reason == "" {
+	switch {
+	case e.Reason == "":
 		return e.Errno.Error()
+	case e.Cause != nil:
+		return e.Reason + ": " + e.Cause.Error()
 	}
 	return e.Reason + ": " + e.Errno.Error()
 }
