@@ -36,28 +36,39 @@ func buildStatic(dir, pkg string) (string, error) {
 // boots is how many kernels run at the same time; each has one processor.
 const boots = 2
 
-// askKernel runs scripts of a folder, shared out to several kernels. The answers are golden files in the folder that is returned,
-// below work.
-func askKernel(ctx context.Context, work, dir string, scripts []conform.Script) (string, error) {
-	agent, err := buildStatic(work, "udm/test/kernel/agent")
+// kernelJob is a set of scripts for the kernel.
+type kernelJob struct {
+	dir     string // of the scripts
+	scripts []conform.Script
+	out     string // where the golden files go
+	keep    bool   // disks come from and go to out/disks
+}
+
+// ask runs the scripts, shared out to several kernels.
+func (j *kernelJob) ask(ctx context.Context) error {
+	tmp, err := os.MkdirTemp("", "agent")
 	if err != nil {
-		return "", err
+		return err
 	}
-	out := filepath.Join(work, "answers")
-	if err := os.Mkdir(out, 0o700); err != nil {
-		return "", err
+	defer os.RemoveAll(tmp)
+	agent, err := buildStatic(tmp, "udm/test/kernel/agent")
+	if err != nil {
+		return err
+	}
+	if j.keep {
+		agent += "' -disks '/run/out/disks"
 	}
 	errs := make([]error, boots)
 	var wg sync.WaitGroup
-	for i, share := range shareOut(scripts, boots) {
+	for i, share := range shareOut(j.scripts, boots) {
 		if share != "" {
 			wg.Go(func() {
-				errs[i] = runAgent(ctx, out, fmt.Sprintf("exec '%s' $OUT '%s' %s", agent, absolute(dir), share))
+				errs[i] = runAgent(ctx, j.out, fmt.Sprintf("exec '%s' $OUT '%s' %s", agent, absolute(j.dir), share))
 			})
 		}
 	}
 	wg.Wait()
-	return out, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 func runAgent(ctx context.Context, out, line string) error {

@@ -39,8 +39,9 @@ func scripts(t *testing.T) []conform.Script {
 func TestKernel(t *testing.T) {
 	Need(t)
 	list := scripts(t)
-	dir, err := askKernel(context.Background(), t.TempDir(), scriptDir, list)
-	if err != nil {
+	dir := t.TempDir()
+	job := kernelJob{dir: scriptDir, scripts: list, out: dir}
+	if err := job.ask(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if *update {

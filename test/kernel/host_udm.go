@@ -24,6 +24,7 @@ type udmHost struct {
 	root    string
 	daemon  *exec.Cmd
 	log     bytes.Buffer // of the daemon; read after it has ended
+	keep    string       // folder of disks that stay; empty: disks are removed after each script
 	disks   []string
 }
 
@@ -64,14 +65,21 @@ func (h *udmHost) stop() error {
 // AddDisk implements conform.Host.
 func (h *udmHost) AddDisk(name string, size int64, block int) (string, error) {
 	if block != conform.SectorSize {
-		return "", fmt.Errorf("disk %s: udm has no files with blocks of %d bytes", name, block)
+		return "", fmt.Errorf("%s: udm has no files with blocks of %d bytes", name, block)
 	}
-	path := filepath.Join(h.root, "disk-"+name)
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
+	dir := h.keep
+	if dir == "" {
+		dir = h.root
+	}
+	path := filepath.Join(dir, name)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
 		return "", err
 	}
-	h.disks = append(h.disks, path)
-	return path, os.Truncate(path, size)
+	if h.keep == "" {
+		h.disks = append(h.disks, path)
+	}
+	return path, errors.Join(f.Truncate(size), f.Close())
 }
 
 var depNumber = regexp.MustCompile(`\((\d+), (\d+)\)`)

@@ -38,13 +38,13 @@ func TestRandom(t *testing.T) {
 	h := newUDM(t)
 	dir, list := randomScripts(t, *seeds)
 	list = h.able(t, list)
-	answers, err := askKernel(context.Background(), t.TempDir(), dir, list)
-	if err != nil {
+	job := kernelJob{dir: dir, scripts: list, out: t.TempDir()}
+	if err := job.ask(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	total := 0
 	for _, s := range list {
-		want, err := readGolden(answers, s)
+		want, err := readGolden(job.out, s)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,18 +17,19 @@ import (
 
 // host is the device mapper of the running kernel; its disks are loop devices over files in memory.
 type host struct {
+	keep  string // folder of disks that stay; empty for none
 	loops []*loop
 	kmsg  int // file descriptor
 }
 
-func newHost() (*host, error) {
+func newHost(keep string) (*host, error) {
 	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	return &host{kmsg: fd}, err
+	return &host{keep: keep, kmsg: fd}, err
 }
 
 // AddDisk implements conform.Host.
 func (h *host) AddDisk(name string, size int64, block int) (string, error) {
-	l, err := newLoop(name, size, block)
+	l, err := newLoop(h.keep, name, size, block)
 	if err != nil {
 		return "", fmt.Errorf("disk %s: %w", name, err)
 	}

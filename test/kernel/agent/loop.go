@@ -3,9 +3,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,16 +19,16 @@ type loop struct {
 	path   string // /dev/loopN
 	number string // major:minor
 	dev    *os.File
-	file   string
+	file   *os.File
+	keep   string // where the content comes from and goes to; empty for nowhere
 }
 
 // newLoop makes a loop device with the given size in bytes and logical block size.
-func newLoop(name string, size int64, block int) (*loop, error) {
+func newLoop(keep, name string, size int64, block int) (*loop, error) {
 	file, err := os.CreateTemp("/run", name)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
 	if err := file.Truncate(size); err != nil {
 		return nil, err
 	}
@@ -32,9 +36,64 @@ func newLoop(name string, size int64, block int) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.file = file.Name()
+	l.file = file
+	if keep != "" {
+		l.keep = filepath.Join(keep, name)
+		if err := l.load(); err != nil {
+			return nil, err
+		}
+	}
 	config := unix.LoopConfig{Fd: uint32(file.Fd()), Size: uint32(block)}
 	return l, unix.IoctlLoopConfigure(int(l.dev.Fd()), &config)
+}
+
+// load fills the file with what was kept, if there is any.
+func (l *loop) load() error {
+	kept, err := os.Open(l.keep)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
+	return copySparse(l.file, kept)
+}
+
+// store keeps the content of the file.
+func (l *loop) store() error {
+	st, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	kept, err := os.Create(l.keep)
+	if err != nil {
+		return err
+	}
+	if err := kept.Truncate(st.Size()); err != nil {
+		return err
+	}
+	return errors.Join(copySparse(kept, l.file), kept.Close())
+}
+
+// copySparse copies all blocks that are not zero from one file to another that is empty.
+func copySparse(to io.WriterAt, from io.ReaderAt) error {
+	const block = 64 << 10
+	buf, zero := make([]byte, block), make([]byte, block)
+	for off := int64(0); ; off += block {
+		n, err := from.ReadAt(buf, off)
+		if !bytes.Equal(buf[:n], zero[:n]) {
+			if _, err := to.WriteAt(buf[:n], off); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func freeLoop() (*loop, error) {
@@ -53,6 +112,9 @@ func freeLoop() (*loop, error) {
 }
 
 func (l *loop) remove() error {
-	err := unix.IoctlSetInt(int(l.dev.Fd()), unix.LOOP_CLR_FD, 0)
-	return errors.Join(err, l.dev.Close(), os.Remove(l.file))
+	err := errors.Join(l.dev.Sync(), unix.IoctlSetInt(int(l.dev.Fd()), unix.LOOP_CLR_FD, 0), l.dev.Close())
+	if l.keep != "" {
+		err = errors.Join(err, l.store())
+	}
+	return errors.Join(err, l.file.Close(), os.Remove(l.file.Name()))
 }

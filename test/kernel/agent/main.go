@@ -3,10 +3,13 @@
 // Command agent runs conformance scripts on the kernel's device mapper. It is started by the harness inside the booted
 // kernel and writes one golden file per script.
 //
-//	agent OUT SCRIPTDIR [NAME…]
+//	agent [-disks DIR] OUT SCRIPTDIR [NAME…]
+//
+// With -disks the disks begin with what is in DIR and are stored there at the end of a script.
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,23 +21,25 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: agent OUT SCRIPTDIR [NAME…]")
+	disks := flag.String("disks", "", "where disks are kept")
+	flag.Parse()
+	if flag.NArg() < 2 {
+		fmt.Fprintln(os.Stderr, "usage: agent [-disks DIR] OUT SCRIPTDIR [NAME…]")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
+	if err := run(*disks, flag.Arg(0), flag.Arg(1), flag.Args()[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
 // run runs the named scripts, or all.
-func run(out, dir string, names []string) error {
+func run(disks, out, dir string, names []string) error {
 	scripts, err := conform.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	host, err := newHost()
+	host, err := newHost(disks)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package conform
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -12,17 +13,45 @@ var Kinds = []string{"core", "snapshot", "thin"}
 // Random writes a script of one of Kinds; the same seed gives the same text. Nothing in it depends on the order in which a device
 // mapper does things at the same time: no table maps two places to one sector, and commands follow one another.
 func Random(kind string, seed uint64) string {
-	g := &generator{rng: rand.New(rand.NewPCG(seed, uint64(len(kind))))}
-	g.line("# random commands: %s, seed %d", kind, seed)
+	g := newGenerator(kind, seed)
 	switch kind {
 	case "core":
 		g.core()
 	case "snapshot":
-		g.snapshot()
+		newSnapshot(g).script(60)
 	case "thin":
-		g.thin()
+		newThin(g).script(60)
 	}
 	return g.text.String()
+}
+
+// Persistent are the kinds that leave a format on disk.
+var Persistent = []string{"snapshot", "thin"}
+
+// Phases writes scripts that go on with each other's disks: each begins by making the devices from what is on the disks, and ends by
+// reading all of them and removing them.
+func Phases(kind string, seed uint64, n int) []string {
+	var next interface{ script(steps int) }
+	g := newGenerator(kind, seed)
+	if kind == "thin" {
+		next = newThin(g)
+	} else {
+		next = newSnapshot(g)
+	}
+	var texts []string
+	for range n {
+		next.script(15)
+		texts = append(texts, g.text.String())
+		g.text.Reset()
+		g.line("# random commands: %s, seed %d, phase %d", kind, seed, len(texts)+1)
+	}
+	return texts
+}
+
+func newGenerator(kind string, seed uint64) *generator {
+	g := &generator{rng: rand.New(rand.NewPCG(seed, uint64(len(kind))))}
+	g.line("# random commands: %s, seed %d", kind, seed)
+	return g
 }
 
 // generator writes one script.
@@ -136,90 +165,135 @@ func (g *generator) striped(start int, take func(string, int) int) int {
 	return stripes * each
 }
 
-// snapshot writes to an origin and two snapshots of it, whose stores are large enough.
-func (g *generator) snapshot() {
-	const origin = 1024 // sectors
+// snapshots are an origin and two snapshots of it, whose stores are large enough.
+type snapshots struct {
+	*generator
+	began  bool
+	chunk  int // sectors
+	tables map[string]string
+}
+
+const originSize = 1024 // sectors
+
+func newSnapshot(g *generator) *snapshots {
+	chunk := 8 << g.between(0, 2)
+	return &snapshots{generator: g, chunk: chunk, tables: map[string]string{
+		"s": fmt.Sprintf("0 %d snapshot $o $c %s %d", originSize, pick(g, "P", "PO"), chunk),
+		"t": fmt.Sprintf("0 %d snapshot $o $d %s %d", originSize, pick(g, "P", "PO"), 8<<g.between(0, 3)),
+	}}
+}
+
+// create makes a snapshot. The origin learns its chunk size when it is resumed.
+func (g *snapshots) create(name string) {
+	g.line("dmsetup suspend org")
+	g.line("dmsetup create %s --table \"%s\"", name, g.tables[name])
+	g.line("dmsetup resume org")
+}
+
+func (g *snapshots) script(steps int) {
 	g.line("needs snapshot snapshot-origin")
 	g.line("disk o 512K")
 	g.line("disk c 4M")
 	g.line("disk d 4M")
-	g.line("write $o 0 %d 9000", origin)
-	g.line("dmsetup create org --table \"0 %d snapshot-origin $o\"", origin)
-	chunk := 8 << g.between(0, 2)
-	tables := map[string]string{
-		"s": fmt.Sprintf("0 %d snapshot $o $c %s %d", origin, pick(g, "P", "PO"), chunk),
-		"t": fmt.Sprintf("0 %d snapshot $o $d %s %d", origin, pick(g, "P", "PO", "N"), 8<<g.between(0, 3)),
+	if !g.began {
+		g.line("write $o 0 %d 9000", originSize)
 	}
-	create := func(name string) { // the origin learns the chunk size when it is resumed
-		g.line("dmsetup suspend org")
-		g.line("dmsetup create %s --table \"%s\"", name, tables[name])
-		g.line("dmsetup resume org")
-	}
-	create("s")
-	for i := range 60 {
-		if i == 15 {
-			create("t")
+	g.line("dmsetup create org --table \"0 %d snapshot-origin $o\"", originSize)
+	g.create("s")
+	devs := []string{"org", "s"}
+	for i := range steps {
+		if i == steps/4 && !g.began || i == 0 && g.began {
+			g.create("t")
+			devs = append(devs, "t")
 		}
-		devs := []string{"org", "s", "t"}[:2+min(1, i/15)]
-		g.io(pick(g, devs...), origin, 100, "write", "write", "write", "read", "flush", "zero")
+		g.io(pick(g.generator, devs...), originSize, 100, "write", "write", "write", "read", "flush", "zero")
 		if i%12 == 11 {
 			g.line("dmsetup status")
 		}
-		if i == 40 {
+		if i == steps*2/3 {
 			g.line("dmsetup remove s")
-			create("s")
+			g.create("s")
 		}
 	}
-	for _, d := range []string{"org", "s", "t"} {
-		g.line("read %s 0 %d", d, origin)
+	g.began = true
+	for _, d := range devs {
+		g.line("read %s 0 %d", d, originSize)
 	}
-	g.line("peek $c %d 512", chunk*SectorSize)
+	g.line("peek $c %d 512", g.chunk*SectorSize)
+	g.line("dmsetup status")
+	for _, d := range devs {
+		g.line("dmsetup remove %s", d)
+	}
 }
 
-// thin writes to thin devices of one pool, takes snapshots of them, discards and deletes.
-func (g *generator) thin() {
-	const size = 4096 // sectors of a thin device, 32 blocks
+// thins are thin devices of one pool and snapshots of them.
+type thins struct {
+	*generator
+	feature string
+	devs    []int // ids; device i is called t<i>
+	next    int   // id
+}
+
+const thinSize = 4096 // sectors of a thin device, 32 blocks
+
+func newThin(g *generator) *thins {
+	return &thins{generator: g, feature: pick(g, "0", "1 skip_block_zeroing", "1 no_discard_passdown", "0")}
+}
+
+func (g *thins) create(id int) {
+	g.line("dmsetup create t%d --table \"0 %d thin /dev/mapper/pool %d\"", id, thinSize, id)
+}
+
+func (g *thins) pool() {
+	g.line("dmsetup create pool --table \"0 32768 thin-pool $m $d 128 0 %s\"", g.feature)
+}
+
+func (g *thins) script(steps int) {
 	g.line("needs thin-pool thin")
 	g.line("disk m 2M")
 	g.line("disk d 16M")
-	feature := pick(g, "0", "1 skip_block_zeroing", "1 no_discard_passdown", "0")
-	pool := fmt.Sprintf("dmsetup create pool --table \"0 32768 thin-pool $m $d 128 0 %s\"", feature)
-	g.line("%s", pool)
-	g.line("dmsetup message pool 0 create_thin 0")
-	g.line("dmsetup create t0 --table \"0 %d thin /dev/mapper/pool 0\"", size)
-	devs, next := []int{0}, 1
-	name := func(i int) string { return fmt.Sprintf("t%d", devs[i]) }
-	for i := range 60 {
-		which := g.rng.IntN(len(devs))
-		switch act := g.rng.IntN(14); {
-		case act == 0 && len(devs) < 5:
-			g.line("dmsetup suspend %s", name(which))
-			g.line("dmsetup message pool 0 create_snap %d %d", next, devs[which])
-			g.line("dmsetup resume %s", name(which))
-			g.line("dmsetup create t%d --table \"0 %d thin /dev/mapper/pool %d\"", next, size, next)
-			devs = append(devs, next)
-			next++
-		case act == 1 && len(devs) > 1:
-			g.line("dmsetup remove %s", name(which))
-			g.line("dmsetup message pool 0 delete %d", devs[which])
-			devs = append(devs[:which], devs[which+1:]...)
-		default:
-			verbs := []string{"write", "write", "write", "read", "discard", "flush", "zero"}
-			if feature == "1 skip_block_zeroing" {
-				verbs = []string{"write", "flush", "zero"} // what was on the data disk before is seen in new blocks
-			}
-			g.io(name(which), size, 500, verbs...)
-		}
+	g.pool()
+	if g.next == 0 {
+		g.line("dmsetup message pool 0 create_thin 0")
+		g.devs, g.next = []int{0}, 1
+	}
+	for _, id := range g.devs {
+		g.create(id)
+	}
+	for i := range steps {
+		g.step()
 		if i%10 == 9 {
-			g.line("flush %s", name(0))
+			g.line("flush t%d", g.devs[0])
 			g.line("dmsetup status")
 		}
 	}
-	for i := range devs {
-		g.line("read %s 0 %d", name(i), size)
-		g.line("dmsetup remove %s", name(i))
+	for _, id := range g.devs {
+		g.line("read t%d 0 %d", id, thinSize)
+		g.line("dmsetup remove t%d", id)
 	}
 	g.line("dmsetup remove pool")
-	g.line("%s", pool)
+	g.pool()
 	g.line("dmsetup status pool")
+	g.line("dmsetup remove pool")
+}
+
+// step takes a snapshot, deletes a device or accesses one.
+func (g *thins) step() {
+	which := g.rng.IntN(len(g.devs))
+	id := g.devs[which]
+	switch act := g.rng.IntN(14); {
+	case act == 0 && len(g.devs) < 5:
+		g.line("dmsetup suspend t%d", id)
+		g.line("dmsetup message pool 0 create_snap %d %d", g.next, id)
+		g.line("dmsetup resume t%d", id)
+		g.create(g.next)
+		g.devs = append(g.devs, g.next)
+		g.next++
+	case act == 1 && len(g.devs) > 1:
+		g.line("dmsetup remove t%d", id)
+		g.line("dmsetup message pool 0 delete %d", id)
+		g.devs = slices.Delete(g.devs, which, which+1)
+	default:
+		g.io(fmt.Sprintf("t%d", id), thinSize, 500, "write", "write", "write", "read", "discard", "flush", "zero")
+	}
 }

@@ -16,7 +16,7 @@ import (
 
 // Host is a device mapper to ask: the kernel's, or udm.
 type Host interface {
-	// AddDisk makes an empty disk and returns its path.
+	// AddDisk makes a disk and returns its path. The name is that of the script and the disk, "linear.a".
 	AddDisk(name string, size int64, block int) (path string, err error)
 	// Number returns the device number ("7:0") by which the device mapper calls a disk now.
 	Number(path string) (string, error)
@@ -65,6 +65,7 @@ const patience = 10 * time.Second
 // runner is the state of one run of one script.
 type runner struct {
 	host    Host
+	script  string
 	disks   map[string]string // name → path
 	opened  map[string]Device
 	pending []chan []string // answers of "&" commands, oldest first
@@ -72,7 +73,7 @@ type runner struct {
 
 // Run runs a script on a host and leaves the host empty. The error tells of trouble with the host, not of a failed command.
 func Run(host Host, s Script) ([]Answer, error) {
-	r := &runner{host: host, disks: map[string]string{}, opened: map[string]Device{}}
+	r := &runner{host: host, script: s.Name, disks: map[string]string{}, opened: map[string]Device{}}
 	host.Log()
 	var answers []Answer
 	var err error
@@ -127,7 +128,7 @@ func (r *runner) disk(args []string) error {
 			return err
 		}
 	}
-	r.disks[args[0]], err = r.host.AddDisk(args[0], size, block)
+	r.disks[args[0]], err = r.host.AddDisk(r.script+"."+args[0], size, block)
 	return err
 }
 
