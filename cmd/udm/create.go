@@ -105,7 +105,7 @@ func explain(name string, err error) error {
 		remedy = "; choose another name, or udm remove " + name + " first"
 	case strings.HasSuffix(e.Reason, "unknown target type: "+syscall.EINVAL.Error()):
 		remedy = "; udm targets lists them"
-	case errors.Is(err, syscall.ENODEV):
+	case errors.Is(err, syscall.ENODEV) && strings.Contains(e.Reason, "not an absolute path"):
 		remedy = "; a device in a table is an absolute path, /dev/mapper/NAME, mem:SIZE or null:SIZE"
 	case e.Step == "" && errors.Is(err, syscall.EBUSY):
 		remedy = "; detach its clients and remove the devices above it, see udm status " + name

@@ -1,0 +1,239 @@
+// Package script runs udm as its users do: real processes on real sockets.
+//
+// The scripts of testdata are those of rogpeppe/go-internal's testscript with
+// these commands beside the usual ones:
+//
+//	daemon [ARG…]         starts udm daemon and waits until it is ready
+//	stop                  ends it by SIGTERM and expects exit code 0
+//	kill9                 kills it
+//	wrong REGEXP ARG…     runs udm, which must exit with 1, say one line that
+//	                      matches, and change nothing: neither a device nor what
+//	                      is saved. What dmsetup says may end in a second line,
+//	                      "Command failed." or "Couldn't process command line."
+//	sparse FILE SIZE      makes a sparse file
+//
+// $UDM_ROOT is the daemon's root and $DIR a directory for files.
+package script
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"udm/blk/leaf"
+	"udm/ctl"
+)
+
+// program is the udm that is tested; set by TestMain.
+var program string
+
+func TestMain(m *testing.M) {
+	os.Exit(mainCode(m))
+}
+
+func mainCode(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "udm-bin")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "udm")
+	build := exec.Command("go", "build", "-o", program, "udm/cmd/udm")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// daemon is a running udm daemon.
+type daemon struct {
+	cmd *exec.Cmd
+	log *bufio.Scanner // of its standard error
+}
+
+// start starts a daemon and waits until it says that it is ready.
+func start(root string, args ...string) (*daemon, error) {
+	d := &daemon{cmd: exec.Command(program, append([]string{"daemon", "--root", root}, args...)...)}
+	stderr, err := d.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	d.log = bufio.NewScanner(stderr)
+	var lines []string
+	for d.log.Scan() {
+		lines = append(lines, d.log.Text())
+		if strings.Contains(d.log.Text(), "msg=ready") {
+			return d, nil
+		}
+	}
+	return nil, fmt.Errorf("the daemon ended: %v\n%s", d.cmd.Wait(), strings.Join(lines, "\n"))
+}
+
+// end signals the daemon and waits for its end. The rest of its log is returned.
+func (d *daemon) end(s os.Signal) (log string, err error) {
+	if err := d.cmd.Process.Signal(s); err != nil {
+		return "", err
+	}
+	var lines []string
+	for d.log.Scan() {
+		lines = append(lines, d.log.Text())
+	}
+	return strings.Join(lines, "\n"), d.cmd.Wait()
+}
+
+// stop ends the daemon in good order.
+func (d *daemon) stop() error {
+	log, err := d.end(syscall.SIGTERM)
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, log)
+	}
+	return err
+}
+
+// kill kills the daemon.
+func (d *daemon) kill() error {
+	_, err := d.end(syscall.SIGKILL)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return nil
+	}
+	return err
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"daemon": cmdDaemon, "stop": cmdStop, "kill9": cmdKill, "wrong": cmdWrong, "sparse": cmdSparse,
+		},
+	})
+}
+
+// running holds the daemon of a script.
+type running struct{ d *daemon }
+
+type runningKey struct{}
+
+// setup gives a script its root, whose path is short enough for sockets, and
+// ends a daemon that it leaves.
+func setup(e *testscript.Env) error {
+	dir, err := os.MkdirTemp("", "udm")
+	if err != nil {
+		return err
+	}
+	r := new(running)
+	e.Values[runningKey{}] = r
+	e.Defer(func() {
+		if r.d != nil {
+			_ = r.d.kill()
+		}
+		_ = os.RemoveAll(dir)
+	})
+	bin := filepath.Join(dir, "bin")
+	if err := errors.Join(os.Mkdir(bin, 0o700), os.Symlink(program, filepath.Join(bin, "udm")),
+		os.Symlink(program, filepath.Join(bin, "dmsetup"))); err != nil {
+		return err
+	}
+	e.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	e.Setenv("UDM_ROOT", filepath.Join(dir, "r"))
+	e.Setenv("DIR", dir)
+	return nil
+}
+
+func runningOf(ts *testscript.TestScript) *running { return ts.Value(runningKey{}).(*running) }
+
+func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	d, err := start(ts.Getenv("UDM_ROOT"), args...)
+	ts.Check(err)
+	runningOf(ts).d = d
+}
+
+func cmdStop(ts *testscript.TestScript, neg bool, _ []string) {
+	r := runningOf(ts)
+	ts.Check(r.d.stop())
+	r.d = nil
+}
+
+func cmdKill(ts *testscript.TestScript, neg bool, _ []string) {
+	r := runningOf(ts)
+	ts.Check(r.d.kill())
+	r.d = nil
+}
+
+func cmdSparse(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := leaf.ParseSize(args[1])
+	ts.Check(err)
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(errors.Join(f.Truncate(int64(n)*512), f.Close()))
+}
+
+// state is all that a wrong command must not change.
+func state(root string) (string, error) {
+	c := ctl.NewClient(root)
+	defer c.Close()
+	ds, err := c.List(context.Background(), ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}})
+	var none *ctl.NotRunning
+	if err != nil && !errors.As(err, &none) {
+		return "", err
+	}
+	text, err := json.Marshal(ds)
+	if err != nil {
+		return "", err
+	}
+	files, err := filepath.Glob(filepath.Join(root, "*", "*"))
+	for _, f := range files {
+		saved, rerr := os.ReadFile(f)
+		text, err = append(append(append(text, f...), 0), saved...), errors.Join(err, rerr)
+	}
+	return string(text), err
+}
+
+func cmdWrong(ts *testscript.TestScript, neg bool, args []string) {
+	root := ts.Getenv("UDM_ROOT")
+	before, err := state(root)
+	ts.Check(err)
+	err = ts.Exec("udm", args[1:]...)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		ts.Fatalf("udm %q: %v; want exit code 1", args[1:], err)
+	}
+	said := ts.ReadFile("stderr")
+	if !saysOneLine(said) {
+		ts.Fatalf("udm %q does not say one line:\n%s", args[1:], said)
+	}
+	if !regexp.MustCompile(args[0]).MatchString(said) {
+		ts.Fatalf("udm %q: %q does not match %s", args[1:], said, args[0])
+	}
+	after, err := state(root)
+	ts.Check(err)
+	if after != before {
+		ts.Fatalf("udm %q changed\n%s\nto\n%s", args[1:], before, after)
+	}
+}
+
+func saysOneLine(text string) bool {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if n := len(lines); n == 2 && (lines[1] == "Command failed." || lines[1] == "Couldn't process command line.") {
+		lines = lines[:1]
+	}
+	return len(lines) == 1 && lines[0] != ""
+}
