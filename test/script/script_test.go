@@ -11,6 +11,9 @@
 //	                      is saved. What dmsetup says may end in a second line,
 //	                      "Command failed." or "Couldn't process command line."
 //	sparse FILE SIZE      makes a sparse file
+//	quickstart [ARG…]     starts udm quickstart, in $DIR/q unless told otherwise,
+//	                      and waits until it has said all
+//	interrupt             ends it as Ctrl-C does and expects exit code 0
 //
 // $UDM_ROOT is the daemon's root and $DIR a directory for files.
 package script
@@ -123,6 +126,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon": cmdDaemon, "stop": cmdStop, "kill9": cmdKill, "wrong": cmdWrong, "sparse": cmdSparse,
+			"quickstart": cmdQuickstart, "interrupt": cmdInterrupt,
 		},
 	})
 }
@@ -178,6 +182,35 @@ func cmdKill(ts *testscript.TestScript, neg bool, _ []string) {
 	r.d = nil
 }
 
+// cmdQuickstart makes what quickstart prints the output of the command.
+func cmdQuickstart(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 {
+		args = []string{"--dir", filepath.Join(ts.Getenv("DIR"), "q")}
+	}
+	cmd := exec.Command(program, append([]string{"quickstart"}, args...)...)
+	cmd.Dir = ts.Getenv("WORK")
+	cmd.Stderr = ts.Stderr()
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	d := &daemon{cmd: cmd, log: bufio.NewScanner(out)}
+	runningOf(ts).d = d
+	for d.log.Scan() {
+		fmt.Fprintln(ts.Stdout(), d.log.Text())
+		if strings.HasPrefix(d.log.Text(), "Ctrl-C ends it") {
+			return
+		}
+	}
+	ts.Fatalf("quickstart ended: %v", cmd.Wait())
+}
+
+func cmdInterrupt(ts *testscript.TestScript, neg bool, _ []string) {
+	r := runningOf(ts)
+	_, err := r.d.end(os.Interrupt)
+	ts.Check(err)
+	r.d = nil
+}
+
 func cmdSparse(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := leaf.ParseSize(args[1])
 	ts.Check(err)
@@ -199,7 +232,7 @@ func state(root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	files, err := filepath.Glob(filepath.Join(root, "*", "*"))
+	files, err := filepath.Glob(filepath.Join(root, "devices", "*"))
 	for _, f := range files {
 		saved, rerr := os.ReadFile(f)
 		text, err = append(append(append(text, f...), 0), saved...), errors.Join(err, rerr)
