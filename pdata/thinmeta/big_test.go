@@ -59,14 +59,14 @@ func TestBigPool(t *testing.T) {
 	t.Logf("opened in %v", time.Since(start))
 	rng := rand.New(rand.NewPCG(1, 1))
 	start = time.Now()
-	const finds = 200000
+	finds := scaled(200000)
 	for range finds {
 		k := rng.Uint64N(*big)
 		if got := must(th.Find(k)); got.Block != scatter(k, *big) {
 			t.Fatalf("block %d is at %d", k, got.Block)
 		}
 	}
-	t.Logf("%d random look-ups, %v each", finds, time.Since(start)/finds)
+	t.Logf("%d random look-ups, %v each", finds, time.Since(start)/time.Duration(finds))
 	if used := heap() - base; used > pdata.DefaultCache+(100<<20) {
 		t.Errorf("%d MiB of memory in use", used>>20)
 	} else {

@@ -57,7 +57,7 @@ func TestCrash(t *testing.T) {
 	ok(t, p.m.Close())
 	p.open()
 	next := uint64(0)
-	for states < *crashes {
+	for states < scaled(*crashes) {
 		for range 1 + rng.IntN(60) {
 			p.step(rng, &next, 0)
 		}
@@ -168,7 +168,7 @@ func TestFailEach(t *testing.T) {
 	base := newPool(t, 1024, 20000, 0)
 	base.createThin(1)
 	th := base.thin(1)
-	for k := range uint64(2000) {
+	for k := range uint64(scaled(2000)) {
 		ok(t, base.insert(th, k*2))
 	}
 	th.Close()

@@ -100,7 +100,7 @@ func TestDamage(t *testing.T) {
 		}
 	}
 	found := 0
-	for i := range *damages {
+	for i := range scaled(*damages) {
 		dev := base.Clone()
 		nr, sealed := spoil(rng, t, dev, used)
 		clean := same256(base, dev)

@@ -14,7 +14,8 @@ import (
 // TestReaders lets goroutines look up while the owner changes everything: what
 // they find must be one of the mappings that the block has had.
 func TestReaders(t *testing.T) {
-	const blocks, rounds = 600, 60
+	const blocks = 600
+	rounds := uint32(scaled(60))
 	p := newPool(t, 4096, 200000, 0)
 	p.createThin(1)
 	th := p.thin(1)
@@ -49,7 +50,7 @@ func TestReaders(t *testing.T) {
 		})
 	}
 	rng := rand.New(rand.NewPCG(9, 9))
-	for i := range uint32(rounds) {
+	for i := range rounds {
 		p.createSnap(100+i, 1)
 		for range 200 {
 			k := rng.Uint64N(blocks)

@@ -12,6 +12,7 @@ import (
 
 	"udm/blk"
 	"udm/env"
+	"udm/internal/invariants"
 	"udm/pdata"
 )
 
@@ -21,6 +22,14 @@ var (
 
 	checkEach = flag.Bool("checkeach", false, "run thin_check after every commit")
 )
+
+// scaled makes a test smaller where every access is checked.
+func scaled(n int) int {
+	if invariants.Enabled {
+		return max(1, n/6)
+	}
+	return n
+}
 
 // TestModel runs random operations against the model and checks everything, by
 // thin_check too, as it goes.
