@@ -45,7 +45,10 @@ func (p *persistent) readAt(buf []byte, sector uint64) error {
 	if sector+uint64(len(buf))/blk.SectorSize > p.cow.Limits().Size {
 		return dm.Errorf(syscall.EIO, "snapshot store ends before sector %d", sector)
 	}
-	return blk.ReadSectors(p.env, p.dev, buf, sector)
+	if err := blk.ReadSectors(p.env, p.dev, buf, sector); err != nil {
+		return dm.Errorf(blk.StatusOf(err).Errno(), "snapshot store cannot be read")
+	}
+	return nil
 }
 
 // create makes an empty store: zeroes first, so that the header never has
