@@ -11,7 +11,7 @@ import (
 	"udm/test/kernel/conform"
 )
 
-var seeds = flag.Int("seeds", 5, "random scripts of each kind")
+var seeds = flag.Int("seeds", 2, "random scripts of each kind")
 
 // randomScripts writes random scripts into a new folder, n of each kind.
 func randomScripts(t *testing.T, n int) (string, []conform.Script) {

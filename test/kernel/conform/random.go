@@ -7,11 +7,13 @@ import (
 	"strings"
 )
 
-// Kinds are the families of random scripts.
-var Kinds = []string{"core", "snapshot", "thin"}
+// Kinds are the families of random scripts: tables of simple targets; snapshots and their origin; thin devices; stores that are
+// too small; merges; and several requests at a time to snapshots or thin devices.
+var Kinds = []string{"core", "snapshot", "thin", "overflow", "merge", "parallel"}
 
 // Random writes a script of one of Kinds; the same seed gives the same text. Nothing in it depends on the order in which a device
-// mapper does things at the same time: no table maps two places to one sector, and commands follow one another.
+// mapper does things at the same time: no table maps two places to one sector, and commands follow one another, except for writes
+// to different places where only the content is looked at afterwards.
 func Random(kind string, seed uint64) string {
 	g := newGenerator(kind, seed)
 	switch kind {
@@ -21,6 +23,12 @@ func Random(kind string, seed uint64) string {
 		newSnapshot(g).script(60)
 	case "thin":
 		newThin(g).script(60)
+	case "overflow":
+		g.overflow()
+	case "merge":
+		g.merge()
+	case "parallel":
+		g.parallel()
 	}
 	return g.text.String()
 }
@@ -169,7 +177,8 @@ func (g *generator) striped(start int, take func(string, int) int) int {
 type snapshots struct {
 	*generator
 	began  bool
-	chunk  int // sectors
+	burst  bool // several writes at a time
+	chunk  int  // sectors
 	tables map[string]string
 }
 
@@ -206,6 +215,9 @@ func (g *snapshots) script(steps int) {
 			g.create("t")
 			devs = append(devs, "t")
 		}
+		if g.burst && i%3 == 0 {
+			g.atOnce(devs, originSize)
+		}
 		g.io(pick(g.generator, devs...), originSize, 100, "write", "write", "write", "read", "flush", "zero")
 		if i%12 == 11 {
 			g.line("dmsetup status")
@@ -219,7 +231,9 @@ func (g *snapshots) script(steps int) {
 	for _, d := range devs {
 		g.line("read %s 0 %d", d, originSize)
 	}
-	g.line("peek $c %d 512", g.chunk*SectorSize)
+	if !g.burst { // the order of exceptions
+		g.line("peek $c %d 512", g.chunk*SectorSize)
+	}
 	g.line("dmsetup status")
 	for _, d := range devs {
 		g.line("dmsetup remove %s", d)
@@ -230,6 +244,7 @@ func (g *snapshots) script(steps int) {
 type thins struct {
 	*generator
 	feature string
+	burst   bool  // several writes at a time
 	devs    []int // ids; device i is called t<i>
 	next    int   // id
 }
@@ -262,6 +277,13 @@ func (g *thins) script(steps int) {
 	}
 	for i := range steps {
 		g.step()
+		if g.burst && i%3 == 0 {
+			var devs []string
+			for _, id := range g.devs {
+				devs = append(devs, fmt.Sprintf("t%d", id))
+			}
+			g.atOnce(devs, thinSize)
+		}
 		if i%10 == 9 {
 			g.line("flush t%d", g.devs[0])
 			g.line("dmsetup status")
@@ -296,4 +318,88 @@ func (g *thins) step() {
 	default:
 		g.io(fmt.Sprintf("t%d", id), thinSize, 500, "write", "write", "write", "read", "discard", "flush", "zero")
 	}
+}
+
+// atOnce starts writes to different places of devices and waits for all of them.
+func (g *generator) atOnce(devs []string, size int) {
+	const slots = 16
+	n := g.between(2, 6)
+	for _, slot := range g.rng.Perm(slots * len(devs))[:n] {
+		dev, at := devs[slot/slots], slot%slots*(size/slots)
+		sector, count := g.span(size/slots, size)
+		switch verb := pick(g, "write", "write", "write", "zero", "flush"); verb {
+		case "write":
+			g.seed++
+			g.line("& write %s %d %d %d", dev, at+sector, count, g.seed)
+		case "zero":
+			g.line("& zero %s %d %d", dev, at+sector, count)
+		default:
+			g.line("& flush %s", dev)
+		}
+	}
+	for range n {
+		g.line("join")
+	}
+}
+
+func (g *generator) parallel() {
+	if g.rng.IntN(2) == 0 {
+		s := newSnapshot(g)
+		s.burst = true
+		s.script(40)
+		return
+	}
+	t := newThin(g)
+	t.burst, t.feature = true, "0" // without zeroing the order of allocation shows
+	t.script(40)
+}
+
+// overflow fills small stores.
+func (g *generator) overflow() {
+	g.line("needs snapshot snapshot-origin")
+	g.line("disk o 512K")
+	g.line("disk c %dK", g.between(20, 100))
+	g.line("write $o 0 %d 9000", originSize)
+	g.line("dmsetup create org --table \"0 %d snapshot-origin $o\"", originSize)
+	s := &snapshots{generator: g, tables: map[string]string{
+		"s": fmt.Sprintf("0 %d snapshot $o $c %s 8", originSize, pick(g, "P", "PO", "N")),
+	}}
+	s.create("s")
+	for range 30 {
+		g.io(pick(g, "org", "s", "s"), originSize, 20, "write", "write", "read")
+		g.line("dmsetup status s")
+		g.line("dmsetup info -c -o events --noheadings s")
+	}
+	g.line("read org 0 %d", originSize)
+	g.line("peek $c 0 16")
+	g.line("dmsetup remove s")
+	s.create("s")
+	g.line("dmsetup status s")
+	g.line("read s 0 %d", originSize)
+}
+
+// merge writes to a snapshot and merges it while more is written.
+func (g *generator) merge() {
+	const store = 8192 // sectors
+	g.line("needs snapshot snapshot-origin snapshot-merge")
+	g.line("disk o 512K")
+	g.line("disk c 4M")
+	g.line("write $o 0 %d 9000", originSize)
+	chunk := 8 << g.between(0, 2)
+	table := fmt.Sprintf("$o $c %s %d", pick(g, "P", "PO"), chunk)
+	g.line("dmsetup create s --table \"0 %d snapshot %s\"", originSize, table)
+	for range 20 {
+		g.io("s", originSize, 100, "write", "write", "zero", "read")
+	}
+	g.line("dmsetup status s")
+	g.line("dmsetup suspend s")
+	g.line("dmsetup reload s --table \"0 %d snapshot-merge %s\"", originSize, table)
+	g.line("dmsetup resume s")
+	for range 10 {
+		g.io("s", originSize, 100, "write", "write", "read")
+	}
+	g.line("eventually \"0 %d snapshot-merge %d/%d %d\" dmsetup status s", originSize, 2*chunk, store, 2*chunk)
+	g.line("read s 0 %d", originSize)
+	g.line("dmsetup remove s")
+	g.line("read $o 0 %d", originSize)
 }
