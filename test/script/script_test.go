@@ -270,3 +270,8 @@ func saysOneLine(text string) bool {
 	}
 	return len(lines) == 1 && lines[0] != ""
 }
+
+// command is udm with arguments for the daemon of a root.
+func command(root string, args ...string) *exec.Cmd {
+	return exec.Command(program, append([]string{"--root", root}, args...)...)
+}
