@@ -123,3 +123,87 @@ func BenchmarkMappedWriteParallel(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) { run(d, blk.Write, rand.Uint64(), pb.Next) })
 }
+
+// flood submits count writes of 4 KiB, one to each block from first on, with at
+// most depth at a time.
+func flood(b *bench, d *dm.Device, first, count uint64, depth int) {
+	free := make(chan *blk.Bio, depth)
+	for range depth {
+		bio := &blk.Bio{}
+		bio.SetData(make([]byte, 4096))
+		bio.Op = blk.Write
+		bio.End = func(bio *blk.Bio) { free <- bio }
+		free <- bio
+	}
+	for i := range count {
+		bio := <-free
+		if bio.Status() != blk.OK {
+			b.Fatal(bio.Status())
+		}
+		bio.Rearm()
+		bio.Sector = (first + i) * bs
+		d.Submit(bio)
+	}
+	for range depth {
+		<-free
+	}
+}
+
+// BenchmarkProvision maps a new block for each write, over a null disk and
+// without zeroing: what the pool itself costs.
+func BenchmarkProvision(b *testing.B) {
+	for _, depth := range []int{1, 64} {
+		b.Run(fmt.Sprint("depth=", depth), func(b *testing.B) {
+			n := uint64(b.N)
+			r := newBench(b, func() blk.Device { return nulldev.New((n + 16) * bs) })
+			r.meta = memdev.New(1 << 21)
+			pool := r.device("pool", fmt.Sprintf("0 %d thin-pool m d %d 0 1 skip_block_zeroing", (n+16)*bs, bs))
+			r.msg(pool, "create_thin 0")
+			d := r.device("thin", fmt.Sprintf("0 %d thin /dev/mapper/pool 0", n*bs))
+			b.ReportAllocs()
+			b.ResetTimer()
+			flood(r, d, 0, n, depth)
+		})
+	}
+}
+
+const copyBlocks = 512 // of 64 KiB
+
+// BenchmarkBreakSharing writes 4 KiB to every block of a volume that has just
+// been snapshotted. The bytes are those that are copied.
+func BenchmarkBreakSharing(b *testing.B) {
+	data := memdev.New(4 * copyBlocks * bs)
+	r := newBench(b, func() blk.Device { return data })
+	pool := r.device("pool", fmt.Sprintf("0 %d thin-pool m d %d 0", 4*copyBlocks*bs, bs))
+	r.msg(pool, "create_thin 0")
+	d := r.device("thin", fmt.Sprintf("0 %d thin /dev/mapper/pool 0", copyBlocks*bs))
+	flood(r, d, 0, copyBlocks, 32)
+	b.SetBytes(copyBlocks * bs * blk.SectorSize)
+	for b.Loop() {
+		b.StopTimer()
+		r.msg(pool, "create_snap 1 0")
+		b.StartTimer()
+		flood(r, d, 0, copyBlocks, 32)
+		b.StopTimer()
+		r.msg(pool, "delete 1")
+		b.StartTimer()
+	}
+}
+
+// BenchmarkPlainCopy is what BenchmarkBreakSharing is compared with: the same
+// bytes by reads and writes of a block.
+func BenchmarkPlainCopy(b *testing.B) {
+	d, p, e := memdev.New(2*copyBlocks*bs), make([]byte, bs*blk.SectorSize), env.Real()
+	for i := range uint64(copyBlocks) {
+		if err := blk.WriteSectors(e, d, p, i*bs, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(copyBlocks * bs * blk.SectorSize)
+	for b.Loop() {
+		for i := range uint64(copyBlocks) {
+			_ = blk.ReadSectors(e, d, p, i*bs)
+			_ = blk.WriteSectors(e, d, p, (copyBlocks+i)*bs, 0)
+		}
+	}
+}
