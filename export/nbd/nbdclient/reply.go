@@ -195,7 +195,7 @@ func (c *Client) u64() (uint64, error) {
 
 // part calls f for the pieces of the bio's buffers that hold n bytes from at on.
 func (k *call) part(at, n uint64, f func([]byte) error) error {
-	if at+n > k.req.Length {
+	if n > k.req.Length-at {
 		return fmt.Errorf("nbdclient: data beyond the request")
 	}
 	for seg := range k.bio.Segments() {
