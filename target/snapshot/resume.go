@@ -63,6 +63,8 @@ func (s *snapshot) takeOver(src *snapshot) {
 	src.settle()
 	own := s.body.Load()
 	b := src.body.Load()
+	b.store.use(s.cow)
+	own.store.use(src.cow)
 	s.pending.init(s, min(s.cow.Limits().Size, s.originEnd)>>b.shift)
 	s.body.Store(b)
 	s.cutAt(b.mask + 1)

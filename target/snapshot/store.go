@@ -30,6 +30,9 @@ type store interface {
 	// may wait for I/O.
 	open() (valid bool, err error)
 	read(add func(old, new uint64) error) error
+	// use makes cow, another open of the same device, the one that I/O goes to:
+	// who takes a store over outlives whoever opened it. No I/O is in flight.
+	use(cow *dm.Dev)
 	// prepare gives e a new chunk; false when the store is full. Calls are
 	// serialised by the snapshot.
 	prepare(e *exception) bool
@@ -72,6 +75,7 @@ func newTransient(cow *dm.Dev, chunk uint64) *transient {
 	return &transient{cow: cow, chunk: chunk, size: cow.Limits().Size}
 }
 
+func (t *transient) use(cow *dm.Dev)                        { t.cow = cow }
 func (t *transient) chunkSize() uint64                      { return t.chunk }
 func (t *transient) open() (bool, error)                    { return true, nil }
 func (t *transient) read(func(old, new uint64) error) error { return nil }

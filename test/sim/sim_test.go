@@ -18,6 +18,8 @@ var scenarios = []struct {
 	make func(*rand.Rand) scenario
 }{
 	{"plain", newPlain},
+	{"snapshots", newSnapshots},
+	{"thins", newThins},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into

@@ -1,0 +1,194 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/dm"
+)
+
+// snapshots is an origin and up to three snapshots of it with stores of
+// different chunk sizes, made, dropped and merged while the origin is written.
+type snapshots struct {
+	size    uint64
+	model   *blktest.Model // of the origin volume, whatever its table is
+	cows    []*cow
+	merging *cow // being merged into the origin; nil: none
+}
+
+// cow is a disk for a store.
+type cow struct {
+	disk  string
+	kind  string // P or PO
+	chunk uint64
+	small bool           // will not hold everything: errors are to be expected
+	model *blktest.Model // nil: not in use
+}
+
+func newSnapshots(r *rand.Rand) scenario {
+	s := &snapshots{size: 8 * (20 + r.Uint64N(100))}
+	s.model = blktest.NewModel(s.size)
+	for i := range 3 {
+		s.cows = append(s.cows, &cow{
+			disk: fmt.Sprintf("c%d", i), kind: []string{"P", "PO"}[r.IntN(2)],
+			chunk: 1 << (2 + r.IntN(5)), small: r.IntN(6) == 0,
+		})
+	}
+	return s
+}
+
+func (s *snapshots) prepare(w *world) {
+	w.disk("o", s.size)
+	for _, c := range s.cows {
+		chunks := (s.size + c.chunk - 1) / c.chunk
+		perArea := c.chunk * blk.SectorSize / 16
+		n := 3 + chunks + chunks/perArea + 1
+		if c.small {
+			n = 3 + chunks/3
+		}
+		w.disk(c.disk, n*c.chunk)
+	}
+}
+
+func (s *snapshots) start(w *world) {
+	for _, c := range s.cows {
+		if c.model != nil && c != s.merging {
+			s.openSnapshot(w, c)
+		}
+	}
+	w.open(w.device("origin", s.originTable()), s.model)
+}
+
+func (s *snapshots) originTable() string {
+	if s.merging != nil {
+		return fmt.Sprintf("0 %d snapshot-merge o %s %s %d", s.size, s.merging.disk, s.merging.kind, s.merging.chunk)
+	}
+	return fmt.Sprintf("0 %d snapshot-origin o", s.size)
+}
+
+func (s *snapshots) openSnapshot(w *world, c *cow) {
+	table := fmt.Sprintf("0 %d snapshot o %s %s %d", s.size, c.disk, c.kind, c.chunk)
+	v := w.open(w.device("snap-"+c.disk, table), c.model)
+	v.faulty = c.small
+}
+
+func (s *snapshots) control(w *world, r *rand.Rand) {
+	c := s.cows[r.IntN(len(s.cows))]
+	switch k := r.IntN(10); {
+	case s.merging != nil && k < 5:
+		s.finishMerge(w)
+	case k < 5 && c.model == nil && s.merging == nil:
+		s.take(w, c)
+	case k < 6 && c.model != nil && c != s.merging:
+		s.remove(w, c)
+	case k < 7 && c.model != nil && !c.small && s.merging == nil && w.volume("snap-"+c.disk) != nil:
+		s.merge(w, c)
+	default:
+		ds := w.c.List()
+		w.pause(ds[r.IntN(len(ds))], r.IntN(2) == 0, r)
+	}
+}
+
+// take makes a snapshot: the origin stands still while it is activated.
+func (s *snapshots) take(w *world, c *cow) {
+	origin, _ := w.c.Name("origin")
+	w.note("snapshot on %s, %s chunk %d", c.disk, c.kind, c.chunk)
+	s.wipe(w, c)
+	if !w.must(origin.Suspend(context.Background(), false), "suspend origin") {
+		return
+	}
+	s.flushOrigin(w)
+	c.model = s.model.Clone()
+	s.openSnapshot(w, c)
+	w.must(origin.Resume(context.Background(), false), "resume origin")
+	w.note("snapshot on %s is there", c.disk)
+}
+
+// wipe makes a store new.
+func (s *snapshots) wipe(w *world, c *cow) {
+	d, _, err := w.Open(c.disk, true)
+	if w.must(err, "open %s", c.disk) {
+		w.must(blk.WriteSectors(w.sim, d, make([]byte, c.chunk*blk.SectorSize), 0, 0), "wipe %s", c.disk)
+		w.must(blk.FlushDevice(w.sim, d), "flush %s", c.disk)
+	}
+}
+
+// flushOrigin makes durable what a snapshot will share: a flush of a snapshot
+// reaches its store only, as in the kernel.
+func (s *snapshots) flushOrigin(w *world) {
+	d, _, _ := w.Open("o", true)
+	token := s.model.FlushBegin()
+	if w.must(blk.FlushDevice(w.sim, d), "flush o") {
+		s.model.FlushEnd(token)
+	}
+}
+
+func (s *snapshots) remove(w *world, c *cow) {
+	v := w.volume("snap-" + c.disk)
+	if v == nil {
+		return
+	}
+	w.note("remove %s", v.name)
+	w.drop(v)
+	c.model = nil
+	_, err := v.dev.Remove(false)
+	w.must(err, "remove %s", v.name)
+}
+
+// merge puts a snapshot's content back into the origin: users leave both, the
+// origin's table becomes a merge that takes over the store.
+func (s *snapshots) merge(w *world, c *cow) {
+	snap, origin := w.volume("snap-"+c.disk), w.volume("origin")
+	w.note("merge %s", c.disk)
+	w.drop(snap)
+	w.drop(origin)
+	w.must(snap.dev.Suspend(context.Background(), false), "suspend %s", snap.name)
+	w.must(origin.dev.Suspend(context.Background(), false), "suspend origin")
+	s.merging, s.model = c, c.model
+	if !w.reload(origin.dev, s.originTable()) {
+		return
+	}
+	_, err := snap.dev.Remove(false)
+	w.must(err, "remove %s", snap.name)
+	w.open(origin.dev, s.model)
+	w.note("merging %s", c.disk)
+}
+
+// finishMerge makes the origin plain again once nothing is left to merge.
+func (s *snapshots) finishMerge(w *world) {
+	origin, _ := w.c.Name("origin")
+	if !s.merged(w, origin) {
+		return
+	}
+	w.note("merge of %s is done", s.merging.disk)
+	if !w.must(origin.Suspend(context.Background(), false), "suspend origin") {
+		return
+	}
+	c := s.merging
+	s.merging = nil
+	if w.reload(origin, s.originTable()) {
+		c.model = nil
+	}
+}
+
+// merged reads the status: a merge is over when only metadata is allocated.
+func (s *snapshots) merged(w *world, origin *dm.Device) bool {
+	lines := origin.Lines(dm.Info, false, 0)
+	f := strings.FieldsFunc(lines[0].Params, func(r rune) bool { return r == '/' || r == ' ' })
+	if len(f) != 3 {
+		w.fail("status of a merge: %q", lines[0].Params)
+		return false
+	}
+	return f[0] == f[2]
+}
+
+func (s *snapshots) verify(w *world) {
+	if i := slices.IndexFunc(w.c.List(), func(d *dm.Device) bool { return true }); i >= 0 {
+		w.fail("a device is left")
+	}
+}
