@@ -194,28 +194,20 @@ func TestKill(t *testing.T) {
 		writers = append(writers, &writer{export: export, rng: rand.New(rand.NewPCG(seed, uint64(i))), written: &written})
 	}
 	c := &churn{present: make(map[string]bool), rng: rand.New(rand.NewPCG(seed, 99))}
-	d, err := start(root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := startFor(t, root)
 	makeStacks(t, dir, root)
 	rng := rand.New(rand.NewPCG(seed, 100))
 	for i := range *kills {
 		if i > 0 {
-			if d, err = start(root); err != nil {
-				t.Fatal(err)
-			}
+			d = startFor(t, root)
 		}
 		verifyAll(t, root, writers, c)
 		if t.Failed() {
-			_ = d.kill()
 			t.Fatalf("after kill %d", i)
 		}
 		load(t, root, d, writers, c, 200+rng.Int64N(2000), &written)
 	}
-	if d, err = start(root); err != nil {
-		t.Fatal(err)
-	}
+	d = startFor(t, root)
 	verifyAll(t, root, writers, c)
 	if err := d.stop(); err != nil {
 		t.Error(err)

@@ -66,6 +66,23 @@ func mainCode(m *testing.M) int {
 type daemon struct {
 	cmd *exec.Cmd
 	log *bufio.Scanner // of its standard error
+
+	ended bool
+}
+
+// startFor starts a daemon that does not outlive a test.
+func startFor(t testing.TB, root string, args ...string) *daemon {
+	t.Helper()
+	d, err := start(root, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !d.ended {
+			_ = d.kill()
+		}
+	})
+	return d
 }
 
 // start starts a daemon and waits until it says that it is ready.
@@ -91,6 +108,7 @@ func start(root string, args ...string) (*daemon, error) {
 
 // end signals the daemon and waits for its end. The rest of its log is returned.
 func (d *daemon) end(s os.Signal) (log string, err error) {
+	d.ended = true
 	if err := d.cmd.Process.Signal(s); err != nil {
 		return "", err
 	}
