@@ -26,9 +26,17 @@ func (m *Metadata) ReserveSnap() error {
 	return m.change(m.reserveSnap)
 }
 
+// reserveSnap takes a reference to the superblock and shadows it, as the kernel
+// does: the reference is given up again, but it decides which block is next.
 func (m *Metadata) reserveSnap() error {
+	if err := m.tm.Inc(superBlock); err != nil {
+		return err
+	}
 	s, err := m.tm.New(KindSuper)
 	if err != nil {
+		return err
+	}
+	if err := m.tm.Dec(superBlock); err != nil {
 		return err
 	}
 	copy(s.Data(), m.raw[:])
