@@ -63,13 +63,25 @@ func dial(t testing.TB, addr string, o nbdclient.Options) *nbdclient.Client {
 func TestConformance(t *testing.T) {
 	forms := map[string]nbdclient.Options{"simple": {Simple: true}, "structured": {}, "extended": {Extended: true}}
 	for name, o := range forms {
-		t.Run(name, func(t *testing.T) {
-			blktest.TestDevice(t, func(t *testing.T) blk.Device {
-				d := memdev.New(2<<20/blk.SectorSize, memdev.Volatile)
-				_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d, Extents: d.Extents}}})
-				return checkdev.New(dial(t, addr, o), checkdev.Options{Preflush: true})
-			})
-		})
+		t.Run(name, func(t *testing.T) { volatile(o).Run(t) })
+	}
+}
+
+// volatile is the suite for a client of a disk with a volatile cache, whose
+// power can be cut: what a client was told to be durable is there afterwards.
+func volatile(o nbdclient.Options) blktest.Suite {
+	below := make(map[blk.Device]*memdev.Device)
+	share := func(t *testing.T, d *memdev.Device) blk.Device {
+		_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d, Extents: d.Extents}}})
+		c := checkdev.New(dial(t, addr, o), checkdev.Options{Preflush: true})
+		below[c] = d
+		return c
+	}
+	return blktest.Suite{
+		Open: func(t *testing.T) blk.Device { return share(t, memdev.New(2<<20/blk.SectorSize, memdev.Volatile)) },
+		Crash: func(t *testing.T, d blk.Device, seed uint64) blk.Device {
+			return share(t, below[d].CrashClone(seed))
+		},
 	}
 }
 
