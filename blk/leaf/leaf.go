@@ -4,7 +4,8 @@
 //	/path/to/file        a file or a block device, by its absolute path
 //	mem:SIZE[:NAME]      a disk in memory; gone when its last user closes it
 //	null:SIZE[:NAME]     a disk that forgets
-//	MAJOR:MINOR          any of these while it is open, or a real block device
+//	MAJOR:MINOR          any of these while it is open; else a real block device,
+//	                     unless its major is 1 or 7, which are given away here
 //
 // SIZE is bytes, or K, M, G or T with powers of 1024, and a multiple of 512.
 // Two disks of one size need different NAMEs.
@@ -15,7 +16,8 @@
 // path: files are told apart by file system and inode, block devices by their
 // number. Each has a number for as long as any open of it lasts. Block devices
 // keep their own; files get major 7, as the kernel's loop devices have, and
-// memory disks major 1, its ram disks, each with the lowest free minor.
+// memory disks major 1, its ram disks, each with the lowest free minor. A real
+// loop or ram disk whose number is taken gets one of major 259.
 //
 // # Errors
 //
@@ -49,6 +51,9 @@ const (
 	LoopMajor = 7
 	RAMMajor  = 1
 )
+
+// extMajor is the kernel's block extended major, for what has none of its own.
+const extMajor = 259
 
 // Opener opens leaf devices. All methods are safe for concurrent use.
 type Opener struct {
@@ -118,7 +123,9 @@ func (o *Opener) acquire(name string) (*disk, error) {
 		if d := o.numbered(n); d != nil {
 			return d, nil
 		}
-		name = blockPath(n)
+		if name = ""; n.Major != LoopMajor && n.Major != RAMMajor {
+			name = blockPath(n)
+		}
 	}
 	src, id, err := resolve(name)
 	if err != nil {
@@ -149,7 +156,10 @@ func (o *Opener) numberLocked(id identity) blk.Number {
 	n := blk.Number{Major: LoopMajor}
 	switch id.kind {
 	case block:
-		return deviceNumber(id.dev)
+		if n = deviceNumber(id.dev); o.byNumber[n] == nil {
+			return n
+		}
+		n = blk.Number{Major: extMajor}
 	case memory:
 		n.Major = RAMMajor
 	}

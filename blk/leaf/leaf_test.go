@@ -1,0 +1,260 @@
+package leaf
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/filedev"
+	"udm/env"
+)
+
+func newFile(t *testing.T, name string, size int64) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func open(t *testing.T, o *Opener, name string, write bool) (blk.Device, blk.Number) {
+	t.Helper()
+	d, n, err := o.Open(name, write)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return d, n
+}
+
+func closeAll(t *testing.T, ds ...blk.Device) {
+	t.Helper()
+	for _, d := range ds {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	o := New(env.Real())
+	a, b := newFile(t, "a", 4096), newFile(t, "b", 4096)
+	da, na := open(t, o, a, true)
+	db, nb := open(t, o, b, true)
+	dm, nm := open(t, o, "mem:1M", true)
+	if na != (blk.Number{Major: 7, Minor: 0}) || nb != (blk.Number{Major: 7, Minor: 1}) || nm != (blk.Number{Major: 1, Minor: 0}) {
+		t.Fatalf("numbers %v %v %v", na, nb, nm)
+	}
+	// A number is as good as the name, for as long as the disk is open.
+	again, n := open(t, o, "7:1", false)
+	if n != nb || o.Name(nb) != b {
+		t.Fatalf("7:1 is %v, %s", n, o.Name(nb))
+	}
+	closeAll(t, da)
+	dc, nc := open(t, o, newFile(t, "c", 4096), true)
+	if nc != na {
+		t.Errorf("the lowest free number is %v, got %v", na, nc)
+	}
+	closeAll(t, db)
+	if o.Name(nb) != b {
+		t.Error("the number has gone with one of two opens")
+	}
+	closeAll(t, again)
+	if o.Name(nb) != "" {
+		t.Error("the number has not gone with the last open")
+	}
+	if _, _, err := o.Open("7:1", false); !errors.Is(err, syscall.ENXIO) {
+		t.Errorf("a number of nothing: %v", err)
+	}
+	closeAll(t, dc, dm)
+}
+
+func TestOneDiskByManyNames(t *testing.T) {
+	o := New(env.Real())
+	path := newFile(t, "a", 4096)
+	link := path + ".link"
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	hard := path + ".hard"
+	if err := os.Link(path, hard); err != nil {
+		t.Fatal(err)
+	}
+	var ds []blk.Device
+	for _, name := range []string{path, link, hard, filepath.Dir(path) + "/./a"} {
+		for _, write := range []bool{true, false} {
+			d, n := open(t, o, name, write)
+			if n.Minor != 0 {
+				t.Errorf("%s has another number: %v", name, n)
+			}
+			ds = append(ds, d)
+		}
+	}
+	closeAll(t, ds...)
+}
+
+func TestMemoryDisksAreSharedByName(t *testing.T) {
+	e := env.Real()
+	o := New(e)
+	a, _ := open(t, o, "mem:64K", true)
+	b, _ := open(t, o, "mem:64K", false)
+	c, _ := open(t, o, "mem:64K:other", true)
+	want := sectorOf(3)
+	if err := blk.WriteSectors(e, a, want, 3, 0); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if err := blk.ReadSectors(e, b, got, 3); err != nil || string(got) != string(want) {
+		t.Errorf("a reader of the same disk does not see what was written: %v", err)
+	}
+	if err := blk.ReadSectors(e, c, got, 3); err != nil || string(got) == string(want) {
+		t.Errorf("another disk has it too: %v", err)
+	}
+	closeAll(t, a, b, c)
+	d, _ := open(t, o, "mem:64K", true)
+	if err := blk.ReadSectors(e, d, got, 3); err != nil || string(got) == string(want) {
+		t.Errorf("the content outlives the last user: %v", err)
+	}
+	closeAll(t, d)
+}
+
+func sectorOf(n byte) []byte {
+	p := make([]byte, blk.SectorSize)
+	for i := range p {
+		p[i] = n
+	}
+	return p
+}
+
+func TestReadersAndWritersOfAFile(t *testing.T) {
+	e := env.Real()
+	o := New(e)
+	path := newFile(t, "a", 1<<20)
+	r, _ := open(t, o, path, false)
+	w, _ := open(t, o, path, true)
+	if err := blk.WriteSectors(e, r, sectorOf(1), 0, 0); !errors.Is(err, blk.ReadOnly) {
+		t.Errorf("a write through a read-only open: %v", err)
+	}
+	if err := blk.WriteSectors(e, w, sectorOf(1), 0, blk.FUA); err != nil {
+		t.Error(err)
+	}
+	got := make([]byte, blk.SectorSize)
+	if err := blk.ReadSectors(e, r, got, 0); err != nil || got[0] != 1 {
+		t.Errorf("read %d, %v", got[0], err)
+	}
+	// The reader stays when the writer goes, and lets another process write.
+	closeAll(t, w)
+	other, err := filedev.Open(path, filedev.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := o.Open(path, true); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("a file that somebody else writes: %v", err)
+	}
+	r2, _ := open(t, o, path, false)
+	closeAll(t, r, r2, other)
+}
+
+func TestGrownFile(t *testing.T) {
+	o := New(env.Real())
+	path := newFile(t, "a", 4096)
+	a, _ := open(t, o, path, true)
+	if err := os.Truncate(path, 8192); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := open(t, o, path, true)
+	if n := a.Limits().Size; n != 16 {
+		t.Errorf("%d sectors after a new open of a file that has grown to 16", n)
+	}
+	closeAll(t, a, b)
+}
+
+func TestRefusals(t *testing.T) {
+	o := New(env.Real())
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name  string
+		errno syscall.Errno
+	}{
+		{dir + "/nosuch", syscall.ENODEV},
+		{dir, syscall.ENOTBLK},
+		{"/dev/null", syscall.ENOTBLK},
+		{"relative", syscall.ENODEV},
+		{"", syscall.ENXIO},
+		{"0:0", syscall.ENXIO},
+		{"7:0", syscall.ENXIO},
+		{"4294967296:0", syscall.ENODEV},
+		{"1:2:3", syscall.ENODEV},
+		{"mem:", syscall.EINVAL},
+		{"mem:0", syscall.EINVAL},
+		{"mem:1000", syscall.EINVAL},
+		{"mem:-512", syscall.EINVAL},
+		{"mem:99999999T", syscall.EINVAL},
+		{"null:1X", syscall.EINVAL},
+	} {
+		if _, _, err := o.Open(c.name, true); !errors.Is(err, c.errno) {
+			t.Errorf("%q: %v, want %v", c.name, err, c.errno)
+		}
+	}
+	if len(o.disks) != 0 || len(o.byNumber) != 0 {
+		t.Errorf("refused opens leave %d disks", len(o.disks))
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for s, want := range map[string]uint64{"512": 1, "1K": 2, "1k": 2, "3M": 6144, "1G": 1 << 21, "2T": 1 << 32} {
+		if got, err := ParseSize(s); got != want || err != nil {
+			t.Errorf("%s: %d, %v", s, got, err)
+		}
+	}
+}
+
+// Opens and closes of one disk at the same time end with nothing open.
+func TestConcurrentOpens(t *testing.T) {
+	blktest.Leaks(t)
+	o := New(env.Real())
+	path := newFile(t, "a", 1<<20)
+	var g sync.WaitGroup
+	for i := range 8 {
+		g.Go(func() {
+			for range 50 {
+				d, _, err := o.Open(path, i%2 == 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := blk.ReadSectors(env.Real(), d, make([]byte, 512), 0); err != nil {
+					t.Error(err)
+				}
+				closeAll(t, d)
+			}
+		})
+	}
+	g.Wait()
+	if len(o.disks) != 0 || len(o.byNumber) != 0 {
+		t.Error("something is open still")
+	}
+}
+
+// A disk of each kind passes the conformance suite behind the opener.
+func TestConformance(t *testing.T) {
+	for kind, name := range map[string]func(*testing.T) string{
+		"file": func(t *testing.T) string { return newFile(t, "a", 1<<20) },
+		"mem":  func(*testing.T) string { return "mem:1M" },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			blktest.TestDevice(t, func(t *testing.T) blk.Device {
+				d, _ := open(t, New(env.Real()), name(t), true)
+				return d
+			})
+		})
+	}
+}
