@@ -157,6 +157,11 @@ func TestStatsCountPieces(t *testing.T) {
 	r.says(d, "@stats_print 0", "4+50 0 0 0 0 3 0 18 0 0 0 0 0 0\n54+50 0 0 0 0 0 0 0 0 0 0 0 0 0\n")
 	r.write(d, 100, 12)
 	r.says(d, "@stats_print_clear 0 1 1", "54+50 0 0 0 0 1 0 4 0 0 0 0 0 0\n")
+	r.says(d, "@stats_create 64+24 8", "1")
+	r.write(d, 64, 20) // in parts of 5
+	r.says(d, "@stats_print 1", "64+8 0 0 0 0 2 0 8 0 0 0 0 0 0\n72+8 0 0 0 0 3 0 8 0 0 0 0 0 0\n80+8 0 0 0 0 1 0 4 0 0 0 0 0 0\n")
+	r.says(d, "@stats_delete 1", "")
+	r.says(d, "@stats_clear 0", "")
 	r.ended(r.submit(d, blk.Discard, 0, 60, 8), blk.NotSupported) // of the second target
 	r.says(d, "@stats_print_clear 0 1 1", "54+50 0 0 0 0 1 0 4 0 0 0 0 0 0\n")
 	s := d.Target(0).Mapper().(*scripted)
@@ -166,7 +171,7 @@ func TestStatsCountPieces(t *testing.T) {
 	r.ended(r.write(d, 8, 4), blk.IOErr)
 	s.plan = func(c *Clone) Outcome { c.Complete(blk.IOErr); return Submitted }
 	r.ended(r.write(d, 8, 4), blk.IOErr)
-	r.says(d, "@stats_print 0 0 1", "4+50 0 0 0 0 4 0 22 0 0 0 0 0 0\n")
+	r.says(d, "@stats_print 0 0 1", "4+50 0 0 0 0 1 0 4 0 0 0 0 0 0\n")
 	r.says(d, "@stats_list", "0: 4+100 50 - -\n")
 }
 

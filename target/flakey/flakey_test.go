@@ -217,4 +217,23 @@ func TestOnlyWhileDown(t *testing.T) {
 	if err := blktest.Check(x.Data, 0, 5); err != nil {
 		t.Error(err)
 	}
+	for range 10 {
+		x = r.Do(d, blk.Read, 0, 8, 9, blk.OK)
+		spoiled(t, x.Data, 0, 5, 1, 99)
+	}
+	r.Sim.Advance(time.Second)
+	for range 10 {
+		r.Want(d, 0, 8, 0, 5)
+	}
+}
+
+// TestCorruptReadsThatWereSplitBelow: the device below moves on in the bio.
+func TestCorruptReadsThatWereSplitBelow(t *testing.T) {
+	r := targettest.New(t, types)
+	r.Device("low", "0 12 linear a 8\n12 52 linear a 20")
+	d := r.Device("x", "0 64 linear /dev/mapper/low 0")
+	r.Write(d, 0, 64, 5)
+	r.Swap(d, "0 64 flakey /dev/mapper/low 0 0 3600 5 corrupt_bio_byte 513 r 17 0")
+	x := r.Do(d, blk.Read, 8, 8, 1, blk.OK)
+	spoiled(t, x.Data, 8, 5, 513, 17)
 }

@@ -185,6 +185,19 @@ func TestFullLog(t *testing.T) {
 	r.Want(d, 3, 1, 3, 1)
 }
 
+// TestLastSector: the log's last sector is not used.
+func TestLastSector(t *testing.T) {
+	r := targettest.New(t, types)
+	r.Device("small", "0 7 linear b 0")
+	d := r.Device("x", "0 64 log-writes a /dev/mapper/small")
+	r.Write(d, 0, 1, 1)
+	r.Write(d, 1, 1, 1)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.Lines(d, dm.Info, "0 64 log-writes 3 5")
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.Lines(d, dm.Info, "0 64 log-writes 3 6 logging_disabled")
+}
+
 func TestFailingLog(t *testing.T) {
 	r := targettest.New(t, types)
 	d := r.Device("x", "0 64 log-writes a b")

@@ -98,6 +98,7 @@ func TestWrongMessages(t *testing.T) {
 		{"set_region_mappings 2:1 R4,1", "invalid set_region_mappings cycle length: 3 > 2"},
 		{"set_region_mappings R1,8", "invalid set_region_mappings region number: 0 + 8 >= 8"},
 		{"set_region_mappings R1,ffffffffffffffff", "invalid set_region_mappings region number: 0 + 18446744073709551615 >= 8"},
+		{"set_region_mappings 2:1 R1,ffffffffffffffff", "invalid set_region_mappings region number: 2 + 18446744073709551615 >= 8"},
 		{"set_region_mappings 8:1", "invalid set_region_mappings region number: 8 >= 8"},
 		{"set_region_mappings A:1", "invalid set_region_mappings region number: 10 >= 8"},
 		{"set_region_mappings 1:3", "invalid set_region_mappings device: 3 >= 3"},
