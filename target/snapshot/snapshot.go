@@ -171,10 +171,17 @@ func (s *snapshot) readOrigin(c *dm.Clone, b *body, chunk uint64) dm.Outcome {
 // NewPerIO makes the data of one clone.
 func (s *snapshot) NewPerIO() any { return &perIO{} }
 
-// EndIO lets those go on that wait for a tracked bio.
+// EndIO lets those go on that wait for a tracked bio. A read that went to the
+// origin while the snapshot was dropped may have seen what was written there
+// after: it fails. (The kernel lets it pass.)
 func (s *snapshot) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
-	if io := c.PerIO.(*perIO); io.tracked {
-		s.tracked.remove(io)
+	io := c.PerIO.(*perIO)
+	if !io.tracked {
+		return st, dm.EndDone
+	}
+	s.tracked.remove(io)
+	if c.Op == blk.Read && st == blk.OK && !s.has(flagValid) {
+		st = blk.IOErr
 	}
 	return st, dm.EndDone
 }

@@ -1,6 +1,9 @@
 package snapshot
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // tracked counts the bios of a snapshot that must end before a chunk of the
 // lower device changes hands: reads that go to the origin, of a merging snapshot
@@ -13,10 +16,11 @@ import "sync"
 type tracked struct{ shards [64]trackShard }
 
 type trackShard struct {
+	n       atomic.Int32 // length of the list; changed under mu
 	mu      sync.Mutex
 	head    *perIO   // guarded by mu
 	waiters []waiter // guarded by mu
-	_       [24]byte // a shard fills its own cache line
+	_       [16]byte // a shard fills its own cache line
 }
 
 // waiter is called once no bio of its chunk is tracked.
@@ -41,6 +45,7 @@ func (t *tracked) add(io *perIO, chunk uint64) {
 	sh := t.shard(chunk)
 	io.tracked, io.chunk = true, chunk
 	sh.mu.Lock()
+	sh.n.Add(1)
 	io.prev, io.next = nil, sh.head
 	if sh.head != nil {
 		sh.head.prev = io
@@ -54,6 +59,7 @@ func (t *tracked) remove(io *perIO) {
 	io.tracked = false
 	sh := t.shard(io.chunk)
 	sh.mu.Lock()
+	sh.n.Add(-1)
 	if io.prev != nil {
 		io.prev.next = io.next
 	} else {
@@ -101,6 +107,9 @@ func (sh *trackShard) hasLocked(chunk uint64) bool {
 // once it is not.
 func (t *tracked) drain(chunk uint64, fn func()) bool {
 	sh := t.shard(chunk)
+	if sh.n.Load() == 0 {
+		return true
+	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if !sh.hasLocked(chunk) {

@@ -11,18 +11,21 @@ const borrowed = 128
 // finish lets j.Done be called in its turn.
 func (c *Client) finish(j *Job) {
 	c.mu.Lock()
-	c.done.Push(j)
-	if c.running {
+	if c.running || !c.inline {
+		c.done.Push(j)
+		start := !c.running
+		c.running = true
 		c.mu.Unlock()
+		if start {
+			c.queue.Queue(c.work)
+		}
 		return
 	}
-	c.running = true
+	c.running = true // so the list is empty
 	c.mu.Unlock()
-	if c.inline {
-		c.callDone(borrowed)
-	} else {
-		c.queue.Queue(c.work)
-	}
+	j.Done(j)
+	c.forget()
+	c.callDone(borrowed)
 }
 
 func (c *Client) runDone() { c.callDone(1 << 30) }

@@ -31,6 +31,7 @@ type segment struct {
 	gate    atomic.Int32
 	off, n  uint64 // the piece: sectors from the job's begin
 	pauses  int    // how often the throttle held the piece back
+	counted bool   // the throttle counts its I/O
 	read    blk.Bio
 	writes  []blk.Bio // one for each destination; grows as needed
 	one     [1]blk.Bio
@@ -90,7 +91,7 @@ func (s *segment) enter() bool {
 		s.enterBegin()
 		return true
 	case ready:
-		if s.c.throttle != nil && s.c.holdBack(s) {
+		if t := s.c.throttle; t != nil && t.limits() && s.c.holdBack(s) {
 			return false
 		}
 		if s.job.zero {
@@ -119,7 +120,8 @@ func (s *segment) enterBegin() {
 
 func (s *segment) pieceDone() {
 	s.stage = begin
-	if s.c.throttle != nil {
+	if s.counted {
+		s.counted = false
 		s.c.throttle.finish()
 	}
 }

@@ -40,16 +40,17 @@ func NewThrottle(e env.Env, percent int) *Throttle {
 // Set changes the share, 1 to 100.
 func (t *Throttle) Set(percent int) { t.percent.Store(int32(min(max(percent, 1), 100))) }
 
+// limits reports whether there is anything to count.
+func (t *Throttle) limits() bool { return t.percent.Load() < 100 }
+
 // over reports whether copies had more than their share until now. If not, or
 // with force, one I/O counts as under way until finish.
 func (t *Throttle) over(force bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p := time.Duration(t.percent.Load()); p < 100 {
-		t.accountLocked()
-		if t.busy > t.total*p/100 && !force {
-			return true
-		}
+	t.accountLocked()
+	if t.busy > t.total*time.Duration(t.percent.Load())/100 && !force {
+		return true
 	}
 	t.ios++
 	return false
@@ -70,15 +71,14 @@ func (t *Throttle) accountLocked() {
 func (t *Throttle) finish() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ios == 1 && t.percent.Load() < 100 {
-		t.accountLocked()
-	}
+	t.accountLocked()
 	t.ios--
 }
 
 // holdBack counts s's I/O, or keeps s for a while and reports true.
 func (c *Client) holdBack(s *segment) bool {
 	if !c.throttle.over(s.pauses >= maxPauses) {
+		s.counted = true
 		return false
 	}
 	s.pauses++
