@@ -52,6 +52,8 @@ type Metadata struct {
 	broken    error // why this transaction must be aborted
 	reserve   uint64
 	preCommit func() error
+	batch     bool // Batch runs
+	unshown   bool // readers do not see everything yet
 }
 
 // Open opens the metadata on dev, or makes it. dev stays the caller's and must
@@ -192,11 +194,31 @@ func (m *Metadata) change(fn func() error) error {
 	m.inService, m.touched = true, true
 	err := fn()
 	if err == nil {
-		m.publish()
+		m.unshown = true
+		if !m.batch {
+			m.publish()
+		}
 		err = m.bm.Settle()
 	}
 	m.broken = noSpace(err)
 	return m.broken
+}
+
+// Batch runs fn, which may make any calls. What they change is shown to readers
+// all at once when fn is done, or at a Show or Commit in it: that is cheaper than
+// after each call.
+func (m *Metadata) Batch(fn func()) {
+	m.batch = true
+	fn()
+	m.batch = false
+	m.Show()
+}
+
+// Show lets readers see what calls within Batch have changed so far.
+func (m *Metadata) Show() {
+	if m.unshown && m.broken == nil {
+		m.publish()
+	}
 }
 
 // changeable says why nothing can be changed now. Methods ask it before they
@@ -220,6 +242,7 @@ func (m *Metadata) usable() error {
 
 // publish shows readers what the owner sees.
 func (m *Metadata) publish() {
+	m.unshown = false
 	m.bm.Publish(m.show)
 }
 
