@@ -93,6 +93,7 @@ func (m *mapping) discard() {
 	if err == nil && m.cell == nil {
 		err = p.md.IncData(m.data, m.data+m.end-m.begin)
 	}
+	p.md.Show() // before anybody is let at the blocks again
 	switch {
 	case err != nil:
 		p.metadataFailed()

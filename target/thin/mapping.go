@@ -13,7 +13,7 @@ import (
 // mapping is a block that is being prepared, to be mapped when that is done, or
 // a range of blocks that is being discarded (struct dm_thin_new_mapping).
 //
-//	new ─ copied, zeroed or overwritten, old readers gone ─► prepared ─ finish ─► mapped
+//	new ─ copied, zeroed or overwritten, old readers gone ─► prepared ─ insert ─► mapped ─ release ─► gone
 type mapping struct {
 	t    *thin
 	cell *prison.Cell // of the blocks; nil if the bio's end releases it
@@ -26,6 +26,7 @@ type mapping struct {
 	clone *dm.Clone
 
 	left       atomic.Int32 // actions that are not done
+	aborts     uint64       // pool.aborts when it was inserted
 	bad        atomic.Bool  // one of them failed
 	copy, tail kcopyd.Job
 }
@@ -62,7 +63,8 @@ func (t *thin) provision(cell *prison.Cell, data uint64) {
 	m.left.Store(1)
 	switch {
 	case !t.pool.features.zero:
-		m.finish()
+		p := t.pool
+		p.instant = append(p.instant, m)
 	case t.overwrites(cell.Holder):
 		m.overwrite()
 	default:
@@ -141,17 +143,34 @@ func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
 	m.done()
 }
 
-// finish maps a block that is prepared and lets the bios in its cell go on, in
-// this pass. A bio that overwrote the block is done then.
-func (m *mapping) finish() {
-	t, p := m.t, m.t.pool
-	if m.bad.Load() || p.mode() >= modeOutOfMetadata {
-		p.giveBack(m.data)
-		p.prison.Error(m.cell, p.errorStatus())
+// insertAll maps blocks that are prepared and lets the bios in their cells go on,
+// in this pass. Readers of the metadata see the mappings before that.
+func (p *pool) insertAll(ms []*mapping) {
+	if len(ms) == 0 {
 		return
 	}
-	if err := t.vol.td.Insert(m.begin, m.data); err != nil {
+	p.md.Batch(func() { each(ms, (*mapping).insert) })
+	each(ms, (*mapping).release)
+}
+
+func (m *mapping) insert() {
+	p := m.t.pool
+	if m.bad.Load() || p.mode() >= modeOutOfMetadata {
+		m.bad.Store(true)
+		p.giveBack(m.data)
+		return
+	}
+	m.aborts = p.aborts
+	if m.t.vol.td.Insert(m.begin, m.data) != nil {
 		p.metadataFailed()
+	}
+}
+
+// release issues what waits for a mapping, unless it was not made or is gone
+// already. A bio that overwrote the block is done then.
+func (m *mapping) release() {
+	t, p := m.t, m.t.pool
+	if m.bad.Load() || m.aborts != p.aborts {
 		p.prison.Error(m.cell, p.errorStatus())
 		return
 	}

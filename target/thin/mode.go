@@ -122,6 +122,7 @@ func (p *pool) noSpaceTimedOut() {
 // metadataFailed goes back to the last commit after a metadata operation that
 // failed, marks the metadata as to be checked, and stops changing it.
 func (p *pool) metadataFailed() {
+	p.aborts++
 	if p.md.Abort() != nil {
 		p.setMode(modeFail)
 	}

@@ -61,6 +61,8 @@ type pool struct {
 	volumes    map[uint32]*volume
 	flushes    dm.CloneList // wait for a commit, then are issued
 	completed  dm.CloneList // wait for a commit, then end
+	instant    []*mapping   // to insert at the end of this pass: nothing to prepare
+	aborts     uint64       // counts the transactions that were thrown away
 	scratch    []*dm.Clone
 
 	// For tests: between the release of a cell and the issue of its bios, and,

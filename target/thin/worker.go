@@ -12,13 +12,18 @@ import (
 
 // pass is the owner's work: everything that has become ready since the last one.
 func (p *pool) pass() {
-	each(p.takeMappings(&p.prepared), (*mapping).finish)
+	p.insertAll(p.takeMappings(&p.prepared))
 	each(p.takeMappings(&p.quiesced), (*mapping).discard)
 	each(p.takeMappings(&p.passed), (*mapping).discarded)
-	for _, t := range p.takeReady() {
-		t.processCells()
-		t.processBios()
-	}
+	p.md.Batch(func() {
+		for _, t := range p.takeReady() {
+			t.processCells()
+			t.processBios()
+		}
+	})
+	ms := p.instant
+	p.instant = nil
+	p.insertAll(ms)
 	p.commitIfNeeded()
 }
 
