@@ -33,12 +33,12 @@ type Config struct {
 	MaxConns int         // NBD connections; 0: 1024
 	Types    []*dm.Type
 	Log      *slog.Logger
+	// Drain is how long NBD clients may take to finish when the daemon ends; 0:
+	// 10 seconds.
+	Drain time.Duration
 	// Ready, if any, is called once clients can connect.
 	Ready func(*Server)
 }
-
-// drainTime is how long NBD clients may take to finish when the daemon ends.
-const drainTime = 10 * time.Second
 
 // Run runs a daemon until ctx ends: then it stops taking commands, lets NBD
 // requests that are under way finish, flushes every device and closes its disks.
@@ -106,7 +106,10 @@ func (s *Server) serve(ctx context.Context, cfg Config) error {
 		cfg.Ready(s)
 	}
 	<-ctx.Done()
-	stop, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	if cfg.Drain == 0 {
+		cfg.Drain = 10 * time.Second
+	}
+	stop, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain)
 	defer cancelStop()
 	if web.Shutdown(stop) != nil {
 		err = web.Close()

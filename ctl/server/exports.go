@@ -22,12 +22,26 @@ type exports struct {
 func (x exports) List() []export.Info {
 	infos := make([]export.Info, 0)
 	for _, d := range x.server.control.List() {
-		if st := d.Status(); st.Live {
-			infos = append(infos, export.Info{Name: st.Name, Description: "udm device " + st.Number.String(),
-				Size: st.Sectors, ReadOnly: x.readOnly || st.ReadOnly})
+		if i, ok := x.info(d); ok {
+			infos = append(infos, i)
 		}
 	}
 	return infos
+}
+
+// Find implements [export.Exports].
+func (x exports) Find(name string) (export.Info, bool) {
+	d, err := x.server.control.Name(name)
+	if err != nil {
+		return export.Info{}, false
+	}
+	return x.info(d)
+}
+
+func (x exports) info(d *dm.Device) (export.Info, bool) {
+	st := d.Status()
+	return export.Info{Name: st.Name, Description: "udm device " + st.Number.String(),
+		Size: st.Sectors, ReadOnly: x.readOnly || st.ReadOnly}, st.Live
 }
 
 // Open implements [export.Exports].

@@ -1,0 +1,331 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/ctl"
+	"udm/target/all"
+)
+
+// rig is a daemon in the test's process.
+type rig struct {
+	*ctl.Client
+	t      *testing.T
+	root   string
+	server *Server
+	stop   func()
+	ended  chan error
+}
+
+func tempRoot(t *testing.T) string {
+	t.Helper()
+	root, err := os.MkdirTemp("", "udm") // short enough for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	return root
+}
+
+func start(t *testing.T, root string) *rig {
+	t.Helper()
+	blktest.Leaks(t)
+	ctx, stop := context.WithCancel(context.Background())
+	r := &rig{t: t, root: root, Client: ctl.NewClient(root), stop: stop, ended: make(chan error, 1)}
+	ready := make(chan *Server, 1)
+	go func() {
+		r.ended <- Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Log: slog.New(slog.DiscardHandler),
+			Drain: 50 * time.Millisecond, Ready: func(s *Server) { ready <- s }})
+	}()
+	select {
+	case r.server = <-ready:
+	case err := <-r.ended:
+		stop()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.end(nil) })
+	return r
+}
+
+// end stops the daemon, once, and expects an error.
+func (r *rig) end(want error) {
+	r.t.Helper()
+	if r.stop == nil {
+		return
+	}
+	r.Close()
+	r.stop()
+	r.stop = nil
+	if err := <-r.ended; !errors.Is(err, want) {
+		r.t.Errorf("the daemon ended with %v, want %v", err, want)
+	}
+}
+
+func (r *rig) create(name, table string) ctl.Device {
+	r.t.Helper()
+	d, err := r.Create(context.Background(), ctl.Create{Name: name, Table: table})
+	if err != nil {
+		r.t.Fatalf("create %s: %v", name, err)
+	}
+	return d
+}
+
+// files are the names of the saved files.
+func (r *rig) files() string {
+	r.t.Helper()
+	es, err := os.ReadDir(filepath.Join(r.root, "devices"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range es {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}
+
+func ref(name string) ctl.Ref { return ctl.Ref{Name: name} }
+
+func TestCreateIsAllOrNothing(t *testing.T) {
+	r := start(t, tempRoot(t))
+	for table, step := range map[string]string{
+		"0 8 nosuch":                         "reload",
+		"0 8 linear /nosuch 0":               "reload",
+		"0 8 linear mem:1M 0\n8 8 linear x0": "reload",
+	} {
+		_, err := r.Create(context.Background(), ctl.Create{Name: "x", Table: table})
+		var e *ctl.Error
+		if !errors.As(err, &e) || e.Step != step || e.Number == nil || e.Number.Minor != 0 {
+			t.Errorf("%s: %#v", table, err)
+		}
+		if ds, err := r.List(context.Background(), ctl.Query{}); len(ds) > 0 || err != nil {
+			t.Errorf("%s leaves %v, %v", table, ds, err)
+		}
+	}
+	if f := r.files(); f != "" {
+		t.Errorf("failed creates leave %s", f)
+	}
+}
+
+func TestSocketsAreForTheirOwner(t *testing.T) {
+	r := start(t, tempRoot(t))
+	for _, name := range []string{ctl.Socket, ctl.NBDSocket} {
+		info, err := os.Stat(filepath.Join(r.root, name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestSecondDaemonIsRefused(t *testing.T) {
+	r := start(t, tempRoot(t))
+	err := Run(context.Background(), Config{Root: r.root, Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "a daemon runs at") {
+		t.Fatal(err)
+	}
+	r.create("x", "0 8 zero")
+}
+
+// A change that cannot be saved is an error that says so.
+func TestStateThatCannotBeSaved(t *testing.T) {
+	r := start(t, tempRoot(t))
+	dir := filepath.Join(r.root, "devices")
+	if err := errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Create(context.Background(), ctl.Create{Name: "x", Table: "0 8 zero"})
+	if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "could not be saved") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDeferredRemoveAcrossRestart(t *testing.T) {
+	root := tempRoot(t)
+	r := start(t, root)
+	ctx := context.Background()
+	r.create("low", "0 64 linear mem:1M 0")
+	r.create("top", "0 8 linear /dev/mapper/low 0")
+	r.create("gone", "0 8 zero")
+	d, err := r.server.Control().Name("gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := d.Open(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"low", "gone"} {
+		if err := r.Remove(ctx, ctl.Remove{Ref: ref(name), Deferred: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Close()
+	r.end(nil)
+
+	// Nobody has the one open any more; the other is used and still marked.
+	r = start(t, root)
+	ds, err := r.List(ctx, ctl.Query{})
+	if err != nil || len(ds) != 2 || ds[0].Name != "low" || !ds[0].DeferredRemove || ds[1].Name != "top" {
+		t.Fatalf("%+v, %v", ds, err)
+	}
+	if err := r.Remove(ctx, ctl.Remove{Ref: ref("top")}); err != nil {
+		t.Fatal(err)
+	}
+	r.end(nil)
+	r = start(t, root)
+	if ds, err := r.List(ctx, ctl.Query{}); len(ds) != 0 || err != nil {
+		t.Errorf("%+v, %v", ds, err)
+	}
+	if f := r.files(); f != "" {
+		t.Errorf("saved: %s", f)
+	}
+}
+
+// A table that waits is kept whatever else happens to its device.
+func TestWaitingTableIsKept(t *testing.T) {
+	root, ctx := tempRoot(t), context.Background()
+	disk := filepath.Join(root, "disk")
+	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, root)
+	r.create("x", "0 8 linear "+disk+" 0")
+	if _, err := r.Load(ctx, ctl.Load{Ref: ref("x"), Table: "0 16 linear " + disk + " 8"}); err != nil {
+		t.Fatal(err)
+	}
+	r.end(nil)
+	if err := os.Rename(disk, disk+"2"); err != nil {
+		t.Fatal(err)
+	}
+
+	r = start(t, root)
+	if _, err := r.Rename(ctx, ctl.Rename{Ref: ref("x"), NewName: "y"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Rename(ctx, ctl.Rename{Ref: ref("y"), NewUUID: "u"}); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := r.Device(ctx, ctl.Query{Ref: ref("y")}); err != nil || d.Waiting == "" || d.Live || !d.Disk {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if err := os.Rename(disk+"2", disk); err != nil {
+		t.Fatal(err)
+	}
+	r.server.retry(ctx)
+	d, err := r.Device(ctx, ctl.Query{Ref: ctl.Ref{UUID: "u"}})
+	if err != nil || d.Name != "y" || d.Waiting != "" || !d.Live || !d.Inactive || d.Sectors != 8 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// A daemon ends although a client waits for an event, and another one for a
+// device that is suspended.
+func TestEndsWhileOthersWait(t *testing.T) {
+	r := start(t, tempRoot(t))
+	ctx := context.Background()
+	r.create("x", "0 64 linear mem:1M 0")
+	waits := make(chan error, 1)
+	go func() {
+		_, err := r.Wait(ctx, ctl.Wait{Ref: ref("x")})
+		waits <- err
+	}()
+	if _, err := r.Suspend(ctx, ctl.Suspend{Ref: ref("x")}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := r.server.Control().Name("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := d.Open(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan blk.Status, 1)
+	b := &blk.Bio{Op: blk.Write, End: func(b *blk.Bio) { ended <- b.Status() }}
+	b.SetData(make([]byte, 512))
+	h.Submit(b)
+	r.server.failAll(d, 64)
+	if st := <-ended; st != blk.IOErr {
+		t.Errorf("what waited ended with %v", st)
+	}
+	h.Close()
+	r.end(nil)
+	if err := <-waits; err == nil {
+		t.Error("the wait ended without an event")
+	}
+}
+
+func TestLastingNames(t *testing.T) {
+	r := start(t, tempRoot(t))
+	r.create("low", "0 2048 linear mem:1M 0")
+	for in, want := range map[string]string{
+		"/dev/mapper/low 0":     "254:0 0",
+		"/dev/dm-0 0":           "254:0 0",
+		"254:0 0":               "254:0 0",
+		"1:0 0":                 "mem:1M 0",
+		"/dev/mapper/nosuch 0":  "/dev/mapper/nosuch 0",
+		`/with\ blank/1:0 1:0x`: `/with\ blank/1:0 1:0x`,
+		"":                      "",
+	} {
+		if got := r.server.lasting(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Every acknowledged state is on the disk before the answer: what a crash at
+// that moment leaves is the same.
+func TestStateIsSavedBeforeTheAnswer(t *testing.T) {
+	r := start(t, tempRoot(t))
+	ctx := context.Background()
+	saved := func() *record {
+		t.Helper()
+		rs, err := store{filepath.Join(r.root, "devices")}.read()
+		if err != nil || len(rs) != 1 {
+			t.Fatalf("%d records, %v", len(rs), err)
+		}
+		return rs[0]
+	}
+	must := func(_ ctl.Device, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.create("x", "")
+	if s := saved(); s.Name != "x" || s.Live != nil {
+		t.Errorf("%+v", s)
+	}
+	must(r.Load(ctx, ctl.Load{Ref: ref("x"), Table: "0 8 zero", ReadOnly: true}))
+	if s := saved(); s.Inactive == nil || s.Inactive.Text[0] != "0 8 zero " || !s.Inactive.ReadOnly {
+		t.Errorf("%+v", s)
+	}
+	must(r.Resume(ctx, ctl.Suspend{Ref: ref("x")}))
+	if s := saved(); s.Live == nil || s.Inactive != nil {
+		t.Errorf("%+v", s)
+	}
+	must(r.Suspend(ctx, ctl.Suspend{Ref: ref("x")}))
+	if s := saved(); !s.Suspended {
+		t.Errorf("%+v", s)
+	}
+	must(r.Load(ctx, ctl.Load{Ref: ref("x"), Table: "0 8 error"}))
+	must(r.Clear(ctx, ref("x")))
+	must(r.Rename(ctx, ctl.Rename{Ref: ref("x"), NewName: "y"}))
+	must(r.Rename(ctx, ctl.Rename{Ref: ref("y"), NewUUID: "u"}))
+	if s := saved(); s.Inactive != nil || s.Name != "y" || s.UUID != "u" {
+		t.Errorf("%+v", s)
+	}
+	if err := r.Remove(ctx, ctl.Remove{Ref: ref("y")}); err != nil || r.files() != "" {
+		t.Errorf("%v, %s", err, r.files())
+	}
+}
