@@ -166,3 +166,128 @@ func BenchmarkCopy4K(b *testing.B) {
 		copy(dst, src)
 	}
 }
+
+// The experiment of the change "skip reading origin when overwriting complete
+// chunk": sequential writes to a snapshot, whole chunks against halves.
+func BenchmarkSequential(b *testing.B) {
+	for _, kind := range []string{"N", "P"} {
+		for _, chunk := range []uint64{8, 128} {
+			for _, part := range []uint64{1, 2} {
+				b.Run(fmt.Sprintf("%s/chunk=%d/parts=%d", kind, chunk, part), func(b *testing.B) {
+					benchSequential(b, kind, chunk, chunk/part)
+				})
+			}
+		}
+	}
+}
+
+const seqSize = 64 << 20 / 512
+
+func benchSequential(b *testing.B, kind string, chunk, step uint64) {
+	r := newRig(b, env.Real(), disks{"O": filled(seqSize), "C": filled(2 * seqSize)})
+	var cpu time.Duration
+	buf := make([]byte, step*512)
+	bio := &blk.Bio{End: func(*blk.Bio) {}}
+	b.SetBytes(seqSize * 512)
+	b.ResetTimer()
+	for range b.N {
+		b.StopTimer()
+		_ = blk.WriteSectors(r.e, r.disks["C"], make([]byte, 512), 0, 0)
+		s := r.device("s", seqSize, fmt.Sprintf("snapshot O C %s %d", kind, chunk))
+		b.StartTimer()
+		cpu -= cpuTime()
+		for at := uint64(0); at < seqSize; at += step {
+			bio.Rearm()
+			bio.Op, bio.Sector = blk.Write, at
+			bio.SetData(buf)
+			s.Submit(bio)
+		}
+		cpu += cpuTime()
+		b.StopTimer()
+		r.remove("s")
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(seqSize)*512*float64(b.N)/1e6/cpu.Seconds(), "MB/cpu-s")
+}
+
+// filled is a memory device whose every page exists.
+func filled(size uint64) *memdev.Device {
+	d := memdev.New(size)
+	p := make([]byte, 1<<20)
+	for i := range p {
+		p[i] = 1
+	}
+	for s := uint64(0); s < size; s += 2048 {
+		_ = blk.WriteSectors(env.Real(), d, p, s, 0)
+	}
+	return d
+}
+
+// What breaking the sharing of an origin and merging cost beside a plain copy of
+// the same bytes from one device to the other.
+func BenchmarkBandwidth(b *testing.B) {
+	b.Run("copy", func(b *testing.B) {
+		src, dst := filled(seqSize), filled(seqSize)
+		buf := make([]byte, 512<<10)
+		cpu := -cpuTime()
+		for b.Loop() {
+			for s := uint64(0); s < seqSize; s += 1024 {
+				_ = blk.ReadSectors(env.Real(), src, buf, s)
+				_ = blk.WriteSectors(env.Real(), dst, buf, s, 0)
+			}
+		}
+		cpu += cpuTime()
+		b.ReportMetric(float64(seqSize)*512*float64(b.N)/1e6/cpu.Seconds(), "MB/cpu-s")
+	})
+	for _, chunk := range []uint64{8, 32, 128, 1024} {
+		b.Run(fmt.Sprintf("break/chunk=%d", chunk), func(b *testing.B) { benchBreak(b, chunk) })
+		b.Run(fmt.Sprintf("merge/chunk=%d", chunk), func(b *testing.B) { benchMerge(b, chunk) })
+	}
+}
+
+// benchBreak writes one sector to each chunk of the origin.
+func benchBreak(b *testing.B, chunk uint64) {
+	r := newRig(b, env.Real(), disks{"O": filled(seqSize), "C": filled(2 * seqSize)})
+	bio := &blk.Bio{End: func(*blk.Bio) {}}
+	buf := make([]byte, 512)
+	var cpu time.Duration
+	for b.Loop() {
+		o := r.device("o", seqSize, "snapshot-origin O")
+		_ = blk.WriteSectors(r.e, r.disks["C"], buf, 0, 0)
+		r.device("s", seqSize, fmt.Sprintf("snapshot O C P %d", chunk))
+		cpu -= cpuTime()
+		for at := uint64(0); at < seqSize; at += chunk {
+			bio.Rearm()
+			bio.Op, bio.Sector = blk.Write, at
+			bio.SetData(buf)
+			o.Submit(bio)
+		}
+		cpu += cpuTime()
+		r.remove("s")
+		r.remove("o")
+	}
+	b.ReportMetric(float64(seqSize)*512*float64(b.N)/1e6/cpu.Seconds(), "MB/cpu-s")
+}
+
+func benchMerge(b *testing.B, chunk uint64) {
+	r := newRig(b, env.Real(), disks{"O": filled(seqSize), "C": filled(2 * seqSize)})
+	buf := make([]byte, chunk*512)
+	var cpu time.Duration
+	for b.Loop() {
+		_ = blk.WriteSectors(r.e, r.disks["C"], make([]byte, 512), 0, 0)
+		s := r.device("s", seqSize, fmt.Sprintf("snapshot O C P %d", chunk))
+		for at := uint64(0); at < seqSize; at += chunk {
+			_ = blk.WriteSectors(r.e, s, buf, at, 0)
+		}
+		r.suspend("s")
+		r.ok(r.load("m", seqSize, fmt.Sprintf("snapshot-merge O C P %d", chunk)))
+		cpu -= cpuTime()
+		r.ok(r.resume("m"))
+		m := r.snap("m").merge
+		m.wait.Until(func() bool { return !m.isRunning() })
+		cpu += cpuTime()
+		r.remove("s")
+		r.remove("m")
+	}
+	b.ReportMetric(float64(seqSize)*512*float64(b.N)/1e6/cpu.Seconds(), "MB/cpu-s")
+}
