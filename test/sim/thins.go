@@ -158,4 +158,3 @@ func (t *thins) verify(w *world) {
 		w.must(report.Err(), "metadata")
 	}
 }
-

@@ -26,13 +26,16 @@ type world struct {
 	disks []*disk
 	sc    scenario
 
-	sim   *env.Sim
-	c     *dm.Control
-	vols  []*volume
-	busy  bool // a control operation is under way
-	trace []string
-	errs  []string
-	stats counts
+	sim  *env.Sim
+	c    *dm.Control
+	vols []*volume
+	// models are those of all volumes there ever were: a power cut concerns
+	// also one that nobody has open at the moment.
+	models []*blktest.Model
+	busy   bool // a control operation is under way
+	trace  []string
+	errs   []string
+	stats  counts
 }
 
 // counts says how much a history did.
@@ -145,6 +148,9 @@ func (w *world) open(d *dm.Device, m *blktest.Model) *volume {
 	// Under an export stands a checkdev; so it does here.
 	v := &volume{name: d.Name(), dev: d, h: checkdev.New(h, checkdev.Options{}), model: m}
 	w.vols = append(w.vols, v)
+	if !slices.Contains(w.models, m) {
+		w.models = append(w.models, m)
+	}
 	return v
 }
 
@@ -204,8 +210,8 @@ func (w *world) flush(v *volume) {
 func (w *world) cut() {
 	w.note("power cut")
 	w.stats.cuts++
-	for _, v := range w.vols {
-		v.model.Crash()
+	for _, m := range w.models {
+		m.Crash()
 	}
 	for _, d := range w.disks {
 		d.cut()
