@@ -13,6 +13,8 @@ import (
 type Exports interface {
 	// List tells what there is, in the order in which clients see it.
 	List() []Info
+	// Find tells about the export of a name, exactly as List spells it.
+	Find(name string) (Info, bool)
 	// Open attaches a client to the export of a name, exactly as List spells
 	// it. An error that is [fs.ErrNotExist] means that there is no such export;
 	// any other refuses the client, who is shown its text: a device that is
@@ -54,10 +56,25 @@ type Fixed []Export
 func (f Fixed) List() []Info {
 	infos := make([]Info, len(f))
 	for i := range f {
-		infos[i] = f[i].Info
-		infos[i].Size = f[i].Device.Limits().Size
+		infos[i] = f[i].now()
 	}
 	return infos
+}
+
+// Find implements [Exports].
+func (f Fixed) Find(name string) (Info, bool) {
+	for i := range f {
+		if f[i].Name == name {
+			return f[i].now(), true
+		}
+	}
+	return Info{}, false
+}
+
+func (e *Export) now() Info {
+	i := e.Info
+	i.Size = e.Device.Limits().Size
+	return i
 }
 
 // Open implements [Exports].

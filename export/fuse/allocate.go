@@ -19,6 +19,10 @@ const (
 
 // Allocate punches holes and zeroes ranges.
 func (f *file) Allocate(_ context.Context, off, size uint64, mode uint32) syscall.Errno {
+	if !f.root.enter() {
+		return syscall.ENXIO
+	}
+	defer f.root.leave()
 	end := f.size()
 	if mode&punchHole == 0 && mode&keepSize == 0 && (off > end || size > end-off) {
 		return syscall.ENOSPC
@@ -68,15 +72,37 @@ func (f *file) unmap(sector, sectors uint64) error {
 	if err := f.do(blk.Discard, 0, sector, sectors); err != nil {
 		return err
 	}
+	return f.scrub(sector, sectors)
+}
+
+// scrub zeroes what is left in a range that was discarded. What the allocation
+// map, if there is one, says to be a hole needs no look.
+func (f *file) scrub(sector, sectors uint64) error {
 	const step = 256 << 10 / blk.SectorSize
 	buf := make([]byte, step*blk.SectorSize)
-	for end := sector + sectors; sector < end; sector += step {
-		p := buf[:min(step, end-sector)*blk.SectorSize]
-		if err := f.clearRemains(p, sector); err != nil {
+	for end := sector + sectors; sector < end; {
+		e, err := f.extent(sector, min(step, end-sector))
+		if err == nil && e.Data {
+			err = f.clearRemains(buf[:e.Sectors*blk.SectorSize], sector)
+		}
+		if err != nil {
 			return err
 		}
+		sector += e.Sectors
 	}
 	return nil
+}
+
+// extent is what the first of some sectors belongs to, cut to them.
+func (f *file) extent(sector, sectors uint64) (blk.Extent, error) {
+	if f.export.Extents == nil {
+		return blk.Extent{Sector: sector, Sectors: sectors, Data: true}, nil
+	}
+	es, err := f.export.Extents(sector, sectors)
+	if err != nil {
+		return blk.Extent{}, err
+	}
+	return es[0], nil
 }
 
 // clearRemains zeroes the sectors from sector on, len(p) bytes, that hold
@@ -101,7 +127,7 @@ func (f *file) clearRemains(p []byte, sector uint64) error {
 var zeroes [4096]byte
 
 func (f *file) do(op blk.Op, flags blk.Flags, sector, sectors uint64) error {
-	return blk.Do(f.env, f.dev, &blk.Bio{Op: op, Flags: flags, Sector: sector, Sectors: sectors}).Err()
+	return blk.Do(f.root.env, f.dev, &blk.Bio{Op: op, Flags: flags, Sector: sector, Sectors: sectors}).Err()
 }
 
 // writeZeroes writes less than a block of zeroes.

@@ -13,7 +13,6 @@ import (
 
 	"udm/blk"
 	"udm/blk/checkdev"
-	"udm/env"
 	"udm/export"
 )
 
@@ -24,8 +23,15 @@ type node struct {
 	name string
 }
 
-// Getattr tells the size as it is now.
-func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+// Getattr tells the size as it is now; an open file tells its own, also when its
+// device goes by another name meanwhile.
+func (n *node) Getattr(_ context.Context, h fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	if f, ok := h.(*file); ok {
+		info := f.export.Info
+		info.Size = f.export.Device.Limits().Size
+		attr(&out.Attr, info)
+		return 0
+	}
 	info, ok := n.root.find(n.name)
 	if !ok {
 		return syscall.ENXIO
@@ -39,6 +45,20 @@ func (n *node) Setattr(ctx context.Context, f fs.FileHandle, _ *fuse.SetAttrIn, 
 	return n.Getattr(ctx, f, out)
 }
 
+// Statfs tells the granularity of discards.
+func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
+	errno := n.root.Statfs(ctx, out)
+	x, err := n.root.exports.Open(n.name)
+	if err != nil {
+		return openErrno(err)
+	}
+	defer x.Done()
+	if g := x.Device.Limits().DiscardGranularity; g > out.Bsize {
+		out.Bsize, out.Frsize = g, g
+	}
+	return errno
+}
+
 // Open attaches to the export.
 func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	x, err := n.root.exports.Open(n.name)
@@ -50,10 +70,13 @@ func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, sys
 		return nil, 0, syscall.EROFS
 	}
 	dev := checkdev.New(x.Device, checkdev.Options{})
-	f := &file{env: n.root.env, export: x, dev: dev, io: blk.NewFile(n.root.env, dev)}
-	f.sync = flags&syscall.O_DSYNC != 0
-	return f,
-		fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES, 0
+	f := &file{root: n.root, name: n.name, export: x, dev: dev, io: blk.NewFile(n.root.env, dev),
+		sync: flags&syscall.O_DSYNC != 0}
+	if !n.root.add(f) {
+		x.Done()
+		return nil, 0, syscall.ENXIO
+	}
+	return f, fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES, 0
 }
 
 func openErrno(err error) syscall.Errno {
@@ -69,7 +92,8 @@ func openErrno(err error) syscall.Errno {
 
 // file is an open file: one client of a device.
 type file struct {
-	env    env.Env
+	root   *root
+	name   string // that it was opened by
 	export *export.Export
 	dev    blk.Device
 	io     *blk.File
@@ -80,6 +104,10 @@ func (f *file) size() uint64 { return f.dev.Limits().Size * blk.SectorSize }
 
 // Read reads up to the end of the device.
 func (f *file) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	if !f.root.enter() {
+		return nil, syscall.ENXIO
+	}
+	defer f.root.leave()
 	n := f.clip(uint64(off), uint64(len(dest)))
 	if n == 0 {
 		return fuse.ReadResultData(nil), 0
@@ -92,6 +120,10 @@ func (f *file) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult,
 
 // Write writes up to the end of the device; beyond it there is no space.
 func (f *file) Write(_ context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	if !f.root.enter() {
+		return 0, syscall.ENXIO
+	}
+	defer f.root.leave()
 	n := f.clip(uint64(off), uint64(len(data)))
 	if n == 0 && len(data) > 0 {
 		return 0, syscall.ENOSPC
@@ -112,14 +144,20 @@ func (f *file) clip(off, n uint64) uint64 {
 }
 
 // Fsync makes what was written durable.
-func (f *file) Fsync(context.Context, uint32) syscall.Errno { return errno(f.io.Sync()) }
+func (f *file) Fsync(context.Context, uint32) syscall.Errno {
+	if !f.root.enter() {
+		return syscall.ENXIO
+	}
+	defer f.root.leave()
+	return errno(f.io.Sync())
+}
 
 // Flush is called at each close; durability is fsync's.
 func (f *file) Flush(context.Context) syscall.Errno { return 0 }
 
 // Release ends the hold on the device.
 func (f *file) Release(context.Context) syscall.Errno {
-	f.export.Done()
+	f.root.drop(f)
 	return 0
 }
 
@@ -131,6 +169,10 @@ const (
 
 // Lseek finds data and holes by the allocation map.
 func (f *file) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
+	if !f.root.enter() {
+		return 0, syscall.ENXIO
+	}
+	defer f.root.leave()
 	size := f.size()
 	if off >= size {
 		return 0, syscall.ENXIO

@@ -19,24 +19,31 @@
 //	fallocate      within the size: nothing to do; beyond it: ENOSPC
 //	mmap           private maps always, shared ones with Linux 6.6 and later
 //	SEEK_DATA/HOLE from the device's allocation map; without one all is data
+//	statfs         its block size is the device's granularity of discards, which
+//	               the kernel's loop driver takes for its own
 //
 // A file that is open counts as a client of its device; a device that fails or
-// goes away under an open file gives EIO. Files are 0600, or 0400 when read-only,
-// of the user who serves them. A size that changes is seen by the next stat.
+// goes away under an open file gives EIO or ENXIO. Files are 0600, or 0400 when
+// read-only, of the user who serves them. A size that changes is seen by the
+// next stat.
+//
+// # In the same process
+//
+// A process that serves files must not map them to memory, and must not read or
+// write them from a buffer that can page-fault on them: the fault holds what the
+// server needs to answer it.
 //
 // # Goroutines and locks
 //
 // The FUSE library runs a goroutine for each request in flight; a bio's End
-// wakes the one that waits. Root.mu is a leaf.
+// wakes the one that waits. root.mu is a leaf; no I/O runs under it.
 package fuse
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"sync"
+	"path/filepath"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -48,129 +55,93 @@ import (
 
 // Options say how to mount.
 type Options struct {
-	AllowOther bool // other users may use the files as well
+	AllowOther bool // other users may use the files as well, as far as their modes allow
 	Debug      bool // print each request to standard error
 }
 
 // Server is a mounted directory of devices.
 type Server struct {
-	dir string
-	srv *fuse.Server
+	dir  string
+	dev  uint64 // of the mount; names its connection in the kernel
+	root *root
+	srv  *fuse.Server
 }
 
-// maxRequest is the largest read or write that the kernel sends, in bytes.
-const maxRequest = 1 << 20
+const (
+	// maxRequest is the largest read or write that the kernel sends, in bytes.
+	maxRequest = 1 << 20
+	// maxBackground is how many asynchronous requests the kernel sends at a
+	// time: those of a loop device, which takes 128 from above.
+	maxBackground = 128
+)
 
 // Mount shows what x has at dir, an existing directory. A mount that a killed
 // server left there is taken away first.
 func Mount(e env.Env, x export.Exports, dir string, o Options) (*Server, error) {
-	if err := clean(dir); err != nil {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
 		return nil, err
 	}
-	opts := &fs.Options{MountOptions: fuse.MountOptions{
-		AllowOther: o.AllowOther, Debug: o.Debug, FsName: "udm", Name: "udm",
-		ExtraCapabilities: fuse.CAP_DIRECT_IO_ALLOW_MMAP, // shared maps, where the kernel (6.6) has them
-		MaxWrite:          maxRequest, DisableSplice: true, MaxBackground: 64, DisableXAttrs: true, DirectMountFlags: syscall.MS_NOSUID | syscall.MS_NODEV,
-	}}
-	srv, err := fs.Mount(dir, &root{env: e, exports: x, inos: make(map[string]uint64)}, opts)
-	if err != nil {
-		return nil, fmt.Errorf("mount %s: %w (is fusermount3 installed, and /dev/fuse there?)", dir, err)
+	if err := vacate(dir); err != nil {
+		return nil, err
 	}
-	return &Server{dir, srv}, nil
+	r := newRoot(e, x)
+	srv, err := fs.Mount(dir, r, o.fs())
+	if err != nil {
+		return nil, mountFailed(dir, err)
+	}
+	s := &Server{dir: dir, root: r, srv: srv}
+	s.dev, _, err = identify(dir)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
-// clean unmounts what a dead server left at dir.
-func clean(dir string) error {
-	_, err := os.Stat(dir)
-	if !errors.Is(err, syscall.ENOTCONN) {
-		return err
+func (o Options) fs() *fs.Options {
+	m := fuse.MountOptions{
+		AllowOther: o.AllowOther, Debug: o.Debug, FsName: "udm", Name: "udm", DirectMount: os.Geteuid() == 0,
+		MaxWrite: maxRequest, MaxBackground: maxBackground, DisableSplice: true, DisableXAttrs: true,
+		// Asynchronous I/O of a program, or a loop device, goes out side by
+		// side; shared maps, where the kernel (6.6) has them.
+		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
 	}
-	if syscall.Unmount(dir, syscall.MNT_DETACH) == nil {
-		return nil
+	if o.AllowOther {
+		m.Options = []string{"default_permissions"}
 	}
-	if out, err := exec.Command("fusermount3", "-u", "-z", dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("a dead mount is in the way at %s: %s", dir, out)
-	}
-	return nil
+	return &fs.Options{MountOptions: m}
 }
 
 // Dir is where the files are.
 func (s *Server) Dir() string { return s.dir }
 
-// Close unmounts and waits until every request is answered. EBUSY: files are
-// open.
-func (s *Server) Close() error {
-	if err := s.srv.Unmount(); err != nil {
+// Unmount ends the server if nobody uses its files. EBUSY: somebody does, and
+// nothing has changed.
+func (s *Server) Unmount() error {
+	if err := unmount(s.dir, 0); err != nil {
 		return fmt.Errorf("unmount %s: %w", s.dir, err)
 	}
 	s.srv.Wait()
+	s.root.close()
 	return nil
 }
 
-// root is the directory.
-type root struct {
-	fs.Inode
-	env     env.Env
-	exports export.Exports
-
-	mu   sync.Mutex
-	inos map[string]uint64 // guarded by mu; inode numbers, for ever
-}
-
-func (r *root) find(name string) (export.Info, bool) {
-	for _, i := range r.exports.List() {
-		if i.Name == name {
-			return i, true
-		}
+// Close ends the server: requests that are under way are answered, all files are
+// closed towards their devices, and the directory is free. EBUSY tells that files
+// were in use: whoever has them open gets errors from now on.
+func (s *Server) Close() error {
+	err := s.Unmount()
+	if err == nil || !errors.Is(err, syscall.EBUSY) {
+		return err
 	}
-	return export.Info{}, false
-}
-
-// ino is the same number for the same name each time: programs compare them.
-func (r *root) ino(name string) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n, ok := r.inos[name]
-	if !ok {
-		n = uint64(len(r.inos)) + 2
-		r.inos[name] = n
+	lazy := unmount(s.dir, syscall.MNT_DETACH)
+	s.root.close()
+	if abort(s.dev) == nil {
+		s.srv.Wait()
 	}
-	return n
+	return errors.Join(err, lazy)
 }
 
-// Lookup finds the file of an export.
-func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	info, ok := r.find(name)
-	if !ok {
-		return nil, syscall.ENOENT
-	}
-	attr(&out.Attr, info)
-	return r.NewInode(ctx, &node{root: r, name: name}, fs.StableAttr{Mode: syscall.S_IFREG, Ino: r.ino(name)}), 0
-}
-
-// Readdir lists the exports whose names can be file names.
-func (r *root) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
-	var list []fuse.DirEntry
-	for _, i := range r.exports.List() {
-		list = append(list, fuse.DirEntry{Name: i.Name, Mode: syscall.S_IFREG, Ino: r.ino(i.Name)})
-	}
-	return fs.NewListDirStream(list), 0
-}
-
-// Getattr makes the directory the server's own.
-func (r *root) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	out.Mode = syscall.S_IFDIR | 0o700
-	out.Uid, out.Gid = uint32(os.Getuid()), uint32(os.Getgid())
-	return 0
-}
-
-// attr fills in what stat prints about a file.
-func attr(a *fuse.Attr, i export.Info) {
-	a.Mode = syscall.S_IFREG | 0o600
-	if i.ReadOnly {
-		a.Mode = syscall.S_IFREG | 0o400
-	}
-	a.Size, a.Blocks, a.Blksize = i.Size*512, i.Size, 4096
-	a.Nlink = 1
-	a.Uid, a.Gid = uint32(os.Getuid()), uint32(os.Getgid())
-}
+// Closed returns once no client has the file of a name open. A close(2) returns
+// to its caller a moment before the server hears of it.
+func (s *Server) Closed(name string) { s.root.closed(name) }

@@ -229,6 +229,14 @@ func (m *moody) List() []export.Info {
 	return []export.Info{{Name: "disk", Size: m.dev.Limits().Size}}
 }
 
+func (m *moody) Find(string) (export.Info, bool) {
+	l := m.List()
+	if len(l) == 0 {
+		return export.Info{}, false
+	}
+	return l[0], true
+}
+
 func (m *moody) Open(string) (*export.Export, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,0 +1,102 @@
+//go:build linux
+
+package fuse
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// vacate makes dir free to mount at: what dead servers left there goes, and a
+// live file system stays and is an error.
+func vacate(dir string) error {
+	for {
+		dev, live, err := identify(dir)
+		if errors.Is(err, syscall.ENOTCONN) {
+			if err := unmount(dir, syscall.MNT_DETACH); err != nil {
+				return fmt.Errorf("a dead mount is in the way at %s: %w", dir, err)
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if above, _, err := identify(filepath.Dir(dir)); err == nil && above != dev && live {
+			return fmt.Errorf("%s is a FUSE mount already; unmount it first: %w", dir, syscall.EBUSY)
+		}
+		return nil
+	}
+}
+
+// identify tells the device number of the file system at dir and whether it is
+// a FUSE file system.
+func identify(dir string) (dev uint64, isFUSE bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return 0, false, &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	var sfs unix.Statfs_t
+	if err := unix.Statfs(dir, &sfs); err != nil {
+		return 0, false, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return st.Dev, sfs.Type == unix.FUSE_SUPER_MAGIC, nil
+}
+
+// unmount needs the right to unmount, or fusermount3, which has it.
+func unmount(dir string, flags int) error {
+	err := unix.Unmount(dir, flags)
+	if !errors.Is(err, syscall.EPERM) {
+		return err
+	}
+	args := []string{"-u", dir}
+	if flags&unix.MNT_DETACH != 0 {
+		args = []string{"-u", "-z", dir}
+	}
+	out, err := exec.Command(fusermount(), args...).CombinedOutput()
+	switch {
+	case err == nil:
+		return nil
+	case strings.Contains(strings.ToLower(string(out)), "busy"):
+		return syscall.EBUSY
+	}
+	return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+}
+
+func fusermount() string {
+	if path, err := exec.LookPath("fusermount3"); err == nil {
+		return path
+	}
+	return "fusermount"
+}
+
+// abort ends the kernel's connection of a mount, so that whoever still uses it
+// gets errors.
+func abort(dev uint64) error {
+	return os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(dev)), []byte("1"), 0)
+}
+
+// mountFailed says which right or program is missing.
+func mountFailed(dir string, err error) error {
+	f, ferr := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if ferr == nil {
+		f.Close()
+	}
+	switch {
+	case errors.Is(ferr, fs.ErrNotExist):
+		return fmt.Errorf("mount %s: the kernel has no FUSE (no /dev/fuse); try: modprobe fuse: %w", dir, syscall.ENODEV)
+	case errors.Is(ferr, fs.ErrPermission):
+		return fmt.Errorf("mount %s: no right to open /dev/fuse; it is to be readable and writable for this user: %w", dir, syscall.EACCES)
+	}
+	if _, perr := exec.LookPath(fusermount()); perr != nil {
+		return fmt.Errorf("mount %s: no right to mount, and fusermount3 is not installed (package fuse3): %w", dir, syscall.EPERM)
+	}
+	return fmt.Errorf("mount %s: %w", dir, err)
+}
