@@ -131,17 +131,20 @@ func BenchmarkMapped(b *testing.B) {
 			bio.SetData(make([]byte, 4096))
 			b.ReportAllocs()
 			b.ResetTimer()
+			cpu := -cpuTime()
 			for i := range b.N {
 				bio.Rearm()
 				bio.Sector, bio.Sectors = uint64(uint32(i)*2654435761>>16)*8, 8
 				d.Submit(&bio)
 			}
+			b.ReportMetric(float64(cpu+cpuTime())/float64(b.N), "cpu-ns/op")
 		})
 	}
 	for _, workers := range []int{1, 2, 8} {
 		b.Run(fmt.Sprintf("parallel-read/workers=%d", workers), func(b *testing.B) {
 			d := mapped(b, n)
 			b.ResetTimer()
+			cpu := -cpuTime()
 			var wg sync.WaitGroup
 			for w := range workers {
 				wg.Go(func() {
@@ -156,15 +159,18 @@ func BenchmarkMapped(b *testing.B) {
 				})
 			}
 			wg.Wait()
+			b.ReportMetric(float64(cpu+cpuTime())/float64(b.N), "cpu-ns/op")
 		})
 	}
 }
 
 func BenchmarkCopy4K(b *testing.B) {
 	src, dst := make([]byte, 4096), make([]byte, 4096)
+	cpu := -cpuTime()
 	for b.Loop() {
 		copy(dst, src)
 	}
+	b.ReportMetric(float64(cpu+cpuTime())/float64(b.N), "cpu-ns/op")
 }
 
 // The experiment of the change "skip reading origin when overwriting complete

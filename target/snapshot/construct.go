@@ -158,7 +158,7 @@ func (s *snapshot) build(e env.Env, sp *spec, merges bool) {
 		st = newPersistent(e, s.cow, sp.chunk, s.cow.Write)
 	}
 	s.body.Store(&body{store: st, complete: newTable(0)})
-	s.pending.init(s, max(sp.chunk, 1))
+	s.pending.init(s, 0)
 	s.group = s.world.groupOf(s.origin.Number)
 }
 

@@ -273,7 +273,7 @@ func (p *powered) settle() {
 func TestCrashAnywhere(t *testing.T) {
 	seeds, states := *crashSeeds, 0
 	if seeds == 0 {
-		seeds = 16
+		seeds = 8
 		if race {
 			seeds = 2
 		}

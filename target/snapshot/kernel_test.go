@@ -142,6 +142,9 @@ func (x *cross) script(t *testing.T, dir string, merge bool) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	o, c, n := 2*x.n, 2*x.n+1, x.n
+	if n == 0 && merge {
+		p(`[ "$(blkid -p -s TYPE -o value $D%d)" = DM_snapshot_cow ]`, c)
+	}
 	if x.origin != nil {
 		p(`dmsetup create o%d --table "0 %d snapshot-origin $D%d"`, n, crossOrigin, o)
 		p(`dmsetup suspend o%d`, n)

@@ -24,8 +24,15 @@ func (t mergeTarget) Map(c *dm.Clone) dm.Outcome {
 	if n := t.group.room(c.Sector); c.Sectors > n {
 		c.Accept(n) // only where cutAt says so
 	}
-	if out, ok := t.mapException(c); ok {
-		return out
+	switch t.route(c) {
+	case toCow:
+		c.Dev = t.cow.Device
+		return dm.Remapped
+	case waits:
+		return dm.Submitted
+	case mustNotWait:
+		c.Complete(blk.WouldBlock)
+		return dm.Submitted
 	}
 	c.Dev = t.origin.Device
 	if c.Op == blk.Write {
@@ -34,32 +41,41 @@ func (t mergeTarget) Map(c *dm.Clone) dm.Outcome {
 	return dm.Remapped
 }
 
-// mapException maps what has an exception. Writes to the run that is being
-// merged wait, aimed at the origin already; the other writes are tracked, for
-// the merge to wait for.
-func (t mergeTarget) mapException(c *dm.Clone) (dm.Outcome, bool) {
+// route is where a bio of a merging snapshot goes.
+type route uint8
+
+const (
+	toOrigin    route = iota
+	toCow             // the bio is aimed at its exception
+	waits             // for the run that is being merged, aimed at the origin
+	mustNotWait       // it would have to, but has NoWait
+)
+
+// route decides about c. Writes to the run that is being merged wait; the other
+// writes to exceptions are tracked, for the merge to wait for.
+func (t mergeTarget) route(c *dm.Clone) route {
 	if !t.has(flagValid) {
-		return 0, false
+		return toOrigin
 	}
 	b, m := t.body.Load(), t.merge
 	chunk := c.Sector >> b.shift
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	where, ok := b.complete.lookup(chunk)
-	if !ok {
-		return 0, false
-	}
-	if c.Op == blk.Write && chunk-m.first < m.count {
+	switch {
+	case !ok:
+		return toOrigin
+	case c.Op == blk.Write && chunk-m.first < m.count && c.Flags&blk.NoWait != 0:
+		return mustNotWait
+	case c.Op == blk.Write && chunk-m.first < m.count:
 		c.Dev = t.origin.Device
 		m.queued.Push(c)
-		return dm.Submitted, true
-	}
-	b.remap(c, where)
-	c.Dev = t.cow.Device
-	if c.Op == blk.Write {
+		return waits
+	case c.Op == blk.Write:
 		t.tracked.add(c.PerIO.(*perIO), chunk)
 	}
-	return dm.Remapped, true
+	b.remap(c, where)
+	return toCow
 }
 
 // Presuspend stops the merge after the round under way.

@@ -72,7 +72,7 @@ type originWrite struct {
 	sector  uint64
 	clone   *dm.Clone // nil for a merge
 	wake    func()    // the merge's way to come back
-	waits   bool      // clone or wake has been left somewhere
+	waits   bool      // clone or wake has been left somewhere, or ended
 	toStart *pending  // the exception that it waits for, if it is to be started
 	startIn *body
 }
@@ -115,7 +115,7 @@ func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 		if _, ok := b.complete.lookup(chunk); ok && s.pending.slot(chunk).head.Load() == nil {
 			return false
 		}
-		if !w.waits && w.clone != nil && s.throttleOrigin(w.clone) {
+		if !w.waits && w.clone != nil && (refused(w.clone) || s.throttleOrigin(w.clone)) {
 			w.waits = true
 			return true
 		}
@@ -143,6 +143,9 @@ func (s *snapshot) waitForDrop(w *originWrite) (stop bool) {
 	}
 	w.waits = true
 	c, wake := w.clone, w.wake
+	if c != nil && refused(c) {
+		return true
+	}
 	s.afterDrop(func() {
 		if c != nil {
 			s.group.again(c)

@@ -79,7 +79,6 @@ type persistent struct {
 	written uint64        // entries of the area that are on disk
 	report  exceptionList // taken into the area, not reported
 	stage   recordStage
-	failed  bool         // the last I/O
 	gate    atomic.Int32 // as in kcopyd: the I/O of a stage and its submitter
 	zero    kcopyd.Job
 	record  durable

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -28,12 +29,24 @@ func (d disks) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 	for _, b := range []byte(name) {
 		minor = minor<<8 | uint32(b)
 	}
-	return kept{dev}, dm.Number{Major: 7, Minor: minor}, nil
+	return &opened{Device: dev}, dm.Number{Major: 7, Minor: minor}, nil
 }
 
-type kept struct{ blk.Device }
+// opened is one open of a disk. It is of no use once it is closed.
+type opened struct {
+	blk.Device
+	closed atomic.Bool
+}
 
-func (kept) Close() error { return nil }
+func (o *opened) Submit(b *blk.Bio) {
+	if o.closed.Load() {
+		b.Complete(blk.Offline)
+		return
+	}
+	o.Device.Submit(b)
+}
+
+func (o *opened) Close() error { o.closed.Store(true); return nil }
 
 // rig is a control with an origin O, a COW device C, and what a test adds. Both
 // are gates, open at first.

@@ -188,7 +188,7 @@ func (s *snapshot) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome)
 
 // writeNew maps a write to a chunk that had no exception a moment ago.
 func (s *snapshot) writeNew(c *dm.Clone, b *body, chunk uint64) dm.Outcome {
-	if s.throttle(c) {
+	if refused(c) || s.throttle(c) {
 		return dm.Submitted
 	}
 	s.at(pointAllocate)
@@ -203,6 +203,15 @@ func (s *snapshot) writeNew(c *dm.Clone, b *body, chunk uint64) dm.Outcome {
 		s.full()
 	}
 	return dm.Kill
+}
+
+// refused ends a bio that would have to wait and must not.
+func refused(c *dm.Clone) bool {
+	if c.Flags&blk.NoWait == 0 {
+		return false
+	}
+	c.Complete(blk.WouldBlock)
+	return true
 }
 
 // lockPending finds or makes the pending exception of a chunk and returns it
