@@ -13,6 +13,7 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/env"
+	"udm/internal/invariants"
 )
 
 // run is a random life of a world: volumes come, are snapshotted, written,
@@ -105,18 +106,22 @@ func (a *waitAll) wait() {
 
 func TestModelAmongGoroutines(t *testing.T) {
 	blktest.Leaks(t)
+	steps := 150
+	if invariants.Enabled {
+		steps = 50
+	}
 	for seed := range uint64(3) {
 		w := newWorld(t, env.Real())
 		w.features = [][]string{nil, {"no_discard_passdown"}, {"error_if_no_space"}}[seed%3]
 		w.must(w.start())
-		w.run(rand.New(rand.NewPCG(seed, 0)), 5, 150, func(_ string, fn func()) { go fn() })
+		w.run(rand.New(rand.NewPCG(seed, 0)), 5, steps, func(_ string, fn func()) { go fn() })
 		w.stop()
 		w.again(t, w.meta, w.data).verify(false)
 	}
 }
 
 func TestModelInTheSimulator(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(*simSeeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			sim := env.NewSim(seed)
 			w := newWorld(t, sim)
@@ -157,13 +162,17 @@ func TestCrash(t *testing.T) {
 }
 
 func crashRun(t *testing.T, seed uint64) (states int) {
+	rarely := 5
+	if invariants.Enabled {
+		rarely = 40
+	}
 	sim := env.NewSim(seed)
 	r := rand.New(rand.NewPCG(seed, 5))
 	w := newWorld(t, sim)
 	w.features = [][]string{nil, {"no_discard_passdown"}}[seed%2]
 	w.wrap = func(_ string, d blk.Device) blk.Device {
 		return &tap{d, func() {
-			if len(w.vols) > 0 && r.IntN(5) == 0 && !t.Failed() {
+			if len(w.vols) > 0 && r.IntN(rarely) == 0 && !t.Failed() {
 				states++
 				s := r.Uint64()
 				after := w.again(t, w.meta.CrashClone(s), w.data.CrashClone(s+1))
@@ -179,5 +188,6 @@ func crashRun(t *testing.T, seed uint64) (states int) {
 
 var (
 	ctx        = context.Background()
+	simSeeds   = flag.Int("sims", 6, "seeds of TestModelInTheSimulator")
 	crashSeeds = flag.Int("crashes", 4, "seeds of TestCrash; each looks at some hundred power cuts")
 )
