@@ -1,6 +1,7 @@
 package nbd_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -207,6 +208,9 @@ func TestShutdownFinishesWhatIsUnderWayAndRefusesTheRest(t *testing.T) {
 	if st != blk.Offline {
 		t.Errorf("a request after shutdown: %v, want ESHUTDOWN", st)
 	}
+	if st = <-submit(c, blk.Write, 8, 8); st != blk.Offline || c.Err() != nil {
+		t.Errorf("another request after shutdown: %v, %v", st, c.Err())
+	}
 	for st = blk.Invalid; st == blk.Invalid; { // it is cut, being idle
 		st = <-submit(idle, blk.Read, diskSize, 8)
 	}
@@ -307,21 +311,44 @@ func TestBackPressure(t *testing.T) {
 	s.Close()
 }
 
-// Replies that do not fit into the socket are sent on by a helper, in whole.
+// A reply that does not fit into the socket is sent on by a helper, in whole;
+// the goroutine on which the bio ended does not wait.
 func TestFullSocket(t *testing.T) {
 	blktest.Leaks(t)
-	_, g, addr := gated(t, nbd.Config{})
-	c := dial(t, addr, nbdclient.Options{})
-	var results []<-chan blk.Status
-	for range 100 {
-		results = append(results, submit(c, blk.Read, 0, 128))
+	const sectors = 16 << 20 / blk.SectorSize
+	d := memdev.New(sectors)
+	want := blktest.Pattern(0, sectors, 3)
+	if err := blk.WriteSectors(env.Real(), d, want, 0, 0); err != nil {
+		t.Fatal(err)
 	}
-	g.WaitHeld(100)
-	g.ReleaseAll() // 6 MiB, on this goroutine, which must not block
-	for _, r := range results {
-		if st := <-r; st != blk.OK {
-			t.Fatal(st)
+	g := blktest.NewGate(env.Real(), d)
+	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: g}}})
+	c := dial(t, addr, nbdclient.Options{})
+	got := make([]byte, len(want))
+	over := make(chan blk.Status, 1)
+	b := &blk.Bio{Op: blk.Read, End: func(b *blk.Bio) {
+		over <- b.Status()
+		if b.Private != nil {
+			<-b.Private.(chan bool)
 		}
+	}}
+	// The client's goroutine that receives stands still, so that the socket
+	// fills, until the reply was handed over.
+	still := make(chan bool)
+	b.Private = still
+	b.SetData(make([]byte, 512))
+	c.Submit(b)
+	g.WaitHeld(1)
+	big := &blk.Bio{Op: blk.Read, End: func(b *blk.Bio) { over <- b.Status() }}
+	big.SetData(got)
+	c.Submit(big)
+	g.WaitHeld(2)
+	g.Release(0)
+	<-over
+	g.Release(1) // returns although nobody reads
+	close(still)
+	if st := <-over; st != blk.OK || !bytes.Equal(got, want) {
+		t.Errorf("%v, or wrong data", st)
 	}
 }
 

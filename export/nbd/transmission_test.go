@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"udm/blk"
+	"udm/blk/blktest"
 	"udm/blk/memdev"
 	"udm/env"
 	"udm/export/nbd"
@@ -189,6 +190,46 @@ func TestHolesAndBlockStatus(t *testing.T) {
 		"#1 status 1 1048576/0")
 }
 
+// A map may stop short of what it was asked for: the rest is read.
+func TestMapThatStopsShort(t *testing.T) {
+	exports := disk()
+	exports[0].Extents = func(sector, sectors uint64) ([]blk.Extent, error) {
+		return []blk.Extent{{Sector: sector, Sectors: 8}}, nil
+	}
+	tp := newTape(fixed).attach("structured", "disk").request(proto.CmdRead, 0, 0, 64<<10).request(proto.CmdBlockStatus, 0, 0, 64<<10)
+	expect(t, replies(t, tp, exports), "#1 hole@0+4096 …", "#1 data@4096 0*61440 …", "#1 ok", "#2 status 1 4096/3")
+	for name, f := range map[string]blk.ExtentsFunc{
+		"broken": func(uint64, uint64) ([]blk.Extent, error) { return nil, blk.IOErr },
+		"empty":  func(uint64, uint64) ([]blk.Extent, error) { return nil, nil },
+	} {
+		exports[0].Extents = f
+		tp := newTape(fixed).attach("structured", "disk").request(proto.CmdRead, 0, 0, 64<<10).request(proto.CmdBlockStatus, 0, 0, 64<<10)
+		t.Log(name)
+		expect(t, replies(t, tp, exports), "#1 EIO", "#2 EIO")
+	}
+}
+
+func TestTrimIsDurableWhenAsked(t *testing.T) {
+	g := blktest.NewGate(env.Real(), memdev.New(diskSize/blk.SectorSize, memdev.Volatile))
+	g.Open()
+	exports := nbd.Fixed{{Device: g}}
+	tp := newTape(fixed).attach("simple", "").request(proto.CmdTrim, 0, 0, 512)
+	expect(t, replies(t, tp, exports), "#1 ok")
+	tp = newTape(fixed).attach("simple", "").request(proto.CmdTrim, proto.CmdFlagFUA, 512, 512)
+	expect(t, replies(t, tp, exports), "#1 ok")
+	expect(t, strings.Split(strings.TrimSpace(g.Trace()), "\n"), "discard 0+1", "discard 1+1", "flush 0+0")
+}
+
+// A SET_META_CONTEXT that fails takes back the one before.
+func TestFailedContextTakesBackTheOneBefore(t *testing.T) {
+	tp := newTape(fixed).option(proto.OptStructuredReply).
+		option(proto.OptSetMetaContext, str("disk"), u32(1), str(proto.ContextAllocation)).
+		option(proto.OptSetMetaContext, str("disk"), u32(1), str("nonsense")).
+		option(proto.OptGo, str("disk"), u16s(0)).request(proto.CmdBlockStatus, 0, 0, 512)
+	tp.mode = "structured"
+	expect(t, replies(t, tp, disk()), "#1 EINVAL")
+}
+
 func TestBlockStatusNeedsItsContext(t *testing.T) {
 	two := append(disk(), disk()...)
 	two[1].Name = "other"
@@ -305,6 +346,7 @@ func TestStreamThatBreaksIsCut(t *testing.T) {
 		"wrong magic":               func(t *tape) { t.in.Write(make([]byte, 40)) },
 		"half a payload":            func(t *tape) { t.request(proto.CmdWrite, 0, 0, 4096, ones(100)...) },
 		"half of a large payload":   func(t *tape) { t.request(proto.CmdWrite, 0, 0, diskSize, ones(300<<10)...) },
+		"half of a huge payload":    func(t *tape) { t.request(proto.CmdWrite, 0, 0, 1<<31, ones(100)...) },
 		"half of a refused payload": func(t *tape) { t.request(proto.CmdWrite, 0, 1<<40, 4096, ones(100)...) },
 	} {
 		modes(t, func(t *testing.T, mode string) {
