@@ -112,15 +112,3 @@ func explain(name string, err error) error {
 	}
 	return fmt.Errorf("%s: %w%s", name, err, remedy)
 }
-
-// orKnown adds what devices there are to the error for one that is not there.
-func orKnown(cmd *cobra.Command, client *ctl.Client, name string, err error) error {
-	if !errors.Is(err, syscall.ENXIO) {
-		return explain(name, err)
-	}
-	ds, lerr := client.List(cmd.Context(), ctl.Query{})
-	if lerr != nil || len(ds) == 0 {
-		return fmt.Errorf("no device is named %q; there are none", name)
-	}
-	return fmt.Errorf("no device is named %q; udm ls lists them", name)
-}

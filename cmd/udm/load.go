@@ -30,7 +30,7 @@ old one stays.`,
 			defer client.Close()
 			d, err := replaceTable(cmd, client, ctl.Load{Ref: ctl.Ref{Name: args[0]}, Table: text, ReadOnly: readOnly})
 			if err != nil {
-				return orKnown(cmd, client, args[0], err)
+				return explain(args[0], found(args[0], err))
 			}
 			return printDevice(cmd, d)
 		},

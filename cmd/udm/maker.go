@@ -34,10 +34,23 @@ func (m *maker) Close() { m.client.Close() }
 func (m *maker) device(name string) (ctl.Device, error) {
 	d, err := m.client.Device(m.ctx, ctl.Query{Ref: ctl.Ref{Name: name},
 		With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}, Noflush: true})
+	return d, found(name, err)
+}
+
+// notThere is the error for a device that does not exist.
+type notThere string
+
+func (e notThere) Error() string {
+	return fmt.Sprintf("no device is named %q; udm ls lists them", string(e))
+}
+func (e notThere) Unwrap() error { return syscall.ENXIO }
+
+// found is err about the device name, or that there is none.
+func found(name string, err error) error {
 	if errors.Is(err, syscall.ENXIO) {
-		err = fmt.Errorf("no device is named %q; udm ls lists them: %w", name, syscall.ENXIO)
+		return notThere(name)
 	}
-	return d, err
+	return err
 }
 
 // single is the only line of a device's table, which must be of a target type;

@@ -191,12 +191,18 @@ func (m *maker) endMerge(name string) error {
 	if len(users) > 1 {
 		return m.replace(d, "snapshot-origin "+words[0])
 	}
-	real, err := m.device(origin.Map)
+	return m.putBack(d, origin.Map)
+}
+
+// putBack gives a device the table of the device that it stands on, which was
+// made for its snapshots, and removes that.
+func (m *maker) putBack(d ctl.Device, real string) error {
+	r, err := m.device(real)
 	if err != nil {
 		return err
 	}
-	if err := m.loadLines(d.Name, real.Table, d.ReadOnly); err != nil {
+	if err := m.loadLines(d.Name, r.Table, d.ReadOnly); err != nil {
 		return err
 	}
-	return errors.Join(m.resume(d.Name), m.remove(real.Name))
+	return errors.Join(m.resume(d.Name), m.remove(real))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -9,31 +10,74 @@ import (
 )
 
 func removeCommand() *cobra.Command {
-	var deferred bool
+	var deferred, deleteStore bool
 	cmd := &cobra.Command{
 		Use:     "remove DEVICE...",
 		Aliases: []string{"rm"},
 		Short:   "Remove devices; the disks below them stay",
+		Long: `remove takes devices away. The disks and files below them stay as they are; only
+--delete-store deletes the store of a clone or snapshot, and with it what was
+written to it. With its last snapshot a device gets back the table that it had
+before "udm snapshot".`,
 		Example: `  udm remove disk
-  udm remove --deferred disk     # when its last client has gone`,
+  udm remove --deferred disk     # when its last client has gone
+  udm remove --delete-store vm1  # a clone, and what was written to it`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := clientOf(cmd)
+			m, err := newMaker(cmd)
 			if err != nil {
 				return err
 			}
-			defer client.Close()
+			defer m.Close()
 			var errs []error
 			for _, name := range args {
-				err := client.Remove(cmd.Context(), ctl.Remove{Ref: ctl.Ref{Name: name}, Deferred: deferred})
-				if err != nil {
-					errs = append(errs, orKnown(cmd, client, name, err))
-				}
+				errs = append(errs, m.take(name, deferred, deleteStore))
 			}
 			return errors.Join(errs...)
 		},
 	}
 	cmd.Flags().BoolVar(&deferred, "deferred", false, "an open device goes when it is closed")
+	cmd.Flags().BoolVar(&deleteStore, "delete-store", false, "delete the store of a clone or snapshot too")
 	return cmd
+}
+
+// take removes a device and what was made for it alone.
+func (m *maker) take(name string, deferred, deleteStore bool) error {
+	d, err := m.device(name)
+	if err != nil {
+		return explain(name, err)
+	}
+	_, words, noSnapshot := single(d, "clone or snapshot with a store", "snapshot")
+	if deleteStore && noSnapshot != nil {
+		return noSnapshot
+	}
+	if err := m.client.Remove(m.ctx, ctl.Remove{Ref: ctl.Ref{Name: name}, Deferred: deferred}); err != nil {
+		return explain(name, err)
+	}
+	if noSnapshot != nil {
+		return nil
+	}
+	store, _ := depNamed(d, words[1])
+	if deleteStore && store.Source != "" {
+		err = os.Remove(store.Source)
+	}
+	origin, _ := depNamed(d, words[0])
+	return errors.Join(err, m.releaseOrigin(origin))
+}
+
+// releaseOrigin puts back the table of a device that has no snapshots any more:
+// when nothing but its snapshot-origin stands on NAME-real.
+func (m *maker) releaseOrigin(origin ctl.Dep) error {
+	if origin.Map == "" {
+		return nil
+	}
+	users, err := m.users(origin.Number)
+	if err != nil || len(users) != 1 || users[0].Name+"-real" != origin.Map {
+		return err
+	}
+	if _, _, err := single(users[0], "", "snapshot-origin"); err != nil {
+		return nil
+	}
+	return m.putBack(users[0], origin.Map)
 }

@@ -62,7 +62,7 @@ func devicesNamed(cmd *cobra.Command, client *ctl.Client, names []string) ([]ctl
 		q.Name = name
 		d, err := client.Device(cmd.Context(), q)
 		if err != nil {
-			return nil, orKnown(cmd, client, name, err)
+			return nil, explain(name, found(name, err))
 		}
 		ds = append(ds, d)
 	}

@@ -102,6 +102,9 @@ func (s *Server) serve(ctx context.Context, cfg Config) error {
 		g.start(cancel, func() error { return remote.Serve(listeners.tcp) })
 	}
 	g.start(cancel, func() error { s.KeepTrying(ctx); return nil })
+	if listeners.tcp != nil {
+		cfg.Log.Info("listening", "nbd", listeners.tcp.Addr(), "tls", cfg.TLS != nil)
+	}
 	if cfg.Ready != nil {
 		cfg.Ready(s)
 	}

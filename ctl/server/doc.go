@@ -19,6 +19,7 @@
 // their numbers, which no rename changes, and disks by their paths, which no
 // restart changes.
 //
-// Lock order: keeper.saving (held while the file of one device is replaced),
-// Server.mu. Neither is held while a device-mapper command runs.
+// Lock order: Server.saving (held while the file of a device is replaced, so that
+// what is saved last is what is true last), Server.mu, the locks of package dm.
+// Neither is held while a command of the device mapper runs that can wait.
 package server

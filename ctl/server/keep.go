@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"strings"
-	"sync"
 
 	"udm/dm"
 )
@@ -11,8 +10,6 @@ import (
 // keeper is what the server knows about a device beside the device mapper.
 type keeper struct {
 	dev *dm.Device
-
-	saving sync.Mutex // held while the device's file is replaced
 
 	disk    bool    // guarded by Server.mu; a table was loaded once
 	waiting *record // guarded by Server.mu; saved tables that could not be loaded yet
@@ -40,8 +37,9 @@ func (s *Server) keeperLocked(d *dm.Device) *keeper {
 // replaced, or deleted if the device is gone.
 func (s *Server) save(d *dm.Device) error {
 	k := s.keeper(d)
-	k.saving.Lock()
-	defer k.saving.Unlock()
+	lock := &s.saving[d.Number().Minor%uint32(len(s.saving))]
+	lock.Lock()
+	defer lock.Unlock()
 	var err error
 	if now, gone := s.control.Number(d.Number()); gone != nil || now != d {
 		err = s.forget(k, now)
@@ -67,6 +65,24 @@ func (s *Server) forget(k *keeper, now *dm.Device) error {
 		return nil
 	}
 	return s.store.remove(minor)
+}
+
+// sweep forgets devices that have gone by themselves: those that were marked for
+// removal and then closed.
+func (s *Server) sweep() {
+	s.mu.Lock()
+	var gone []*dm.Device
+	for _, k := range s.keepers {
+		if now, err := s.control.Number(k.dev.Number()); err != nil || now != k.dev {
+			gone = append(gone, k.dev)
+		}
+	}
+	s.mu.Unlock()
+	for _, d := range gone {
+		if err := s.save(d); err != nil {
+			s.log.Warn("the saved state of a removed device stays", "reason", err)
+		}
+	}
 }
 
 // record describes a device for the store. Tables that still wait stand in for

@@ -20,9 +20,13 @@ const retryEvery = 5 * time.Second
 // read; the rest runs.
 func (s *Server) Restore(ctx context.Context) error {
 	records, err := s.store.read()
-	slices.SortFunc(records, func(a, b *record) int { return cmp.Compare(a.Minor, b.Minor) })
+	slices.SortFunc(records, byImportance)
 	for _, r := range records {
 		d, cerr := s.control.Create(r.Name, r.UUID, int(r.Minor))
+		if cerr != nil && r.DeferredRemove {
+			err = errors.Join(err, s.store.remove(r.Minor))
+			continue
+		}
 		if cerr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", s.store.path(r.Minor), cerr))
 			continue
@@ -42,6 +46,18 @@ func (s *Server) Restore(ctx context.Context) error {
 	return err
 }
 
+// byImportance puts devices that were marked for removal last: they may have gone
+// by themselves, and their names to others.
+func byImportance(a, b *record) int {
+	if a.DeferredRemove != b.DeferredRemove {
+		if a.DeferredRemove {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Compare(a.Minor, b.Minor)
+}
+
 // KeepTrying tries the tables that wait again and again until ctx ends.
 func (s *Server) KeepTrying(ctx context.Context) {
 	t := time.NewTicker(retryEvery)
@@ -52,6 +68,7 @@ func (s *Server) KeepTrying(ctx context.Context) {
 			return
 		case <-t.C:
 			s.retry(ctx)
+			s.sweep()
 		}
 	}
 }

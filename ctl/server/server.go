@@ -20,6 +20,10 @@ type Server struct {
 	log     *slog.Logger
 	program string
 
+	// saving are held while the file of a device is replaced; a device has the
+	// one that its minor number comes to.
+	saving [64]sync.Mutex
+
 	mu      sync.Mutex
 	keepers map[uint32]*keeper // guarded by mu; by minor
 }

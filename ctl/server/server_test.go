@@ -191,6 +191,53 @@ func TestDeferredRemoveAcrossRestart(t *testing.T) {
 	}
 }
 
+// The file of a device that goes by itself goes too, and one that is left does no
+// harm to who has its name now.
+func TestDeferredRemoveLeavesNoFile(t *testing.T) {
+	root, ctx := tempRoot(t), context.Background()
+	r := start(t, root)
+	minor := uint32(3)
+	if _, err := r.Create(ctx, ctl.Create{Name: "x", Minor: &minor, Table: "0 8 zero"}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := r.server.Control().Name("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := d.Open(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Remove(ctx, ctl.Remove{Ref: ref("x"), Deferred: true}); err != nil {
+		t.Fatal(err)
+	}
+	stale, err := os.ReadFile(filepath.Join(root, "devices", "3.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	if err := d.Wait(ctx, 0); err != nil {
+		t.Fatal(err)
+	}
+	r.server.sweep()
+	if f := r.files(); f != "" {
+		t.Errorf("left: %s", f)
+	}
+	minor = 7
+	if _, err := r.Create(ctx, ctl.Create{Name: "x", Minor: &minor, Table: "0 16 zero"}); err != nil {
+		t.Fatal(err)
+	}
+	r.end(nil)
+	if err := os.WriteFile(filepath.Join(root, "devices", "3.json"), stale, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, root)
+	ds, err := r.List(ctx, ctl.Query{})
+	if err != nil || len(ds) != 1 || ds[0].Sectors != 16 || r.files() != "7.json" {
+		t.Errorf("%+v, %v, %s", ds, err, r.files())
+	}
+}
+
 // A table that waits is kept whatever else happens to its device.
 func TestWaitingTableIsKept(t *testing.T) {
 	root, ctx := tempRoot(t), context.Background()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"udm/ctl"
 )
@@ -141,14 +142,34 @@ func (t *tool) prepareAndRun(cmd *command, args []string) bool {
 			return true
 		}
 	}
-	ok := t.each(cmd, args)
-	if t.conciseStarted {
+	for n := t.rounds(); ; n-- {
+		ok := t.each(cmd, args)
+		if t.conciseStarted {
+			t.printf("\n")
+		}
+		if t.report != nil && t.selected == nil {
+			t.report.print(t.out)
+			t.report.rows = nil
+		}
+		if !ok || n == 1 {
+			return ok
+		}
 		t.printf("\n")
+		if t.out.Flush() != nil || !t.pause(time.Duration(max(1, atoi(t.value["interval"])))*time.Second) {
+			return false
+		}
 	}
-	if t.report != nil && t.selected == nil {
-		t.report.print(t.out)
+}
+
+// rounds is how often a report is to be repeated; 0: for ever.
+func (t *tool) rounds() int {
+	switch {
+	case t.report == nil || !t.has("count") && !t.has("interval"):
+		return 1
+	case t.has("count"):
+		return atoi(t.value["count"])
 	}
-	return ok
+	return 0
 }
 
 // each runs a command for every device named, or once for all.
