@@ -43,8 +43,9 @@ type Options struct {
 	Dir string
 }
 
-// DefaultModules give the targets linear, striped, error, zero, delay, flakey, snapshot and thin, and the loop driver.
-var DefaultModules = []string{"dm-mod", "dm-zero", "dm-delay", "dm-flakey", "dm-snapshot", "dm-thin-pool", "loop"}
+// DefaultModules give the targets linear, striped, error, zero, delay, flakey, snapshot, thin, dust, switch, unstriped and
+// log-writes, and the loop driver.
+var DefaultModules = []string{"dm-mod", "dm-zero", "dm-delay", "dm-flakey", "dm-snapshot", "dm-thin-pool", "dm-dust", "dm-switch", "dm-unstripe", "dm-log-writes", "loop"}
 
 // Result is what a boot left behind.
 type Result struct {
