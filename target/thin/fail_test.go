@@ -37,7 +37,7 @@ func failScenario(t *testing.T, f *blktest.Failer) {
 	for _, v := range w.vols {
 		after.maybe[v.id] = after.maybe[v.id] || s.lost[v.id]
 	}
-	after.verify(f.Hit())
+	after.verify(f.Hit(), false)
 }
 
 // failing is a life in which things may go wrong.

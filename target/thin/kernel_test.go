@@ -177,7 +177,7 @@ func (p *traveller) note(w *world) {
 		p.lines[fmt.Sprintf("thin%d", id)] = line(v.dev)
 	}
 	n.stop()
-	n.checkMetadata()
+	n.checkMetadata(false, false)
 }
 
 func line(d *dm.Device) string {

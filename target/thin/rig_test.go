@@ -37,7 +37,7 @@ func (r *rig) check() {
 		return
 	}
 	rep, err := thinmeta.Check(r.Sim, r.Disk("m"), thinmeta.CheckOptions{})
-	if err != nil || rep.Fatal > 0 {
+	if err != nil || rep.Err() != nil {
 		r.Errorf("metadata: %v, %v", err, rep)
 	}
 }

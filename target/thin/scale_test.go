@@ -134,5 +134,5 @@ func TestSixThreadsBreakSharing(t *testing.T) {
 		t.Errorf("status %v: want every block of 7 volumes its own", f)
 	}
 	w.stop()
-	w.again(t, w.meta, w.data).verify(false)
+	w.again(t, w.meta, w.data).verify(false, true)
 }
