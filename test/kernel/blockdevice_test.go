@@ -66,6 +66,7 @@ echo the daemon ended
 
 // TestBlockDevice runs udm inside the kernel, below the kernel's own NBD client and file systems.
 func TestBlockDevice(t *testing.T) {
+	t.Parallel()
 	Need(t)
 	meta := diskFile(t, "meta", 4<<20)
 	r := Boot(t, Options{

@@ -24,6 +24,7 @@ func diskFile(t *testing.T, name string, size int64) string {
 }
 
 func TestBoot(t *testing.T) {
+	t.Parallel()
 	disk := diskFile(t, "a,b:c", 1<<20)
 	r := Boot(t, Options{Disks: []string{disk}, Script: `
 		dmsetup create x --table "0 8 linear $D0 1"
@@ -44,6 +45,7 @@ func TestBoot(t *testing.T) {
 }
 
 func TestExitCode(t *testing.T) {
+	t.Parallel()
 	Need(t)
 	r, err := Run(context.Background(), Options{Script: "echo before; (exit 7); echo after", Dir: t.TempDir()})
 	if err != nil || r.Exit != 7 || r.Output != "before\n" {
@@ -52,20 +54,22 @@ func TestExitCode(t *testing.T) {
 }
 
 func TestTimeLimit(t *testing.T) {
+	t.Parallel()
 	Need(t)
 	start := time.Now()
 	_, err := Run(context.Background(), Options{Script: "sleep 1000", Timeout: 3 * time.Second, Dir: t.TempDir()})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want the deadline", err)
 	}
-	if d := time.Since(start); d > 20*time.Second {
+	if d := time.Since(start); d > time.Minute {
 		t.Errorf("killed after %v", d)
 	}
 }
 
 func TestPanic(t *testing.T) {
+	t.Parallel()
 	Need(t)
-	_, err := Run(context.Background(), Options{Script: "echo c >/proc/sysrq-trigger", Timeout: 20 * time.Second, Dir: t.TempDir()})
+	_, err := Run(context.Background(), Options{Script: "echo c >/proc/sysrq-trigger", Timeout: time.Minute, Dir: t.TempDir()})
 	if err == nil || !strings.Contains(err.Error(), "Kernel panic") {
 		t.Errorf("error %v, want the kernel's panic", err)
 	}

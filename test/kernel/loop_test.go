@@ -10,6 +10,7 @@ import (
 
 // TestManyDisks uses more disks than can be attached, as files in the shared folder.
 func TestManyDisks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const disks = 40
 	for i := range disks {

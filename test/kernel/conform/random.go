@@ -368,7 +368,6 @@ func (g *generator) overflow() {
 	for range 30 {
 		g.io(pick(g, "org", "s", "s"), originSize, 20, "write", "write", "read")
 		g.line("dmsetup status s")
-		g.line("dmsetup info -c -o events --noheadings s")
 	}
 	g.line("read org 0 %d", originSize)
 	g.line("peek $c 0 16")
