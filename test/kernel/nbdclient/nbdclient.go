@@ -1,5 +1,7 @@
 // Package nbdclient is a small NBD client for tests: fixed newstyle handshake, simple replies, one request at a time.
 //
+// It shares no code with the server that it judges, and its errors are the errnos on the wire.
+//
 // The numbers are those of the NBD protocol document (NetworkBlockDevice/nbd, doc/proto.md); all fields are big-endian.
 //
 //	greeting   "NBDMAGIC" "IHAVEOPT" u16 flags              → u32 client flags
