@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"udm/blk"
+	"udm/blk/memdev"
+	"udm/blk/nulldev"
+	"udm/dm"
+	"udm/env"
+)
+
+// What a bio costs in this process: 4 KiB at random among 65,536 mapped blocks
+// on a device that does nothing, beside copies of 4 KiB.
+
+const (
+	bioBlocks = 65536
+	bioCount  = 1 << 21 // in one run
+	thinBlock = 128     // sectors
+)
+
+func benchBio(r *report) error {
+	linear, snap, thin, err := bioDevices()
+	if err != nil {
+		return err
+	}
+	small, large := make([]byte, 8192), make([]byte, 256<<20)
+	order := random(1<<16, len(large)/8192)
+	err = r.group("bio",
+		ns("copy 4 KiB, cached", bioCount, func(i int) { copy(small[:4096], small[4096:]) }),
+		ns("copy 4 KiB, random in 256 MiB", bioCount/4, func(i int) {
+			at := order[i&0xffff] * 8192
+			copy(large[at:at+4096], large[at+4096:])
+		}),
+		perBio("linear", linear, 8), perBio("snapshot, mapped", snap, 8), perBio("thin, mapped", thin, thinBlock))
+	if err != nil {
+		return err
+	}
+	for name, bound := range map[string]float64{"linear": 2, "snapshot, mapped": 5, "thin, mapped": 5} {
+		r.atMost(bound, r.ratio("bio", name, "copy 4 KiB, cached"), "a bio through %s, in cached copies", name)
+		r.atMost(1, r.ratio("bio", name, "copy 4 KiB, random in 256 MiB"), "a bio through %s, in random copies", name)
+	}
+	for name, d := range map[string]struct {
+		dev  *dm.Device
+		step uint64
+	}{"linear": {linear, 8}, "snapshot, mapped": {snap, 8}, "thin, mapped": {thin, thinBlock}} {
+		r.atMost(0, allocations(d.dev, d.step), "allocations per bio through %s", name)
+	}
+	return r.scaling(map[string]func(int) (float64, error){
+		"snapshot, mapped": parallel(snap, 8), "thin, mapped": parallel(thin, thinBlock),
+	})
+}
+
+// bioDevices are the three, with every block mapped.
+func bioDevices() (linear, snap, thin *dm.Device, err error) {
+	s := newStack(map[string]blk.Device{
+		"null": nulldev.New(bioBlocks * 8), "cow": nulldev.New(bioBlocks * 16),
+		"data": nulldev.New(2 * bioBlocks * thinBlock), "meta": memdev.New(1 << 16),
+	})
+	if linear, err = s.device("linear", "0 %d linear null 0", bioBlocks*8); err != nil {
+		return
+	}
+	if snap, err = s.device("snap", "0 %d snapshot null cow N 8", bioBlocks*8); err != nil {
+		return
+	}
+	if thin, err = s.pool(2*bioBlocks, bioBlocks); err != nil {
+		return
+	}
+	for _, i := range rand.Perm(bioBlocks) {
+		if err = write(snap, uint64(i)*8, 1); err == nil {
+			err = write(thin, uint64(i)*thinBlock, 1)
+		}
+		if err != nil {
+			return
+		}
+	}
+	return
+}
+
+// pool makes a pool on "meta" and "data" and a thin device in it, in blocks.
+func (s *stack) pool(blocks, size uint64) (*dm.Device, error) {
+	pool, err := s.device("pool", "0 %d thin-pool meta data %d 0 1 skip_block_zeroing", blocks*thinBlock, thinBlock)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := pool.Message(0, "create_thin 0"); err != nil {
+		return nil, err
+	}
+	return s.device("thin", "0 %d thin /dev/mapper/pool 0", size*thinBlock)
+}
+
+func write(d blk.Device, sector, sectors uint64) error {
+	return blk.WriteSectors(env.Real(), d, make([]byte, sectors*blk.SectorSize), sector, 0)
+}
+
+func random(n, max int) []int {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = rand.IntN(max)
+	}
+	return order
+}
+
+// ns times n calls.
+func ns(name string, n int, fn func(i int)) measured {
+	return measured{name, "ns", func() (float64, error) {
+		start := time.Now()
+		for i := range n {
+			fn(i)
+		}
+		return float64(time.Since(start)) / float64(n), nil
+	}}
+}
+
+func perBio(name string, d *dm.Device, step uint64) measured {
+	return measured{name, "ns", func() (float64, error) {
+		start := time.Now()
+		if err := submitMany(d, step, bioCount, 0); err != nil {
+			return 0, err
+		}
+		return float64(time.Since(start)) / bioCount, nil
+	}}
+}
+
+// submitMany reads n blocks at random, one after the other; every step sectors
+// begins one.
+func submitMany(d *dm.Device, step uint64, n int, seed uint32) error {
+	var b blk.Bio
+	b.SetData(make([]byte, 4096))
+	b.End = func(*blk.Bio) {}
+	x := seed
+	for range n {
+		b.Rearm()
+		x = x*1664525 + 1013904223
+		b.Sector, b.Sectors = uint64(x>>16)*step, 8
+		d.Submit(&b)
+	}
+	return b.Status().Err()
+}
+
+// allocations counts objects per bio.
+func allocations(d *dm.Device, step uint64) float64 {
+	const n = 1 << 18
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_ = submitMany(d, step, n, 1)
+	runtime.ReadMemStats(&after)
+	// A collection in between may empty a pool: a handful in a quarter of a
+	// million is none.
+	return float64((after.Mallocs - before.Mallocs) / (n / 1000))
+}
+
+// parallel is bios per second of a number of workers.
+func parallel(d *dm.Device, step uint64) func(int) (float64, error) {
+	return func(workers int) (float64, error) {
+		errs := make([]error, workers)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for w := range workers {
+			wg.Go(func() { errs[w] = submitMany(d, step, bioCount/workers, uint32(w)*7919) })
+		}
+		wg.Wait()
+		took := time.Since(start)
+		for _, err := range errs {
+			if err != nil {
+				return 0, err
+			}
+		}
+		return float64(bioCount/workers*workers) / took.Seconds(), nil
+	}
+}
+
+// scaling runs each with 1, 2 and 8 workers and claims that work is shared.
+func (r *report) scaling(cases map[string]func(int) (float64, error)) error {
+	for name, rate := range cases {
+		var ms []measured
+		for _, w := range []int{1, 2, 8} {
+			ms = append(ms, measured{fmt.Sprintf("%s, %d workers", name, w), "bios/s", func() (float64, error) { return rate(w) }})
+		}
+		group := "scaling of " + name
+		if err := r.group(group, ms...); err != nil {
+			return err
+		}
+		if runtime.NumCPU() >= 2 {
+			r.atLeast(1.8, r.ratio(group, ms[1].name, ms[0].name), "%s: two workers over one", name)
+		}
+		r.atLeast(0.95, r.ratio(group, ms[2].name, ms[1].name), "%s: eight workers over two", name)
+	}
+	return nil
+}

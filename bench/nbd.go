@@ -1,0 +1,307 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Over NBD on a Unix socket, with fio as the client: udm beside nbdkit and
+// qemu-nbd, on files of the same kind in memory, in steady state (everything has
+// been written before).
+
+const nbdSize = 256 << 20 // bytes of each disk
+
+// server is one of those that are compared.
+type server struct {
+	name string
+	cmd  *exec.Cmd
+	uri  string
+	own  bool // the process serves more than this: shared daemon
+}
+
+// load is what fio does.
+type load struct {
+	rw          string
+	block       string
+	depth, jobs int
+}
+
+func (l load) String() string {
+	return fmt.Sprintf("%s %s, depth %d, %d jobs", l.rw, l.block, l.depth, l.jobs)
+}
+
+func benchNBD(r *report) error {
+	for _, tool := range []string{"fio", "nbdkit", "qemu-nbd", "qemu-img"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("%s is missing (make packages installs it)", tool)
+		}
+	}
+	dir, err := os.MkdirTemp(shm(), "udm-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	servers, stop, err := startServers(dir)
+	defer stop()
+	if err != nil {
+		return err
+	}
+	for _, s := range servers { // steady state: everything is there
+		if _, err := fio(s, load{"write", "1M", 4, 1}, 0); err != nil {
+			return err
+		}
+	}
+	for _, l := range r.loads() {
+		if err := r.compare(servers, l); err != nil {
+			return err
+		}
+	}
+	r.claimNBD()
+	return nil
+}
+
+func (r *report) loads() (ls []load) {
+	depths := []int{1, 16, 64}
+	if r.quick {
+		depths = []int{1, 16}
+	}
+	for _, rw := range []string{"randread", "randwrite"} {
+		for _, d := range depths {
+			ls = append(ls, load{rw, "4k", d, 1})
+		}
+		if !r.quick {
+			ls = append(ls, load{rw, "4k", 16, 4})
+		}
+	}
+	if !r.quick {
+		ls = append(ls, load{"read", "64k", 16, 1}, load{"write", "64k", 16, 1})
+	}
+	return ls
+}
+
+// compare runs one load on all servers in turn and files speed and the server's
+// processor time.
+func (r *report) compare(servers []*server, l load) error {
+	group := "NBD: " + l.String()
+	var ms []measured
+	cpu := make([]*figure, len(servers))
+	for i, s := range servers {
+		cpu[i] = &figure{Group: group + ", server CPU", Name: s.name, Unit: "µs/IO"}
+		ms = append(ms, measured{s.name, "IO/s", func() (float64, error) {
+			v, err := fio(s, l, r.fioTime())
+			cpu[i].Rounds = append(cpu[i].Rounds, v.cpu*1e6)
+			return v.iops, err
+		}})
+	}
+	if err := r.group(group, ms...); err != nil {
+		return err
+	}
+	r.add(cpu...)
+	return nil
+}
+
+func (r *report) fioTime() time.Duration {
+	if r.quick {
+		return 500 * time.Millisecond
+	}
+	return time.Second
+}
+
+func (r *report) claimNBD() {
+	for _, l := range r.loads() {
+		if l.block != "4k" || l.jobs != 1 {
+			continue
+		}
+		g := "NBD: " + l.String()
+		r.atLeast(1, r.ratio(g, "udm linear", "nbdkit memory"), "%s: udm linear over nbdkit memory", g)
+		if l.depth == 1 {
+			r.atLeast(1, r.ratio(g, "udm linear", "nbdkit null"), "%s: udm linear over nbdkit null", g)
+			continue
+		}
+		r.atMost(0.9, r.ratio(g+", server CPU", "udm linear", "nbdkit memory"), "%s: CPU per I/O, udm linear over nbdkit memory", g)
+		for _, dev := range []string{"udm snapshot", "udm thin"} {
+			r.atLeast(3, r.ratio(g, dev, "qemu-nbd qcow2"), "%s: %s over qemu-nbd with qcow2", g, dev)
+			r.atMost(0.4, r.ratio(g+", server CPU", dev, "qemu-nbd qcow2"), "%s: CPU per I/O, %s over qemu-nbd with qcow2", g, dev)
+		}
+	}
+}
+
+type fioResult struct{ iops, cpu float64 }
+
+// fio runs a load; with no time, once over the whole disk.
+func fio(s *server, l load, d time.Duration) (fioResult, error) {
+	args := []string{"--name=x", "--ioengine=nbd", "--uri=" + s.uri, "--rw=" + l.rw, "--bs=" + l.block,
+		"--iodepth=" + strconv.Itoa(l.depth), "--numjobs=" + strconv.Itoa(l.jobs), "--group_reporting",
+		"--size=" + strconv.Itoa(nbdSize), "--output-format=json", "--randrepeat=1", "--norandommap"}
+	if d > 0 {
+		args = append(args, "--time_based", fmt.Sprintf("--runtime=%dms", d.Milliseconds()))
+	}
+	before := cpuOf(s.cmd.Process.Pid)
+	out, err := exec.Command("fio", args...).Output()
+	if err != nil {
+		return fioResult{}, fmt.Errorf("fio on %s: %w", s.name, err)
+	}
+	used := cpuOf(s.cmd.Process.Pid) - before
+	var report struct {
+		Jobs []struct {
+			Read, Write struct {
+				IOPS     float64
+				TotalIOs float64 `json:"total_ios"`
+			}
+		}
+	}
+	if i := strings.IndexByte(string(out), '{'); i > 0 {
+		out = out[i:]
+	}
+	if err := json.Unmarshal(out, &report); err != nil || len(report.Jobs) == 0 {
+		return fioResult{}, fmt.Errorf("fio on %s: %w: %.200s", s.name, err, out)
+	}
+	j := report.Jobs[0]
+	return fioResult{j.Read.IOPS + j.Write.IOPS, used / max(1, j.Read.TotalIOs+j.Write.TotalIOs)}, nil
+}
+
+// cpuOf is the processor time of a process in seconds.
+func cpuOf(pid int) float64 {
+	p, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(p), ") ")
+	f := strings.Fields(rest)
+	user, _ := strconv.ParseFloat(f[11], 64)
+	sys, _ := strconv.ParseFloat(f[12], 64)
+	return (user + sys) / 100
+}
+
+// startServers starts one of each; stop ends them all.
+func startServers(dir string) (servers []*server, stop func(), err error) {
+	stop = func() {
+		for _, s := range servers {
+			if !s.own {
+				_ = s.cmd.Process.Signal(os.Interrupt)
+				_ = s.cmd.Wait()
+			}
+		}
+	}
+	if err = makeImages(dir); err != nil {
+		return nil, stop, err
+	}
+	size := strconv.Itoa(nbdSize)
+	start := func(name string, args ...string) {
+		if err != nil {
+			return
+		}
+		sock := filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".sock")
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], "SOCK", sock)
+		}
+		cmd := exec.Command(args[0], args[1:]...)
+		if err = cmd.Start(); err == nil {
+			servers = append(servers, &server{name: name, cmd: cmd, uri: "nbd+unix:///?socket=" + sock})
+			err = await(sock)
+		}
+	}
+	if err = startUDM(dir, &servers); err != nil {
+		return servers, stop, err
+	}
+	start("nbdkit memory", "nbdkit", "-f", "-U", "SOCK", "memory", size)
+	start("nbdkit null", "nbdkit", "-f", "-U", "SOCK", "null", size)
+	start("nbdkit cow", "nbdkit", "-f", "-U", "SOCK", "--filter=cow", "file", filepath.Join(dir, "cow.raw"))
+	start("qemu-nbd raw", "qemu-nbd", "-t", "-e", "8", "-k", "SOCK", "-f", "raw", filepath.Join(dir, "plain.raw"))
+	start("qemu-nbd qcow2", "qemu-nbd", "-t", "-e", "8", "-k", "SOCK", "-f", "qcow2", filepath.Join(dir, "overlay.qcow2"))
+	return servers, stop, err
+}
+
+// makeImages makes the files that the servers stand on.
+func makeImages(dir string) error {
+	zeros := make([]byte, 1<<20)
+	for i := range zeros {
+		zeros[i] = byte(i)
+	}
+	for _, name := range []string{"plain.raw", "cow.raw", "base.raw", "origin.raw"} {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		for range nbdSize / len(zeros) {
+			if _, err = f.Write(zeros); err != nil {
+				break
+			}
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	for name, size := range map[string]int64{"store.raw": 2 * nbdSize, "meta.raw": 16 << 20, "data.raw": 2 * nbdSize} {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err == nil {
+			err = errors.Join(f.Truncate(size), f.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", "-b", filepath.Join(dir, "base.raw"), "-F", "raw",
+		filepath.Join(dir, "overlay.qcow2")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("qemu-img: %s", out)
+	}
+	return nil
+}
+
+// await waits until a socket is there.
+func await(sock string) error {
+	for range 500 {
+		if _, err := os.Stat(sock); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("%s does not appear", sock)
+}
+
+// startUDM starts a daemon and makes its four devices.
+func startUDM(dir string, servers *[]*server) error {
+	bin, err := filepath.Abs("bin/udm")
+	if err != nil {
+		return err
+	}
+	root := filepath.Join(dir, "udm")
+	cmd := exec.Command(bin, "--root", root, "daemon")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("%w (make build makes it)", err)
+	}
+	sock := filepath.Join(root, "nbd.sock")
+	add := func(name, export string) {
+		*servers = append(*servers, &server{name: name, cmd: cmd, uri: "nbd+unix:///" + export + "?socket=" + sock, own: len(*servers) > 0})
+	}
+	add("udm linear", "linear")
+	if err := await(sock); err != nil {
+		return err
+	}
+	sectors := nbdSize / 512
+	file := func(name string) string { return filepath.Join(dir, name) }
+	for _, c := range [][]string{
+		{"create", "linear", "--table", fmt.Sprintf("0 %d linear mem:%d 0", sectors, nbdSize)},
+		{"create", "snapshot", "--table", fmt.Sprintf("0 %d snapshot %s %s P 8", sectors, file("origin.raw"), file("store.raw"))},
+		{"create", "pool", "--table", fmt.Sprintf("0 %d thin-pool %s %s 128 0 1 skip_block_zeroing", 2*sectors, file("meta.raw"), file("data.raw"))},
+		{"message", "pool", "0", "create_thin 0"},
+		{"create", "thin", "--table", fmt.Sprintf("0 %d thin /dev/mapper/pool 0", sectors)},
+	} {
+		out, err := exec.Command(bin, append([]string{"--root", root, "dmsetup"}, c...)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("udm dmsetup %v: %s", c, out)
+		}
+	}
+	add("udm snapshot", "snapshot")
+	add("udm thin", "thin")
+	return nil
+}

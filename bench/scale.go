@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"udm/blk"
+	"udm/blk/filedev"
+	"udm/blk/nulldev"
+	"udm/env"
+	"udm/pdata/thinmeta"
+)
+
+// How pools grow: metadata of 10^4 to 1.6·10^7 mappings of 64 KiB, made by
+// restoring XML, on a file; and many volumes in one pool.
+
+const (
+	mostMappings = 16_000_000
+	metaSectors  = 3 << 20 // 1.5 GiB, sparse
+)
+
+func benchScale(r *report) error {
+	dir, err := os.MkdirTemp(shm(), "udm-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	counts := []int{10_000, 1_000_000, mostMappings}
+	if r.quick {
+		counts = counts[:2]
+	}
+	for _, n := range counts {
+		if err := r.mappings(dir, n); err != nil {
+			return err
+		}
+	}
+	return r.volumes(dir)
+}
+
+// mappings measures a pool whose one volume has n blocks mapped.
+func (r *report) mappings(dir string, n int) error {
+	path := filepath.Join(dir, "meta")
+	_ = os.Remove(path)
+	if err := filedev.Create(path, metaSectors); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := restore(path, n); err != nil {
+		return err
+	}
+	group := fmt.Sprintf("scale: %d mappings", n)
+	r.one(group, "restore from XML", "s", time.Since(start).Seconds())
+	return r.pool(group, path, n)
+}
+
+func restore(path string, n int) error {
+	meta, err := filedev.Open(path, filedev.Options{})
+	if err != nil {
+		return err
+	}
+	defer meta.Close()
+	xml, w := io.Pipe()
+	go func() { w.CloseWithError(writeXML(w, n)) }()
+	return thinmeta.Restore(env.Real(), xml, meta, thinmeta.RestoreOptions{})
+}
+
+// writeXML describes a volume of n blocks in runs of up to 8, each somewhere else
+// in the data device.
+func writeXML(w io.Writer, n int) error {
+	b := bufio.NewWriterSize(w, 1<<16)
+	fmt.Fprintf(b, `<superblock uuid="" time="0" transaction="1" version="2" data_block_size="128" nr_data_blocks="%d">`+"\n", 2*n+16)
+	fmt.Fprintf(b, `<device dev_id="0" mapped_blocks="%d" transaction="0" creation_time="0" snap_time="0">`+"\n", n)
+	order := rand.Perm((n + 7) / 8)
+	for i, at := range order {
+		run := min(8, n-8*i)
+		fmt.Fprintf(b, `<range_mapping origin_begin="%d" data_begin="%d" length="%d" time="0"/>`+"\n", 8*i, 16*at, run)
+	}
+	fmt.Fprintf(b, "</device>\n</superblock>\n")
+	return b.Flush()
+}
+
+func (r *report) one(group, name, unit string, v float64) {
+	r.add(&figure{Group: group, Name: name, Unit: unit, Rounds: []float64{v}})
+}
+
+// heap is what the process holds, in MB, after a collection.
+func heap() float64 {
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc) / 1e6
+}
+
+// pool opens the metadata as a pool and works with it.
+func (r *report) pool(group, path string, n int) error {
+	meta, err := filedev.Open(path, filedev.Options{})
+	if err != nil {
+		return err
+	}
+	defer meta.Close()
+	before := heap()
+	blocks := uint64(2*n + 16 + 70000)
+	s := newStack(map[string]blk.Device{"meta": meta, "data": nulldev.New(blocks * thinBlock)})
+	start := time.Now()
+	pool, err := s.device("pool", "0 %d thin-pool meta data %d 0 1 skip_block_zeroing", blocks*thinBlock, thinBlock)
+	if err != nil {
+		return err
+	}
+	d, err := s.device("thin", "0 %d thin /dev/mapper/pool 0", uint64(n)*thinBlock)
+	if err != nil {
+		return err
+	}
+	open := time.Since(start).Seconds()
+	r.one(group, "open", "s", open)
+	const looks = 1 << 20
+	for range 2 { // the first time fills the cache
+		start = time.Now()
+		if err := submitMany(d, thinBlock, min(looks, 8*n), 3); err != nil {
+			return err
+		}
+	}
+	rate := float64(min(looks, 8*n)) / time.Since(start).Seconds()
+	r.one(group, "cached look-ups", "1/s", rate)
+	big, err := messageTime(s, "create_snap 1 0")
+	if err != nil {
+		return err
+	}
+	r.one(group, "snapshot", "ms", big)
+	if _, err = pool.Message(0, "create_thin 2"); err != nil {
+		return err
+	}
+	empty, err := messageTime(s, "create_snap 3 2")
+	if err != nil {
+		return err
+	}
+	r.one(group, "snapshot of an empty volume", "ms", empty)
+	held := heap() - before
+	r.one(group, "memory", "MB", held)
+	gone, err := messageTime(s, "delete 1")
+	if err != nil {
+		return err
+	}
+	r.one(group, "delete of the snapshot", "ms", gone)
+	if n == mostMappings {
+		r.atMost(2, open, "a pool of 16 million mappings opens, in seconds")
+		r.atLeast(2e6, rate, "cached look-ups per second and core, of 16 million mappings")
+		r.atMost(2, big/empty, "time of its snapshot, over that of an empty volume")
+		r.atMost(64+100, held, "its memory in MB, with a cache of 64 MiB")
+	}
+	return s.close()
+}
+
+// messageTime is the median time of a message to the pool, in ms. A snapshot is
+// taken again and again under the next ids.
+func messageTime(s *stack, text string) (float64, error) {
+	pool, err := s.c.Name("pool")
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	_, err = pool.Message(0, text)
+	return float64(time.Since(start)) / 1e6, err
+}
+
+// volumes makes and opens many volumes in one pool.
+func (r *report) volumes(dir string) error {
+	n := 10_000
+	if r.quick {
+		n = 1000
+	}
+	path := filepath.Join(dir, "volumes")
+	if err := filedev.Create(path, 1<<20); err != nil {
+		return err
+	}
+	meta, err := filedev.Open(path, filedev.Options{})
+	if err != nil {
+		return err
+	}
+	defer meta.Close()
+	before := heap()
+	s := newStack(map[string]blk.Device{"meta": meta, "data": nulldev.New(1 << 22)})
+	pool, err := s.device("pool", "0 %d thin-pool meta data %d 0 1 skip_block_zeroing", 1<<22, thinBlock)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	for id := range n {
+		if _, err := pool.Message(0, fmt.Sprint("create_thin ", id)); err != nil {
+			return err
+		}
+		if _, err := s.device(fmt.Sprint("v", id), "0 %d thin /dev/mapper/pool %d", 1<<20, id); err != nil {
+			return err
+		}
+	}
+	group := fmt.Sprintf("scale: %d volumes", n)
+	r.one(group, "make and open one", "ms", float64(time.Since(start))/1e6/float64(n))
+	r.one(group, "memory", "MB", heap()-before)
+	return s.close()
+}
