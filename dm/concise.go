@@ -25,9 +25,16 @@ type Concise struct {
 
 const conciseFields = 5
 
+// ConciseError is a line of devices that is none.
+type ConciseError struct {
+	Reason string // dmsetup's words, in one line or two
+}
+
+func (e *ConciseError) Error() string { return e.Reason }
+
 // ParseConcise reads a line of devices. Those before the first wrong one are
 // returned beside the error, for dmsetup has created them by then. The error
-// has dmsetup's words, in one line or two.
+// is a *[ConciseError] or a *[TableError].
 func ParseConcise(text string) ([]Concise, error) {
 	var devices []Concise
 	for p := (&conciseParser{rest: text}); ; {
@@ -49,7 +56,7 @@ func newConcise(f []string) (d Concise, err error) {
 		d.Minor = atoi(f[2])
 	}
 	if f[3] != "" && f[3] != "rw" && f[3] != "ro" {
-		return d, fmt.Errorf("Invalid flags parameter '%s' must be 'ro' or 'rw' or empty.", f[3])
+		return d, &ConciseError{fmt.Sprintf("Invalid flags parameter '%s' must be 'ro' or 'rw' or empty.", f[3])}
 	}
 	d.Table, err = ParseTable(f[4])
 	return d, err
@@ -114,8 +121,8 @@ func (p *conciseParser) end(c byte) ([]string, error) {
 
 func (p *conciseParser) wrong(reason string) error {
 	f := append(p.fields, "(null)", "(null)", "(null)", "(null)")
-	return fmt.Errorf("%s\nParsed %d fields: name: %s uuid: %s minor: %s flags: %s table: %s",
-		reason, len(p.fields), f[0], f[1], f[2], f[3], f[4])
+	return &ConciseError{fmt.Sprintf("%s\nParsed %d fields: name: %s uuid: %s minor: %s flags: %s table: %s",
+		reason, len(p.fields), f[0], f[1], f[2], f[3], f[4])}
 }
 
 // FormatConcise is the line that makes the devices again.

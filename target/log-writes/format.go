@@ -91,25 +91,29 @@ func (l *logWrites) disable() {
 func (l *logWrites) take() (e *entry, at uint64, super []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.enabled.Load() {
+	if l.enabled.Load() {
 		if e = l.logging.Pop(); e == nil {
 			return nil, 0, nil
 		}
 		at = l.next
-		l.next += l.sectors(1)
-		if e.flags&flagDiscard == 0 {
-			l.next += l.sectors(e.blocks)
-		}
-		if l.next >= l.logdev.Limits().Size {
-			l.enabled.Store(false)
-			break
-		}
-		l.logged++
-		if e.flags&(flagFUA|flagMark) != 0 {
-			super = superblock(l.logged, l.block)
-		}
-		return e, at, super
+		l.next += l.length(e)
+		l.enabled.Store(l.next < l.logdev.Limits().Size)
 	}
-	l.logging, l.unflushed = entries{}, entries{}
-	return nil, 0, nil
+	if !l.enabled.Load() {
+		l.logging, l.unflushed = entries{}, entries{}
+		return nil, 0, nil
+	}
+	l.logged++
+	if e.flags&(flagFUA|flagMark) != 0 {
+		super = superblock(l.logged, l.block)
+	}
+	return e, at, super
+}
+
+// length is how many sectors of the log e takes.
+func (l *logWrites) length(e *entry) uint64 {
+	if e.flags&flagDiscard != 0 {
+		return l.sectors(1)
+	}
+	return l.sectors(1 + e.blocks)
 }
