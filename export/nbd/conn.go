@@ -135,10 +135,12 @@ func (c *conn) abort() {
 	c.mu.Lock()
 	w := c.wire
 	c.mu.Unlock()
-	if w == nil {
+	if w != nil {
+		w.abort()
+	} else if _, ok := c.base.(net.Conn); ok {
 		c.setDeadline(longAgo)
 	} else {
-		w.abort()
+		closeStream(c.base)
 	}
 }
 

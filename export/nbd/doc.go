@@ -44,8 +44,8 @@
 //
 // For each connection: 512 requests under way, 64 MiB of memory (and as much
 // again while slabs are rounded up), 32 MiB for a payload, 64 KiB for an option,
-// 1024 options; for a server Config.MaxConns connections. A client that exceeds
-// them waits or is refused. [blk.Device.Submit] may block for back-pressure:
+// 1024 options; for a server Config.MaxConns connections, each with a thread on
+// Linux. A client that exceeds them waits or is refused. [blk.Device.Submit] may block for back-pressure:
 // that stops this connection's reader only.
 //
 // # Locks

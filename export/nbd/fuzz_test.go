@@ -1,3 +1,10 @@
+// Fuzzing goes on from the corpora in testdata with
+//
+//	go test -run - -fuzz FuzzTransmission -fuzzminimizetime 10x ./export/nbd
+//
+// The limit is there because goroutines make coverage vary from run to run,
+// which lets the search for smaller inputs take for ever.
+
 package nbd_test
 
 import (

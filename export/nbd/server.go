@@ -131,7 +131,8 @@ func (s *Server) start(nc net.Conn) {
 
 // ServeConn serves one connection until it ends and closes it if it can be
 // closed. Any stream of bytes will do, so that a recorded session can be
-// replayed without a socket; time limits need the deadlines of a [net.Conn].
+// replayed without a socket; time limits need the deadlines of a [net.Conn],
+// and Close a stream that can be closed.
 // The error says why the connection ended: nil if the client said goodbye, or
 // hung up between two requests.
 func (s *Server) ServeConn(rw io.ReadWriter) error {

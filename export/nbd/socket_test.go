@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -500,3 +501,39 @@ func (l *loop) Read(p []byte) (int, error) {
 }
 
 func (l *loop) Write(p []byte) (int, error) { return len(p), nil }
+
+// mute is a stream without deadlines on which nothing ever comes.
+type mute struct {
+	closed chan bool
+	once   *sync.Once
+	first  io.Reader
+}
+
+func (m mute) Read(p []byte) (int, error) {
+	if n, _ := m.first.Read(p); n > 0 {
+		return n, nil
+	}
+	<-m.closed
+	return 0, io.ErrClosedPipe
+}
+
+func (m mute) Write(p []byte) (int, error) { return len(p), nil }
+func (m mute) Close() error                { m.once.Do(func() { close(m.closed) }); return nil }
+
+func TestCloseEndsAStreamWithoutDeadlines(t *testing.T) {
+	blktest.Leaks(t)
+	for name, tp := range map[string]*tape{"handshake": newTape(fixed), "transmission": newTape(fixed).attach("simple", "")} {
+		s, err := nbd.New(nbd.Config{Exports: disk()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := mute{make(chan bool), new(sync.Once), &tp.in}
+		over := make(chan error)
+		go func() { over <- s.ServeConn(m) }()
+		for s.Conns() == 0 {
+			runtime.Gosched()
+		}
+		s.Close()
+		t.Log(name, <-over)
+	}
+}

@@ -117,6 +117,8 @@ func (s *stream) abort() {
 	s.closeRead()
 	if d, ok := s.rw.(deadliner); ok {
 		d.SetWriteDeadline(longAgo)
+	} else {
+		s.close() // what else could end a wait
 	}
 }
 
