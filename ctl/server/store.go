@@ -36,19 +36,21 @@ func (s store) path(minor uint32) string {
 }
 
 // write replaces the file of a device; on return the new one is on the disk.
-func (s store) write(r *record) error {
-	text, err := json.MarshalIndent(r, "", "\t")
+func (s store) write(r *record) error { return replaceFile(s.path(r.Minor), r) }
+
+// replaceFile makes a file hold v; on return it is on the disk, whole.
+func replaceFile(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
 		return err
 	}
-	path := s.path(r.Minor)
 	if err := writeFile(path+".new", append(text, '\n')); err != nil {
 		return err
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	return syncDir(s.dir)
+	return syncDir(filepath.Dir(path))
 }
 
 func writeFile(path string, text []byte) error {
