@@ -115,11 +115,20 @@ func (o Options) fs() *fs.Options {
 // Dir is where the files are.
 func (s *Server) Dir() string { return s.dir }
 
+// Mounted reports whether the files are still there: others may have unmounted
+// them.
+func (s *Server) Mounted() bool {
+	dev, _, err := identify(s.dir)
+	return err == nil && dev == s.dev
+}
+
 // Unmount ends the server if nobody uses its files. EBUSY: somebody does, and
 // nothing has changed.
 func (s *Server) Unmount() error {
-	if err := unmount(s.dir, 0); err != nil {
-		return fmt.Errorf("unmount %s: %w", s.dir, err)
+	if s.Mounted() {
+		if err := unmount(s.dir, 0); err != nil {
+			return fmt.Errorf("unmount %s: %w", s.dir, err)
+		}
 	}
 	s.srv.Wait()
 	s.root.close()

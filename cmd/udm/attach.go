@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+func attachCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "attach [DEVICE]",
+		Short: "Make a device a block device of this machine's kernel",
+		Long: `attach gives a device to the kernel as a loop device and prints its path, to put a
+file system on and mount. The daemon needs the right to use loop devices: to be
+root, or in the group disk. Told twice it prints the same path. Without DEVICE it
+lists what is attached.
+
+What is attached counts as open. It lasts until "udm detach"; a daemon that is
+started again attaches it again, at the same path if that is free. What is mounted
+on it while the daemon is away gets I/O errors and has to be mounted anew.`,
+		Example: `  mkfs.ext4 $(udm attach disk)
+  mount $(udm attach disk) /mnt
+  umount /mnt && udm detach disk`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if len(args) == 0 {
+				return listAttached(cmd, client)
+			}
+			a, err := client.Attach(cmd.Context(), ctl.Ref{Name: args[0]})
+			if err != nil {
+				return attachFailed(err)
+			}
+			if wantsJSON(cmd) {
+				return printJSON(cmd, a)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), a.Path)
+			return nil
+		},
+	}
+	addJSON(cmd)
+	return cmd
+}
+
+func listAttached(cmd *cobra.Command, client *ctl.Client) error {
+	as, err := client.Attachments(cmd.Context())
+	if err != nil || len(as) == 0 && !wantsJSON(cmd) {
+		return err
+	}
+	if wantsJSON(cmd) {
+		return printJSON(cmd, as)
+	}
+	rows := [][]string{{"DEVICE", "PATH"}}
+	for _, a := range as {
+		rows = append(rows, []string{a.Name, a.Path})
+	}
+	return printTable(cmd.OutOrStdout(), rows)
+}
+
+func detachCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "detach DEVICE...",
+		Short: "End what udm attach began",
+		Example: `  udm detach disk
+  udm detach /dev/loop0`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			var errs []error
+			for _, arg := range args {
+				errs = append(errs, detach(cmd, client, arg))
+			}
+			return errors.Join(errs...)
+		},
+	}
+}
+
+func detach(cmd *cobra.Command, client *ctl.Client, arg string) error {
+	name := arg
+	if strings.HasPrefix(arg, "/") {
+		as, err := client.Attachments(cmd.Context())
+		if err != nil {
+			return err
+		}
+		name = ""
+		for _, a := range as {
+			if a.Path == arg {
+				name = a.Name
+			}
+		}
+		if name == "" {
+			return fmt.Errorf("%s is no device of udm; udm attach lists them", arg)
+		}
+	}
+	return attachFailed(client.Detach(cmd.Context(), ctl.Ref{Name: name}))
+}
+
+func attachFailed(err error) error {
+	if errors.Is(err, syscall.ENXIO) {
+		return fmt.Errorf("%w; udm ls lists the devices", err)
+	}
+	return err
+}

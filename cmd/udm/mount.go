@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+func mountCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "mount [DIR]",
+		Short: "Show every active device as a file in a directory",
+		Long: `mount shows every device that has a table as a file of its size, under its name,
+in an existing directory: for programs that know files but not NBD. It needs no
+more than the right to use FUSE. Without DIR it lists where devices are shown.
+
+The files are for the user who runs the daemon. A file that is open counts as open
+of its device. fsync makes written data durable; punching holes gives space back.
+The mount lasts until "udm unmount"; a daemon that is started again mounts again.`,
+		Example: `  mkdir -p ~/disks && udm mount ~/disks
+  mkfs.ext4 ~/disks/disk
+  udm unmount ~/disks`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if len(args) == 0 {
+				return listMounts(cmd, client)
+			}
+			dir, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			return client.Mount(cmd.Context(), ctl.Mount{Dir: dir})
+		},
+	}
+	addJSON(cmd)
+	return cmd
+}
+
+func listMounts(cmd *cobra.Command, client *ctl.Client) error {
+	ms, err := client.Mounts(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if wantsJSON(cmd) {
+		return printJSON(cmd, ms)
+	}
+	for _, m := range ms {
+		fmt.Fprintln(cmd.OutOrStdout(), m.Dir)
+	}
+	return nil
+}
+
+func unmountCommand() *cobra.Command {
+	var lazy bool
+	cmd := &cobra.Command{
+		Use:     "unmount DIR",
+		Aliases: []string{"umount"},
+		Short:   "End what udm mount began",
+		Example: `  udm unmount ~/disks
+  udm unmount --lazy ~/disks     # cut off who has files open`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeMounts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			dir, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			err = client.Unmount(cmd.Context(), ctl.Mount{Dir: dir, Lazy: lazy})
+			switch {
+			case errors.Is(err, syscall.EBUSY):
+				return fmt.Errorf("%w; close its files, or cut them off with --lazy", err)
+			case errors.Is(err, syscall.ENXIO):
+				return fmt.Errorf("%w; udm mount lists where they are", err)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVarP(&lazy, "lazy", "l", false, "also when files are open: who has them open gets errors")
+	return cmd
+}
+
+func completeMounts(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	client, err := clientOf(cmd)
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer client.Close()
+	ms, _ := client.Mounts(cmd.Context())
+	var dirs []string
+	for _, m := range ms {
+		dirs = append(dirs, m.Dir)
+	}
+	return dirs, cobra.ShellCompDirectiveNoFileComp
+}

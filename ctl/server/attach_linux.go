@@ -1,0 +1,187 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"udm/dm"
+)
+
+// loop is a loop device to be made, of drivers/block/loop.c: it does direct I/O on
+// a file, so that nothing is cached twice and requests go side by side.
+type loop struct {
+	file, tag string
+	prefer    string // the block device to take if it is free; may be empty
+	readOnly  bool
+	block     uint32 // bytes
+}
+
+const loopControl = "/dev/loop-control"
+
+// attach returns the block device, and a descriptor that holds the file's inode
+// without counting as open.
+func (l *loop) attach() (path string, pin int, err error) {
+	flags := unix.O_RDWR
+	if l.readOnly {
+		flags = unix.O_RDONLY
+	}
+	// No os.File here: its polling asks the file's server, which is this process.
+	backing, err := unix.Open(l.file, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", -1, &os.PathError{Op: "open", Path: l.file, Err: err}
+	}
+	defer unix.Close(backing)
+	pin, err = unix.Open(l.file, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", -1, &os.PathError{Op: "open", Path: l.file, Err: err}
+	}
+	if path, err = l.configure(backing); err != nil {
+		unpin(pin)
+		return "", -1, err
+	}
+	return path, pin, nil
+}
+
+// configure finds a free loop device and gives it the file.
+func (l *loop) configure(backing int) (string, error) {
+	c := unix.LoopConfig{Fd: uint32(backing), Size: l.block}
+	c.Info.Flags = unix.LO_FLAGS_DIRECT_IO
+	if l.readOnly {
+		c.Info.Flags |= unix.LO_FLAGS_READ_ONLY
+	}
+	copy(c.Info.File_name[:len(c.Info.File_name)-1], l.tag)
+	if l.prefer != "" && loopConfigure(l.prefer, &c) == nil {
+		return l.prefer, nil
+	}
+	for {
+		path, err := freeLoop()
+		if err != nil {
+			return "", err
+		}
+		// Another program may have taken it meanwhile.
+		if err := loopConfigure(path, &c); !errors.Is(err, syscall.EBUSY) {
+			return path, err
+		}
+	}
+}
+
+func freeLoop() (string, error) {
+	control, err := unix.Open(loopControl, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", missing(loopControl, err)
+	}
+	defer unix.Close(control)
+	n, err := unix.IoctlRetInt(control, unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return "", missing(loopControl, err)
+	}
+	return fmt.Sprintf("/dev/loop%d", n), nil
+}
+
+func loopConfigure(path string, c *unix.LoopConfig) error {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return missing(path, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.IoctlLoopConfigure(fd, c); err != nil {
+		return missing(path, err)
+	}
+	return nil
+}
+
+// missing says which right or part of the kernel is missing.
+func missing(path string, err error) error {
+	who := fmt.Sprintf("the daemon, which runs as user %d,", os.Geteuid())
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return dm.Errorf(errnoIn(err), "%s may not use %s: run it as root or in the group disk; for files instead of block devices there is udm mount", who, path)
+	case path == loopControl && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.ENODEV)):
+		return dm.Errorf(syscall.ENODEV, "the kernel has no loop driver (%s: %v); try: modprobe loop", path, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return dm.Errorf(syscall.ENODEV, "%s is missing: the daemon needs the /dev of the machine", path)
+	case errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTTY):
+		return dm.Errorf(errnoIn(err), "%s cannot be configured (%v): Linux 5.8 or later is needed", path, err)
+	}
+	return &os.PathError{Op: "configure", Path: path, Err: err}
+}
+
+func errnoIn(err error) syscall.Errno {
+	var n syscall.Errno
+	if errors.As(err, &n) {
+		return n
+	}
+	return syscall.EIO
+}
+
+// openLoop opens a block device and checks that it is one of ours: errUnused.
+func openLoop(path, tag string, flags int) (int, error) {
+	fd, err := unix.Open(path, unix.O_CLOEXEC|flags, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO):
+		return -1, errUnused
+	case err != nil:
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	info, err := unix.IoctlLoopGetStatus64(fd)
+	if err != nil || unix.ByteSliceToString(info.File_name[:]) != tag {
+		unix.Close(fd)
+		return -1, errUnused
+	}
+	return fd, nil
+}
+
+// refreshLoop lets a block device see the size of its file.
+func refreshLoop(path, tag string, pin int) error {
+	fd, err := openLoop(path, tag, unix.O_RDWR)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		fd, err = openLoop(path, tag, unix.O_RDONLY)
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(pin, &st); err != nil {
+		return err
+	}
+	return os.NewSyscallError("LOOP_SET_CAPACITY", unix.IoctlSetInt(fd, unix.LOOP_SET_CAPACITY, 0))
+}
+
+// detachLoop writes out what the kernel has cached and takes the block device
+// away. EBUSY: it is in use; with force it goes when its last user has gone.
+func detachLoop(path, tag string, force bool) error {
+	fd, err := openLoop(path, tag, unix.O_EXCL)
+	var busy error
+	if errors.Is(err, syscall.EBUSY) {
+		busy = dm.Errorf(syscall.EBUSY, "%s is in use; unmount it first", path)
+		if !force {
+			return busy
+		}
+		fd, err = openLoop(path, tag, 0)
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	serr := unix.Fsync(fd)
+	if serr != nil && !force {
+		return &os.PathError{Op: "fsync", Path: path, Err: serr}
+	}
+	if err := unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0); err != nil {
+		return &os.PathError{Op: "detach", Path: path, Err: err}
+	}
+	return busy
+}
+
+// unpin lets an inode go.
+func unpin(pin int) {
+	if pin >= 0 {
+		unix.Close(pin)
+	}
+}
