@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +17,7 @@ import (
 
 // daemonFlags are the options of udm daemon.
 type daemonFlags struct {
-	listen            string
+	listen, mount     string
 	cert, key, ca     string
 	readOnly, verbose bool
 	maxConns          int
@@ -40,6 +41,7 @@ flushes and ends with exit code 0.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "", "also serve NBD on this TCP address, for example :10809")
+	fl.StringVar(&f.mount, "mount", "", "also show every device as a file in this directory")
 	fl.StringVar(&f.cert, "tls-cert", "", "certificate (PEM) for --listen; TLS is required then")
 	fl.StringVar(&f.key, "tls-key", "", "key (PEM) of --tls-cert")
 	fl.StringVar(&f.ca, "tls-ca", "", "authority (PEM) that clients must have a certificate from")
@@ -54,6 +56,12 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	if err != nil {
 		return err
 	}
+	mount := f.mount
+	if mount != "" {
+		if mount, err = filepath.Abs(mount); err != nil {
+			return err
+		}
+	}
 	conf, err := f.tls()
 	if err != nil {
 		return err
@@ -67,7 +75,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	return server.Run(cmd.Context(), server.Config{
-		Root: root, Program: version(), Listen: f.listen, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
+		Root: root, Program: version(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Types: all.Types(), Log: log,
 		Ready: func(*server.Server) { log.Info("ready", "root", root, "pid", os.Getpid()) },
 	})

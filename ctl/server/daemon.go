@@ -31,6 +31,7 @@ type Config struct {
 	TLS      *tls.Config // of Listen; nil for none
 	ReadOnly bool        // refuse writes of all NBD clients
 	MaxConns int         // NBD connections; 0: 1024
+	Mount    string      // directory to show the devices in as files; "" for none
 	Types    []*dm.Type
 	Log      *slog.Logger
 	// Drain is how long NBD clients may take to finish when the daemon ends; 0:
@@ -91,6 +92,10 @@ func (s *Server) serve(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	if err := s.files.start(cfg.Mount); err != nil {
+		s.files.stop()
+		return errors.Join(err, listeners.Close())
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	web := &http.Server{Handler: s.Handler(), BaseContext: func(net.Listener) context.Context { return ctx },
@@ -121,13 +126,14 @@ func (s *Server) serve(ctx context.Context, cfg Config) error {
 	return errors.Join(err, g.wait())
 }
 
-// drain ends the NBD servers. What waits in a suspended device at the end of the
+// drain ends the NBD servers and the mounts. What waits in a suspended device at the end of the
 // time would wait for ever: its client has no answer yet, so it may be failed.
 func (s *Server) drain(ctx context.Context, servers ...*nbd.Server) {
 	var done sync.WaitGroup
 	for _, n := range servers {
 		done.Go(func() { _ = n.Shutdown(ctx) }) // says only that clients were cut off
 	}
+	done.Go(s.files.stop)
 	ended := make(chan struct{})
 	go func() { done.Wait(); close(ended) }()
 	select {
@@ -156,6 +162,14 @@ func (s *Server) failAll(d *dm.Device, sectors uint64) {
 }
 
 type listeners struct{ control, nbd, tcp net.Listener }
+
+func (l listeners) Close() error {
+	errs := []error{l.control.Close(), l.nbd.Close()}
+	if l.tcp != nil {
+		errs = append(errs, l.tcp.Close())
+	}
+	return errors.Join(errs...)
+}
 
 func (s *Server) listen(cfg Config) (l listeners, err error) {
 	if l.control, err = listenUnix(filepath.Join(cfg.Root, ctl.Socket)); err != nil {

@@ -33,6 +33,12 @@ func (s *Server) Handler() http.Handler {
 	handle(s, mux, "rename", s.rename)
 	handle(s, mux, "message", s.message)
 	handle(s, mux, "wait", s.wait)
+	handle(s, mux, "mount", s.files.mount)
+	handle(s, mux, "unmount", s.files.unmount)
+	handle(s, mux, "mounts", s.files.listMounts)
+	handle(s, mux, "attach", s.files.attach)
+	handle(s, mux, "detach", s.files.detach)
+	handle(s, mux, "attachments", s.files.listAttached)
 	mux.HandleFunc("/", unknown)
 	return mux
 }

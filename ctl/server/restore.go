@@ -69,6 +69,7 @@ func (s *Server) KeepTrying(ctx context.Context) {
 		case <-t.C:
 			s.retry(ctx)
 			s.sweep()
+			s.files.retry()
 		}
 	}
 }

@@ -19,6 +19,7 @@ type Server struct {
 	store   store
 	log     *slog.Logger
 	program string
+	files   *files
 
 	// saving are held while the file of a device is replaced; a device has the
 	// one that its minor number comes to.
@@ -36,6 +37,7 @@ func New(root, program string, log *slog.Logger, types []*dm.Type) (*Server, err
 		log: log, program: program, keepers: make(map[uint32]*keeper),
 	}
 	s.control = dm.NewControl(env.Real(), s.opener, types...)
+	s.files = newFiles(s, root)
 	return s, os.MkdirAll(s.store.dir, 0o700)
 }
 
