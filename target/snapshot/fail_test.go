@@ -6,6 +6,7 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/blk/memdev"
+	"udm/dm"
 	"udm/env"
 )
 
@@ -76,7 +77,10 @@ func newFailRun(t *testing.T, f *blktest.Failer) *failRun {
 	o := memdev.New(64)
 	r.ok(blk.WriteSectors(r.e, o, blktest.Pattern(0, 64, 1), 0, 0))
 	x.seed = 1
-	r.disks["O"], r.disks["C"], r.disks["D"] = f.Wrap(o), f.Wrap(memdev.New(256)), f.Wrap(memdev.New(256))
+	raw := disks{"C": memdev.New(256), "D": memdev.New(256)}
+	t.Cleanup(func() { r.checkStores(raw) })
+	ds := disks{"O": f.Wrap(o), "C": f.Wrap(raw["C"]), "D": f.Wrap(raw["D"])}
+	r.c = dm.NewControl(r.e, ds, Types()...)
 	for _, n := range []string{"o", "s", "d", "m"} {
 		m := blktest.NewModel(64)
 		m.Write(0, 64, 1, true)
@@ -175,14 +179,18 @@ func TestFailEachAtOpen(t *testing.T) {
 			r.wantEnd(r.write(s, i, 1, 2), blk.OK)
 		}
 		r.remove("s")
-		r.disks["O"], r.disks["C"] = f.Wrap(o), f.Wrap(c)
+		ctl := r.c
+		r.c = dm.NewControl(e, disks{"O": f.Wrap(o), "C": f.Wrap(c)}, Types()...)
+		defer func() { r.ok(r.c.Close()); r.c = ctl }()
 		if err := r.load("s", 64, "snapshot O C P 8"); (err != nil) != f.Hit() {
 			t.Errorf("got %v", err)
 		} else if err != nil {
 			wantErrno(t, err, 5)
 		}
 		w := r.world()
-		r.ok(r.c.Close())
+		for _, d := range r.c.List() {
+			r.remove(d.Name())
+		}
 		if len(w.groups) != 0 {
 			t.Error("an origin is left in the registry")
 		}

@@ -13,7 +13,6 @@ import (
 // origin o.
 func gatedSnap(t *testing.T) (r *rig, s, o *dm.Device) {
 	r = newGated(t, stepped(), 256, 512)
-	r.check = append(r.check, "C")
 	o = r.device("o", 256, "snapshot-origin O")
 	s = r.device("s", 256, "snapshot O C P 8")
 	r.forget()

@@ -101,9 +101,6 @@ func runModel(t *testing.T, seed uint64) {
 	for i, kind := range []string{"P 8", "N 4", "PO 32"} {
 		n := fmt.Sprintf("D%d", i)
 		r.disks[n] = memdev.New(4 * size)
-		if kind[0] == 'P' {
-			r.check = append(r.check, n)
-		}
 		ms = append(ms, newModelled(r.device(n, size, "snapshot O "+n+" "+kind), size, fresh(size)))
 	}
 	r.snap("D1").world.threshold.Store(int64(1 + seed%5)) // some are held back

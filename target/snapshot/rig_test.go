@@ -56,7 +56,6 @@ type rig struct {
 	disks disks
 	c     *dm.Control
 	gates map[string]*blktest.Gate
-	check []string // COW devices whose store is checked at the end
 }
 
 func newRig(t testing.TB, e env.Env, ds disks) *rig {
@@ -67,9 +66,7 @@ func newRig(t testing.TB, e env.Env, ds disks) *rig {
 		if err := r.c.Close(); err != nil {
 			t.Error(err)
 		}
-		for _, n := range r.check {
-			r.checkStore(n)
-		}
+		r.checkStores(ds)
 	})
 	return r
 }
@@ -308,11 +305,20 @@ func (s *snapshot) mustBeIdle(t testing.TB) {
 	}
 }
 
-// checkStore checks all of a store on a device that nobody uses.
-func (r *rig) checkStore(name string) {
+// checkStores checks every disk that has a store.
+func (r *rig) checkStores(ds disks) {
 	r.Helper()
-	if err := checkStore(r.disks[name]); err != nil {
-		r.Errorf("store %s: %v", name, err)
+	head := make([]byte, 512)
+	for n, d := range ds {
+		if err := blk.ReadSectors(env.Real(), d, head, 0); err != nil {
+			r.Errorf("%s: %v", n, err)
+		}
+		if _, fresh, err := parseHeader(head); fresh || err != nil {
+			continue
+		}
+		if err := checkStore(d); err != nil {
+			r.Errorf("store %s: %v", n, err)
+		}
 	}
 }
 

@@ -1,0 +1,35 @@
+package snapshot
+
+import "udm/blk"
+
+// durable is a write that is on the medium when it is done, with everything that
+// was completed before.
+type durable struct {
+	p          *persistent
+	bio, flush blk.Bio
+	done       func(ok bool)
+}
+
+func (d *durable) init(p *persistent, done func(ok bool)) {
+	d.p, d.done = p, done
+	d.bio.End = d.written
+	d.flush.End = func(b *blk.Bio) { done(b.Status() == blk.OK) }
+}
+
+func (d *durable) write(data []byte, sector uint64) {
+	b := &d.bio
+	b.Rearm()
+	b.Op, b.Flags, b.Sector = blk.Write, blk.Preflush|blk.FUA, sector
+	b.SetData(data)
+	d.p.dev.Submit(b)
+}
+
+func (d *durable) written(b *blk.Bio) {
+	if b.Status() != blk.OK || !d.p.flushes {
+		d.done(b.Status() == blk.OK)
+		return
+	}
+	d.flush.Rearm()
+	d.flush.Op = blk.Flush
+	d.p.dev.Submit(&d.flush)
+}
