@@ -2,6 +2,7 @@ package thinmeta
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -15,7 +16,7 @@ import (
 // they find must be one of the mappings that the block has had.
 func TestReaders(t *testing.T) {
 	const blocks = 600
-	rounds := uint32(scaled(60))
+	rounds := uint32(scaled(24))
 	p := newPool(t, 4096, 200000, 0)
 	p.createThin(1)
 	th := p.thin(1)
@@ -23,8 +24,8 @@ func TestReaders(t *testing.T) {
 	// Until the first Abort data blocks only rise: none below these is to be seen.
 	var floor [blocks]atomic.Uint64
 	for k := range uint64(blocks) {
-		ok(t, p.insert(th, k))
-		floor[k].Store(p.now.devs[1][k])
+		ok(t, p.insert(th, k*1000))
+		floor[k].Store(p.now.devs[1][k*1000])
 	}
 	var stop atomic.Bool
 	var wg sync.WaitGroup
@@ -35,7 +36,7 @@ func TestReaders(t *testing.T) {
 			for !stop.Load() {
 				k := rng.Uint64N(blocks)
 				least := floor[k].Load()
-				m, err := th.TryFind(k)
+				m, err := th.TryFind(k * 1000)
 				switch {
 				case err == nil && m.Block < least && floor[k].Load() >= least:
 					t.Errorf("block %d is at %d, was at %d before", k, m.Block, least)
@@ -54,9 +55,15 @@ func TestReaders(t *testing.T) {
 		p.createSnap(100+i, 1)
 		for range 200 {
 			k := rng.Uint64N(blocks)
-			ok(t, p.insert(th, k))
+			ok(t, p.insert(th, k*1000))
 			if i <= rounds/2 {
-				floor[k].Store(p.now.devs[1][k])
+				floor[k].Store(p.now.devs[1][k*1000])
+			}
+			// Others come and go between, so that nodes split and merge.
+			ok(t, p.insert(th, rng.Uint64N(blocks)*1000+1+rng.Uint64N(999)))
+			if gone := rng.Uint64N(blocks); i%2 == 0 {
+				ok(t, th.RemoveRange(gone*1000+1, gone*1000+1000))
+				maps.DeleteFunc(p.now.devs[1], func(k, _ uint64) bool { return k/1000 == gone && k%1000 != 0 })
 			}
 		}
 		p.commit()
