@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -29,6 +30,22 @@ func newMaker(cmd *cobra.Command) (*maker, error) {
 }
 
 func (m *maker) Close() { m.client.Close() }
+
+// undo are the steps that take back what a command has done so far.
+type undo []func() error
+
+func (u *undo) add(step func() error) { *u = append(*u, step) }
+
+// after takes everything back, the last first, if there is an error.
+func (u undo) after(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, step := range slices.Backward(u) {
+		err = errors.Join(err, step())
+	}
+	return err
+}
 
 // device asks about a device by name.
 func (m *maker) device(name string) (ctl.Device, error) {
@@ -71,7 +88,16 @@ func (m *maker) replace(d ctl.Device, target string) error {
 	if err := m.load(d, target); err != nil {
 		return err
 	}
-	return m.resume(d.Name)
+	return m.switchOver(d.Name)
+}
+
+// switchOver makes the inactive table of a device live, or drops it when that
+// fails.
+func (m *maker) switchOver(name string) error {
+	if err := m.resume(name); err != nil {
+		return errors.Join(err, m.clear(name), m.resume(name))
+	}
+	return nil
 }
 
 func (m *maker) load(d ctl.Device, target string) error {
@@ -99,6 +125,12 @@ func (m *maker) suspend(name string) error {
 // stays suspended.
 func (m *maker) resume(name string) error {
 	_, err := m.client.Resume(context.WithoutCancel(m.ctx), ctl.Suspend{Ref: ctl.Ref{Name: name}})
+	return err
+}
+
+// clear empties the inactive slot of a device.
+func (m *maker) clear(name string) error {
+	_, err := m.client.Clear(context.WithoutCancel(m.ctx), ctl.Ref{Name: name})
 	return err
 }
 

@@ -71,23 +71,31 @@ func (m *maker) startMerge(d ctl.Device) (string, error) {
 		return d.Name, m.replace(d, merge)
 	}
 	above, err := m.originDevice(origin)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if d.Opens > 0 {
+	case d.Opens > 0:
 		return "", fmt.Errorf("%s is in use; detach its clients first", d.Name)
+	case above.Table[0].Target == "snapshot-merge" && hasDep(above, words[1]):
+		return above.Name, m.remove(d.Name) // what an earlier merge left
 	}
 	return above.Name, m.handOver(d, above, merge)
 }
 
-// originDevice is the device whose snapshot-origin stands on origin.
+func hasDep(d ctl.Device, w string) bool {
+	_, ok := depNamed(d, w)
+	return ok
+}
+
+// originDevice is the device whose snapshot-origin or snapshot-merge stands on
+// origin.
 func (m *maker) originDevice(origin ctl.Dep) (ctl.Device, error) {
 	users, err := m.users(origin.Number)
 	if err != nil {
 		return ctl.Device{}, err
 	}
 	for _, u := range users {
-		if _, _, err := single(u, "", "snapshot-origin"); err == nil {
+		if _, _, err := single(u, "", "snapshot-origin", "snapshot-merge"); err == nil {
 			return u, nil
 		}
 	}
@@ -104,12 +112,11 @@ func (m *maker) handOver(d, above ctl.Device, merge string) error {
 	if err == nil {
 		err = m.suspend(above.Name)
 	}
-	if err != nil {
-		_, clear := m.client.Clear(m.ctx, ctl.Ref{Name: above.Name})
-		return errors.Join(err, clear, m.resume(d.Name), m.resume(above.Name))
+	if err == nil {
+		err = m.resume(above.Name)
 	}
-	if err := m.resume(above.Name); err != nil {
-		return errors.Join(err, m.resume(above.Name), m.resume(d.Name))
+	if err != nil {
+		return errors.Join(err, m.clear(above.Name), m.resume(above.Name), m.resume(d.Name))
 	}
 	return m.remove(d.Name)
 }

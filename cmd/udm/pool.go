@@ -82,22 +82,42 @@ func (m *maker) createPool(name string, s poolShape) (ctl.Device, error) {
 	if s.dir == "" {
 		s.dir = filepath.Join(m.root, "pools", name)
 	}
-	dir, err := filepath.Abs(s.dir)
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
+	var u undo
+	dir, err := makeDir(s.dir, &u)
 	if err != nil {
-		return ctl.Device{}, err
+		return ctl.Device{}, u.after(err)
 	}
 	data, meta := filepath.Join(dir, name+".data"), filepath.Join(dir, name+".metadata")
-	if err := createFiles(map[string]uint64{data: uint64(s.size), meta: uint64(s.metadata)}); err != nil {
-		return ctl.Device{}, err
+	if err := createFile(data, uint64(s.size), &u); err != nil {
+		return ctl.Device{}, u.after(err)
+	}
+	if err := createFile(meta, uint64(s.metadata), &u); err != nil {
+		return ctl.Device{}, u.after(err)
 	}
 	d, err := m.client.Create(m.ctx, ctl.Create{Name: name, Table: s.line(blocks, meta, data)})
+	return d, u.after(explain(name, err))
+}
+
+// makeDir makes a directory, if it is not there, and returns its absolute path.
+func makeDir(dir string, u *undo) (string, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return d, errors.Join(explain(name, err), os.Remove(data), os.Remove(meta))
+		return "", err
 	}
-	return d, nil
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	u.add(func() error { return os.Remove(dir) })
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// createFile makes a sparse file of so many sectors.
+func createFile(path string, sectors uint64, u *undo) error {
+	if err := filedev.Create(path, sectors); err != nil {
+		return fmt.Errorf("%w; choose another --dir, or delete it", err)
+	}
+	u.add(func() error { return os.Remove(path) })
+	return nil
 }
 
 func (s *poolShape) line(blocks uint64, meta, data string) string {
@@ -106,21 +126,6 @@ func (s *poolShape) line(blocks uint64, meta, data string) string {
 		line += " 1 error_if_no_space"
 	}
 	return line
-}
-
-// createFiles makes sparse files of so many sectors, all or none.
-func createFiles(sizes map[string]uint64) error {
-	var made []string
-	for path, sectors := range sizes {
-		if err := filedev.Create(path, sectors); err != nil {
-			for _, p := range made {
-				err = errors.Join(err, os.Remove(p))
-			}
-			return fmt.Errorf("%w; choose another --dir, or delete it", err)
-		}
-		made = append(made, path)
-	}
-	return nil
 }
 
 // The smallest and the largest metadata device, in sectors.

@@ -75,32 +75,36 @@ func (m *maker) snapshot(of, name, store string, size uint64) (ctl.Device, error
 	return m.device(name)
 }
 
-// cowSnapshot makes a snapshot with a store. All that can fail is done before the
-// origin is suspended; then the snapshot begins, and the origin goes on.
+// cowSnapshot makes a snapshot with a store. All that can well fail is done before
+// the origin is suspended; then the snapshot begins, and the origin goes on. The
+// origin stays suspended, also after a crash, until both have their tables.
 func (m *maker) cowSnapshot(d ctl.Device, name, store string) error {
-	if _, err := m.client.Create(m.ctx, ctl.Create{Name: name}); err != nil {
-		return err
-	}
-	origin, err := m.originOf(d)
+	var u undo
+	origin, err := m.originOf(d, &u)
 	if err == nil {
+		_, err = m.client.Create(m.ctx, ctl.Create{Name: name})
+	}
+	if err == nil {
+		u.add(func() error { return m.remove(name) })
 		_, err = m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: name}, Table: snapshotLine(d.Sectors, origin, store)})
 	}
 	if err == nil {
+		u.add(func() error { return errors.Join(m.clear(d.Name), m.resume(d.Name)) })
 		err = m.suspend(d.Name)
 	}
 	if err == nil {
-		err = errors.Join(m.resume(name), m.resume(d.Name))
+		err = m.resume(name)
 	}
-	if err != nil {
-		return errors.Join(err, m.remove(name))
+	if err == nil {
+		err = m.resume(d.Name)
 	}
-	return nil
+	return u.after(err)
 }
 
 // originOf is what the snapshots of a device look at: what its snapshot-origin
 // stands on. A device without one gets one as its next table, on a device NAME-real
 // with the table that it has now.
-func (m *maker) originOf(d ctl.Device) (string, error) {
+func (m *maker) originOf(d ctl.Device, u *undo) (string, error) {
 	if _, words, err := single(d, "", "snapshot-origin"); err == nil {
 		return words[0], nil
 	}
@@ -108,15 +112,13 @@ func (m *maker) originOf(d ctl.Device) (string, error) {
 	if _, err := m.client.Create(m.ctx, ctl.Create{Name: real}); err != nil {
 		return "", err
 	}
-	err := m.loadLines(real, d.Table, d.ReadOnly)
-	if err == nil {
-		err = m.resume(real)
+	u.add(func() error { return m.remove(real) })
+	if err := m.loadLines(real, d.Table, d.ReadOnly); err != nil {
+		return "", err
 	}
-	if err == nil {
-		err = m.load(d, "snapshot-origin /dev/mapper/"+real)
+	if err := m.resume(real); err != nil {
+		return "", err
 	}
-	if err != nil {
-		return "", errors.Join(err, m.remove(real))
-	}
-	return "/dev/mapper/" + real, nil
+	u.add(func() error { return m.clear(d.Name) })
+	return "/dev/mapper/" + real, m.load(d, "snapshot-origin /dev/mapper/"+real)
 }

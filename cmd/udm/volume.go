@@ -68,31 +68,26 @@ func (m *maker) newVolume(pool, name string, sectors uint64, origin, message str
 	if _, _, err := single(p, "pool", "thin-pool"); err != nil {
 		return p, err
 	}
+	var u undo
 	if _, err := m.client.Create(m.ctx, ctl.Create{Name: name}); err != nil {
 		return p, explain(name, err)
 	}
+	u.add(func() error { return m.remove(name) })
 	id, err := m.newThinID(p, message)
+	if err != nil {
+		return p, u.after(explain(name, err))
+	}
+	// Before the removal of the device, the number cannot be deleted.
+	u = append(undo{func() error { return m.message(pool, "delete %d", id) }}, u...)
+	_, err = m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: name},
+		Table: fmt.Sprintf("0 %d thin %s %d %s", sectors, p.Number, id, origin)})
 	if err == nil {
-		err = m.bringUpVolume(name, fmt.Sprintf("0 %d thin %s %d %s", sectors, p.Number, id, origin))
-		if err != nil {
-			err = errors.Join(err, m.message(pool, "delete %d", id))
-		}
+		err = m.resume(name)
 	}
 	if err != nil {
-		return p, errors.Join(explain(name, err), m.remove(name))
+		return p, u.after(explain(name, err))
 	}
 	return m.device(name)
-}
-
-func (m *maker) bringUpVolume(name, table string) error {
-	if _, err := m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: name}, Table: table}); err != nil {
-		return err
-	}
-	if err := m.resume(name); err != nil {
-		_, clear := m.client.Clear(m.ctx, ctl.Ref{Name: name})
-		return errors.Join(err, clear)
-	}
-	return nil
 }
 
 // newThinID sends a message that makes a volume with the first number that no
@@ -157,7 +152,13 @@ func (m *maker) thinSnapshot(d ctl.Device, name string) (ctl.Device, error) {
 		origin = word(depPath(dep))
 	}
 	snap, err := m.newVolume(pool.Map, name, d.Sectors, origin, fmt.Sprintf("create_snap %%d %d", id))
-	return snap, errors.Join(err, m.resume(d.Name))
+	if err != nil {
+		return snap, errors.Join(err, m.resume(d.Name))
+	}
+	if err := m.resume(d.Name); err != nil {
+		return snap, errors.Join(explain(d.Name, err), m.removeVolume(name), m.resume(d.Name))
+	}
+	return snap, nil
 }
 
 // depPath is what a table calls a device.
