@@ -94,8 +94,9 @@ func (s *Server) record(k *keeper) *record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w := k.waiting; w != nil {
+		r.Suspended = r.Suspended || w.Suspended
 		if r.Live == nil {
-			r.Live, r.Suspended = w.Live, w.Suspended
+			r.Live = w.Live
 		}
 		if r.Inactive == nil {
 			r.Inactive = w.Inactive

@@ -36,7 +36,7 @@ func (s *Server) Restore(ctx context.Context) error {
 		k.waiting, k.disk = r, r.Live != nil || r.Inactive != nil
 		s.mu.Unlock()
 	}
-	s.retry(ctx)
+	s.bringAllBack(ctx)
 	for _, r := range records {
 		if d, derr := s.control.Number(dm.Number{Major: dm.Major, Minor: r.Minor}); derr == nil && r.DeferredRemove {
 			_, rerr := d.Remove(true)
@@ -67,16 +67,17 @@ func (s *Server) KeepTrying(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			s.retry(ctx)
+			s.bringAllBack(ctx)
 			s.sweep()
 			s.files.retry()
 		}
 	}
 }
 
-// retry goes through the devices that wait, lower ones first, until a round
-// brings up none.
-func (s *Server) retry(ctx context.Context) {
+// bringAllBack loads the tables that wait, lower devices first, until a round
+// loads none. Then it suspends what was suspended: a target may read its
+// metadata when its table is loaded, and must not wait for a device below.
+func (s *Server) bringAllBack(ctx context.Context) {
 	for progress := true; progress; {
 		progress = false
 		for _, k := range s.waitingKeepers() {
@@ -84,6 +85,9 @@ func (s *Server) retry(ctx context.Context) {
 				progress = true
 			}
 		}
+	}
+	for _, k := range s.waitingKeepers() {
+		s.suspendAgain(ctx, k)
 	}
 }
 
@@ -100,28 +104,45 @@ func (s *Server) waitingKeepers() []*keeper {
 	return ks
 }
 
-// bringBack loads the tables of one device and reports whether all are there.
-func (s *Server) bringBack(ctx context.Context, k *keeper) bool {
+// bringBack loads what it can of the tables of one device and reports whether it
+// loaded any.
+func (s *Server) bringBack(ctx context.Context, k *keeper) (progress bool) {
 	s.mu.Lock()
 	w := k.waiting
 	s.mu.Unlock()
 	if w == nil {
 		return false
 	}
-	err := s.waitsFor(w)
-	if err == nil {
-		err = s.loadSaved(ctx, k.dev, w)
+	st := k.dev.Status()
+	var err error
+	if w.Live != nil && !st.Live {
+		if err = s.loadSaved(k.dev, w.Live); err == nil {
+			err = k.dev.Resume(ctx, false)
+		}
+		progress = err == nil
 	}
+	if err == nil && w.Inactive != nil && !st.Inactive {
+		err = s.loadSaved(k.dev, w.Inactive)
+		progress = progress || err == nil
+	}
+	s.settle(k, w, err)
+	return progress
+}
+
+// settle notes why a device still waits, or that it does not: then only its
+// suspend may be missing.
+func (s *Server) settle(k *keeper, w *record, err error) {
 	s.mu.Lock()
 	before := k.reason
-	if err == nil {
-		k.waiting, k.reason = nil, ""
-	} else {
+	k.reason = ""
+	switch {
+	case err != nil:
 		k.reason = err.Error()
+	case !w.Suspended && k.waiting == w:
+		k.waiting = nil
 	}
 	s.mu.Unlock()
 	s.tell(k.dev, before, err)
-	return err == nil
 }
 
 // tell logs a change of what a device waits for.
@@ -134,58 +155,66 @@ func (s *Server) tell(d *dm.Device, before string, err error) {
 	}
 }
 
-// waitsFor is an error as long as a mapped device that a table names has no
-// tables of its own yet.
-func (s *Server) waitsFor(w *record) error {
-	for _, t := range []*table{w.Live, w.Inactive} {
-		if t == nil {
-			continue
-		}
-		for _, word := range strings.Fields(strings.Join(t.Text, " ")) {
-			n, ok := s.mapped(word)
-			if d, err := s.control.Number(n); ok && err == nil && s.isWaiting(d) {
-				return fmt.Errorf("waits for the device %s", d.Name())
-			}
-		}
-	}
-	return nil
-}
-
-func (s *Server) isWaiting(d *dm.Device) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.keeperLocked(d).waiting != nil
-}
-
-// loadSaved gives a device the tables and the state that it had. What of it is
-// there already stays.
-func (s *Server) loadSaved(ctx context.Context, d *dm.Device, w *record) error {
-	st := d.Status()
-	if w.Live != nil && !st.Live {
-		if err := s.loadText(d, w.Live); err != nil {
-			return err
-		}
-		if err := d.Resume(ctx, false); err != nil {
-			return err
-		}
-	}
-	if w.Inactive != nil && !st.Inactive {
-		if err := s.loadText(d, w.Inactive); err != nil {
-			return err
-		}
-	}
-	if w.Suspended {
-		return d.Suspend(ctx, true)
-	}
-	return nil
-}
-
-func (s *Server) loadText(d *dm.Device, t *table) error {
+// loadSaved loads a saved table, unless a mapped device that it names is not
+// ready yet.
+func (s *Server) loadSaved(d *dm.Device, t *table) error {
 	specs, err := s.parse(strings.Join(t.Text, "\n"))
 	if err != nil {
 		return err
 	}
+	for _, word := range strings.Fields(strings.Join(t.Text, " ")) {
+		n, ok := s.mapped(word)
+		if under, err := s.control.Number(n); ok && err == nil && under != d {
+			if why := s.notReady(under); why != "" {
+				return fmt.Errorf("waits for the device %s, %s", under.Name(), why)
+			}
+		}
+	}
 	return d.Load(specs, dm.Mode{Write: !t.ReadOnly})
+}
+
+// notReady is why a device cannot be stacked on: its saved table is missing, or it
+// or what is below it is suspended, so that reading it would never end.
+func (s *Server) notReady(d *dm.Device) string {
+	st := d.Status()
+	s.mu.Lock()
+	w := s.keeperLocked(d).waiting
+	s.mu.Unlock()
+	switch {
+	case w != nil && w.Live != nil && !st.Live:
+		return "whose table is missing"
+	case st.Suspended:
+		return "which is suspended"
+	}
+	for _, n := range d.Deps(false) {
+		if under, err := s.control.Number(n); err == nil && under != d {
+			if why := s.notReady(under); why != "" {
+				return why
+			}
+		}
+	}
+	return ""
+}
+
+// suspendAgain suspends a device that was suspended and has its tables, those
+// that stand on it first: a suspend may write to what is below.
+func (s *Server) suspendAgain(ctx context.Context, k *keeper) {
+	s.mu.Lock()
+	w := k.waiting
+	if w == nil || k.reason != "" {
+		s.mu.Unlock()
+		return
+	}
+	k.waiting = nil
+	s.mu.Unlock()
+	for _, other := range s.waitingKeepers() {
+		if slices.Contains(other.dev.Deps(false), k.dev.Number()) {
+			s.suspendAgain(ctx, other)
+		}
+	}
+	if err := k.dev.Suspend(ctx, true); err != nil {
+		s.log.Error("a device could not be suspended again", "device", k.dev.Name(), "reason", err)
+	}
 }
 
 // dropWaiting forgets saved tables that waited: the inactive one because it was

@@ -268,10 +268,54 @@ func TestWaitingTableIsKept(t *testing.T) {
 	if err := os.Rename(disk+"2", disk); err != nil {
 		t.Fatal(err)
 	}
-	r.server.retry(ctx)
+	r.server.bringAllBack(ctx)
 	d, err := r.Device(ctx, ctl.Query{Ref: ctl.Ref{UUID: "u"}})
 	if err != nil || d.Name != "y" || d.Waiting != "" || !d.Live || !d.Inactive || d.Sectors != 8 {
 		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// What was suspended is suspended again, when everything that reads it has been
+// loaded: a snapshot reads its store, a pool its metadata.
+func TestSuspendedBelow(t *testing.T) {
+	root, ctx := tempRoot(t), context.Background()
+	disk := filepath.Join(root, "disk")
+	if err := os.WriteFile(disk, make([]byte, 8<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, root)
+	r.create("store", "0 4096 linear "+disk+" 0")
+	r.create("meta", "0 4096 linear "+disk+" 4096")
+	r.create("data", "0 4096 linear "+disk+" 8192")
+	r.create("clone", "0 2048 snapshot null:1M /dev/mapper/store P 16")
+	r.create("pool", "0 4096 thin-pool /dev/mapper/meta /dev/mapper/data 128 0")
+	if _, err := r.Message(ctx, ctl.Message{Ref: ref("pool"), Text: "create_thin 0"}); err != nil {
+		t.Fatal(err)
+	}
+	r.create("thin", "0 2048 thin /dev/mapper/pool 0")
+	if _, err := r.Load(ctx, ctl.Load{Ref: ref("store"), Table: "0 8 linear /dev/mapper/store 0"}); err != nil {
+		t.Logf("a device on itself: %v", err)
+	}
+	names := []string{"thin", "clone", "pool", "store", "meta", "data"}
+	for _, name := range names {
+		if _, err := r.Suspend(ctx, ctl.Suspend{Ref: ref(name)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		r.end(nil)
+		r = start(t, root)
+		for _, name := range names {
+			d, err := r.Device(ctx, ctl.Query{Ref: ref(name)})
+			if err != nil || !d.Live || !d.Suspended || d.Waiting != "" {
+				t.Errorf("%s: %+v, %v", name, d, err)
+			}
+		}
+	}
+	for i := range names {
+		if _, err := r.Resume(ctx, ctl.Suspend{Ref: ref(names[len(names)-1-i])}); err != nil {
+			t.Errorf("%s: %v", names[i], err)
+		}
 	}
 }
 
