@@ -125,3 +125,23 @@ func TestGolden(t *testing.T) {
 	}
 	t.Logf("%d answer lines compared", total)
 }
+
+// TestDifferencesAreExplained wants a reason in docs/differences.md for every "differs ID" of a script.
+func TestDifferencesAreExplained(t *testing.T) {
+	const file = "../../docs/differences.md"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := conform.ReadDir(scriptDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		for _, l := range s.Lines {
+			if l.Differs != "" && !strings.Contains(string(text), "`"+l.Differs+"`") {
+				t.Errorf("%s.txt:%d differs by %q, which %s does not explain", s.Name, l.No, l.Differs, file)
+			}
+		}
+	}
+}

@@ -23,7 +23,7 @@
 //	& COMMAND                     starts COMMAND; the next "join" waits for it and gives its answer
 //	slow MS COMMAND               adds "late" if COMMAND took at least MS milliseconds, "early" otherwise
 //	eventually TEXT COMMAND       repeats COMMAND until TEXT is a line of its answer, for at most ten seconds
-//	differs ID                    the next command's answer on udm is known to differ, docs/differences.md says why
+//	differs ID                    the next command's answer on udm differs for good; docs/differences.md explains `ID`
 //
 // DEV is $NAME for a disk and a plain name for a device-mapper device. Sectors are 512 bytes.
 //
