@@ -182,3 +182,22 @@ func (s *store) tryCommit() error {
 	}
 	return s.tm.Commit(0, kindSuper, make([]byte, BlockSize))
 }
+
+// TestPullUpShared removes from a snapshot whose root has a single child: the
+// child is then used by two trees, and so is all that it names.
+func TestPullUpShared(t *testing.T) {
+	s := newStore(t, 300, 0)
+	ok(t, s.sm.Extend(5000))
+	ok(t, s.tree.Del(s.root))
+	s.root = must(s.tree.Remove(s.leaves(84, 85), 0))
+	if got := s.shape(s.root); !slices.Equal(got, []int{168}) {
+		t.Fatalf("leaves of %v entries", got)
+	}
+	ok(t, s.tm.Inc(s.root))
+	other := must(s.tree.Remove(s.root, 2))
+	s.settle()
+	s.check(s.root, other)
+	if n := must(s.tree.t.read(other, 0)); !n.leaf() || n.count() != 167 {
+		t.Fatalf("root has %d entries, leaf is %v", n.count(), n.leaf())
+	}
+}

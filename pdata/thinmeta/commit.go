@@ -20,6 +20,10 @@ import (
 //	5 the superblock is flushed                            the old or the new one
 //	6 blocks freed meanwhile may be used again             the new transaction
 //
+// TestDataBeforeMetadata holds step 1, TestCrash and TestCrashInFormat cut the
+// power before each write and flush of steps 3 to 5, TestOutOfData holds step 6,
+// TestFailEach lets each I/O fail.
+//
 // Step 1 comes first so that no mapping is durable before its data. An error in
 // any step breaks the transaction: the superblock may or may not have been
 // written then, which Abort finds out by reading it.

@@ -85,6 +85,23 @@ func TestCrashInFormat(t *testing.T) {
 	ok(t, matches(dev.CrashCloneNone(), state{}))
 }
 
+// TestFailInFormat: a device that could not be formatted is not taken for a pool.
+func TestFailInFormat(t *testing.T) {
+	blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) {
+		dev := newDisk(1024)
+		m, err := Open(env.Real(), f.Wrap(dev), Options{DataBlockSize: 128, Format: true})
+		if (err != nil) != f.Hit() {
+			t.Fatalf("error %v, though I/O failed: %v", err, f.Hit())
+		}
+		if err == nil {
+			ok(t, m.Close())
+		}
+		if _, err := Open(env.Real(), dev, Options{DataBlockSize: 128}); err != syscall.EPERM {
+			ok(t, matches(dev, state{}))
+		}
+	})
+}
+
 // TestDataBeforeMetadata holds step 1 of a commit, and that its error stops the
 // rest.
 func TestDataBeforeMetadata(t *testing.T) {

@@ -64,6 +64,10 @@ func TestToolsAgree(t *testing.T) {
 	var id uint32
 	fmt.Sscan(ids[0], &id)
 	same(t, "thin_dump --dev-id", dump(t, p.dev, DumpOptions{Devices: []uint32{id}}), tool(t, p.dev, "thin_dump", "--dev-id", ids[0]))
+	r := must(Check(env.Real(), p.dev, CheckOptions{}))
+	if r.FreeMetadata != p.m.tm.Map().Free() {
+		t.Fatalf("%d metadata blocks free, want %d", r.FreeMetadata, p.m.tm.Map().Free())
+	}
 	for _, fields := range [][]string{nil, LsFields()} {
 		var b bytes.Buffer
 		ok(t, Ls(env.Real(), p.dev, &b, LsOptions{Fields: fields}))
