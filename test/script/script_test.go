@@ -67,7 +67,8 @@ type daemon struct {
 	cmd *exec.Cmd
 	log *bufio.Scanner // of its standard error
 
-	ended bool
+	started string // what it logged until it was ready
+	ended   bool
 }
 
 // startFor starts a daemon that does not outlive a test.
@@ -100,6 +101,7 @@ func start(root string, args ...string) (*daemon, error) {
 	for d.log.Scan() {
 		lines = append(lines, d.log.Text())
 		if strings.Contains(d.log.Text(), "msg=ready") {
+			d.started = strings.Join(lines, "\n")
 			return d, nil
 		}
 	}
