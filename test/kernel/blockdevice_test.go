@@ -1,3 +1,5 @@
+//go:build unix
+
 package kernel
 
 import (
@@ -67,7 +69,7 @@ echo the daemon ended
 // TestBlockDevice runs udm inside the kernel, below the kernel's own NBD client and file systems.
 func TestBlockDevice(t *testing.T) {
 	t.Parallel()
-	Need(t)
+	needKernel(t)
 	meta := diskFile(t, "meta", 4<<20)
 	r := Boot(t, Options{
 		Disks:   []string{diskFile(t, "d0", 160<<20), diskFile(t, "d1", 160<<20), meta},

@@ -1,3 +1,5 @@
+//go:build unix
+
 package kernel
 
 import (
@@ -46,7 +48,7 @@ func TestBoot(t *testing.T) {
 
 func TestExitCode(t *testing.T) {
 	t.Parallel()
-	Need(t)
+	needKernel(t)
 	r, err := Run(context.Background(), Options{Script: "echo before; (exit 7); echo after", Dir: t.TempDir()})
 	if err != nil || r.Exit != 7 || r.Output != "before\n" {
 		t.Errorf("exit %d, output %q, error %v; want 7, before", r.Exit, r.Output, err)
@@ -55,7 +57,7 @@ func TestExitCode(t *testing.T) {
 
 func TestTimeLimit(t *testing.T) {
 	t.Parallel()
-	Need(t)
+	needKernel(t)
 	start := time.Now()
 	_, err := Run(context.Background(), Options{Script: "sleep 1000", Timeout: 3 * time.Second, Dir: t.TempDir()})
 	if !errors.Is(err, context.DeadlineExceeded) {
@@ -68,7 +70,7 @@ func TestTimeLimit(t *testing.T) {
 
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	Need(t)
+	needKernel(t)
 	_, err := Run(context.Background(), Options{Script: "echo c >/proc/sysrq-trigger", Timeout: time.Minute, Dir: t.TempDir()})
 	if err == nil || !strings.Contains(err.Error(), "Kernel panic") {
 		t.Errorf("error %v, want the kernel's panic", err)

@@ -1,19 +1,15 @@
+//go:build unix
+
 package kernel
 
 import (
 	"context"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"udm/test/kernel/conform"
-)
-
-var (
-	update = flag.Bool("update", false, "take the kernel's answers as the new golden answers")
-	only   = flag.String("scripts", "", "names of the scripts to run, separated by commas; default all")
 )
 
 // scripts reads the scripts that the flags ask for.
@@ -37,7 +33,7 @@ func scripts(t *testing.T) []conform.Script {
 
 // TestKernel asks the kernel again and compares with the golden answers.
 func TestKernel(t *testing.T) {
-	Need(t)
+	needKernel(t)
 	list := scripts(t)
 	dir := t.TempDir()
 	job := kernelJob{dir: scriptDir, scripts: list, out: dir}

@@ -1,8 +1,9 @@
+//go:build unix
+
 package kernel
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,8 +13,6 @@ import (
 
 	"udm/test/kernel/conform"
 )
-
-var crossSeeds = flag.Int("crossseeds", 5, "random scripts of each persistent kind that change hands between the kernel and udm")
 
 const phases = 3
 
@@ -45,9 +44,9 @@ func phaseScripts(t *testing.T, n int) (dirs [phases]string, lists [phases][]con
 // TestCrossBoot runs random scripts in three phases on the same disks: all on udm, then in turns with the kernel. The answers must be
 // the same whoever runs a phase, so each reads in full what the other has left.
 func TestCrossBoot(t *testing.T) {
-	Need(t)
+	needKernel(t)
 	h := newUDM(t)
-	dirs, lists := phaseScripts(t, *crossSeeds)
+	dirs, lists := phaseScripts(t, number(*crossSeeds, 5, 50))
 	for p := range lists {
 		lists[p] = h.able(t, lists[p])
 	}

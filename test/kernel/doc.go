@@ -49,7 +49,8 @@
 //
 // testdata/script holds scripts in the language of package conform, testdata/golden the kernel's answers to them. TestGolden runs
 // every script whose targets udm has and compares; TestKernel asks the kernel again (with -update, takes its answers); TestRandom runs
-// random scripts on both. -scripts a,b limits the first two, -seeds N sets the number of random scripts of each kind.
+// random scripts on both; in TestCrossBoot the kernel and udm take turns on the same disks. Flags: -scripts a,b limits the first two,
+// -seeds and -crossseeds set the number of random scripts of each kind, -kernel makes it large, -udm names the program under test.
 //
 // # Life of the process
 //

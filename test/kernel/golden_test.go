@@ -1,7 +1,8 @@
+//go:build unix
+
 package kernel
 
 import (
-	"flag"
 	"os"
 	"slices"
 	"strings"
@@ -9,8 +10,6 @@ import (
 
 	"udm/test/kernel/conform"
 )
-
-var program = flag.String("udm", "", "the udm program to test; default: built from the source")
 
 // udmProgram is the program under test.
 func udmProgram(t *testing.T) string {

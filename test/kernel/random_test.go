@@ -1,8 +1,9 @@
+//go:build unix
+
 package kernel
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,8 +11,6 @@ import (
 
 	"udm/test/kernel/conform"
 )
-
-var seeds = flag.Int("seeds", 2, "random scripts of each kind")
 
 // randomScripts writes random scripts into a new folder, n of each kind.
 func randomScripts(t *testing.T, n int) (string, []conform.Script) {
@@ -34,9 +33,9 @@ func randomScripts(t *testing.T, n int) (string, []conform.Script) {
 
 // TestRandom runs the same random scripts on the kernel and on udm.
 func TestRandom(t *testing.T) {
-	Need(t)
+	needKernel(t)
 	h := newUDM(t)
-	dir, list := randomScripts(t, *seeds)
+	dir, list := randomScripts(t, number(*seeds, 2, 8))
 	list = h.able(t, list)
 	job := kernelJob{dir: dir, scripts: list, out: t.TempDir()}
 	if err := job.ask(context.Background()); err != nil {

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package nbdclient is a small NBD client for tests: fixed newstyle handshake, simple replies, one request at a time.
 //
 // It shares no code with the server that it judges, and its errors are the errnos on the wire.
