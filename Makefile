@@ -27,7 +27,7 @@ race: packages ## run the tests of the libraries under the race detector, on all
 RACED = ./env/... ./blk/... ./pdata/... ./dm/... ./target/... ./export/... ./ctl/...
 
 test-kernel: packages build ## boot a real Linux kernel and compare with its device mapper
-	go test -timeout 20m -count=1 ./test/kernel/... -kernel
+	go test -timeout 60m -count=1 ./test/kernel -kernel
 	go test -timeout 20m -count=1 -run Kernel ./target/...
 
 lint: ## gofmt, go vet, staticcheck
