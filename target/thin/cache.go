@@ -16,14 +16,14 @@ import (
 //
 // Blocks whose tag does not fit are not cached.
 const (
-	dataBits    = 40
-	sharedBit   = 1 << 40
-	validBit    = 1 << 41
-	tagShift    = 42
-	smallest    = 10      // log2 of the words of a table, when it has any
-	largest     = 20      // likewise
-	poolCacheMB = 64 << 7 // KiB; bounds the tables of one pool together
-	maxWords    = poolCacheMB << 10 / 8
+	dataBits  = 40
+	sharedBit = 1 << 40
+	validBit  = 1 << 41
+	tagShift  = 42
+
+	smallest = 10      // log2 of the words of a table, when it has any
+	largest  = 20      // likewise
+	maxWords = 4 << 20 // in all tables of a pool: 32 MiB
 )
 
 // table is a direct-mapped table of entries: block b is at word b mod 2^bits.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -206,15 +207,28 @@ func (v *vol) locked(fn func(m *blktest.Model)) {
 	fn(v.model)
 }
 
+// do sends b to the volume and waits. ended runs when b ends, before a suspend
+// of the volume can be over.
+func (w *world) do(v *vol, b *blk.Bio, ended func(m *blktest.Model, st blk.Status)) blk.Status {
+	var done atomic.Bool
+	wait := w.e.NewWait()
+	b.End = func(b *blk.Bio) {
+		v.locked(func(m *blktest.Model) { ended(m, b.Status()) })
+		done.Store(true)
+		wait.Wake()
+	}
+	v.dev.Submit(b)
+	wait.Until(done.Load)
+	return b.Status()
+}
+
 func (w *world) write(v *vol, sector, sectors uint64, flags blk.Flags) blk.Status {
 	seed := w.nextSeed()
 	var op blktest.Op
 	v.locked(func(m *blktest.Model) { op = m.Begin(sector, sectors, seed) })
 	b := &blk.Bio{Op: blk.Write, Flags: flags, Sector: sector}
 	b.SetData(blktest.Pattern(sector, sectors, seed))
-	st := blk.Do(w.e, v.dev, b)
-	v.locked(func(m *blktest.Model) { m.End(op, st, flags&blk.FUA != 0) })
-	return st
+	return w.do(v, b, func(m *blktest.Model, st blk.Status) { m.End(op, st, flags&blk.FUA != 0) })
 }
 
 func (w *world) read(v *vol, sector, sectors uint64) blk.Status {
@@ -235,11 +249,11 @@ func (w *world) read(v *vol, sector, sectors uint64) blk.Status {
 func (w *world) flush(v *vol) blk.Status {
 	var token uint64
 	v.locked(func(m *blktest.Model) { token = m.FlushBegin() })
-	st := blk.Do(w.e, v.dev, &blk.Bio{Op: blk.Flush})
-	if st == blk.OK {
-		v.locked(func(m *blktest.Model) { m.FlushEnd(token) })
-	}
-	return st
+	return w.do(v, &blk.Bio{Op: blk.Flush}, func(m *blktest.Model, st blk.Status) {
+		if st == blk.OK {
+			m.FlushEnd(token)
+		}
+	})
 }
 
 // discard discards whole blocks: they hold zeroes then, or what the origin has.
@@ -255,17 +269,15 @@ func (w *world) discard(v *vol, block, n uint64) blk.Status {
 			ops = append(ops, m.Begin(begin, end-begin, 0))
 		}
 	})
-	st := blk.Do(w.e, v.dev, &blk.Bio{Op: blk.Discard, Sector: block * bs, Sectors: n * bs})
-	v.locked(func(m *blktest.Model) {
+	b := &blk.Bio{Op: blk.Discard, Sector: block * bs, Sectors: n * bs}
+	return w.do(v, b, func(m *blktest.Model, st blk.Status) {
+		if w.idleDiscards {
+			st = blk.IOErr // for the model: both is possible
+		}
 		for _, op := range ops {
-			if w.idleDiscards {
-				m.End(op, blk.IOErr, false)
-				continue
-			}
 			m.End(op, st, false)
 		}
 	})
-	return st
 }
 
 // use is one writer's work on a volume. Writers of a volume share its blocks,

@@ -1,0 +1,89 @@
+package thin
+
+import (
+	"udm/blk"
+	"udm/dm"
+	"udm/target/internal/prison"
+)
+
+// deferBio hands c over to the owner.
+func (t *thin) deferBio(c *dm.Clone) {
+	t.mu.Lock()
+	t.bios.Push(c)
+	t.mu.Unlock()
+	t.pool.wakeFor(t)
+}
+
+func (t *thin) deferBios(l dm.CloneList) {
+	if l.Empty() {
+		return
+	}
+	t.mu.Lock()
+	t.bios.Append(&l)
+	t.mu.Unlock()
+	t.pool.wakeFor(t)
+}
+
+// deferCell releases a cell whose holder has gone on; its inmates are deferred.
+func (t *thin) deferCell(cell *prison.Cell) {
+	t.deferBios(t.pool.prison.ReleaseNoHolder(cell))
+}
+
+func (t *thin) takeRetries() dm.CloneList {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.retries.Take()
+}
+
+// wakeFor puts t on the list of those that the owner has to look at.
+func (p *pool) wakeFor(t *thin) {
+	if t.ready.CompareAndSwap(false, true) {
+		p.mu.Lock()
+		p.ready = append(p.ready, t)
+		p.mu.Unlock()
+	}
+	p.wake()
+}
+
+// Presuspend, when it is a noflush one, pushes back all that waits; Postsuspend
+// ends that.
+func (t *thin) Presuspend() {
+	if t.t.NoflushSuspending() {
+		t.pool.call(t.startRequeue)
+	}
+}
+
+func (t *thin) Postsuspend() { t.pool.call(func() { t.requeue.Store(false) }) }
+
+// PresuspendUndo lets a suspend that was given up leave nothing behind.
+func (t *thin) PresuspendUndo() { t.Postsuspend() }
+
+func (t *thin) startRequeue() {
+	t.requeue.Store(true)
+	t.mu.Lock()
+	l, cells := t.bios.Take(), t.cells
+	l.Append(&t.retries)
+	t.cells = nil
+	t.mu.Unlock()
+	requeueAll(l)
+	for _, cell := range cells {
+		t.requeueCell(cell)
+	}
+}
+
+func (t *thin) requeueCell(cell *prison.Cell) { requeueAll(t.pool.prison.Release(cell)) }
+
+// requeueAll ends bios by pushing them back to the core.
+func requeueAll(l dm.CloneList) {
+	for c := l.Pop(); c != nil; c = l.Pop() {
+		hookOf(c).requeue = true
+		c.Complete(blk.IOErr)
+	}
+}
+
+func (t *thin) Preresume() error {
+	if t.origin != nil {
+		t.originSize.Store(t.origin.Limits().Size)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package thin
+
+import (
+	"fmt"
+)
+
+// Preresume takes the pool over for this table and grows it to its devices. An
+// error does not keep a pool in mode fail from being resumed, so that its bios
+// can end.
+func (pt *poolTarget) Preresume() (err error) {
+	p := pt.pool
+	p.call(func() {
+		err = pt.bindAndGrow()
+		if p.mode() == modeFail {
+			err = nil
+		}
+	})
+	return err
+}
+
+func (pt *poolTarget) bindAndGrow() error {
+	p := pt.pool
+	p.bind(pt)
+	grown1, err := pt.growData()
+	if err != nil {
+		return err
+	}
+	grown2, err := pt.growMetadata()
+	if err != nil {
+		return err
+	}
+	if grown1 || grown2 {
+		// What is wrong shows in the pool's mode.
+		_ = p.commit()
+	}
+	return nil
+}
+
+// bind puts the settings of a table in force.
+func (p *pool) bind(pt *poolTarget) {
+	p.bound = pt
+	p.take(pt)
+	p.features = pt.requested
+	p.features.passdown = pt.passdown()
+	p.discards.Store(p.features.discard)
+	p.mapped.Store(pt.blocks() * p.blockSectors)
+	p.lowWater = pt.lowWater
+	p.setMode(pt.mode)
+}
+
+func (pt *poolTarget) growData() (grown bool, err error) {
+	p := pt.pool
+	have, want := p.md.DataBlocks(), pt.blocks()
+	switch {
+	case want < have:
+		return false, invalid(fmt.Sprintf("pool target (%d blocks) too small: expected %d", want, have))
+	case want == have || p.md.NeedsCheck():
+		return false, nil
+	}
+	return true, p.grow(p.md.ResizeData, want)
+}
+
+func (pt *poolTarget) growMetadata() (grown bool, err error) {
+	p := pt.pool
+	have, want := p.md.MetadataBlocks(), pt.metadataBlocks()
+	switch {
+	case want < have:
+		return false, invalid(fmt.Sprintf("metadata device (%d blocks) too small: expected %d", want, have))
+	case want == have || p.md.NeedsCheck():
+		return false, nil
+	}
+	if p.mode() == modeOutOfMetadata {
+		p.setMode(modeWrite)
+	}
+	return true, p.grow(p.md.ResizeMetadata, want)
+}
+
+func (p *pool) grow(resize func(uint64) error, blocks uint64) error {
+	err := resize(blocks)
+	if err != nil {
+		p.metadataFailed()
+		return failed(err, "cannot grow the pool: "+err.Error())
+	}
+	return nil
+}
+
+// Resume lets the thins run, with the bios that waited for space first.
+func (pt *poolTarget) Resume() {
+	p := pt.pool
+	p.call(p.retryAll)
+	pt.resumeThins()
+	p.call(func() {
+		p.lowWaterOn = false
+		p.setSuspended(false)
+		p.tick()
+	})
+}
+
+// resumeThins undoes what Presuspend, maybe of the table before, did to thins.
+func (pt *poolTarget) resumeThins() {
+	p := pt.pool
+	p.mu.Lock()
+	ds := p.held
+	p.held = nil
+	p.mu.Unlock()
+	for _, d := range ds {
+		d.InternalResume()
+	}
+}
+
+func (p *pool) setSuspended(on bool) {
+	p.mu.Lock()
+	p.suspended = on
+	p.mu.Unlock()
+}
+
+// Presuspend suspends the pool's thins without flushing.
+func (pt *poolTarget) Presuspend() {
+	p := pt.pool
+	p.setSuspended(true)
+	for _, t := range p.activeThins() {
+		d := t.t.Device()
+		d.InternalSuspend()
+		p.mu.Lock()
+		p.held = append(p.held, d)
+		p.mu.Unlock()
+	}
+}
+
+func (pt *poolTarget) PresuspendUndo() {
+	pt.resumeThins()
+	pt.pool.setSuspended(false)
+}
+
+// Postsuspend leaves a pool with everything committed.
+func (pt *poolTarget) Postsuspend() {
+	p := pt.pool
+	p.call(func() {
+		p.queue.Cancel(p.waker)
+		p.queue.Cancel(p.timeout)
+	})
+	p.queue.Flush()
+	p.call(func() { _ = p.commit() })
+}
