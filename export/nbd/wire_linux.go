@@ -13,7 +13,7 @@ import (
 
 // sock is a wire over a socket, by system calls on a blocking descriptor of its
 // own. The runtime's poller does not know the descriptor: a message that arrives
-// wakes the reader's thread and nothing else, and a reply costs one sendmsg.
+// wakes the reader's thread and nothing else, and a reply costs one send.
 // Each connection that waits holds a thread.
 type sock struct {
 	fd int
@@ -60,17 +60,17 @@ func dupFD(sc syscall.Conn) (fd int, err error) {
 
 func (s *sock) read(p []byte, inside bool) (int, error) {
 	for {
-		n, err := unix.Read(s.fd, p)
+		n, e := s.recv(p)
 		switch {
 		case n > 0:
 			return n, nil
-		case err == nil:
+		case e == 0:
 			return 0, io.EOF
-		case err == unix.EINTR, err == unix.EAGAIN && !inside:
-		case err == unix.EAGAIN:
+		case e == unix.EINTR, e == unix.EAGAIN && !inside:
+		case e == unix.EAGAIN:
 			return 0, errStalled
 		default:
-			return 0, err
+			return 0, e
 		}
 	}
 }
@@ -103,26 +103,46 @@ func (s *sock) tryWrite(segs [][]byte) (rest [][]byte, err error) {
 	return nil, nil
 }
 
-// send is sendmsg(2) of at most maxIOV segments; it does not allocate once the
-// vector has grown.
+// recv is recv(2), which on a socket costs less than read(2).
+func (s *sock) recv(p []byte) (int, syscall.Errno) {
+	n, _, e := syscall.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+	return int(n), e
+}
+
+// send sends the first of segs or, when there are more, at most maxIOV of them.
+// It does not allocate once the vector has grown.
 func (s *sock) send(segs [][]byte, flags int) (int, error) {
+	for {
+		n, e := s.sendOnce(segs, flags)
+		if e == 0 {
+			return n, nil
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+func (s *sock) sendOnce(segs [][]byte, flags int) (int, syscall.Errno) {
+	if p := segs[0]; len(segs) == 1 { // send(2) costs less than sendmsg(2)
+		n, _, e := syscall.Syscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags), 0, 0)
+		return int(n), e
+	}
+	s.vector(segs[:min(len(segs), maxIOV)])
+	n, _, e := syscall.Syscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.msg)), uintptr(flags))
+	return int(n), e
+}
+
+// vector makes msg of segs.
+func (s *sock) vector(segs [][]byte) {
 	s.iov = s.iov[:0]
-	for _, p := range segs[:min(len(segs), maxIOV)] {
+	for _, p := range segs {
 		v := unix.Iovec{Base: unsafe.SliceData(p)}
 		v.SetLen(len(p))
 		s.iov = append(s.iov, v)
 	}
 	s.msg.Iov = unsafe.SliceData(s.iov)
 	s.msg.SetIovlen(len(s.iov))
-	for {
-		n, _, e := syscall.Syscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.msg)), uintptr(flags))
-		if e == 0 {
-			return int(n), nil
-		}
-		if e != unix.EINTR {
-			return 0, e
-		}
-	}
 }
 
 const maxIOV = 1024 // IOV_MAX
