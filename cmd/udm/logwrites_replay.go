@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"udm/blk"
+	"udm/env"
+	logwrites "udm/target/log-writes"
+)
+
+// replay is what udm log-writes replay is to do.
+type replay struct {
+	log    *logwrites.Log
+	device string
+	mark   string // stop behind it; "" for none
+	entry  int64  // stop behind it; -1 for none
+	flush  bool   // check behind every flush
+	fua    bool   // check behind every FUA write
+	check  string // command; "" for none
+
+	replayed, checks int
+}
+
+func logWritesReplayCommand() *cobra.Command {
+	r := &replay{}
+	cmd := &cobra.Command{
+		Use:   "replay LOG DEVICE",
+		Short: "Do to a device what a log says, all of it or up to a point",
+		Long: `Replay does to DEVICE, a file or block device, what LOG says. DEVICE should hold
+what the logged device held when the logging began. What was discarded reads as
+zeroes afterwards.
+
+The command of --check is run by sh with DEVICE as "$1", after DEVICE was flushed:
+behind every flush with --every-flush, behind every write with FUA with
+--every-fua, and once at the end with neither. If it exits with another code than
+0, the replay ends there and fails; DEVICE is left as it was checked. The command
+should not change DEVICE: let it work on a copy or a clone if it must.`,
+		Example: `  udm log-writes replay log.img disk.img --to-mark mkfs
+  udm log-writes replay log.img disk.img --every-flush --check 'e2fsck -fn "$1"'`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (r.flush || r.fua) && r.check == "" {
+				return errors.New("--every-flush and --every-fua need --check COMMAND")
+			}
+			var err error
+			if r.device, err = filepath.Abs(args[1]); err != nil {
+				return err
+			}
+			return withLog(args[0], func(l *logwrites.Log) error {
+				r.log = l
+				return r.run(cmd)
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&r.mark, "to-mark", "", "stop behind the mark with this text")
+	fl.Int64Var(&r.entry, "to-entry", -1, "stop behind this entry, as ls numbers them")
+	fl.BoolVar(&r.flush, "every-flush", false, "check behind every flush")
+	fl.BoolVar(&r.fua, "every-fua", false, "check behind every write with FUA")
+	fl.StringVar(&r.check, "check", "", "command that says by its exit code whether DEVICE is good")
+	cmd.MarkFlagsMutuallyExclusive("to-mark", "to-entry")
+	return cmd
+}
+
+func (r *replay) run(cmd *cobra.Command) error {
+	for {
+		last, end, err := r.part()
+		if err == nil && r.check != "" && (!end || !r.flush && !r.fua || r.wants(last)) {
+			err = r.runCheck(cmd, last)
+		}
+		if err != nil {
+			return err
+		}
+		if end {
+			fmt.Fprintf(cmd.OutOrStdout(), "%d entries replayed, %d checks\n", r.replayed, r.checks)
+			return nil
+		}
+	}
+}
+
+// part replays entries until one is to be checked or the end is reached. DEVICE
+// is closed when it returns, so that the check can open it.
+func (r *replay) part() (last *logwrites.Entry, end bool, err error) {
+	err = withDevice(r.device, true, func(d blk.Device) error {
+		for !end && (last == nil || !r.wants(last)) {
+			e, err := r.log.Next()
+			if err == io.EOF {
+				end = true
+				break
+			}
+			if err == nil {
+				err = e.Replay(env.Real(), d)
+			}
+			if err != nil {
+				return err
+			}
+			r.replayed++
+			last, end = e, r.stopsAt(e)
+		}
+		return blk.FlushDevice(env.Real(), d)
+	})
+	if err == nil && end && (last == nil || !r.stopsAt(last)) {
+		err = r.missing()
+	}
+	return last, end, err
+}
+
+// wants reports whether a check is due behind e; nil is no entry.
+func (r *replay) wants(e *logwrites.Entry) bool {
+	return e != nil && (r.flush && e.Flush || r.fua && e.FUA)
+}
+
+func (r *replay) stopsAt(e *logwrites.Entry) bool {
+	return r.mark != "" && e.Mark && e.Text == r.mark || r.entry >= 0 && e.Index == uint64(r.entry)
+}
+
+// missing complains when the log has ended before the point that was asked for.
+func (r *replay) missing() error {
+	switch {
+	case r.mark != "":
+		return fmt.Errorf("the log has no mark %q; all of it was replayed", r.mark)
+	case r.entry >= 0:
+		return fmt.Errorf("the log has no entry %d, only %d; all of it was replayed", r.entry, r.log.Entries)
+	}
+	return nil
+}
+
+func (r *replay) runCheck(cmd *cobra.Command, last *logwrites.Entry) error {
+	r.checks++
+	c := exec.CommandContext(cmd.Context(), "sh", "-c", r.check, "sh", r.device)
+	c.Stdout, c.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+	err := c.Run()
+	switch {
+	case err == nil:
+		return nil
+	case last == nil:
+		return fmt.Errorf("the check failed behind the last entry: %w", err)
+	}
+	return fmt.Errorf("the check failed behind entry %v: %w", last, err)
+}
