@@ -14,10 +14,11 @@ import (
 	"udm/env"
 )
 
-// kernelImage is metadata made by the kernel; testdata/kernel.sh made it.
-func kernelImage(t testing.TB) *memdev.Device {
+// kernelImage is metadata made by the kernel, with the script of the same name in
+// testdata.
+func kernelImage(t testing.TB, name string) *memdev.Device {
 	t.Helper()
-	f := must(os.Open("testdata/kernel.img.gz"))
+	f := must(os.Open("testdata/" + name + ".img.gz"))
 	defer f.Close()
 	return load(t, must(io.ReadAll(must(gzip.NewReader(f)))))
 }
@@ -25,7 +26,7 @@ func kernelImage(t testing.TB) *memdev.Device {
 // TestKernelImage reads the kernel's metadata, agrees with its status line and
 // with thin_dump, restores it, and goes on working with it.
 func TestKernelImage(t *testing.T) {
-	dev := kernelImage(t)
+	dev := kernelImage(t, "kernel")
 	r := must(Check(env.Real(), guarded{dev, t}, CheckOptions{}))
 	ok(t, r.Err())
 	want := string(must(os.ReadFile("testdata/kernel.xml")))
@@ -46,6 +47,36 @@ func TestKernelImage(t *testing.T) {
 	ok(t, Restore(env.Real(), strings.NewReader(want), restored, RestoreOptions{}))
 	same(t, "dump of the restored", dump(t, restored, DumpOptions{}), want)
 	useKernelImage(t, dev, r)
+}
+
+// TestFreshEqualsKernel does what fresh.sh does: every block must be the kernel's,
+// byte for byte. The kernel leaves what was in memory in the 96 unused bytes of
+// each space map root in the superblock, which its checksum covers.
+func TestFreshEqualsKernel(t *testing.T) {
+	kernel, ours := kernelImage(t, "fresh"), newDisk(2048)
+	m := must(Open(env.Real(), ours, Options{DataBlockSize: 128, Format: true}))
+	for _, op := range []func() error{
+		func() error { return m.ResizeData(512) },
+		func() error { return m.CreateThin(1) },
+		func() error { return m.CreateSnap(2, 1) },
+	} {
+		ok(t, op())
+		ok(t, m.Commit())
+	}
+	ok(t, m.Close())
+	for nr := range uint64(2048) {
+		a, b := readBlock(t, ours, nr), readBlock(t, kernel, nr)
+		if nr == superBlock {
+			for _, p := range [][]byte{a, b} {
+				clear(p[:4])
+				clear(p[64+32 : 192])
+				clear(p[192+32 : 320])
+			}
+		}
+		if !bytes.Equal(a, b) {
+			t.Errorf("block %d is not the kernel's", nr)
+		}
+	}
 }
 
 // useKernelImage makes random changes and checks them.
