@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,8 +16,9 @@ import (
 
 // attachment is a device that the kernel has as a block device.
 type attachment struct {
-	path string // of the block device; before it is back after a restart, what it was
-	name string // of the device and its file when it was attached; "": not back yet
+	Path string `json:"path"` // of the block device
+	Name string `json:"name"` // of the device when it was attached, and of its file
+	back bool   // false: after a restart, it is not attached again yet
 	pin  int    // holds the file's inode, to see its size; -1: none
 }
 
@@ -42,7 +41,7 @@ func (f *files) attach(_ context.Context, r ctl.Ref) (ctl.Attachment, error) {
 }
 
 func (f *files) describe(d *dm.Device, a attachment) ctl.Attachment {
-	return ctl.Attachment{Number: ctl.Number(d.Number()), Name: d.Name(), Path: a.path}
+	return ctl.Attachment{Number: ctl.Number(d.Number()), Name: d.Name(), Path: a.Path}
 }
 
 // attached is what a device is attached as, now if it was not before.
@@ -50,8 +49,8 @@ func (f *files) attached(d *dm.Device) (attachment, error) {
 	st := d.Status()
 	minor := st.Number.Minor
 	a, known := f.devices[minor]
-	if known && a.name != "" {
-		if err := refreshLoop(a.path, f.tag(minor), a.pin); !errors.Is(err, errUnused) {
+	if known && a.back {
+		if err := refreshLoop(a.Path, f.fileOf(a), a.pin); !errors.Is(err, errUnused) {
 			return a, err
 		}
 		f.forget(minor)
@@ -62,40 +61,36 @@ func (f *files) attached(d *dm.Device) (attachment, error) {
 	if !st.Live {
 		return a, dm.Errorf(syscall.ENXIO, "%s has no table yet", st.Name)
 	}
-	dir, err := f.ownMount()
+	err := f.ownMount()
 	if err != nil {
 		return a, err
 	}
-	l := loop{file: filepath.Join(dir, st.Name), tag: f.tag(minor), prefer: a.path,
-		readOnly: st.ReadOnly, block: d.Limits().LogicalBlock}
-	fresh := attachment{name: st.Name}
-	if fresh.path, fresh.pin, err = l.attach(); err != nil {
+	fresh := attachment{Name: st.Name, back: true}
+	l := loop{file: f.fileOf(fresh), prefer: a.Path, readOnly: st.ReadOnly, block: d.Limits().LogicalBlock}
+	if fresh.Path, fresh.pin, err = l.attach(); err != nil {
 		return a, err
 	}
 	f.devices[minor] = fresh
 	return fresh, nil
 }
 
-// tag is what our block devices are known by, also to another daemon of this root.
-func (f *files) tag(minor uint32) string {
-	return fmt.Sprintf("udm:%08x:%d", crc32.ChecksumIEEE([]byte(f.root)), minor)
-}
+// ownDir is the directory of the files below what is attached.
+func (f *files) ownDir() string { return filepath.Join(f.root, "files") }
 
-// ownMount is the directory of the files below what is attached.
-func (f *files) ownMount() (string, error) {
-	dir := filepath.Join(f.root, "files")
+// fileOf is the file below a block device.
+func (f *files) fileOf(a attachment) string { return filepath.Join(f.ownDir(), a.Name) }
+
+// ownMount shows the devices there.
+func (f *files) ownMount() error {
 	if f.own.files != nil && f.own.files.Mounted() {
-		return dir, nil
+		return nil
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, syscall.ENOTCONN) {
-		return "", err
+	err := os.Mkdir(f.ownDir(), 0o700)
+	if err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, syscall.ENOTCONN) {
+		return err
 	}
-	srv, err := mountFiles(f.exports(), dir)
-	if err != nil {
-		return "", err
-	}
-	f.own.files = srv
-	return dir, nil
+	f.own.files, err = mountFiles(f.exports(), f.ownDir())
+	return err
 }
 
 // forget drops what is known about an attachment.
@@ -117,12 +112,12 @@ func (f *files) detach(_ context.Context, r ctl.Ref) (struct{}, error) {
 	if !known {
 		return struct{}{}, dm.Errorf(syscall.ENODEV, "%s is not attached", d.Name())
 	}
-	if err := detachLoop(a.path, f.tag(minor), false); err != nil && !errors.Is(err, errUnused) {
+	if err := detachLoop(a.Path, f.fileOf(a), false); err != nil && !errors.Is(err, errUnused) {
 		return struct{}{}, err
 	}
 	f.forget(minor)
-	if a.name != "" {
-		f.own.files.Closed(a.name) // so that the device is not open any more
+	if a.back {
+		f.own.files.Closed(a.Name) // so that the device is not open any more
 	}
 	return struct{}{}, f.save()
 }
@@ -134,7 +129,7 @@ func (f *files) listAttached(context.Context, struct{}) ([]ctl.Attachment, error
 	as := make([]ctl.Attachment, 0)
 	for minor, a := range f.devices {
 		d, err := f.server.control.Number(dm.Number{Major: dm.Major, Minor: minor})
-		if err == nil && a.name != "" {
+		if err == nil && a.back {
 			as = append(as, f.describe(d, a))
 		}
 	}
@@ -148,11 +143,11 @@ func (f *files) resized(d *dm.Device) {
 	defer f.op.Unlock()
 	minor := d.Number().Minor
 	a := f.devices[minor]
-	if a.name == "" {
+	if !a.back {
 		return
 	}
-	if err := refreshLoop(a.path, f.tag(minor), a.pin); err != nil && !errors.Is(err, errUnused) {
-		f.server.log.Error("a block device does not see a new size", "path", a.path, "reason", err)
+	if err := refreshLoop(a.Path, f.fileOf(a), a.pin); err != nil && !errors.Is(err, errUnused) {
+		f.server.log.Error("a block device does not see a new size", "path", a.Path, "reason", err)
 	}
 }
 
@@ -169,7 +164,7 @@ func (f *files) retry() {
 func (f *files) bringBack() {
 	before := maps.Clone(f.devices)
 	for _, minor := range slices.Sorted(maps.Keys(f.devices)) {
-		if a := f.devices[minor]; a.name == "" {
+		if a := f.devices[minor]; !a.back {
 			f.bringBackOne(minor, a)
 		}
 	}
@@ -190,31 +185,31 @@ func (f *files) bringBackOne(minor uint32, a attachment) {
 	if !d.Status().Live {
 		return // until its table is there
 	}
-	if err := detachLoop(a.path, f.tag(minor), true); err != nil && !errors.Is(err, errUnused) {
-		log.Warn("a block device from before the restart is still in use and fails", "path", a.path, "reason", err)
+	if err := detachLoop(a.Path, f.fileOf(a), true); err != nil && !errors.Is(err, errUnused) {
+		log.Warn("a block device from before the restart is still in use and fails", "path", a.Path, "reason", err)
 	}
 	now, err := f.attached(d)
 	switch {
 	case err != nil:
 		log.Error("a device cannot be attached again", "device", d.Name(), "reason", err)
 		f.forget(minor)
-	case now.path != a.path:
-		log.Warn("a device is attached as another block device now", "device", d.Name(), "path", now.path, "before", a.path)
+	case now.Path != a.Path:
+		log.Warn("a device is attached as another block device now", "device", d.Name(), "path", now.Path, "before", a.Path)
 	}
 }
 
 // detachAll ends all attachments; they stay saved.
 func (f *files) detachAll() {
-	for minor, a := range f.devices {
-		if a.name == "" {
+	for _, a := range f.devices {
+		if !a.back {
 			continue
 		}
-		if err := detachLoop(a.path, f.tag(minor), true); err != nil && !errors.Is(err, errUnused) {
-			f.server.log.Warn("a block device is in use and fails from now on", "path", a.path, "device", a.name, "reason", err)
+		if err := detachLoop(a.Path, f.fileOf(a), true); err != nil && !errors.Is(err, errUnused) {
+			f.server.log.Warn("a block device is in use and fails from now on", "path", a.Path, "device", a.Name, "reason", err)
 		}
 		unpin(a.pin)
 	}
 	if err := f.own.end(true); err != nil && !errors.Is(err, syscall.EBUSY) {
-		f.server.log.Warn("unmounting failed", "dir", filepath.Join(f.root, "files"), "reason", oneLine(err))
+		f.server.log.Warn("unmounting failed", "dir", f.ownDir(), "reason", oneLine(err))
 	}
 }

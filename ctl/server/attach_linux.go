@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,10 +17,10 @@ import (
 // loop is a loop device to be made, of drivers/block/loop.c: it does direct I/O on
 // a file, so that nothing is cached twice and requests go side by side.
 type loop struct {
-	file, tag string
-	prefer    string // the block device to take if it is free; may be empty
-	readOnly  bool
-	block     uint32 // bytes
+	file     string
+	prefer   string // the block device to take if it is free; may be empty
+	readOnly bool
+	block    uint32 // bytes
 }
 
 const loopControl = "/dev/loop-control"
@@ -54,7 +56,7 @@ func (l *loop) configure(backing int) (string, error) {
 	if l.readOnly {
 		c.Info.Flags |= unix.LO_FLAGS_READ_ONLY
 	}
-	copy(c.Info.File_name[:len(c.Info.File_name)-1], l.tag)
+	copy(c.Info.File_name[:len(c.Info.File_name)-1], l.file)
 	if l.prefer != "" && loopConfigure(l.prefer, &c) == nil {
 		return l.prefer, nil
 	}
@@ -119,8 +121,9 @@ func errnoIn(err error) syscall.Errno {
 	return syscall.EIO
 }
 
-// openLoop opens a block device and checks that it is one of ours: errUnused.
-func openLoop(path, tag string, flags int) (int, error) {
+// openLoop opens a block device and checks that it is on a file: errUnused. It asks
+// sysfs, which answers also when the server of the file is gone.
+func openLoop(path, file string, flags int) (int, error) {
 	fd, err := unix.Open(path, unix.O_CLOEXEC|flags, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO):
@@ -128,8 +131,8 @@ func openLoop(path, tag string, flags int) (int, error) {
 	case err != nil:
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	info, err := unix.IoctlLoopGetStatus64(fd)
-	if err != nil || unix.ByteSliceToString(info.File_name[:]) != tag {
+	backing, err := os.ReadFile("/sys/block/" + filepath.Base(path) + "/loop/backing_file")
+	if err != nil || strings.TrimSuffix(strings.TrimSuffix(string(backing), "\n"), " (deleted)") != file {
 		unix.Close(fd)
 		return -1, errUnused
 	}
@@ -137,10 +140,10 @@ func openLoop(path, tag string, flags int) (int, error) {
 }
 
 // refreshLoop lets a block device see the size of its file.
-func refreshLoop(path, tag string, pin int) error {
-	fd, err := openLoop(path, tag, unix.O_RDWR)
+func refreshLoop(path, file string, pin int) error {
+	fd, err := openLoop(path, file, unix.O_RDWR)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
-		fd, err = openLoop(path, tag, unix.O_RDONLY)
+		fd, err = openLoop(path, file, unix.O_RDONLY)
 	}
 	if err != nil {
 		return err
@@ -155,15 +158,15 @@ func refreshLoop(path, tag string, pin int) error {
 
 // detachLoop writes out what the kernel has cached and takes the block device
 // away. EBUSY: it is in use; with force it goes when its last user has gone.
-func detachLoop(path, tag string, force bool) error {
-	fd, err := openLoop(path, tag, unix.O_EXCL)
+func detachLoop(path, file string, force bool) error {
+	fd, err := openLoop(path, file, unix.O_EXCL)
 	var busy error
 	if errors.Is(err, syscall.EBUSY) {
 		busy = dm.Errorf(syscall.EBUSY, "%s is in use; unmount it first", path)
 		if !force {
 			return busy
 		}
-		fd, err = openLoop(path, tag, 0)
+		fd, err = openLoop(path, file, 0)
 	}
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ import (
 // take none of it.
 type files struct {
 	server *Server
-	root   string
+	root   string     // without symbolic links
 	op     *env.Mutex // held while one command runs
 	over   bool       // guarded by op; stop has been called
 
@@ -55,11 +55,14 @@ type fileServer interface {
 
 // savedFiles is what files.json holds.
 type savedFiles struct {
-	Mounts   []string          `json:"mounts,omitempty"`
-	Attached map[uint32]string `json:"attached,omitempty"` // paths of block devices by minor
+	Mounts   []string              `json:"mounts,omitempty"`
+	Attached map[uint32]attachment `json:"attached,omitempty"` // by minor
 }
 
 func newFiles(s *Server, root string) *files {
+	if real, err := filepath.EvalSymlinks(root); err == nil {
+		root = real // as the kernel tells it
+	}
 	return &files{server: s, root: root, op: env.NewMutex(env.Real()),
 		mounts: make(map[string]*mounted), devices: make(map[uint32]attachment)}
 }
@@ -147,14 +150,11 @@ func (f *files) path() string { return filepath.Join(f.root, "files.json") }
 
 // save makes files.json say what is mounted and attached.
 func (f *files) save() error {
-	s := savedFiles{Attached: make(map[uint32]string)}
+	s := savedFiles{Attached: f.devices}
 	for _, dir := range slices.Sorted(maps.Keys(f.mounts)) {
 		if f.mounts[dir].saved {
 			s.Mounts = append(s.Mounts, dir)
 		}
-	}
-	for minor, a := range f.devices {
-		s.Attached[minor] = a.path
 	}
 	return replaceFile(f.path(), s)
 }
@@ -186,8 +186,9 @@ func (f *files) start(dir string) error {
 			f.server.log.Error("devices cannot be mounted again", "dir", d, "reason", err)
 		}
 	}
-	for minor, path := range s.Attached {
-		f.devices[minor] = attachment{path: path, pin: -1}
+	for minor, a := range s.Attached {
+		a.pin = -1
+		f.devices[minor] = a
 	}
 	f.bringBack()
 	if dir == "" {

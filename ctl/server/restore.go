@@ -116,17 +116,33 @@ func (s *Server) bringBack(ctx context.Context, k *keeper) (progress bool) {
 	st := k.dev.Status()
 	var err error
 	if w.Live != nil && !st.Live {
+		if st.Inactive {
+			w = s.keepInactive(k, w) // the slot is needed for the live table
+		}
 		if err = s.loadSaved(k.dev, w.Live); err == nil {
 			err = k.dev.Resume(ctx, false)
 		}
 		progress = err == nil
 	}
-	if err == nil && w.Inactive != nil && !st.Inactive {
+	if err == nil && w.Inactive != nil && !k.dev.Status().Inactive {
 		err = s.loadSaved(k.dev, w.Inactive)
 		progress = progress || err == nil
 	}
 	s.settle(k, w, err)
 	return progress
+}
+
+// keepInactive makes the inactive table that a device was given meanwhile the
+// one that it waits for.
+func (s *Server) keepInactive(k *keeper, w *record) *record {
+	r := *w
+	r.Inactive = loaded(k.dev, true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.waiting == w {
+		k.waiting = &r
+	}
+	return &r
 }
 
 // settle notes why a device still waits, or that it does not: then only its
@@ -170,7 +186,50 @@ func (s *Server) loadSaved(d *dm.Device, t *table) error {
 			}
 		}
 	}
+	if name := s.missingSnapshot(d, specs); name != "" {
+		return fmt.Errorf("waits for its snapshot %s, whose table is missing; remove that to go on without it", name)
+	}
 	return d.Load(specs, dm.Mode{Write: !t.ReadOnly})
+}
+
+// missingSnapshot is the name of a snapshot that is not there yet although its
+// origin is about to be: writes to the origin would change what it shows.
+func (s *Server) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
+	origins := make(map[string]bool)
+	for _, sp := range specs {
+		if sp.Type == "snapshot-origin" || sp.Type == "snapshot-merge" {
+			origins[firstWord(sp)] = true
+		}
+	}
+	if len(origins) == 0 {
+		return ""
+	}
+	for _, k := range s.waitingKeepers() {
+		if k.dev != d && !k.dev.Status().Live && s.isSnapshotOf(k, origins) {
+			return k.dev.Name()
+		}
+	}
+	return ""
+}
+
+// isSnapshotOf reports whether the saved table of a device that waits is a
+// snapshot of one of origins.
+func (s *Server) isSnapshotOf(k *keeper, origins map[string]bool) bool {
+	s.mu.Lock()
+	w := k.waiting
+	s.mu.Unlock()
+	if w == nil || w.Live == nil {
+		return false
+	}
+	specs, err := s.parse(strings.Join(w.Live.Text, "\n"))
+	return err == nil && slices.ContainsFunc(specs, func(sp dm.Spec) bool {
+		return sp.Type == "snapshot" && origins[firstWord(sp)]
+	})
+}
+
+func firstWord(sp dm.Spec) string {
+	word, _, _ := strings.Cut(sp.Params, " ")
+	return word
 }
 
 // notReady is why a device cannot be stacked on: its saved table is missing, or it

@@ -265,12 +265,19 @@ func TestWaitingTableIsKept(t *testing.T) {
 	if d, err := r.Device(ctx, ctl.Query{Ref: ref("y")}); err != nil || d.Waiting == "" || d.Live || !d.Disk {
 		t.Errorf("%+v, %v", d, err)
 	}
+	if _, err := r.Load(ctx, ctl.Load{Ref: ref("y"), Table: "0 24 zero"}); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Rename(disk+"2", disk); err != nil {
 		t.Fatal(err)
 	}
 	r.server.bringAllBack(ctx)
 	d, err := r.Device(ctx, ctl.Query{Ref: ctl.Ref{UUID: "u"}})
 	if err != nil || d.Name != "y" || d.Waiting != "" || !d.Live || !d.Inactive || d.Sectors != 8 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	// The inactive one is what it was given meanwhile.
+	if d, err = r.Resume(ctx, ctl.Suspend{Ref: ref("y")}); err != nil || d.Sectors != 24 {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
@@ -316,6 +323,62 @@ func TestSuspendedBelow(t *testing.T) {
 		if _, err := r.Resume(ctx, ctl.Suspend{Ref: ref(names[len(names)-1-i])}); err != nil {
 			t.Errorf("%s: %v", names[i], err)
 		}
+	}
+}
+
+// An origin waits for all its snapshots: a write to it before would show in them.
+func TestOriginWaitsForItsSnapshots(t *testing.T) {
+	root, ctx := tempRoot(t), context.Background()
+	store := filepath.Join(root, "store")
+	for _, f := range []string{store, filepath.Join(root, "disk")} {
+		if err := os.WriteFile(f, make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := start(t, root)
+	r.create("real", "0 1024 linear "+filepath.Join(root, "disk")+" 0")
+	r.create("disk", "0 1024 snapshot-origin /dev/mapper/real")
+	r.create("snap", "0 1024 snapshot /dev/mapper/real "+store+" P 16")
+	r.end(nil)
+	if err := os.Rename(store, store+"2"); err != nil {
+		t.Fatal(err)
+	}
+	live := func(name string) (bool, string) {
+		t.Helper()
+		d, err := r.Device(ctx, ctl.Query{Ref: ref(name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Live, d.Waiting
+	}
+	r = start(t, root)
+	if l, why := live("disk"); l || !strings.Contains(why, "waits for its snapshot snap") {
+		t.Errorf("the origin is live: %v, %s", l, why)
+	}
+	if l, why := live("real"); !l {
+		t.Errorf("what has nothing to do with it waits: %s", why)
+	}
+	if err := os.Rename(store+"2", store); err != nil {
+		t.Fatal(err)
+	}
+	r.server.bringAllBack(ctx)
+	for _, name := range []string{"disk", "snap"} {
+		if l, why := live(name); !l {
+			t.Errorf("%s: %s", name, why)
+		}
+	}
+	// Without the snapshot there is nothing to wait for.
+	r.end(nil)
+	if err := os.Remove(store); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, root)
+	if err := r.Remove(ctx, ctl.Remove{Ref: ref("snap")}); err != nil {
+		t.Fatal(err)
+	}
+	r.server.bringAllBack(ctx)
+	if l, why := live("disk"); !l {
+		t.Error(why)
 	}
 }
 
