@@ -33,6 +33,8 @@ func (f *file) Allocate(_ context.Context, off, size uint64, mode uint32) syscal
 		return syscall.EROFS
 	case n == 0 || mode&^keepSize == 0:
 		return 0
+	case mode&^keepSize == punchHole && !f.unmaps():
+		return syscall.EOPNOTSUPP
 	case mode&^keepSize == punchHole:
 		return errno(f.zero(off, n, true))
 	case mode&^keepSize == zeroRange:
@@ -66,13 +68,21 @@ func (f *file) zero(off, n uint64, unmap bool) error {
 // what is read afterwards, so where that is all there is, what does not read as
 // zeroes is zeroed.
 func (f *file) unmap(sector, sectors uint64) error {
-	if f.export.Device.Limits().MaxWriteZeroes > 0 || f.dev.Limits().MaxDiscard == 0 {
+	if f.export.Device.Limits().MaxWriteZeroes > 0 {
 		return f.do(blk.WriteZeroes, 0, sector, sectors)
 	}
 	if err := f.do(blk.Discard, 0, sector, sectors); err != nil {
 		return err
 	}
 	return f.scrub(sector, sectors)
+}
+
+// unmaps reports whether the device can give space back. Where it cannot, the
+// caller is to write zeroes if he wants them: nobody trims a file system to have
+// all its free space written.
+func (f *file) unmaps() bool {
+	l := f.export.Device.Limits()
+	return l.MaxWriteZeroes > 0 || l.MaxDiscard > 0
 }
 
 // scrub zeroes what is left in a range that was discarded. What the allocation

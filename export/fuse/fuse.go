@@ -13,8 +13,8 @@
 //	fsync          flush; when it has returned, what was written before is durable
 //	O_SYNC         each write is followed by a flush
 //	close          flushes nothing: like a disk, a file has to be told
-//	punch hole     the range reads as zeroes and its space is given back where the
-//	               device can
+//	punch hole     the range reads as zeroes and its space is given back;
+//	               EOPNOTSUPP where the device cannot
 //	zero range     the range reads as zeroes, its space stays
 //	fallocate      within the size: nothing to do; beyond it: ENOSPC
 //	mmap           private maps always, shared ones with Linux 6.6 and later

@@ -1,0 +1,294 @@
+package fs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"udm/ctl"
+)
+
+var (
+	times  = flag.Int("times", 2, "how many snapshots are taken and how many daemons killed, in a row")
+	binary = flag.String("udm", "", "udm to test, instead of one built from this tree")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if builtIn != "" {
+		os.RemoveAll(builtIn)
+	}
+	os.Exit(code)
+}
+
+var (
+	builtIn string // directory of what udm built
+	build   = sync.OnceValues(func() (string, error) {
+		if *binary != "" {
+			return filepath.Abs(*binary)
+		}
+		dir, err := os.MkdirTemp("", "udm-fs")
+		if err != nil {
+			return "", err
+		}
+		builtIn = dir
+		path := filepath.Join(dir, "udm")
+		out, err := exec.Command("go", "build", "-o", path, "udm/cmd/udm").CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+		return path, errors.Join(err, os.Chmod(dir, 0o755))
+	})
+)
+
+// program is the udm to test.
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// missing tells what a test needs and does not have; it fails the test under CI.
+func missing(t *testing.T, what string) bool {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing", what)
+	}
+	t.Logf("%s is missing: nothing was tested", what)
+	return true
+}
+
+// lacks reports whether root, loop devices or programs are missing.
+func lacks(t *testing.T, programs ...string) bool {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return missing(t, "root")
+	}
+	for _, path := range []string{"/dev/fuse", "/dev/loop-control"} {
+		if _, err := os.Stat(path); err != nil {
+			return missing(t, path)
+		}
+	}
+	return lacksPrograms(t, programs...)
+}
+
+func lacksPrograms(t *testing.T, programs ...string) bool {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			return missing(t, p)
+		}
+	}
+	return false
+}
+
+// sh runs a program and returns what it prints.
+func sh(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := try(name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// longest is how long a program may run: what hangs longer hangs for ever.
+const longest = time.Minute
+
+func try(name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// rig is a daemon and its client.
+type rig struct {
+	*testing.T
+	dir, root string
+	client    *ctl.Client
+	cmd       *exec.Cmd // nil: it does not run
+	log       *bytes.Buffer
+	drained   chan bool // closed when all of the log has been read
+}
+
+// newRig starts a daemon that ends with the test.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{T: t, dir: t.TempDir(), log: new(bytes.Buffer)}
+	r.root = filepath.Join(r.dir, "r")
+	r.client = ctl.NewClient(r.root)
+	r.start()
+	t.Cleanup(func() {
+		if r.cmd == nil {
+			r.start() // to take away what the last one left
+		}
+		r.stop()
+		r.client.Close()
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", r.log)
+		}
+	})
+	return r
+}
+
+// start runs the daemon and waits until it is ready.
+func (r *rig) start(args ...string) {
+	r.Helper()
+	r.cmd = exec.Command(program(r.T), append([]string{"daemon", "--root", r.root}, args...)...)
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := r.cmd.StderrPipe()
+	if err == nil {
+		err = r.cmd.Start()
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	ready := make(chan bool)
+	go func() {
+		defer close(ready)
+		lines := bufio.NewScanner(out)
+		for told := false; lines.Scan(); {
+			fmt.Fprintln(r.log, lines.Text())
+			if !told && strings.Contains(lines.Text(), "msg=ready") {
+				told = true
+				ready <- true
+			}
+		}
+	}()
+	if !<-ready {
+		r.cmd.Wait()
+		r.Fatalf("the daemon does not start:\n%s", r.log)
+	}
+	r.drained = ready
+}
+
+// stop ends the daemon in order.
+func (r *rig) stop() {
+	r.Helper()
+	if err := r.end(syscall.SIGTERM); err != nil {
+		r.Errorf("the daemon ended badly: %v", err)
+	}
+}
+
+// kill ends the daemon at once.
+func (r *rig) kill() { r.end(syscall.SIGKILL) }
+
+func (r *rig) end(sig syscall.Signal) error {
+	r.cmd.Process.Signal(sig)
+	<-r.drained
+	err := r.cmd.Wait()
+	r.cmd = nil
+	r.client.Close()
+	return err
+}
+
+// udm runs the command line.
+func (r *rig) udm(args ...string) string {
+	r.Helper()
+	return strings.TrimSpace(sh(r.T, program(r.T), append([]string{"--root", r.root}, args...)...))
+}
+
+// create makes a device with one line of a table.
+func (r *rig) create(name string, sectors uint64, format string, args ...any) {
+	r.Helper()
+	_, err := r.client.Create(context.Background(), ctl.Create{Name: name,
+		Table: fmt.Sprintf("0 %d ", sectors) + fmt.Sprintf(format, args...)})
+	r.must(err)
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) message(device, text string) {
+	r.Helper()
+	_, err := r.client.Message(context.Background(), ctl.Message{Ref: ctl.Ref{Name: device}, Text: text})
+	r.must(err)
+}
+
+func (r *rig) remove(name string) {
+	r.Helper()
+	r.must(r.client.Remove(context.Background(), ctl.Remove{Ref: ctl.Ref{Name: name}}))
+}
+
+// whileSuspended stops a device's I/O while it does something.
+func (r *rig) whileSuspended(device string, do func()) {
+	r.Helper()
+	ref := ctl.Suspend{Ref: ctl.Ref{Name: device}}
+	_, err := r.client.Suspend(context.Background(), ref)
+	r.must(err)
+	do()
+	_, err = r.client.Resume(context.Background(), ref)
+	r.must(err)
+}
+
+// status is the only status line of a device.
+func (r *rig) status(name string) string {
+	r.Helper()
+	d, err := r.client.Device(context.Background(), ctl.Query{Ref: ctl.Ref{Name: name}, With: []ctl.With{ctl.WithStatus}})
+	r.must(err)
+	return d.Status[0].Params
+}
+
+// attach makes a loop device from a device.
+func (r *rig) attach(name string) string {
+	r.Helper()
+	a, err := r.client.Attach(context.Background(), ctl.Ref{Name: name})
+	r.must(err)
+	return a.Path
+}
+
+func (r *rig) detach(name string) {
+	r.Helper()
+	r.must(r.client.Detach(context.Background(), ctl.Ref{Name: name}))
+}
+
+// file makes a sparse file.
+func (r *rig) file(name string, mib int64) string {
+	r.Helper()
+	path := filepath.Join(r.dir, name)
+	f, err := os.Create(path)
+	r.must(err)
+	r.must(errors.Join(f.Truncate(mib<<20), f.Close()))
+	return path
+}
+
+// mounted mounts a block device until the test ends or unmount is called.
+func (r *rig) mount(device, options string) string {
+	r.Helper()
+	dir := r.TempDir()
+	args := []string{device, dir}
+	if options != "" {
+		args = append([]string{"-o", options}, args...)
+	}
+	sh(r.T, "mount", args...)
+	r.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+func (r *rig) unmount(dir string) {
+	r.Helper()
+	sh(r.T, "umount", dir)
+}
