@@ -140,6 +140,24 @@ func TestOriginWriteWaitsForReadsOfTheSnapshot(t *testing.T) {
 	r.wantData(s, 40, 8, 1)
 }
 
+// So does one that comes when the exception is there already.
+func TestSecondOriginWriteWaitsForReadsToo(t *testing.T) {
+	r, s, o := gatedSnap(t)
+	old := r.read(s, 41, 1)
+	a := r.write(o, 40, 8, 2)
+	r.release("O", blk.Read, 42)
+	r.gates["C"].Open()
+	r.run()
+	b := r.write(o, 41, 1, 3)
+	r.wantTrace("O", "read 41+1", "read 40+8")
+	r.wantWaiting(old, a, b)
+	r.open()
+	r.wantEnd(old, blk.OK)
+	r.wantEnd(a, blk.OK)
+	r.wantEnd(b, blk.OK)
+	r.wantData(s, 40, 8, 1)
+}
+
 // A read that has been tracked after the exception was added sees it.
 func TestReadRacesTheException(t *testing.T) {
 	r, s, o := gatedSnap(t)
