@@ -207,3 +207,15 @@ func BenchmarkPlainCopy(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkUncachedRead is BenchmarkMappedRead with the mapping cache kept
+// empty: what a working set costs that is larger than it.
+func BenchmarkUncachedRead(b *testing.B) {
+	d := mapped(b)
+	th := d.Target(0).Mapper().(*thin)
+	th.pool.cacheWords.Store(maxWords)
+	th.vol.cache.clear()
+	b.ReportAllocs()
+	b.ResetTimer()
+	run(d, blk.Read, 1, b.Loop)
+}
