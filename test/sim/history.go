@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"udm/blk"
@@ -155,17 +156,12 @@ func chop(r *rand.Rand, p []byte) (bufs [][]byte) {
 
 // fly sends b and calls done when it has ended.
 func (w *world) fly(v *volume, b *blk.Bio, done func(blk.Status)) {
-	s := span{b.Sector, b.Sectors}
-	v.flying = append(v.flying, s)
 	text := fmt.Sprintf("%s %v", v.name, b)
+	f := &flight{span{b.Sector, b.Sectors}, b.Flags&blk.Barrier != 0, text}
+	v.flying = append(v.flying, f)
 	w.note("%s", text)
 	b.End = func(b *blk.Bio) {
-		for i, f := range v.flying {
-			if f == s {
-				v.flying = append(v.flying[:i], v.flying[i+1:]...)
-				break
-			}
-		}
+		w.land(v, f)
 		w.note("%s: %v", text, b.Status())
 		if b.Status() != blk.OK && !v.faulty {
 			w.fail("%s: %v", text, b.Status())
@@ -173,6 +169,18 @@ func (w *world) fly(v *volume, b *blk.Bio, done func(blk.Status)) {
 		done(b.Status())
 	}
 	v.h.Submit(b)
+}
+
+// land takes f from v's flights, which are in the order of submission: nothing
+// passes a barrier.
+func (w *world) land(v *volume, f *flight) {
+	i := slices.Index(v.flying, f)
+	for _, older := range v.flying[:i] {
+		if f.barrier || older.barrier {
+			w.fail("%s ended before %s", f.text, older.text)
+		}
+	}
+	v.flying = slices.Delete(v.flying, i, i+1)
 }
 
 func (w *world) read(v *volume, b *blk.Bio) {

@@ -60,9 +60,16 @@ type volume struct {
 	dev    *dm.Device
 	h      blk.Device
 	model  *blktest.Model
-	flying []span // ranges of bios in flight; they do not overlap
-	gone   bool   // being removed: no new I/O
-	faulty bool   // errors are to be expected
+	flying []*flight // bios in flight, oldest first; their ranges do not overlap
+	gone   bool      // being removed: no new I/O
+	faulty bool      // errors are to be expected
+}
+
+// flight is a bio in flight.
+type flight struct {
+	span
+	barrier bool
+	text    string
 }
 
 type span struct{ sector, sectors uint64 }
@@ -116,7 +123,32 @@ func (w *world) boot() {
 func (w *world) task(fn func()) {
 	done := false
 	w.sim.Go("task", func() { fn(); done = true })
-	w.sim.NewWait().Until(func() bool { return done })
+	w.until(func() bool { return done })
+}
+
+// patience is how long anything may take, in virtual time: more than any timeout
+// of a stack.
+const patience = 10 * time.Minute
+
+// until waits for cond from outside any task. What takes longer than patience
+// hangs, though timers go on.
+func (w *world) until(cond func() bool) {
+	end := w.sim.Now() + patience
+	w.sim.NewWait().Until(func() bool { return cond() || w.sim.Now() > end })
+	if !cond() {
+		panic("hangs: " + w.flights() + w.sim.String())
+	}
+}
+
+// flights lists what is in flight.
+func (w *world) flights() string {
+	var b strings.Builder
+	for _, v := range w.vols {
+		for _, f := range v.flying {
+			b.WriteString(f.text + ", ")
+		}
+	}
+	return b.String()
 }
 
 // device makes a running device of table lines joined by "\n".
@@ -180,7 +212,7 @@ func (w *world) sleep(d time.Duration) {
 
 // quiet waits until no user I/O and no control operation is under way.
 func (w *world) quiet() {
-	w.sim.NewWait().Until(func() bool {
+	w.until(func() bool {
 		return !w.busy && !slices.ContainsFunc(w.vols, func(v *volume) bool { return len(v.flying) > 0 })
 	})
 }
