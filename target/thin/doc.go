@@ -74,6 +74,22 @@
 // transaction waits for a commit at the end of the pass that finds it; there is
 // one commit for all of them. Otherwise one second after the last commit.
 //
+// # A pass
+//
+// What is prepared is inserted first, all of it, then shown to readers of the
+// metadata, then the bios that waited for it are issued. Then come discards whose
+// blocks are idle, deferred cells and bios, and the commit. When a metadata
+// operation fails in the middle, the transaction is thrown away; mappings that
+// were inserted in it but not released yet are lost, and their bios fail
+// ([mapping.release] looks at pool.aborts).
+//
+// # Bounds
+//
+// A bio that waits is in a list through itself; beside it there is a cell or a
+// mapping for each block that is worked on. Memory for copies is bounded by
+// kcopyd. (The kernel makes submitters sleep while a pass takes more than a
+// second; here nobody sleeps, bios wait in the lists.)
+//
 // # Modes
 //
 // See mode.go, where [pool.setMode] makes every transition.
