@@ -49,7 +49,7 @@ var (
 		if err != nil {
 			err = fmt.Errorf("%w\n%s", err, out)
 		}
-		return path, errors.Join(err, os.Chmod(dir, 0o755))
+		return path, err
 	})
 )
 
