@@ -120,11 +120,20 @@ func TestModelAmongGoroutines(t *testing.T) {
 	}
 }
 
+// kind makes worlds differ: every other one runs out of space now and then.
+func (w *world) kind(seed uint64) {
+	w.features = [][]string{nil, {"no_discard_passdown"}, {"error_if_no_space"}}[seed%3]
+	if seed%2 == 1 {
+		w.blocks = 26
+	}
+}
+
 func TestModelInTheSimulator(t *testing.T) {
 	for seed := range uint64(*simSeeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			sim := env.NewSim(seed)
 			w := newWorld(t, sim)
+			w.kind(seed)
 			w.must(w.start())
 			w.run(rand.New(rand.NewPCG(seed, 0)), 4, 40, sim.Go)
 			w.stop()
@@ -169,7 +178,7 @@ func crashRun(t *testing.T, seed uint64) (states int) {
 	sim := env.NewSim(seed)
 	r := rand.New(rand.NewPCG(seed, 5))
 	w := newWorld(t, sim)
-	w.features = [][]string{nil, {"no_discard_passdown"}}[seed%2]
+	w.kind(seed)
 	w.wrap = func(_ string, d blk.Device) blk.Device {
 		return &tap{d, func() {
 			if len(w.vols) > 0 && r.IntN(rarely) == 0 && !t.Failed() {
