@@ -78,8 +78,9 @@ func (c *Control) shared(key any, mk func() any) any {
 const maxNameLen, maxUUIDLen = 127, 128
 
 // Create makes a device without a table. minor is its minor number, negative
-// for the lowest free one; uuid may be empty. EBUSY: the name, the uuid or the
-// minor is taken. EINVAL: a name with a slash, empty or over 127 bytes.
+// for the lowest free one; uuid may be empty. EBUSY: the name or the uuid is
+// taken. ENXIO: the minor is taken, or over 2^20-1. EINVAL: a name with a slash,
+// empty or over 127 bytes.
 func (c *Control) Create(name, uuid string, minor int) (*Device, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -113,11 +114,11 @@ const maxMinor = 1<<20 - 1
 
 func (c *Control) minorLocked(minor int) (uint32, error) {
 	if minor > maxMinor {
-		return 0, Errorf(syscall.EINVAL, "minor number %d is over %d", minor, maxMinor)
+		return 0, Errorf(syscall.ENXIO, "minor number %d is over %d", minor, maxMinor)
 	}
 	if minor >= 0 {
 		if c.byMinor[uint32(minor)] != nil {
-			return 0, Errorf(syscall.EBUSY, "minor number %d is in use", minor)
+			return 0, Errorf(syscall.ENXIO, "minor number %d is in use", minor)
 		}
 		return uint32(minor), nil
 	}

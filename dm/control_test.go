@@ -33,12 +33,12 @@ func TestNamesAndNumbers(t *testing.T) {
 	}{
 		{"a", "", -1, syscall.EBUSY},
 		{"b", "u1", -1, syscall.EBUSY},
-		{"b", "", 0, syscall.EBUSY},
+		{"b", "", 0, syscall.ENXIO},
 		{"x/y", "", -1, syscall.EINVAL},
 		{"", "", -1, syscall.EINVAL},
 		{strings.Repeat("n", 128), "", -1, syscall.EINVAL},
 		{"b", strings.Repeat("u", 129), -1, syscall.EINVAL},
-		{"b", "", 1 << 20, syscall.EINVAL},
+		{"b", "", 1 << 20, syscall.ENXIO},
 	} {
 		_, err := r.c.Create(c.name, c.uuid, c.minor)
 		r.errno(err, c.want)
@@ -119,8 +119,16 @@ func TestStackedDevices(t *testing.T) {
 	if low.Status().Opens != 1 || top.Status().Opens != 0 {
 		t.Fatal("a refused load leaves devices open")
 	}
+	r.load(top, "0 24 shift /dev/mapper/low")
+	if low.Status().Opens != 1 {
+		t.Fatalf("the two tables of a device share an open, got %d", low.Status().Opens)
+	}
+	r.must(top.Resume(ctx, false))
+	if low.Status().Opens != 1 {
+		t.Fatalf("open %d times after the old table is gone", low.Status().Opens)
+	}
 	w := r.write(top, 8, 8)
-	r.held("g0", "write 0+8")
+	r.held("g0", "write 8+8")
 	r.release("g0")
 	r.ended(w, blk.OK)
 	_, err := low.Remove(false)
@@ -139,7 +147,9 @@ func TestTableErrors(t *testing.T) {
 		{"1 8 shift g0", "Gap in table"},
 		{"0 8 shift g0|9 8 shift g0", "Gap in table"},
 		{"0 0 shift g0", "zero-length"},
+		{"0 18014398509481984 shift g0", "too large device"},
 		{"0 8 nothing g0", "unknown target type"},
+		{"0 8 shift /dev/mapper/d", "map to itself"},
 		{"0 8 shift x0", "no x0"},
 	} {
 		var ss []Spec

@@ -23,6 +23,7 @@ type Dev struct {
 	blk.Device        // for Clone.SetDev and synchronous I/O
 	Number     Number // what status and table lines print
 	Write      bool
+	lower      *lower // what Device and Write were taken from
 }
 
 // Name is how status and table lines name the device: always major:minor,

@@ -57,8 +57,11 @@ type Device struct {
 	barrier  barrier                  // guarded by mu
 	eventNr  uint32                   // guarded by mu
 
-	loading *env.Mutex // serialises Load
-	typed   bool       // guarded by loading; a table has been loaded before
+	lowerMu sync.Mutex
+	lowers  []*lower // guarded by lowerMu; what the tables have open
+
+	loading *env.Mutex  // serialises Load
+	typed   atomic.Bool // a table has been loaded before; written under loading
 
 	// What dm-ioctl.c keeps beside a device; all guarded by control.mu.
 	name, uuid     string

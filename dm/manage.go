@@ -52,11 +52,11 @@ func (d *Device) Load(specs []Spec, mode Mode) error {
 // admit checks a table against what the device has: its first one must have
 // valid limits, and an immutable target type stays.
 func (d *Device) admit(t *Table) error {
-	if !d.typed {
+	if !d.typed.Load() {
 		if _, err := t.stack(); err != nil {
 			return err
 		}
-		d.typed = true
+		d.typed.Store(true)
 	}
 	live := d.table()
 	if live == nil {

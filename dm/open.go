@@ -12,14 +12,18 @@ import (
 // closed: it cannot be removed meanwhile. EACCES: writing to a read-only
 // device. ENXIO: it has been removed.
 func (d *Device) Open(write bool) (blk.Device, error) {
+	if write && d.Status().ReadOnly {
+		return nil, Errorf(syscall.EACCES, "%s is read-only", d.Name())
+	}
+	return d.open(write)
+}
+
+func (d *Device) open(write bool) (blk.Device, error) {
 	c := d.control
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byMinor[d.number.Minor] != d {
 		return nil, Errorf(syscall.ENXIO, "%s has been removed", d.number)
-	}
-	if write && d.readOnly {
-		return nil, Errorf(syscall.EACCES, "%s is read-only", d.name)
 	}
 	d.opens++
 	return &handle{d, write}, nil
@@ -49,8 +53,22 @@ func (c *Control) openLower(name string, write bool, user *Device) (blk.Device, 
 	if c.uses(d, user) {
 		return nil, Number{}, Errorf(syscall.EINVAL, "%s would map to itself", name)
 	}
-	h, err := d.Open(write)
+	if !d.typed.Load() {
+		return nil, Number{}, absent(name)
+	}
+	// A table may write to what is read-only, as in the kernel; what it is
+	// built from refuses.
+	h, err := d.open(write)
 	return h, d.number, err
+}
+
+// absent is what the kernel says of a device that has never had a table: it has
+// no disk yet.
+func absent(name string) error {
+	if strings.HasPrefix(name, "/") {
+		return Errorf(syscall.ENODEV, "%s: no such device", name)
+	}
+	return Errorf(syscall.ENXIO, "%s: no such device", name)
 }
 
 // mapped resolves the names that mapped devices have: /dev/mapper/NAME,

@@ -81,6 +81,9 @@ func newTable(d *Device, specs []Spec, mode Mode) (*Table, error) {
 	return t, nil
 }
 
+// maxSectors is the largest device: its size in bytes is a signed 64-bit number.
+const maxSectors = 1<<54 - 1
+
 // add constructs one target. The checks come in the order of the kernel's
 // dm_table_add_target.
 func (t *Table) add(s Spec) error {
@@ -89,6 +92,9 @@ func (t *Table) add(s Spec) error {
 	}
 	if s.Len == 0 {
 		return Errorf(syscall.EINVAL, "zero-length target")
+	}
+	if end := s.Start + s.Len; end < s.Start || end > maxSectors {
+		return Errorf(syscall.EINVAL, "too large device")
 	}
 	ty := t.dev.control.typeNamed(s.Type)
 	if ty == nil {
@@ -171,19 +177,21 @@ func (t *Table) open(name string, write bool) (*Dev, error) {
 	if err != nil {
 		return nil, err
 	}
+	l := t.dev.adopt(dev, num, write)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := slices.IndexFunc(t.opened, func(d *Dev) bool { return d.Number == num })
 	if i < 0 {
-		d := &Dev{Device: dev, Number: num, Write: write}
+		d := &Dev{Device: l.dev, Number: num, Write: write, lower: l}
 		t.opened = append(t.opened, d)
 		return d, nil
 	}
 	d := t.opened[i]
 	if write && !d.Write {
-		dev, d.Device, d.Write = d.Device, dev, true
+		l, d.lower, d.Device, d.Write = d.lower, l, l.dev, true
 	}
-	return d, dev.Close()
+	t.dev.drop(l)
+	return d, nil
 }
 
 // deps lists the numbers of the table's devices, the most recently opened
@@ -209,9 +217,7 @@ func (t *Table) close() {
 	t.opened = nil
 	t.mu.Unlock()
 	for _, d := range slices.Backward(opened) {
-		// What is wrong with a device shows in its I/O; there is nobody to
-		// tell here.
-		_ = d.Device.Close()
+		t.dev.drop(d.lower)
 	}
 }
 
