@@ -198,6 +198,24 @@ func TestWritersWaitWhileManyCopiesAreInProgress(t *testing.T) {
 	r.wantData(s, 16, 3, 2)
 }
 
+// The last copy ends between a writer's look at their number and its wait.
+func TestWriterRacesTheLastCopy(t *testing.T) {
+	for _, dev := range []string{"s", "o"} {
+		r := newGated(t, stepped(), 4096, 8192)
+		r.device("o", 4096, "snapshot-origin O")
+		s := r.device("s", 4096, "snapshot O C P 8")
+		sn := r.snap("s")
+		sn.world.threshold.Store(0)
+		r.shut()
+		a := r.write(s, 0, 8, 2)
+		sn.stopOnce(pointHold, r.open)
+		b := r.write(r.dev(dev), 8, 8, 2)
+		r.wantEnd(a, blk.OK)
+		r.wantEnd(b, blk.OK)
+		sn.mustBeIdle(t)
+	}
+}
+
 // A bio that must not wait is not left with an exception that others wait for.
 func TestNoWait(t *testing.T) {
 	r, o, ss := several(t, stepped(), 256, "P", 8)

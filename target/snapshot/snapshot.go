@@ -88,6 +88,7 @@ type point uint8
 const (
 	pointAllocate point = iota // the chunk had no exception; nothing is locked
 	pointTracked               // a read is tracked; not looked again yet
+	pointHold                  // a bio is to be held back; nothing is locked
 )
 
 func (s *snapshot) at(p point) {

@@ -36,6 +36,7 @@ func (s *snapshot) throttleOrigin(c *dm.Clone) bool {
 // hold puts a bio into the list if there still is reason to. Whoever ends a copy
 // counts it first and looks at the list afterwards.
 func (s *snapshot) hold(push func(*throttled)) bool {
+	s.at(pointHold)
 	t := &s.throttled
 	t.mu.Lock()
 	defer t.mu.Unlock()
