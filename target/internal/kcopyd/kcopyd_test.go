@@ -3,6 +3,7 @@ package kcopyd
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -274,6 +275,19 @@ func TestCloseWaitsForAPreparedCallback(t *testing.T) {
 	if e.Run(); !closed {
 		t.Fatal("not closed")
 	}
+}
+
+func TestCloseIsWokenByTheLastCallback(t *testing.T) {
+	c := New(env.Real(), Options{})
+	j := &Job{Done: func(*Job) {}}
+	c.Prepare(j)
+	closed := make(chan bool)
+	go func() { c.Close(); close(closed) }()
+	for !c.closing.Load() {
+		runtime.Gosched()
+	}
+	c.Fire(j)
+	<-closed
 }
 
 func TestThrottleSpreadsCopiesOverTime(t *testing.T) {
