@@ -112,8 +112,3 @@ func explain(name string, err error) error {
 	}
 	return fmt.Errorf("%s: %w%s", name, err, remedy)
 }
-
-// orKnown explains a failed command, also when there is no such device.
-func orKnown(_ *cobra.Command, _ *ctl.Client, name string, err error) error {
-	return explain(name, found(name, err))
-}

@@ -2,7 +2,6 @@ package dmsetup
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"udm/ctl"
@@ -184,18 +183,18 @@ func (t *tool) rename(c call) bool {
 func (t *tool) newName(s string) (string, error) {
 	switch {
 	case strings.Contains(s, "/"):
-		return "", fmt.Errorf("Name \"%s\" invalid. It contains \"/\".", s)
+		return "", complain("Name \"%s\" invalid. It contains \"/\".", s)
 	case len(s) > maxName:
-		return "", fmt.Errorf("Name \"%s\" too long", s)
+		return "", complain("Name \"%s\" too long", s)
 	case s == "":
-		return "", fmt.Errorf("Non empty new name is required.")
+		return "", complain("Non empty new name is required.")
 	}
 	return t.mangling.mangle(s, "name")
 }
 
 func (t *tool) newUUID(s string) (string, error) {
 	if len(s) > maxUUID {
-		return "", fmt.Errorf("Uuid \"%s\" too long", s)
+		return "", complain("Uuid \"%s\" too long", s)
 	}
 	return t.mangling.mangle(s, "UUID")
 }

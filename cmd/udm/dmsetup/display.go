@@ -1,7 +1,6 @@
 package dmsetup
 
 import (
-	"fmt"
 	"strings"
 )
 
@@ -40,7 +39,7 @@ func parseNaming(options string) (n naming, err error) {
 		case strings.HasPrefix("devname", word):
 			n = byMapName
 		default:
-			return n, fmt.Errorf("Option not recognised: %s.", whole)
+			return n, complain("Option not recognised: %s.", whole)
 		}
 	}
 	return n, nil

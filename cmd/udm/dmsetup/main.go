@@ -50,6 +50,14 @@ func Run(ctx context.Context, root string, args []string, s Streams) int {
 	return 0
 }
 
+// complain makes an error with libdm's words, which begin with a capital and end
+// with a full stop.
+func complain(format string, args ...any) error { return complaint(fmt.Sprintf(format, args...)) }
+
+type complaint string
+
+func (c complaint) Error() string { return string(c) }
+
 // errorf prints a line to standard error, behind all output so far.
 func (t *tool) errorf(format string, args ...any) bool {
 	_ = t.out.Flush() // shows again at the end
@@ -85,20 +93,20 @@ func (t *tool) main(args []string) bool {
 func (t *tool) check() error {
 	if v, ok := t.value["manglename"]; ok {
 		if t.mangling, ok = parseMangling(v); !ok {
-			return fmt.Errorf("Unknown name mangling mode.")
+			return complain("Unknown name mangling mode.")
 		}
 	}
 	switch {
 	case atoi(t.value["count"]) < 0:
-		return fmt.Errorf("Count must be zero or greater.")
+		return complain("Count must be zero or greater.")
 	case t.has("interval") && atoi(t.value["interval"]) <= 0:
-		return fmt.Errorf("Interval must be a positive integer.")
+		return complain("Interval must be a positive integer.")
 	case t.has("major") != t.has("minor"):
-		return fmt.Errorf("Please specify both major number and minor number.")
+		return complain("Please specify both major number and minor number.")
 	case t.has("table") && t.has("notable"):
-		return fmt.Errorf("--table and --notable are incompatible.")
+		return complain("--table and --notable are incompatible.")
 	case t.has("addnodeonresume") && t.has("addnodeoncreate"):
-		return fmt.Errorf("--addnodeonresume and --addnodeoncreate are incompatible.")
+		return complain("--addnodeonresume and --addnodeoncreate are incompatible.")
 	}
 	return nil
 }

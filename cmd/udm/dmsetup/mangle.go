@@ -35,14 +35,14 @@ func (m mangling) mangle(s, kind string) (string, error) {
 		return s, nil
 	}
 	if m == auto && strings.Contains(s, `\x5cx`) {
-		return "", fmt.Errorf("The %s \"%s\" seems to be mangled more than once. This is not allowed in auto mode.", kind, s)
+		return "", complain("The %s \"%s\" seems to be mangled more than once. This is not allowed in auto mode.", kind, s)
 	}
 	out, err := m.encode(s, kind)
 	if err == nil && len(out) > limitOf(kind) {
-		err = fmt.Errorf("Mangled form of the %s too long for \"%s\".", kind, s)
+		err = complain("Mangled form of the %s too long for \"%s\".", kind, s)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w\nFailed to mangle device %s \"%s\".", err, strings.ToLower(kind), s)
+		return "", complain("%v\nFailed to mangle device %s \"%s\".", err, strings.ToLower(kind), s)
 	}
 	return out, nil
 }
@@ -74,7 +74,7 @@ func (m mangling) encode(s, kind string) (string, error) {
 		}
 	}
 	if m == auto && mangled && plain {
-		return "", fmt.Errorf("The %s \"%s\" contains mixed mangled and unmangled characters or it's already mangled improperly.", kind, s)
+		return "", complain("The %s \"%s\" contains mixed mangled and unmangled characters or it's already mangled improperly.", kind, s)
 	}
 	return b.String(), nil
 }

@@ -34,7 +34,7 @@ func (t *tool) readTable(file string) (text string, ok bool) {
 func readFile(file string) (string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("Couldn't open '%s' for reading.", file)
+		return "", complain("Couldn't open '%s' for reading.", file)
 	}
 	return string(text), nil
 }

@@ -2,7 +2,6 @@ package dmsetup
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"syscall"
 
@@ -43,10 +42,10 @@ func (t *tool) storedName(name string) (string, error) {
 		return rest, nil
 	}
 	if strings.Contains(name, "/") {
-		return "", fmt.Errorf("Device %s not found", name)
+		return "", complain("Device %s not found", name)
 	}
 	if len(name) > maxName {
-		return "", fmt.Errorf("Name \"%s\" too long.", name)
+		return "", complain("Name \"%s\" too long.", name)
 	}
 	return t.mangling.mangle(name, "name")
 }

@@ -158,7 +158,7 @@ next:
 				continue next
 			}
 		}
-		return s, fmt.Errorf("Tree options not recognised: %s.", whole)
+		return s, complain("Tree options not recognised: %s.", whole)
 	}
 	s.compact = s.compact && !s.attributes()
 	return s, nil
