@@ -31,13 +31,14 @@ func (s *snapshot) Preresume() error {
 // while nothing is written to the origin.
 func (s *snapshot) Resume() {
 	if front := s.group.front(s.target.Device()); front != nil {
-		front.Quiet(s.activate)
+		front.Quiet(func() { s.activate(front) })
 	} else {
-		s.activate()
+		s.activate(nil)
 	}
 }
 
-func (s *snapshot) activate() {
+// activate does what Resume promises while front, if there is one, is quiet.
+func (s *snapshot) activate(front *dm.Device) {
 	g := s.group
 	merging := g.merging()
 	restart := merging != nil && merging != s && merging.merge.stop()
@@ -49,7 +50,7 @@ func (s *snapshot) activate() {
 	}
 	g.reregister(s)
 	s.set(flagActive, 0)
-	if merging != nil && merging != s {
+	if merging != nil && merging.target.Device() == front {
 		merging.cutAt(g.members.Load().boundary)
 	}
 	if restart {
