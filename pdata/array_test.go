@@ -26,7 +26,7 @@ func TestArrayModel(t *testing.T) {
 		model[i] = uint32(i)
 	}
 	snap, snapModel := uint64(0), []uint32(nil)
-	for i := range *ops / 4 {
+	for i := range scaled(*ops / 4) {
 		var err error
 		switch op := rng.IntN(1000); {
 		case op < 3:
@@ -112,7 +112,7 @@ func TestBitsetModel(t *testing.T) {
 	for i := range model {
 		model[i] = i%3 == 0
 	}
-	for i := range *ops {
+	for i := range scaled(*ops) {
 		k := rng.Uint64N(size)
 		if rng.IntN(2) == 0 {
 			k = uint64(i) % size
@@ -191,7 +191,7 @@ func TestSpaceMapModel(t *testing.T) {
 	ok(t, s.sm.Extend(size))
 	s.commit()
 	now, old := map[uint64]uint32{}, map[uint64]uint32{}
-	for i := range *ops {
+	for i := range scaled(*ops) {
 		switch op := rng.IntN(1000); {
 		case op < 400:
 			nr, err := s.sm.New()

@@ -14,6 +14,7 @@ import (
 	"udm/blk"
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/internal/invariants"
 )
 
 var (
@@ -101,6 +102,14 @@ func (s *store) reopen() {
 	s.sm = OpenSpaceMap(s.tm, GetMapRoot(b.Bytes()[128:]))
 	s.root = le.Uint64(b.Bytes()[192:])
 	s.types()
+}
+
+// scaled makes a test smaller where every access is checked.
+func scaled(n int) int {
+	if invariants.Enabled {
+		return max(1, n/6)
+	}
+	return n
 }
 
 func must[T any](v T, err error) T {
@@ -209,7 +218,7 @@ func (s *store) contents(root uint64) map[uint64]uint64 {
 // TestTreeModel runs random operations on a tree and its snapshots.
 func TestTreeModel(t *testing.T) {
 	for _, cache := range []int{1, 0} {
-		t.Run(fmt.Sprint("cache", cache), func(t *testing.T) { treeModel(t, *ops, *seed, cache) })
+		t.Run(fmt.Sprint("cache", cache), func(t *testing.T) { treeModel(t, scaled(*ops), *seed, cache) })
 	}
 }
 
@@ -346,5 +355,43 @@ func TestCorruptNamesBlockAndPath(t *testing.T) {
 	var c *Corrupt
 	if !errors.As(err, &c) || c.Block != leaf || !slices.Equal(c.Path, []uint64{s.root, leaf}) {
 		t.Fatalf("got %v, want the leaf %d under %d", err, leaf, s.root)
+	}
+}
+
+// TestOrder reads a tree in order in all ways that there are.
+func TestOrder(t *testing.T) {
+	s := newStore(t, 2000, 1)
+	ok(t, s.sm.Extend(20000))
+	if c := must(s.tree.Cursor(s.root)); c.Valid() {
+		t.Fatal("an empty tree has a first entry")
+	}
+	if _, found, err := s.tree.Lowest(s.root); found || err != nil {
+		t.Fatal("an empty tree has a lowest key")
+	}
+	var keys []uint64
+	for k := range uint64(10000) {
+		keys = append(keys, 5+k*3)
+		s.root = must(s.tree.Insert(s.root, must(s.sm.New())<<24, 5+k*3))
+	}
+	s.settle()
+	var got []uint64
+	for c := must(s.tree.Cursor(s.root)); c.Valid(); ok(t, c.Next()) {
+		if v := must(s.tree.Lookup(s.root, c.Key())); v != c.Value() {
+			t.Fatalf("key %d has the value %d at the cursor, %d by lookup", c.Key(), c.Value(), v)
+		}
+		got = append(got, c.Key())
+	}
+	if !slices.Equal(got, keys) {
+		t.Fatalf("the cursor met %d keys of %d, or others", len(got), len(keys))
+	}
+	got = nil
+	ok(t, s.tree.Scan(s.root, 3000, func(k, _ uint64) bool { got = append(got, k); return k < 9000 }))
+	if got[0] != 3002 || got[len(got)-1] != 9002 || len(got) != 2001 {
+		t.Fatalf("scan from %d to %d, %d keys", got[0], got[len(got)-1], len(got))
+	}
+	low, _, err := s.tree.Lowest(s.root)
+	high, _, err2 := s.tree.Highest(s.root)
+	if low != keys[0] || high != keys[len(keys)-1] || err != nil || err2 != nil {
+		t.Fatalf("from %d to %d: %v, %v", low, high, err, err2)
 	}
 }

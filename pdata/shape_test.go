@@ -93,7 +93,7 @@ func TestBalanceRules(t *testing.T) {
 
 // TestDrain empties full trees in several orders; no node may get too empty.
 func TestDrain(t *testing.T) {
-	const n = 30000
+	n := scaled(30000)
 	for name, order := range map[string]func(keys []uint64){
 		"up":   func([]uint64) {},
 		"down": slices.Reverse[[]uint64],
@@ -106,7 +106,7 @@ func TestDrain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, 2000, 0)
-			ok(t, s.sm.Extend(n))
+			ok(t, s.sm.Extend(uint64(n)))
 			keys := make([]uint64, n)
 			for i := range keys {
 				keys[i] = uint64(i)
