@@ -34,6 +34,7 @@ var sections = []struct {
 	{"thin", benchThin},
 	{"copy", benchCopies},
 	{"nbd", benchNBD},
+	{"fuse", benchFUSE},
 	{"scale", benchScale},
 }
 
@@ -41,7 +42,7 @@ func main() {
 	var s settings
 	flag.BoolVar(&s.quick, "quick", false, "fewer rounds and cases: about two minutes")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of each case")
-	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,copy,nbd,scale")
+	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,copy,nbd,fuse,scale")
 	flag.StringVar(&s.out, "out", "bench/out", "directory for the report")
 	flag.StringVar(&s.profile, "profile", "", "write a CPU profile of this process to a file")
 	flag.Parse()

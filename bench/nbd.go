@@ -23,7 +23,16 @@ type server struct {
 	name string
 	cmd  *exec.Cmd
 	uri  string
-	own  bool // the process serves more than this: shared daemon
+	file string // of FUSE; "": an NBD server
+	own  bool   // the process serves more than this: shared daemon
+}
+
+// engine is how fio speaks to it.
+func (s *server) engine() []string {
+	if s.file != "" {
+		return []string{"--ioengine=libaio", "--direct=1", "--filename=" + s.file}
+	}
+	return []string{"--ioengine=nbd", "--uri=" + s.uri}
 }
 
 // load is what fio does.
@@ -59,7 +68,7 @@ func benchNBD(r *report) error {
 		}
 	}
 	for _, l := range r.loads() {
-		if err := r.compare(servers, l); err != nil {
+		if err := r.compare("NBD", servers, l); err != nil {
 			return err
 		}
 	}
@@ -88,8 +97,8 @@ func (r *report) loads() (ls []load) {
 
 // compare runs one load on all servers in turn and files speed and the server's
 // processor time.
-func (r *report) compare(servers []*server, l load) error {
-	group := "NBD: " + l.String()
+func (r *report) compare(kind string, servers []*server, l load) error {
+	group := kind + ": " + l.String()
 	var ms []measured
 	cpu := make([]*figure, len(servers))
 	for i, s := range servers {
@@ -137,9 +146,9 @@ type fioResult struct{ iops, cpu float64 }
 
 // fio runs a load; with no time, once over the whole disk.
 func fio(s *server, l load, d time.Duration) (fioResult, error) {
-	args := []string{"--name=x", "--ioengine=nbd", "--uri=" + s.uri, "--rw=" + l.rw, "--bs=" + l.block,
-		"--iodepth=" + strconv.Itoa(l.depth), "--numjobs=" + strconv.Itoa(l.jobs), "--group_reporting",
-		"--size=" + strconv.Itoa(nbdSize), "--output-format=json", "--randrepeat=1", "--norandommap"}
+	args := append(s.engine(), "--name=x", "--rw="+l.rw, "--bs="+l.block,
+		"--iodepth="+strconv.Itoa(l.depth), "--numjobs="+strconv.Itoa(l.jobs), "--group_reporting",
+		"--size="+strconv.Itoa(nbdSize), "--output-format=json", "--randrepeat=1", "--norandommap")
 	if d > 0 {
 		args = append(args, "--time_based", fmt.Sprintf("--runtime=%dms", d.Milliseconds()))
 	}

@@ -23,7 +23,7 @@ import (
 )
 
 // mount serves devices and returns the directory.
-func mount(t *testing.T, x export.Exports) string {
+func mount(t testing.TB, x export.Exports) string {
 	t.Helper()
 	dir := t.TempDir()
 	s, err := Mount(env.Real(), x, dir, Options{})
@@ -40,11 +40,11 @@ func mount(t *testing.T, x export.Exports) string {
 
 const sectors = 64 << 20 / blk.SectorSize
 
-func one(t *testing.T, d *memdev.Device) string {
+func one(t testing.TB, d *memdev.Device) string {
 	return filepath.Join(mount(t, export.Fixed{{Info: export.Info{Name: "disk"}, Device: d, Extents: d.Extents}}), "disk")
 }
 
-func open(t *testing.T, path string) *os.File {
+func open(t testing.TB, path string) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
