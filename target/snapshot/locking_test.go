@@ -90,6 +90,21 @@ func TestInvalidatedWhileBetweenLocks(t *testing.T) {
 	}
 }
 
+// A read that is at the origin while the snapshot is dropped does not return what
+// the origin holds then.
+func TestReadOvertakenByADrop(t *testing.T) {
+	r, s, o := gatedSnap(t)
+	rd := r.read(s, 40, 8)
+	r.snap("s").invalidate()
+	r.gates["C"].Open()
+	r.run()
+	w := r.write(o, 40, 8, 2)
+	r.release("O", blk.Write, 40)
+	r.wantEnd(w, blk.OK)
+	r.release("O", blk.Read, 40)
+	r.wantEnd(rd, blk.IOErr)
+}
+
 func TestSlotsAreIndependent(t *testing.T) {
 	r := newGated(t, env.Real(), 4096, 8192)
 	s := r.device("s", 4096, "snapshot O C P 8")
