@@ -14,7 +14,8 @@ type Opener interface {
 	// Open opens the device called name, for writing or only for reading, and
 	// tells its number, which stays the same for the same device as long as any
 	// open of it lasts. Each Open is undone by one Close of the device that it
-	// returned. The error's errno is the kernel's (ENODEV, EACCES, EBUSY, …).
+	// returned, which is comparable. The error's errno is the kernel's (ENODEV,
+	// EACCES, EBUSY, …).
 	Open(name string, write bool) (blk.Device, Number, error)
 }
 

@@ -337,7 +337,7 @@ func (d *Device) coreMessage(args []string) (string, error) {
 	case strings.HasPrefix(word, "@stats_"):
 		return d.statsMessage(args)
 	}
-	return "", Errorf(syscall.EINVAL, "unknown message %s", args[0])
+	return "", Errorf(syscall.EINVAL, "Unsupported message sent to DM core: %s", args[0])
 }
 
 func (d *Device) cancelRemove() error {
