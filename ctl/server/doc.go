@@ -19,7 +19,12 @@
 // their numbers, which no rename changes, and disks by their paths, which no
 // restart changes.
 //
-// Lock order: Server.saving (held while the file of a device is replaced, so that
-// what is saved last is what is true last), Server.mu, the locks of package dm.
-// Neither is held while a command of the device mapper runs that can wait.
+// What is mounted as files and attached as block devices is in ROOT/files.json:
+// see files.
+//
+// Lock order: files.op (an env.Mutex, held while devices are mounted or attached,
+// which may wait), Server.saving (held while the file of a device is replaced, so
+// that what is saved last is what is true last), Server.mu, the locks of package
+// dm. The latter two of the server are not held while a command of the device mapper runs that
+// can wait.
 package server
