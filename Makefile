@@ -30,6 +30,9 @@ test-kernel: packages build ## boot a real Linux kernel and compare with its dev
 	go test -timeout 60m -count=1 ./test/kernel -kernel
 	go test -timeout 20m -count=1 -run Kernel ./target/...
 
+test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons (root, loop devices)
+	go test -timeout 3h -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm
+
 lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	go vet ./...

@@ -20,6 +20,7 @@ import (
 )
 
 var (
+	all    = flag.Bool("all", false, "every file system on every stack, not each once")
 	times  = flag.Int("times", 2, "how many snapshots are taken and how many daemons killed, in a row")
 	binary = flag.String("udm", "", "udm to test, instead of one built from this tree")
 )

@@ -19,7 +19,7 @@ func TestSnapshotUnderLoad(t *testing.T) {
 		{stack{"origin", makeOrigin, nil}, takeCopy, dropCopy},
 	} {
 		for _, f := range filesystems {
-			if testing.Short() && (s.name == "thin") != (f.name == "ext4") {
+			if !*all && (s.name == "thin") != (f.name == "ext4") {
 				continue
 			}
 			t.Run(s.name+"/"+f.name, func(t *testing.T) { snapshots(newRig(t), s.stack, f, s.take, s.drop) })
