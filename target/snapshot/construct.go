@@ -123,7 +123,8 @@ func construct(t *dm.Target, args []string, merges bool) (*snapshot, error) {
 
 func (s *snapshot) openDevices(sp *spec, merges bool) (err error) {
 	t := s.target
-	if s.origin, err = t.Open(sp.origin, merges); err != nil {
+	// A discard that is passed down changes the origin.
+	if s.origin, err = t.Open(sp.origin, merges || sp.passdown); err != nil {
 		return dm.Errorf(dm.ErrnoOf(err), "Cannot get origin device")
 	}
 	// Origin writes make exceptions in the COW device even of a snapshot that
