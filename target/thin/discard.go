@@ -89,6 +89,7 @@ func (m *mapping) discard() {
 		m.endDiscard(blk.OK)
 		return
 	}
+	p.change(m.t.vol)
 	err := m.t.vol.td.RemoveRange(m.begin, m.end)
 	if err == nil && m.cell == nil {
 		err = p.md.IncData(m.data, m.data+m.end-m.begin)

@@ -72,7 +72,9 @@
 // The metadata library's order: data flushed, metadata written and flushed,
 // superblock. A flush or FUA bio of a volume that was changed in this
 // transaction waits for a commit at the end of the pass that finds it; there is
-// one commit for all of them. Otherwise one second after the last commit.
+// one commit for all of them. Otherwise one second after the last commit. While
+// nothing of a volume is uncommitted (volume.changed), its flushes and its FUA
+// writes to cached blocks go straight to the pool device.
 //
 // # A pass
 //

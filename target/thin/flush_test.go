@@ -33,3 +33,57 @@ func TestNoWait(t *testing.T) {
 	r.Done(r.Submit(d, blk.Read, blk.NoWait, 128, 8, 2), blk.WouldBlock)
 	r.Done(r.Submit(d, blk.Write, blk.NoWait|blk.FUA, 0, 8, 2), blk.WouldBlock)
 }
+
+// Flushes and FUA writes go through the owner only while something of the
+// volume is not committed.
+func TestFlushAndFUAOfACommittedVolumeAreInline(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	r.Write(d, 0, 8, 1)
+	r.Want(d, 0, 8, 0, 1)
+	r.Gate("d").Shut()
+	x := r.send(d, blk.Write, blk.FUA, 0, 8, 2)
+	y := r.send(d, blk.Flush, 0, 0, 0, 0)
+	r.held("d")
+	r.Sim.Run()
+	r.held("d", "flush 0+0") // the commit for both
+	r.Gate("d").Open()
+	r.Sim.Run()
+	r.Done(x, blk.OK)
+	r.Done(y, blk.OK)
+	r.Gate("d").Shut()
+	x = r.send(d, blk.Write, blk.FUA, 0, 8, 3)
+	r.held("d", "write 0+8 fua")
+	r.Gate("d").Open()
+	r.Sim.Run()
+	r.Done(x, blk.OK)
+	r.Gate("d").Shut()
+	y = &ioT{}
+	y.Op, y.End = blk.Flush, func(*blk.Bio) { y.Ends++ }
+	d.Submit(&y.Bio)
+	r.held("d", "flush 0+0")
+	r.Gate("d").Open()
+	r.Done(y, blk.OK)
+	r.Write(d, bs, 8, 1)
+	r.Gate("d").Shut()
+	x = r.send(d, blk.Write, blk.FUA, 0, 8, 4)
+	r.held("d")
+	r.Gate("d").Open()
+	r.Sim.Run()
+	r.Done(x, blk.OK)
+}
+
+func TestFlushAfterADiscardCommits(t *testing.T) {
+	r := newRig(t)
+	r.start(64, "no_discard_passdown")
+	d := r.thin(0, 64)
+	r.Write(d, 0, bs, 1)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.Do(d, blk.Discard, 0, bs, 0, blk.OK)
+	r.Gate("m").Forget()
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	if len(r.Gate("m").Submitted()) == 0 {
+		t.Error("nothing was committed")
+	}
+}

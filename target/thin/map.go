@@ -28,7 +28,7 @@ func hookOf(c *dm.Clone) *hook { return c.PerIO.(*hook) }
 // Sector counts from the target's begin.
 func (t *thin) Map(c *dm.Clone) dm.Outcome {
 	c.Sector = c.Offset()
-	if c.Op <= blk.Write && c.Flags&blk.FUA == 0 && t.hit(c) {
+	if c.Op <= blk.Write && t.hit(c) {
 		return dm.Remapped
 	}
 	return t.mapSlowly(c)
@@ -49,7 +49,7 @@ func (t *thin) hit(c *dm.Clone) bool {
 		t.pool.beforeEnter()
 	}
 	t.enter(h, w&sharedBit != 0)
-	if t.vol.cache.table.Load() != tab || word.Load() != w {
+	if t.vol.cache.table.Load() != tab || word.Load() != w || c.Flags&blk.FUA != 0 && t.vol.changed.Load() {
 		t.leave(h)
 		return false
 	}
@@ -111,6 +111,9 @@ func (t *thin) mapSlowly(c *dm.Clone) dm.Outcome {
 		return dm.Requeue
 	case t.pool.mode() == modeFail:
 		return dm.Kill
+	case c.Op == blk.Flush && !t.vol.changed.Load():
+		t.sendFlush(c)
+		return dm.Remapped
 	case c.Flags&blk.NoWait != 0:
 		c.Complete(blk.WouldBlock)
 	case c.Op > blk.Write || c.Flags&blk.FUA != 0:
@@ -183,4 +186,11 @@ func (t *thin) remap(c *dm.Clone, block uint64) {
 	_, off := t.split(c.Sector)
 	c.SetDev(t.poolDev)
 	c.Sector = block*t.blockSectors + off
+}
+
+// sendFlush directs a flush to the pool device.
+func (t *thin) sendFlush(c *dm.Clone) {
+	t.enter(hookOf(c), false)
+	c.SetDev(t.poolDev)
+	c.Sector = 0
 }

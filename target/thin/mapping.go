@@ -161,6 +161,7 @@ func (m *mapping) insert() {
 		return
 	}
 	m.aborts = p.aborts
+	p.change(m.t.vol)
 	if m.t.vol.td.Insert(m.begin, m.data) != nil {
 		p.metadataFailed()
 	}

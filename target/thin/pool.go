@@ -59,6 +59,7 @@ type pool struct {
 	lastCommit time.Duration
 	freed      bool // data blocks that no thin used were given free since the last commit
 	volumes    map[uint32]*volume
+	changed    []*volume    // whose changed is set
 	flushes    dm.CloneList // wait for a commit, then are issued
 	completed  dm.CloneList // wait for a commit, then end
 	instant    []*mapping   // to insert at the end of this pass: nothing to prepare
@@ -230,6 +231,29 @@ type volume struct {
 	td    *thinmeta.Thin // TryFind is for anybody, the rest for the owner
 	users int
 	cache cache
+
+	// changed is set before the volume is changed and cleared after a commit:
+	// while it is not set, every mapping that can be seen is durable, and
+	// flushes and FUA writes need no commit. Written by the owner.
+	changed atomic.Bool
+}
+
+// change is called before a volume's metadata are changed.
+func (p *pool) change(v *volume) {
+	if !v.changed.Load() {
+		v.changed.Store(true)
+		p.changed = append(p.changed, v)
+	}
+}
+
+// committed is called after a commit.
+func (p *pool) committed() {
+	p.freed, p.lastCommit = false, p.env.Now()
+	for _, v := range p.changed {
+		v.changed.Store(v.td.Changed())
+	}
+	clear(p.changed)
+	p.changed = p.changed[:0]
 }
 
 // openVolume counts one more user of the volume.
@@ -242,6 +266,7 @@ func (p *pool) openVolume(id uint32) (*volume, error) {
 		}
 		v = &volume{id: id, td: td}
 		v.cache.init(&p.cacheWords)
+		v.changed.Store(td.Changed())
 		p.volumes[id] = v
 	}
 	v.users++

@@ -160,9 +160,12 @@ func (p *pool) obey(word string, n [2]uint64) error {
 // createSnap makes a snapshot. All blocks of the origin are shared from then on,
 // which its cache does not know.
 func (p *pool) createSnap(id, origin uint32) error {
-	err := p.md.CreateSnap(id, origin)
-	if v := p.volumes[origin]; v != nil {
-		v.cache.clear()
+	v := p.volumes[origin]
+	if v == nil {
+		return p.md.CreateSnap(id, origin)
 	}
+	p.change(v)
+	err := p.md.CreateSnap(id, origin)
+	v.cache.clear()
 	return err
 }

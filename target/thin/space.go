@@ -18,7 +18,7 @@ func (p *pool) commit() error {
 		p.metadataFailed()
 		return err
 	}
-	p.freed = false
+	p.committed()
 	if p.md.FreeMetadata() == 0 && !p.mode().readOnly() {
 		p.setMode(modeOutOfMetadata)
 	}

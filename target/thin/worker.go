@@ -92,9 +92,7 @@ func (t *thin) process(c *dm.Clone) {
 	case c.Op == blk.Discard:
 		t.processDiscard(c)
 	case c.Op == blk.Flush:
-		t.enter(hookOf(c), false)
-		c.SetDev(t.poolDev)
-		c.Sector = 0
+		t.sendFlush(c)
 		t.issue(c)
 	default:
 		block, _ := t.split(c.Sector)
@@ -243,7 +241,6 @@ func (p *pool) commitIfNeeded() {
 		endAll(completed, blk.IOErr)
 		return
 	}
-	p.lastCommit = p.env.Now()
 	endAll(completed, blk.OK)
 	for c := flushes.Pop(); c != nil; c = flushes.Pop() {
 		if c.Op == blk.Flush {
