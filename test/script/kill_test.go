@@ -1,6 +1,7 @@
 package script
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -73,14 +74,19 @@ func (w *writer) verify(socket string) error {
 	}
 	defer c.Close()
 	buf := make([]byte, blockSize)
+	bad := 0
 	for b := range blocks {
 		if err := c.Read(buf, int64(b)*blockSize); err != nil {
 			return fmt.Errorf("%s: block %d: %w", w.export, b, err)
 		}
-		if err := w.verifyBlock(b, buf); err != nil {
-			return err
+		if werr := w.verifyBlock(b, buf); werr != nil {
+			bad++
+			err = cmp.Or(err, werr)
 		}
 		w.acked[b] = binary.LittleEndian.Uint32(buf[4:])
+	}
+	if err != nil {
+		return fmt.Errorf("%d bad blocks of %d, the first: %w", bad, blocks, err)
 	}
 	return nil
 }
