@@ -94,14 +94,14 @@ func (m *mapping) discard() {
 	if err == nil && m.cell == nil {
 		err = p.md.IncData(m.data, m.data+m.end-m.begin)
 	}
-	p.md.Show() // before anybody is let at the blocks again
 	switch {
 	case err != nil:
 		p.metadataFailed()
 		m.endDiscard(blk.IOErr)
 	case m.cell == nil:
-		m.passDown()
+		m.passDown() // the cell is released in a later pass
 	default:
+		p.md.Show() // before anybody is let at the blocks again
 		m.endDiscard(blk.OK)
 	}
 }
