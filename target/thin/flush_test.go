@@ -87,3 +87,13 @@ func TestFlushAfterADiscardCommits(t *testing.T) {
 		t.Error("nothing was committed")
 	}
 }
+
+func TestEmptyWritesTakeNoBlock(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	for _, f := range []blk.Flags{0, blk.FUA, blk.Preflush} {
+		r.Done(r.Submit(d, blk.Write, f, 5*bs, 0, 1), blk.OK)
+	}
+	r.usage(0)
+}

@@ -111,6 +111,8 @@ func (t *thin) mapSlowly(c *dm.Clone) dm.Outcome {
 		return dm.Requeue
 	case t.pool.mode() == modeFail:
 		return dm.Kill
+	case c.Op == blk.Write && c.Sectors == 0:
+		c.Complete(blk.OK) // takes no block
 	case c.Op == blk.Flush && !t.vol.changed.Load():
 		t.sendFlush(c)
 		return dm.Remapped
