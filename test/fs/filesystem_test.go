@@ -48,7 +48,7 @@ func workOn(r *rig, s stack, f filesystem) {
 // memory and space kept small.
 var stressors = strings.Fields(`--hdd 1 --hdd-bytes 16M --dentry 1 --dentries 200 --rename 1 --link 1 --symlink 1
 	--fallocate 1 --fallocate-bytes 16M --fpunch 1 --seek 1 --seek-size 8M
-	--dir 1 --filename 1 --sync-file 1 --sync-file-bytes 8M --iomix 1 --iomix-bytes 16M`)
+	--dir 1 --filename 1 --sync-file 1 --sync-file-bytes 8M`)
 
 func stressArgs(dir, seconds string) []string {
 	return append([]string{"--temp-path", dir, "--timeout", seconds, "--quiet", "--oomable"}, stressors...)

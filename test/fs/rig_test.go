@@ -261,6 +261,17 @@ func (r *rig) attach(name string) string {
 	return a.Path
 }
 
+// sameOr checks that a device is attached again as it was before, unless another
+// program has taken that place meanwhile.
+func (r *rig) sameOr(before, now string) string {
+	r.Helper()
+	backing, err := os.ReadFile("/sys/block/" + filepath.Base(before) + "/loop/backing_file")
+	if before != now && (err != nil || strings.HasPrefix(string(backing), r.root)) {
+		r.Fatalf("attached as %s, before as %s", now, before)
+	}
+	return now
+}
+
 func (r *rig) detach(name string) {
 	r.Helper()
 	r.must(r.client.Detach(context.Background(), ctl.Ref{Name: name}))
