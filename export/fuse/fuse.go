@@ -71,8 +71,10 @@ const (
 	// maxRequest is the largest read or write that the kernel sends, in bytes.
 	maxRequest = 1 << 20
 	// maxBackground is how many asynchronous requests the kernel sends at a
-	// time: those of a loop device, which takes 128 from above.
-	maxBackground = 128
+	// time for all files together. It is so high that it limits nothing: those
+	// of a suspended device must not keep the others from working. Who uses the
+	// files has limits of his own, as a loop device with its 128 requests.
+	maxBackground = 1 << 14
 )
 
 // Mount shows what x has at dir, an existing directory. A mount that a killed

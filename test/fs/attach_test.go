@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"udm/ctl"
 )
@@ -167,6 +169,43 @@ func TestBusyAtTheEnd(t *testing.T) {
 	r.must(syscall.Unmount(dir, 0))
 	r.start()
 	r.detach("disk")
+}
+
+// TestSuspendedLeavesOthersAlone: all that a device which is suspended can have
+// under way does not stop another one.
+func TestSuspendedLeavesOthersAlone(t *testing.T) {
+	if lacks(t, "fio") {
+		return
+	}
+	r := newRig(t)
+	r.create("a", 32*perMiB, "linear mem:32M 0")
+	r.create("b", 32*perMiB, "linear mem:32M 0")
+	a, b := r.attach("a"), r.attach("b")
+	aio := []string{"--name=x", "--rw=randwrite", "--bs=4k", "--size=8M", "--direct=1", "--ioengine=libaio", "--iodepth=256"}
+	var out string
+	var err error
+	var done sync.WaitGroup
+	r.whileSuspended("a", func() {
+		done.Go(func() { out, err = try("fio", append(aio, "--filename="+a)...) })
+		for underWay(r, a) < 100 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		sh(t, "fio", append(aio, "--filename="+b)...)
+	})
+	done.Wait()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// underWay counts the requests that a block device has.
+func underWay(r *rig, device string) int {
+	r.Helper()
+	text, err := os.ReadFile("/sys/block/" + filepath.Base(device) + "/inflight")
+	r.must(err)
+	var reads, writes int
+	fmt.Sscan(string(text), &reads, &writes)
+	return reads + writes
 }
 
 // TestMountCommands: mount, list, refuse while busy, cut off, come back after a
