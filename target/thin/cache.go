@@ -22,8 +22,8 @@ const (
 	tagShift  = 42
 
 	smallest = 10      // log2 of the words of a table, when it has any
-	largest  = 20      // likewise
-	maxWords = 4 << 20 // in all tables of a pool: 32 MiB
+	largest  = 22      // likewise: 32 MiB
+	maxWords = 6 << 20 // in all tables of a pool: 48 MiB
 )
 
 // table is a direct-mapped table of entries: block b is at word b mod 2^bits.
@@ -48,6 +48,7 @@ func newTable(bits, want uint8) *table {
 
 func (c *cache) init(words *atomic.Int64) {
 	c.words = words
+	words.Add(1)
 	c.table.Store(newTable(0, smallest))
 }
 
@@ -88,7 +89,7 @@ func (c *cache) fill(t *table, block uint64, m thinmeta.Mapping) {
 // allows.
 func (c *cache) grow(t *table, bits uint8) {
 	t.conflicts.Store(0)
-	if bits > largest || c.words.Load()+1<<bits > maxWords {
+	if bits > largest || c.words.Load()-int64(len(t.words))+1<<bits > maxWords {
 		return
 	}
 	if c.table.CompareAndSwap(t, newTable(bits, bits)) {
