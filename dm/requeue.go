@@ -72,6 +72,6 @@ func (d *Device) pushBack(b *blk.Bio) bool {
 	if !d.noflushing.Load() {
 		return false
 	}
-	d.deferred.PushHead(b)
+	d.deferAgainLocked(b)
 	return true
 }

@@ -39,7 +39,8 @@ func (d *Device) processNext() bool {
 		d.sendFlushedLocked(p)
 		return true
 	}
-	if !d.mayMapLocked() {
+	// During a noflush suspend what was pushed back would be so again.
+	if !d.mayMapLocked() || d.noflushing.Load() {
 		d.mu.Unlock()
 		return false
 	}
@@ -89,13 +90,23 @@ func (d *Device) sendFlushedLocked(p *piece) {
 // from its beginning. It releases mu.
 func (d *Device) putBackLocked(b *blk.Bio) {
 	if b != &d.barrier.bio {
-		d.deferred.PushHead(b)
+		d.deferAgainLocked(b)
 		d.mu.Unlock()
 		return
 	}
 	d.barrier.again = true
 	d.mu.Unlock()
 	b.Complete(blk.OK)
+}
+
+// deferAgainLocked puts a bio that had been sent before all deferred ones. A
+// barrier that is draining came after it, so it becomes a deferred one again.
+func (d *Device) deferAgainLocked(b *blk.Bio) {
+	if br := &d.barrier; br.orig != nil && !br.sent {
+		d.deferred.PushHead(br.orig)
+		br.orig = nil
+	}
+	d.deferred.PushHead(b)
 }
 
 // advanceBarrierLocked takes the barrier one step on, if it can go on. It
