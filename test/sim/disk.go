@@ -20,6 +20,7 @@ type disk struct {
 	pending []*blk.Bio    // submitted and not yet carried out
 	off     bool          // the power is off
 	broken  func(*blk.Bio) blk.Status
+	spared  func(*blk.Bio) bool // does not break; nil: everything may
 }
 
 func newDisk(name string, sectors uint64, rng *rand.Rand) *disk {
@@ -60,6 +61,10 @@ func (d *disk) carryOut(b *blk.Bio) blk.Status {
 			return st
 		}
 	}
+	return d.perform(b)
+}
+
+func (d *disk) perform(b *blk.Bio) blk.Status {
 	c := &blk.Bio{End: func(*blk.Bio) {}}
 	c.CloneFrom(b)
 	d.mem.Submit(c)
@@ -67,8 +72,9 @@ func (d *disk) carryOut(b *blk.Bio) blk.Status {
 }
 
 // cut turns the power off: what was under way may have happened or not, and
-// what was not flushed survives or not, in pieces.
-func (d *disk) cut() {
+// what was not flushed survives or not, in pieces. If only the process was killed,
+// all of it survives.
+func (d *disk) cut(killed bool) {
 	d.off = true
 	for _, b := range d.pending {
 		if b.Op.IsWrite() && b.Op != blk.Flush && d.rng.IntN(2) == 0 {
@@ -79,7 +85,27 @@ func (d *disk) cut() {
 		}
 	}
 	d.pending = nil
-	d.mem = d.mem.CrashClone(d.rng.Uint64())
+	if killed {
+		d.mem = d.mem.CrashCloneAll()
+	} else {
+		d.mem = d.mem.CrashClone(d.rng.Uint64())
+	}
+}
+
+// breaks makes the function that decides which bios of d fail: reads, writes and
+// flushes, each before it was carried out or, writes, also after.
+func (w *world) breaks(d *disk) func(*blk.Bio) blk.Status {
+	perMille := []int{0, 5, 50, 300}[w.rng.IntN(4)]
+	return func(b *blk.Bio) blk.Status {
+		if !w.breaking || w.calm && w.busy || perMille == 0 || d.rng.IntN(1000) >= perMille || d.spared != nil && d.spared(b) {
+			return blk.OK
+		}
+		if b.Op.HasData() && b.Op.IsWrite() && d.rng.IntN(2) == 0 {
+			d.perform(b)
+		}
+		w.note("%v breaks %v", d, b)
+		return blk.IOErr
+	}
 }
 
 // on turns the power on in a new simulator.

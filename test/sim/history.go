@@ -20,14 +20,14 @@ const (
 
 // live runs a whole history. A panic (a deadlock, a broken invariant) counts as
 // its finding.
-func live(seed uint64, make func(*rand.Rand) scenario, skip func(int) bool) (w *world) {
-	w = &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip}
+func live(seed uint64, k kind, skip func(int) bool) (w *world) {
+	w = &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors}
 	defer func() {
 		if r := recover(); r != nil {
 			w.fail("%v", r)
 		}
 	}()
-	w.sc = make(w.rng)
+	w.sc = k.make(w.rng)
 	w.sc.prepare(w)
 	rounds := 1 + w.rng.IntN(maxRounds)
 	for i := range rounds {
@@ -48,8 +48,17 @@ func live(seed uint64, make func(*rand.Rand) scenario, skip func(int) bool) (w *
 	return w
 }
 
+// kind is a kind of histories.
+type kind struct {
+	name   string
+	make   func(*rand.Rand) scenario
+	errors bool // disks fail now and then
+}
+
 // round does n operations. After it, some are still under way.
 func (w *world) round(n int) {
+	w.breaking, w.begun = w.injects, true
+	defer func() { w.breaking = false }()
 	w.task(func() {
 		for range n {
 			w.ops++
@@ -187,10 +196,10 @@ func (w *world) read(v *volume, b *blk.Bio) {
 	w.stats.reads++
 	p := make([]byte, b.Sectors*blk.SectorSize)
 	b.SetData(p)
-	sector, model := b.Sector, v.model
+	sector := b.Sector
 	w.fly(v, b, func(st blk.Status) {
 		if st == blk.OK {
-			w.must(model.Check(p, sector), "read %s", v.name)
+			w.right(w.check(v, p, sector), "read %s", v.name)
 		}
 	})
 }
@@ -244,7 +253,7 @@ func (w *world) readWhole(v *volume) {
 			}
 			return
 		}
-		if !w.must(v.model.Check(p[:n*blk.SectorSize], s), "content of %s", v.name) {
+		if !w.right(w.check(v, p[:n*blk.SectorSize], s), "content of %s", v.name) {
 			return
 		}
 	}

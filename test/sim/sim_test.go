@@ -2,7 +2,6 @@ package sim
 
 import (
 	"flag"
-	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -15,30 +14,31 @@ var (
 	whole   = flag.Bool("whole", false, "do not reduce a history that fails")
 )
 
-var scenarios = []struct {
-	name string
-	make func(*rand.Rand) scenario
-}{
-	{"plain", newPlain},
-	{"snapshots", newSnapshots},
-	{"thins", newThins},
+var kinds = []kind{
+	{"plain", newPlain, false},
+	{"snapshots", newSnapshots, false},
+	{"thins", newThins, false},
+	{"deep", newDeep, false},
+	{"plain-errors", newPlain, true},
+	{"snapshots-errors", newSnapshots, true},
+	{"thins-errors", newThins, true},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into
 // -seconds.
 func TestHistories(t *testing.T) {
-	for _, sc := range scenarios {
+	for _, sc := range kinds {
 		t.Run(sc.name, func(t *testing.T) {
-			end := time.Now().Add(time.Duration(*seconds) * time.Second / time.Duration(len(scenarios)))
+			end := time.Now().Add(time.Duration(*seconds) * time.Second / time.Duration(len(kinds)))
 			var sum counts
 			n := uint64(0)
 			for seed := *first; ; seed++ {
 				if *one != 0 {
 					seed = *one
 				}
-				w := live(seed, sc.make, nil)
+				w := live(seed, sc, nil)
 				if len(w.errs) > 0 && !*whole {
-					w = reduce(w, sc.make)
+					w = reduce(w, sc)
 				}
 				if len(w.errs) > 0 {
 					t.Fatal(w.report())
@@ -66,13 +66,13 @@ func (c *counts) add(o counts) {
 }
 
 // reduce leaves out operations for as long as the history still fails.
-func reduce(w *world, make func(*rand.Rand) scenario) *world {
+func reduce(w *world, k kind) *world {
 	out := map[int]bool{}
 	for step := w.ops; step > 0; step /= 2 {
 		for at := 1; at <= w.ops; at += step {
 			try := map[int]bool{}
-			for k := range out {
-				try[k] = true
+			for op := range out {
+				try[op] = true
 			}
 			for i := at; i < at+step; i++ {
 				try[i] = true
@@ -80,7 +80,7 @@ func reduce(w *world, make func(*rand.Rand) scenario) *world {
 			if len(try) == len(out) {
 				continue
 			}
-			if v := live(w.seed, make, func(op int) bool { return try[op] }); len(v.errs) > 0 {
+			if v := live(w.seed, k, func(op int) bool { return try[op] }); len(v.errs) > 0 {
 				out, w = try, v
 			}
 		}
@@ -90,9 +90,9 @@ func reduce(w *world, make func(*rand.Rand) scenario) *world {
 
 // One seed, one history: to the last step.
 func TestSeedReplays(t *testing.T) {
-	for _, sc := range scenarios {
+	for _, sc := range kinds {
 		for seed := uint64(1); seed < 10; seed++ {
-			a, b := live(seed, sc.make, nil), live(seed, sc.make, nil)
+			a, b := live(seed, sc, nil), live(seed, sc, nil)
 			if x, y := a.report(), b.report(); x != y {
 				t.Fatalf("%s seed %d gives two histories:\n%s\n\n%s", sc.name, seed, x, y)
 			}

@@ -9,6 +9,7 @@ import (
 
 	"udm/blk"
 	"udm/blk/blktest"
+	"udm/blk/checkdev"
 	"udm/dm"
 )
 
@@ -19,6 +20,7 @@ type snapshots struct {
 	model   *blktest.Model // of the origin volume, whatever its table is
 	cows    []*cow
 	merging *cow // being merged into the origin; nil: none
+	mapped  bool // the disks are mapped devices
 }
 
 // cow is a disk for a store.
@@ -43,15 +45,50 @@ func newSnapshots(r *rand.Rand) scenario {
 }
 
 func (s *snapshots) prepare(w *world) {
+	w.calm = true
 	w.disk("o", s.size)
 	for _, c := range s.cows {
-		chunks := (s.size + c.chunk - 1) / c.chunk
-		perArea := c.chunk * blk.SectorSize / 16
-		n := 3 + chunks + chunks/perArea + 1
-		if c.small {
-			n = 3 + chunks/3
+		d := w.disk(c.disk, s.room(c))
+		// A store that could not be marked as dropped is valid after the next
+		// start, as in Linux.
+		d.spared = func(b *blk.Bio) bool {
+			return b.Op == blk.Flush && !d.mem.Limits().FUA || b.Op == blk.Write && b.Sector == 0
 		}
-		w.disk(c.disk, n*c.chunk)
+	}
+}
+
+// room is how many sectors the store of c gets.
+func (s *snapshots) room(c *cow) uint64 {
+	chunks := (s.size + c.chunk - 1) / c.chunk
+	if c.small {
+		return (3 + chunks/3) * c.chunk
+	}
+	perArea := c.chunk * blk.SectorSize / 16
+	return (3 + chunks + chunks/perArea + 1) * c.chunk
+}
+
+// path is how tables name a disk.
+func (s *snapshots) path(disk string) string {
+	if s.mapped {
+		return "/dev/mapper/" + disk
+	}
+	return disk
+}
+
+// with opens a disk for f.
+func (s *snapshots) with(w *world, disk string, f func(blk.Device)) {
+	var d blk.Device
+	var err error
+	if !s.mapped {
+		d, _, err = w.Open(disk, true)
+	} else if dev, e := w.c.Name(disk); e != nil {
+		err = e
+	} else if d, err = dev.Open(true); err == nil {
+		d = checkdev.New(d, checkdev.Options{})
+	}
+	if w.must(err, "open %s", disk) {
+		f(d)
+		w.must(d.Close(), "close %s", disk)
 	}
 }
 
@@ -66,15 +103,16 @@ func (s *snapshots) start(w *world) {
 
 func (s *snapshots) originTable() string {
 	if s.merging != nil {
-		return fmt.Sprintf("0 %d snapshot-merge o %s %s %d", s.size, s.merging.disk, s.merging.kind, s.merging.chunk)
+		return fmt.Sprintf("0 %d snapshot-merge %s %s %s %d", s.size, s.path("o"), s.path(s.merging.disk), s.merging.kind, s.merging.chunk)
 	}
-	return fmt.Sprintf("0 %d snapshot-origin o", s.size)
+	return fmt.Sprintf("0 %d snapshot-origin %s", s.size, s.path("o"))
 }
 
 func (s *snapshots) openSnapshot(w *world, c *cow) {
-	table := fmt.Sprintf("0 %d snapshot o %s %s %d", s.size, c.disk, c.kind, c.chunk)
-	v := w.open(w.device("snap-"+c.disk, table), c.model)
-	v.faulty = c.small
+	table := fmt.Sprintf("0 %d snapshot %s %s %s %d", s.size, s.path("o"), s.path(c.disk), c.kind, c.chunk)
+	if v := w.open(w.device("snap-"+c.disk, table), c.model); v != nil {
+		v.faulty = c.small || w.faulty
+	}
 }
 
 func (s *snapshots) control(w *world, r *rand.Rand) {
@@ -111,21 +149,21 @@ func (s *snapshots) take(w *world, c *cow) {
 
 // wipe makes a store new.
 func (s *snapshots) wipe(w *world, c *cow) {
-	d, _, err := w.Open(c.disk, true)
-	if w.must(err, "open %s", c.disk) {
+	s.with(w, c.disk, func(d blk.Device) {
 		w.must(blk.WriteSectors(w.sim, d, make([]byte, c.chunk*blk.SectorSize), 0, 0), "wipe %s", c.disk)
 		w.must(blk.FlushDevice(w.sim, d), "flush %s", c.disk)
-	}
+	})
 }
 
 // flushOrigin makes durable what a snapshot will share: a flush of a snapshot
 // reaches its store only, as in the kernel.
 func (s *snapshots) flushOrigin(w *world) {
-	d, _, _ := w.Open("o", true)
-	token := s.model.FlushBegin()
-	if w.must(blk.FlushDevice(w.sim, d), "flush o") {
-		s.model.FlushEnd(token)
-	}
+	s.with(w, "o", func(d blk.Device) {
+		token := s.model.FlushBegin()
+		if w.must(blk.FlushDevice(w.sim, d), "flush o") {
+			s.model.FlushEnd(token)
+		}
+	})
 }
 
 func (s *snapshots) remove(w *world, c *cow) {
@@ -144,6 +182,9 @@ func (s *snapshots) remove(w *world, c *cow) {
 // origin's table becomes a merge that takes over the store.
 func (s *snapshots) merge(w *world, c *cow) {
 	snap, origin := w.volume("snap-"+c.disk), w.volume("origin")
+	if lines := snap.dev.Lines(dm.Info, false, 0); w.faulty && !strings.Contains(lines[0].Params, "/") {
+		return // invalid
+	}
 	w.note("merge %s", c.disk)
 	w.drop(snap)
 	w.drop(origin)
@@ -181,6 +222,9 @@ func (s *snapshots) merged(w *world, origin *dm.Device) bool {
 	lines := origin.Lines(dm.Info, false, 0)
 	f := strings.FieldsFunc(lines[0].Params, func(r rune) bool { return r == '/' || r == ' ' })
 	if len(f) != 3 {
+		if w.faulty {
+			return false
+		}
 		w.fail("status of a merge: %q", lines[0].Params)
 		return false
 	}

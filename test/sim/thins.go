@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"time"
 
+	"udm/blk"
 	"udm/blk/blktest"
 	"udm/pdata/thinmeta"
 )
@@ -14,42 +17,115 @@ import (
 // devices, made, deleted and discarded while they are written.
 type thins struct {
 	blocks   uint64 // of the data device
+	spare    uint64 // that it can grow by
+	meta     uint64 // sectors of metadata
 	block    uint64 // sectors in one
 	features string
 	vols     []*thinVolume
 	nextID   int
+	began    bool // there is metadata
 }
 
 type thinVolume struct {
 	id    int
 	size  uint64
 	model *blktest.Model
+	kept  bool // it was there at a start
 }
 
-const maxThins, maxThinBlocks = 5, 6
+const (
+	maxThins, maxThinBlocks = 5, 6
+	maxMeta                 = 4096 // sectors
+)
 
 func newThins(r *rand.Rand) scenario {
-	t := &thins{blocks: 2 * maxThins * maxThinBlocks, block: 128 * (1 + r.Uint64N(2))}
+	t := &thins{blocks: 2 * maxThins * maxThinBlocks, block: 128 * (1 + r.Uint64N(2)), meta: 1024 * (1 + r.Uint64N(4))}
+	if r.IntN(4) == 0 {
+		t.spare = t.blocks - 2*(1+r.Uint64N(6))
+		t.blocks -= t.spare
+	}
 	t.features = []string{"0", "1 skip_block_zeroing", "1 no_discard_passdown", "1 ignore_discard", "1 error_if_no_space"}[r.IntN(5)]
 	return t
 }
 
 func (t *thins) prepare(w *world) {
-	w.disk("meta", 4096)
-	w.disk("d0", t.blocks*t.block)
-	w.disk("d1", t.blocks*t.block)
+	w.disk("meta", maxMeta)
+	w.disk("d0", (t.blocks+t.spare)*t.block/2)
+	w.disk("d1", (t.blocks+t.spare)*t.block/2+8)
+	w.lossy = w.injects
+	w.faulty = w.faulty || t.spare > 0
 }
 
 func (t *thins) start(w *world) {
-	size := t.blocks * t.block
-	w.device("data", fmt.Sprintf("0 %d striped 2 %d d0 0 d1 8", size, t.block/2))
-	w.device("md", "0 4096 linear meta 0")
-	w.device("pool", fmt.Sprintf("0 %d thin-pool /dev/mapper/md /dev/mapper/data %d 2 %s", size, t.block, t.features))
+	t.mend(w)
+	w.device("data", t.dataTable())
+	w.device("md", t.metaTable())
+	w.device("pool", t.poolTable())
 	// A power cut may have left a held root: EINVAL if not.
-	pool, _ := w.c.Name("pool")
+	pool, err := w.c.Name("pool")
+	if !w.right(err, "find the pool") {
+		return
+	}
 	_, _ = pool.Message(0, "release_metadata_snap")
-	for _, v := range t.vols {
-		t.open(w, v)
+	for _, v := range slices.Clone(t.vols) {
+		switch t.open(w, v); {
+		case w.volume(v.name()) != nil:
+			v.kept = true
+		case w.lossy && !v.kept:
+			// A message succeeds whether its commit does or not, as in Linux.
+			t.vols = slices.DeleteFunc(t.vols, func(o *thinVolume) bool { return o == v })
+		default:
+			w.fail("%s is gone", v.name())
+		}
+	}
+}
+
+// mend is what is done to a pool that had errors before it is used again.
+func (t *thins) mend(w *world) {
+	if !w.injects {
+		return
+	}
+	d, _, err := w.Open("meta", true)
+	if !w.right(err, "open meta") {
+		return
+	}
+	if used, err := blk.Sub(d, 0, t.meta); w.right(err, "meta") && t.began {
+		_, err := thinmeta.Mend(w.sim, used, thinmeta.CheckOptions{})
+		w.right(err, "mend metadata")
+	}
+	t.began = true
+}
+
+func (t *thins) dataTable() string {
+	return fmt.Sprintf("0 %d striped 2 %d d0 0 d1 8", t.blocks*t.block, t.block/2)
+}
+
+func (t *thins) metaTable() string { return fmt.Sprintf("0 %d linear meta 0", t.meta) }
+
+func (t *thins) poolTable() string {
+	return fmt.Sprintf("0 %d thin-pool /dev/mapper/md /dev/mapper/data %d 2 %s", t.blocks*t.block, t.block, t.features)
+}
+
+// grow makes the data device or the metadata larger under the pool.
+func (t *thins) grow(w *world, r *rand.Rand) {
+	name, table := "md", ""
+	switch {
+	case t.spare > 0 && r.IntN(2) == 0:
+		n := min(t.spare, 2*(1+r.Uint64N(8)))
+		t.blocks, t.spare = t.blocks+n, t.spare-n
+		name, table = "data", t.dataTable()
+	case t.meta < maxMeta:
+		t.meta = min(maxMeta, t.meta+8*(1+r.Uint64N(100)))
+		table = t.metaTable()
+	default:
+		return
+	}
+	w.note("grow %s: %s", name, table)
+	if d, err := w.c.Name(name); w.must(err, "find %s", name) {
+		w.reload(d, table)
+	}
+	if pool, err := w.c.Name("pool"); w.must(err, "find the pool") {
+		w.reload(pool, t.poolTable())
 	}
 }
 
@@ -60,7 +136,7 @@ func (t *thins) open(w *world, v *thinVolume) {
 func (v *thinVolume) name() string { return fmt.Sprintf("thin%d", v.id) }
 
 func (t *thins) control(w *world, r *rand.Rand) {
-	k := r.IntN(12)
+	k := r.IntN(13)
 	switch {
 	case len(t.vols) == 0 || k < 2:
 		t.create(w, r)
@@ -72,7 +148,9 @@ func (t *thins) control(w *world, r *rand.Rand) {
 		t.message(w, "reserve_metadata_snap")
 		t.message(w, "release_metadata_snap")
 	case k < 9:
-		w.sleep(1200 * 1e6)
+		w.sleep(1200 * time.Millisecond)
+	case k < 10:
+		t.grow(w, r)
 	default:
 		ds := w.c.List()
 		w.pause(ds[r.IntN(len(ds))], r.IntN(2) == 0, r)
@@ -118,7 +196,9 @@ func (t *thins) snapshot(w *world, r *rand.Rand) {
 	v := &thinVolume{id: t.nextID, size: from.size}
 	token := from.model.FlushBegin()
 	if t.message(w, "create_snap %d %d", v.id, from.id) {
-		from.model.FlushEnd(token) // the message commits
+		if !w.lossy {
+			from.model.FlushEnd(token) // the message commits
+		}
 		v.model = from.model.Clone()
 		t.vols = append(t.vols, v)
 	}
@@ -145,16 +225,16 @@ func (t *thins) remove(w *world, r *rand.Rand) {
 // verify looks at all of the metadata.
 func (t *thins) verify(w *world) {
 	d, _, err := w.Open("meta", false)
-	if !w.must(err, "open meta") {
+	if !w.right(err, "open meta") {
 		return
 	}
 	report, err := thinmeta.Check(w.sim, d, thinmeta.CheckOptions{})
-	if !w.must(err, "check metadata") {
+	if !w.right(err, "check metadata") {
 		return
 	}
 	// A block that was taken before a commit and mapped after it is leaked by a
 	// power cut in between; thin_check calls that no damage, and repairs it.
-	if w.stats.cuts == 0 || report.Fatal > 0 || report.NonFatal > len(report.Leaked.Data) {
-		w.must(report.Err(), "metadata")
+	if w.stats.cuts == 0 && !w.injects || report.Fatal > 0 || !w.injects && report.NonFatal > len(report.Leaked.Data) {
+		w.right(report.Err(), "metadata")
 	}
 }

@@ -33,9 +33,19 @@ type world struct {
 	// also one that nobody has open at the moment.
 	models []*blktest.Model
 	busy   bool // a control operation is under way
-	trace  []string
-	errs   []string
-	stats  counts
+	// errors are injected, or are to be expected for other reasons: then I/O and
+	// control operations may fail, but what is read is right.
+	faulty   bool
+	injects  bool // errors are injected into disks
+	breaking bool // now
+	calm     bool // not while a control operation is under way
+	// what was written since the last flush may go away again without a power
+	// cut, since a pool gives up a transaction when its disks fail
+	lossy bool
+	begun bool // a round has begun since the start
+	trace []string
+	errs  []string
+	stats counts
 }
 
 // counts says how much a history did.
@@ -82,7 +92,18 @@ func (w *world) note(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf("%10v ", w.sim.Now())+fmt.Sprintf(format, args...))
 }
 
+// must reports whether what was to succeed did. Where errors are to be expected
+// that is not a finding.
 func (w *world) must(err error, what string, args ...any) bool {
+	if err != nil && w.faulty {
+		w.note("%s: %v", fmt.Sprintf(what, args...), err)
+		return false
+	}
+	return w.right(err, what, args...)
+}
+
+// right is must for what holds in any case.
+func (w *world) right(err error, what string, args ...any) bool {
 	if err != nil {
 		w.fail("%s: %v", fmt.Sprintf(what, args...), err)
 	}
@@ -91,6 +112,9 @@ func (w *world) must(err error, what string, args ...any) bool {
 
 func (w *world) disk(name string, sectors uint64) *disk {
 	d := newDisk(name, sectors, w.rng)
+	if w.injects {
+		d.broken = w.breaks(d)
+	}
 	w.disks = append(w.disks, d)
 	return d
 }
@@ -114,7 +138,7 @@ func (w *world) boot() {
 		d.on(w.sim)
 	}
 	w.c = dm.NewControl(w.sim, w, all.Types()...)
-	w.vols, w.busy = nil, false
+	w.vols, w.busy, w.begun = nil, false, false
 	w.note("start")
 	w.task(func() { w.sc.start(w) })
 }
@@ -130,11 +154,19 @@ func (w *world) task(fn func()) {
 // of a stack.
 const patience = 10 * time.Minute
 
+// maxSteps is how many steps may be made without time moving on.
+const maxSteps = 300_000
+
 // until waits for cond from outside any task. What takes longer than patience
-// hangs, though timers go on.
+// hangs, though timers go on, and so does what runs in circles.
 func (w *world) until(cond func() bool) {
-	end := w.sim.Now() + patience
-	w.sim.NewWait().Until(func() bool { return cond() || w.sim.Now() > end })
+	start, last, steps := w.sim.Now(), w.sim.Now(), 0
+	w.sim.NewWait().Until(func() bool {
+		if steps++; w.sim.Now() > last {
+			last, steps = w.sim.Now(), 0
+		}
+		return cond() || last > start+patience || steps > maxSteps
+	})
 	if !cond() {
 		panic("hangs: " + w.flights() + w.sim.String())
 	}
@@ -157,7 +189,11 @@ func (w *world) device(name, table string) *dm.Device {
 	if !w.must(err, "create %s", name) {
 		return nil
 	}
-	w.reload(d, table)
+	if !w.reload(d, table) {
+		_, err := d.Remove(false)
+		w.must(err, "remove %s", name)
+		return nil
+	}
 	return d
 }
 
@@ -170,6 +206,9 @@ func (w *world) reload(d *dm.Device, table string) bool {
 
 // open adds a volume for users. A model of nil is a disk of zeroes.
 func (w *world) open(d *dm.Device, m *blktest.Model) *volume {
+	if d == nil {
+		return nil
+	}
 	h, err := d.Open(true)
 	if !w.must(err, "open %s", d.Name()) {
 		return nil
@@ -178,7 +217,7 @@ func (w *world) open(d *dm.Device, m *blktest.Model) *volume {
 		m = blktest.NewModel(h.Limits().Size)
 	}
 	// Under an export stands a checkdev; so it does here.
-	v := &volume{name: d.Name(), dev: d, h: checkdev.New(h, checkdev.Options{}), model: m}
+	v := &volume{name: d.Name(), dev: d, h: checkdev.New(h, checkdev.Options{}), model: m, faulty: w.faulty}
 	w.vols = append(w.vols, v)
 	if !slices.Contains(w.models, m) {
 		w.models = append(w.models, m)
@@ -192,6 +231,14 @@ func (w *world) drop(v *volume) {
 	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
 	v.h.Close()
 	w.vols = slices.DeleteFunc(w.vols, func(o *volume) bool { return o == v })
+}
+
+// check compares what was read from sector on with the model.
+func (w *world) check(v *volume, p []byte, sector uint64) error {
+	if w.lossy && w.begun {
+		return v.model.CheckAny(p, sector)
+	}
+	return v.model.Check(p, sector)
 }
 
 func (w *world) volume(name string) *volume {
@@ -229,6 +276,11 @@ func (w *world) stop() {
 	})
 	w.sim.Run()
 	w.note("stopped")
+	if w.lossy {
+		for _, m := range w.models {
+			m.Crash()
+		}
+	}
 }
 
 func (w *world) flush(v *volume) {
@@ -238,15 +290,17 @@ func (w *world) flush(v *volume) {
 	}
 }
 
-// cut ends the round by a power cut.
+// cut ends the round by a power cut, or by the death of the process: the disks
+// keep what they were told then.
 func (w *world) cut() {
-	w.note("power cut")
+	killed := w.rng.IntN(4) == 0
+	w.note("power cut; killed=%v", killed)
 	w.stats.cuts++
 	for _, m := range w.models {
 		m.Crash()
 	}
 	for _, d := range w.disks {
-		d.cut()
+		d.cut(killed)
 	}
 	w.sim.Close()
 }

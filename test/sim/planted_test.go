@@ -1,0 +1,133 @@
+package sim
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var planted = flag.Bool("planted", false, "build the stack with each planted defect and see that it is found")
+
+// edit is a change of a source file of the module.
+type edit struct{ file, old, new string }
+
+// defects are what storage gets wrong, each with the histories that find it.
+var defects = []struct {
+	name   string
+	finder string // a kind of histories, or a package and a test of it
+	edits  []edit
+}{
+	{"no flush of the data before the commit", "thins", []edit{{"pdata/thinmeta/commit.go",
+		"if m.preCommit != nil {", "if false {"}}},
+	{"no flush of the blocks before the superblock", "thins", []edit{{"pdata/bm_io.go",
+		"if err := blk.FlushDevice(bm.env, bm.dev); err != nil {\n\t\treturn err\n\t}\n\tk.Seal", "k.Seal"}}},
+	{"no flush of the chunk before its exception", "snapshots", []edit{{"target/snapshot/durable.go",
+		"blk.Preflush|blk.FUA", "blk.FUA"}}},
+	{"a mapping is made before its block is copied", "thins", []edit{{"target/thin/mapping.go",
+		"t.pool.copier.Copy(&m.copy)", "m.copy.Done = func(*kcopyd.Job) {}\nt.pool.copier.Copy(&m.copy)\nm.done()"}}},
+	{"an exception is recorded before its chunk is copied", "snapshots", []edit{{"target/snapshot/pending.go",
+		"\ts.kc.Copy(j)\n", `	c := &kcopyd.Job{From: j.From, Sectors: j.Sectors, Done: func(*kcopyd.Job) {}}
+	c.SetTo(kcopyd.Place{Dev: s.cowDev, Sector: pe.new << b.shift})
+	s.kc.Copy(c)
+	s.kc.Prepare(j)
+	s.kc.Fire(j)
+`}}},
+	{"a cell is released while its block is copied", "thins", []edit{
+		{"target/internal/prison/prison.go", "func (p *Prison) erase(", `func (p *Prison) Early(c *Cell) {
+	s := p.shard(c.Key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.narrow, c.Key)
+}
+
+func (p *Prison) erase(`},
+		{"target/thin/mapping.go", "\tm.left.Store(3) ", "\tt.pool.prison.Early(m.cell)\n\tm.left.Store(3) "}}},
+	{"a bio that is pushed back is lost", "thins", []edit{{"dm/requeue.go",
+		"\td.deferAgainLocked(b)\n\treturn true", "\treturn true"}}},
+	{"exceptions are recorded in the order of their copies", "target/snapshot TestRecordsAreInOrderOfAllocation", []edit{{"target/snapshot/complete.go",
+		"if o := &s.order; pe.sequence == o.next {", "if o := &s.order; true {"}}},
+	{"the next area is zeroed after this one was written", "target/snapshot TestCrashAfterZeroing", []edit{
+		{"target/snapshot/record.go", "\tcase full:\n\t\treturn zeroing\n", "\tcase full:\n\t\treturn writing\n"},
+		{"target/snapshot/record.go", "\tp.stage = reporting\n\tif !p.isValid()", "\tif p.stage = reporting; p.committed == p.perArea {\n\t\tp.stage = zeroing\n\t}\n\tif !p.isValid()"},
+		{"target/snapshot/record.go", "\tp.stage = writing\n\tchunk", "\tp.stage = reporting\n\tchunk"}}},
+	{"a reference count is not raised from 1 to 2", "thins", []edit{{"pdata/sm_mutate.go",
+		"\t\treturn old + uint32(delta), nil", "\t\tif delta == 1 && old == 1 {\n\t\t\treturn old, nil\n\t\t}\n\t\treturn old + uint32(delta), nil"}}},
+	{"a barrier does not wait for what is in flight", "plain", []edit{{"dm/worker.go",
+		"if br.sent || !d.drainedLocked() {", "if br.sent {"}}},
+}
+
+// TestPlantedDefects builds the simulator with one defect at a time and expects
+// its histories to fail.
+func TestPlantedDefects(t *testing.T) {
+	if !*planted {
+		t.Logf("%d defects are planted with -planted: make planted", len(defects))
+		return
+	}
+	for _, d := range defects {
+		t.Run(d.name, func(t *testing.T) {
+			pkg, test, args := "test/sim", "TestHistories/"+d.finder, []string{"-whole"}
+			if p, t, ok := strings.Cut(d.finder, " "); ok {
+				pkg, test, args = p, t, nil
+			}
+			run := "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
+			args = append([]string{"test", "-vet=off", "-count=1", "-overlay", overlay(t, d.edits), "udm/" + pkg, "-run", run}, args...)
+			out, err := exec.Command("go", args...).CombinedOutput()
+			switch text := string(out); {
+			case err == nil:
+				t.Errorf("not found by %s", d.finder)
+			case !strings.Contains(text, "--- FAIL: "+test):
+				t.Errorf("%v\n%s", err, text)
+			default:
+				t.Logf("found by %s:%s", d.finder, firstLines(text, 2))
+			}
+		})
+	}
+}
+
+// firstLines is what a failed test said first.
+func firstLines(out string, n int) string {
+	_, text, _ := strings.Cut(out, "_test.go:")
+	lines := strings.SplitN(text, "\n", n+1)
+	return strings.Join(lines[:min(n, len(lines))], " ")
+}
+
+// overlay writes changed copies of source files and the list of them for go
+// test.
+func overlay(t *testing.T, edits []edit) string {
+	dir := t.TempDir()
+	replace := map[string]string{}
+	for _, e := range edits {
+		path, err := filepath.Abs(filepath.Join("../..", e.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := path
+		if replace[path] != "" {
+			from = replace[path]
+		}
+		p, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(p), e.old); n != 1 {
+			t.Fatalf("the defect cannot be planted: %s has %d times\n%s", e.file, n, e.old)
+		}
+		replace[path] = filepath.Join(dir, strings.ReplaceAll(e.file, "/", "_"))
+		if err := os.WriteFile(replace[path], []byte(strings.Replace(string(p), e.old, e.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(path, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
