@@ -147,6 +147,14 @@ func (m *Model) Crash() {
 	}
 }
 
+// Doubt tells that what was not flushed may have got lost without a power cut:
+// every version is legal, and what a read finds may be in a cache still.
+func (m *Model) Doubt() {
+	for i := range m.cells {
+		m.cells[i].open = m.cells[i].open || len(m.cells[i].versions) > 1
+	}
+}
+
 // Check compares what was read from sector on with what may be there, and
 // settles sectors that had a choice.
 func (m *Model) Check(p []byte, sector uint64) error {

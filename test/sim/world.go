@@ -42,7 +42,7 @@ type world struct {
 	// what was written since the last flush may go away again without a power
 	// cut, since a pool gives up a transaction when its disks fail
 	lossy bool
-	begun bool // a round has begun since the start
+	begun bool // a round has begun since the last power cut
 	trace []string
 	errs  []string
 	stats counts
@@ -138,7 +138,7 @@ func (w *world) boot() {
 		d.on(w.sim)
 	}
 	w.c = dm.NewControl(w.sim, w, all.Types()...)
-	w.vols, w.busy, w.begun = nil, false, false
+	w.vols, w.busy = nil, false
 	w.note("start")
 	w.task(func() { w.sc.start(w) })
 }
@@ -278,7 +278,7 @@ func (w *world) stop() {
 	w.note("stopped")
 	if w.lossy {
 		for _, m := range w.models {
-			m.Crash()
+			m.Doubt()
 		}
 	}
 }
@@ -296,6 +296,7 @@ func (w *world) cut() {
 	killed := w.rng.IntN(4) == 0
 	w.note("power cut; killed=%v", killed)
 	w.stats.cuts++
+	w.begun = false
 	for _, m := range w.models {
 		m.Crash()
 	}
