@@ -13,10 +13,10 @@ func (s *snapshot) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 		return s.tableText()
 	}
 	switch f := s.flags.Load(); {
-	case f&flagWaiting != 0: // no chunk size is known yet
-		return fmt.Sprintf("0/%d 0", s.cow.Limits().Size)
 	case f&flagValid == 0:
 		return "Invalid"
+	case f&flagWaiting != 0: // no chunk size is known yet
+		return fmt.Sprintf("0/%d 0", s.cow.Limits().Size)
 	case f&flagMergeFailed != 0:
 		return "Merge failed"
 	case f&flagOverflowed != 0:
