@@ -98,6 +98,12 @@ func (m *Model) End(o Op, st blk.Status, fua bool) {
 			continue
 		case fua:
 			c.versions, n = c.versions[n:], 0
+		case c.open:
+			// Which of the older ones is there stays in doubt: a flush that
+			// covers one of them may have found another.
+			for i := range c.versions[:n] {
+				c.versions[i].ack = 0
+			}
 		}
 		c.versions[n].ack = m.clock
 		c.open, c.crashed = false, false

@@ -21,6 +21,7 @@ type disk struct {
 	off     bool          // the power is off
 	broken  func(*blk.Bio) blk.Status
 	spared  func(*blk.Bio) bool // does not break; nil: everything may
+	changed func()              // called after every change and flush; may be nil
 }
 
 func newDisk(name string, sectors uint64, rng *rand.Rand) *disk {
@@ -68,6 +69,9 @@ func (d *disk) perform(b *blk.Bio) blk.Status {
 	c := &blk.Bio{End: func(*blk.Bio) {}}
 	c.CloneFrom(b)
 	d.mem.Submit(c)
+	if d.changed != nil && b.Op.IsWrite() {
+		d.changed()
+	}
 	return c.Status()
 }
 
