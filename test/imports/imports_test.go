@@ -19,7 +19,7 @@ var layers = []struct {
 }{
 	{"internal", []string{"internal"}},
 	{"env", []string{"internal"}},
-	{"blk/leaf", []string{"internal", "env", "blk", "dm"}},
+	{"blk/leaf", []string{"internal", "env", "blk", "dm"}}, // an opener for dm.Control
 	{"blk", []string{"internal", "env", "blk"}},
 	{"pdata", []string{"internal", "env", "blk"}},
 	{"dm", []string{"internal", "env", "blk"}},
