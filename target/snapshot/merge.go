@@ -25,8 +25,11 @@ import (
 //	         └──────────────────────┴───────────────────┴─ error ─► failed, end
 //
 // An error stops the merge with the status "Merge failed"; the snapshot works
-// on. A crash anywhere repeats the copy of the run: entries are cleared after
-// the origin has been flushed, and nobody writes to the run in between.
+// on. If it was the clearing that failed, nobody knows which of the two copies the
+// next start will see, so writes to the run fail from then on. (The kernel writes
+// to the COW device, and may lose it.) A crash anywhere repeats the copy of the
+// run: entries are cleared after the origin has been flushed, and nobody writes to
+// the run in between.
 type merge struct {
 	s      *snapshot
 	queue  env.Queue
@@ -44,6 +47,7 @@ type merge struct {
 	first    uint64       // guarded by mu; the run that is claimed
 	count    uint64       // guarded by mu; chunks in it, 0 for none
 	queued   dm.CloneList // guarded by mu; writes that wait for it
+	unclear  bool         // guarded by mu; whether the store has the run still: writes to it fail
 }
 
 func newMerge(s *snapshot, e env.Env) *merge {
@@ -192,6 +196,11 @@ func (m *merge) flushed(b *blk.Bio) {
 // cleared takes the exceptions of the run out, from the last to the first, and
 // goes on to the next.
 func (m *merge) cleared(err error) {
+	if err != nil {
+		m.mu.Lock()
+		m.unclear = true
+		m.mu.Unlock()
+	}
 	if err != nil || !m.forget() {
 		m.fail()
 		return
@@ -222,7 +231,9 @@ func (m *merge) forget() bool {
 func (m *merge) unclaim() dm.CloneList {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.first, m.count = 0, 0
+	if !m.unclear {
+		m.first, m.count = 0, 0
+	}
 	return m.queued.Take()
 }
 

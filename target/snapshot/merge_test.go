@@ -185,14 +185,22 @@ func TestMergeFails(t *testing.T) {
 			r.wantInfo("m", "Merge failed")
 			r.wantEnd(w, blk.IOErr)
 			r.open()
-			r.wantEnd(r.write(r.dev("m"), 50, 2, 5), blk.OK) // I/O goes on
-			r.wantData(r.dev("m"), 50, 2, 5)
+			unclear := name == "clearing" // which copy the next start will see
+			if unclear {
+				r.wantEnd(r.write(r.dev("m"), 50, 2, 5), blk.IOErr)
+				r.wantEnd(r.write(r.dev("m"), 80, 2, 5), blk.OK)
+			} else {
+				r.wantEnd(r.write(r.dev("m"), 50, 2, 5), blk.OK) // I/O goes on
+				r.wantData(r.dev("m"), 50, 2, 5)
+			}
 			r.wantData(r.dev("m"), 40, 8, 2)
 			r.remove("m")
 			r.device("m", 256, "snapshot-merge O C P 8")
 			r.run()
 			r.wantInfo("m", "16/512 16")
-			r.wantData(r.disks["O"], 50, 2, 5)
+			if !unclear {
+				r.wantData(r.disks["O"], 50, 2, 5)
+			}
 			r.wantData(r.disks["O"], 40, 8, 2)
 		})
 	}

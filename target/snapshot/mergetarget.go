@@ -33,6 +33,8 @@ func (t mergeTarget) Map(c *dm.Clone) dm.Outcome {
 	case mustNotWait:
 		c.Complete(blk.WouldBlock)
 		return dm.Submitted
+	case nowhere:
+		return dm.Kill
 	}
 	c.Dev = t.origin.Device
 	if c.Op == blk.Write {
@@ -49,6 +51,7 @@ const (
 	toCow             // the bio is aimed at its exception
 	waits             // for the run that is being merged, aimed at the origin
 	mustNotWait       // it would have to, but has NoWait
+	nowhere           // what is written now may be lost
 )
 
 // route decides about c. Writes to the run that is being merged wait; the other
@@ -65,6 +68,8 @@ func (t mergeTarget) route(c *dm.Clone) route {
 	switch {
 	case !ok:
 		return toOrigin
+	case c.Op == blk.Write && chunk-m.first < m.count && m.unclear:
+		return nowhere
 	case c.Op == blk.Write && chunk-m.first < m.count && c.Flags&blk.NoWait != 0:
 		return mustNotWait
 	case c.Op == blk.Write && chunk-m.first < m.count:
