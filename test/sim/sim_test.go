@@ -99,3 +99,20 @@ func TestSeedReplays(t *testing.T) {
 		}
 	}
 }
+
+// found are histories that have found defects.
+var found = map[string][]uint64{
+	"thins":            {15, 40, 1343},
+	"snapshots-errors": {7, 2108, 2930},
+	"thins-errors":     {458, 2139},
+}
+
+func TestFoundBefore(t *testing.T) {
+	for _, k := range kinds {
+		for _, seed := range found[k.name] {
+			if w := live(seed, k, nil); len(w.errs) > 0 {
+				t.Error(k.name, reduce(w, k).report())
+			}
+		}
+	}
+}

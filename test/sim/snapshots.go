@@ -182,14 +182,15 @@ func (s *snapshots) remove(w *world, c *cow) {
 // origin's table becomes a merge that takes over the store.
 func (s *snapshots) merge(w *world, c *cow) {
 	snap, origin := w.volume("snap-"+c.disk), w.volume("origin")
-	if lines := snap.dev.Lines(dm.Info, false, 0); w.faulty && !strings.Contains(lines[0].Params, "/") {
-		return // invalid
-	}
 	w.note("merge %s", c.disk)
 	w.drop(snap)
 	w.drop(origin)
 	w.must(snap.dev.Suspend(context.Background(), false), "suspend %s", snap.name)
 	w.must(origin.dev.Suspend(context.Background(), false), "suspend origin")
+	if lines := snap.dev.Lines(dm.Info, false, 0); w.faulty && !strings.Contains(lines[0].Params, "/") {
+		s.forget(w, c, snap, origin)
+		return
+	}
 	s.merging, s.model = c, c.model
 	if !w.reload(origin.dev, s.originTable()) {
 		return
@@ -198,6 +199,15 @@ func (s *snapshots) merge(w *world, c *cow) {
 	w.must(err, "remove %s", snap.name)
 	w.open(origin.dev, s.model)
 	w.note("merging %s", c.disk)
+}
+
+// forget removes a snapshot that errors have made invalid: nothing can be merged.
+func (s *snapshots) forget(w *world, c *cow, snap, origin *volume) {
+	c.model = nil
+	_, err := snap.dev.Remove(false)
+	w.must(err, "remove %s", snap.name)
+	w.must(origin.dev.Resume(context.Background(), false), "resume origin")
+	w.open(origin.dev, s.model)
 }
 
 // finishMerge makes the origin plain again once nothing is left to merge.
