@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
+	"udm/ctl/server"
 )
 
 func attachCommand() *cobra.Command {
@@ -86,6 +87,19 @@ func detachCommand() *cobra.Command {
 				errs = append(errs, detach(cmd, client, arg))
 			}
 			return errors.Join(errs...)
+		},
+	}
+}
+
+// loopHelper is the command that a daemon starts for what it must not do itself.
+const loopHelper = "loop-helper"
+
+func loopHelperCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: loopHelper, Hidden: true, Args: cobra.NoArgs,
+		Short: "Do one job with a loop device, for the daemon",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return server.Helper(cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }

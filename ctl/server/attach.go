@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,14 +13,59 @@ import (
 
 	"udm/ctl"
 	"udm/dm"
+	"udm/export"
 )
 
 // attachment is a device that the kernel has as a block device.
 type attachment struct {
-	Path string `json:"path"` // of the block device
-	Name string `json:"name"` // of the device when it was attached, and of its file
-	back bool   // false: after a restart, it is not attached again yet
-	pin  int    // holds the file's inode, to see its size; -1: none
+	path string
+	back bool // false: after a restart, it is not attached again yet
+}
+
+// numbered are the files below what is attached: their names are numbers of
+// devices, which no rename changes.
+type numbered struct{ exports }
+
+func (numbered) name(minor uint32) string { return fmt.Sprintf("dm-%d", minor) }
+
+// device is the device behind the name of a file.
+func (x numbered) device(name string) (*dm.Device, error) {
+	var minor uint32
+	if n, _ := fmt.Sscanf(name, "dm-%d", &minor); n != 1 || x.name(minor) != name {
+		return nil, os.ErrNotExist
+	}
+	return x.server.control.Number(dm.Number{Major: dm.Major, Minor: minor})
+}
+
+// List implements [export.Exports].
+func (x numbered) List() []export.Info {
+	infos := make([]export.Info, 0)
+	for _, d := range x.server.control.List() {
+		if i, ok := x.Find(x.name(d.Number().Minor)); ok {
+			infos = append(infos, i)
+		}
+	}
+	return infos
+}
+
+// Find implements [export.Exports].
+func (x numbered) Find(name string) (export.Info, bool) {
+	d, err := x.device(name)
+	if err != nil {
+		return export.Info{}, false
+	}
+	i, ok := x.info(d)
+	i.Name = name
+	return i, ok
+}
+
+// Open implements [export.Exports].
+func (x numbered) Open(name string) (*export.Export, error) {
+	d, err := x.device(name)
+	if err != nil {
+		return nil, os.ErrNotExist
+	}
+	return x.open(d)
 }
 
 // errUnused is the error of a block device that is not, or no more, ours.
@@ -41,7 +87,7 @@ func (f *files) attach(_ context.Context, r ctl.Ref) (ctl.Attachment, error) {
 }
 
 func (f *files) describe(d *dm.Device, a attachment) ctl.Attachment {
-	return ctl.Attachment{Number: ctl.Number(d.Number()), Name: d.Name(), Path: a.Path}
+	return ctl.Attachment{Number: ctl.Number(d.Number()), Name: d.Name(), Path: a.path}
 }
 
 // attached is what a device is attached as, now if it was not before.
@@ -50,10 +96,9 @@ func (f *files) attached(d *dm.Device) (attachment, error) {
 	minor := st.Number.Minor
 	a, known := f.devices[minor]
 	if known && a.back {
-		if err := refreshLoop(a.Path, f.fileOf(a), a.pin); !errors.Is(err, errUnused) {
+		if _, err := f.loop(loopJob{Do: refreshLoop, Path: a.path, File: f.fileOf(minor)}); !errors.Is(err, errUnused) {
 			return a, err
 		}
-		f.forget(minor)
 	}
 	if f.over {
 		return a, errEnding
@@ -65,20 +110,21 @@ func (f *files) attached(d *dm.Device) (attachment, error) {
 	if err != nil {
 		return a, err
 	}
-	fresh := attachment{Name: st.Name, back: true}
-	l := loop{file: f.fileOf(fresh), prefer: a.Path, readOnly: st.ReadOnly, block: d.Limits().LogicalBlock}
-	if fresh.Path, fresh.pin, err = l.attach(); err != nil {
+	a.path, err = f.loop(loopJob{Do: attachLoop, Path: a.path, File: f.fileOf(minor), ReadOnly: st.ReadOnly, Block: d.Limits().LogicalBlock})
+	if err != nil {
 		return a, err
 	}
-	f.devices[minor] = fresh
-	return fresh, nil
+	f.devices[minor] = attachment{a.path, true}
+	return f.devices[minor], nil
 }
 
 // ownDir is the directory of the files below what is attached.
 func (f *files) ownDir() string { return filepath.Join(f.root, "files") }
 
 // fileOf is the file below a block device.
-func (f *files) fileOf(a attachment) string { return filepath.Join(f.ownDir(), a.Name) }
+func (f *files) fileOf(minor uint32) string {
+	return filepath.Join(f.ownDir(), numbered{}.name(minor))
+}
 
 // ownMount shows the devices there.
 func (f *files) ownMount() error {
@@ -89,14 +135,8 @@ func (f *files) ownMount() error {
 	if err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, syscall.ENOTCONN) {
 		return err
 	}
-	f.own.files, err = mountFiles(f.exports(), f.ownDir())
+	f.own.files, err = mountFiles(numbered{f.exports()}, f.ownDir())
 	return err
-}
-
-// forget drops what is known about an attachment.
-func (f *files) forget(minor uint32) {
-	unpin(f.devices[minor].pin)
-	delete(f.devices, minor)
 }
 
 // detach takes the block device of a device away.
@@ -112,14 +152,24 @@ func (f *files) detach(_ context.Context, r ctl.Ref) (struct{}, error) {
 	if !known {
 		return struct{}{}, dm.Errorf(syscall.ENODEV, "%s is not attached", d.Name())
 	}
-	if err := detachLoop(a.Path, f.fileOf(a), false); err != nil && !errors.Is(err, errUnused) {
+	if err := f.detachLoop(minor, false); err != nil {
 		return struct{}{}, err
 	}
-	f.forget(minor)
+	delete(f.devices, minor)
 	if a.back {
-		f.own.files.Closed(a.Name) // so that the device is not open any more
+		f.own.files.Closed(numbered{}.name(minor)) // so that the device is not open any more
 	}
 	return struct{}{}, f.save()
+}
+
+// detachLoop takes a block device away if it is there. EBUSY: it is in use; with
+// force it goes when its last user has gone.
+func (f *files) detachLoop(minor uint32, force bool) error {
+	_, err := f.loop(loopJob{Do: detachLoop, Path: f.devices[minor].path, File: f.fileOf(minor), Force: force})
+	if errors.Is(err, errUnused) {
+		return nil
+	}
+	return err
 }
 
 // listAttached tells what is attached.
@@ -146,8 +196,8 @@ func (f *files) resized(d *dm.Device) {
 	if !a.back {
 		return
 	}
-	if err := refreshLoop(a.Path, f.fileOf(a), a.pin); err != nil && !errors.Is(err, errUnused) {
-		f.server.log.Error("a block device does not see a new size", "path", a.Path, "reason", err)
+	if _, err := f.loop(loopJob{Do: refreshLoop, Path: a.path, File: f.fileOf(minor)}); err != nil && !errors.Is(err, errUnused) {
+		f.server.log.Error("a block device does not see a new size", "path", a.path, "reason", err)
 	}
 }
 
@@ -179,35 +229,34 @@ func (f *files) bringBackOne(minor uint32, a attachment) {
 	log := f.server.log
 	d, err := f.server.control.Number(dm.Number{Major: dm.Major, Minor: minor})
 	if err != nil {
-		f.forget(minor)
+		delete(f.devices, minor)
 		return
 	}
 	if !d.Status().Live {
 		return // until its table is there
 	}
-	if err := detachLoop(a.Path, f.fileOf(a), true); err != nil && !errors.Is(err, errUnused) {
-		log.Warn("a block device from before the restart is still in use and fails", "path", a.Path, "reason", err)
+	if err := f.detachLoop(minor, true); err != nil {
+		log.Warn("a block device from before the restart is still in use and fails", "path", a.path, "reason", err)
 	}
 	now, err := f.attached(d)
 	switch {
 	case err != nil:
 		log.Error("a device cannot be attached again", "device", d.Name(), "reason", err)
-		f.forget(minor)
-	case now.Path != a.Path:
-		log.Warn("a device is attached as another block device now", "device", d.Name(), "path", now.Path, "before", a.Path)
+		delete(f.devices, minor)
+	case now.path != a.path:
+		log.Warn("a device is attached as another block device now", "device", d.Name(), "path", now.path, "before", a.path)
 	}
 }
 
 // detachAll ends all attachments; they stay saved.
 func (f *files) detachAll() {
-	for _, a := range f.devices {
+	for minor, a := range f.devices {
 		if !a.back {
 			continue
 		}
-		if err := detachLoop(a.Path, f.fileOf(a), true); err != nil && !errors.Is(err, errUnused) {
-			f.server.log.Warn("a block device is in use and fails from now on", "path", a.Path, "device", a.Name, "reason", err)
+		if err := f.detachLoop(minor, true); err != nil {
+			f.server.log.Warn("a block device is in use and fails from now on", "path", a.path, "device", numbered{}.name(minor), "reason", err)
 		}
-		unpin(a.pin)
 	}
 	if err := f.own.end(true); err != nil && !errors.Is(err, syscall.EBUSY) {
 		f.server.log.Warn("unmounting failed", "dir", f.ownDir(), "reason", oneLine(err))

@@ -14,51 +14,31 @@ import (
 	"udm/dm"
 )
 
-// loop is a loop device to be made, of drivers/block/loop.c: it does direct I/O on
-// a file, so that nothing is cached twice and requests go side by side.
-type loop struct {
-	file     string
-	prefer   string // the block device to take if it is free; may be empty
-	readOnly bool
-	block    uint32 // bytes
-}
-
 const loopControl = "/dev/loop-control"
 
-// attach returns the block device, and a descriptor that holds the file's inode
-// without counting as open.
-func (l *loop) attach() (path string, pin int, err error) {
+func (j *loopJob) attach() (string, error) {
 	flags := unix.O_RDWR
-	if l.readOnly {
+	if j.ReadOnly {
 		flags = unix.O_RDONLY
 	}
-	// No os.File here: its polling asks the file's server, which is this process.
-	backing, err := unix.Open(l.file, flags|unix.O_CLOEXEC, 0)
+	backing, err := unix.Open(j.File, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", -1, &os.PathError{Op: "open", Path: l.file, Err: err}
+		return "", &os.PathError{Op: "open", Path: j.File, Err: err}
 	}
 	defer unix.Close(backing)
-	pin, err = unix.Open(l.file, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", -1, &os.PathError{Op: "open", Path: l.file, Err: err}
-	}
-	if path, err = l.configure(backing); err != nil {
-		unpin(pin)
-		return "", -1, err
-	}
-	return path, pin, nil
+	return j.configure(backing)
 }
 
 // configure finds a free loop device and gives it the file.
-func (l *loop) configure(backing int) (string, error) {
-	c := unix.LoopConfig{Fd: uint32(backing), Size: l.block}
+func (j *loopJob) configure(backing int) (string, error) {
+	c := unix.LoopConfig{Fd: uint32(backing), Size: j.Block}
 	c.Info.Flags = unix.LO_FLAGS_DIRECT_IO
-	if l.readOnly {
+	if j.ReadOnly {
 		c.Info.Flags |= unix.LO_FLAGS_READ_ONLY
 	}
-	copy(c.Info.File_name[:len(c.Info.File_name)-1], l.file)
-	if l.prefer != "" && loopConfigure(l.prefer, &c) == nil {
-		return l.prefer, nil
+	copy(c.Info.File_name[:len(c.Info.File_name)-1], j.File)
+	if j.Path != "" && loopConfigure(j.Path, &c) == nil {
+		return j.Path, nil
 	}
 	for {
 		path, err := freeLoop()
@@ -139,52 +119,43 @@ func openLoop(path, file string, flags int) (int, error) {
 	return fd, nil
 }
 
-// refreshLoop lets a block device see the size of its file.
-func refreshLoop(path, file string, pin int) error {
-	fd, err := openLoop(path, file, unix.O_RDWR)
+// refresh lets a block device see the size of its file.
+func (j *loopJob) refresh() error {
+	fd, err := openLoop(j.Path, j.File, unix.O_RDWR)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
-		fd, err = openLoop(path, file, unix.O_RDONLY)
+		fd, err = openLoop(j.Path, j.File, unix.O_RDONLY)
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(pin, &st); err != nil {
+	if _, err := os.Stat(j.File); err != nil { // the loop driver looks at what is cached of it
 		return err
 	}
 	return os.NewSyscallError("LOOP_SET_CAPACITY", unix.IoctlSetInt(fd, unix.LOOP_SET_CAPACITY, 0))
 }
 
-// detachLoop writes out what the kernel has cached and takes the block device
-// away. EBUSY: it is in use; with force it goes when its last user has gone.
-func detachLoop(path, file string, force bool) error {
-	fd, err := openLoop(path, file, unix.O_EXCL)
+// detach writes out what the kernel has cached and takes the block device away.
+func (j *loopJob) detach() error {
+	fd, err := openLoop(j.Path, j.File, unix.O_EXCL)
 	var busy error
 	if errors.Is(err, syscall.EBUSY) {
-		busy = dm.Errorf(syscall.EBUSY, "%s is in use; unmount it first", path)
-		if !force {
+		busy = dm.Errorf(syscall.EBUSY, "%s is in use; unmount it first", j.Path)
+		if !j.Force {
 			return busy
 		}
-		fd, err = openLoop(path, file, 0)
+		fd, err = openLoop(j.Path, j.File, 0)
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	serr := unix.Fsync(fd)
-	if serr != nil && !force {
-		return &os.PathError{Op: "fsync", Path: path, Err: serr}
+	if serr != nil && !j.Force {
+		return &os.PathError{Op: "fsync", Path: j.Path, Err: serr}
 	}
 	if err := unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0); err != nil {
-		return &os.PathError{Op: "detach", Path: path, Err: err}
+		return &os.PathError{Op: "detach", Path: j.Path, Err: err}
 	}
 	return busy
-}
-
-// unpin lets an inode go.
-func unpin(pin int) {
-	if pin >= 0 {
-		unix.Close(pin)
-	}
 }

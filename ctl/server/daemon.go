@@ -34,6 +34,9 @@ type Config struct {
 	Mount    string      // directory to show the devices in as files; "" for none
 	Types    []*dm.Type
 	Log      *slog.Logger
+	// Helper is a command that calls [Helper]; without one nothing can be
+	// attached as a block device.
+	Helper []string
 	// Drain is how long NBD clients may take to finish when the daemon ends; 0:
 	// 10 seconds.
 	Drain time.Duration
@@ -92,7 +95,7 @@ func (s *Server) serve(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := s.files.start(cfg.Mount); err != nil {
+	if err := s.files.start(cfg.Mount, cfg.Helper); err != nil {
 		s.files.stop()
 		return errors.Join(err, listeners.Close())
 	}

@@ -50,6 +50,10 @@ func (x exports) Open(name string) (*export.Export, error) {
 	if err != nil {
 		return nil, fs.ErrNotExist
 	}
+	return x.open(d)
+}
+
+func (x exports) open(d *dm.Device) (*export.Export, error) {
 	if !d.Status().Live {
 		return nil, x.server.noTable(d)
 	}
@@ -63,7 +67,7 @@ func (x exports) Open(name string) (*export.Export, error) {
 		return nil, err
 	}
 	return &export.Export{
-		Info: export.Info{Name: name, ReadOnly: readOnly}, Device: dev,
+		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: dev,
 		Release: func() { _ = dev.Close() }, // gives the open count back; it cannot fail
 	}, nil
 }

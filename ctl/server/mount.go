@@ -16,7 +16,6 @@ import (
 	"udm/ctl"
 	"udm/dm"
 	"udm/env"
-	"udm/export"
 )
 
 // files shows devices to programs that know nothing of NBD: as files in mounted
@@ -31,6 +30,7 @@ import (
 type files struct {
 	server *Server
 	root   string     // without symbolic links
+	helper []string   // guarded by op; the command that calls Helper
 	op     *env.Mutex // held while one command runs
 	over   bool       // guarded by op; stop has been called
 
@@ -55,8 +55,8 @@ type fileServer interface {
 
 // savedFiles is what files.json holds.
 type savedFiles struct {
-	Mounts   []string              `json:"mounts,omitempty"`
-	Attached map[uint32]attachment `json:"attached,omitempty"` // by minor
+	Mounts   []string          `json:"mounts,omitempty"`
+	Attached map[uint32]string `json:"attached,omitempty"` // paths of block devices by minor
 }
 
 func newFiles(s *Server, root string) *files {
@@ -67,7 +67,7 @@ func newFiles(s *Server, root string) *files {
 		mounts: make(map[string]*mounted), devices: make(map[uint32]attachment)}
 }
 
-func (f *files) exports() export.Exports { return exports{f.server, false} }
+func (f *files) exports() exports { return exports{f.server, false} }
 
 // mount shows the devices at a directory.
 func (f *files) mount(_ context.Context, r ctl.Mount) (struct{}, error) {
@@ -150,7 +150,10 @@ func (f *files) path() string { return filepath.Join(f.root, "files.json") }
 
 // save makes files.json say what is mounted and attached.
 func (f *files) save() error {
-	s := savedFiles{Attached: f.devices}
+	s := savedFiles{Attached: make(map[uint32]string)}
+	for minor, a := range f.devices {
+		s.Attached[minor] = a.path
+	}
 	for _, dir := range slices.Sorted(maps.Keys(f.mounts)) {
 		if f.mounts[dir].saved {
 			s.Mounts = append(s.Mounts, dir)
@@ -173,9 +176,10 @@ func (f *files) read() (s savedFiles, err error) {
 
 // start mounts dir, if there is one, and brings back what was there before. It
 // fails only for dir: the rest runs without what does not come back.
-func (f *files) start(dir string) error {
+func (f *files) start(dir string, helper []string) error {
 	f.op.Lock()
 	defer f.op.Unlock()
+	f.helper = helper
 	s, err := f.read()
 	if err != nil {
 		f.server.log.Error("mounts and attached devices do not come back", "file", f.path(), "reason", err)
@@ -186,9 +190,8 @@ func (f *files) start(dir string) error {
 			f.server.log.Error("devices cannot be mounted again", "dir", d, "reason", err)
 		}
 	}
-	for minor, a := range s.Attached {
-		a.pin = -1
-		f.devices[minor] = a
+	for minor, path := range s.Attached {
+		f.devices[minor] = attachment{path: path}
 	}
 	f.bringBack()
 	if dir == "" {

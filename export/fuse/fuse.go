@@ -29,9 +29,10 @@
 //
 // # In the same process
 //
-// A process that serves files must not map them to memory, and must not read or
-// write them from a buffer that can page-fault on them: the fault holds what the
-// server needs to answer it.
+// A process that serves files must not use them itself. A page fault on a mapped
+// one holds what the server needs to answer it; and a process that is killed while
+// it waits for its own answer stays for ever, since the kernel gives up on a
+// server only when it has gone. A child process may use them.
 //
 // # Goroutines and locks
 //
@@ -61,8 +62,8 @@ type Options struct {
 
 // Server is a mounted directory of devices.
 type Server struct {
-	dir  string
-	dev  uint64 // of the mount; names its connection in the kernel
+	dir  string // without symbolic links
+	dev  device // of the mount; names its connection in the kernel
 	root *root
 	srv  *fuse.Server
 }
@@ -87,15 +88,17 @@ func Mount(e env.Env, x export.Exports, dir string, o Options) (*Server, error) 
 	if err := vacate(dir); err != nil {
 		return nil, err
 	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, err
+	}
 	r := newRoot(e, x)
 	srv, err := fs.Mount(dir, r, o.fs())
 	if err != nil {
 		return nil, mountFailed(dir, err)
 	}
 	s := &Server{dir: dir, root: r, srv: srv}
-	s.dev, _, err = identify(dir)
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
+	if s.dev, err = mountedAt(dir); err != nil {
+		return nil, errors.Join(err, unmount(dir, syscall.MNT_DETACH))
 	}
 	return s, nil
 }
@@ -120,7 +123,7 @@ func (s *Server) Dir() string { return s.dir }
 // Mounted reports whether the files are still there: others may have unmounted
 // them.
 func (s *Server) Mounted() bool {
-	dev, _, err := identify(s.dir)
+	dev, err := mountedAt(s.dir)
 	return err == nil && dev == s.dev
 }
 

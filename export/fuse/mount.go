@@ -77,10 +77,33 @@ func fusermount() string {
 	return "fusermount"
 }
 
+// device is the number of a mounted file system.
+type device struct{ major, minor uint32 }
+
+// mountedAt tells what is mounted at dir, the last if there are several. It asks
+// the kernel's list of mounts and not the file system itself.
+func mountedAt(dir string) (d device, err error) {
+	list, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return d, err
+	}
+	err = fmt.Errorf("nothing is mounted at %s: %w", dir, fs.ErrNotExist)
+	for line := range strings.Lines(string(list)) {
+		f := strings.Fields(line) // mount, parent, major:minor, root, mount point
+		if len(f) > 4 && unescape.Replace(f[4]) == dir {
+			_, err = fmt.Sscanf(f[2], "%d:%d", &d.major, &d.minor)
+		}
+	}
+	return d, err
+}
+
+// unescape undoes what the kernel does to paths in its list of mounts.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
 // abort ends the kernel's connection of a mount, so that whoever still uses it
 // gets errors.
-func abort(dev uint64) error {
-	return os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(dev)), []byte("1"), 0)
+func abort(d device) error {
+	return os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", d.minor), []byte("1"), 0)
 }
 
 // mountFailed says which right or program is missing.

@@ -26,7 +26,7 @@ type root struct {
 
 	mu       sync.Mutex
 	requests int            // guarded by mu; those that use an open file now
-	open     map[*file]bool // guarded by mu
+	open     map[*file]bool // guarded by mu; false: it is being let go
 	over     bool           // guarded by mu; no request is let in any more
 }
 
@@ -67,9 +67,12 @@ func (r *root) add(f *file) bool {
 // drop lets an open file go, once.
 func (r *root) drop(f *file) {
 	r.mu.Lock()
-	had := r.open[f]
+	mine := r.open[f]
+	if mine {
+		r.open[f] = false
+	}
 	r.mu.Unlock()
-	if !had {
+	if !mine {
 		return
 	}
 	f.export.Done()
@@ -94,6 +97,11 @@ func (r *root) close() {
 	for _, f := range r.files() {
 		r.drop(f)
 	}
+	r.changed.Until(func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.open) == 0
+	})
 }
 
 func (r *root) files() []*file {
