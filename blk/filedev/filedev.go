@@ -17,8 +17,9 @@
 //
 // # Work
 //
-// A read of what the page cache holds is done on the submitter's stack. All else
-// goes to a bounded pool of goroutines, which end when there is nothing to do.
+// A read of what the page cache holds is done on the submitter's stack, and so is
+// everything on a file system in memory (tmpfs), where nothing waits for a disk.
+// All else goes to a bounded pool of goroutines, which end when there is nothing to do.
 // When Options.Queue bios wait, Submit blocks, first come first served; a bio
 // with NoWait ends with WouldBlock instead.
 // End runs on a goroutine of the pool, or of the submitter; it may submit to the
@@ -62,6 +63,7 @@ type Device struct {
 	limits blk.Limits // set by Open; Size is below
 	size   atomic.Uint64
 	align  uint64 // of buffers in memory, bytes; 0: any will do
+	inline bool   // I/O never waits for a disk, so a pool would only be a detour
 	pool   *pool
 	vecs   sync.Pool // of *vec
 	bounce sync.Pool // of *[]byte: aligned buffers of bounceSize
@@ -93,10 +95,11 @@ type geometry struct {
 	maxDiscard         uint64
 	align              uint64
 	readOnly           bool
+	memory             bool // the file system is in memory: no I/O waits for a disk
 }
 
 func newDevice(path string, f file, g geometry, o Options) *Device {
-	d := &Device{path: path, f: f, align: g.align}
+	d := &Device{path: path, f: f, align: g.align, inline: g.memory}
 	d.limits = blk.Limits{
 		LogicalBlock: g.logical, PhysicalBlock: g.physical, MinIO: g.minIO, OptIO: g.optIO,
 		MaxDiscard: g.maxDiscard / blk.SectorSize, DiscardGranularity: g.discardGranularity,
@@ -120,10 +123,15 @@ func orDefault(n, def int) int {
 	return n
 }
 
-// Submit starts b: inline when that does not block, else on the pool.
+// Submit starts b: inline when that does not block, as on a file system in
+// memory, else on the pool.
 func (d *Device) Submit(b *blk.Bio) {
 	if st := d.refuse(b); st != blk.OK {
 		b.Complete(st)
+		return
+	}
+	if d.inline {
+		b.Complete(d.perform(b))
 		return
 	}
 	if d.try(b) {

@@ -94,7 +94,15 @@ func (f *osFile) fileGeometry(direct bool) (geometry, error) {
 		}
 		g.physical = max(g.physical, g.logical)
 	}
+	g.memory = f.inMemory()
 	return g, nil
+}
+
+// inMemory reports whether the file system keeps its files in memory.
+func (f *osFile) inMemory() bool {
+	var st unix.Statfs_t
+	err := retry(func() error { return unix.Fstatfs(f.fd, &st) })
+	return err == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
 }
 
 var rwFlags = [...]int{plain: 0, try: unix.RWF_NOWAIT, durable: unix.RWF_DSYNC}

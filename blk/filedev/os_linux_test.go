@@ -2,6 +2,7 @@ package filedev
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -114,5 +115,35 @@ func TestBlockDevice(t *testing.T) {
 	t.Logf("%+v", d.Limits())
 	if _, err := Open(path, Options{}); err == nil {
 		t.Error("opens twice")
+	}
+}
+
+// On a file system in memory a bio has ended when Submit returns.
+func TestInlineInMemory(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "filedev")
+	if err != nil {
+		t.Logf("no file system in memory here: %v", err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "disk")
+	if err := Create(path, 64); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, op := range []blk.Op{blk.Write, blk.Read, blk.Flush, blk.Discard, blk.WriteZeroes} {
+		ended := false
+		b := &blk.Bio{Op: op, Sectors: 8, End: func(b *blk.Bio) { ended = b.Status() == blk.OK }}
+		if op.HasData() {
+			b.SetData(make([]byte, 4096))
+		}
+		d.Submit(b)
+		if !ended {
+			t.Errorf("%v was not done inline", op)
+		}
 	}
 }
