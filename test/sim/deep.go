@@ -48,10 +48,11 @@ func (d *deep) prepare(w *world) {
 }
 
 func (d *deep) start(w *world) {
+	began := d.pool.began
 	d.pool.start(w)
 	w.device("ext", fmt.Sprintf("0 %d linear ext 0", d.size))
 	for i, name := range d.names() {
-		if !d.pool.began {
+		if !began {
 			d.pool.message(w, "create_thin %d", i)
 		}
 		table := fmt.Sprintf("0 %d thin /dev/mapper/pool %d", d.sectors(i), i)
@@ -60,7 +61,6 @@ func (d *deep) start(w *world) {
 		}
 		w.device(name, table)
 	}
-	d.pool.began = true
 	d.snapshots.start(w)
 }
 

@@ -34,7 +34,7 @@ func live(seed uint64, k kind, skip func(int) bool) (w *world) {
 		w.boot()
 		w.readAll()
 		w.round(1 + w.rng.IntN(maxRoundOps))
-		if len(w.errs) > 0 {
+		if len(w.errs) > 0 || w.last {
 			return w
 		}
 		if i < rounds-1 && w.rng.IntN(4) > 0 {

@@ -22,6 +22,7 @@ var kinds = []kind{
 	{"plain-errors", newPlain, true},
 	{"snapshots-errors", newSnapshots, true},
 	{"thins-errors", newThins, true},
+	{"thins-damaged", newDamaged, false},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into

@@ -24,6 +24,7 @@ type thins struct {
 	vols     []*thinVolume
 	nextID   int
 	began    bool // there is metadata
+	corrupt  bool // the metadata is damaged without a word at some start, the last one
 }
 
 type thinVolume struct {
@@ -48,6 +49,14 @@ func newThins(r *rand.Rand) scenario {
 	return t
 }
 
+// newDamaged is thins whose metadata disk returns wrong data one day: what is in
+// it then may be refused or fail, but it must not be believed.
+func newDamaged(r *rand.Rand) scenario {
+	t := newThins(r).(*thins)
+	t.corrupt = true
+	return t
+}
+
 func (t *thins) prepare(w *world) {
 	w.disk("meta", maxMeta)
 	w.disk("d0", (t.blocks+t.spare)*t.block/2)
@@ -58,12 +67,16 @@ func (t *thins) prepare(w *world) {
 
 func (t *thins) start(w *world) {
 	t.mend(w)
+	if t.corrupt && t.began && w.rng.IntN(2) == 0 {
+		t.damage(w)
+	}
+	t.began = true
 	w.device("data", t.dataTable())
 	w.device("md", t.metaTable())
 	w.device("pool", t.poolTable())
 	// A power cut may have left a held root: EINVAL if not.
 	pool, err := w.c.Name("pool")
-	if !w.right(err, "find the pool") {
+	if err != nil && w.last || !w.right(err, "find the pool") {
 		return
 	}
 	_, _ = pool.Message(0, "release_metadata_snap")
@@ -71,7 +84,7 @@ func (t *thins) start(w *world) {
 		switch t.open(w, v); {
 		case w.volume(v.name()) != nil:
 			v.kept = true
-		case w.lossy && !v.kept:
+		case w.lossy && !v.kept, w.last:
 			// A message succeeds whether its commit does or not, as in Linux.
 			t.vols = slices.DeleteFunc(t.vols, func(o *thinVolume) bool { return o == v })
 		default:
@@ -93,7 +106,22 @@ func (t *thins) mend(w *world) {
 		_, err := thinmeta.Mend(w.sim, used, thinmeta.CheckOptions{})
 		w.right(err, "mend metadata")
 	}
-	t.began = true
+}
+
+// damage changes a few bits in blocks of metadata.
+func (t *thins) damage(w *world) {
+	w.last, w.faulty, w.lossy, w.begun = true, true, true, true
+	for range 1 + w.rng.IntN(4) {
+		sector := w.rng.Uint64N(t.meta / 4) // where most of the blocks in use are
+		p := make([]byte, blk.SectorSize)
+		d := w.disks[0].mem
+		if err := blk.ReadSectors(w.sim, d, p, sector); !w.right(err, "read meta") {
+			return
+		}
+		p[w.rng.IntN(len(p))] ^= 1 << w.rng.IntN(8)
+		w.note("damage sector %d of meta", sector)
+		w.right(blk.WriteSectors(w.sim, d, p, sector, 0), "write meta")
+	}
 }
 
 func (t *thins) dataTable() string {
@@ -158,10 +186,13 @@ func (t *thins) control(w *world, r *rand.Rand) {
 }
 
 func (t *thins) message(w *world, format string, args ...any) bool {
-	pool, _ := w.c.Name("pool")
+	pool, err := w.c.Name("pool")
+	if !w.must(err, "find the pool") {
+		return false
+	}
 	text := fmt.Sprintf(format, args...)
 	w.note("message %s", text)
-	_, err := pool.Message(0, text)
+	_, err = pool.Message(0, text)
 	return w.must(err, "message %s", text)
 }
 

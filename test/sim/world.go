@@ -42,6 +42,7 @@ type world struct {
 	// what was written since the last flush may go away again without a power
 	// cut, since a pool gives up a transaction when its disks fail
 	lossy bool
+	last  bool // no more starts after this round: its disks are damaged
 	begun bool // a round has begun since the last power cut
 	trace []string
 	errs  []string
