@@ -19,6 +19,7 @@ packages: ## install the Debian packages that the tests use, when that is allowe
 
 test: packages ## run every test (the real kernel's answers from its last run)
 	go test -timeout 15m ./...
+	go test -timeout 15m -count=1 ./test/sim -run PlantedDefects -planted
 
 race: packages ## run the tests of the libraries under the race detector, on all cores and on one
 	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACED)
@@ -49,10 +50,13 @@ bench: build ## measure udm and what one would use instead; writes bench/out
 bench-quick: build ## the same in two minutes
 	go run ./bench -quick
 
+sim-tiny: ## crash all sequences of up to three operations on tiny stacks after every write
+	go test -count=1 -timeout 0 ./test/sim -run TinyStacks -exhaustive -v
+
 sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 	go test -count=1 -timeout 0 ./test/sim -run Histories -seconds $(SECONDS) -v
 
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: help run build packages test race test-kernel lint cross bench bench-quick sim fuzz
+.PHONY: help run build packages test race test-kernel lint cross bench bench-quick sim-tiny sim fuzz

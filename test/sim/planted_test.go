@@ -56,6 +56,8 @@ func (p *Prison) erase(`},
 		{"target/snapshot/record.go", "\tp.stage = writing\n\tchunk", "\tp.stage = reporting\n\tchunk"}}},
 	{"a reference count is not raised from 1 to 2", "thins", []edit{{"pdata/sm_mutate.go",
 		"\t\treturn old + uint32(delta), nil", "\t\tif delta == 1 && old == 1 {\n\t\t\treturn old, nil\n\t\t}\n\t\treturn old + uint32(delta), nil"}}},
+	{"a checksum is not looked at", "thins-damaged", []edit{{"pdata/kind.go",
+		"k.sum(p); got != want {", "k.sum(p); got != want && false {"}}},
 	{"a barrier does not wait for what is in flight", "plain", []edit{{"dm/worker.go",
 		"if br.sent || !d.drainedLocked() {", "if br.sent {"}}},
 }
@@ -64,12 +66,12 @@ func (p *Prison) erase(`},
 // its histories to fail.
 func TestPlantedDefects(t *testing.T) {
 	if !*planted {
-		t.Logf("%d defects are planted with -planted: make planted", len(defects))
+		t.Logf("%d defects are planted with -planted; make test does", len(defects))
 		return
 	}
 	for _, d := range defects {
 		t.Run(d.name, func(t *testing.T) {
-			pkg, test, args := "test/sim", "TestHistories/"+d.finder, []string{"-whole"}
+			pkg, test, args := "test/sim", "TestHistories/"+d.finder, []string{"-whole", "-few", "400"}
 			if p, t, ok := strings.Cut(d.finder, " "); ok {
 				pkg, test, args = p, t, nil
 			}

@@ -108,20 +108,26 @@ func (t *thins) mend(w *world) {
 	}
 }
 
-// damage changes a few bits in blocks of metadata.
+// damage changes a bit in each of a few bytes of metadata that are not 0.
 func (t *thins) damage(w *world) {
 	w.last, w.faulty, w.lossy, w.begun = true, true, true, true
-	for range 1 + w.rng.IntN(4) {
-		sector := w.rng.Uint64N(t.meta / 4) // where most of the blocks in use are
-		p := make([]byte, blk.SectorSize)
-		d := w.disks[0].mem
-		if err := blk.ReadSectors(w.sim, d, p, sector); !w.right(err, "read meta") {
-			return
-		}
-		p[w.rng.IntN(len(p))] ^= 1 << w.rng.IntN(8)
-		w.note("damage sector %d of meta", sector)
-		w.right(blk.WriteSectors(w.sim, d, p, sector, 0), "write meta")
+	p := make([]byte, t.meta*blk.SectorSize)
+	d := w.disks[0].mem
+	if err := blk.ReadSectors(w.sim, d, p, 0); !w.right(err, "read meta") {
+		return
 	}
+	var used []int
+	for at, c := range p[blk.SectorSize:] { // without the superblock
+		if c != 0 {
+			used = append(used, blk.SectorSize+at)
+		}
+	}
+	for range min(len(used), 1+w.rng.IntN(30)) {
+		at := used[w.rng.IntN(len(used))]
+		w.note("damage byte %d of meta", at)
+		p[at] ^= 1 << w.rng.IntN(8)
+	}
+	w.right(blk.WriteSectors(w.sim, d, p, 0, 0), "write meta")
 }
 
 func (t *thins) dataTable() string {
