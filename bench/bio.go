@@ -119,27 +119,51 @@ func ns(name string, n int, fn func(i int)) measured {
 func perBio(name string, d *dm.Device, step uint64) measured {
 	return measured{name, "ns", func() (float64, error) {
 		start := time.Now()
-		if err := submitMany(d, step, bioCount, 0); err != nil {
+		if err := submitMany(d, bioBlocks, step, bioCount, 0); err != nil {
 			return 0, err
 		}
 		return float64(time.Since(start)) / bioCount, nil
 	}}
 }
 
-// submitMany reads n blocks at random, one after the other; every step sectors
-// begins one.
-func submitMany(d *dm.Device, step uint64, n int, seed uint32) error {
+// submitMany reads n blocks at random, one after the other, of the first so many
+// of the device; every step sectors begins one. They must all end inline.
+func submitMany(d *dm.Device, blocks, step uint64, n int, seed uint32) error {
 	var b blk.Bio
+	ended := 0
 	b.SetData(make([]byte, 4096))
-	b.End = func(*blk.Bio) {}
+	b.End = func(*blk.Bio) { ended++ }
 	x := seed
 	for range n {
 		b.Rearm()
 		x = x*1664525 + 1013904223
-		b.Sector, b.Sectors = uint64(x>>16)*step, 8
+		b.Sector, b.Sectors = uint64(x)*blocks>>32*step, 8
 		d.Submit(&b)
 	}
+	if ended != n {
+		return fmt.Errorf("%d of %d bios did not end inline", n-ended, n)
+	}
 	return b.Status().Err()
+}
+
+// readMany is submitMany for bios that may have to wait for metadata.
+func readMany(d *dm.Device, blocks, step uint64, n int, seed uint32) error {
+	var b blk.Bio
+	done := make(chan struct{}, 1)
+	b.SetData(make([]byte, 4096))
+	b.End = func(*blk.Bio) { done <- struct{}{} }
+	x := seed
+	for range n {
+		b.Rearm()
+		x = x*1664525 + 1013904223
+		b.Sector, b.Sectors = uint64(x)*blocks>>32*step, 8
+		d.Submit(&b)
+		<-done
+		if b.Status() != blk.OK {
+			return b.Status()
+		}
+	}
+	return nil
 }
 
 // allocations counts objects per bio.
@@ -147,7 +171,7 @@ func allocations(d *dm.Device, step uint64) float64 {
 	const n = 1 << 18
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_ = submitMany(d, step, n, 1)
+	_ = submitMany(d, bioBlocks, step, n, 1)
 	runtime.ReadMemStats(&after)
 	// A collection in between may empty a pool: a handful in a quarter of a
 	// million is none.
@@ -161,7 +185,7 @@ func parallel(d *dm.Device, step uint64) func(int) (float64, error) {
 		start := time.Now()
 		var wg sync.WaitGroup
 		for w := range workers {
-			wg.Go(func() { errs[w] = submitMany(d, step, bioCount/workers, uint32(w)*7919) })
+			wg.Go(func() { errs[w] = submitMany(d, bioBlocks, step, bioCount/workers, uint32(w)*7919) })
 		}
 		wg.Wait()
 		took := time.Since(start)
