@@ -17,6 +17,11 @@
 //
 // Each volume has a [blktest.Model]: what every sector may hold. Every read is
 // compared with it, every volume is read whole after each start and at the end,
-// scenarios check their on-disk state, and whatever hangs ends the history, since
-// nothing can run any more: the simulator says what waits.
+// scenarios check their on-disk state, nothing may pass a barrier, and whatever
+// hangs, or runs in circles, ends the history: the simulator says what waits.
+//
+// In some kinds of histories errors are injected into the disks, or metadata is
+// damaged: then I/O and control operations may fail, but what is read is right.
+//
+// docs/reliability.md tells what was run, and what it has found.
 package sim

@@ -1,13 +1,10 @@
 package sim
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"udm/blk"
-	"udm/blk/blktest"
 )
 
 // limits of one history
@@ -96,141 +93,6 @@ func (w *world) beside(r *rand.Rand) {
 	w.sim.Go("control", func() {
 		w.sc.control(w, r)
 		w.busy = false
-	})
-}
-
-// io submits one random bio to v.
-func (w *world) io(r *rand.Rand, v *volume) {
-	s := w.place(r, v)
-	k := r.IntN(100)
-	seed := r.Uint64() | 1
-	if s.sectors == 0 || v.gone || len(v.flying) >= maxFlying {
-		return
-	}
-	b := &blk.Bio{Sector: s.sector, Sectors: s.sectors}
-	fua := blk.Flags(0)
-	if r.IntN(8) == 0 {
-		fua = blk.FUA
-	}
-	switch lim := v.h.Limits(); {
-	case k < 35:
-		w.read(v, b)
-	case k < 78:
-		b.Op, b.Flags = blk.Write, fua
-		if r.IntN(12) == 0 {
-			b.Flags |= blk.Preflush
-		}
-		if r.IntN(20) == 0 {
-			b.Flags |= blk.Barrier
-		}
-		b.SetBufs(chop(r, blktest.Pattern(s.sector, s.sectors, seed)), s.sectors)
-		w.change(v, b, seed)
-	case k < 84 && lim.MaxDiscard > 0:
-		b.Op = blk.Discard
-		w.change(v, b, 0)
-	case k < 88:
-		b.Op, b.Flags = blk.WriteZeroes, fua
-		w.change(v, b, 0)
-	default:
-		b.Op, b.Sector, b.Sectors = blk.Flush, 0, 0
-		w.flushBio(v, b)
-	}
-}
-
-// place draws a range that nothing in flight touches; no sectors if there is
-// none at hand.
-func (w *world) place(r *rand.Rand, v *volume) span {
-	size := v.model.Sectors()
-	s := span{r.Uint64N(size), 1 + r.Uint64N(maxSectors)}
-	if r.IntN(3) == 0 { // often whole small blocks
-		s.sector, s.sectors = s.sector&^7, 8*(1+r.Uint64N(4))
-	}
-	s.sectors = min(s.sectors, size-s.sector)
-	for _, f := range v.flying {
-		if s.sector < f.sector+f.sectors && f.sector < s.sector+s.sectors {
-			return span{}
-		}
-	}
-	return s
-}
-
-// chop cuts p into buffers of odd sizes.
-func chop(r *rand.Rand, p []byte) (bufs [][]byte) {
-	for len(p) > 0 {
-		n := min(len(p), 1+r.IntN(5000))
-		bufs, p = append(bufs, p[:n:n]), p[n:]
-	}
-	return bufs
-}
-
-// fly sends b and calls done when it has ended.
-func (w *world) fly(v *volume, b *blk.Bio, done func(blk.Status)) {
-	text := fmt.Sprintf("%s %v", v.name, b)
-	f := &flight{span{b.Sector, b.Sectors}, b.Flags&blk.Barrier != 0, text}
-	v.flying = append(v.flying, f)
-	w.note("%s", text)
-	b.End = func(b *blk.Bio) {
-		w.land(v, f)
-		w.note("%s: %v", text, b.Status())
-		if b.Status() != blk.OK && !v.faulty {
-			w.fail("%s: %v", text, b.Status())
-		}
-		done(b.Status())
-	}
-	v.h.Submit(b)
-}
-
-// land takes f from v's flights, which are in the order of submission: nothing
-// passes a barrier.
-func (w *world) land(v *volume, f *flight) {
-	i := slices.Index(v.flying, f)
-	for _, older := range v.flying[:i] {
-		if f.barrier || older.barrier {
-			w.fail("%s ended before %s", f.text, older.text)
-		}
-	}
-	v.flying = slices.Delete(v.flying, i, i+1)
-}
-
-func (w *world) read(v *volume, b *blk.Bio) {
-	w.stats.reads++
-	p := make([]byte, b.Sectors*blk.SectorSize)
-	b.SetData(p)
-	sector := b.Sector
-	w.fly(v, b, func(st blk.Status) {
-		if st == blk.OK {
-			w.right(w.check(v, p, sector), "read %s", v.name)
-		}
-	})
-}
-
-// change writes, discards or zeroes; seed 0 is zeroes.
-func (w *world) change(v *volume, b *blk.Bio, seed uint64) {
-	w.stats.writes++
-	m, fua := v.model, b.Flags&blk.FUA != 0
-	token := m.FlushBegin()
-	flush := b.Flags&blk.Preflush != 0
-	var op blktest.Op
-	if b.Op == blk.Discard {
-		op = m.BeginAny(b.Sector, b.Sectors)
-	} else {
-		op = m.Begin(b.Sector, b.Sectors, seed)
-	}
-	w.fly(v, b, func(st blk.Status) {
-		if flush && st == blk.OK {
-			m.FlushEnd(token)
-		}
-		m.End(op, st, fua)
-	})
-}
-
-func (w *world) flushBio(v *volume, b *blk.Bio) {
-	m := v.model
-	token := m.FlushBegin()
-	w.fly(v, b, func(st blk.Status) {
-		if st == blk.OK {
-			m.FlushEnd(token)
-		}
 	})
 }
 

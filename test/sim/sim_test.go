@@ -101,7 +101,7 @@ func TestSeedReplays(t *testing.T) {
 	}
 }
 
-// found are histories that have found defects.
+// found are histories that have found defects, of the stack or of the judge.
 var found = map[string][]uint64{
 	"thins":            {15, 40, 1343},
 	"snapshots-errors": {7, 2108, 2930},

@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/checkdev"
+	"udm/dm"
+)
+
+// volume is a device that users write to, and what it should hold.
+type volume struct {
+	name   string
+	dev    *dm.Device
+	h      blk.Device
+	model  *blktest.Model
+	flying []*flight // bios in flight, oldest first; their ranges do not overlap
+	gone   bool      // being removed: no new I/O
+	faulty bool      // errors are to be expected
+}
+
+// flight is a bio in flight.
+type flight struct {
+	span
+	barrier bool
+	text    string
+}
+
+type span struct{ sector, sectors uint64 }
+
+// flights lists what is in flight.
+func (w *world) flights() string {
+	var b strings.Builder
+	for _, v := range w.vols {
+		for _, f := range v.flying {
+			b.WriteString(f.text + ", ")
+		}
+	}
+	return b.String()
+}
+
+// open adds a volume for users. A model of nil is a disk of zeroes.
+func (w *world) open(d *dm.Device, m *blktest.Model) *volume {
+	if d == nil {
+		return nil
+	}
+	h, err := d.Open(true)
+	if !w.must(err, "open %s", d.Name()) {
+		return nil
+	}
+	if m == nil {
+		m = blktest.NewModel(h.Limits().Size)
+	}
+	// Under an export stands a checkdev; so it does here.
+	v := &volume{name: d.Name(), dev: d, h: checkdev.New(h, checkdev.Options{}), model: m, faulty: w.faulty}
+	w.vols = append(w.vols, v)
+	if !slices.Contains(w.models, m) {
+		w.models = append(w.models, m)
+	}
+	return v
+}
+
+// drop closes a volume once its I/O is done.
+func (w *world) drop(v *volume) {
+	v.gone = true
+	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
+	v.h.Close()
+	w.vols = slices.DeleteFunc(w.vols, func(o *volume) bool { return o == v })
+}
+
+// check compares what was read from sector on with the model.
+func (w *world) check(v *volume, p []byte, sector uint64) error {
+	if w.lossy && w.begun {
+		return v.model.CheckAny(p, sector)
+	}
+	return v.model.Check(p, sector)
+}
+
+func (w *world) volume(name string) *volume {
+	for _, v := range w.vols {
+		if v.name == name && !v.gone {
+			return v
+		}
+	}
+	return nil
+}
+
+func (w *world) flush(v *volume) {
+	token := v.model.FlushBegin()
+	if w.must(blk.FlushDevice(w.sim, v.h), "flush %s", v.name) {
+		v.model.FlushEnd(token)
+	}
+}
