@@ -124,30 +124,18 @@ func (r *report) pool(group, path string, n int) error {
 	if err != nil {
 		return err
 	}
-	big, err := messageTime(s, "create_snap 1 0")
-	if err != nil {
-		return err
-	}
-	r.one(group, "snapshot", "ms", big)
 	if _, err = pool.Message(0, "create_thin 2"); err != nil {
 		return err
 	}
-	empty, err := messageTime(s, "create_snap 3 2")
-	if err != nil {
+	if err := r.group(group, snapshots(s, "snapshot", 1000, 0), snapshots(s, "snapshot of an empty volume", 2000, 2)); err != nil {
 		return err
 	}
-	r.one(group, "snapshot of an empty volume", "ms", empty)
 	held := heap() - before
 	r.one(group, "memory", "MB", held)
-	gone, err := messageTime(s, "delete 1")
-	if err != nil {
-		return err
-	}
-	r.one(group, "delete of the snapshot", "ms", gone)
 	if n == mostMappings {
 		r.atMost(2, open, "a pool of 16 million mappings opens, in seconds")
 		r.atLeast(2e6, rate, "cached look-ups per second and core, of 16 million mappings")
-		r.atMost(2, big/empty, "time of its snapshot, over that of an empty volume")
+		r.atMost(2, r.ratio(group, "snapshot", "snapshot of an empty volume"), "time of its snapshot, over that of an empty volume")
 		r.atMost(64+100, held, "its memory in MB, with a cache of 64 MiB")
 	}
 	return s.close()
@@ -174,16 +162,19 @@ func (r *report) lookUps(group string, d *dm.Device, n int) (cached float64, err
 	return cached, nil
 }
 
-// messageTime is the median time of a message to the pool, in ms. A snapshot is
-// taken again and again under the next ids.
-func messageTime(s *stack, text string) (float64, error) {
-	pool, err := s.c.Name("pool")
-	if err != nil {
-		return 0, err
-	}
-	start := time.Now()
-	_, err = pool.Message(0, text)
-	return float64(time.Since(start)) / 1e6, err
+// snapshots takes one snapshot of volume id after the other, under ids from first
+// on.
+func snapshots(s *stack, name string, first, id int) measured {
+	return measured{name, "ms", func() (float64, error) {
+		pool, err := s.c.Name("pool")
+		if err != nil {
+			return 0, err
+		}
+		first++
+		start := time.Now()
+		_, err = pool.Message(0, fmt.Sprintf("create_snap %d %d", first, id))
+		return float64(time.Since(start)) / 1e6, err
+	}}
 }
 
 // volumes makes and opens many volumes in one pool.

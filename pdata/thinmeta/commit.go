@@ -74,18 +74,24 @@ func (m *Metadata) commit() error {
 // Thins count as changed until the commit has succeeded, so that an Abort finds
 // all that lose something.
 func (m *Metadata) writeDetails() (err error) {
-	for _, id := range slices.Sorted(maps.Keys(m.thins)) {
-		t := m.thins[id]
-		if t.changed {
-			if m.super.DetailsRoot, err = m.details.Insert(m.super.DetailsRoot, t.d, uint64(id)); err != nil {
-				return pdata.In("device details", err)
-			}
-		}
-		if t.opens == 0 {
-			delete(m.thins, id)
+	for _, id := range m.changedIDs() {
+		if m.super.DetailsRoot, err = m.details.Insert(m.super.DetailsRoot, m.thins[id].d, uint64(id)); err != nil {
+			return pdata.In("device details", err)
 		}
 	}
+	maps.DeleteFunc(m.thins, func(_ uint32, t *Thin) bool { return t.opens == 0 })
 	return nil
+}
+
+// changedIDs are the ids of the thins to write, ascending.
+func (m *Metadata) changedIDs() (ids []uint32) {
+	for id, t := range m.thins {
+		if t.changed {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // write does steps 2 to 6.
