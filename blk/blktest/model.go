@@ -81,7 +81,9 @@ func (m *Model) begin(sector, sectors uint64, v version) Op {
 	m.clock++
 	v.id = m.clock
 	for i := sector; i < sector+sectors; i++ {
-		m.cells[i].versions = append(m.cells[i].versions, v)
+		c := &m.cells[i]
+		c.versions = append(c.versions, v)
+		c.crashed = false // what a read finds may be this one, in a cache
 	}
 	return Op{sector, sectors, v.id}
 }

@@ -103,6 +103,7 @@ func TestSeedReplays(t *testing.T) {
 
 // found are histories that have found defects, of the stack or of the judge.
 var found = map[string][]uint64{
+	"plain-errors":     {12830},
 	"thins":            {15, 40, 1343},
 	"snapshots-errors": {7, 2108, 2930},
 	"thins-errors":     {458, 2139},

@@ -11,6 +11,8 @@ import (
 	"udm/blk/memdev"
 )
 
+var picks = flag.Int("picks", 3, "disks that are drawn at each moment of a tiny stack")
+
 var exhaustive = flag.Bool("exhaustive", false, "all sequences of up to three operations on tiny devices, instead of two")
 
 // step is one operation on a tiny stack. It runs as a task.
@@ -89,7 +91,7 @@ func (k tiny) run(seq []int, fua bool) (states int, errs []string) {
 	w.task(func() { k.begin(w) })
 	for _, d := range w.disks {
 		d.changed = func() {
-			for pick := range 3 {
+			for pick := range *picks {
 				if len(errs) > 0 {
 					return
 				}
