@@ -21,9 +21,9 @@ test: packages ## run every test (the real kernel's answers from its last run)
 	go test -timeout 15m ./...
 	go test -timeout 15m -count=1 ./test/sim -run PlantedDefects -planted
 
-race: packages ## run the tests of the libraries under the race detector, on all cores and on one
+race: packages ## run the tests of the libraries under the race detector, and on one processor
 	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACED)
-	CGO_ENABLED=1 GOMAXPROCS=1 go test -race -short -timeout 15m ./env/... ./dm/... ./target/...
+	GOMAXPROCS=1 go test -short -count=1 -timeout 15m $(RACED)
 
 RACED = ./env/... ./blk/... ./pdata/... ./dm/... ./target/... ./export/... ./ctl/...
 
@@ -44,11 +44,11 @@ cross: ## build for the other systems
 	GOOS=windows GOARCH=amd64 go build ./...
 	GOOS=linux GOARCH=arm64 go build ./...
 
-bench: build ## measure udm and what one would use instead; writes bench/out
-	go run ./bench
+bench: build ## measure udm and what one would use instead; writes bench/out (PROFILE=FILE for a CPU profile)
+	go run ./bench $(if $(PROFILE),-profile $(PROFILE))
 
 bench-quick: build ## the same in two minutes
-	go run ./bench -quick
+	go run ./bench -quick $(if $(PROFILE),-profile $(PROFILE))
 
 sim-tiny: ## crash all sequences of up to three operations on tiny stacks after every write
 	go test -count=1 -timeout 0 ./test/sim -run TinyStacks -exhaustive -v
@@ -59,4 +59,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: help run build packages test race test-kernel lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: help run build packages test race test-kernel test-fs lint cross bench bench-quick sim-tiny sim fuzz
