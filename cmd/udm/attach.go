@@ -97,7 +97,8 @@ const loopHelper = "loop-helper"
 func loopHelperCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: loopHelper, Hidden: true, Args: cobra.NoArgs,
-		Short: "Do one job with a loop device, for the daemon",
+		Short:   "Do one job with a loop device, for the daemon",
+		Example: `  echo '{"do":"refresh","path":"/dev/loop0","file":"/var/lib/udm/files/dm-0"}' | udm loop-helper`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return server.Helper(cmd.InOrStdin(), cmd.OutOrStdout())
 		},

@@ -103,8 +103,11 @@ func (f *files) attached(d *dm.Device) (attachment, error) {
 	if f.over {
 		return a, errEnding
 	}
-	if !st.Live {
+	switch {
+	case !st.Live:
 		return a, dm.Errorf(syscall.ENXIO, "%s has no table yet", st.Name)
+	case st.Suspended:
+		return a, waitsForResume(st.Name)
 	}
 	err := f.ownMount()
 	if err != nil {
@@ -152,6 +155,9 @@ func (f *files) detach(_ context.Context, r ctl.Ref) (struct{}, error) {
 	if !known {
 		return struct{}{}, dm.Errorf(syscall.ENODEV, "%s is not attached", d.Name())
 	}
+	if d.Status().Suspended {
+		return struct{}{}, waitsForResume(d.Name())
+	}
 	if err := f.detachLoop(minor, false); err != nil {
 		return struct{}{}, err
 	}
@@ -160,6 +166,11 @@ func (f *files) detach(_ context.Context, r ctl.Ref) (struct{}, error) {
 		f.own.files.Closed(numbered{}.name(minor)) // so that the device is not open any more
 	}
 	return struct{}{}, f.save()
+}
+
+// waitsForResume refuses what would wait for I/O of a suspended device.
+func waitsForResume(name string) error {
+	return dm.Errorf(syscall.EAGAIN, "%s is suspended; resume it first", name)
 }
 
 // detachLoop takes a block device away if it is there. EBUSY: it is in use; with
@@ -187,16 +198,21 @@ func (f *files) listAttached(context.Context, struct{}) ([]ctl.Attachment, error
 	return as, nil
 }
 
-// resized lets the block device of a device see its size.
-func (f *files) resized(d *dm.Device) {
+// resumed lets the block device of a device see its size, or brings it back.
+func (f *files) resumed(d *dm.Device) {
 	f.op.Lock()
 	defer f.op.Unlock()
 	minor := d.Number().Minor
-	a := f.devices[minor]
-	if !a.back {
+	a, known := f.devices[minor]
+	switch {
+	case !known:
+		return
+	case !a.back:
+		f.bringBack()
 		return
 	}
-	if _, err := f.loop(loopJob{Do: refreshLoop, Path: a.path, File: f.fileOf(minor)}); err != nil && !errors.Is(err, errUnused) {
+	_, err := f.loop(loopJob{Do: refreshLoop, Path: a.path, File: f.fileOf(minor)})
+	if err != nil && !errors.Is(err, errUnused) {
 		f.server.log.Error("a block device does not see a new size", "path", a.path, "reason", err)
 	}
 }
@@ -232,8 +248,8 @@ func (f *files) bringBackOne(minor uint32, a attachment) {
 		delete(f.devices, minor)
 		return
 	}
-	if !d.Status().Live {
-		return // until its table is there
+	if st := d.Status(); !st.Live || st.Suspended {
+		return // until it works
 	}
 	if err := f.detachLoop(minor, true); err != nil {
 		log.Warn("a block device from before the restart is still in use and fails", "path", a.path, "reason", err)

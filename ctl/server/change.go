@@ -107,7 +107,7 @@ func (s *Server) resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error) 
 	rerr := d.Resume(ctx, r.Noflush)
 	if d.Status().Live {
 		s.dropWaiting(d, false)
-		s.files.resized(d)
+		s.files.resumed(d)
 	}
 	desc, err := s.changed(d)
 	if rerr != nil {

@@ -97,7 +97,10 @@ func Mount(e env.Env, x export.Exports, dir string, o Options) (*Server, error) 
 		return nil, mountFailed(dir, err)
 	}
 	s := &Server{dir: dir, root: r, srv: srv}
-	if s.dev, err = mountedAt(dir); err != nil {
+	if s.dev, err = mountedAt(dir); err == nil {
+		err = keepFromChildren()
+	}
+	if err != nil {
 		return nil, errors.Join(err, unmount(dir, syscall.MNT_DETACH))
 	}
 	return s, nil

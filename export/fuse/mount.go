@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -104,6 +105,26 @@ var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\13
 // gets errors.
 func abort(d device) error {
 	return os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", d.minor), []byte("1"), 0)
+}
+
+// keepFromChildren closes the server's side of all mounts in programs that this
+// process starts: who inherits it keeps the kernel waiting for answers after this
+// process has gone. The FUSE library leaves it open when it mounts by itself.
+func keepFromChildren() error {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range fds {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			return err
+		}
+		if path, _ := os.Readlink("/proc/self/fd/" + e.Name()); path == "/dev/fuse" {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
 
 // mountFailed says which right or program is missing.

@@ -110,8 +110,7 @@ func TestAttachReadOnly(t *testing.T) {
 }
 
 // TestAttachedSurvivesRestart: what was attached is attached at the same place
-// after the daemon ended in order, with data in the kernel's cache, and after it
-// was killed; under a mounted file system it moves elsewhere.
+// after the daemon ended in order; under a mounted file system it moves elsewhere.
 func TestAttachedSurvivesRestart(t *testing.T) {
 	if lacks(t, "mkfs.ext4", "mount", "e2fsck") {
 		return
@@ -120,7 +119,7 @@ func TestAttachedSurvivesRestart(t *testing.T) {
 	makeLinear(r)
 	device := r.attach("disk")
 	want := bytes.Repeat([]byte{7}, mib)
-	r.must(os.WriteFile(device, want, 0)) // stays in the kernel's cache
+	r.must(os.WriteFile(device, want, 0))
 	r.stop()
 	r.start()
 	as, err := r.client.Attachments(context.Background())
@@ -135,7 +134,7 @@ func TestAttachedSurvivesRestart(t *testing.T) {
 	_, err = io.ReadFull(f, got)
 	r.must(errors.Join(err, f.Close()))
 	if !bytes.Equal(got, want) {
-		t.Fatal("what was in the cache is lost")
+		t.Fatal("what was written is lost")
 	}
 	sh(t, "mkfs.ext4", "-q", "-F", device)
 	dir := r.mount(device, "")
@@ -196,6 +195,43 @@ func TestSuspendedLeavesOthersAlone(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+}
+
+// TestKilledWhileItEnds: a daemon that ends, and waits for a suspended device to
+// take what the kernel has cached, goes at once when it is killed. The device is
+// attached again when it is resumed.
+func TestKilledWhileItEnds(t *testing.T) {
+	if lacks(t) {
+		return
+	}
+	r := newRig(t)
+	makeLinear(r)
+	device := r.attach("disk")
+	f, err := os.OpenFile(device, os.O_WRONLY, 0)
+	r.must(err)
+	defer f.Close() // not earlier: that would write out what the kernel has cached
+	_, err = f.Write(bytes.Repeat([]byte{7}, mib))
+	r.must(err)
+	_, err = r.client.Suspend(context.Background(), ctl.Suspend{Ref: ctl.Ref{Name: "disk"}})
+	r.must(err)
+	r.must(r.cmd.Process.Signal(syscall.SIGTERM))
+	for underWay(r, device) == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.kill()
+	r.must(f.Close())
+	r.start()
+	if out, err := try(program(t), "--root", r.root, "attach", "disk"); err == nil || !strings.Contains(out, "is suspended") {
+		t.Errorf("attaching what is suspended: %v, %s", err, out)
+	}
+	_, err = r.client.Resume(context.Background(), ctl.Suspend{Ref: ctl.Ref{Name: "disk"}})
+	r.must(err)
+	as, err := r.client.Attachments(context.Background())
+	r.must(err)
+	if len(as) != 1 {
+		t.Fatalf("attached after the resume: %v", as)
+	}
+	r.detach("disk")
 }
 
 // underWay counts the requests that a block device has.
