@@ -50,11 +50,15 @@ func (o *inOrder) take() *pending {
 	return pe
 }
 
-// copied is the callback of every copy and full write. It runs once at a time.
+// copied is the callback of every copy and full write. It runs once at a time,
+// except with a store that is not ordered.
 func (s *snapshot) copied(j *kcopyd.Job) {
 	pe := j.Private.(*pending)
+	sh := pe.shard
 	pe.failed = j.Failed()
-	if o := &s.order; pe.sequence == o.next {
+	if j.AtOnce {
+		s.commit(pe)
+	} else if o := &s.order; pe.sequence == o.next {
 		o.next++
 		s.commit(pe)
 		for pe = o.take(); pe != nil; pe = o.take() {
@@ -63,7 +67,7 @@ func (s *snapshot) copied(j *kcopyd.Job) {
 	} else {
 		o.put(pe)
 	}
-	s.copyDone()
+	s.copyDone(sh)
 }
 
 func (s *snapshot) commit(pe *pending) { s.body.Load().store.commit(&pe.exception, !pe.failed) }
@@ -88,7 +92,7 @@ func (pe *pending) recorded(ok bool) {
 // finish takes pe out of the table and lets go on what waits for it. Writes to
 // the origin go on in any case: they look at all snapshots once more.
 func (pe *pending) finish(failed bool) {
-	s := pe.snap
+	s, sh := pe.snap, pe.shard
 	sl := s.pending.slot(pe.old)
 	sl.mu.Lock()
 	sl.removeLocked(pe)
@@ -111,7 +115,7 @@ func (pe *pending) finish(failed bool) {
 	for _, fn := range merges {
 		fn()
 	}
-	s.finished.Add(1)
+	sh.End()
 	if s.settling.Load() {
 		s.idle.Wake()
 	}
@@ -125,11 +129,7 @@ func outcome(failed bool) blk.Status {
 }
 
 // unfinished reports whether there are pending exceptions.
-func (s *snapshot) unfinished() bool {
-	s.alloc.mu.Lock()
-	defer s.alloc.mu.Unlock()
-	return s.alloc.next != s.finished.Load()
-}
+func (s *snapshot) unfinished() bool { return !s.tally.Idle() }
 
 // settle waits until no exception is pending. Nobody makes new ones.
 func (s *snapshot) settle() {

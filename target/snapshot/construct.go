@@ -150,6 +150,7 @@ func (s *snapshot) build(e env.Env, sp *spec, merges bool) {
 	s.originDev, s.cowDev = kcopyd.Open(s.origin.Device), kcopyd.Open(s.cow.Device)
 	s.kc = kcopyd.New(e, kcopyd.Options{Name: "snapshot", Memory: copyMemory, Throttle: s.world.throttle})
 	s.idle = e.NewWait()
+	s.tally.Init()
 	s.flags.Store(flagValid)
 	if merges {
 		s.merge = newMerge(s, e)
@@ -158,7 +159,7 @@ func (s *snapshot) build(e env.Env, sp *spec, merges bool) {
 	if sp.persistent {
 		st = newPersistent(e, s.cow, sp.chunk, s.cow.Write)
 	}
-	s.body.Store(&body{store: st, complete: newTable(0)})
+	s.body.Store(&body{store: st, complete: newTable(0), ordered: st.ordered()})
 	s.pending.init(s, 0)
 	s.group = s.world.groupOf(s.origin.Number)
 }

@@ -28,9 +28,11 @@
 //   - A pending exception is made under the slot's lock by who sees neither a
 //     pending nor a complete exception there. What was looked at before the lock
 //     was taken is looked at again.
-//   - The place in the store and the sequence number come from one small lock.
-//     Callbacks of kcopyd put exceptions back into this order before the store
-//     records them.
+//   - In an ordered store, one that is on disk, the place and the sequence number
+//     come from one small lock. Callbacks of kcopyd put exceptions back into this
+//     order before the store records them. The transient store orders nothing:
+//     an exception is completed by whoever ends its copy, and so meets nobody
+//     who writes to another chunk.
 //   - The complete exception is added while the pending one still exists, and
 //     that goes only when no read of the chunk is under way in the origin. So a
 //     chunk with an exception and no pending one may be overwritten in the
@@ -46,8 +48,8 @@
 //	world.mu            the lists of snapshots, handover
 //	merge.mu            the run being merged
 //	slot.mu             pending exceptions of some chunks
-//	└─ alloc.mu         places in the store, sequence numbers
-//	bucket.mu           a part of the complete table
+//	└─ alloc.mu         places in an ordered store, sequence numbers
+//	bucket.mu           a part of the complete table, but for its dense leaves
 //	trackShard.mu, persistent.mu, throttled.mu, snapshot.mu
 //
 // merge.mu is outside bucket.mu and trackShard.mu, throttled.mu is taken with

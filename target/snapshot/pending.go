@@ -21,8 +21,9 @@ import (
 type pending struct {
 	exception // old and new are set when it is made
 	snap      *snapshot
-	sequence  uint64 // set when it is made
-	failed    bool   // the data did not arrive; belongs to the callbacks of kc
+	shard     *kcopyd.Shard // of the snapshot's tally
+	sequence  uint64        // set when it is made; for an ordered store
+	failed    bool          // the data did not arrive; belongs to the callbacks of kc
 
 	started bool         // guarded by the slot's mu
 	writes  dm.CloneList // guarded by the slot's mu; of the snapshot, remapped
@@ -57,7 +58,7 @@ func (t *pendingTable) init(s *snapshot, chunks uint64) {
 	t.slots = make([]slot, 1<<(bits.Len64(n)-1))
 	t.mask = uint64(len(t.slots) - 1)
 	t.pool.New = func() any {
-		pe := &pending{snap: s}
+		pe := &pending{snap: s, shard: s.tally.Pick()}
 		pe.exception.done = pe.recorded
 		pe.job.Done, pe.job.Private = s.copied, pe
 		pe.fullEnd, pe.drained = pe.endFull, func() { pe.finish(false) }
@@ -101,26 +102,35 @@ func (pe *pending) free() {
 func (s *snapshot) makeLocked(sl *slot, b *body, chunk uint64) *pending {
 	pe := s.pending.pool.Get().(*pending)
 	pe.old = chunk
-	s.alloc.mu.Lock()
-	ok := b.store.prepare(&pe.exception)
-	if ok {
-		pe.sequence = s.alloc.next
-		s.alloc.next++
-	}
-	s.alloc.mu.Unlock()
-	if !ok {
+	pe.job.AtOnce = !b.ordered
+	if !s.allocate(b, pe) {
 		pe.free()
 		return nil
 	}
+	pe.shard.Begin()
 	pe.inTable = sl.head.Load()
 	sl.head.Store(pe)
 	return pe
 }
 
+// allocate gives pe its place in the store and, where that matters, in the order.
+func (s *snapshot) allocate(b *body, pe *pending) (ok bool) {
+	if !b.ordered {
+		return b.store.prepare(&pe.exception)
+	}
+	s.alloc.mu.Lock()
+	defer s.alloc.mu.Unlock()
+	if ok = b.store.prepare(&pe.exception); ok {
+		pe.sequence = s.alloc.next
+		s.alloc.next++
+	}
+	return ok
+}
+
 // startCopy copies the chunk, as far as the origin goes.
 func (pe *pending) startCopy(b *body) {
 	s := pe.snap
-	s.inProgress.Add(1)
+	s.tally.Take(pe.shard, 1)
 	j := &pe.job
 	j.From = kcopyd.Place{Dev: s.originDev, Sector: pe.old << b.shift}
 	j.SetTo(kcopyd.Place{Dev: s.cowDev, Sector: pe.new << b.shift})
@@ -141,7 +151,7 @@ func (s *snapshot) clip(sector, sectors uint64) uint64 {
 // through kc, so that it takes its turn among the copies.
 func (pe *pending) startFull(c *dm.Clone) {
 	s := pe.snap
-	s.inProgress.Add(1)
+	s.tally.Take(pe.shard, 1)
 	s.kc.Prepare(&pe.job)
 	pe.full = c
 	c.Redirect(pe.fullEnd)

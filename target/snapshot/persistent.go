@@ -103,6 +103,8 @@ func newPersistent(e env.Env, cow *dm.Dev, chunk uint64, writable bool) *persist
 
 func (p *persistent) use(cow *dm.Dev) { p.cow, p.dev = cow, kcopyd.Open(cow.Device) }
 
+func (p *persistent) ordered() bool { return true }
+
 func (p *persistent) chunkSize() uint64 { return p.chunk }
 
 func (p *persistent) kind(overflow bool) string {

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 
 	"udm/blk"
@@ -162,9 +163,15 @@ func TestOriginWriteWaitsForTheDrop(t *testing.T) {
 }
 
 func TestWritersWaitWhileManyCopiesAreInProgress(t *testing.T) {
+	for _, kind := range []string{"P", "N"} {
+		testWritersWait(t, kind)
+	}
+}
+
+func testWritersWait(t *testing.T, kind string) {
 	r := newGated(t, stepped(), 4096, 8192)
 	o := r.device("o", 4096, "snapshot-origin O")
-	s := r.device("s", 4096, "snapshot O C P 8")
+	s := r.device("s", 4096, "snapshot O C "+kind+" 8")
 	sn := r.snap("s")
 	sn.world.threshold.Store(3)
 	r.forget()
@@ -185,7 +192,7 @@ func TestWritersWaitWhileManyCopiesAreInProgress(t *testing.T) {
 		r.gates["O"].ReleaseAll()
 		r.gates["C"].ReleaseAll()
 		r.run()
-		if n := sn.inProgress.Load(); n > 4 {
+		if n := sn.tally.Used(); n > 4 {
 			t.Fatalf("%d copies", n)
 		}
 	}
@@ -200,10 +207,11 @@ func TestWritersWaitWhileManyCopiesAreInProgress(t *testing.T) {
 
 // The last copy ends between a writer's look at their number and its wait.
 func TestWriterRacesTheLastCopy(t *testing.T) {
-	for _, dev := range []string{"s", "o"} {
+	for _, line := range []string{"s P", "o P", "s N", "o N"} {
+		dev, kind, _ := strings.Cut(line, " ")
 		r := newGated(t, stepped(), 4096, 8192)
 		r.device("o", 4096, "snapshot-origin O")
-		s := r.device("s", 4096, "snapshot O C P 8")
+		s := r.device("s", 4096, "snapshot O C "+kind+" 8")
 		sn := r.snap("s")
 		sn.world.threshold.Store(0)
 		r.shut()

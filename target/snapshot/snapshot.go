@@ -34,15 +34,14 @@ type snapshot struct {
 
 	_ [64]byte // what follows is written by every write that makes an exception
 
-	pending    pendingTable
-	tracked    tracked
-	alloc      alloc
-	inProgress atomic.Int64  // copies, and writes of whole chunks
-	finished   atomic.Uint64 // pending exceptions that are gone
-	settling   atomic.Bool   // idle is to be woken
-	idle       env.Wait
-	order      inOrder // belongs to the callbacks of kc
-	throttled  throttled
+	pending   pendingTable
+	tracked   tracked
+	alloc     alloc
+	tally     kcopyd.Tally // of pending exceptions; used: copies, and writes of whole chunks
+	settling  atomic.Bool  // idle is to be woken
+	idle      env.Wait
+	order     inOrder // belongs to the callbacks of kc
+	throttled throttled
 
 	mu      sync.Mutex
 	dropped []func() // guarded by mu; to do once the store is marked invalid
@@ -55,13 +54,14 @@ type snapshot struct {
 type body struct {
 	store    store
 	complete *table
+	ordered  bool // the store is
 	shift    uint
 	mask     uint64 // chunk size - 1; 0 with shift 0 before a handover
 }
 
 func newBody(s store, t *table) *body {
 	size := s.chunkSize()
-	return &body{s, t, uint(bits.TrailingZeros64(size)), size - 1}
+	return &body{s, t, s.ordered(), uint(bits.TrailingZeros64(size)), size - 1}
 }
 
 // The state of a snapshot that every bio looks at.
@@ -74,8 +74,8 @@ const (
 	flagWaiting                 // gets its exceptions in a handover
 )
 
-// alloc orders the allocation of exceptions: sequence numbers go up with the
-// places in the store.
+// alloc orders the allocation of exceptions in an ordered store: sequence numbers
+// go up with the places in the store.
 type alloc struct {
 	mu   sync.Mutex
 	next uint64   // guarded by mu; sequence number

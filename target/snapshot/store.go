@@ -33,12 +33,13 @@ type store interface {
 	// use makes cow, another open of the same device, the one that I/O goes to:
 	// who takes a store over outlives whoever opened it. No I/O is in flight.
 	use(cow *dm.Dev)
-	// prepare gives e a new chunk; false when the store is full. Calls are
-	// serialised by the snapshot.
+	// ordered says that the calls of prepare have to be serialised by the
+	// snapshot, and those of commit, in the same order. It never changes.
+	ordered() bool
+	// prepare gives e a new chunk; false when the store is full.
 	prepare(e *exception) bool
 	// commit records e, or with ok false takes note that its data did not
-	// arrive: nothing more will be recorded. Calls are serialised, in the order
-	// of prepare.
+	// arrive: nothing more will be recorded.
 	commit(e *exception, ok bool)
 	// drop marks the store invalid for ever and calls done.
 	drop(done func())
@@ -67,15 +68,20 @@ type merger interface {
 type transient struct {
 	cow   *dm.Dev
 	chunk uint64
-	size  uint64 // sectors; serialised with prepare
-	free  atomic.Uint64
+	size  atomic.Uint64 // sectors, as seen last
+	_     [64]byte
+	free  atomic.Uint64 // written by every prepare, so away from the rest
+	_     [56]byte
 }
 
 func newTransient(cow *dm.Dev, chunk uint64) *transient {
-	return &transient{cow: cow, chunk: chunk, size: cow.Limits().Size}
+	t := &transient{cow: cow, chunk: chunk}
+	t.size.Store(cow.Limits().Size)
+	return t
 }
 
 func (t *transient) use(cow *dm.Dev)                        { t.cow = cow }
+func (t *transient) ordered() bool                          { return false }
 func (t *transient) chunkSize() uint64                      { return t.chunk }
 func (t *transient) open() (bool, error)                    { return true, nil }
 func (t *transient) read(func(old, new uint64) error) error { return nil }
@@ -89,13 +95,25 @@ func (t *transient) usage() (allocated, total, metadata uint64) {
 }
 
 func (t *transient) prepare(e *exception) bool {
-	n := t.free.Load()
-	if !roomFor(t.cow, &t.size, (n+1)*t.chunk) {
-		return false
+	for {
+		n := t.free.Load()
+		if !t.roomFor((n + 1) * t.chunk) {
+			return false
+		}
+		if t.free.CompareAndSwap(n, n+1) {
+			e.new = n
+			return true
+		}
 	}
-	e.new = n
-	t.free.Store(n + 1)
-	return true
+}
+
+func (t *transient) roomFor(sectors uint64) bool {
+	if sectors <= t.size.Load() {
+		return true
+	}
+	size := t.cow.Limits().Size
+	t.size.Store(size)
+	return sectors <= size
 }
 
 // roomFor reports whether d has so many sectors. known is its size as seen

@@ -8,13 +8,14 @@ import (
 
 // table is the complete exceptions: which chunk of the snapshot lies where in
 // the COW device. Look-ups take no lock and write nothing; changes take the lock
-// of one bucket.
+// of one bucket, but for an addition to a dense leaf.
 //
 // Chunks are grouped by 256. A bucket is a chain of leaves, one for each group
 // that has exceptions; leaves are added at the front and never taken out. A leaf
 // holds at first a few runs of consecutive chunks, in a slice that is replaced
 // when a run is added, while a run that grows at its end is changed in place;
-// with more than maxRuns of them it becomes an array of all 256 chunks. (The
+// with more than maxRuns of them it becomes, for good, an array of all 256
+// chunks, whose elements are set without the lock. (The
 // kernel's complete table is a hash of sorted lists of such runs.)
 type table struct {
 	mask    uint64
@@ -42,7 +43,7 @@ type leaf struct {
 	group uint64
 	next  *leaf
 	runs  atomic.Pointer[[]run]  // written under the bucket's mu; nil: none
-	dense atomic.Pointer[chunks] // written under the bucket's mu; when set, runs says nothing
+	dense atomic.Pointer[chunks] // written once, under the bucket's mu; when set, runs says nothing
 }
 
 // chunks holds for each chunk of a group the place in the COW device plus one.
@@ -73,13 +74,11 @@ func (t *table) bucket(chunk uint64) *bucket { return &t.buckets[chunk>>groupShi
 
 // lookup finds where chunk lies in the COW device.
 func (t *table) lookup(chunk uint64) (where uint64, ok bool) {
-	group := chunk >> groupShift
-	for l := t.buckets[group&t.mask].head.Load(); l != nil; l = l.next {
-		if l.group == group {
-			return l.lookup(chunk)
-		}
+	l := t.bucket(chunk).find(chunk >> groupShift)
+	if l == nil {
+		return 0, false
 	}
-	return 0, false
+	return l.lookup(chunk)
 }
 
 func (l *leaf) lookup(chunk uint64) (where uint64, ok bool) {
@@ -104,21 +103,32 @@ func (l *leaf) lookup(chunk uint64) (where uint64, ok bool) {
 // insert adds an exception. It reports false when chunk has one already.
 func (t *table) insert(chunk, where uint64) bool {
 	b := t.bucket(chunk)
+	if l := b.find(chunk >> groupShift); l != nil {
+		if d := l.dense.Load(); d != nil {
+			return d[chunk%groupLen].CompareAndSwap(0, where+1)
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.leaf(chunk>>groupShift).insert(chunk, where)
 }
 
+// find returns the group's leaf, nil when there is none.
+func (b *bucket) find(group uint64) *leaf {
+	l := b.head.Load()
+	for l != nil && l.group != group {
+		l = l.next
+	}
+	return l
+}
+
 // leaf returns the group's leaf, which is made when absent. Called with mu held.
 func (b *bucket) leaf(group uint64) *leaf {
-	head := b.head.Load()
-	for l := head; l != nil; l = l.next {
-		if l.group == group {
-			return l
-		}
+	l := b.find(group)
+	if l == nil {
+		l = &leaf{group: group, next: b.head.Load()}
+		b.head.Store(l)
 	}
-	l := &leaf{group: group, next: head}
-	b.head.Store(l)
 	return l
 }
 

@@ -3,22 +3,24 @@ package snapshot
 import (
 	"sync"
 	"sync/atomic"
-	"udm/blk"
 
+	"udm/blk"
 	"udm/dm"
+	"udm/target/internal/kcopyd"
 )
 
 // throttled holds bios back while too many copies are in progress: the kernel
 // lets their submitters sleep. The last copies to end let them go.
 type throttled struct {
-	count atomic.Int32 // in the list; may be read without mu
+	count   atomic.Int32 // in the list; may be read without mu
+	letting atomic.Int32 // calls of letGo that are not answered yet
 
 	mu    sync.Mutex
 	bios  dm.CloneList // guarded by mu; of the snapshot
 	holds []func()     // guarded by mu; to be called for bios of the origin
 }
 
-func (s *snapshot) over() bool { return s.inProgress.Load() > s.world.threshold.Load() }
+func (s *snapshot) over() bool { return s.tally.Over(s.world.threshold.Load()) }
 
 // throttle keeps a write to the snapshot if it has to wait.
 func (s *snapshot) throttle(c *dm.Clone) bool {
@@ -50,14 +52,25 @@ func (s *snapshot) hold(push func(*throttled)) bool {
 }
 
 // copyDone counts a copy less and lets bios go while there is room.
-func (s *snapshot) copyDone() {
-	n := s.inProgress.Add(-1)
-	if s.throttled.count.Load() > 0 && n <= s.world.threshold.Load() {
+func (s *snapshot) copyDone(sh *kcopyd.Shard) {
+	s.tally.Give(sh, 1)
+	if s.throttled.count.Load() > 0 && !s.over() {
 		s.letGo()
 	}
 }
 
+// letGo lets one caller at a time do what is to be done, so that copies that end
+// at once make a loop, not a recursion.
 func (s *snapshot) letGo() {
+	if s.throttled.letting.Add(1) != 1 {
+		return
+	}
+	for n := int32(1); n != 0; n = s.throttled.letting.Add(-n) {
+		s.letAllGo()
+	}
+}
+
+func (s *snapshot) letAllGo() {
 	for !s.over() {
 		c, fn := s.throttled.pop()
 		switch {

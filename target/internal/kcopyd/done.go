@@ -10,6 +10,10 @@ const borrowed = 128
 
 // finish lets j.Done be called in its turn.
 func (c *Client) finish(j *Job) {
+	if j.AtOnce {
+		c.call(j)
+		return
+	}
 	c.mu.Lock()
 	if c.running || !c.inline {
 		c.done.Push(j)
@@ -23,8 +27,7 @@ func (c *Client) finish(j *Job) {
 	}
 	c.running = true // so the list is empty
 	c.mu.Unlock()
-	j.Done(j)
-	c.forget()
+	c.call(j)
 	c.callDone(borrowed)
 }
 
@@ -53,9 +56,8 @@ func (c *Client) callDone(limit int) {
 // callAll calls Done for each of js and counts them.
 func (c *Client) callAll(js jobList) (n int) {
 	for j := js.Pop(); j != nil; j = js.Pop() {
-		j.Done(j)
+		c.call(j)
 		n++
-		c.forget()
 	}
 	return n
 }
@@ -69,9 +71,12 @@ func (c *Client) putBack(js jobList) {
 	c.queue.Queue(c.work)
 }
 
-// forget counts one job less.
-func (c *Client) forget() {
-	if c.jobs.Add(-1) == 0 && c.closing.Load() {
+// call calls Done, which may start j again, and counts one job less.
+func (c *Client) call(j *Job) {
+	sh := j.shard
+	j.Done(j)
+	sh.End()
+	if c.closing.Load() {
 		c.idle.Wake()
 	}
 }

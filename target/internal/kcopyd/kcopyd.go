@@ -19,7 +19,8 @@
 // jobs were finished. Nothing here has a goroutine: with [Options.Queue] they
 // run as a work of that queue, so one at a time with its other works too;
 // without it, whoever finishes a job runs Done at once unless somebody is
-// running another one, who then runs this one as well. So Done may run before
+// running another one, who then runs this one as well. Jobs that ask for it with
+// [Job.AtOnce] stay out of this order. Done may run before
 // Copy returns; the caller of Copy and Fire, and whoever completes a bio,
 // holds no lock that Done takes. Done may start jobs.
 //
@@ -66,7 +67,7 @@ type Client struct {
 	throttle *Throttle
 	mem      memory
 
-	jobs    atomic.Int64 // started or prepared, Done not returned
+	tally   Tally // of jobs that are started or prepared, until Done returns, and of memory
 	closing atomic.Bool
 
 	mu      sync.Mutex
@@ -86,6 +87,7 @@ func New(e env.Env, o Options) *Client {
 	if c.queue == nil {
 		c.queue, c.ownQueue, c.inline = e.NewQueue("kcopyd-"+o.Name), true, true
 	}
+	c.tally.Init()
 	c.work = env.NewWork(c.runDone)
 	c.release = env.NewWork(c.releaseHeld)
 	largest := classBytes(classOf(c.subJob))
@@ -102,7 +104,7 @@ func New(e env.Env, o Options) *Client {
 // called from one of its works.
 func (c *Client) Close() {
 	c.closing.Store(true)
-	c.idle.Until(func() bool { return c.jobs.Load() == 0 })
+	c.idle.Until(c.tally.Idle)
 	if c.ownQueue {
 		c.queue.Close()
 	}
@@ -141,8 +143,11 @@ type Job struct {
 	// IgnoreErrors goes on after an error; what could not be read is written
 	// as whatever the buffer holds.
 	IgnoreErrors bool
-	Done         func(*Job)
-	Private      any // the caller's
+	// AtOnce lets Done run as soon as the job is finished, on the stack of who
+	// finishes it, beside those of other jobs and in no order with them.
+	AtOnce  bool
+	Done    func(*Job)
+	Private any // the caller's
 
 	// What went wrong, for Done to read.
 	ReadFailed  bool  // some of the source could not be read
@@ -155,6 +160,8 @@ type Job struct {
 	progress atomic.Uint64 // sectors given to segments
 	segments atomic.Int32  // under way
 	next     *Job          // link of Client.done
+	client   *Client       // the last one
+	shard    *Shard        // of its tally; kept for the next time
 }
 
 // Link is where a list keeps the next job.
@@ -187,7 +194,10 @@ func (c *Client) Zero(j *Job) {
 // and Private count.
 func (c *Client) Prepare(j *Job) {
 	j.ReadFailed, j.WriteFailed = false, 0
-	c.jobs.Add(1)
+	if j.client != c {
+		j.client, j.shard = c, c.tally.Pick()
+	}
+	j.shard.Begin()
 }
 
 // Fire lets j.Done run, as if j were a copy that is finished now. The caller may

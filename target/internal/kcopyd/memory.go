@@ -28,8 +28,7 @@ func classOf(n uint64) int {
 // memory deals out segments with their buffers.
 type memory struct {
 	c     *Client
-	limit int64        // bytes
-	used  atomic.Int64 // bytes
+	limit int64 // bytes in use at a time, by the client's tally
 	pools [classes]sync.Pool
 	bare  sync.Pool // segments without a buffer
 
@@ -62,7 +61,7 @@ func (m *memory) get(j *Job, class int) *segment {
 	if class == noBuffer {
 		return m.prepare(m.bare.Get(), j)
 	}
-	if m.waiters.Load() == 0 && m.reserve(class) {
+	if m.waiters.Load() == 0 && m.reserve(j.shard, class) {
 		return m.prepare(m.pools[class].Get(), j)
 	}
 	m.mu.Lock()
@@ -75,18 +74,13 @@ func (m *memory) get(j *Job, class int) *segment {
 
 func (m *memory) prepare(s any, j *Job) *segment {
 	seg := s.(*segment)
-	seg.job, seg.stage = j, begin
+	seg.job, seg.shard, seg.stage = j, j.shard, begin
 	return seg
 }
 
 // reserve takes memory if there is enough.
-func (m *memory) reserve(class int) bool {
-	n := classBytes(class)
-	if m.used.Add(n) <= m.limit {
-		return true
-	}
-	m.used.Add(-n)
-	return false
+func (m *memory) reserve(sh *Shard, class int) bool {
+	return m.c.tally.TakeUpTo(m.limit, sh, classBytes(class))
 }
 
 // put gives s back and returns a segment for a job that waited, nil for none.
@@ -95,7 +89,7 @@ func (m *memory) put(s *segment) *segment {
 		m.bare.Put(s)
 		return nil
 	}
-	m.used.Add(-classBytes(s.size))
+	m.c.tally.Give(s.shard, classBytes(s.size))
 	m.pools[s.size].Put(s)
 	if m.waiters.Load() == 0 {
 		return nil
@@ -107,10 +101,14 @@ func (m *memory) put(s *segment) *segment {
 func (m *memory) next() *segment {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.waiting) == 0 || !m.reserve(m.waiting[0].class) {
+	if len(m.waiting) == 0 {
 		return nil
 	}
+	m.c.tally.Reclaim()
 	w := m.waiting[0]
+	if !m.reserve(w.job.shard, w.class) {
+		return nil
+	}
 	m.waiting[0] = waiter{}
 	if m.waiting = m.waiting[1:]; len(m.waiting) == 0 {
 		m.waiting = nil

@@ -22,10 +22,11 @@ import (
 // finish runs the next stage, so that devices that complete inline make a loop,
 // not a recursion.
 type segment struct {
-	c    *Client
-	job  *Job
-	buf  []byte // nil for zeroing
-	size int    // class of the buffer: see memory
+	c     *Client
+	job   *Job
+	shard *Shard // that the buffer is counted on
+	buf   []byte // nil for zeroing
+	size  int    // class of the buffer: see memory
 
 	stage   stage
 	gate    atomic.Int32

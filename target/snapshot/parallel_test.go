@@ -1,0 +1,143 @@
+package snapshot
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/memdev"
+	"udm/blk/nulldev"
+	"udm/dm"
+	"udm/env"
+	"udm/internal/invariants"
+)
+
+// Everybody who wants an exception gets a chunk of his own, also when the store
+// orders nothing.
+func TestExceptionsSideBySide(t *testing.T) {
+	const chunks, workers = 2048, 4
+	for _, sectors := range []uint64{3, 8} {
+		for _, what := range []string{"o", "s"} {
+			r := newRig(t, env.Real(), disks{"O": filledWith(t, chunks*8, 1), "C": memdev.New(chunks * 8)})
+			r.device("o", chunks*8, "snapshot-origin O")
+			s := r.device("s", chunks*8, "snapshot O C N 8")
+			var wg sync.WaitGroup
+			for w := range uint64(workers) {
+				wg.Go(func() {
+					for c := range uint64(chunks) {
+						at := (c + w*chunks/workers) % chunks * 8
+						p := blktest.Pattern(at, sectors, 2)
+						if err := blk.WriteSectors(env.Real(), r.dev(what), p, at, 0); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			r.wantInfo("s", fmt.Sprintf("%d/%d 0", chunks*8, chunks*8))
+			for at := uint64(0); at < chunks*8; at += 8 {
+				if what == "s" {
+					r.wantData(s, at, sectors, 2)
+				} else {
+					r.wantData(s, at, 8, 1)
+				}
+			}
+			r.snap("s").mustBeIdle(t)
+		}
+	}
+}
+
+func filledWith(t *testing.T, sectors, seed uint64) *memdev.Device {
+	d := memdev.New(sectors)
+	if err := blk.WriteSectors(env.Real(), d, blktest.Pattern(0, sectors, seed), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// Bios that were held back go one after the other, not one inside the other.
+func TestBiosLetGoDoNotNest(t *testing.T) {
+	const n = 500
+	for _, dev := range []string{"s", "o"} {
+		r := newGated(t, stepped(), 8*n, 8*n)
+		r.device("o", 8*n, "snapshot-origin O")
+		r.device("s", 8*n, "snapshot O C N 8")
+		sn := r.snap("s")
+		sn.world.threshold.Store(0)
+		r.shut()
+		var ws []*io
+		for i := range uint64(n) {
+			ws = append(ws, r.write(r.dev(dev), 8*i, 3, 2))
+		}
+		deepest := 0
+		sn.hook = func(p point) {
+			if p == pointAllocate {
+				deepest = max(deepest, runtime.Callers(0, make([]uintptr, 10*n)))
+			}
+		}
+		r.open()
+		r.run()
+		for _, w := range ws {
+			r.wantEnd(w, blk.OK)
+		}
+		if deepest == 0 || deepest > 200 {
+			t.Fatalf("%d calls deep", deepest)
+		}
+		sn.mustBeIdle(t)
+	}
+}
+
+func TestNoAllocationPerException(t *testing.T) {
+	const n = 1 << 14
+	for _, what := range []string{"o", "s"} {
+		for _, sectors := range []uint64{3, 8} {
+			r := newRig(t, env.Real(), disks{"O": nulldev.New(8 * n), "C": nulldev.New(8 * n)})
+			r.device("o", 8*n, "snapshot-origin O")
+			r.device("s", 8*n, "snapshot O C N 8")
+			b := &blk.Bio{End: func(*blk.Bio) {}}
+			data, at := make([]byte, sectors*512), uint64(0)
+			allocs := testing.AllocsPerRun(4096, func() {
+				writeNext(r.dev(what), b, data, at)
+				at += 8
+			})
+			// Under the race detector a sync.Pool drops things on purpose.
+			if allocs > 0 && !invariants.Enabled {
+				t.Fatalf("%s, %d sectors: %v allocations", what, sectors, allocs)
+			}
+		}
+	}
+}
+
+func writeNext(d *dm.Device, b *blk.Bio, data []byte, at uint64) {
+	b.Rearm()
+	b.Op, b.Sector = blk.Write, at
+	b.SetData(data)
+	d.Submit(b)
+}
+
+func TestEachChunkIsHandedOutOnce(t *testing.T) {
+	const chunks, workers = 1 << 21, 4
+	r := newRig(t, env.Real(), disks{"O": nulldev.New(8 * chunks), "C": nulldev.New(8 * chunks)})
+	r.device("s", 8*chunks, "snapshot O C N 8")
+	st := r.snap("s").body.Load().store
+	owners := make([]atomic.Int32, chunks)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for e := (exception{}); st.prepare(&e); {
+				owners[e.new].Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	for c := range owners {
+		if n := owners[c].Load(); n != 1 {
+			t.Fatalf("chunk %d handed out %d times", c, n)
+		}
+	}
+}
