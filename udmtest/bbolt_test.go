@@ -44,7 +44,7 @@ func freshDB(t *testing.T, size int64) string {
 }
 
 func openDB(t *testing.T, path string) *bbolt.DB {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, NoGrowSync: true})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Minute, NoGrowSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func openDB(t *testing.T, path string) *bbolt.DB {
 // and a process that waits for a page of a file system which it serves itself
 // may wait for ever.
 func fill(path string, noSync bool) error {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, NoGrowSync: true})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Minute, NoGrowSync: true})
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func soundApart(path string, d *udmtest.Disk, m udmtest.Moment) error {
 
 // check opens the database and looks for what had been committed.
 func check(path string, mark int) error {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Minute})
 	if err != nil {
 		return err
 	}
