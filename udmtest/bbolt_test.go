@@ -51,10 +51,10 @@ func openDB(t *testing.T, path string) *bbolt.DB {
 	return db
 }
 
-// fill commits transactions of a few keys each and says so after each. It runs
-// in a process of its own, as a program under test should: bbolt maps its file,
-// and a process that waits for a page of a file system which it serves itself
-// may wait for ever.
+// fill commits transactions of a few keys each, says so after each, and waits
+// until that has been noted. It runs in a process of its own, as a program under
+// test should: bbolt maps its file, and a process that waits for a page of a file
+// system which it serves itself may wait for ever.
 func fill(path string, noSync bool) error {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Minute, NoGrowSync: true})
 	if err != nil {
@@ -67,6 +67,9 @@ func fill(path string, noSync bool) error {
 			return err
 		}
 		fmt.Println("committed", n)
+		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+			return err // nobody has noted it
+		}
 	}
 	return nil
 }
@@ -103,6 +106,10 @@ func run(t *testing.T, d *udmtest.Disk, more ...string) {
 	cmd.Env = append(append(os.Environ(), "UDMTEST_FILL="+d.Path()), more...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -115,6 +122,7 @@ func run(t *testing.T, d *udmtest.Disk, more ...string) {
 			t.Fatal(err)
 		}
 		d.Mark(n)
+		fmt.Fprintln(noted)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
