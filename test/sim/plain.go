@@ -11,18 +11,20 @@ import (
 )
 
 // plain is linear and striped devices, two levels deep, over disks: suspends of
-// both kinds and reloads of the same mapping in another shape.
+// both kinds, reloads of the same mapping in another shape, other sizes.
 type plain struct {
 	chunk  uint64
 	model  *blktest.Model
 	parts  uint64 // how many linear lines the top has
-	length uint64
+	length uint64 // of the top
+	most   uint64 // length of the striped device below
 }
 
 func newPlain(r *rand.Rand) scenario {
 	chunk := uint64(1 + r.IntN(16))
 	rows := uint64(4 + r.IntN(20))
-	return &plain{chunk: chunk, parts: 1 + uint64(r.IntN(4)), length: chunk * rows * 3}
+	length := chunk * rows * 3
+	return &plain{chunk: chunk, parts: 1 + uint64(r.IntN(4)), length: length, most: length}
 }
 
 func (p *plain) prepare(w *world) {
@@ -33,7 +35,7 @@ func (p *plain) prepare(w *world) {
 }
 
 func (p *plain) start(w *world) {
-	w.device("low", fmt.Sprintf("0 %d striped 3 %d d0 8 d1 16 d2 24", p.length, p.chunk))
+	w.device("low", fmt.Sprintf("0 %d striped 3 %d d0 8 d1 16 d2 24", p.most, p.chunk))
 	top := w.device("top", p.table())
 	w.open(top, p.model)
 }
@@ -41,7 +43,7 @@ func (p *plain) start(w *world) {
 // table maps the top onto the striped device below in a number of lines.
 func (p *plain) table() string {
 	var lines []string
-	step := p.length / p.parts
+	step := max(1, p.length/p.parts)
 	for at := uint64(0); at < p.length; {
 		n := min(step, p.length-at)
 		lines = append(lines, fmt.Sprintf("%d %d linear /dev/mapper/low %d", at, n, at))
@@ -56,8 +58,10 @@ func (p *plain) control(w *world, r *rand.Rand) {
 	if !w.must(err, "find %s", name) {
 		return
 	}
-	switch r.IntN(3) {
+	switch r.IntN(4) {
 	case 0:
+		p.resize(w, r)
+	case 1:
 		p.parts = 1 + uint64(r.IntN(5))
 		top, _ := w.c.Name("top")
 		w.note("reload top in %d lines", p.parts)
@@ -65,6 +69,18 @@ func (p *plain) control(w *world, r *rand.Rand) {
 	default:
 		w.pause(d, r.IntN(2) == 0, r)
 	}
+}
+
+// resize makes the top another size, while nobody is at it.
+func (p *plain) resize(w *world, r *rand.Rand) {
+	v := w.volume("top")
+	v.gone = true
+	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
+	p.length = 1 + r.Uint64N(p.most)
+	p.model.Resize(p.length)
+	w.note("resize top to %d sectors", p.length)
+	w.reload(v.dev, p.table())
+	v.gone = false
 }
 
 // pause suspends d for a while.
