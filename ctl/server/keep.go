@@ -151,7 +151,10 @@ func (s *Server) mapped(w string) (dm.Number, bool) {
 		if err != nil {
 			return n, false
 		}
-		return d.Number(), true
+		// One without a table cannot be opened, and the errno tells a path
+		// from a number.
+		st := d.Status()
+		return d.Number(), st.Live || st.Inactive
 	}
 	if rest, ok := strings.CutPrefix(w, "/dev/dm-"); ok {
 		w = fmt.Sprintf("%d:%s", dm.Major, rest)
