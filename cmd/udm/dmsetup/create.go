@@ -119,7 +119,7 @@ func (t *tool) createConcise(c call) bool {
 
 func (t *tool) createConciseDevice(c dm.Concise) bool {
 	d := device{name: c.Name, uuid: c.UUID, minor: c.Minor,
-		readOnly: c.ReadOnly || t.has("readonly"), table: dm.FormatTable(c.Table)}
+		readOnly: c.ReadOnly || t.has("readonly"), table: formatTable(c.Table)}
 	name, uuid, ok := t.names(d)
 	return ok && t.createDevice(name, uuid, d)
 }

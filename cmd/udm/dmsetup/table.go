@@ -51,7 +51,16 @@ func (t *tool) checkTable(text, origin string) (string, bool) {
 	if err != nil {
 		return "", t.errorf("%s", tableError(err, origin))
 	}
-	return dm.FormatTable(specs), true
+	return formatTable(specs), true
+}
+
+// formatTable writes a table as libdm hands it to the kernel: it doubles
+// backslashes, so that none of them quotes anything.
+func formatTable(specs []dm.Spec) string {
+	for i := range specs {
+		specs[i].Params = strings.ReplaceAll(specs[i].Params, `\`, `\\`)
+	}
+	return dm.FormatTable(specs)
 }
 
 // tableError is libdm's text for a table that is none; origin is where it
