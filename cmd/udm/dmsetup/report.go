@@ -326,7 +326,7 @@ func (r *report) cell(c column, s string) string {
 // pad brings s to the width of its column, if columns are aligned.
 func (r *report) pad(c column, s string, right bool) string {
 	switch {
-	case !r.aligned:
+	case !r.aligned || r.rowwise:
 		return s
 	case right:
 		return fmt.Sprintf("%*.*s", c.width, c.width, s)
