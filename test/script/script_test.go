@@ -141,6 +141,7 @@ func (d *daemon) kill() error {
 }
 
 func TestScripts(t *testing.T) {
+	needInCI(t, "nbdcopy", "mkfs.ext4", "e2fsck", "qemu-img")
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setup,
@@ -294,4 +295,14 @@ func saysOneLine(text string) bool {
 // command is udm with arguments for the daemon of a root.
 func command(root string, args ...string) *exec.Cmd {
 	return exec.Command(program, append([]string{"--root", root}, args...)...)
+}
+
+// needInCI fails where CI lacks a tool without which something is left out.
+func needInCI(t *testing.T, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") != "" {
+			t.Fatalf("%s is missing: make packages installs it", tool)
+		}
+	}
 }

@@ -93,6 +93,7 @@ func (d *daemon) port(t *testing.T) string {
 // TestTLS: on TCP with certificates, clients with one of the right authority are
 // served, others are not.
 func TestTLS(t *testing.T) {
+	needInCI(t, "nbdinfo")
 	nbdinfo, err := exec.LookPath("nbdinfo")
 	if err != nil {
 		t.Skip("needs nbdinfo of the package libnbd-bin")
