@@ -42,8 +42,9 @@ func (in *input) fill(n int) error {
 
 // receive reads once. Before it can block it sends the replies that wait.
 func (in *input) receive(p []byte, inside bool) (int, error) {
-	in.c.flush()
+	in.c.park()
 	n, err := in.c.wire.read(p, inside)
+	in.c.parked.Store(false)
 	if n > 0 {
 		return n, nil
 	}

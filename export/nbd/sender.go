@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"sync"
+	"sync/atomic"
 )
 
 // sender is the part of a connection that sends replies. At any moment at most
@@ -22,16 +23,17 @@ import (
 // and no callback happens under sender.mu.
 type sender struct {
 	mu      sync.Mutex
-	changed sync.Cond  // mu; a request or slab became free while waiting was set
-	wire    wire       // guarded by mu until transmission, then constant
-	queue   []*request // guarded by mu; completed, in order of completion
-	sending bool       // guarded by mu
-	waiting bool       // guarded by mu; the reader waits for changed
-	dead    bool       // guarded by mu; the wire failed, replies are dropped
-	free    *request   // guarded by mu; linked by next
-	begun   uint64     // guarded by mu; conn.taken as of the last flush
-	ended   uint64     // guarded by mu; requests that were answered or dropped
-	held    int        // guarded by mu; bytes of slabs in use
+	changed sync.Cond   // mu; a request or slab became free while waiting was set
+	wire    wire        // guarded by mu until transmission, then constant
+	queue   []*request  // guarded by mu; completed, in order of completion
+	sending bool        // guarded by mu
+	waiting bool        // guarded by mu; the reader waits for changed
+	dead    bool        // guarded by mu; the wire failed, replies are dropped
+	parked  atomic.Bool // the reader's to set; it waits for the client
+	free    *request    // guarded by mu; linked by next
+	begun   uint64      // guarded by mu; conn.taken as of the last flush
+	ended   uint64      // guarded by mu; requests that were answered or dropped
+	held    int         // guarded by mu; bytes of slabs in use
 
 	work []*request // the sending goroutine's: what it took from queue
 	segs [][]byte   // the sending goroutine's: for the wire
@@ -39,8 +41,22 @@ type sender struct {
 
 func (s *sender) init() { s.changed.L = &s.mu }
 
-// idleLocked reports whether every request that was begun is answered.
-func (s *sender) idleLocked() bool { return s.ended == s.begun }
+// idleLocked reports whether the reader waits for a request and every other
+// request is answered. Only then begun is all that was taken.
+func (s *sender) idleLocked() bool { return s.parked.Load() && s.ended == s.begun }
+
+// park is the reader's last step before it blocks for bytes from the client.
+// That it parks before it looks at stop, while shutdown writes stop before it
+// looks whether the reader is parked, lets one of the two see the other.
+func (c *conn) park() {
+	c.flush()
+	c.parked.Store(true)
+	if c.stopping() {
+		c.mu.Lock()
+		c.wakeLocked()
+		c.mu.Unlock()
+	}
+}
 
 // flush sends the reader's batch and what else waits, or leaves it to the
 // goroutine that is sending. The reader calls it before it blocks.

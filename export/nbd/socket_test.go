@@ -124,8 +124,8 @@ func TestConformanceOfCompletionsElsewhere(t *testing.T) {
 				if network == "tcp" {
 					addr = freePort(t)
 				}
+				t.Cleanup(wg.Wait) // when the server, which submits, is closed
 				listen(t, nbd.Config{Exports: exports}, network, addr)
-				t.Cleanup(wg.Wait)
 				c, err := nbdclient.Dial(context.Background(), network, addr, nbdclient.Options{Extended: true})
 				if err != nil {
 					t.Fatal(err)
@@ -221,6 +221,51 @@ func TestShutdownFinishesWhatIsUnderWayAndRefusesTheRest(t *testing.T) {
 	g.ReleaseAll()
 	if st := <-first; st != blk.OK {
 		t.Errorf("the request under way: %v", st)
+	}
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+}
+
+// slowSubmit holds the goroutine that submits.
+type slowSubmit struct {
+	blk.Device
+	inside, leave chan bool
+}
+
+func (d slowSubmit) Submit(b *blk.Bio) {
+	d.inside <- true
+	<-d.leave
+	d.Device.Submit(b)
+}
+
+// A connection whose only request the reader is still handing to the device is
+// not idle.
+func TestShutdownDoesNotCutWhileTheReaderSubmits(t *testing.T) {
+	blktest.Leaks(t)
+	d := slowSubmit{memdev.New(diskSize / blk.SectorSize), make(chan bool), make(chan bool)}
+	s, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d}}})
+	c := dial(t, addr, nbdclient.Options{})
+	var idle [8]*nbdclient.Client
+	for i := range idle {
+		idle[i] = dial(t, addr, nbdclient.Options{})
+	}
+	first := submit(c, blk.Write, 0, 8)
+	<-d.inside
+	over := make(chan error)
+	go func() { over <- s.Shutdown(context.Background()) }()
+	for _, i := range idle { // connections are told in any order: c, most likely, not last
+		for st := blk.Invalid; st == blk.Invalid; {
+			st = <-submit(i, blk.Read, diskSize, 8)
+		}
+	}
+	second := submit(c, blk.Write, 8, 8)
+	d.leave <- true
+	if st := <-first; st != blk.OK {
+		t.Errorf("the request under way: %v", st)
+	}
+	if st := <-second; st != blk.Offline {
+		t.Errorf("a request after shutdown: %v", st)
 	}
 	if err := <-over; err != nil {
 		t.Error(err)

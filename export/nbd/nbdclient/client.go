@@ -146,7 +146,7 @@ func (c *Client) send() {
 		}
 		out := bufs
 		if _, err := out.WriteTo(c.rw); err != nil {
-			c.fail(err)
+			c.brokenPipe(err)
 			return
 		}
 	}
@@ -161,6 +161,17 @@ func (c *Client) take(calls *[]*call) bool {
 	}
 	*calls, c.queue = c.queue, (*calls)[:0]
 	return c.down == nil
+}
+
+// brokenPipe takes no more calls. A server that is shutting down reads nothing
+// more and still answers what it has: receive goes on until the connection ends.
+func (c *Client) brokenPipe(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.down == nil {
+		c.down = err
+	}
+	c.wake.Broadcast()
 }
 
 // fail ends every call with Offline and the connection with err.
