@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"udm/blk"
@@ -181,21 +183,37 @@ func allocations(d *dm.Device, step uint64) float64 {
 // parallel is bios per second of a number of workers.
 func parallel(d *dm.Device, step uint64) func(int) (float64, error) {
 	return func(workers int) (float64, error) {
+		const total = 4 * bioCount
 		errs := make([]error, workers)
 		start := time.Now()
-		var wg sync.WaitGroup
-		for w := range workers {
-			wg.Go(func() { errs[w] = submitMany(d, bioBlocks, step, bioCount/workers, uint32(w)*7919) })
-		}
-		wg.Wait()
-		took := time.Since(start)
-		for _, err := range errs {
-			if err != nil {
-				return 0, err
+		share(workers, total, func(w int, next batches) {
+			for from, to := next(); from < to && errs[w] == nil; from, to = next() {
+				errs[w] = submitMany(d, bioBlocks, step, to-from, uint32(from)*7919)
 			}
-		}
-		return float64(bioCount/workers*workers) / took.Seconds(), nil
+		})
+		return total / time.Since(start).Seconds(), errors.Join(errs...)
 	}
+}
+
+// batches hands out a part of the work at a time: from up to, not including, to.
+// They are equal when there is none left.
+type batches func() (from, to int)
+
+const batchLen = 1 << 12
+
+// share lets workers do total pieces of work together. Nobody owns a fixed part:
+// what is measured is the rate of all, not the last one's luck with the scheduler.
+func share(workers, total int, work func(worker int, next batches)) {
+	var taken atomic.Int64
+	next := func() (from, to int) {
+		to = int(taken.Add(batchLen))
+		return min(to-batchLen, total), min(to, total)
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { work(w, next) })
+	}
+	wg.Wait()
 }
 
 // scaling runs each with 1, 2 and 8 workers and claims that work is shared.

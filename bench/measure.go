@@ -69,9 +69,15 @@ func (r *report) find(group, name string) *figure {
 	return r.Figures[i]
 }
 
-// ratio is the median of a over that of b.
+// ratio is the median of a over b, round by round: the two ran next to each
+// other, so what else the machine did at that time is in both.
 func (r *report) ratio(group, a, b string) float64 {
-	return r.find(group, a).median() / r.find(group, b).median()
+	fa, fb := r.find(group, a), r.find(group, b)
+	q := &figure{Rounds: make([]float64, len(fa.Rounds))}
+	for i := range q.Rounds {
+		q.Rounds[i] = fa.Rounds[i] / fb.Rounds[i]
+	}
+	return q.median()
 }
 
 // claim is a promise and what was found.
