@@ -9,7 +9,7 @@ import (
 // fileSource opens a file or block device. Each mode has a device of its own,
 // so that nobody is locked out of a file that is only read.
 func fileSource(path string) source {
-	return source{name: path, open: func(_ env.Env, write bool) (blk.Device, error) {
+	return source{open: func(_ env.Env, write bool) (blk.Device, error) {
 		return filedev.Open(path, filedev.Options{ReadOnly: !write})
 	}}
 }

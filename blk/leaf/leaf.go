@@ -4,11 +4,19 @@
 //	/path/to/file        a file or a block device, by its absolute path
 //	mem:SIZE[:NAME]      a disk in memory; gone when its last user closes it
 //	null:SIZE[:NAME]     a disk that forgets
+//	block=BYTES:…        any of the above with logical blocks of BYTES, 512 to
+//	                     4096 and a power of two, where it has smaller ones
 //	MAJOR:MINOR          any of these while it is open; else a real block device,
 //	                     unless its major is 1 or 7, which are given away here
 //
 // SIZE is bytes, or K, M, G or T with powers of 1024, and a multiple of 512.
 // Two disks of one size need different NAMEs.
+//
+// A disk with larger blocks is what the kernel's loop device is with such a
+// sector size: its physical block, smallest I/O and discard granularity are at
+// least as large, a shorter rest at its end is left out, and bios that are not
+// aligned to it are refused. While it is open it cannot be opened with another
+// block.
 //
 // # Identity
 //
@@ -24,7 +32,7 @@
 // The errno is what the kernel gives for a table that names such a device:
 // ENODEV for a path that does not exist or is no disk, ENXIO for a number that
 // nothing has, EACCES for writing to what may only be read, EBUSY for a file
-// that another process has open for writing.
+// that another process has open for writing or that is open with other blocks.
 //
 // Every disk is wrapped in a checkdev, so that bios are validated and what the
 // disk lacks is emulated in one place.
@@ -134,9 +142,12 @@ func (o *Opener) acquire(name string) (*disk, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	d := o.disks[id]
-	if d == nil {
+	switch {
+	case d == nil:
 		d = &disk{id: id, source: src, number: o.numberLocked(id), opening: env.NewMutex(o.env)}
 		o.disks[id], o.byNumber[d.number] = d, d
+	case d.source.block != src.block:
+		return nil, errorf(syscall.EBUSY, "%s: open as %s, with other logical blocks", src.name, d.source.name)
 	}
 	d.users++
 	return d, nil
@@ -178,8 +189,8 @@ func (o *Opener) release(d *disk) {
 	}
 }
 
-// Name is the table name of the open disk that has a number: a path, mem:SIZE
-// or null:SIZE. "" when no disk has it.
+// Name is the table name of the open disk that has a number, not that number: a
+// path, mem:SIZE, null:SIZE or one of them behind block=. "" when no disk has it.
 func (o *Opener) Name(n blk.Number) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -205,7 +216,7 @@ func (d *disk) open(e env.Env, write bool) (blk.Device, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.raw, s.dev = dev, checkdev.New(dev, checkdev.Options{Preflush: true})
+		s.raw, s.dev = dev, checkdev.New(withBlocks(dev, d.source.block), checkdev.Options{Preflush: true})
 	} else if f, ok := s.raw.(*filedev.Device); ok {
 		// The file may have grown since, and the newcomer wants to know.
 		if _, err := f.Refresh(); err != nil {

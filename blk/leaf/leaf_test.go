@@ -199,12 +199,63 @@ func TestRefusals(t *testing.T) {
 		{"mem:-512", syscall.EINVAL},
 		{"mem:99999999T", syscall.EINVAL},
 		{"null:1X", syscall.EINVAL},
+		{"block=256:mem:1M", syscall.EINVAL},
+		{"block=8192:mem:1M", syscall.EINVAL},
+		{"block=1000:mem:1M", syscall.EINVAL},
+		{"block=:mem:1M", syscall.EINVAL},
+		{"block=4096", syscall.ENXIO},
+		{"block=4096:7:0", syscall.ENODEV},
+		{"block=4096:mem:1X", syscall.EINVAL},
 	} {
 		if _, _, err := o.Open(c.name, true); !errors.Is(err, c.errno) {
 			t.Errorf("%q: %v, want %v", c.name, err, c.errno)
 		}
 	}
 	if len(o.disks) != 0 || len(o.byNumber) != 0 {
+		t.Errorf("refused opens leave %d disks", len(o.disks))
+	}
+}
+
+// A disk with larger blocks takes whole ones only, and nobody opens it with others.
+func TestBlocks(t *testing.T) {
+	e := env.Real()
+	o := New(e)
+	for _, plain := range []string{newFile(t, "a", 1<<20+1024), "mem:1025K", "null:1025K:a"} {
+		name := "block=4096:" + plain
+		d, n := open(t, o, name, true)
+		l := d.Limits()
+		if l.LogicalBlock != 4096 || l.PhysicalBlock < 4096 || l.MinIO < 4096 || l.DiscardGranularity < 4096 || l.Size != 2048 {
+			t.Errorf("%s: %+v", name, l)
+		}
+		for _, c := range []struct {
+			sector, sectors uint64
+			want            error
+		}{{8, 8, nil}, {2040, 8, nil}, {1, 8, blk.Invalid}, {8, 4, blk.Invalid}, {2048, 8, blk.Invalid}} {
+			if err := blk.WriteSectors(e, d, make([]byte, c.sectors*blk.SectorSize), c.sector, 0); !errors.Is(err, c.want) {
+				t.Errorf("%s: write %d+%d: %v, want %v", name, c.sector, c.sectors, err, c.want)
+			}
+		}
+		if o.Name(n) != name {
+			t.Errorf("%s is called %s", name, o.Name(n))
+		}
+		for _, other := range []string{plain, "block=512:" + plain, "block=1024:" + plain} {
+			if _, _, err := o.Open(other, false); !errors.Is(err, syscall.EBUSY) {
+				t.Errorf("%s beside %s: %v", other, name, err)
+			}
+		}
+		again, same := open(t, o, n.String(), false)
+		if same != n || again.Limits().LogicalBlock != 4096 {
+			t.Errorf("%v is %v with blocks of %d", n, same, again.Limits().LogicalBlock)
+		}
+		closeAll(t, d, again)
+		d, _ = open(t, o, plain, true)
+		d2, _ := open(t, o, "block=512:"+plain, true)
+		if l := d.Limits(); l.LogicalBlock != 512 || l.Size != 2050 {
+			t.Errorf("%s: %+v", plain, l)
+		}
+		closeAll(t, d, d2)
+	}
+	if len(o.disks) != 0 {
 		t.Errorf("refused opens leave %d disks", len(o.disks))
 	}
 }
@@ -249,6 +300,7 @@ func TestConformance(t *testing.T) {
 	for kind, name := range map[string]func(*testing.T) string{
 		"file": func(t *testing.T) string { return newFile(t, "a", 1<<20) },
 		"mem":  func(*testing.T) string { return "mem:1M" },
+		"4096": func(*testing.T) string { return "block=4096:mem:1M" },
 	} {
 		t.Run(kind, func(t *testing.T) {
 			blktest.TestDevice(t, func(t *testing.T) blk.Device {

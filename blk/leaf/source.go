@@ -17,11 +17,23 @@ import (
 type source struct {
 	name     string // what to write in a table
 	open     func(e env.Env, write bool) (blk.Device, error)
-	volatile bool // one device for readers and writers, whose content is its own
+	volatile bool   // one device for readers and writers, whose content is its own
+	block    uint32 // smallest logical block in bytes; at least 512
 }
 
 // resolve tells which disk a name of a table means.
 func resolve(name string) (source, identity, error) {
+	size, rest, err := cutBlock(name)
+	if err != nil {
+		return source{}, identity{}, errorf(syscall.EINVAL, "%s: %v", name, err)
+	}
+	src, id, err := resolvePlain(rest)
+	src.name, src.block = name, size
+	return src, id, err
+}
+
+// resolvePlain is resolve for a name without block=.
+func resolvePlain(name string) (source, identity, error) {
 	switch {
 	case strings.HasPrefix(name, "mem:"), strings.HasPrefix(name, "null:"):
 		return memorySource(name)
@@ -48,7 +60,7 @@ func memorySource(name string) (source, identity, error) {
 	if word == "null" {
 		open = func(env.Env, bool) (blk.Device, error) { return nulldev.New(sectors, nulldev.ZeroReads), nil }
 	}
-	return source{name: name, open: open, volatile: true}, identity{kind: memory, name: name}, nil
+	return source{open: open, volatile: true}, identity{kind: memory, name: name}, nil
 }
 
 // ParseSize reads a size in bytes, or with K, M, G or T in powers of 1024, and

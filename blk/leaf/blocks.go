@@ -1,0 +1,54 @@
+package leaf
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"udm/blk"
+)
+
+// maxBlock is the largest logical block that the kernel allows a disk: a page.
+const maxBlock = 4096
+
+// cutBlock reads the block=BYTES: that a name may begin with. Without it the
+// block is one sector.
+func cutBlock(name string) (block uint32, rest string, err error) {
+	option, ok := strings.CutPrefix(name, "block=")
+	if !ok {
+		return blk.SectorSize, name, nil
+	}
+	word, rest, _ := strings.Cut(option, ":")
+	n, err := strconv.ParseUint(word, 10, 32)
+	if err != nil || n < blk.SectorSize || n > maxBlock || n&(n-1) != 0 {
+		return 0, "", fmt.Errorf("a logical block of %q bytes; it is a power of two from %d to %d", word, blk.SectorSize, maxBlock)
+	}
+	return uint32(n), rest, nil
+}
+
+// withBlocks is d with logical blocks of at least size bytes.
+func withBlocks(d blk.Device, size uint32) blk.Device {
+	if d.Limits().LogicalBlock >= size {
+		return d
+	}
+	return blocks{d, size}
+}
+
+// blocks is a device with larger logical blocks than its own; whoever submits
+// to it sees to the alignment.
+type blocks struct {
+	blk.Device
+	size uint32 // bytes
+}
+
+func (b blocks) Limits() blk.Limits {
+	l := b.Device.Limits()
+	l.Size -= l.Size % uint64(b.size/blk.SectorSize)
+	l.LogicalBlock = b.size
+	l.PhysicalBlock = max(l.PhysicalBlock, b.size)
+	l.MinIO = max(l.MinIO, b.size)
+	if l.DiscardGranularity != 0 {
+		l.DiscardGranularity = max(l.DiscardGranularity, b.size)
+	}
+	return l
+}
