@@ -40,7 +40,7 @@ func newUDM(t *testing.T) *udmHost {
 	return h
 }
 
-// able keeps the scripts whose targets and disks udm has.
+// able keeps the scripts whose targets udm has.
 func (h *udmHost) able(t *testing.T, list []conform.Script) []conform.Script {
 	t.Helper()
 	known, err := h.targets()
@@ -48,10 +48,6 @@ func (h *udmHost) able(t *testing.T, list []conform.Script) []conform.Script {
 		t.Fatal(err)
 	}
 	return slices.DeleteFunc(slices.Clone(list), func(s conform.Script) bool {
-		if s.Blocks() {
-			t.Logf("%s: udm has no name for disks with larger logical blocks", s.Name)
-			return true
-		}
 		i := slices.IndexFunc(s.Needs, func(target string) bool { return !known[target] })
 		if i >= 0 {
 			t.Logf("%s: udm has no target %s", s.Name, s.Needs[i])

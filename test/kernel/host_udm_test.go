@@ -66,9 +66,6 @@ func (h *udmHost) stop() error {
 
 // AddDisk implements conform.Host.
 func (h *udmHost) AddDisk(name string, size int64, block int) (string, error) {
-	if block != conform.SectorSize {
-		return "", fmt.Errorf("%s: udm has no files with blocks of %d bytes", name, block)
-	}
 	dir := h.keep
 	if dir == "" {
 		dir = h.root
@@ -81,7 +78,11 @@ func (h *udmHost) AddDisk(name string, size int64, block int) (string, error) {
 	if h.keep == "" {
 		h.disks = append(h.disks, path)
 	}
-	return path, errors.Join(f.Truncate(size), f.Close())
+	err = errors.Join(f.Truncate(size), f.Close())
+	if block != conform.SectorSize {
+		path = fmt.Sprintf("block=%d:%s", block, path)
+	}
+	return path, err
 }
 
 var depNumber = regexp.MustCompile(`\((\d+), (\d+)\)`)
@@ -91,7 +92,7 @@ var depNumber = regexp.MustCompile(`\((\d+), (\d+)\)`)
 func (h *udmHost) Number(path string) (string, error) {
 	const probe = "number-of-a-disk"
 	ctx := context.Background()
-	e, err := h.Dmsetup(ctx, []string{"create", probe, "--readonly", "--table", "0 1 linear " + path + " 0"}, "")
+	e, err := h.Dmsetup(ctx, []string{"create", probe, "--readonly", "--table", "0 8 linear " + path + " 0"}, "")
 	if err != nil || e.Code != 0 {
 		return "", errors.Join(err, errors.New(e.Stderr))
 	}
@@ -126,11 +127,18 @@ func (h *udmHost) Dmsetup(ctx context.Context, args []string, stdin string) (con
 
 // Open implements conform.Host.
 func (h *udmHost) Open(dev string) (conform.Device, error) {
+	block := conform.SectorSize
+	if option, path, ok := strings.Cut(dev, ":"); ok {
+		if _, err := fmt.Sscanf(option, "block=%d", &block); err != nil {
+			return nil, err
+		}
+		dev = path
+	}
 	if !strings.HasPrefix(dev, "/") {
 		return nbdclient.Dial(filepath.Join(h.root, "nbd.sock"), dev)
 	}
 	f, err := os.OpenFile(dev, os.O_RDWR, 0)
-	return disk{f}, err
+	return disk{f, int64(block)}, err
 }
 
 // Log implements conform.Host.
@@ -169,26 +177,46 @@ func (h *udmHost) targets() (map[string]bool, error) {
 }
 
 // disk is a file read and written beside the daemon, as the raw disk below its devices.
-type disk struct{ f *os.File }
+type disk struct {
+	f     *os.File
+	block int64 // bytes; accesses are aligned to it
+}
+
+func (d disk) aligned(off int64, n int) error {
+	if (off|int64(n))%d.block != 0 {
+		return syscall.EINVAL
+	}
+	return nil
+}
 
 func (d disk) Read(buf []byte, off int64) error {
-	_, err := d.f.ReadAt(buf, off)
+	err := d.aligned(off, len(buf))
+	if err == nil {
+		_, err = d.f.ReadAt(buf, off)
+	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-func (d disk) Write(buf []byte, off int64) error { _, err := d.f.WriteAt(buf, off); return err }
-func (d disk) Discard(off, n int64) error        { return d.Zero(off, n) }
-func (d disk) Zero(off, n int64) error           { return d.Write(make([]byte, n), off) }
-func (d disk) Flush() error                      { return d.f.Sync() }
-func (d disk) Close() error                      { return d.f.Close() }
+func (d disk) Write(buf []byte, off int64) error {
+	err := d.aligned(off, len(buf))
+	if err == nil {
+		_, err = d.f.WriteAt(buf, off)
+	}
+	return err
+}
+
+func (d disk) Discard(off, n int64) error { return d.Zero(off, n) }
+func (d disk) Zero(off, n int64) error    { return d.Write(make([]byte, n), off) }
+func (d disk) Flush() error               { return d.f.Sync() }
+func (d disk) Close() error               { return d.f.Close() }
 
 func (d disk) Limits() (conform.Limits, error) {
 	st, err := d.f.Stat()
 	if err != nil {
 		return conform.Limits{}, err
 	}
-	return conform.Limits{Sectors: st.Size() / conform.SectorSize, Block: conform.SectorSize, Discard: true}, nil
+	return conform.Limits{Sectors: st.Size() / conform.SectorSize, Block: int(d.block), Discard: true}, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -91,11 +90,6 @@ func Parse(name, text string) (Script, error) {
 		return s, fmt.Errorf("%s: no comment says what the script is about", name)
 	}
 	return s, nil
-}
-
-// Blocks is true if the script wants disks with other logical blocks than sectors.
-func (s Script) Blocks() bool {
-	return slices.ContainsFunc(s.Lines, func(l Line) bool { return l.Words[0] == "disk" && len(l.Words) == 4 })
 }
 
 var commands = map[string]bool{
