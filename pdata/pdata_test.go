@@ -324,7 +324,7 @@ func treeModel(t *testing.T, ops int, seed uint64, cache int) {
 			t.Fatalf("op %d: %v", i, err)
 		}
 		s.settle()
-		if i%(ops/20) == 0 {
+		if wholeDue(i, ops) {
 			s.check(roots...)
 		}
 	}

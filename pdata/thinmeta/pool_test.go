@@ -176,6 +176,7 @@ func tool(t *testing.T, dev blk.Device, name string, args ...string) string {
 	}
 	file := filepath.Join(t.TempDir(), "metadata")
 	export(t, dev, file)
+	defer os.Remove(file) // there may be thousands in one test
 	out, err := exec.Command(path, append(args, file)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)

@@ -45,7 +45,7 @@ func runModel(t *testing.T, cache int) {
 	next := uint64(0)
 	for i := range *ops {
 		p.step(rng, &next, i)
-		if i%(*ops/10) == 0 {
+		if i%max(1, min(*ops/10, 10000)) == 0 {
 			p.commit()
 			verify(t, p.dev, p.now)
 			tool(t, p.dev, "thin_check")
@@ -103,7 +103,7 @@ func (p *pool) step(rng *rand.Rand, next *uint64, i int) {
 	case op < 777:
 		p.now.size += rng.Uint64N(100)
 		ok(p.t, p.m.ResizeData(p.now.size))
-	case op < 779:
+	case op < 779 && p.m.MetadataBlocks() < 20000:
 		blocks := p.m.MetadataBlocks() + rng.Uint64N(40)
 		p.dev.Resize(blocks * pdata.BlockSectors)
 		ok(p.t, p.m.ResizeMetadata(blocks))
