@@ -1,7 +1,9 @@
 package blktest
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io"
 	"slices"
 
 	"udm/blk"
@@ -241,4 +243,24 @@ func (m *Model) Clone() *Model {
 		c.cells[i].versions = slices.Clone(c.cells[i].versions)
 	}
 	return c
+}
+
+// Digest writes to h what each sector may hold: equal for disks of which the
+// same is legal. A model of nil is no disk.
+func (m *Model) Digest(h io.Writer) {
+	if m == nil {
+		return
+	}
+	var p []byte
+	for i := range m.cells {
+		legal := m.cells[i].legal()
+		p = append(p, byte(len(legal)))
+		for _, v := range legal {
+			p = binary.LittleEndian.AppendUint64(p, v.seed)
+			if v.any {
+				p = append(p, 1)
+			}
+		}
+	}
+	h.Write(p)
 }

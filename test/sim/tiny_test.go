@@ -2,18 +2,23 @@ package sim
 
 import (
 	"flag"
+	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"udm/blk"
 	"udm/blk/memdev"
 )
 
-var picks = flag.Int("picks", 3, "disks that are drawn at each moment of a tiny stack")
-
-var exhaustive = flag.Bool("exhaustive", false, "all sequences of up to three operations on tiny devices, instead of two")
+var (
+	picks      = flag.Int("picks", 48, "at most so many disks are drawn at each moment of a tiny stack")
+	exhaustive = flag.Bool("exhaustive", false, "sequences of up to three operations on tiny stacks, instead of two")
+	wanted     = flag.Int("states", 10_000, "crash states of each tiny stack, no two alike")
+)
 
 // step is one operation on a tiny stack. It runs as a task.
 type step struct {
@@ -30,29 +35,51 @@ type tiny struct {
 	clone func(scenario) scenario // with models that the power was cut from
 }
 
-// TestTinyStacks does all short sequences of steps to each tiny stack. After
-// every write and flush that reaches a disk the power is cut: everything that was
-// not flushed is lost, nothing is, or a part. Each time the stack is built again,
-// read whole and checked.
+// TestTinyStacks does all short sequences of steps to each tiny stack, and then
+// longer ones that are drawn. After every write and flush that reaches a disk the
+// power is cut: everything that was not flushed is lost, nothing is, or a part.
+// Each time the stack is built again, read whole and checked.
 func TestTinyStacks(t *testing.T) {
 	for _, k := range []tiny{tinySnapshot(), tinyMerge(), tinyThin()} {
 		t.Run(k.name, func(t *testing.T) {
-			longest, sequences, states := 2, 0, 0
-			if *exhaustive {
-				longest = 3
-			}
-			for _, seq := range sequencesOf(len(k.steps), longest) {
-				for _, fua := range []bool{false, true}[:1+longest/3] {
-					n, errs := k.run(seq, fua != (len(seq)%2 == 0))
-					if len(errs) > 0 {
-						t.Fatalf("%s, crash state %d: %s", k.names(seq), n, strings.Join(errs, "\n"))
-					}
-					sequences, states = sequences+1, states+n
+			y := &tally{seen: make(map[uint64]bool)}
+			if *first == 1 {
+				longest := 2
+				if *exhaustive {
+					longest = 3
 				}
+				for _, seq := range sequencesOf(len(k.steps), longest) {
+					k.try(t, y, seq, false, 1)
+					k.try(t, y, seq, true, 1)
+				}
+				t.Logf("all sequences of up to %d of %d steps: %d crash states of %d drawn", longest, len(k.steps), len(y.seen), y.drawn)
 			}
-			t.Logf("%d sequences of up to %d of %d steps, %d crash states", sequences, longest, len(k.steps), states)
+			round := *first
+			for ; len(y.seen) < *wanted; round++ {
+				r := rand.New(rand.NewPCG(round, 3))
+				seq := make([]int, 3+r.IntN(8))
+				for i := range seq {
+					seq[i] = r.IntN(len(k.steps))
+				}
+				k.try(t, y, seq, r.IntN(2) == 0, round)
+			}
+			t.Logf("and rounds %d to %d of longer ones: %d crash states of %d drawn", *first, round-1, len(y.seen), y.drawn)
 		})
 	}
+}
+
+// try does one sequence in the order of events that round gives.
+func (k tiny) try(t *testing.T, y *tally, seq []int, fua bool, round uint64) {
+	if errs := k.run(y, seq, fua, round); len(errs) > 0 {
+		t.Fatalf("%s, fua=%v, round %d, state %d: %s", k.names(seq), fua, round, y.drawn, strings.Join(errs, "\n"))
+	}
+}
+
+// tally counts crash states.
+type tally struct {
+	drawn int
+	seen  map[uint64]bool // by what is on the disks and what may be there
+	page  []byte          // of digest
 }
 
 // sequencesOf lists all sequences of 1 to longest numbers below n.
@@ -78,52 +105,58 @@ func (k tiny) names(seq []int) string {
 	return strings.Join(names, ", ")
 }
 
-// run does one sequence and counts the crash states that were checked.
-func (k tiny) run(seq []int, fua bool) (states int, errs []string) {
-	w := &world{rng: rand.New(rand.NewPCG(1, 1))}
+// run does one sequence.
+func (k tiny) run(y *tally, seq []int, fua bool, round uint64) (errs []string) {
+	w := &world{rng: rand.New(rand.NewPCG(round, 1))}
 	w.sc = k.make()
 	w.sc.prepare(w)
 	for _, d := range w.disks {
 		d.mem = memdev.New(d.mem.Limits().Size, memdev.Volatile, memdev.Tune(func(l *blk.Limits) { l.FUA, l.NoWait = fua, false }))
-		d.slow = 0
+		d.slow = time.Duration(round-1) % 4 * time.Millisecond
 	}
 	w.boot()
 	w.task(func() { k.begin(w) })
-	for _, d := range w.disks {
-		d.changed = func() {
-			for pick := range *picks {
-				if len(errs) > 0 {
-					return
-				}
-				states++
-				errs = k.restart(w, pick, uint64(states))
-			}
-		}
-	}
+	k.cutAlways(w, y, round, &errs)
 	for i, n := range seq {
 		w.task(func() { k.steps[n].do(w, uint64(i+1)) })
 	}
 	w.quiet()
 	w.stop()
-	return states, append(errs, w.errs...)
+	return append(errs, w.errs...)
 }
 
-// restart starts the stack on what a power cut now would leave of w's disks.
-func (k tiny) restart(w *world, pick int, seed uint64) []string {
+// cutAlways starts the stack on what a power cut would leave after every change
+// of a disk: on a few disks, until drawing one more gives nothing new twice.
+func (k tiny) cutAlways(w *world, y *tally, round uint64, errs *[]string) {
+	for _, d := range w.disks {
+		d.changed = func() {
+			for pick, old := 0, 0; pick < *picks && old < 2 && len(*errs) == 0; pick++ {
+				before := len(y.seen)
+				y.drawn++
+				*errs = k.restart(w, y, pick, round<<32+uint64(y.drawn))
+				if len(y.seen) == before {
+					old++
+				} else {
+					old = 0
+				}
+			}
+		}
+	}
+}
+
+// restart starts the stack on what a power cut now would leave of w's disks,
+// unless that was seen before.
+func (k tiny) restart(w *world, y *tally, pick int, seed uint64) []string {
 	after := &world{rng: rand.New(rand.NewPCG(2, 2)), sc: k.clone(w.sc)}
 	after.stats.cuts = 1
-	for _, d := range w.disks {
-		var mem *memdev.Device
-		switch pick {
-		case 0:
-			mem = d.mem.CrashCloneNone()
-		case 1:
-			mem = d.mem.CrashCloneAll()
-		default:
-			mem = d.mem.CrashClone(seed)
-		}
-		after.disks = append(after.disks, &disk{name: d.name, mem: mem, rng: after.rng})
+	for i, d := range w.disks {
+		after.disks = append(after.disks, &disk{name: d.name, mem: remains(d.mem, pick, seed*8+uint64(i)), rng: after.rng})
 	}
+	state := after.digest(&y.page)
+	if y.seen[state] {
+		return nil
+	}
+	y.seen[state] = true
 	func() {
 		defer func() {
 			if r := recover(); r != nil {
@@ -137,3 +170,45 @@ func (k tiny) restart(w *world, pick int, seed uint64) []string {
 	}()
 	return after.errs
 }
+
+// remains is what a power cut leaves of a disk: pick 0 and 1 are nothing and all
+// of what was not flushed.
+func remains(m *memdev.Device, pick int, seed uint64) *memdev.Device {
+	switch pick {
+	case 0:
+		return m.CrashCloneNone()
+	case 1:
+		return m.CrashCloneAll()
+	}
+	return m.CrashClone(seed)
+}
+
+var digestSeed = maphash.MakeSeed()
+
+// digest is a hash of what is on the disks and what their volumes may hold. page
+// is a buffer that is kept.
+func (w *world) digest(page *[]byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(digestSeed)
+	for _, d := range w.disks {
+		size := d.mem.Limits().Size
+		fmt.Fprintf(&h, "%s %d fua=%v;", d.name, size, d.mem.Limits().FUA)
+		extents, _ := d.mem.Extents(0, size)
+		for _, x := range extents {
+			if x.Data {
+				*page = slices.Grow((*page)[:0], int(x.Sectors)*blk.SectorSize)
+				p := (*page)[:x.Sectors*blk.SectorSize]
+				b := &blk.Bio{Sector: x.Sector, End: func(*blk.Bio) {}}
+				b.SetData(p)
+				d.mem.Submit(b)
+				fmt.Fprintf(&h, "%d:", x.Sector)
+				h.Write(p)
+			}
+		}
+	}
+	w.sc.(digester).digest(&h)
+	return h.Sum64()
+}
+
+// digester is a scenario that can tell one state of its own from another.
+type digester interface{ digest(*maphash.Hash) }

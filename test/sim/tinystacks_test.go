@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 
 	"udm/blk"
@@ -72,6 +73,15 @@ func cloneSnapshots(sc scenario) scenario {
 	return &s
 }
 
+// digest tells which stores are in use, and what everything may hold.
+func (s *snapshots) digest(h *maphash.Hash) {
+	for i, c := range s.cows {
+		fmt.Fprintf(h, "cow %d merging=%v;", i, c == s.merging)
+		c.model.Digest(h)
+	}
+	s.model.Digest(h)
+}
+
 func newTinySnapshots() scenario {
 	return &snapshots{size: 16, model: blktest.NewModel(16), cows: []*cow{
 		{disk: "c0", kind: "P", chunk: 4}, {disk: "c1", kind: "PO", chunk: 8},
@@ -140,6 +150,14 @@ func cloneThins(sc scenario) scenario {
 		t.vols = append(t.vols, &n)
 	}
 	return &t
+}
+
+// digest tells which volumes there are, and what they may hold.
+func (t *thins) digest(h *maphash.Hash) {
+	for _, v := range t.vols {
+		fmt.Fprintf(h, "thin %d kept=%v;", v.id, v.kept)
+		v.model.Digest(h)
+	}
 }
 
 func tinyThin() tiny {
