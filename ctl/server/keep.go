@@ -37,7 +37,7 @@ func (s *Server) keeperLocked(d *dm.Device) *keeper {
 // replaced, or deleted if the device is gone.
 func (s *Server) save(d *dm.Device) error {
 	k := s.keeper(d)
-	lock := &s.saving[d.Number().Minor%uint32(len(s.saving))]
+	lock := s.saving[d.Number().Minor%uint32(len(s.saving))]
 	lock.Lock()
 	defer lock.Unlock()
 	var err error

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -63,7 +62,7 @@ func newFiles(s *Server, root string) *files {
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real // as the kernel tells it
 	}
-	return &files{server: s, root: root, op: env.NewMutex(env.Real()),
+	return &files{server: s, root: root, op: env.NewMutex(s.env),
 		mounts: make(map[string]*mounted), devices: make(map[uint32]attachment)}
 }
 
@@ -159,12 +158,12 @@ func (f *files) save() error {
 			s.Mounts = append(s.Mounts, dir)
 		}
 	}
-	return replaceFile(f.path(), s)
+	return replaceFile(f.server.store.fs, f.path(), s)
 }
 
 // read returns what files.json says.
 func (f *files) read() (s savedFiles, err error) {
-	text, err := os.ReadFile(f.path())
+	text, err := f.server.store.fs.ReadFile(f.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -14,8 +13,9 @@ import (
 // Server holds the devices of one root and answers commands about them. It is
 // safe for concurrent use.
 type Server struct {
+	env     env.Env
 	control *dm.Control
-	opener  *leaf.Opener
+	opener  Opener
 	store   store
 	log     *slog.Logger
 	program string
@@ -23,22 +23,44 @@ type Server struct {
 
 	// saving are held while the file of a device is replaced; a device has the
 	// one that its minor number comes to.
-	saving [64]sync.Mutex
+	saving [64]*env.Mutex
 
 	mu      sync.Mutex
 	keepers map[uint32]*keeper // guarded by mu; by minor
 }
 
-// New returns a server that keeps its state below root, and has no devices yet:
-// see Restore. program is the version to report.
+// Machine is what a server runs on.
+type Machine struct {
+	Env    env.Env
+	Opener Opener
+	FS     FS
+}
+
+// Opener opens disks, and knows what to call one that is open so that it is
+// found again after a restart.
+type Opener interface {
+	dm.Opener
+	Name(dm.Number) string // "" if there is none
+}
+
+// New returns a server on this machine: see [Machine.NewServer].
 func New(root, program string, log *slog.Logger, types []*dm.Type) (*Server, error) {
+	return Machine{env.Real(), leaf.New(env.Real()), Disk{}}.NewServer(root, program, log, types)
+}
+
+// NewServer returns a server that keeps its state below root, and has no devices
+// yet: see Restore. program is the version to report.
+func (m Machine) NewServer(root, program string, log *slog.Logger, types []*dm.Type) (*Server, error) {
 	s := &Server{
-		opener: leaf.New(env.Real()), store: store{filepath.Join(root, "devices")},
+		env: m.Env, opener: m.Opener, store: store{m.FS, filepath.Join(root, "devices")},
 		log: log, program: program, keepers: make(map[uint32]*keeper),
 	}
-	s.control = dm.NewControl(env.Real(), s.opener, types...)
+	for i := range s.saving {
+		s.saving[i] = env.NewMutex(m.Env)
+	}
+	s.control = dm.NewControl(m.Env, m.Opener, types...)
 	s.files = newFiles(s, root)
-	return s, os.MkdirAll(s.store.dir, 0o700)
+	return s, makeDir(m.FS, s.store.dir)
 }
 
 // Control is the set of devices, for who embeds the server.

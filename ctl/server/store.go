@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,32 +28,35 @@ type table struct {
 }
 
 // store is a directory with a file for each device.
-type store struct{ dir string }
+type store struct {
+	fs  FS
+	dir string
+}
 
 func (s store) path(minor uint32) string {
 	return filepath.Join(s.dir, strconv.FormatUint(uint64(minor), 10)+".json")
 }
 
 // write replaces the file of a device; on return the new one is on the disk.
-func (s store) write(r *record) error { return replaceFile(s.path(r.Minor), r) }
+func (s store) write(r *record) error { return replaceFile(s.fs, s.path(r.Minor), r) }
 
 // replaceFile makes a file hold v; on return it is on the disk, whole.
-func replaceFile(path string, v any) error {
+func replaceFile(f FS, path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
 		return err
 	}
-	if err := writeFile(path+".new", append(text, '\n')); err != nil {
+	if err := writeFile(f, path+".new", append(text, '\n')); err != nil {
 		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := f.Rename(path+".new", path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return f.SyncDir(filepath.Dir(path))
 }
 
-func writeFile(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+func writeFile(fs FS, path string, text []byte) error {
+	f, err := fs.Create(path)
 	if err != nil {
 		return err
 	}
@@ -64,24 +66,24 @@ func writeFile(path string, text []byte) error {
 
 // remove deletes the file of a device, if there is one.
 func (s store) remove(minor uint32) error {
-	err := os.Remove(s.path(minor))
+	err := s.fs.Remove(s.path(minor))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, syncDir(s.dir))
+	return errors.Join(err, s.fs.SyncDir(s.dir))
 }
 
 // read returns all records. What cannot be read is left where it is and told
 // about in the error.
 func (s store) read() ([]*record, error) {
-	entries, err := os.ReadDir(s.dir)
+	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {
 		return nil, err
 	}
 	var rs []*record
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".json") {
-			r, rerr := s.readOne(e.Name())
+	for _, name := range names {
+		if strings.HasSuffix(name, ".json") {
+			r, rerr := s.readOne(name)
 			if rerr != nil {
 				err = errors.Join(err, rerr)
 				continue
@@ -94,7 +96,7 @@ func (s store) read() ([]*record, error) {
 
 func (s store) readOne(name string) (*record, error) {
 	path := filepath.Join(s.dir, name)
-	text, err := os.ReadFile(path)
+	text, err := s.fs.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

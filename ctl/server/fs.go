@@ -1,0 +1,83 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// FS is the file system that a server keeps its state in: [Disk], or one that
+// loses power in a test. What is not flushed may get lost in a power cut: the
+// content of a file until its Sync, and its name, or that it has none any more,
+// until SyncDir of its directory.
+type FS interface {
+	ReadDir(dir string) (names []string, err error) // ascending
+	ReadFile(path string) ([]byte, error)
+	Create(path string) (File, error) // an empty file, also in place of another
+	Rename(from, to string) error     // also in place of another file
+	Remove(path string) error
+	Mkdir(dir string) error
+	SyncDir(dir string) error
+}
+
+// File is a file that is being written.
+type File interface {
+	io.Writer
+	Sync() error
+	Close() error
+}
+
+// Disk is the file system of the machine. Directories and files are their
+// owner's only.
+type Disk struct{}
+
+func (Disk) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
+func (Disk) Rename(from, to string) error         { return os.Rename(from, to) }
+func (Disk) Remove(path string) error             { return os.Remove(path) }
+func (Disk) Mkdir(dir string) error               { return os.Mkdir(dir, 0o700) }
+
+// Create implements [FS].
+func (Disk) Create(path string) (File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err // not a nil *os.File in an interface
+	}
+	return f, nil
+}
+
+// ReadDir implements [FS].
+func (Disk) ReadDir(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+// SyncDir implements [FS]. A directory that may not be read is one that nothing
+// was made in.
+func (Disk) SyncDir(dir string) error {
+	if err := syncDir(dir); !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
+}
+
+// makeDir makes dir, and the directories above it where they are missing; on
+// return they are on the disk. One that is there may have been made by a daemon
+// that was killed before it was on the disk.
+func makeDir(f FS, dir string) error {
+	above := filepath.Dir(dir)
+	err := f.Mkdir(dir)
+	if errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err = makeDir(f, above); err == nil {
+			err = f.Mkdir(dir)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return f.SyncDir(above)
+}
