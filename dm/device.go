@@ -166,7 +166,7 @@ func (p *piece) start1(b *blk.Bio, n uint64) (more bool) {
 	if more = n < b.Sectors; more {
 		p.cut(b, n)
 	}
-	if p.target.AcceptsPartial {
+	if p.target.mayAccept(p.Clone.Sector, n) {
 		return p.startPartial(b, more)
 	}
 	p.run()

@@ -282,7 +282,7 @@ var partialType = &Type{Name: "partial", New: func(t *Target, args []string) (Ma
 		return nil, err
 	}
 	n, err := ParseUint(args[1], 1<<40)
-	t.AcceptsPartial = true
+	t.PartialUnit = 1
 	return &partial{d, n}, err
 }}
 

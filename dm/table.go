@@ -235,6 +235,12 @@ func (ti *Target) pieceLen(b *blk.Bio) uint64 {
 	return n
 }
 
+// mayAccept reports whether Map may take a part only of a read or write that is
+// not longer than pieceLen.
+func (ti *Target) mayAccept(sector, sectors uint64) bool {
+	return ti.PartialUnit != 0 && (sector^(sector+sectors-1))&^(ti.PartialUnit-1) != 0
+}
+
 // clones is how many clones of b the target wants.
 func (ti *Target) clones(op blk.Op) int {
 	switch op {

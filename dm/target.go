@@ -109,6 +109,16 @@ type (
 	// checks and dependencies. Absent: none.
 	Areaer interface{ Areas() []Area }
 
+	// Extenter tells which sectors hold data, as [blk.ExtentsFunc] does; offset
+	// counts from the target's begin, in the answer too. It runs beside I/O and
+	// suspends, may wait, and looks at a bounded number of things: what it does
+	// not reach it leaves out. Whoever looks first at what is above a device and
+	// then below must not miss what moves down meanwhile, nor the reverse.
+	// Absent: all of it is data.
+	Extenter interface {
+		Extents(offset, sectors uint64) []blk.Extent
+	}
+
 	// Hinter overrides the limits combined from the target's areas
 	// (the kernel's io_hints). Absent: they stay.
 	Hinter interface{ Hint(l *blk.Limits) }
@@ -151,8 +161,10 @@ type Target struct {
 	// FlushSupported and DiscardsSupported: the target does it although its
 	// devices may not.
 	FlushSupported, DiscardsSupported bool
-	// AcceptsPartial: Map may call Clone.Accept.
-	AcceptsPartial bool
+	// PartialUnit lets Map call Clone.Accept for reads and writes that cross a
+	// multiple of so many sectors of the mapped device, a power of two; 0: for
+	// none. Resume may change it.
+	PartialUnit uint64
 	// AccountsIssue: statistics count a clone as in flight from Issue on, not
 	// from Map on. For targets that want one clone of every bio.
 	AccountsIssue bool

@@ -98,10 +98,8 @@ func (pe *pending) finish(failed bool) {
 	sl.removeLocked(pe)
 	writes, origins, merges := pe.writes.Take(), pe.origins.Take(), pe.merges
 	sl.mu.Unlock()
-	if full := pe.full; full != nil {
-		full.Restore()
-		full.Rearm()
-		full.Complete(outcome(failed))
+	if pe.full != nil {
+		pe.full.done(failed)
 	}
 	for c := writes.Pop(); c != nil; c = writes.Pop() {
 		if failed {

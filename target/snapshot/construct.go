@@ -195,7 +195,7 @@ func (s *snapshot) readStore(sp *spec) error {
 	chunks := min(s.cow.Limits().Size, s.originEnd) / chunk
 	b := newBody(st, newTable(chunks))
 	s.pending.init(s, chunks)
-	s.cutAt(chunk)
+	s.target.PartialUnit = chunk
 	if valid {
 		err = st.read(func(old, new uint64) error {
 			if !b.complete.insert(old, new) {

@@ -53,7 +53,7 @@ func (s *snapshot) discardCow(c *dm.Clone, b *body, sector, sectors uint64) {
 func (s *snapshot) discardOrigin(c *dm.Clone, b *body, sector, sectors uint64) {
 	c.Hold()
 	io := &perIO{}
-	s.tracked.add(io, sector>>b.shift)
+	s.tracked.add(io, sector>>b.shift, 1)
 	s.origin.Submit(&blk.Bio{Op: blk.Discard, Sector: sector, Sectors: sectors, End: func(b *blk.Bio) {
 		s.tracked.remove(io)
 		c.Complete(b.Status())

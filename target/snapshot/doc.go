@@ -39,6 +39,10 @@
 //     origin.
 //   - A read of the origin is tracked first and looks again afterwards: either
 //     it sees the exception, or who adds the exception sees the read.
+//   - A bio of several chunks is one bio below as far as they are alike (run.go).
+//     A read of the origin is tracked for all of its chunks; a write that stands
+//     in for several copies has a pending exception for each, made one at a time,
+//     and ends with the last of them.
 //   - The flags only go one way, but for a handover, which happens without I/O.
 //     A snapshot that becomes invalid under a bio ends it like one that came
 //     later; what must not happen before the store knows waits for that.

@@ -234,7 +234,7 @@ func TestNewSnapshotWhileMerging(t *testing.T) {
 	r.ok(r.resume("m"))
 	r.wantEnd(r.write(r.dev("m"), 100, 40, 7), blk.OK)
 	r.wantData(e, 100, 40, 1)
-	if n := r.dev("m").Target(0).MaxIOLen; n != 4 {
+	if n := r.dev("m").Target(0).PartialUnit; n != 4 {
 		t.Errorf("bios cut at %d", n)
 	}
 }

@@ -22,7 +22,7 @@ func (t mergeTarget) Map(c *dm.Clone) dm.Outcome {
 		return dm.Submitted
 	}
 	if n := t.group.room(c.Sector); c.Sectors > n {
-		c.Accept(n) // only where cutAt says so
+		c.Accept(n)
 	}
 	switch t.route(c) {
 	case toCow:
@@ -77,7 +77,7 @@ func (t mergeTarget) route(c *dm.Clone) route {
 		m.queued.Push(c)
 		return waits
 	case c.Op == blk.Write:
-		t.tracked.add(c.PerIO.(*perIO), chunk)
+		t.tracked.add(c.PerIO.(*perIO), chunk, 1)
 	}
 	b.remap(c, where)
 	return toCow
@@ -89,6 +89,6 @@ func (t mergeTarget) Presuspend() { t.merge.stop() }
 // Resume goes on with the merge.
 func (t mergeTarget) Resume() {
 	t.snapshot.Resume()
-	t.cutAt(t.group.members.Load().boundary)
+	t.target.PartialUnit = t.group.members.Load().boundary
 	t.merge.start()
 }

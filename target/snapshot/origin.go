@@ -23,7 +23,7 @@ func newOrigin(t *dm.Target, args []string) (dm.Mapper, error) {
 	if err != nil {
 		return nil, dm.Errorf(dm.ErrnoOf(err), "Cannot get target device")
 	}
-	t.NumFlush, t.AcceptsPartial = 1, true
+	t.NumFlush, t.PartialUnit = 1, 1
 	return &origin{t, d, worldOf(t).groupOf(d.Number)}, nil
 }
 

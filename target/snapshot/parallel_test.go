@@ -129,7 +129,7 @@ func TestEachChunkIsHandedOutOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			for e := (exception{}); st.prepare(&e); {
+			for e := (exception{}); st.prepare(&e, anywhere); {
 				owners[e.new].Add(1)
 			}
 		})

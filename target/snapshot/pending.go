@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"udm/blk"
 	"udm/dm"
 	"udm/target/internal/kcopyd"
 )
@@ -32,8 +31,8 @@ type pending struct {
 	inTable *pending     // guarded by the slot's mu; next one of the slot
 
 	job     kcopyd.Job // the copy, or the callback of the full write
-	full    *dm.Clone  // the write that covers the chunk
-	fullEnd func(*blk.Bio)
+	full    *fullWrite // the write that covers the chunk
+	run     *pending   // the next one of the same full write
 	drained func()
 }
 
@@ -43,7 +42,8 @@ type pending struct {
 type pendingTable struct {
 	mask  uint64
 	slots []slot
-	pool  sync.Pool
+	pool  sync.Pool // of *pending
+	fulls sync.Pool // of *fullWrite
 }
 
 type slot struct {
@@ -61,8 +61,13 @@ func (t *pendingTable) init(s *snapshot, chunks uint64) {
 		pe := &pending{snap: s, shard: s.tally.Pick()}
 		pe.exception.done = pe.recorded
 		pe.job.Done, pe.job.Private = s.copied, pe
-		pe.fullEnd, pe.drained = pe.endFull, func() { pe.finish(false) }
+		pe.drained = func() { pe.finish(false) }
 		return pe
+	}
+	t.fulls.New = func() any {
+		f := &fullWrite{snap: s}
+		f.ended = f.end
+		return f
 	}
 }
 
@@ -93,17 +98,18 @@ func (sl *slot) removeLocked(pe *pending) {
 
 // free gives pe back; it is in no table.
 func (pe *pending) free() {
-	pe.started, pe.failed, pe.full, pe.merges, pe.inTable = false, false, nil, nil, nil
+	pe.started, pe.failed, pe.full, pe.run, pe.merges, pe.inTable = false, false, nil, nil, nil, nil
 	pe.snap.pending.pool.Put(pe)
 }
 
 // makeLocked makes the pending exception of a chunk that has none, with a place
-// in the store; nil when that is full. Called with the slot's mu held.
-func (s *snapshot) makeLocked(sl *slot, b *body, chunk uint64) *pending {
+// in the store, that at where or anywhere; nil when it is taken or the store is
+// full. Called with the slot's mu held.
+func (s *snapshot) makeLocked(sl *slot, b *body, chunk, where uint64) *pending {
 	pe := s.pending.pool.Get().(*pending)
 	pe.old = chunk
 	pe.job.AtOnce = !b.ordered
-	if !s.allocate(b, pe) {
+	if !s.allocate(b, pe, where) {
 		pe.free()
 		return nil
 	}
@@ -114,13 +120,13 @@ func (s *snapshot) makeLocked(sl *slot, b *body, chunk uint64) *pending {
 }
 
 // allocate gives pe its place in the store and, where that matters, in the order.
-func (s *snapshot) allocate(b *body, pe *pending) (ok bool) {
+func (s *snapshot) allocate(b *body, pe *pending, where uint64) (ok bool) {
 	if !b.ordered {
-		return b.store.prepare(&pe.exception)
+		return b.store.prepare(&pe.exception, where)
 	}
 	s.alloc.mu.Lock()
 	defer s.alloc.mu.Unlock()
-	if ok = b.store.prepare(&pe.exception); ok {
+	if ok = b.store.prepare(&pe.exception, where); ok {
 		pe.sequence = s.alloc.next
 		s.alloc.next++
 	}
@@ -145,22 +151,4 @@ func (s *snapshot) clip(sector, sectors uint64) uint64 {
 		end = s.origin.Limits().Size
 	}
 	return min(sectors, end-min(sector, end))
-}
-
-// startFull lets c, which covers the chunk, stand in for the copy. Its end goes
-// through kc, so that it takes its turn among the copies.
-func (pe *pending) startFull(c *dm.Clone) {
-	s := pe.snap
-	s.tally.Take(pe.shard, 1)
-	s.kc.Prepare(&pe.job)
-	pe.full = c
-	c.Redirect(pe.fullEnd)
-	c.Issue()
-}
-
-func (pe *pending) endFull(b *blk.Bio) {
-	if b.Status() != blk.OK {
-		pe.job.WriteFailed = 1
-	}
-	pe.snap.kc.Fire(&pe.job)
 }

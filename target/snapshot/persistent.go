@@ -121,9 +121,9 @@ func (p *persistent) usage() (allocated, total, metadata uint64) {
 	return p.nextFree.Load() * p.chunk, p.cow.Limits().Size, (current + 2) * p.chunk
 }
 
-func (p *persistent) prepare(e *exception) bool {
+func (p *persistent) prepare(e *exception, where uint64) bool {
 	n := p.nextFree.Load()
-	if !roomFor(p.cow, &p.size, (n+1)*p.chunk) {
+	if where != anywhere && where != n || !roomFor(p.cow, &p.size, (n+1)*p.chunk) {
 		return false
 	}
 	e.new = n

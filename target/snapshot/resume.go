@@ -51,7 +51,7 @@ func (s *snapshot) activate(front *dm.Device) {
 	g.reregister(s)
 	s.set(flagActive, 0)
 	if merging != nil && merging.target.Device() == front {
-		merging.cutAt(g.members.Load().boundary)
+		merging.target.PartialUnit = g.members.Load().boundary
 	}
 	if restart {
 		merging.merge.start()
@@ -68,7 +68,7 @@ func (s *snapshot) takeOver(src *snapshot) {
 	own.store.use(src.cow)
 	s.pending.init(s, min(s.cow.Limits().Size, s.originEnd)>>b.shift)
 	s.body.Store(b)
-	s.cutAt(b.mask + 1)
+	s.target.PartialUnit = b.mask + 1
 	s.set(src.flags.Load()&(flagValid|flagOverflowed), flagValid|flagOverflowed|flagWaiting)
 	src.set(0, flagValid)
 	src.body.Store(own)

@@ -119,7 +119,7 @@ func (s *snapshot) Map(c *dm.Clone) dm.Outcome {
 	}
 	b := s.body.Load()
 	if c.Sector&b.mask+c.Sectors > b.mask+1 {
-		c.Accept(b.mask + 1 - c.Sector&b.mask) // only where cutAt says so
+		return s.mapRun(c, b)
 	}
 	chunk := c.Sector >> b.shift
 	if where, ok := b.complete.lookup(chunk); ok {
@@ -130,14 +130,7 @@ func (s *snapshot) Map(c *dm.Clone) dm.Outcome {
 	if c.Op == blk.Write {
 		return s.writeNew(c, b, chunk)
 	}
-	return s.readOrigin(c, b, chunk)
-}
-
-// cutAt lets the core cut bios at multiples of n sectors of the mapped device. It
-// counts from the target's begin; where that does not fit, Map accepts parts.
-func (s *snapshot) cutAt(n uint64) {
-	s.target.MaxIOLen = n
-	s.target.AcceptsPartial = n != 0 && s.target.Begin%n != 0
+	return s.readOrigin(c, b, chunk, 1)
 }
 
 func (b *body) remap(c *dm.Clone, where uint64) {
@@ -152,19 +145,19 @@ func (s *snapshot) mapOther(c *dm.Clone) dm.Outcome {
 	return dm.Remapped
 }
 
-// readOrigin sends a read of a chunk without exception to the origin. Once it is
-// tracked, whoever adds an exception waits for it; one that was added before is
-// seen now.
-func (s *snapshot) readOrigin(c *dm.Clone, b *body, chunk uint64) dm.Outcome {
+// readOrigin sends a read of up to n chunks without exception to the origin. Once
+// it is tracked, whoever adds an exception waits for it; one that was added
+// before is seen now.
+func (s *snapshot) readOrigin(c *dm.Clone, b *body, chunk, n uint64) dm.Outcome {
 	io := c.PerIO.(*perIO)
-	s.tracked.add(io, chunk)
+	s.tracked.add(io, chunk, n)
 	s.at(pointTracked)
-	if where, ok := b.complete.lookup(chunk); ok {
+	where, n, ok := b.complete.lookupRun(chunk, n)
+	if ok {
 		s.tracked.remove(io)
-		b.remap(c, where)
-		c.Dev = s.cow.Device
-		return dm.Remapped
+		return s.toCow(c, b, where, n)
 	}
+	b.accept(c, n)
 	c.Dev = s.origin.Device
 	return dm.Remapped
 }
@@ -193,10 +186,15 @@ func (s *snapshot) writeNew(c *dm.Clone, b *body, chunk uint64) dm.Outcome {
 		return dm.Submitted
 	}
 	s.at(pointAllocate)
-	pe, slot, found := s.lockPending(b, chunk, flagValid)
+	pe, sl, found := s.lockPending(b, chunk, flagValid)
+	return s.joinIn(c, b, pe, sl, found)
+}
+
+// joinIn maps a write to one chunk after lockPending.
+func (s *snapshot) joinIn(c *dm.Clone, b *body, pe *pending, sl *slot, found bool) dm.Outcome {
 	switch {
 	case pe != nil:
-		s.join(c, b, pe, slot)
+		s.join(c, b, pe, sl)
 		return dm.Submitted
 	case found:
 		return s.Map(c)
@@ -228,7 +226,7 @@ func (s *snapshot) lockPending(b *body, chunk uint64, needs uint32) (pe *pending
 	// Who adds an exception takes its pending one out afterwards, so this
 	// look-up cannot miss one that was made since.
 	if _, found = b.complete.lookup(chunk); !found && s.flags.Load()&needs == needs {
-		pe = s.makeLocked(sl, b, chunk)
+		pe = s.makeLocked(sl, b, chunk, anywhere)
 	}
 	if pe == nil {
 		sl.mu.Unlock()
@@ -245,7 +243,7 @@ func (s *snapshot) join(c *dm.Clone, b *body, pe *pending, sl *slot) {
 	pe.started = true
 	if first && c.Sectors == b.mask+1 && c.Sector&b.mask == 0 {
 		sl.mu.Unlock()
-		pe.startFull(c)
+		pe.startFull(c, 1)
 		return
 	}
 	pe.writes.Push(c)

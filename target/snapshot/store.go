@@ -16,6 +16,9 @@ type exception struct {
 	next *exception // link of the store's lists
 }
 
+// anywhere is no chunk of a COW device.
+const anywhere = ^uint64(0)
+
 type exceptionList = list.List[exception, *exception]
 
 func (e *exception) Link() **exception { return &e.next }
@@ -36,8 +39,9 @@ type store interface {
 	// ordered says that the calls of prepare have to be serialised by the
 	// snapshot, and those of commit, in the same order. It never changes.
 	ordered() bool
-	// prepare gives e a new chunk; false when the store is full.
-	prepare(e *exception) bool
+	// prepare gives e a new chunk, the one at where or any; false when the store
+	// is full, or where is not the next one that it would give.
+	prepare(e *exception, where uint64) bool
 	// commit records e, or with ok false takes note that its data did not
 	// arrive: nothing more will be recorded.
 	commit(e *exception, ok bool)
@@ -94,10 +98,10 @@ func (t *transient) usage() (allocated, total, metadata uint64) {
 	return t.free.Load() * t.chunk, t.cow.Limits().Size, 0
 }
 
-func (t *transient) prepare(e *exception) bool {
+func (t *transient) prepare(e *exception, where uint64) bool {
 	for {
 		n := t.free.Load()
-		if !t.roomFor((n + 1) * t.chunk) {
+		if where != anywhere && where != n || !t.roomFor((n+1)*t.chunk) {
 			return false
 		}
 		if t.free.CompareAndSwap(n, n+1) {

@@ -100,6 +100,23 @@ func (l *leaf) lookup(chunk uint64) (where uint64, ok bool) {
 	return 0, false
 }
 
+// lookupRun is lookup for up to max chunks from chunk on: n of them, of one group,
+// lie behind one another, or have no exception.
+func (t *table) lookupRun(chunk, max uint64) (where, n uint64, ok bool) {
+	max = min(max, groupLen-chunk%groupLen)
+	l := t.bucket(chunk).find(chunk >> groupShift)
+	if l == nil {
+		return 0, max, false
+	}
+	where, ok = l.lookup(chunk)
+	for n = 1; n < max; n++ {
+		if w, has := l.lookup(chunk + n); has != ok || ok && w != where+n {
+			break
+		}
+	}
+	return where, n, ok
+}
+
 // insert adds an exception. It reports false when chunk has one already.
 func (t *table) insert(chunk, where uint64) bool {
 	b := t.bucket(chunk)

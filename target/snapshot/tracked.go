@@ -7,8 +7,8 @@ import (
 
 // tracked counts the bios of a snapshot that must end before a chunk of the
 // lower device changes hands: reads that go to the origin, of a merging snapshot
-// writes that go to the COW device. Chunks are spread over shards, so that
-// unrelated bios do not meet.
+// writes that go to the COW device. A bio may be for several chunks of one group
+// of the table; groups are spread over shards, so that unrelated bios do not meet.
 //
 // Whoever tracks a bio because a chunk has no exception looks again once it is
 // tracked; whoever adds the exception waits afterwards. One of the two sees the
@@ -33,17 +33,19 @@ type waiter struct {
 // tracked is false, to the shard of its chunk while it is true.
 type perIO struct {
 	tracked    bool
-	chunk      uint64
+	chunk, n   uint64 // the first one, and how many
 	prev, next *perIO
 }
 
 func (t *tracked) shard(chunk uint64) *trackShard {
-	return &t.shards[(chunk*0x9e3779b97f4a7c15)>>58]
+	return &t.shards[(chunk>>groupShift*0x9e3779b97f4a7c15)>>58]
 }
 
-func (t *tracked) add(io *perIO, chunk uint64) {
+func (io *perIO) has(chunk uint64) bool { return chunk-io.chunk < io.n }
+
+func (t *tracked) add(io *perIO, chunk, n uint64) {
 	sh := t.shard(chunk)
-	io.tracked, io.chunk = true, chunk
+	io.tracked, io.chunk, io.n = true, chunk, n
 	sh.mu.Lock()
 	sh.n.Add(1)
 	io.prev, io.next = nil, sh.head
@@ -69,21 +71,22 @@ func (t *tracked) remove(io *perIO) {
 		io.next.prev = io.prev
 	}
 	io.prev, io.next = nil, nil
-	ready := sh.takeReadyLocked(io.chunk)
+	ready := sh.takeReadyLocked(io)
 	sh.mu.Unlock()
 	for _, w := range ready {
 		w.fn()
 	}
 }
 
-// takeReadyLocked takes the waiters for chunk out if it is not tracked.
-func (sh *trackShard) takeReadyLocked(chunk uint64) (ready []waiter) {
-	if len(sh.waiters) == 0 || sh.hasLocked(chunk) {
+// takeReadyLocked takes those waiters out that waited for io, which is gone, and
+// for no other.
+func (sh *trackShard) takeReadyLocked(io *perIO) (ready []waiter) {
+	if len(sh.waiters) == 0 {
 		return nil
 	}
 	rest := sh.waiters[:0]
 	for _, w := range sh.waiters {
-		if w.chunk == chunk {
+		if io.has(w.chunk) && !sh.hasLocked(w.chunk) {
 			ready = append(ready, w)
 		} else {
 			rest = append(rest, w)
@@ -96,7 +99,7 @@ func (sh *trackShard) takeReadyLocked(chunk uint64) (ready []waiter) {
 
 func (sh *trackShard) hasLocked(chunk uint64) bool {
 	for io := sh.head; io != nil; io = io.next {
-		if io.chunk == chunk {
+		if io.has(chunk) {
 			return true
 		}
 	}

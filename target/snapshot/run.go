@@ -1,0 +1,149 @@
+package snapshot
+
+import (
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/dm"
+)
+
+// A bio of several chunks is cut where the chunks stop to be alike: those that
+// follow one another in the COW device too, those that are still the origin's,
+// and those that are written whole and get places behind one another are one
+// bio below. (The kernel cuts at each chunk and joins the parts again in the
+// queue of the lower device.)
+
+// mapRun maps the first chunks of c, which has more than one.
+func (s *snapshot) mapRun(c *dm.Clone, b *body) dm.Outcome {
+	chunk := c.Sector >> b.shift
+	where, n, ok := b.complete.lookupRun(chunk, b.chunks(c))
+	switch {
+	case ok:
+		return s.toCow(c, b, where, n)
+	case c.Op == blk.Read:
+		return s.readOrigin(c, b, chunk, n)
+	case c.Sector&b.mask != 0 || c.Sectors < 2<<b.shift || c.Flags&blk.NoWait != 0 || s.over():
+		b.accept(c, 1)
+		return s.writeNew(c, b, chunk)
+	}
+	s.at(pointAllocate)
+	pe, sl, found := s.lockPending(b, chunk, flagValid)
+	if pe != nil && !pe.started {
+		s.writeRun(c, b, pe, sl)
+		return dm.Submitted
+	}
+	b.accept(c, 1)
+	return s.joinIn(c, b, pe, sl, found)
+}
+
+// chunks is how many chunks c touches.
+func (b *body) chunks(c *dm.Clone) uint64 { return (c.EndSector()-1)>>b.shift - c.Sector>>b.shift + 1 }
+
+// accept shrinks c to its first n chunks.
+func (b *body) accept(c *dm.Clone, n uint64) {
+	if sectors := n<<b.shift - c.Sector&b.mask; sectors < c.Sectors {
+		c.Accept(sectors)
+	}
+}
+
+// toCow sends n chunks of c, at least a part of the first, to where they are.
+func (s *snapshot) toCow(c *dm.Clone, b *body, where, n uint64) dm.Outcome {
+	b.accept(c, n)
+	b.remap(c, where)
+	c.Dev = s.cow.Device
+	return dm.Remapped
+}
+
+// writeRun lets c stand in for the copies of pe, whose slot it unlocks, and of
+// the chunks behind that it covers, as long as they are new and their places
+// follow.
+func (s *snapshot) writeRun(c *dm.Clone, b *body, pe *pending, sl *slot) {
+	pe.started = true
+	sl.mu.Unlock()
+	n, last := uint64(1), pe
+	for most := c.Sectors >> b.shift; n < most; n++ {
+		next := s.extend(b, pe.old+n, pe.new+n)
+		if next == nil {
+			break
+		}
+		last.run, last = next, next
+	}
+	s.toCow(c, b, pe.new, n)
+	pe.startFull(c, n)
+}
+
+// extend makes a pending exception of chunk at a certain place; nil when it has
+// one or the place is not free next.
+func (s *snapshot) extend(b *body, chunk, where uint64) *pending {
+	sl := s.pending.slot(chunk)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if sl.lookupLocked(chunk) != nil || !s.has(flagValid) {
+		return nil
+	}
+	if _, ok := b.complete.lookup(chunk); ok {
+		return nil
+	}
+	pe := s.makeLocked(sl, b, chunk, where)
+	if pe != nil {
+		pe.started = true
+	}
+	return pe
+}
+
+// fullWrite is a write of whole chunks that stands in for their copies. It ends
+// when all their exceptions do.
+type fullWrite struct {
+	snap   *snapshot
+	clone  *dm.Clone
+	first  *pending
+	left   atomic.Int64 // exceptions
+	failed atomic.Bool
+	ended  func(*blk.Bio)
+}
+
+// startFull lets c, which covers n chunks from pe's on, stand in for their
+// copies. Its end goes through kc, so that each takes its turn among the copies.
+func (pe *pending) startFull(c *dm.Clone, n uint64) {
+	s := pe.snap
+	f := s.pending.fulls.Get().(*fullWrite)
+	f.clone, f.first = c, pe
+	f.left.Store(int64(n))
+	for ; pe != nil; pe = pe.run {
+		pe.full = f
+		s.tally.Take(pe.shard, 1)
+		s.kc.Prepare(&pe.job)
+	}
+	c.Redirect(f.ended)
+	c.Issue()
+}
+
+// end is the end of the lower I/O. f is gone once the last one is fired.
+func (f *fullWrite) end(b *blk.Bio) {
+	kc, failed := f.snap.kc, b.Status() != blk.OK
+	for pe := f.first; pe != nil; {
+		next := pe.run
+		if failed {
+			pe.job.WriteFailed = 1
+		}
+		kc.Fire(&pe.job)
+		pe = next
+	}
+}
+
+// done counts an exception less, and ends the write with the last one.
+func (f *fullWrite) done(failed bool) {
+	if failed {
+		f.failed.Store(true)
+	}
+	if f.left.Add(-1) > 0 {
+		return
+	}
+	c, st := f.clone, outcome(f.failed.Load())
+	f.clone, f.first = nil, nil
+	f.failed.Store(false)
+	f.snap.pending.fulls.Put(f)
+	c.Restore()
+	c.Rearm()
+	c.Complete(st)
+}
