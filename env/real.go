@@ -79,6 +79,7 @@ func (q *realQueue) queueLocked(w *Work) bool {
 }
 
 func (q *realQueue) run() {
+	deepen(0)
 	q.mu.Lock()
 	for q.head < len(q.works) {
 		w := q.works[q.head]
@@ -96,6 +97,16 @@ func (q *realQueue) run() {
 	q.running = false
 	q.idle.Broadcast()
 	q.mu.Unlock()
+}
+
+// deepen makes room on the stack of a new goroutine while there is nothing on it
+// yet. Works go deep; growing step by step below them costs more than they do.
+//
+//go:noinline
+func deepen(i int) byte {
+	var room [5 << 10]byte
+	room[i] = 1 // lest the compiler does without
+	return room[len(room)-1-i]
 }
 
 // ran counts one work and reclaims the front of the slice. Called with mu held.

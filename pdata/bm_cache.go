@@ -69,6 +69,10 @@ func (bm *BlockManager) Settle() error {
 	return nil
 }
 
+// Crowded reports whether so much of the cache waits for Publish that the rest
+// is short of room.
+func (bm *BlockManager) Crowded() bool { return len(bm.fresh) > bm.limit/4 }
+
 // Cached is the number of pages in the cache.
 func (bm *BlockManager) Cached() int { return len(bm.ring) }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 )
 
 // Corrupt says that a metadata block is not what it must be.
@@ -35,10 +36,21 @@ func corrupt(block uint64, format string, args ...any) *Corrupt {
 	return &Corrupt{Block: block, Path: []uint64{block}, Reason: fmt.Sprintf(format, args...)}
 }
 
+// corruptOf is the Corrupt in err, nil for none. It does not allocate in the
+// ordinary cases.
+func corruptOf(err error) *Corrupt {
+	switch err.(type) {
+	case nil, syscall.Errno:
+		return nil
+	}
+	var c *Corrupt
+	errors.As(err, &c)
+	return c
+}
+
 // under puts a block above those that err's path names already.
 func under(err error, block uint64) error {
-	var c *Corrupt
-	if errors.As(err, &c) && (len(c.Path) == 0 || c.Path[0] != block) {
+	if c := corruptOf(err); c != nil && (len(c.Path) == 0 || c.Path[0] != block) {
 		c.Path = append([]uint64{block}, c.Path...)
 	}
 	return err
@@ -46,8 +58,7 @@ func under(err error, block uint64) error {
 
 // In names the tree that err's path leads through; names nest. It changes err.
 func In(tree string, err error) error {
-	var c *Corrupt
-	if errors.As(err, &c) {
+	if c := corruptOf(err); c != nil {
 		if c.Tree != "" {
 			tree += "/" + c.Tree
 		}

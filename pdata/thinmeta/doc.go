@@ -7,8 +7,9 @@
 // One owner, the pool's queue, makes all calls; they wait for metadata I/O. The
 // only call for other goroutines, at any time, is [Thin.TryFind]: it takes no
 // lock, does no I/O, allocates nothing, and sees the state that the last call
-// of the owner left. There is no lock in this package; fields belong to the
-// owner unless their comment says atomic.
+// of the owner left; of a block that was not mapped before, it may say that only
+// the owner knows. There is no lock in this package; fields belong to the owner
+// unless their comment says atomic.
 //
 // # Errors
 //

@@ -38,12 +38,12 @@ func (t *Thin) TryFind(block uint64) (Mapping, error) {
 			return Mapping{}, syscall.EINVAL
 		}
 		value, found, ok := m.maps.TryLookup(m.shown.Load(), keys[:])
-		snap := t.shownSnap.Load()
+		snap, behind := t.shownSnap.Load(), m.behind.Load()
 		if m.bm.Version() != v {
 			continue
 		}
 		switch {
-		case !ok:
+		case !ok, !found && behind:
 			return Mapping{}, syscall.EAGAIN
 		case !found:
 			return Mapping{}, syscall.ENODATA
@@ -72,6 +72,10 @@ func (t *Thin) mapping(v uint64) Mapping {
 }
 
 func (t *Thin) in(err error) error {
+	switch err.(type) {
+	case nil, syscall.Errno:
+		return err // every look-up ends here
+	}
 	return pdata.In("device "+strconv.FormatUint(uint64(t.id), 10), err)
 }
 
@@ -105,10 +109,11 @@ func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
 
 // Insert maps a block to a data block, whose reference, the one that
 // AllocDataBlock took, passes to the mapping. Another data block that was mapped
-// there loses one.
+// there loses one. Readers may see a block that was not mapped before as one that
+// only the owner can tell about, until Show or Commit.
 func (t *Thin) Insert(block, data uint64) error {
 	m := t.m
-	return m.change(func() error {
+	return m.add(func() error {
 		v := packBlockTime(BlockTime{data, m.super.Time & (1<<24 - 1)})
 		root, inserted, err := m.maps.InsertNotify(m.super.MappingRoot, v, uint64(t.id), block)
 		if err != nil {
@@ -118,6 +123,8 @@ func (t *Thin) Insert(block, data uint64) error {
 		t.changed = true
 		if inserted {
 			t.d.Mapped++
+		} else {
+			m.unshown = true
 		}
 		return nil
 	})

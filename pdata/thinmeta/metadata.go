@@ -53,7 +53,9 @@ type Metadata struct {
 	reserve   uint64
 	preCommit func() error
 	batch     bool // Batch runs
-	unshown   bool // readers do not see everything yet
+	unshown   bool // readers see something that is not true any more
+
+	behind atomic.Bool // readers see all that is mapped, but for blocks that were not mapped before
 }
 
 // Open opens the metadata on dev, or makes it. dev stays the caller's and must
@@ -188,16 +190,25 @@ func (m *Metadata) Close() error {
 
 // change runs a function that changes metadata and shows the result to readers.
 func (m *Metadata) change(fn func() error) error {
+	return m.add(func() error {
+		m.unshown = true
+		return fn()
+	})
+}
+
+// add is change for what makes nothing untrue that readers see, unless fn sets
+// unshown: they may fall behind. So the nodes on the way to a new mapping are
+// copied once for many of them, not for each.
+func (m *Metadata) add(fn func() error) error {
 	if err := m.changeable(); err != nil {
 		return err
 	}
 	m.inService, m.touched = true, true
+	m.behind.Store(true)
 	err := fn()
 	if err == nil {
-		m.unshown = true
-		if !m.batch {
-			m.publish()
-		}
+		m.unshown = m.unshown || m.bm.Crowded()
+		m.showChanges()
 		err = m.bm.Settle()
 	}
 	m.broken = noSpace(err)
@@ -211,12 +222,19 @@ func (m *Metadata) Batch(fn func()) {
 	m.batch = true
 	fn()
 	m.batch = false
-	m.Show()
+	m.showChanges()
 }
 
-// Show lets readers see what calls within Batch have changed so far.
+// showChanges lets readers see that what they see is not true any more.
+func (m *Metadata) showChanges() {
+	if m.unshown && !m.batch {
+		m.Show()
+	}
+}
+
+// Show lets readers see everything, within Batch too.
 func (m *Metadata) Show() {
-	if m.unshown && m.broken == nil {
+	if m.behind.Load() && m.broken == nil {
 		m.publish()
 	}
 }
@@ -248,6 +266,7 @@ func (m *Metadata) publish() {
 
 func (m *Metadata) show() {
 	m.shown.Store(m.super.MappingRoot)
+	m.behind.Store(false)
 	for _, t := range m.renew {
 		t.shownSnap.Store(t.d.Snapshotted)
 	}

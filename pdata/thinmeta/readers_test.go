@@ -142,3 +142,63 @@ func BenchmarkSnapshot(b *testing.B) {
 		ok(b, th.m.DeleteThin(i))
 	}
 }
+
+// TestReadersFallBehind holds what readers may not know yet, and until when.
+func TestReadersFallBehind(t *testing.T) {
+	p := newPool(t, 4096, 2000, 1)
+	p.createThin(1)
+	th := p.thin(1)
+	defer th.Close()
+	ok(t, p.insert(th, 5))
+	finds := func(k uint64, want error) {
+		t.Helper()
+		if m, err := th.TryFind(k); err != want || err == nil && m.Block != p.now.devs[1][k] {
+			t.Errorf("block %d: %v, %v, want %v", k, m, err, want)
+		}
+	}
+	finds(5, syscall.EAGAIN)
+	finds(6, syscall.EAGAIN) // it could be mapped by now
+	p.m.Show()
+	finds(5, nil)
+	finds(6, syscall.ENODATA)
+	p.m.Batch(func() { ok(t, p.insert(th, 6)) })
+	finds(5, nil)
+	finds(6, syscall.EAGAIN)
+	p.m.Batch(func() { ok(t, p.insert(th, 5)) })
+	finds(5, nil) // another data block than before: shown at once
+	finds(6, nil)
+	ok(t, p.insert(th, 7))
+	p.commit()
+	finds(7, nil)
+	ok(t, p.insert(th, 8))
+	finds(8, syscall.EAGAIN)
+	ok(t, th.RemoveRange(5, 6))
+	delete(p.now.devs[1], 5)
+	finds(5, syscall.ENODATA)
+	finds(8, nil)
+	ok(t, p.insert(th, 9))
+	ok(t, p.m.Abort())
+	p.now = p.old.clone()
+	_ = must(th.Find(7)) // nothing is cached
+	finds(9, syscall.ENODATA)
+	finds(7, nil)
+}
+
+// TestReadersDoNotCrowdTheCache holds that what readers do not see yet stays
+// within a part of the cache.
+func TestReadersDoNotCrowdTheCache(t *testing.T) {
+	p := newPool(t, 4096, 60000, 1)
+	p.createThin(1)
+	th := p.thin(1)
+	defer th.Close()
+	shown := 0
+	for k := range uint64(50000) {
+		ok(t, p.insert(th, k*7919%50000))
+		if _, err := th.TryFind(50001); err == syscall.ENODATA {
+			shown++
+		}
+	}
+	if most := 64 * 3; shown == 0 || p.m.bm.Cached() > most {
+		t.Errorf("%d blocks are cached, want at most %d; everything was shown %d times", p.m.bm.Cached(), most, shown)
+	}
+}

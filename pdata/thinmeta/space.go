@@ -16,12 +16,12 @@ func (m *Metadata) AllocDataBlock() (block uint64, err error) {
 
 // IncData adds a reference to each data block of [begin, end).
 func (m *Metadata) IncData(begin, end uint64) error {
-	return m.change(func() error { return m.data.Inc(begin, end) })
+	return m.add(func() error { return m.data.Inc(begin, end) })
 }
 
 // DecData drops a reference of each data block of [begin, end).
 func (m *Metadata) DecData(begin, end uint64) error {
-	return m.change(func() error { return m.data.Dec(begin, end) })
+	return m.add(func() error { return m.data.Dec(begin, end) })
 }
 
 // DataRefs is a data block's reference count.

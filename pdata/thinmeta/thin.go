@@ -28,10 +28,10 @@ func (m *Metadata) get(id uint32) (*Thin, error) {
 	if err != nil {
 		return nil, pdata.In("device details", err)
 	}
-	return m.add(id, d), nil
+	return m.keep(id, d), nil
 }
 
-func (m *Metadata) add(id uint32, d Details) *Thin {
+func (m *Metadata) keep(id uint32, d Details) *Thin {
 	t := &Thin{m: m, id: id, d: d}
 	t.shownSnap.Store(d.Snapshotted)
 	m.thins[id] = t
@@ -117,7 +117,7 @@ func (m *Metadata) newDevice(id uint32, root uint64, d Details) (err error) {
 		return pdata.In("device tree", err)
 	}
 	d.TransactionID, d.Created = m.super.TransactionID, m.super.Time
-	m.add(id, d).changed = true
+	m.keep(id, d).changed = true
 	return nil
 }
 

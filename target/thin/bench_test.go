@@ -124,9 +124,9 @@ func BenchmarkMappedWriteParallel(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) { run(d, blk.Write, rand.Uint64(), pb.Next) })
 }
 
-// flood submits count writes of 4 KiB, one to each block from first on, with at
-// most depth at a time.
-func flood(b *bench, d *dm.Device, first, count uint64, depth int) {
+// flood submits writes of 4 KiB, one to each of the blocks, with at most depth at
+// a time.
+func flood(b *bench, d *dm.Device, blocks []int, depth int) {
 	free := make(chan *blk.Bio, depth)
 	for range depth {
 		bio := &blk.Bio{}
@@ -135,13 +135,13 @@ func flood(b *bench, d *dm.Device, first, count uint64, depth int) {
 		bio.End = func(bio *blk.Bio) { free <- bio }
 		free <- bio
 	}
-	for i := range count {
+	for _, block := range blocks {
 		bio := <-free
 		if bio.Status() != blk.OK {
 			b.Fatal(bio.Status())
 		}
 		bio.Rearm()
-		bio.Sector = (first + i) * bs
+		bio.Sector = uint64(block) * bs
 		d.Submit(bio)
 	}
 	for range depth {
@@ -149,22 +149,47 @@ func flood(b *bench, d *dm.Device, first, count uint64, depth int) {
 	}
 }
 
-// BenchmarkProvision maps a new block for each write, over a null disk and
-// without zeroing: what the pool itself costs.
+// BenchmarkProvision maps a new block for each write, in a row or at random, over
+// a null disk: what the pool itself costs.
 func BenchmarkProvision(b *testing.B) {
-	for _, depth := range []int{1, 64} {
-		b.Run(fmt.Sprint("depth=", depth), func(b *testing.B) {
-			n := uint64(b.N)
-			r := newBench(b, func() blk.Device { return nulldev.New((n + 16) * bs) })
-			r.meta = memdev.New(1 << 21)
-			pool := r.device("pool", fmt.Sprintf("0 %d thin-pool m d %d 0 1 skip_block_zeroing", (n+16)*bs, bs))
-			r.msg(pool, "create_thin 0")
-			d := r.device("thin", fmt.Sprintf("0 %d thin /dev/mapper/pool 0", n*bs))
-			b.ReportAllocs()
-			b.ResetTimer()
-			flood(r, d, 0, n, depth)
-		})
+	for _, order := range []string{"sequential", "random"} {
+		for _, zeroing := range []bool{false, true} {
+			for _, depth := range []int{1, 64} {
+				b.Run(fmt.Sprintf("%s/zeroing=%t/depth=%d", order, zeroing, depth), func(b *testing.B) {
+					provision(b, order == "random", zeroing, depth)
+				})
+			}
+		}
 	}
+}
+
+func provision(b *testing.B, random, zeroing bool, depth int) {
+	n := uint64(b.N)
+	r := newBench(b, func() blk.Device { return nulldev.New((n + 16) * bs) })
+	r.meta = memdev.New(1 << 21)
+	table := fmt.Sprintf("0 %d thin-pool m d %d 0", (n+16)*bs, bs)
+	if !zeroing {
+		table += " 1 skip_block_zeroing"
+	}
+	pool := r.device("pool", table)
+	r.msg(pool, "create_thin 0")
+	d := r.device("thin", fmt.Sprintf("0 %d thin /dev/mapper/pool 0", n*bs))
+	blocks := all(b.N)
+	if random {
+		rand.Shuffle(b.N, func(i, j int) { blocks[i], blocks[j] = blocks[j], blocks[i] })
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	flood(r, d, blocks, depth)
+}
+
+// all is the first n blocks.
+func all(n int) []int {
+	blocks := make([]int, n)
+	for i := range blocks {
+		blocks[i] = i
+	}
+	return blocks
 }
 
 const copyBlocks = 512 // of 64 KiB
@@ -177,13 +202,13 @@ func BenchmarkBreakSharing(b *testing.B) {
 	pool := r.device("pool", fmt.Sprintf("0 %d thin-pool m d %d 0", 4*copyBlocks*bs, bs))
 	r.msg(pool, "create_thin 0")
 	d := r.device("thin", fmt.Sprintf("0 %d thin /dev/mapper/pool 0", copyBlocks*bs))
-	flood(r, d, 0, copyBlocks, 32)
+	flood(r, d, all(copyBlocks), 32)
 	b.SetBytes(copyBlocks * bs * blk.SectorSize)
 	for b.Loop() {
 		b.StopTimer()
 		r.msg(pool, "create_snap 1 0")
 		b.StartTimer()
-		flood(r, d, 0, copyBlocks, 32)
+		flood(r, d, all(copyBlocks), 32)
 		b.StopTimer()
 		r.msg(pool, "delete 1")
 		b.StartTimer()

@@ -22,7 +22,7 @@
 //	 ├─ the block's cell is held: the bio waits in it
 //	 ├─ TryFind: mapped, and not both shared and a write ────► remapped, cache filled
 //	 ├─ TryFind: unmapped, and a read ───────────────────────► origin or zeroes
-//	 └─ else: deferred ─► pass ─► provisioned, copied, queued, refused, …
+//	 └─ else: deferred ─► pass ─► provisioned, copied, read, queued, refused, …
 //
 // # The mapping cache
 //
@@ -78,12 +78,16 @@
 //
 // # A pass
 //
-// What is prepared is inserted first, all of it, then shown to readers of the
-// metadata, then the bios that waited for it are issued. Then come discards whose
-// blocks are idle, deferred cells and bios, and the commit. When a metadata
-// operation fails in the middle, the transaction is thrown away; mappings that
-// were inserted in it but not released yet are lost, and their bios fail
-// ([mapping.release] looks at pool.aborts).
+// What is prepared is inserted first, all of it, then the bios that waited for it
+// are issued. Then come discards whose blocks are idle, deferred cells and bios,
+// and the commit. When a metadata operation fails in the middle, the transaction
+// is thrown away; mappings that were inserted in it but not released yet are
+// lost, and their bios fail ([mapping.release] looks at pool.aborts).
+//
+// Readers of the metadata see at once what they must not miss: that a block is
+// mapped to another place than before, or to none. Of a block that was not mapped
+// they may hear for a while that the owner knows ([thinmeta.Thin.TryFind]); a pass
+// that serves a read for that reason shows them everything, and so does a commit.
 //
 // # Bounds
 //

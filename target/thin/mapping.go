@@ -32,7 +32,33 @@ type mapping struct {
 }
 
 func (t *thin) newMapping(cell *prison.Cell, data uint64) *mapping {
-	return &mapping{t: t, cell: cell, begin: cell.Begin, end: cell.End, data: data}
+	m := t.pool.spareMapping()
+	m.t, m.cell, m.begin, m.end, m.data = t, cell, cell.Begin, cell.End, data
+	return m
+}
+
+// maxSpare bounds the mappings that are kept for use again.
+const maxSpare = 512
+
+func (p *pool) spareMapping() *mapping {
+	n := len(p.spare)
+	if n == 0 {
+		return &mapping{}
+	}
+	m := p.spare[n-1]
+	p.spare = p.spare[:n-1]
+	return m
+}
+
+// free gives back a mapping that is released: nobody else knows it any more.
+func (m *mapping) free() {
+	p := m.t.pool
+	if len(p.spare) == maxSpare {
+		return
+	}
+	m.t, m.cell, m.clone = nil, nil, nil
+	m.bad.Store(false)
+	p.spare = append(p.spare, m)
 }
 
 // done counts one action; with the last one the owner goes on.
@@ -151,6 +177,7 @@ func (p *pool) insertAll(ms []*mapping) {
 	}
 	p.md.Batch(func() { each(ms, (*mapping).insert) })
 	each(ms, (*mapping).release)
+	each(ms, (*mapping).free)
 }
 
 func (m *mapping) insert() {

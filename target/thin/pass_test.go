@@ -87,3 +87,26 @@ func TestInsertedAndLost(t *testing.T) {
 	r.Want(d, 0, 8, 0, 0)
 
 }
+
+// TestReadsAfterAProvisionGoToTheOwnerOnce: metadata readers are behind after a
+// block was provisioned, until a read wants to know.
+func TestReadsAfterAProvisionGoToTheOwnerOnce(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	r.Write(d, 3*bs, 8, 1)
+	for _, owner := range []bool{true, false} {
+		x := r.send(d, blk.Read, 0, 5*bs, 8, 0)
+		if x.Ends == 1 == owner {
+			t.Errorf("read has ended: %t, want %t", x.Ends == 1, !owner)
+		}
+		r.Sim.Run()
+		r.Done(x, blk.OK)
+	}
+	_, th := r.internals(d)
+	th.vol.cache.clear()
+	r.Want(d, 3*bs, 8, 3*bs, 1)
+	r.Write(d, 5*bs, 8, 2)
+	th.vol.cache.clear()
+	r.Want(d, 5*bs, 8, 5*bs, 2)
+}

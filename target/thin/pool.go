@@ -63,6 +63,8 @@ type pool struct {
 	flushes    dm.CloneList // wait for a commit, then are issued
 	completed  dm.CloneList // wait for a commit, then end
 	instant    []*mapping   // to insert at the end of this pass: nothing to prepare
+	spare      []*mapping   // to be used again
+	missed     bool         // a read came to the owner because readers of the metadata are behind, perhaps
 	aborts     uint64       // counts the transactions that were thrown away
 	scratch    []*dm.Clone
 

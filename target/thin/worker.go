@@ -24,6 +24,10 @@ func (p *pool) pass() {
 	ms := p.instant
 	p.instant = nil
 	p.insertAll(ms)
+	if p.missed {
+		p.missed = false
+		p.md.Show()
+	}
 	p.commitIfNeeded()
 }
 
@@ -113,6 +117,7 @@ func (t *thin) processCell(cell *prison.Cell) {
 		return
 	}
 	c, block := cell.Holder, cell.Begin
+	t.pool.missed = t.pool.missed || c.Op == blk.Read
 	m, err := t.vol.td.Find(block)
 	switch {
 	case err == nil && !(m.Shared && c.Op == blk.Write):

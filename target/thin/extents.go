@@ -1,0 +1,97 @@
+package thin
+
+import (
+	"udm/blk"
+	"udm/target/internal/leg"
+)
+
+// Bounds of what one call lists and looks at, and of each piece of it, between
+// which the owner does other things.
+const (
+	maxExtents = 1024
+	maxPieces  = 32
+	pieceRuns  = 128
+	pieceMaps  = 1024 // mapped blocks: some leaves of the tree
+)
+
+// Extents is data where blocks are mapped, and else what the external origin
+// has, which ends anywhere. The owner reads the mappings: what has been written
+// to a block that was not mapped ends after the owner has mapped it.
+func (t *thin) Extents(offset, sectors uint64) (list []blk.Extent) {
+	end := offset + sectors
+	for n := 0; offset < end && len(list) < maxExtents && n < maxPieces; n++ {
+		for _, e := range t.piece(offset, end) {
+			for _, x := range t.told(e) {
+				list = blk.AppendExtent(list, x)
+				offset += x.Sectors
+			}
+			if offset < e.Sector+e.Sectors {
+				return list // the origin does not tell more at once
+			}
+		}
+	}
+	return list
+}
+
+// piece lists at least one run of mapped or not mapped blocks, cut to the range.
+func (t *thin) piece(offset, end uint64) (list []blk.Extent) {
+	first, _ := t.split(offset)
+	last, _ := t.split(end - 1)
+	t.pool.call(func() { list = t.runs(first, last+1) })
+	at := offset
+	for i := range list {
+		e := &list[i]
+		stop := min(e.Sector+e.Sectors, end)
+		e.Sector, e.Sectors = at, stop-at
+		at = stop
+	}
+	return list
+}
+
+// runs lists the runs in [begin, end), which is not empty, or the first of them,
+// in sectors. It is the owner's. Where it cannot tell is data.
+func (t *thin) runs(begin, end uint64) (list []blk.Extent) {
+	add := func(to uint64, data bool) {
+		list = blk.AppendExtent(list, blk.Extent{Sector: begin * t.blockSectors, Sectors: (to - begin) * t.blockSectors, Data: data})
+		begin = to
+	}
+	if t.pool.mode() == modeFail {
+		add(end, true)
+		return list
+	}
+	left, more := pieceMaps, false
+	err := t.vol.td.EachMapped(begin, func(b uint64) bool {
+		if b >= end {
+			return false
+		}
+		add(b, false)
+		add(b+1, true)
+		left--
+		more = left == 0 || len(list) >= pieceRuns
+		return !more
+	})
+	if !more {
+		add(end, err != nil)
+	}
+	return list
+}
+
+// told is what there is to tell about mapped or not mapped blocks, or the first
+// of it.
+func (t *thin) told(e blk.Extent) []blk.Extent {
+	size := t.originSize.Load()
+	if e.Data || t.origin == nil || e.Sector >= size {
+		return []blk.Extent{e}
+	}
+	n := min(e.Sectors, size-e.Sector)
+	list := (&leg.Leg{Dev: t.origin}).Extents(e.Sector, n)
+	if blk.SumExtents(list) < n {
+		return list
+	}
+	return blk.AppendExtent(list, blk.Extent{Sector: size, Sectors: e.Sectors - n})
+}
+
+// Extents is that of the data device, to which everything is passed.
+func (pt *poolTarget) Extents(offset, sectors uint64) []blk.Extent {
+	return (&leg.Leg{Dev: pt.data}).Extents(offset, sectors)
+}
