@@ -181,8 +181,9 @@ func (s *Server) wait(ctx context.Context, r ctl.Wait) (ctl.Device, error) {
 	if err := d.Wait(ctx, r.Event); err != nil {
 		return ctl.Device{}, err
 	}
+	// A removal is an event as well.
 	if now, err := s.control.Number(d.Number()); err != nil || now != d {
-		return ctl.Device{}, dm.Errorf(syscall.ENXIO, "the device has been removed")
+		return summary(d.Status()), nil
 	}
 	return s.describe(d, ctl.Query{}), nil
 }

@@ -70,13 +70,7 @@ func named(d *dm.Device, err error) func(reason string) (*dm.Device, error) {
 // describe collects what a query wants to know about a device.
 func (s *Server) describe(d *dm.Device, q ctl.Query) ctl.Device {
 	st := d.Status()
-	out := ctl.Device{
-		Number: ctl.Number(st.Number), Name: st.Name, UUID: st.UUID,
-		Suspended: st.Suspended, InternallySuspended: st.InternallySuspended,
-		ReadOnly: st.ReadOnly, DeferredRemove: st.DeferredRemove,
-		Live: st.Live, Inactive: st.Inactive,
-		Targets: st.Targets, Opens: st.Opens, Event: st.EventNr, Sectors: st.Sectors,
-	}
+	out := summary(st)
 	s.mu.Lock()
 	k := s.keeperLocked(d)
 	k.disk = k.disk || st.Live || st.Inactive
@@ -88,6 +82,17 @@ func (s *Server) describe(d *dm.Device, q ctl.Query) ctl.Device {
 	}
 	s.details(d, q, &out)
 	return out
+}
+
+// summary is what a device says of itself, also after it has been removed.
+func summary(st dm.Status) ctl.Device {
+	return ctl.Device{
+		Number: ctl.Number(st.Number), Name: st.Name, UUID: st.UUID,
+		Suspended: st.Suspended, InternallySuspended: st.InternallySuspended,
+		ReadOnly: st.ReadOnly, DeferredRemove: st.DeferredRemove,
+		Live: st.Live, Inactive: st.Inactive,
+		Targets: st.Targets, Opens: st.Opens, Event: st.EventNr, Sectors: st.Sectors,
+	}
 }
 
 func (s *Server) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
