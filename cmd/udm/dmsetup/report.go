@@ -161,6 +161,8 @@ func (t *tool) addSelection(r *report) bool {
 		if unknown, ok := err.(*unknownField); ok {
 			t.showFields(true)
 			t.errorf(" \nUnrecognised selection field: %s", unknown.name)
+		} else if bad, ok := err.(*syntaxError); ok && bad.why != "" {
+			t.errorf("%s", bad.why)
 		}
 		return t.errorf("Selection syntax error at '%s'.\nUse 'help' for selection to get more help.", selectionRest(err, text))
 	}

@@ -32,8 +32,9 @@ type unknownField struct{ name, rest string }
 
 func (e *unknownField) Error() string { return "unknown field " + e.name }
 
-// syntaxError is any other one; rest is the text that could not be read.
-type syntaxError struct{ rest string }
+// syntaxError is any other one; rest is the text that could not be read, and
+// why says more if it is not empty.
+type syntaxError struct{ rest, why string }
 
 func (e *syntaxError) Error() string { return fmt.Sprintf("syntax error at %q", e.rest) }
 
@@ -54,7 +55,7 @@ func parseSelection(text string) (*expr, error) {
 	p := &selectionParser{text}
 	e, err := p.list("||", "#", func() (*expr, error) { return p.list("&&", ",", p.one) })
 	if err == nil && p.skip() != "" {
-		err = &syntaxError{p.rest}
+		err = &syntaxError{rest: p.rest}
 	}
 	return e, err
 }
@@ -98,7 +99,7 @@ func (p *selectionParser) one() (*expr, error) {
 	case "(":
 		x, err := p.list("||", "#", func() (*expr, error) { return p.list("&&", ",", p.one) })
 		if err == nil && p.take(")") == "" {
-			err = &syntaxError{p.rest}
+			err = &syntaxError{rest: p.rest}
 		}
 		return x, err
 	}
@@ -116,12 +117,15 @@ func (p *selectionParser) comparison() (*expr, error) {
 	name := start[:n]
 	p.rest = start[n:]
 	fs := match(name)
-	if len(fs) != 1 || fs[0].section == special {
+	switch {
+	case name == "":
+		return nil, &syntaxError{start, "Expecting field name"}
+	case len(fs) != 1 || fs[0].section == special:
 		return nil, &unknownField{name, start}
 	}
 	e := &expr{field: fs[0]}
 	if e.op = p.take("=~", "!~", "!=", ">=", "<=", "=", ">", "<"); e.op == "" {
-		return nil, &syntaxError{start}
+		return nil, &syntaxError{rest: start}
 	}
 	e.value = p.word()
 	return e, e.prepare(start)
@@ -150,12 +154,14 @@ func (e *expr) prepare(start string) (err error) {
 	case matching && !e.field.number:
 		e.re, err = regexp.Compile(e.value)
 	case matching, !e.field.number && e.op != "=" && e.op != "!=":
-		return &syntaxError{start}
+		return &syntaxError{rest: start}
 	case e.field.number:
-		e.num, err = strconv.ParseInt(e.value, 10, 64)
+		if e.num, err = strconv.ParseInt(e.value, 10, 64); err != nil {
+			return &syntaxError{start, "Failed to parse numeric value for selection field " + e.field.id + "."}
+		}
 	}
 	if err != nil {
-		return &syntaxError{start}
+		return &syntaxError{rest: start}
 	}
 	return nil
 }
