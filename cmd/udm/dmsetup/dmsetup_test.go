@@ -129,8 +129,8 @@ func TestSelection(t *testing.T) {
 		"name":                            "syntax error",
 		"(name=x":                         "syntax error",
 		"name=x)":                         "syntax error",
-		"name=x &&":                       "unknown field",
-		"":                                "unknown field",
+		"name=x &&":                       "syntax error",
+		"":                                "syntax error",
 	} {
 		e, err := parseSelection(text)
 		got := fmt.Sprint(err)
