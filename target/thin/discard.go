@@ -1,6 +1,8 @@
 package thin
 
 import (
+	"slices"
+
 	"udm/blk"
 	"udm/dm"
 	"udm/target/internal/prison"
@@ -55,9 +57,10 @@ func (t *thin) wholeBlocks(c *dm.Clone) (begin, end uint64) {
 // quiesce has m discarded when the I/O to its blocks has ended. New I/O to them
 // waits in the cell.
 func (t *thin) quiesce(m *mapping) {
+	p := t.pool
 	t.vol.cache.erase(m.begin, m.end)
-	if !t.pool.allIO.AddWork(func() { t.pool.push(&t.pool.quiesced, m) }) {
-		m.discard()
+	if !p.allIO.AddWork(func() { p.push(&p.quiesced, m) }) {
+		p.idle = append(p.idle, m)
 	}
 }
 
@@ -78,32 +81,60 @@ func (t *thin) discardRuns(cell *prison.Cell) {
 	c.Complete(blk.OK)
 }
 
-// discard unmaps the blocks.
-func (m *mapping) discard() {
+// discardAll unmaps blocks whose I/O has ended and lets readers see that before
+// anybody is let at them again. It passes on to the data device what nobody uses
+// any more. Blocks that were shared have been left by the others in this
+// transaction, perhaps: it is committed first, once for all of them, since after a
+// power cut the last one would send these others to blocks that have lost their
+// content. (The kernel does not; there it does.)
+func (p *pool) discardAll(ms []*mapping) {
+	if len(ms) == 0 {
+		return
+	}
+	p.md.Batch(func() { ms = slices.DeleteFunc(ms, func(m *mapping) bool { return !m.unmap() }) })
+	sharing := false
+	for _, m := range ms {
+		if m.aborts != p.aborts {
+			m.bad.Store(true) // what came after it took it along
+		} else if m.cell == nil {
+			m.findUnused()
+			sharing = sharing || m.shared && len(m.unused) > 0
+		}
+	}
+	failed := sharing && p.commit() != nil
+	for _, m := range ms {
+		switch {
+		case m.bad.Load():
+			m.endDiscard(blk.IOErr)
+		case m.cell == nil:
+			m.passDown(failed) // the cell is released in a later pass
+		default:
+			m.endDiscard(blk.OK)
+		}
+	}
+}
+
+// unmap unmaps the blocks. It reports false when that was the end of it.
+func (m *mapping) unmap() bool {
 	p := m.t.pool
 	switch {
 	case p.mode() == modeFail:
 		m.endDiscard(blk.IOErr)
-		return
+		return false
 	case p.mode().readOnly():
 		m.endDiscard(blk.OK)
-		return
+		return false
 	}
+	m.aborts = p.aborts
 	p.change(m.t.vol)
 	err := m.t.vol.td.RemoveRange(m.begin, m.end)
 	if err == nil && m.cell == nil {
 		err = p.md.IncData(m.data, m.data+m.end-m.begin)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		p.metadataFailed()
-		m.endDiscard(blk.IOErr)
-	case m.cell == nil:
-		m.passDown() // the cell is released in a later pass
-	default:
-		p.md.Show() // before anybody is let at the blocks again
-		m.endDiscard(blk.OK)
 	}
+	return true
 }
 
 // endDiscard ends the bio's part that m is.
@@ -114,27 +145,33 @@ func (m *mapping) endDiscard(st blk.Status) {
 	}
 }
 
-// passDown discards data blocks that nobody uses on the data device. Blocks that
-// were shared have been left by the others in this transaction, perhaps: it is
-// committed first, since after a power cut the last one would send these others
-// to blocks that have lost their content. (The kernel does not; there it does.)
-func (m *mapping) passDown() {
-	m.left.Store(1)
+// findUnused finds the runs of data blocks that nobody uses, as far as their
+// reference counts can be read.
+func (m *mapping) findUnused() {
 	end := m.data + m.end - m.begin
+	if !m.shared {
+		m.unused = []blockRun{{m.data, end}}
+		return
+	}
 	for b := m.data; b < end; {
-		e, free := end, true
-		if m.shared {
-			if e, free = m.sameUse(b, end); e == b {
-				break // the reference counts cannot be read
-			}
-		}
-		if free && m.shared && m.t.pool.commit() != nil {
-			break
+		e, free := m.sameUse(b, end)
+		if e == b {
+			return
 		}
 		if free {
-			m.discardData(b, e)
+			m.unused = append(m.unused, blockRun{b, e})
 		}
 		b = e
+	}
+}
+
+// passDown discards the unused data blocks on the data device, or none.
+func (m *mapping) passDown(none bool) {
+	m.left.Store(1)
+	for _, r := range m.unused {
+		if !none {
+			m.discardData(r.begin, r.end)
+		}
 	}
 	m.passed(nil)
 }

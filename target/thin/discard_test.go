@@ -31,7 +31,7 @@ func TestDiscardPassesDownWhatNobodyUses(t *testing.T) {
 	r.Do(d, blk.Discard, 0, 8*bs, 0, blk.OK)
 	// d used blocks 0, 1, 3 to 7 together with s, but for 4; 8 was its own. That s
 	// has left 4 is committed before.
-	r.Trace("d", "discard 1024+128\nflush 0+0\ndiscard 512+128\n")
+	r.Trace("d", "flush 0+0\ndiscard 1024+128\ndiscard 512+128\n")
 	r.Lines(d, dm.Info, "0 8192 thin 0 -")
 	r.usage(8)
 	r.Want(d, 0, 8*bs, 0, 0)
@@ -42,6 +42,30 @@ func TestDiscardPassesDownWhatNobodyUses(t *testing.T) {
 	r.Do(s, blk.Flush, 0, 0, 0, blk.OK)
 	r.Lines(s, dm.Info, "0 8192 thin 0 -")
 	r.usage(0)
+}
+
+// TestDiscardsOfAPassCommitOnce: many runs whose other users left in this
+// transaction take one commit.
+func TestDiscardsOfAPassCommitOnce(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	r.Write(d, 0, 8*bs, 1)
+	s := r.snapshot(d, 1, 0)
+	r.Write(d, 7*bs, bs, 2)
+	for b := range uint64(3) {
+		r.Write(s, 2*b*bs, bs, 3)
+	}
+	r.Gate("d").Forget()
+	a := r.send(d, blk.Discard, 0, 0, 3*bs, 0)
+	b := r.send(d, blk.Discard, 0, 4*bs, 4*bs, 0)
+	r.Sim.Run()
+	r.Done(a, blk.OK)
+	r.Done(b, blk.OK)
+	r.Trace("d", "flush 0+0\ndiscard 0+128\ndiscard 256+128\ndiscard 512+128\ndiscard 1024+128\n")
+	r.Want(d, 0, 3*bs, 0, 0)
+	r.Want(d, 3*bs, bs, 3*bs, 1)
+	r.Want(s, bs, bs, bs, 1)
 }
 
 func TestDiscardWithoutPassdown(t *testing.T) {

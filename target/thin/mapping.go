@@ -18,18 +18,22 @@ type mapping struct {
 	t    *thin
 	cell *prison.Cell // of the blocks; nil if the bio's end releases it
 
-	begin, end uint64 // virtual blocks
-	data       uint64 // where they are or will be mapped to, as a run
-	shared     bool   // a discard: others may use the data blocks
+	begin, end uint64     // virtual blocks
+	data       uint64     // where they are or will be mapped to, as a run
+	shared     bool       // a discard: others may use the data blocks
+	unused     []blockRun // a discard: that nobody uses
 
 	// clone is the bio that overwrites the block, or the discard.
 	clone *dm.Clone
 
 	left       atomic.Int32 // actions that are not done
-	aborts     uint64       // pool.aborts when it was inserted
+	aborts     uint64       // pool.aborts when it was inserted, or unmapped
 	bad        atomic.Bool  // one of them failed
 	copy, tail kcopyd.Job
 }
+
+// blockRun is data blocks [begin, end).
+type blockRun struct{ begin, end uint64 }
 
 func (t *thin) newMapping(cell *prison.Cell, data uint64) *mapping {
 	m := t.pool.spareMapping()

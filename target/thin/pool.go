@@ -63,6 +63,7 @@ type pool struct {
 	flushes    dm.CloneList // wait for a commit, then are issued
 	completed  dm.CloneList // wait for a commit, then end
 	instant    []*mapping   // to insert at the end of this pass: nothing to prepare
+	idle       []*mapping   // discards whose blocks are idle, found in this pass
 	spare      []*mapping   // to be used again
 	missed     bool         // a read came to the owner because readers of the metadata are behind, perhaps
 	aborts     uint64       // counts the transactions that were thrown away
@@ -83,7 +84,7 @@ type pool struct {
 	active    []*thin      // guarded by mu
 	ready     []*thin      // guarded by mu; have deferred bios or cells
 	prepared  []*mapping   // guarded by mu; to insert
-	quiesced  []*mapping   // guarded by mu; discards whose blocks are idle
+	quiesced  []*mapping   // guarded by mu; discards whose blocks have become idle
 	passed    []*mapping   // guarded by mu; discards that the data device has done
 
 	refs    int           // guarded by pools.mu; targets of both types

@@ -13,7 +13,7 @@ import (
 // pass is the owner's work: everything that has become ready since the last one.
 func (p *pool) pass() {
 	p.insertAll(p.takeMappings(&p.prepared))
-	each(p.takeMappings(&p.quiesced), (*mapping).discard)
+	p.discardAll(p.takeMappings(&p.quiesced))
 	each(p.takeMappings(&p.passed), (*mapping).discarded)
 	p.md.Batch(func() {
 		for _, t := range p.takeReady() {
@@ -21,9 +21,10 @@ func (p *pool) pass() {
 			t.processBios()
 		}
 	})
-	ms := p.instant
-	p.instant = nil
+	ms, idle := p.instant, p.idle
+	p.instant, p.idle = nil, nil
 	p.insertAll(ms)
+	p.discardAll(idle)
 	if p.missed {
 		p.missed = false
 		p.md.Show()
