@@ -2,18 +2,44 @@ package blk
 
 // Extent is a run of sectors with one allocation state.
 //
-// Allocation maps are no part of [Device]: a leaf that knows its own (memdev,
-// filedev) has a method with the signature of [ExtentsFunc], and whoever serves
-// a device is given such a function beside it, or none.
+// Allocation maps are no part of [Device]: one that knows its own (memdev,
+// filedev, a mapped device) is an [Extenter] as well, and whoever serves a device
+// is given an [ExtentsFunc] beside it, or none.
 type Extent struct {
 	Sector, Sectors uint64
-	Data            bool // false: nothing is allocated there and it reads as zeroes
+	Data            bool // false: it reads as zeroes, and most likely takes no space
 }
 
 // ExtentsFunc lists the extents from sector on, in order and without gaps, at
 // least one of them, and together at most sectors long. Neighbours differ in
 // Data. The range lies within the device and is not empty.
+//
+// A hole is a promise: the sectors read as zeroes at some moment between call
+// and return, so a write that ended before the call is seen. What is not known
+// is data. It may block; how much one call looks at is bounded.
 type ExtentsFunc func(sector, sectors uint64) ([]Extent, error)
+
+// Extenter is a device with an allocation map: Extents is an [ExtentsFunc].
+type Extenter interface {
+	Extents(sector, sectors uint64) ([]Extent, error)
+}
+
+// ExtentsOf asks d for its allocation map. A device without one, and one whose
+// map cannot be read, is data; so is what lies beyond its end.
+func ExtentsOf(d Device, sector, sectors uint64) []Extent {
+	if x, ok := d.(Extenter); ok && sector < d.Limits().Size {
+		list, err := x.Extents(sector, min(sectors, d.Limits().Size-sector))
+		if err == nil && len(list) > 0 {
+			return list
+		}
+	}
+	return AllData(sector, sectors)
+}
+
+// AllData is the map that knows nothing.
+func AllData(sector, sectors uint64) []Extent {
+	return []Extent{{Sector: sector, Sectors: sectors, Data: true}}
+}
 
 // AppendExtent adds e to the end of list, joining it to the last one when both
 // are of the same kind. Empty extents are dropped.
@@ -26,4 +52,12 @@ func AppendExtent(list []Extent, e Extent) []Extent {
 		return list
 	}
 	return append(list, e)
+}
+
+// SumExtents is how many sectors a list is long.
+func SumExtents(list []Extent) (sectors uint64) {
+	for _, e := range list {
+		sectors += e.Sectors
+	}
+	return sectors
 }

@@ -52,3 +52,12 @@ func (s *sub) Limits() Limits {
 
 func (s *sub) Close() error   { return nil }
 func (s *sub) String() string { return fmt.Sprintf("%v[%d+%d]", s.d, s.start, s.sectors) }
+
+// Extents is that of the part of d.
+func (s *sub) Extents(sector, sectors uint64) ([]Extent, error) {
+	list := ExtentsOf(s.d, s.start+sector, sectors)
+	for i := range list {
+		list[i].Sector -= s.start
+	}
+	return list, nil
+}

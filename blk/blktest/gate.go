@@ -222,6 +222,11 @@ func (g *Gate) Limits() blk.Limits { return g.lower.Limits() }
 
 func (g *Gate) String() string { return "gate:" + g.lower.String() }
 
+// Extents is that of the device below, where held requests have not been yet.
+func (g *Gate) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blk.ExtentsOf(g.lower, sector, sectors), nil
+}
+
 // Close closes the device below. Requests that are still held are an error of
 // whoever closes: a device's owner waits for its bios first.
 func (g *Gate) Close() error {

@@ -171,3 +171,8 @@ func (d *Device) Close() error {
 }
 
 func (d *Device) String() string { return d.lower.String() }
+
+// Extents is that of the device below.
+func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blk.ExtentsOf(d.lower, sector, sectors), nil
+}

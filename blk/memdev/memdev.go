@@ -161,16 +161,19 @@ func (d *Device) Sum256() (sum [sha256.Size]byte) {
 	return sum
 }
 
-// Extents tells which pages exist. It is a [blk.ExtentsFunc].
+// Extents tells which pages exist. It is a [blk.ExtentsFunc] and lists at most
+// some thousand extents.
 func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
-	const perPage = pageSize / blk.SectorSize
+	const perPage, most = pageSize / blk.SectorSize, 4096
 	var list []blk.Extent
 	at, end := sector, sector+sectors
 	for n := range d.pages.all(sector/perPage, (end+perPage-1)/perPage) {
 		from, to := max(at, n*perPage), min(end, (n+1)*perPage)
 		list = blk.AppendExtent(list, blk.Extent{Sector: at, Sectors: from - at})
 		list = blk.AppendExtent(list, blk.Extent{Sector: from, Sectors: to - from, Data: true})
-		at = to
+		if at = to; len(list) > most {
+			return list, nil
+		}
 	}
 	return blk.AppendExtent(list, blk.Extent{Sector: at, Sectors: end - at}), nil
 }

@@ -45,6 +45,7 @@ type history struct {
 	busy  [][2]uint64 // ranges in flight
 	seed  uint64      // of the last write
 	done  int         // bios that have ended
+	holes int         // that were seen in allocation maps
 }
 
 func runStack(t *testing.T, seed uint64) bool {
@@ -69,12 +70,14 @@ func runStack(t *testing.T, seed uint64) bool {
 	}
 	h.submit(blk.Read, 0, 0, h.area)
 	h.stack.settle()
+	h.extents()
 	if err := h.top.Close(); err != nil {
 		t.Error(err)
 	}
 	if err := h.stack.control.Close(); err != nil {
 		t.Error(err)
 	}
+	t.Logf("%d holes seen", h.holes)
 	if t.Failed() {
 		t.Logf("seed %d:\n%s", seed, h.stack.tables())
 	}
@@ -91,6 +94,8 @@ func (h *history) step() {
 		h.stack.sim.Advance(time.Duration(h.rng.IntN(2000)) * time.Microsecond)
 	case k < 96:
 		h.stack.disturb()
+	case k < 98:
+		h.extents()
 	default:
 		for range h.rng.IntN(20) {
 			h.stack.sim.Step()
@@ -118,6 +123,31 @@ func (h *history) io() {
 		flags = []blk.Flags{0, 0, 0, blk.FUA, blk.Preflush, blk.FUA | blk.Preflush, blk.Barrier}[h.rng.IntN(7)]
 	}
 	h.submit(op, flags, sector, sectors)
+}
+
+// extents compares the allocation map with the model: holes are zeroes.
+func (h *history) extents() {
+	for at := uint64(0); at < h.area; {
+		list, err := h.top.(blk.Extenter).Extents(at, h.area-at)
+		if err == nil {
+			err = h.model.CheckExtents(list)
+		}
+		if err != nil || blk.SumExtents(list) == 0 {
+			h.Errorf("extents from %d on: %v, %v", at, list, err)
+			return
+		}
+		at += blk.SumExtents(list)
+		h.holes += holes(list)
+	}
+}
+
+func holes(list []blk.Extent) (n int) {
+	for _, e := range list {
+		if !e.Data {
+			n++
+		}
+	}
+	return n
 }
 
 func (h *history) submit(op blk.Op, flags blk.Flags, sector, sectors uint64) {

@@ -1,6 +1,7 @@
 package all_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -23,7 +24,8 @@ type stack struct {
 	rng     *rand.Rand
 	sim     *env.Sim
 	control *dm.Control
-	gates   []*blktest.Gate // of disks disk0, disk1, …
+	mems    []*memdev.Device // disk0, disk1, …
+	gates   []*blktest.Gate  // before them
 	devices map[string]*dm.Device
 	specs   map[string][]dm.Spec
 	names   []string // of devices
@@ -44,19 +46,39 @@ func (s *stack) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 	if _, err := fmt.Sscanf(name, "disk%d", &n); err != nil || n >= len(s.gates) {
 		return nil, dm.Number{}, dm.Errorf(syscall.ENODEV, "no %s", name)
 	}
-	return kept{s.gates[n]}, dm.Number{Major: 7, Minor: uint32(n)}, nil
+	return kept{s.gates[n], s.mems[n], s.rng}, dm.Number{Major: 7, Minor: uint32(n)}, nil
 }
 
-type kept struct{ blk.Device }
+// kept is an open disk, which outlives it.
+type kept struct {
+	blk.Device
+	mem *memdev.Device
+	rng *rand.Rand
+}
 
 func (kept) Close() error { return nil }
+
+// Extents is exact to the sector, and often short.
+func (k kept) Extents(sector, sectors uint64) (list []blk.Extent, err error) {
+	n := 1 + k.rng.Uint64N(sectors)
+	p := make([]byte, n*blk.SectorSize)
+	if err := blk.ReadSectors(env.Real(), k.mem, p, sector); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		one := p[i*blk.SectorSize:][:blk.SectorSize]
+		list = blk.AppendExtent(list, blk.Extent{Sector: sector + i, Sectors: 1, Data: bytes.ContainsFunc(one, func(r rune) bool { return r != 0 })})
+	}
+	return list, nil
+}
 
 func (s *stack) disk() string {
 	var opts []memdev.Option
 	if s.rng.IntN(2) == 0 {
 		opts = append(opts, memdev.Volatile)
 	}
-	s.gates = append(s.gates, blktest.NewGate(s.sim, memdev.New(diskSectors, opts...)))
+	s.mems = append(s.mems, memdev.New(diskSectors, opts...))
+	s.gates = append(s.gates, blktest.NewGate(s.sim, s.mems[len(s.mems)-1]))
 	return fmt.Sprintf("disk%d", len(s.gates)-1)
 }
 

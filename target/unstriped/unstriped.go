@@ -44,6 +44,7 @@ Example: the second of two disks behind a RAID 0 controller with 64 KiB chunks
 
 type unstriped struct {
 	leg     leg.Leg
+	begin   uint64 // of the target
 	len     uint64
 	stripes uint32
 	stripe  uint32
@@ -54,7 +55,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	if len(args) != 5 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid number of arguments")
 	}
-	u := &unstriped{len: t.Len}
+	u := &unstriped{begin: t.Begin, len: t.Len}
 	if err := u.parseShape(args); err != nil {
 		return nil, err
 	}
@@ -97,10 +98,15 @@ func (u *unstriped) parseShape(args []string) error {
 }
 
 func (u *unstriped) Map(c *dm.Clone) dm.Outcome {
-	row := c.Sector / u.chunk
 	c.SetDev(u.leg.Dev)
-	c.Sector += u.leg.Start + (row*uint64(u.stripes-1)+uint64(u.stripe))*u.chunk
+	c.Sector = u.leg.Start + u.place(c.Sector)
 	return dm.Remapped
+}
+
+// place is where a sector of the mapped device lies behind the leg's begin.
+func (u *unstriped) place(sector uint64) uint64 {
+	row := sector / u.chunk
+	return sector + (row*uint64(u.stripes-1)+uint64(u.stripe))*u.chunk
 }
 
 func (u *unstriped) Close() {}

@@ -56,6 +56,10 @@ type opened struct {
 
 func (o *opened) Close() error { o.disks.opens--; return nil }
 
+func (o *opened) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blk.ExtentsOf(o.Device, sector, sectors), nil
+}
+
 // crash returns the disks as they are after a power cut.
 func (ds *disks) crash(seed uint64) *disks {
 	after := &disks{opts: ds.opts, gate: ds.gate, made: map[string]*disk{}}

@@ -1,0 +1,35 @@
+package blktest
+
+import (
+	"fmt"
+	"slices"
+
+	"udm/blk"
+)
+
+// CheckExtents compares an allocation map that was asked for after the last
+// change of the model: every hole must be where zeroes are legal. It settles
+// nothing.
+func (m *Model) CheckExtents(list []blk.Extent) error {
+	for i, e := range list {
+		if e.Sectors == 0 || i > 0 && (e.Sector != list[i-1].Sector+list[i-1].Sectors || e.Data == list[i-1].Data) {
+			return fmt.Errorf("extent %d is empty, not the next, or like the one before", i)
+		}
+		if e.Data {
+			continue
+		}
+		for s := e.Sector; s < e.Sector+e.Sectors; s++ {
+			if !m.cells[s].mayBeZero() {
+				return fmt.Errorf("sector %d in a hole holds one of %v", s, seeds(m.cells[s].legal()))
+			}
+		}
+	}
+	return nil
+}
+
+// mayBeZero reports whether a read under way beside the writes may find zeroes.
+func (c *cell) mayBeZero() bool {
+	legal := c.legal()
+	i := slices.IndexFunc(c.versions, func(v version) bool { return v.id == legal[0].id })
+	return slices.ContainsFunc(c.versions[max(i, 0):], func(v version) bool { return v.any || v.seed == 0 })
+}

@@ -1,0 +1,85 @@
+package dm
+
+import (
+	"udm/blk"
+	"udm/internal/invariants"
+)
+
+// maxExtents is how many extents one call lists at most.
+const maxExtents = 1024
+
+// Extents is the device's allocation map, a [blk.ExtentsFunc], put together from
+// those of its targets ([Extenter]). It holds no I/O up and waits for no suspend:
+// a device that is suspended or has no table is data. A suspend does not wait for
+// it either. What it found in a table counts only if that is still in force
+// afterwards, as what lies below may be in use for something else since.
+func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	t := d.useRunning()
+	if t == nil {
+		return blk.AllData(sector, sectors), nil
+	}
+	defer t.release()
+	list := t.extents(sector, sectors)
+	if !d.runs(t) {
+		return blk.AllData(sector, sectors), nil
+	}
+	return list, nil
+}
+
+// useRunning returns the live table, to be released after use; nil while bios
+// wait.
+func (d *Device) useRunning() *Table {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.live == nil || !d.state.runs() {
+		return nil
+	}
+	d.live.use()
+	return d.live
+}
+
+// runs reports whether bios go through t.
+func (d *Device) runs(t *Table) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.live == t && d.state.runs()
+}
+
+// extents asks the targets in turn, until one does not tell about all that it was
+// asked for.
+func (t *Table) extents(sector, sectors uint64) (list []blk.Extent) {
+	for end := sector + sectors; sector < end && len(list) <= maxExtents; {
+		ti := t.find(sector)
+		if ti == nil {
+			list = blk.AppendExtent(list, blk.Extent{Sector: sector, Sectors: end - sector, Data: true})
+			break
+		}
+		stop := min(end, ti.Begin+ti.Len)
+		for _, e := range ti.extents(sector-ti.Begin, stop-sector) {
+			list = blk.AppendExtent(list, blk.Extent{Sector: sector, Sectors: e.Sectors, Data: e.Data})
+			sector += e.Sectors
+		}
+		if sector < stop {
+			break
+		}
+	}
+	return list[:min(len(list), maxExtents)]
+}
+
+func (ti *Target) extents(offset, sectors uint64) []blk.Extent {
+	h, ok := ti.core.mapper.(Extenter)
+	if !ok {
+		return blk.AllData(offset, sectors)
+	}
+	list := h.Extents(offset, sectors)
+	if invariants.Enabled {
+		n := blk.SumExtents(list)
+		invariants.Check(n > 0 && n <= sectors && list[0].Sector == offset, "%s: extents %v of %d+%d", ti.Type.Name, list, offset, sectors)
+	}
+	return list
+}
+
+// Extents is the map of the device behind the handle.
+func (h *handle) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return h.dev.Extents(sector, sectors)
+}

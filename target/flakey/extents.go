@@ -1,0 +1,12 @@
+package flakey
+
+import "udm/blk"
+
+// Extents is that of the device below. While the target is down, reads may fail
+// or be corrupted: all is data.
+func (f *flakey) Extents(offset, sectors uint64) []blk.Extent {
+	if f.isDown() {
+		return blk.AllData(offset, sectors)
+	}
+	return f.leg.Extents(offset, sectors)
+}

@@ -1,0 +1,12 @@
+package logwrites
+
+import (
+	"udm/blk"
+	"udm/target/internal/leg"
+)
+
+// Extents is that of the device, not of the log.
+func (l *logWrites) Extents(offset, sectors uint64) []blk.Extent {
+	place := leg.Leg{Dev: l.dev, Start: l.target.Begin}
+	return place.Extents(offset, sectors)
+}

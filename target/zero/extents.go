@@ -1,0 +1,8 @@
+package zero
+
+import "udm/blk"
+
+// Extents is one hole.
+func (zero) Extents(offset, sectors uint64) []blk.Extent {
+	return []blk.Extent{{Sector: offset, Sectors: sectors}}
+}
