@@ -66,10 +66,10 @@ wait $daemon
 echo the daemon ended
 `
 
-// TestBlockDevice runs udm inside the kernel, below the kernel's own NBD client and file systems.
-func TestBlockDevice(t *testing.T) {
+// TestKernelBlockDevice runs udm inside the kernel, below the kernel's own NBD client and file systems.
+func TestKernelBlockDevice(t *testing.T) {
 	t.Parallel()
-	needKernel(t)
+	Need(t)
 	meta := diskFile(t, "meta", 4<<20)
 	r := Boot(t, Options{
 		Disks:   []string{diskFile(t, "d0", 160<<20), diskFile(t, "d1", 160<<20), meta},

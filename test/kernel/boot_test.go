@@ -25,7 +25,7 @@ func diskFile(t *testing.T, name string, size int64) string {
 	return path
 }
 
-func TestBoot(t *testing.T) {
+func TestKernelBoots(t *testing.T) {
 	t.Parallel()
 	disk := diskFile(t, "a,b:c", 1<<20)
 	r := Boot(t, Options{Disks: []string{disk}, Modules: []string{"dm-zero", "dm-snapshot"}, Script: `
@@ -46,18 +46,18 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-func TestExitCode(t *testing.T) {
+func TestKernelExitCode(t *testing.T) {
 	t.Parallel()
-	needKernel(t)
+	Need(t)
 	r, err := Run(context.Background(), Options{Script: "echo before; (exit 7); echo after", Dir: t.TempDir()})
 	if err != nil || r.Exit != 7 || r.Output != "before\n" {
 		t.Errorf("exit %d, output %q, error %v; want 7, before", r.Exit, r.Output, err)
 	}
 }
 
-func TestTimeLimit(t *testing.T) {
+func TestKernelTimeLimit(t *testing.T) {
 	t.Parallel()
-	needKernel(t)
+	Need(t)
 	start := time.Now()
 	_, err := Run(context.Background(), Options{Script: "sleep 1000", Timeout: 3 * time.Second, Dir: t.TempDir()})
 	if !errors.Is(err, context.DeadlineExceeded) {
@@ -68,9 +68,9 @@ func TestTimeLimit(t *testing.T) {
 	}
 }
 
-func TestPanic(t *testing.T) {
+func TestKernelPanic(t *testing.T) {
 	t.Parallel()
-	needKernel(t)
+	Need(t)
 	_, err := Run(context.Background(), Options{Script: "echo c >/proc/sysrq-trigger", Timeout: time.Minute, Dir: t.TempDir()})
 	if err == nil || !strings.Contains(err.Error(), "Kernel panic") {
 		t.Errorf("error %v, want the kernel's panic", err)

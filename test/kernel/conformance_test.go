@@ -33,7 +33,7 @@ func scripts(t *testing.T) []conform.Script {
 
 // TestKernel asks the kernel again and compares with the golden answers.
 func TestKernel(t *testing.T) {
-	needKernel(t)
+	Need(t)
 	list := scripts(t)
 	dir := t.TempDir()
 	job := kernelJob{dir: scriptDir, scripts: list, out: dir}

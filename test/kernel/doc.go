@@ -48,9 +48,10 @@
 // # Conformance
 //
 // testdata/script holds scripts in the language of package conform, testdata/golden the kernel's answers to them. TestGolden runs
-// every script whose targets udm has and compares; TestKernel asks the kernel again (with -update, takes its answers); TestRandom runs
-// random scripts on both; in TestCrossBoot the kernel and udm take turns on the same disks. Flags: -scripts a,b limits the first two,
-// -seeds and -crossseeds set the number of random scripts of each kind, -kernel makes it large, -udm names the program under test.
+// every script on udm and compares; it needs no kernel. TestKernel asks the kernel again (with -update, takes its answers);
+// TestKernelRandom runs random scripts on both; in TestKernelCrossBoot the kernel and udm take turns on the same disks. Flags:
+// -scripts a,b limits the first two, -seeds and -crossseeds set the number of random scripts of each kind, -kernel makes it large,
+// -udm names the program under test. Tests that boot a kernel have Kernel in their names; see Main for where there is none.
 //
 // # Life of the process
 //

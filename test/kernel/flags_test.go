@@ -17,14 +17,7 @@ var (
 	crossSeeds = flag.Int("crossseeds", 0, "random scripts of each persistent kind that change hands; default 5, with -kernel 50")
 )
 
-// needKernel is Need, and with -kernel a missing kernel is a failure.
-func needKernel(t *testing.T) {
-	t.Helper()
-	if why := Missing(); *full && why != "" {
-		t.Fatal(why)
-	}
-	Need(t)
-}
+func TestMain(m *testing.M) { Main(m, func() bool { return *full }) }
 
 // number is what a flag says, or else few, or many with -kernel outside CI.
 func number(given, few, many int) int {

@@ -4,7 +4,6 @@ package kernel
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -38,22 +37,6 @@ func newUDM(t *testing.T) *udmHost {
 		}
 	})
 	return h
-}
-
-// able keeps the scripts whose targets udm has.
-func (h *udmHost) able(t *testing.T, list []conform.Script) []conform.Script {
-	t.Helper()
-	known, err := h.targets()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return slices.DeleteFunc(slices.Clone(list), func(s conform.Script) bool {
-		i := slices.IndexFunc(s.Needs, func(target string) bool { return !known[target] })
-		if i >= 0 {
-			t.Logf("%s: udm has no target %s", s.Name, s.Needs[i])
-		}
-		return i >= 0
-	})
 }
 
 // compare runs a script on udm and fails for every difference from the kernel's answers that is not open.
@@ -107,7 +90,7 @@ func TestGolden(t *testing.T) {
 	open := readOpen(t)
 	t.Logf("%d differences are open", len(open))
 	total := 0
-	for _, s := range h.able(t, scripts(t)) {
+	for _, s := range scripts(t) {
 		want, err := readGolden(goldenDir, s)
 		if err != nil {
 			t.Fatal(err)

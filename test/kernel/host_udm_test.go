@@ -161,21 +161,6 @@ func (h *udmHost) Reset() error {
 	return err
 }
 
-// targets lists what the daemon knows.
-func (h *udmHost) targets() (map[string]bool, error) {
-	e, err := h.Dmsetup(context.Background(), []string{"targets"}, "")
-	if err != nil || e.Code != 0 {
-		return nil, errors.Join(err, errors.New(e.Stderr))
-	}
-	known := map[string]bool{}
-	for line := range strings.Lines(e.Stdout) {
-		if f := strings.Fields(line); len(f) > 0 {
-			known[f[0]] = true
-		}
-	}
-	return known, nil
-}
-
 // disk is a file read and written beside the daemon, as the raw disk below its devices.
 type disk struct {
 	f     *os.File

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestManyDisks uses more disks than can be attached, as files in the shared folder.
-func TestManyDisks(t *testing.T) {
+// TestKernelManyDisks uses more disks than can be attached, as files in the shared folder.
+func TestKernelManyDisks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const disks = 40

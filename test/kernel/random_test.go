@@ -31,12 +31,11 @@ func randomScripts(t *testing.T, n int) (string, []conform.Script) {
 	return dir, list
 }
 
-// TestRandom runs the same random scripts on the kernel and on udm.
-func TestRandom(t *testing.T) {
-	needKernel(t)
+// TestKernelRandom runs the same random scripts on the kernel and on udm.
+func TestKernelRandom(t *testing.T) {
+	Need(t)
 	h := newUDM(t)
 	dir, list := randomScripts(t, number(*seeds, 2, 8))
-	list = h.able(t, list)
 	job := kernelJob{dir: dir, scripts: list, out: t.TempDir()}
 	if err := job.ask(context.Background()); err != nil {
 		t.Fatal(err)
