@@ -18,7 +18,9 @@ import (
 	"udm/test/kernel"
 )
 
-var kernelSeeds = flag.Int("kernelseeds", 4, "seeds of TestStoresCrossBoot")
+var kernelSeeds = flag.Int("kernelseeds", 4, "seeds of TestKernelStores")
+
+func TestMain(m *testing.M) { kernel.Main(m, func() bool { return false }) }
 
 const (
 	crossOrigin = 1024 // sectors
@@ -248,8 +250,8 @@ func load(t *testing.T, d *memdev.Device, file string) {
 	}
 }
 
-// TestStoresCrossBoot has udm and the kernel write the same stores in turn.
-func TestStoresCrossBoot(t *testing.T) {
+// TestKernelStores has udm and the kernel write the same stores in turn.
+func TestKernelStores(t *testing.T) {
 	kernel.Need(t)
 	var xs []*cross
 	for seed := range uint64(*kernelSeeds) {

@@ -26,6 +26,8 @@ import (
 
 var kernelSeeds = flag.Int("kernelseeds", 5, "seeds of TestKernel")
 
+func TestMain(m *testing.M) { kernel.Main(m, func() bool { return false }) }
+
 // TestKernel moves pools between udm and the real kernel and back. Every other
 // pool is made by udm, the others by the kernel. Each side changes it at random
 // and tells what every volume holds and the status lines of a fresh start; the
