@@ -1,6 +1,7 @@
 package dm
 
 import (
+	"log/slog"
 	"maps"
 	"runtime"
 	"slices"
@@ -16,6 +17,7 @@ import (
 type Control struct {
 	env    env.Env
 	opener Opener
+	log    *slog.Logger // set before the first device is made
 	types  map[string]*Type
 	reaper env.Queue // runs reap
 	reap   *env.Work // removes closed devices that are marked for it
@@ -35,7 +37,7 @@ type Control struct {
 // what is not a mapped device through opener.
 func NewControl(e env.Env, opener Opener, types ...*Type) *Control {
 	c := &Control{
-		env: e, opener: opener, types: make(map[string]*Type),
+		env: e, opener: opener, log: slog.New(slog.DiscardHandler), types: make(map[string]*Type),
 		reaper: e.NewQueue("dm-reaper"), events: e.NewWait(), things: make(map[any]any),
 		byName: make(map[string]*Device), byUUID: make(map[string]*Device), byMinor: make(map[uint32]*Device),
 	}
@@ -47,10 +49,12 @@ func NewControl(e env.Env, opener Opener, types ...*Type) *Control {
 }
 
 // Close removes every device, users above those that they use, and reports EBUSY
-// if some are still open from outside.
+// if some are still open from outside. What the reaper was removing had those
+// below it open until then.
 func (c *Control) Close() error {
 	c.RemoveAll(false)
 	c.reaper.Close()
+	c.RemoveAll(false)
 	if n := len(c.List()); n > 0 {
 		return Errorf(syscall.EBUSY, "%d devices are still open", n)
 	}
