@@ -145,6 +145,8 @@ func (s *Server) rename(_ context.Context, r ctl.Rename) (ctl.Device, error) {
 	if err != nil {
 		return ctl.Device{}, err
 	}
+	s.naming.Lock()
+	defer s.naming.Unlock()
 	switch {
 	case r.NewUUID != "" && r.NewName != "":
 		err = dm.Errorf(syscall.EINVAL, "give a new name or a new uuid, not both")

@@ -33,40 +33,6 @@ func (s *Server) keeperLocked(d *dm.Device) *keeper {
 	return k
 }
 
-// save makes the saved state of a device say what is true: its file is
-// replaced, or deleted if the device is gone.
-func (s *Server) save(d *dm.Device) error {
-	k := s.keeper(d)
-	lock := s.saving[d.Number().Minor%uint32(len(s.saving))]
-	lock.Lock()
-	defer lock.Unlock()
-	var err error
-	if now, gone := s.control.Number(d.Number()); gone != nil || now != d {
-		err = s.forget(k, now)
-	} else {
-		err = s.store.write(s.record(k))
-	}
-	if err != nil {
-		return fmt.Errorf("%s was changed, but the change could not be saved: %w", d.Name(), err)
-	}
-	return nil
-}
-
-// forget drops what is known about a removed device. Its file is another's
-// already if its number has been given away.
-func (s *Server) forget(k *keeper, now *dm.Device) error {
-	minor := k.dev.Number().Minor
-	s.mu.Lock()
-	if s.keepers[minor] == k {
-		delete(s.keepers, minor)
-	}
-	s.mu.Unlock()
-	if now != nil {
-		return nil
-	}
-	return s.store.remove(minor)
-}
-
 // sweep forgets devices that have gone by themselves: those that were marked for
 // removal and then closed.
 func (s *Server) sweep() {

@@ -31,6 +31,7 @@ func (s *Server) Restore(ctx context.Context) error {
 			err = errors.Join(err, fmt.Errorf("%s: %w", s.store.path(r.Minor), cerr))
 			continue
 		}
+		s.claim(d, r)
 		k := s.keeper(d)
 		s.mu.Lock()
 		k.waiting, k.disk = r, r.Live != nil || r.Inactive != nil

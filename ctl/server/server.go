@@ -25,8 +25,13 @@ type Server struct {
 	// one that its minor number comes to.
 	saving [64]*env.Mutex
 
+	// naming is held while a device is renamed and that is saved.
+	naming *env.Mutex
+
 	mu      sync.Mutex
-	keepers map[uint32]*keeper // guarded by mu; by minor
+	keepers map[uint32]*keeper  // guarded by mu; by minor
+	written map[uint32]*written // guarded by mu; by minor: what there are files of
+	claimed map[string]uint32   // guarded by mu; minors by the names in their files
 }
 
 // Machine is what a server runs on.
@@ -54,6 +59,8 @@ func (m Machine) NewServer(root, program string, log *slog.Logger, types []*dm.T
 	s := &Server{
 		env: m.Env, opener: m.Opener, store: store{m.FS, filepath.Join(root, "devices")},
 		log: log, program: program, keepers: make(map[uint32]*keeper),
+		written: make(map[uint32]*written), claimed: make(map[string]uint32),
+		naming: env.NewMutex(m.Env),
 	}
 	for i := range s.saving {
 		s.saving[i] = env.NewMutex(m.Env)

@@ -74,8 +74,13 @@ func (s store) remove(minor uint32) error {
 }
 
 // read returns all records. What cannot be read is left where it is and told
-// about in the error.
+// about in the error. A daemon that was killed may have left a file renamed or
+// removed, but not on the disk: that is flushed first, since what is read now is
+// what users will see.
 func (s store) read() ([]*record, error) {
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return nil, err
+	}
 	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {
 		return nil, err
