@@ -71,7 +71,7 @@ type Device struct {
 	opens          int
 }
 
-// shard counts I/O in flight for the pieces that were made on one processor. It
+// shard counts I/O in flight for the pieces that are used on one processor. It
 // fills a pair of cache lines so that processors do not share any.
 type shard struct {
 	n atomic.Int64
@@ -79,9 +79,12 @@ type shard struct {
 }
 
 // pickShard deals out counters: the same one as long as the caller stays on its
-// processor.
-func (d *Device) pickShard() *shard {
+// processor, but for the one to avoid (nil for none).
+func (d *Device) pickShard(avoid *shard) *shard {
 	sh := d.tokens.Get().(*shard)
+	if sh == avoid {
+		sh = d.newToken().(*shard)
+	}
 	d.tokens.Put(sh)
 	return sh
 }
@@ -90,15 +93,26 @@ func (d *Device) newToken() any {
 	return &d.shards[int(d.dealt.Add(1))%len(d.shards)]
 }
 
-// enter counts a bio in flight and reports whether t is still the table to map
-// it with; if not, the bio is not counted.
-func (d *Device) enter(sh *shard, t *Table) bool {
-	sh.n.Add(1)
+// enter counts a piece in flight and reports whether t is still the table to map
+// it with; if not, the piece is not counted.
+func (d *Device) enter(p *piece, t *Table) bool {
+	p.count()
 	if d.fast.Load() == t {
 		return true
 	}
-	d.leave(sh)
+	d.leave(p.shard)
 	return false
+}
+
+// count counts p in flight. Pieces come to other processors with the goroutines
+// that hold them, and stay there; where two processors meet at a counter, one
+// takes another.
+func (p *piece) count() {
+	n := p.shard.n.Load()
+	if !p.shard.n.CompareAndSwap(n, n+1) {
+		p.shard = p.dev.pickShard(p.shard)
+		p.shard.n.Add(1)
+	}
 }
 
 // leave undoes enter.
@@ -144,7 +158,7 @@ func (d *Device) splitAndMap(t *Table, b *blk.Bio) {
 			return
 		}
 		p := ti.get()
-		if !d.enter(p.shard, t) {
+		if !d.enter(p, t) {
 			p.put()
 			d.submitSlowly(b)
 			return

@@ -18,7 +18,7 @@ const statusRequeue = blk.Status(255)
 type piece struct {
 	Clone // its target is the piece's
 	dev   *Device
-	shard *shard // counts the piece while it is in flight
+	shard *shard // counts the piece while it is in flight; see count
 	orig  *blk.Bio
 
 	// split says that orig has more pieces than this one; pos and sectors are
@@ -45,7 +45,7 @@ func (p *piece) Link() **piece { return &p.next }
 // newPiece makes a piece for ti's pool.
 func newPiece(ti *Target) *piece {
 	p := &piece{dev: ti.table.dev}
-	p.shard = p.dev.pickShard()
+	p.shard = p.dev.pickShard(nil)
 	p.Clone.init(p, ti)
 	return p
 }

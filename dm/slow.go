@@ -82,7 +82,7 @@ func (d *Device) mapHeld(t *Table, b *blk.Bio) {
 			return
 		}
 		p := ti.get()
-		p.shard.n.Add(1)
+		p.count()
 		if !p.start1(b, ti.pieceLen(b)) {
 			return
 		}
@@ -103,7 +103,7 @@ func (d *Device) mapRange(t *Table, b *blk.Bio) {
 			return
 		}
 		p := ti.get()
-		p.shard.n.Add(1)
+		p.count()
 		if n == 1 {
 			if !p.start1(b, ti.pieceLen(b)) {
 				return
@@ -151,7 +151,7 @@ func (p *piece) sendClones(ti *Target, proto *blk.Bio, n int) {
 // are done a bio with data goes on without its Preflush flag: see afterFlush.
 func (d *Device) sendFlush(t *Table, b *blk.Bio) {
 	p := t.targets[0].get()
-	p.shard.n.Add(1)
+	p.count()
 	p.orig, p.sectors, p.flush = b, 0, true
 	n := 0
 	for _, ti := range t.targets {

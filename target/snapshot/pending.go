@@ -113,7 +113,7 @@ func (s *snapshot) makeLocked(sl *slot, b *body, chunk, where uint64) *pending {
 		pe.free()
 		return nil
 	}
-	pe.shard.Begin()
+	pe.shard = s.tally.Begin(pe.shard)
 	pe.inTable = sl.head.Load()
 	sl.head.Store(pe)
 	return pe

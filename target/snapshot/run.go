@@ -100,6 +100,7 @@ type fullWrite struct {
 	left   atomic.Int64 // exceptions
 	failed atomic.Bool
 	ended  func(*blk.Bio)
+	_      [16]byte // fills its cache line, as it is used on one processor
 }
 
 // startFull lets c, which covers n chunks from pe's on, stand in for their

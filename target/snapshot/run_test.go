@@ -86,7 +86,7 @@ func TestOneReadForManyChunksOfTheOrigin(t *testing.T) {
 	r, s, o := gatedSnap(t)
 	rd := r.read(s, 2, 90)
 	r.wantTrace("O", "read 2+90")
-	w := r.write(o, 88, 8, 2) // the chunk 11 of the read
+	w := r.write(o, 88, 8, 2)    // the chunk 11 of the read
 	r.release("O", blk.Read, 95) // the copy
 	r.release("C", blk.Write, 16)
 	r.release("C", blk.Write, 8)

@@ -35,6 +35,7 @@ type perIO struct {
 	tracked    bool
 	chunk, n   uint64 // the first one, and how many
 	prev, next *perIO
+	_          [24]byte // fills its cache line
 }
 
 func (t *tracked) shard(chunk uint64) *trackShard {

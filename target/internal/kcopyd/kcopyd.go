@@ -197,7 +197,7 @@ func (c *Client) Prepare(j *Job) {
 	if j.client != c {
 		j.client, j.shard = c, c.tally.Pick()
 	}
-	j.shard.Begin()
+	j.shard = c.tally.Begin(j.shard)
 }
 
 // Fire lets j.Done run, as if j were a copy that is finished now. The caller may

@@ -24,9 +24,11 @@ type Shard struct {
 
 // Init makes t ready for use.
 func (t *Tally) Init() {
-	t.shards = make([]Shard, runtime.GOMAXPROCS(0))
-	t.tokens.New = func() any { return &t.shards[int(t.dealt.Add(1))%len(t.shards)] }
+	t.shards = make([]Shard, runtime.GOMAXPROCS(0)*2)
+	t.tokens.New = t.newToken
 }
+
+func (t *Tally) newToken() any { return &t.shards[int(t.dealt.Add(1))%len(t.shards)] }
 
 // Pick deals out shards: the same one as long as the caller stays on its
 // processor.
@@ -36,8 +38,21 @@ func (t *Tally) Pick() *Shard {
 	return sh
 }
 
-// Begin counts a thing that is under way until End is called on the same shard.
-func (sh *Shard) Begin() { sh.begun.Add(1) }
+// Begin counts a thing that is under way until End is called on the shard that it
+// returns: sh, or another one if another processor uses that.
+func (t *Tally) Begin(sh *Shard) *Shard {
+	n := sh.begun.Load()
+	if sh.begun.CompareAndSwap(n, n+1) {
+		return sh
+	}
+	other := t.tokens.Get().(*Shard)
+	if other == sh {
+		other = t.newToken().(*Shard)
+	}
+	t.tokens.Put(other)
+	other.begun.Add(1)
+	return other
+}
 
 // End undoes Begin.
 func (sh *Shard) End() { sh.ended.Add(1) }

@@ -59,19 +59,19 @@ func TestWhatAShardKeepsIsNotUsed(t *testing.T) {
 func TestTallyIsIdleOnlyWhenNothingIsUnderWay(t *testing.T) {
 	var tl Tally
 	tl.Init()
-	tl.shards[0].Begin()
+	tl.Begin(&tl.shards[0])
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		last := 0
+		last := &tl.shards[0]
 		for i := 1; ; i++ {
 			next := i % len(tl.shards)
-			tl.shards[next].Begin()
-			tl.shards[last].End()
-			last = next
+			sh := tl.Begin(&tl.shards[next])
+			last.End()
+			last = sh
 			select {
 			case <-stop:
-				tl.shards[last].End()
+				last.End()
 				return
 			default:
 			}
