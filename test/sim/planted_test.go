@@ -60,6 +60,16 @@ func (p *Prison) erase(`},
 		"k.sum(p); got != want {", "k.sum(p); got != want && false {"}}},
 	{"a barrier does not wait for what is in flight", "plain", []edit{{"dm/worker.go",
 		"if br.sent || !d.drainedLocked() {", "if br.sent {"}}},
+	{"a saved file is renamed before it is flushed", "daemon", []edit{{"ctl/server/store.go",
+		"errors.Join(err, f.Sync(), f.Close())", "errors.Join(err, f.Close())"}}},
+	{"a command is answered before the directory is flushed", "daemon", []edit{{"ctl/server/store.go",
+		"return f.SyncDir(filepath.Dir(path))", "return nil"}}},
+	{"saved state is believed before it is flushed", "daemon", []edit{{"ctl/server/store.go",
+		"if err := s.fs.SyncDir(s.dir); err != nil {", "if err := error(nil); err != nil {"}}},
+	{"a name is saved while another file has it", "daemon", []edit{{"ctl/server/save.go",
+		"taken && minor != r.Minor {", "taken && minor != r.Minor && false {"}}},
+	{"the directory of the saved state is not on the disk", "daemon", []edit{{"ctl/server/fs.go",
+		"\treturn f.SyncDir(above)\n", "\treturn nil\n"}}},
 }
 
 // TestPlantedDefects builds the simulator with one defect at a time and expects
@@ -71,7 +81,7 @@ func TestPlantedDefects(t *testing.T) {
 	}
 	for _, d := range defects {
 		t.Run(d.name, func(t *testing.T) {
-			pkg, test, args := "test/sim", "TestHistories/"+d.finder, []string{"-whole", "-few", "400"}
+			pkg, test, args := "test/sim", "TestHistories/"+d.finder, []string{"-whole", "-few", "1500"}
 			if p, t, ok := strings.Cut(d.finder, " "); ok {
 				pkg, test, args = p, t, nil
 			}

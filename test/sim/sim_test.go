@@ -23,6 +23,7 @@ var kinds = []kind{
 	{"snapshots-errors", newSnapshots, true},
 	{"thins-errors", newThins, true},
 	{"thins-damaged", newDamaged, false},
+	{"daemon", newDaemon, false},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into

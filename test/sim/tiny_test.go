@@ -115,6 +115,7 @@ func (k tiny) run(y *tally, seq []int, fua bool, round uint64) (errs []string) {
 		d.slow = time.Duration(round-1) % 4 * time.Millisecond
 	}
 	w.boot()
+	defer func() { w.sim.Close() }()
 	w.task(func() { k.begin(w) })
 	k.cutAlways(w, y, round, &errs)
 	for i, n := range seq {
@@ -168,6 +169,7 @@ func (k tiny) restart(w *world, y *tally, pick int, seed uint64) []string {
 		after.stop()
 		after.task(func() { after.sc.verify(after) })
 	}()
+	after.sim.Close()
 	return after.errs
 }
 

@@ -24,6 +24,7 @@ type world struct {
 	skip  func(op int) bool
 	ops   int // operations drawn so far
 	disks []*disk
+	files *filesys // of the daemon; nil: there is none
 	sc    scenario
 
 	sim  *env.Sim
@@ -219,6 +220,9 @@ func (w *world) cut() {
 	}
 	for _, d := range w.disks {
 		d.cut(killed)
+	}
+	if w.files != nil {
+		w.files.cut(killed, w.rng)
 	}
 	w.sim.Close()
 }

@@ -1,0 +1,262 @@
+package sim
+
+import (
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"udm/ctl/server"
+)
+
+// filesys is a file system that loses power. Each operation takes a while and
+// happens at once at its end.
+//
+// Names are as durable as POSIX promises: of the creations, renames and removals
+// in a directory since it was flushed, any may survive a power cut, each whole.
+// What was written to a file and not flushed survives up to any byte, and bytes
+// before that may be zeroes.
+type filesys struct {
+	w       *world
+	names   map[string]*node // what is there now; directories have a node as well
+	safe    map[string]*node // what was there when its directory was last flushed
+	changes []change         // since then, in order
+	off     bool             // the power is off
+	fails   bool             // operations fail now and then
+	watch   func()           // called before each operation and before a power cut
+}
+
+// node is a file or a directory.
+type node struct {
+	dir       bool
+	now, safe []byte
+}
+
+// change is that a name came to mean a node, or nothing, and that another means
+// nothing any more.
+type change struct {
+	name string
+	node *node
+	gone string
+}
+
+// root is where the daemon keeps its state; above it all is durable.
+const root = "/var/lib/udm"
+
+func newFilesys(w *world) *filesys {
+	top := map[string]*node{"/var/lib": {dir: true}}
+	return &filesys{w: w, names: maps.Clone(top), safe: top}
+}
+
+// do carries out f after a while, unless it fails. An operation that fails may
+// have happened.
+func (s *filesys) do(name string, f func() error) error {
+	s.w.sleep(time.Duration(s.w.rng.IntN(300)) * time.Microsecond)
+	s.watch()
+	if s.off {
+		return syscall.EIO
+	}
+	k := s.w.rng.IntN(40)
+	if !s.fails || k > 1 {
+		return f()
+	}
+	s.w.note("%s breaks", name)
+	if k == 0 {
+		_ = f()
+	}
+	return syscall.EIO
+}
+
+func (s *filesys) enter(c change) {
+	s.changes = append(s.changes, c)
+	apply(s.names, c)
+}
+
+func apply(names map[string]*node, c change) {
+	delete(names, c.gone)
+	if c.node != nil {
+		names[c.name] = c.node
+	}
+}
+
+// parent finds the directory of a name.
+func (s *filesys) parent(name string) error {
+	if d := s.names[path.Dir(name)]; d == nil || !d.dir {
+		return fs.ErrNotExist
+	}
+	return nil
+}
+
+// Create implements [server.FS].
+func (s *filesys) Create(name string) (file server.File, err error) {
+	err = s.do("create "+name, func() error {
+		n := s.names[name]
+		if err := s.parent(name); err != nil {
+			return err
+		}
+		if n == nil {
+			n = &node{}
+			s.enter(change{name: name, node: n})
+		}
+		n.now = nil
+		file = &openFile{s, n, name}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
+// Mkdir implements [server.FS].
+func (s *filesys) Mkdir(name string) error {
+	return s.do("mkdir "+name, func() error {
+		switch err := s.parent(name); {
+		case err != nil:
+			return err
+		case s.names[name] != nil:
+			return fs.ErrExist
+		}
+		s.enter(change{name: name, node: &node{dir: true}})
+		return nil
+	})
+}
+
+// Rename implements [server.FS].
+func (s *filesys) Rename(from, to string) error {
+	return s.do("rename "+from, func() error {
+		n := s.names[from]
+		if n == nil {
+			return fs.ErrNotExist
+		}
+		s.enter(change{name: to, node: n, gone: from})
+		return nil
+	})
+}
+
+// Remove implements [server.FS].
+func (s *filesys) Remove(name string) error {
+	return s.do("remove "+name, func() error {
+		if s.names[name] == nil {
+			return fs.ErrNotExist
+		}
+		s.enter(change{gone: name})
+		return nil
+	})
+}
+
+// SyncDir implements [server.FS].
+func (s *filesys) SyncDir(dir string) error {
+	return s.do("flush "+dir, func() error {
+		s.changes = slices.DeleteFunc(s.changes, func(c change) bool {
+			in := path.Dir(c.name+c.gone) == dir || c.gone != "" && path.Dir(c.gone) == dir
+			if in {
+				apply(s.safe, c)
+			}
+			return in
+		})
+		return nil
+	})
+}
+
+// ReadDir implements [server.FS].
+func (s *filesys) ReadDir(dir string) (names []string, err error) {
+	err = s.do("list "+dir, func() error {
+		if d := s.names[dir]; d == nil || !d.dir {
+			return fs.ErrNotExist
+		}
+		for name := range s.names {
+			if path.Dir(name) == dir {
+				names = append(names, path.Base(name))
+			}
+		}
+		slices.Sort(names)
+		return nil
+	})
+	return names, err
+}
+
+// ReadFile implements [server.FS].
+func (s *filesys) ReadFile(name string) (p []byte, err error) {
+	err = s.do("read "+name, func() error {
+		n := s.names[name]
+		if n == nil {
+			return fs.ErrNotExist
+		}
+		p = slices.Clone(n.now)
+		return nil
+	})
+	return p, err
+}
+
+// openFile is a file that is being written.
+type openFile struct {
+	s    *filesys
+	node *node
+	name string
+}
+
+func (f *openFile) Write(p []byte) (int, error) {
+	err := f.s.do("write "+f.name, func() error {
+		f.node.now = append(f.node.now, p...)
+		return nil
+	})
+	return len(p), err
+}
+
+func (f *openFile) Sync() error {
+	return f.s.do("flush "+f.name, func() error {
+		f.node.safe = slices.Clone(f.node.now)
+		return nil
+	})
+}
+
+func (f *openFile) Close() error { return nil }
+
+// cut turns the power off. If only the process was killed, all survives.
+func (s *filesys) cut(killed bool, r *rand.Rand) {
+	s.watch()
+	s.off = true
+	if killed {
+		return
+	}
+	for _, c := range s.changes {
+		if r.IntN(2) == 0 {
+			apply(s.safe, c)
+		}
+	}
+	s.changes = nil
+	s.names = make(map[string]*node)
+	for _, name := range slices.Sorted(maps.Keys(s.safe)) {
+		if s.reachable(name) {
+			s.names[name] = s.safe[name].remains(r)
+		}
+	}
+	s.safe = maps.Clone(s.names)
+}
+
+// reachable reports whether the directories above a name have survived.
+func (s *filesys) reachable(name string) bool {
+	for dir := path.Dir(name); strings.HasPrefix(dir, "/var/lib"); dir = path.Dir(dir) {
+		if s.safe[dir] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// remains is what a power cut leaves of a file.
+func (n *node) remains(r *rand.Rand) *node {
+	p := n.safe
+	if !slices.Equal(n.now, n.safe) && r.IntN(2) == 0 {
+		p = slices.Clone(n.now[:r.IntN(len(n.now)+1)])
+		if r.IntN(3) == 0 {
+			clear(p[:r.IntN(len(p)+1)])
+		}
+	}
+	return &node{n.dir, p, p}
+}
