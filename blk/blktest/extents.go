@@ -1,10 +1,12 @@
 package blktest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
 	"udm/blk"
+	"udm/env"
 )
 
 // CheckExtents compares an allocation map that was asked for after the last
@@ -26,6 +28,22 @@ func (m *Model) CheckExtents(list []blk.Extent) error {
 	}
 	return nil
 }
+
+// ExactExtents is an allocation map of d that is exact to the sector, made from
+// what d holds. d ends bios at once.
+func ExactExtents(d blk.Device, sector, sectors uint64) (list []blk.Extent, err error) {
+	p := make([]byte, sectors*blk.SectorSize)
+	if err := blk.ReadSectors(env.Real(), d, p, sector); err != nil {
+		return nil, err
+	}
+	for ; len(p) > 0; p, sector = p[blk.SectorSize:], sector+1 {
+		data := !bytes.Equal(p[:blk.SectorSize], zeroSector[:])
+		list = blk.AppendExtent(list, blk.Extent{Sector: sector, Sectors: 1, Data: data})
+	}
+	return list, nil
+}
+
+var zeroSector [blk.SectorSize]byte
 
 // mayBeZero reports whether a read under way beside the writes may find zeroes.
 func (c *cell) mayBeZero() bool {

@@ -1,7 +1,6 @@
 package all_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -59,17 +58,8 @@ type kept struct {
 func (kept) Close() error { return nil }
 
 // Extents is exact to the sector, and often short.
-func (k kept) Extents(sector, sectors uint64) (list []blk.Extent, err error) {
-	n := 1 + k.rng.Uint64N(sectors)
-	p := make([]byte, n*blk.SectorSize)
-	if err := blk.ReadSectors(env.Real(), k.mem, p, sector); err != nil {
-		return nil, err
-	}
-	for i := range n {
-		one := p[i*blk.SectorSize:][:blk.SectorSize]
-		list = blk.AppendExtent(list, blk.Extent{Sector: sector + i, Sectors: 1, Data: bytes.ContainsFunc(one, func(r rune) bool { return r != 0 })})
-	}
-	return list, nil
+func (k kept) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blktest.ExactExtents(k.mem, sector, 1+k.rng.Uint64N(sectors))
 }
 
 func (s *stack) disk() string {

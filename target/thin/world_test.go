@@ -309,8 +309,10 @@ func (w *world) step(v *vol, k uint64, r *rand.Rand) {
 		w.write(v, own*bs+at, 8, flags)
 	case 6:
 		w.read(v, own*bs, bs)
+		w.extents(v, own*bs, bs)
 	case 7, 8:
 		w.read(v, run, 16)
+		w.extents(v, run, 16)
 	default:
 		at := r.Uint64N(9)
 		w.write(v, run+at, 1+r.Uint64N(16-at), flags)
