@@ -19,6 +19,10 @@ type Type struct {
 	// when New fails.
 	New func(t *Target, args []string) (Mapper, error)
 
+	// Params are what a user may tune while devices run; types of one module
+	// share them.
+	Params []*Param
+
 	// Doc is the manual: table syntax, status fields, messages, an example.
 	Doc string
 }

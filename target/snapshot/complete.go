@@ -79,7 +79,7 @@ func (s *snapshot) commit(pe *pending) { s.body.Load().store.commit(&pe.exceptio
 func (pe *pending) recorded(ok bool) {
 	s := pe.snap
 	if !ok || !s.has(flagValid) {
-		s.invalidate()
+		s.invalidate("a chunk could not be copied or recorded")
 		s.afterDrop(func() { pe.finish(true) })
 		return
 	}
@@ -137,10 +137,11 @@ func (s *snapshot) settle() {
 
 // invalidate makes the snapshot useless for ever, as its content cannot be kept
 // any more. What must not happen before the store knows is done by afterDrop.
-func (s *snapshot) invalidate() {
+func (s *snapshot) invalidate(reason string) {
 	if !s.beginDrop() {
 		return
 	}
+	s.target.Log().Error("snapshot is lost: invalid from now on", "reason", reason)
 	s.body.Load().store.drop(func() {
 		s.mu.Lock()
 		s.set(0, flagDropping)

@@ -205,6 +205,7 @@ func (s *snapshot) readStore(sp *spec) error {
 		})
 	} else {
 		s.set(0, flagValid)
+		s.target.Log().Warn("snapshot is invalid: its store says so")
 	}
 	s.body.Store(b)
 	if err != nil {

@@ -146,7 +146,7 @@ func TestCrashInDrop(t *testing.T) {
 		}
 		return h.valid
 	}
-	r.snap("s").invalidate()
+	r.snap("s").invalidate("a test")
 	w := p.begin(o, p.orig, 40, 2)
 	r.wantWaiting(&w.io)
 	p.cutOften()

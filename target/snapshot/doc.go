@@ -67,10 +67,11 @@ import "udm/dm"
 
 // Types are the three target types, to be given to dm.NewControl.
 func Types() []*dm.Type {
+	ps := params()
 	return []*dm.Type{
-		{Name: "snapshot", Version: [3]uint32{1, 16, 0}, New: newSnapshot, Doc: snapshotDoc},
-		{Name: "snapshot-origin", Version: [3]uint32{1, 9, 0}, New: newOrigin, Doc: originDoc},
-		{Name: "snapshot-merge", Version: [3]uint32{1, 5, 0}, New: newMerging, Doc: mergeDoc},
+		{Name: "snapshot", Version: [3]uint32{1, 16, 0}, New: newSnapshot, Params: ps, Doc: snapshotDoc},
+		{Name: "snapshot-origin", Version: [3]uint32{1, 9, 0}, New: newOrigin, Params: ps, Doc: originDoc},
+		{Name: "snapshot-merge", Version: [3]uint32{1, 5, 0}, New: newMerging, Params: ps, Doc: mergeDoc},
 	}
 }
 

@@ -79,7 +79,7 @@ func TestInvalidatedWhileBetweenLocks(t *testing.T) {
 		r, s, o := gatedSnap(t)
 		r.open()
 		sn := r.snap("s")
-		sn.stopOnce(pointAllocate, func() { sn.invalidate() })
+		sn.stopOnce(pointAllocate, func() { sn.invalidate("a test") })
 		if dev == "s" {
 			r.wantEnd(r.write(s, 40, 3, 2), blk.IOErr)
 		} else {
@@ -95,7 +95,7 @@ func TestInvalidatedWhileBetweenLocks(t *testing.T) {
 func TestReadOvertakenByADrop(t *testing.T) {
 	r, s, o := gatedSnap(t)
 	rd := r.read(s, 40, 8)
-	r.snap("s").invalidate()
+	r.snap("s").invalidate("a test")
 	r.gates["C"].Open()
 	r.run()
 	w := r.write(o, 40, 8, 2)

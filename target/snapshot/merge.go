@@ -110,7 +110,7 @@ func (m *merge) round() {
 func (m *merge) found(old, new, n uint64, err error) {
 	switch {
 	case err != nil:
-		m.fail()
+		m.fail("the store cannot be read: " + err.Error())
 	case n == 0:
 		m.end()
 	default:
@@ -126,7 +126,7 @@ func (m *merge) aim(old, new, n uint64) {
 	m.sector = old << b.shift
 	m.length = s.clip(m.sector, n<<b.shift)
 	if m.length == 0 {
-		m.fail() // a damaged store: beyond the origin
+		m.fail("the store has a chunk beyond the origin")
 		return
 	}
 	m.job.From = kcopyd.Place{Dev: s.cowDev, Sector: new << b.shift}
@@ -177,7 +177,7 @@ func (m *merge) claim() {
 
 func (m *merge) copied(j *kcopyd.Job) {
 	if j.Failed() {
-		m.fail()
+		m.fail("a copy to the origin failed")
 		return
 	}
 	m.flush.Rearm()
@@ -187,7 +187,7 @@ func (m *merge) copied(j *kcopyd.Job) {
 
 func (m *merge) flushed(b *blk.Bio) {
 	if b.Status() != blk.OK {
-		m.fail()
+		m.fail("the origin could not be flushed")
 		return
 	}
 	m.s.body.Load().store.merger().commitMerge(m.count, m.cleared)
@@ -202,7 +202,7 @@ func (m *merge) cleared(err error) {
 		m.mu.Unlock()
 	}
 	if err != nil || !m.forget() {
-		m.fail()
+		m.fail("merged chunks could not be taken out of the store")
 		return
 	}
 	bios := m.unclaim()
@@ -237,8 +237,9 @@ func (m *merge) unclaim() dm.CloneList {
 	return m.queued.Take()
 }
 
-func (m *merge) fail() {
+func (m *merge) fail(reason string) {
 	m.s.set(flagMergeFailed, 0)
+	m.s.target.Log().Error("merge has stopped and will not go on", "reason", reason)
 	bios := m.unclaim()
 	for c := bios.Pop(); c != nil; c = bios.Pop() {
 		c.Complete(blk.IOErr)

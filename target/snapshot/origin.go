@@ -131,7 +131,7 @@ func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 		if s.flags.Load()&(flagValid|flagActive) == flagValid|flagActive {
 			// Full: unlike for the snapshot's own writes, overflow support is
 			// of no use.
-			s.invalidate()
+			s.invalidate("its store is full")
 		}
 	}
 }

@@ -173,7 +173,7 @@ func testWritersWait(t *testing.T, kind string) {
 	o := r.device("o", 4096, "snapshot-origin O")
 	s := r.device("s", 4096, "snapshot O C "+kind+" 8")
 	sn := r.snap("s")
-	sn.world.threshold.Store(3)
+	r.ok(dm.SetParam(r.c.Params(), thresholdParam, "3"))
 	r.forget()
 	r.shut()
 	var ws []*io
@@ -213,7 +213,7 @@ func TestWriterRacesTheLastCopy(t *testing.T) {
 		r.device("o", 4096, "snapshot-origin O")
 		s := r.device("s", 4096, "snapshot O C "+kind+" 8")
 		sn := r.snap("s")
-		sn.world.threshold.Store(0)
+		sn.world.threshold.Set(0)
 		r.shut()
 		a := r.write(s, 0, 8, 2)
 		sn.stopOnce(pointHold, r.open)

@@ -257,8 +257,8 @@ func (s *snapshot) join(c *dm.Clone, b *body, pe *pending, sl *slot) {
 // overflow support reads go on.
 func (s *snapshot) full() {
 	if !s.overflow {
-		s.invalidate()
-	} else {
-		s.set(flagOverflowed, 0)
+		s.invalidate("its store is full")
+	} else if s.set(flagOverflowed, 0)&flagOverflowed == 0 {
+		s.target.Log().Error("snapshot's store is full: writes to it fail from now on")
 	}
 }

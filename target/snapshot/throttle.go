@@ -20,7 +20,7 @@ type throttled struct {
 	holds []func()     // guarded by mu; to be called for bios of the origin
 }
 
-func (s *snapshot) over() bool { return s.tally.Over(s.world.threshold.Load()) }
+func (s *snapshot) over() bool { return s.tally.Over(int64(s.world.threshold.Get())) }
 
 // throttle keeps a write to the snapshot if it has to wait.
 func (s *snapshot) throttle(c *dm.Clone) bool {

@@ -7,15 +7,13 @@ import (
 	"syscall"
 
 	"udm/dm"
-	"udm/env"
 	"udm/target/internal/kcopyd"
 )
 
-// world is what the targets of one dm.Control share: the kernel module's globals
-// and parameters.
+// world is what the targets of one dm.Control share: the kernel module's globals.
 type world struct {
-	threshold atomic.Int64     // copies of a snapshot before its writers wait (snapshot_cow_threshold)
-	throttle  *kcopyd.Throttle // share of time for copies (snapshot_copy_throttle)
+	threshold *dm.Param
+	throttle  *kcopyd.Throttle
 
 	mu     sync.Mutex
 	groups map[dm.Number]*group // guarded by mu; by origin
@@ -23,16 +21,26 @@ type world struct {
 
 type worldKey struct{}
 
-const defaultThreshold = 2048
+// The parameters of the kernel module.
+const (
+	thresholdParam = "dm_snapshot.snapshot_cow_threshold"
+	throttleParam  = "dm_snapshot.snapshot_copy_throttle"
+)
 
-func worldOf(t *dm.Target) *world {
-	return t.Shared(worldKey{}, func() any { return newWorld(t.Env()) }).(*world)
+func params() []*dm.Param {
+	return []*dm.Param{
+		dm.NewParam(thresholdParam, 2048, "copies under way for a snapshot beyond which writes wait"),
+		dm.NewParam(throttleParam, 100, "percent of the time in which chunks may be copied"),
+	}
 }
 
-func newWorld(e env.Env) *world {
-	w := &world{throttle: kcopyd.NewThrottle(e, 100), groups: make(map[dm.Number]*group)}
-	w.threshold.Store(defaultThreshold)
-	return w
+func worldOf(t *dm.Target) *world {
+	return t.Shared(worldKey{}, func() any { return newWorld(t) }).(*world)
+}
+
+func newWorld(t *dm.Target) *world {
+	throttle := kcopyd.NewThrottle(t.Env(), t.Param(throttleParam).Get)
+	return &world{threshold: t.Param(thresholdParam), throttle: throttle, groups: make(map[dm.Number]*group)}
 }
 
 // group is an origin with everything that has to do with it.

@@ -132,7 +132,7 @@ func (m *mapping) unmap() bool {
 		err = p.md.IncData(m.data, m.data+m.end-m.begin)
 	}
 	if err != nil {
-		p.metadataFailed()
+		p.metadataFailed(err)
 	}
 	return true
 }
@@ -221,7 +221,7 @@ func (m *mapping) discarded() {
 	}
 	p.freed = true
 	if err := p.md.DecData(m.data, m.data+m.end-m.begin); err != nil {
-		p.metadataFailed()
+		p.metadataFailed(err)
 		m.endDiscard(blk.IOErr)
 		return
 	}

@@ -193,8 +193,8 @@ func (m *mapping) insert() {
 	}
 	m.aborts = p.aborts
 	p.change(m.t.vol)
-	if m.t.vol.td.Insert(m.begin, m.data) != nil {
-		p.metadataFailed()
+	if err := m.t.vol.td.Insert(m.begin, m.data); err != nil {
+		p.metadataFailed(err)
 	}
 }
 
@@ -223,8 +223,8 @@ func (p *pool) giveBack(block uint64) {
 	if p.mode() >= modeOutOfMetadata {
 		return
 	}
-	if p.md.DecData(block, block+1) != nil {
-		p.metadataFailed()
+	if err := p.md.DecData(block, block+1); err != nil {
+		p.metadataFailed(err)
 	}
 }
 

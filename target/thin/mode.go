@@ -1,6 +1,12 @@
 package thin
 
-import "udm/blk"
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"udm/blk"
+)
 
 // mode is what a pool can still do (the kernel's enum pool_mode), best first.
 //
@@ -41,6 +47,11 @@ func (m mode) String() string {
 
 func (p *pool) mode() mode { return mode(p.modeNow.Load()) }
 
+// name is the mode in words for people.
+func (m mode) name() string {
+	return [...]string{"write", "out of data space", "out of metadata space", "read-only", "fail"}[m]
+}
+
 // setMode is the one place where the mode changes.
 func (p *pool) setMode(to mode) {
 	from := p.mode()
@@ -54,8 +65,8 @@ func (p *pool) setMode(to mode) {
 		p.errorRetries(p.errorStatus())
 	case modeOutOfData:
 		p.outOfData = true
-		if !p.features.errorIfNoSpace && p.noSpaceTimeout > 0 {
-			p.queue.QueueAfter(p.timeout, p.noSpaceTimeout)
+		if wait := p.noSpaceTimeout.Get(); !p.features.errorIfNoSpace && wait > 0 {
+			p.queue.QueueAfter(p.timeout, time.Duration(wait)*time.Second)
 		}
 	case modeWrite:
 		p.queue.Cancel(p.timeout)
@@ -74,7 +85,23 @@ func (p *pool) setMode(to mode) {
 	}
 	if from != to {
 		p.event()
+		p.reportMode(from, to)
 	}
+}
+
+func (p *pool) reportMode(from, to mode) {
+	level, waits := slog.LevelWarn, ""
+	switch {
+	case to == modeWrite:
+		level = slog.LevelInfo
+	case to == modeFail:
+		level = slog.LevelError
+	case to == modeOutOfData && p.features.errorIfNoSpace:
+		waits = "; writes that need space fail"
+	case to == modeOutOfData:
+		waits = "; writes that need space wait"
+	}
+	p.log().Log(context.Background(), level, "pool goes from mode "+from.name()+" to "+to.name()+waits)
 }
 
 // allowed is what a transition leads to.
@@ -84,7 +111,9 @@ func (p *pool) allowed(from, to mode) mode {
 		return modeFail
 	case to != modeWrite || !p.md.NeedsCheck():
 		return to
-	case from == modeWrite:
+	}
+	p.log().Error("the metadata is to be checked before the pool can be written to")
+	if from == modeWrite {
 		return modeReadOnly
 	}
 	return from
@@ -114,6 +143,7 @@ func (p *pool) refusal() blk.Status {
 func (p *pool) noSpaceTimedOut() {
 	if p.mode() == modeOutOfData && !p.features.errorIfNoSpace {
 		p.features.errorIfNoSpace = true
+		p.log().Warn("nobody added space in time; writes that need some fail")
 		p.event()
 		p.errorRetries(blk.NoSpace)
 	}
@@ -121,14 +151,20 @@ func (p *pool) noSpaceTimedOut() {
 
 // metadataFailed goes back to the last commit after a metadata operation that
 // failed, marks the metadata as to be checked, and stops changing it.
-func (p *pool) metadataFailed() {
+func (p *pool) metadataFailed(reason error) {
 	p.aborts++
-	if p.md.Abort() != nil {
+	p.log().Error("metadata operation failed; going back to the last commit", "reason", reason)
+	if err := p.md.Abort(); err != nil {
+		p.log().Error("the last commit cannot be read", "reason", err)
 		p.setMode(modeFail)
 	}
 	p.clearCaches()
 	// The flag counts from now on. A disk that does not take it either has the
 	// last commit, which is sound; the kernel writes it later, if at all.
-	_ = p.md.SetNeedsCheck()
+	if err := p.md.SetNeedsCheck(); err != nil {
+		p.log().Error("needs_check could not be written", "reason", err)
+	} else {
+		p.log().Warn("the metadata is marked needs_check")
+	}
 	p.setMode(modeReadOnly)
 }

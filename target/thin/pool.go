@@ -1,6 +1,7 @@
 package thin
 
 import (
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,10 +16,7 @@ import (
 	"udm/target/internal/prison"
 )
 
-const (
-	commitPeriod   = time.Second
-	noSpaceTimeout = 60 * time.Second
-)
+const commitPeriod = time.Second
 
 // features are the words of a pool's table, or what became of them.
 type features struct {
@@ -36,7 +34,7 @@ type pool struct {
 	dev                  *dm.Device
 	metaNumber, dataNumb dm.Number
 	blockSectors         uint64
-	noSpaceTimeout       time.Duration
+	noSpaceTimeout       *dm.Param // seconds; looked at when the pool runs out of space
 
 	queue    env.Queue // the owner's
 	worker   *env.Work // pass
@@ -118,7 +116,7 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	e := pt.t.Env()
 	p := &pool{
 		env: e, dev: pt.t.Device(), metaNumber: pt.meta.Number, dataNumb: pt.data.Number,
-		blockSectors: blockSectors, noSpaceTimeout: noSpaceTimeout,
+		blockSectors: blockSectors, noSpaceTimeout: pt.t.Param(noSpaceParam),
 		answered: e.NewWait(), prison: prison.New(), allIO: deferredset.New(), sharedReads: deferredset.New(),
 		volumes: make(map[uint32]*volume), suspended: true, lastCommit: e.Now(),
 	}
@@ -132,7 +130,7 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	}
 	p.queue = e.NewQueue("dm-thin")
 	p.worker, p.waker, p.timeout = env.NewWork(p.pass), env.NewWork(p.tick), env.NewWork(p.noSpaceTimedOut)
-	p.copier = kcopyd.New(e, kcopyd.Options{Name: "thin"})
+	p.copier = kcopyd.New(e, kcopyd.Options{Name: "thin", Throttle: pt.pools.throttleLocked(pt.t)})
 	p.md.SetPreCommit(func() error { return blk.FlushDevice(e, &p.data) })
 	return p, nil
 }
@@ -164,6 +162,21 @@ func (p *pool) wake() { p.queue.Queue(p.worker) }
 func (p *pool) tick() {
 	p.wake()
 	p.queue.QueueAfter(p.waker, commitPeriod)
+}
+
+// log is for what users of the pool should know. It goes by the pool device's
+// name while there is a table in force.
+func (p *pool) log() *slog.Logger {
+	if p.bound == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return p.bound.t.Log()
+}
+
+// metadataLow is called in the middle of a change that has taken a block.
+func (p *pool) metadataLow() {
+	p.log().Warn("the free metadata blocks have come down to the threshold")
+	p.event()
 }
 
 // event raises an event on the pool device.

@@ -41,7 +41,9 @@ func (p *pool) bind(pt *poolTarget) {
 	p.bound = pt
 	p.take(pt)
 	p.features = pt.requested
-	p.features.passdown = pt.passdown()
+	if p.features.passdown = pt.passdown(); p.features.passdown != pt.requested.passdown {
+		p.log().Warn("discards are not passed down: the data device does not take them", "data", pt.data.Name())
+	}
 	p.discards.Store(p.features.discard)
 	p.mapped.Store(pt.blocks() * p.blockSectors)
 	p.lowWater = pt.lowWater
@@ -57,6 +59,7 @@ func (pt *poolTarget) growData() (grown bool, err error) {
 	case want == have || p.md.NeedsCheck():
 		return false, nil
 	}
+	p.log().Info("the data device grows", "from", have, "to", want)
 	return true, p.grow(p.md.ResizeData, want)
 }
 
@@ -72,13 +75,14 @@ func (pt *poolTarget) growMetadata() (grown bool, err error) {
 	if p.mode() == modeOutOfMetadata {
 		p.setMode(modeWrite)
 	}
+	p.log().Info("the metadata device grows", "from", have, "to", want)
 	return true, p.grow(p.md.ResizeMetadata, want)
 }
 
 func (p *pool) grow(resize func(uint64) error, blocks uint64) error {
 	err := resize(blocks)
 	if err != nil {
-		p.metadataFailed()
+		p.metadataFailed(err)
 		return failed(err, "cannot grow the pool: "+err.Error())
 	}
 	return nil

@@ -12,12 +12,22 @@ import (
 	"udm/dm"
 	"udm/env"
 	"udm/pdata"
+	"udm/target/internal/kcopyd"
 )
 
 // pools are the pool objects of one dm.Control: the kernel's pool table.
 type pools struct {
-	mu   *env.Mutex
-	list []*pool // guarded by mu
+	mu       *env.Mutex
+	list     []*pool          // guarded by mu
+	throttle *kcopyd.Throttle // guarded by mu; of all pools; nil: not made
+}
+
+// throttleLocked is the bound on the copies of all pools. Called with mu held.
+func (ps *pools) throttleLocked(t *dm.Target) *kcopyd.Throttle {
+	if ps.throttle == nil {
+		ps.throttle = kcopyd.NewThrottle(t.Env(), t.Param(throttleParam).Get)
+	}
+	return ps.throttle
 }
 
 type poolsKey struct{}

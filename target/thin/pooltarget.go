@@ -46,7 +46,7 @@ func newPoolTarget(t *dm.Target, args []string) (dm.Mapper, error) {
 	}
 	p.call(func() {
 		p.targets = append(p.targets, pt)
-		p.md.SetLowWatermark(pt.metadataThreshold(), p.event)
+		p.md.SetLowWatermark(pt.metadataThreshold(), p.metadataLow)
 	})
 	t.NumFlush, t.NumWriteZeroes = 1, 1
 	if pt.requested.discard && pt.requested.passdown {

@@ -12,7 +12,7 @@ import (
 	"udm/target/internal/targettest"
 )
 
-var types = []*dm.Type{PoolType(), Type()}
+func types() []*dm.Type { return []*dm.Type{PoolType(), Type()} }
 
 // The rig's disks: m holds metadata, d data, o an external origin.
 const bs = 128 // sectors in a block, unless a test says otherwise
@@ -26,7 +26,7 @@ type rig struct {
 func newRig(t testing.TB, tune ...func(*blk.Limits)) *rig {
 	r := &rig{}
 	t.Cleanup(r.check) // runs after the rig is closed
-	r.Rig = targettest.New(t, types, tune...)
+	r.Rig = targettest.New(t, types(), tune...)
 	r.Disk("m").Resize(4096) // 512 metadata blocks
 	return r
 }

@@ -15,7 +15,7 @@ func (p *pool) commit() error {
 		return syscall.EINVAL
 	}
 	if err := p.md.Commit(); err != nil {
-		p.metadataFailed()
+		p.metadataFailed(err)
 		return err
 	}
 	p.committed()
@@ -44,7 +44,7 @@ func (p *pool) allocate() (uint64, error) {
 		p.setMode(modeOutOfData)
 		return 0, errNoData
 	case err != nil:
-		p.metadataFailed()
+		p.metadataFailed(err)
 		return 0, err
 	case p.md.FreeMetadata() > 0:
 		return block, nil
@@ -74,6 +74,7 @@ func (p *pool) findSpace() error {
 func (p *pool) checkLowWater(free uint64) {
 	if free <= p.lowWater && !p.lowWaterOn {
 		p.lowWaterOn = true
+		p.log().Warn("the free data blocks have come down to the low water mark", "free", free, "mark", p.lowWater)
 		p.event()
 	}
 }

@@ -7,7 +7,20 @@ func PoolType() *dm.Type {
 	return &dm.Type{
 		Name: "thin-pool", Version: [3]uint32{1, 22, 0},
 		Features: dm.Singleton | dm.AlwaysWriteable | dm.Immutable,
-		New:      newPoolTarget, Doc: poolDoc,
+		New:      newPoolTarget, Params: params(), Doc: poolDoc,
+	}
+}
+
+// The parameters of the kernel module.
+const (
+	noSpaceParam  = "dm_thin_pool.no_space_timeout"
+	throttleParam = "dm_thin_pool.snapshot_copy_throttle"
+)
+
+func params() []*dm.Param {
+	return []*dm.Param{
+		dm.NewParam(noSpaceParam, 60, "seconds that writes wait for space, from when the pool is full; 0: for ever"),
+		dm.NewParam(throttleParam, 100, "percent of the time in which blocks may be copied or zeroed"),
 	}
 }
 

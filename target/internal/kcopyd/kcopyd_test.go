@@ -292,7 +292,8 @@ func TestCloseIsWokenByTheLastCallback(t *testing.T) {
 
 func TestThrottleSpreadsCopiesOverTime(t *testing.T) {
 	e := env.NewStepped()
-	th := NewThrottle(e, 50)
+	percent := uint32(50)
+	th := NewThrottle(e, func() uint32 { return percent })
 	c := New(e, Options{SubJob: 8, Throttle: th})
 	slow := &slowDev{Device: memdev.New(1 << 16), e: e, d: 10 * time.Millisecond}
 	j := &Job{From: Place{Open(slow), 0}, Sectors: 8 * 400}
@@ -300,7 +301,7 @@ func TestThrottleSpreadsCopiesOverTime(t *testing.T) {
 	start := e.Now()
 	run(e, c.Copy, j)
 	took := e.Now() - start
-	th.Set(100)
+	percent = 100
 	start = e.Now()
 	run(e, c.Copy, j)
 	free := e.Now() - start

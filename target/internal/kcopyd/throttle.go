@@ -2,7 +2,6 @@ package kcopyd
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"udm/env"
@@ -12,7 +11,7 @@ import (
 // clients that use it (the kernel's dm_kcopyd_throttle, a module parameter).
 type Throttle struct {
 	env     env.Env
-	percent atomic.Int32
+	percent func() uint32
 
 	mu    sync.Mutex
 	ios   int           // guarded by mu; I/O under way
@@ -30,18 +29,15 @@ const (
 	accountFor = time.Second
 )
 
-// NewThrottle makes one that allows percent of the time, 100 for no limit.
-func NewThrottle(e env.Env, percent int) *Throttle {
-	t := &Throttle{env: e}
-	t.Set(percent)
-	return t
+// NewThrottle makes one that allows a share of the time that percent tells each
+// time it is asked: 100 and more for no limit, 0 for as little as there can be. Any
+// number of goroutines call it.
+func NewThrottle(e env.Env, percent func() uint32) *Throttle {
+	return &Throttle{env: e, percent: percent}
 }
 
-// Set changes the share, 1 to 100.
-func (t *Throttle) Set(percent int) { t.percent.Store(int32(min(max(percent, 1), 100))) }
-
 // limits reports whether there is anything to count.
-func (t *Throttle) limits() bool { return t.percent.Load() < 100 }
+func (t *Throttle) limits() bool { return t.percent() < 100 }
 
 // over reports whether copies had more than their share until now. If not, or
 // with force, one I/O counts as under way until finish.
@@ -49,7 +45,7 @@ func (t *Throttle) over(force bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.accountLocked()
-	if t.busy > t.total*time.Duration(t.percent.Load())/100 && !force {
+	if t.busy > t.total*time.Duration(t.percent())/100 && !force {
 		return true
 	}
 	t.ios++
