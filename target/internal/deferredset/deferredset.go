@@ -67,24 +67,37 @@ type Entry struct{ n *atomic.Int32 }
 // New returns an empty set.
 func New() *Set {
 	s := &Set{shards: make([]shard, 2*runtime.GOMAXPROCS(0))}
-	s.tokens.New = func() any { return &s.shards[int(s.dealt.Add(1))%len(s.shards)] }
+	s.tokens.New = s.newToken
 	return s
 }
 
+func (s *Set) newToken() any { return &s.shards[int(s.dealt.Add(1))%len(s.shards)] }
+
 // Shard picks the shard for entries made on the caller's processor from now on.
-// It is right on any other as well, only slower.
-func (s *Set) Shard() Shard {
+// It is right on any other as well, only slower until Enter gives it up.
+func (s *Set) Shard() Shard { return Shard{s.pick(nil)} }
+
+// pick deals out a shard, but for the one to avoid.
+func (s *Set) pick(avoid *shard) *shard {
 	sh := s.tokens.Get().(*shard)
+	if sh == avoid {
+		sh = s.newToken().(*shard)
+	}
 	s.tokens.Put(sh)
-	return Shard{sh}
+	return sh
 }
 
-// Enter adds one I/O to the set. It does not allocate and takes no lock.
-func (s *Set) Enter(sh Shard) Entry {
+// Enter adds one I/O to the set. It does not allocate and takes no lock. Where
+// two processors meet at a shard, because what holds it has moved, one of them is
+// given another.
+func (s *Set) Enter(sh *Shard) Entry {
 	for {
 		e := s.current.Load()
 		n := &sh.s.n[e%ring]
-		n.Add(1)
+		if v := n.Load(); !n.CompareAndSwap(v, v+1) {
+			sh.s = s.pick(sh.s)
+			continue
+		}
 		if s.current.Load() == e {
 			return Entry{n}
 		}

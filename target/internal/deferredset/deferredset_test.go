@@ -16,6 +16,11 @@ type log struct{ ran []int }
 
 func (l *log) add(s *Set, n int) bool { return s.AddWork(func() { l.ran = append(l.ran, n) }) }
 
+func enter(s *Set) Entry {
+	sh := s.Shard()
+	return s.Enter(&sh)
+}
+
 func (l *log) want(t *testing.T, want ...int) {
 	t.Helper()
 	if !slices.Equal(l.ran, want) {
@@ -30,7 +35,7 @@ func TestIdleSetTakesNoWork(t *testing.T) {
 			t.Fatal("work taken by an idle set")
 		}
 	}
-	s.Leave(s.Enter(s.Shard()))
+	s.Leave(enter(s))
 	if l.add(s, 1) {
 		t.Fatal("work taken by a set that is idle again")
 	}
@@ -39,11 +44,11 @@ func TestIdleSetTakesNoWork(t *testing.T) {
 
 func TestWorkWaitsForWhatWasThereAndForNothingElse(t *testing.T) {
 	s, l := New(), &log{}
-	a, b := s.Enter(s.Shard()), s.Enter(s.Shard())
+	a, b := enter(s), enter(s)
 	if !l.add(s, 1) {
 		t.Fatal("not taken")
 	}
-	later := s.Enter(s.Shard())
+	later := enter(s)
 	s.Leave(a)
 	l.want(t)
 	s.Leave(b)
@@ -57,9 +62,9 @@ func TestWorkWaitsForWhatWasThereAndForNothingElse(t *testing.T) {
 
 func TestWorksRunInOrder(t *testing.T) {
 	s, l := New(), &log{}
-	old := s.Enter(s.Shard())
+	old := enter(s)
 	l.add(s, 1)
-	young := s.Enter(s.Shard())
+	young := enter(s)
 	l.add(s, 2)
 	s.Leave(young)
 	l.want(t) // 2 does not overtake 1
@@ -72,7 +77,7 @@ func TestMoreWorksThanTheRingHasEpochs(t *testing.T) {
 	var want []int
 	var es []Entry
 	for i := range 3 * ring {
-		es = append(es, s.Enter(s.Shard()))
+		es = append(es, enter(s))
 		l.add(s, i)
 		want = append(want, i)
 	}
@@ -98,7 +103,7 @@ func TestNobodyIsInsideWhenAWorkRuns(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for !closed.Load() {
-				e := s.Enter(s.Shard())
+				e := enter(s)
 				if valid.Load() {
 					inside.Add(1)
 					if rand.IntN(4) == 0 {
@@ -129,7 +134,7 @@ func TestNobodyIsInsideWhenAWorkRuns(t *testing.T) {
 func TestEnterDoesNotAllocate(t *testing.T) {
 	s := New()
 	sh := s.Shard()
-	if n := testing.AllocsPerRun(100, func() { s.Leave(s.Enter(sh)) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { s.Leave(s.Enter(&sh)) }); n != 0 {
 		t.Fatalf("%v allocations", n)
 	}
 }
@@ -139,7 +144,7 @@ func BenchmarkEnterLeave(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		sh := s.Shard()
 		for pb.Next() {
-			s.Leave(s.Enter(sh))
+			s.Leave(s.Enter(&sh))
 		}
 	})
 }
