@@ -36,6 +36,9 @@ type Export struct {
 	Device blk.Device
 	// Extents is the device's allocation map; nil: all of it counts as data.
 	Extents blk.ExtentsFunc
+	// SparseReads says that Extents costs less than reading zeroes does: long
+	// reads may ask it first. Where it waits for something they had better not.
+	SparseReads bool
 	// Release, if any, is called once when the client is gone and the last of
 	// its bios has ended. Until then the device must not be closed.
 	Release func()

@@ -67,7 +67,7 @@ func (x exports) open(d *dm.Device) (*export.Export, error) {
 		return nil, err
 	}
 	return &export.Export{
-		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: dev,
+		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: dev, Extents: d.Extents,
 		Release: func() { _ = dev.Close() }, // gives the open count back; it cannot fail
 	}, nil
 }

@@ -19,6 +19,7 @@
 //	fallocate      within the size: nothing to do; beyond it: ENOSPC
 //	mmap           private maps always, shared ones with Linux 6.6 and later
 //	SEEK_DATA/HOLE from the device's allocation map; without one all is data
+//	st_blocks      one less than the size has, so that cp and tar look for holes
 //	statfs         its block size is the device's granularity of discards, which
 //	               the kernel's loop driver takes for its own
 //

@@ -74,7 +74,7 @@ func TestConformance(t *testing.T) {
 func volatile(o nbdclient.Options) blktest.Suite {
 	below := make(map[blk.Device]*memdev.Device)
 	share := func(t *testing.T, d *memdev.Device) blk.Device {
-		_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d, Extents: d.Extents}}})
+		_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d, Extents: d.Extents, SparseReads: true}}})
 		c := checkdev.New(dial(t, addr, o), checkdev.Options{Preflush: true})
 		below[c] = d
 		return c
@@ -119,7 +119,7 @@ func TestConformanceOfCompletionsElsewhere(t *testing.T) {
 			blktest.TestDevice(t, func(t *testing.T) blk.Device {
 				var wg sync.WaitGroup
 				d := memdev.New(2<<20/blk.SectorSize, memdev.Volatile)
-				exports := nbd.Fixed{{Device: elsewhere{d, &wg}, Extents: d.Extents}}
+				exports := nbd.Fixed{{Device: elsewhere{d, &wg}, Extents: d.Extents, SparseReads: true}}
 				addr := filepath.Join(t.TempDir(), "s")
 				if network == "tcp" {
 					addr = freePort(t)

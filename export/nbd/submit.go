@@ -45,7 +45,7 @@ func (c *conn) launch(r *request) {
 }
 
 func (c *conn) mayFragment(r *request) bool {
-	return c.mode != simple && r.Length >= holesFrom && c.export.Extents != nil && r.Flags&proto.CmdFlagDF == 0
+	return c.mode != simple && r.Length >= holesFrom && c.export.SparseReads && c.export.Extents != nil && r.Flags&proto.CmdFlagDF == 0
 }
 
 func (r *request) fua() blk.Flags {

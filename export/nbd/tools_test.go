@@ -72,7 +72,7 @@ func share(t *testing.T) (d *memdev.Device, uri string) {
 			t.Fatal(err)
 		}
 	}
-	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Info: nbd.Info{Name: "disk", Description: "a disk"}, Device: d, Extents: d.Extents}}})
+	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Info: nbd.Info{Name: "disk", Description: "a disk"}, Device: d, Extents: d.Extents, SparseReads: true}}})
 	return d, "nbd+unix:///disk?socket=" + addr
 }
 
