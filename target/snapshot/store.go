@@ -95,20 +95,23 @@ func (t *transient) kind(bool) string                       { return "N" }
 func (t *transient) merger() merger                         { return nil }
 func (t *transient) close()                                 {}
 func (t *transient) usage() (allocated, total, metadata uint64) {
-	return t.free.Load() * t.chunk, t.cow.Limits().Size, 0
+	total = t.cow.Limits().Size
+	return min(t.free.Load(), total/t.chunk) * t.chunk, total, 0
 }
 
+// prepare takes the next chunk first and looks whether there was one after: a load
+// before would let the counter's cache line travel twice.
 func (t *transient) prepare(e *exception, where uint64) bool {
-	for {
-		n := t.free.Load()
-		if where != anywhere && where != n || !t.roomFor((n+1)*t.chunk) {
-			return false
-		}
-		if t.free.CompareAndSwap(n, n+1) {
-			e.new = n
-			return true
-		}
+	if where != anywhere {
+		e.new = where
+		return t.roomFor((where+1)*t.chunk) && t.free.CompareAndSwap(where, where+1)
 	}
+	e.new = t.free.Add(1) - 1
+	if t.roomFor((e.new + 1) * t.chunk) {
+		return true
+	}
+	t.free.Add(^uint64(0))
+	return false
 }
 
 func (t *transient) roomFor(sectors uint64) bool {
