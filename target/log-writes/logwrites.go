@@ -15,7 +15,8 @@
 //	FUA write ───── ends ─► logging                                   │ ends
 //	mark ─────────────────► logging ◄── what it took, then itself ────┘
 //
-// so a write that ends while a flush is under way belongs to the next flush. The
+// so a write that ends while a flush is under way belongs to the next flush. What
+// a write with FUA overwrites is logged in front of it. The
 // owner of the log, a work, takes entries from logging and appends them one
 // after the other; the superblock is written again behind entries with FUA and
 // behind marks. I/O does not wait for the log. What waits for it, or for a flush,
@@ -27,6 +28,7 @@ package logwrites
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,8 +63,9 @@ Messages:
   mark TEXT   put an entry with this text into the log
 
 Writes appear in the log in the order in which they became durable: plain ones
-before the flush that covers them, those with FUA when they end. When the device
-is removed the rest follows, and a mark dm-log-writes-end.
+before the flush that covers them, those with FUA when they end, behind older ones
+that they overwrite. When the device is removed the rest follows, and a mark
+dm-log-writes-end.
 
 Example: what is on the disk when power fails during mkfs
   0 2097152 log-writes /srv/a.img /srv/log.img
@@ -80,10 +83,11 @@ type logWrites struct {
 	enabled   atomic.Bool // cleared under mu
 
 	mu        sync.Mutex
-	unflushed entries // guarded by mu; ended, in no flush yet
-	logging   entries // guarded by mu; to be appended
-	logged    uint64  // guarded by mu; entries
-	next      uint64  // guarded by mu; the log's first free sector
+	unflushed entries  // guarded by mu; ended, in no flush yet
+	flushing  []*entry // guarded by mu; flushes under way
+	logging   entries  // guarded by mu; to be appended
+	logged    uint64   // guarded by mu; entries
+	next      uint64   // guarded by mu; the log's first free sector
 }
 
 // entry is an entry of the log on its way there.
@@ -161,6 +165,7 @@ func (l *logWrites) entry(c *dm.Clone) *entry {
 		e.header = header{flags: e.flags | flagFlush}
 		l.mu.Lock()
 		e.taken = l.unflushed.Take()
+		l.flushing = append(l.flushing, e)
 		l.mu.Unlock()
 	}
 	e.data = make([]byte, l.block)
@@ -180,11 +185,49 @@ func (l *logWrites) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome
 		l.mu.Unlock()
 		return st, dm.EndDone
 	}
+	if e.flags&flagFlush != 0 {
+		l.flushing = slices.DeleteFunc(l.flushing, func(f *entry) bool { return f == e })
+	} else {
+		l.overwrittenLocked(e)
+	}
 	l.logging.Append(&e.taken)
 	l.logging.Push(e)
 	l.mu.Unlock()
 	l.queue.Queue(l.work)
 	return st, dm.EndDone
+}
+
+// overwrittenLocked logs what waits for a flush and e, a write with FUA, has
+// overwritten, and what that has: behind e it would come back in a replay.
+func (l *logWrites) overwrittenLocked(e *entry) {
+	over := []*entry{e} // newest first
+	over = takeOverwritten(&l.unflushed, over)
+	for _, f := range slices.Backward(l.flushing) {
+		over = takeOverwritten(&f.taken, over)
+	}
+	for _, o := range slices.Backward(over[1:]) {
+		l.logging.Push(o)
+	}
+}
+
+// takeOverwritten moves what one of over has overwritten from waiting to over.
+func takeOverwritten(waiting *entries, over []*entry) []*entry {
+	all := waiting.Take()
+	var old []*entry
+	for o := all.Pop(); o != nil; o = all.Pop() {
+		old = append(old, o)
+	}
+	for i, o := range slices.Backward(old) {
+		if slices.ContainsFunc(over, func(n *entry) bool { return o.sector < n.sector+n.blocks && n.sector < o.sector+o.blocks }) {
+			over, old[i] = append(over, o), nil
+		}
+	}
+	for _, o := range old {
+		if o != nil {
+			waiting.Push(o)
+		}
+	}
+	return over
 }
 
 // Close logs what is left.

@@ -153,6 +153,29 @@ func TestOrder(t *testing.T) {
 	want(t, log(r, "b", 512), "16+8  seed 3 true\n0+8  seed 1 true\n0+0 flush \n24+8 fua seed 4 true\n8+8  seed 2 true\n0+0 flush \n0+0 mark m\n")
 }
 
+// TestOverwrittenFirst: what a write with FUA has overwritten is in the log in
+// front of it, also if a flush that is under way has taken it; the rest waits.
+func TestOverwrittenFirst(t *testing.T) {
+	r := targettest.New(t, types)
+	d := r.Device("x", "0 64 log-writes a b")
+	r.Write(d, 0, 8, 1)
+	r.Write(d, 16, 8, 2)
+	g := r.Gate("a")
+	g.Shut()
+	r.Submit(d, blk.Flush, 0, 0, 0, 0)
+	r.Submit(d, blk.Write, 0, 4, 8, 3)
+	r.Submit(d, blk.Write, 0, 32, 8, 4)
+	g.Release(g.Held()[2].Index)
+	g.Release(g.Held()[1].Index)
+	r.Submit(d, blk.Write, blk.FUA, 6, 8, 5)
+	g.Release(g.Held()[1].Index)
+	g.Open()
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.Message(d, "mark m", "", 0)
+	r.Sim.Run()
+	want(t, log(r, "b", 512), "0+8  seed 1 true\n4+8  seed 3 true\n6+8 fua seed 5 true\n16+8  seed 2 true\n0+0 flush \n32+8  seed 4 true\n0+0 flush \n0+0 mark m\n")
+}
+
 // TestDataIsCopied: the log has what was submitted, whatever the buffer holds
 // when the log is written; a write that fails is logged, too.
 func TestDataIsCopied(t *testing.T) {
