@@ -18,13 +18,14 @@ type plain struct {
 	parts  uint64 // how many linear lines the top has
 	length uint64 // of the top
 	most   uint64 // length of the striped device below
+	low    string // what the top stands on
 }
 
 func newPlain(r *rand.Rand) scenario {
 	chunk := uint64(1 + r.IntN(16))
 	rows := uint64(4 + r.IntN(20))
 	length := chunk * rows * 3
-	return &plain{chunk: chunk, parts: 1 + uint64(r.IntN(4)), length: length, most: length}
+	return &plain{chunk: chunk, parts: 1 + uint64(r.IntN(4)), length: length, most: length, low: "low"}
 }
 
 func (p *plain) prepare(w *world) {
@@ -35,9 +36,13 @@ func (p *plain) prepare(w *world) {
 }
 
 func (p *plain) start(w *world) {
-	w.device("low", fmt.Sprintf("0 %d striped 3 %d d0 8 d1 16 d2 24", p.most, p.chunk))
+	w.device("low", p.lowTable())
 	top := w.device("top", p.table())
 	w.open(top, p.model)
+}
+
+func (p *plain) lowTable() string {
+	return fmt.Sprintf("0 %d striped 3 %d d0 8 d1 16 d2 24", p.most, p.chunk)
 }
 
 // table maps the top onto the striped device below in a number of lines.
@@ -46,7 +51,7 @@ func (p *plain) table() string {
 	step := max(1, p.length/p.parts)
 	for at := uint64(0); at < p.length; {
 		n := min(step, p.length-at)
-		lines = append(lines, fmt.Sprintf("%d %d linear /dev/mapper/low %d", at, n, at))
+		lines = append(lines, fmt.Sprintf("%d %d linear /dev/mapper/%s %d", at, n, p.low, at))
 		at += n
 	}
 	return strings.Join(lines, "\n")

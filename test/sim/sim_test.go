@@ -24,6 +24,8 @@ var kinds = []kind{
 	{"thins-errors", newThins, true},
 	{"thins-damaged", newDamaged, false},
 	{"daemon", newDaemon, false},
+	{"layers", newLayers, false},
+	{"layers-errors", newLayers, true},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into
