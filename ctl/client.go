@@ -111,6 +111,16 @@ func (c *Client) Targets(ctx context.Context) (ts []Target, err error) {
 	return ts, c.call(ctx, "targets", struct{}{}, &ts)
 }
 
+// Params lists the parameters of the target types, ascending by name.
+func (c *Client) Params(ctx context.Context) (ps []Param, err error) {
+	return ps, c.call(ctx, "params", struct{}{}, &ps)
+}
+
+// SetParam changes a parameter until the daemon ends.
+func (c *Client) SetParam(ctx context.Context, r SetParam) (p Param, err error) {
+	return p, c.call(ctx, "set_param", r, &p)
+}
+
 // List lists all devices, ascending by name.
 func (c *Client) List(ctx context.Context, q Query) (ds []Device, err error) {
 	return ds, c.call(ctx, "list", q, &ds)

@@ -139,6 +139,20 @@ type Target struct {
 	Doc     string    `json:"doc,omitempty"`
 }
 
+// Param is a number that all targets of a module go by: what Linux shows as
+// /sys/module/MODULE/parameters/NAME. Its name is MODULE.NAME.
+type Param struct {
+	Name  string `json:"name"`
+	Value uint32 `json:"value"`
+	Doc   string `json:"doc,omitempty"`
+}
+
+// SetParam gives a parameter a new value.
+type SetParam struct {
+	Name  string `json:"name"`
+	Value uint32 `json:"value"`
+}
+
 // Version answers version.
 type Version struct {
 	Program string `json:"program"` // of udm

@@ -3,7 +3,6 @@ package dm
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 )
@@ -40,19 +39,13 @@ func Params(types ...*Type) []*Param {
 	return slices.Compact(ps)
 }
 
-// SetParam sets the parameter of a name to what text says, in a base as in Go.
-// ENOENT: there is none; EINVAL: no number from 0 to 2^32-1.
-func SetParam(ps []*Param, name, text string) error {
+// FindParam is the parameter of a name; ENOENT when there is none.
+func FindParam(ps []*Param, name string) (*Param, error) {
 	i := slices.IndexFunc(ps, func(p *Param) bool { return p.Name == name })
 	if i < 0 {
-		return Errorf(syscall.ENOENT, "no parameter is named %s", name)
+		return nil, Errorf(syscall.ENOENT, "no parameter is named %q", name)
 	}
-	n, err := strconv.ParseUint(text, 0, 32)
-	if err != nil {
-		return Errorf(syscall.EINVAL, "%s takes a number from 0 to 4294967295, not %q", name, text)
-	}
-	ps[i].Set(uint32(n))
-	return nil
+	return ps[i], nil
 }
 
 // Params lists the parameters of the target types, ascending by name.

@@ -21,6 +21,7 @@ type daemonFlags struct {
 	cert, key, ca     string
 	readOnly, verbose bool
 	maxConns          int
+	params            map[string]string
 }
 
 func daemonCommand() *cobra.Command {
@@ -47,6 +48,7 @@ flushes and ends with exit code 0.`,
 	fl.StringVar(&f.ca, "tls-ca", "", "authority (PEM) that clients must have a certificate from")
 	fl.BoolVar(&f.readOnly, "read-only", false, "refuse writes of all NBD clients")
 	fl.IntVar(&f.maxConns, "max-connections", 1024, "most NBD connections at a time")
+	addParams(fl, &f.params)
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log also what went well")
 	return cmd
 }
@@ -66,6 +68,10 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	if err != nil {
 		return err
 	}
+	types := all.Types()
+	if err := setParams(types, f.params); err != nil {
+		return err
+	}
 	if f.maxConns < 1 {
 		return fmt.Errorf("--max-connections %d: must be at least 1", f.maxConns)
 	}
@@ -76,7 +82,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	return server.Run(cmd.Context(), server.Config{
 		Root: root, Program: version(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
-		Types: all.Types(), Log: log, Helper: []string{"/proc/self/exe", loopHelper},
+		Types: types, Log: log, Helper: []string{"/proc/self/exe", loopHelper},
 		Ready: func(*server.Server) { log.Info("ready", "root", root, "pid", os.Getpid()) },
 	})
 }

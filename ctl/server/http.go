@@ -21,6 +21,8 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	handle(s, mux, "version", s.version)
 	handle(s, mux, "targets", s.targets)
+	handle(s, mux, "params", s.params)
+	handle(s, mux, "set_param", s.setParam)
 	handle(s, mux, "list", s.list)
 	handle(s, mux, "device", s.device)
 	handle(s, mux, "create", s.create)

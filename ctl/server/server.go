@@ -66,6 +66,7 @@ func (m Machine) NewServer(root, program string, log *slog.Logger, types []*dm.T
 		s.saving[i] = env.NewMutex(m.Env)
 	}
 	s.control = dm.NewControl(m.Env, m.Opener, types...)
+	s.control.SetLog(log)
 	s.files = newFiles(s, root)
 	return s, makeDir(m.FS, s.store.dir)
 }

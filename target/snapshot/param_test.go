@@ -12,12 +12,19 @@ import (
 	"udm/dm"
 )
 
+func (r *rig) setParam(name string, value uint32) {
+	r.Helper()
+	p, err := dm.FindParam(r.c.Params(), name)
+	r.ok(err)
+	p.Set(value)
+}
+
 // TestCopyThrottle: with a low share of the time for copies they are held back.
 func TestCopyThrottle(t *testing.T) {
-	for _, percent := range []string{"100", "1", "0"} {
+	for _, percent := range []uint32{100, 1, 0} {
 		sim := stepped()
 		r := newGated(t, sim, 4096, 8192)
-		r.ok(dm.SetParam(r.c.Params(), throttleParam, percent))
+		r.setParam(throttleParam, percent)
 		s := r.device("s", 4096, "snapshot O C P 8")
 		r.shut()
 		a := r.write(s, 0, 3, 2)
@@ -25,8 +32,8 @@ func TestCopyThrottle(t *testing.T) {
 		r.open()
 		r.wantEnd(a, blk.OK)
 		b := r.write(s, 8, 3, 2)
-		if held := !b.ended(); held != (percent != "100") {
-			t.Errorf("%s %%: second copy held back: %t", percent, held)
+		if held := !b.ended(); held != (percent != 100) {
+			t.Errorf("%d %%: second copy held back: %t", percent, held)
 		}
 		sim.Advance(2 * time.Second)
 		r.wantEnd(b, blk.OK)

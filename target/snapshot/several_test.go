@@ -173,7 +173,7 @@ func testWritersWait(t *testing.T, kind string) {
 	o := r.device("o", 4096, "snapshot-origin O")
 	s := r.device("s", 4096, "snapshot O C "+kind+" 8")
 	sn := r.snap("s")
-	r.ok(dm.SetParam(r.c.Params(), thresholdParam, "3"))
+	r.setParam(thresholdParam, 3)
 	r.forget()
 	r.shut()
 	var ws []*io

@@ -1,0 +1,31 @@
+package server
+
+import (
+	"context"
+
+	"udm/ctl"
+	"udm/dm"
+)
+
+// Parameters belong to the daemon, as in Linux to the loaded module: they are not
+// saved. "udm daemon --param" sets them at every start.
+
+func (s *Server) params(context.Context, struct{}) ([]ctl.Param, error) {
+	ps := make([]ctl.Param, 0)
+	for _, p := range s.control.Params() {
+		ps = append(ps, param(p))
+	}
+	return ps, nil
+}
+
+func param(p *dm.Param) ctl.Param { return ctl.Param{Name: p.Name, Value: p.Get(), Doc: p.Doc} }
+
+func (s *Server) setParam(_ context.Context, r ctl.SetParam) (ctl.Param, error) {
+	p, err := dm.FindParam(s.control.Params(), r.Name)
+	if err != nil {
+		return ctl.Param{}, err
+	}
+	p.Set(r.Value)
+	s.log.Info("a parameter was set", "name", p.Name, "value", p.Get())
+	return param(p), nil
+}
