@@ -104,7 +104,7 @@ func (r *report) compare(kind string, servers []*server, l load) error {
 	for i, s := range servers {
 		cpu[i] = &figure{Group: group + ", server CPU", Name: s.name, Unit: "µs/IO"}
 		ms = append(ms, measured{s.name, "IO/s", func() (float64, error) {
-			v, err := fio(s, l, r.fioTime())
+			v, err := fio(s, l, fioTime)
 			cpu[i].Rounds = append(cpu[i].Rounds, v.cpu*1e6)
 			return v.iops, err
 		}})
@@ -112,15 +112,11 @@ func (r *report) compare(kind string, servers []*server, l load) error {
 	if err := r.group(group, ms...); err != nil {
 		return err
 	}
+	for _, f := range cpu {
+		f.Rounds = f.Rounds[1:] // the first does not count
+	}
 	r.add(cpu...)
 	return nil
-}
-
-func (r *report) fioTime() time.Duration {
-	if r.quick {
-		return 500 * time.Millisecond
-	}
-	return time.Second
 }
 
 func (r *report) claimNBD() {
@@ -141,6 +137,9 @@ func (r *report) claimNBD() {
 		}
 	}
 }
+
+// fioTime is how long a load runs each time.
+const fioTime = 500 * time.Millisecond
 
 type fioResult struct{ iops, cpu float64 }
 
