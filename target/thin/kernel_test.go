@@ -24,7 +24,10 @@ import (
 	"udm/test/kernel"
 )
 
-var kernelSeeds = flag.Int("kernelseeds", 5, "seeds of TestKernel")
+var (
+	kernelSeeds = flag.Int("kernelseeds", 5, "seeds of TestKernel")
+	kernelFirst = flag.Int("kernelfirst", 0, "the first of them")
+)
 
 func TestMain(m *testing.M) { kernel.Main(m, func() bool { return false }) }
 
@@ -35,9 +38,10 @@ func TestMain(m *testing.M) { kernel.Main(m, func() bool { return false }) }
 func TestKernel(t *testing.T) {
 	kernel.Need(t)
 	const atOnce = 5 // pools in one boot
-	for first := 0; first < *kernelSeeds; first += atOnce {
+	end := *kernelFirst + *kernelSeeds
+	for first := *kernelFirst; first < end; first += atOnce {
 		var ps []*traveller
-		for seed := first; seed < min(first+atOnce, *kernelSeeds); seed++ {
+		for seed := first; seed < min(first+atOnce, end); seed++ {
 			ps = append(ps, newTraveller(t, uint64(seed)))
 		}
 		bootAll(t, ps, true)
