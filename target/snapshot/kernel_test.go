@@ -18,7 +18,10 @@ import (
 	"udm/test/kernel"
 )
 
-var kernelSeeds = flag.Int("kernelseeds", 4, "seeds of TestKernelStores")
+var (
+	kernelSeeds = flag.Int("kernelseeds", 4, "seeds of TestKernelStores")
+	kernelFirst = flag.Uint64("kernelfirst", 0, "the first of them")
+)
 
 func TestMain(m *testing.M) { kernel.Main(m, func() bool { return false }) }
 
@@ -254,7 +257,8 @@ func load(t *testing.T, d *memdev.Device, file string) {
 func TestKernelStores(t *testing.T) {
 	kernel.Need(t)
 	var xs []*cross
-	for seed := range uint64(*kernelSeeds) {
+	for i := range uint64(*kernelSeeds) {
+		seed := *kernelFirst + i
 		xs = append(xs, newCross(0, seed, "P"), newCross(0, seed, "PO"))
 	}
 	for ; len(xs) > 0; xs = xs[min(crossBatch, len(xs)):] {
