@@ -24,11 +24,14 @@ func (f fullness) share() float64 {
 	return float64(f.Used) / float64(f.Total)
 }
 
-func (f fullness) String() string {
+func (f fullness) String() string { return strings.TrimSpace(f.What + " " + f.amount()) }
+
+// amount is a bar, or why there is none.
+func (f fullness) amount() string {
 	if f.State != "" {
-		return strings.TrimSpace(f.What + " " + f.State)
+		return f.State
 	}
-	return strings.TrimSpace(f.What + " " + bar(f.Used, f.Total))
+	return bar(f.Used, f.Total)
 }
 
 // fullnessOf reads it from a status line of a target that fills up.
@@ -83,4 +86,27 @@ func full(d ctl.Device) (fs []fullness) {
 		fs = append(fs, fullnessOf(l)...)
 	}
 	return fs
+}
+
+// bars shows it in one cell of a table.
+func bars(d ctl.Device) string {
+	var s []string
+	for _, f := range full(d) {
+		s = append(s, f.String())
+	}
+	return strings.Join(s, ", ")
+}
+
+// listed is a device for programs.
+type listed struct {
+	ctl.Device
+	Full []fullness `json:"full,omitempty"`
+}
+
+func withFullness(ds []ctl.Device) []listed {
+	out := make([]listed, 0, len(ds))
+	for _, d := range ds {
+		out = append(out, listed{d, full(d)})
+	}
+	return out
 }

@@ -114,28 +114,6 @@ func depName(d ctl.Dep) string {
 	return d.Name
 }
 
-func bars(d ctl.Device) string {
-	var s []string
-	for _, f := range full(d) {
-		s = append(s, f.String())
-	}
-	return strings.Join(s, ", ")
-}
-
-// listed is a device for programs.
-type listed struct {
-	ctl.Device
-	Full []fullness `json:"full,omitempty"`
-}
-
-func withFullness(ds []ctl.Device) []listed {
-	out := make([]listed, 0, len(ds))
-	for _, d := range ds {
-		out = append(out, listed{d, full(d)})
-	}
-	return out
-}
-
 // completeDevices offers the names of devices to the shell.
 func completeDevices(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	client, err := clientOf(cmd)

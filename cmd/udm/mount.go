@@ -20,7 +20,8 @@ in an existing directory: for programs that know files but not NBD. It needs no
 more than the right to use FUSE. Without DIR it lists where devices are shown.
 
 The files are for the user who runs the daemon. A file that is open counts as open
-of its device. fsync makes written data durable; punching holes gives space back.
+of its device. fsync makes written data durable; punching holes gives space back;
+cp and tar -S skip what was never written to volumes, clones and snapshots.
 The mount lasts until "udm unmount"; a daemon that is started again mounts again.`,
 		Example: `  mkdir -p ~/disks && udm mount ~/disks
   mkfs.ext4 ~/disks/disk

@@ -214,12 +214,7 @@ func poolStatusCommand() *cobra.Command {
 }
 
 func runPoolStatus(cmd *cobra.Command, args []string) error {
-	client, err := clientOf(cmd)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ds, err := devicesNamed(cmd, client, args)
+	ds, err := devicesNamed(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -245,10 +240,9 @@ func printPools(cmd *cobra.Command, pools []ctl.Device) error {
 	rows := [][]string{{"POOL", "SIZE", "MODE", "DATA", "METADATA"}}
 	var warnings []string
 	for _, d := range pools {
-		fs := full(d)
 		row := []string{d.Name, formatSectors(d.Sectors), poolMode(d), "", ""}
-		for i, f := range fs {
-			row[3+min(i, 1)] = strings.TrimPrefix(f.String(), f.What+" ")
+		for i, f := range full(d) {
+			row[3+min(i, 1)] = f.amount()
 			warnings = append(warnings, poolWarning(d.Name, f)...)
 		}
 		rows = append(rows, row)

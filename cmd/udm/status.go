@@ -26,12 +26,7 @@ func statusCommand() *cobra.Command {
 }
 
 func runStatus(cmd *cobra.Command, args []string) error {
-	client, err := clientOf(cmd)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ds, err := devicesNamed(cmd, client, args)
+	ds, err := devicesNamed(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -52,7 +47,12 @@ func runStatus(cmd *cobra.Command, args []string) error {
 }
 
 // devicesNamed asks about the devices of a command line, or about all.
-func devicesNamed(cmd *cobra.Command, client *ctl.Client, names []string) ([]ctl.Device, error) {
+func devicesNamed(cmd *cobra.Command, names []string) ([]ctl.Device, error) {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
 	q := ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}, Noflush: true}
 	if len(names) == 0 {
 		return client.List(cmd.Context(), q)

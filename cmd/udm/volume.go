@@ -269,12 +269,7 @@ type volume struct {
 }
 
 func runVolumeLs(cmd *cobra.Command, args []string) error {
-	client, err := clientOf(cmd)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ds, err := devicesNamed(cmd, client, nil)
+	ds, err := devicesNamed(cmd, nil)
 	if err != nil {
 		return err
 	}

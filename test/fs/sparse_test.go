@@ -2,9 +2,9 @@ package fs
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -33,7 +33,7 @@ func TestSparseFiles(t *testing.T) {
 	seek := func(from int64, whence int, want int64) {
 		t.Helper()
 		got, err := f.Seek(from, whence)
-		if want < 0 && !strings.Contains(err.Error(), syscall.ENXIO.Error()) || want >= 0 && (err != nil || got != want) {
+		if want < 0 && !errors.Is(err, syscall.ENXIO) || want >= 0 && (err != nil || got != want) {
 			t.Errorf("lseek %d %d: %d, %v; want %d", from, whence, got, err, want)
 		}
 	}

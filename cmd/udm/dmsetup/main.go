@@ -111,8 +111,23 @@ func (t *tool) check() error {
 	return nil
 }
 
+// absent is why a command of dmsetup is not here; "" for any other word.
+func absent(name string) string {
+	switch name {
+	case "stats":
+		return "There is no stats command here; the messages behind it are: dmsetup message DEVICE 0 @stats_create - /1"
+	case "measure":
+		return "There is no measure command here: nothing is measured for the kernel's IMA."
+	}
+	return ""
+}
+
 func (t *tool) command(name string, args []string) bool {
 	cmd := find(name)
+	if why := absent(name); cmd == nil && why != "" {
+		t.errorf("%s", why)
+		return false
+	}
 	if cmd == nil {
 		t.errorf("Unknown command.")
 		t.usage()
