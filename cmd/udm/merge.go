@@ -46,9 +46,16 @@ watches it and brings it to its end.`,
 			if err := m.watchMerge(name, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
-			return m.endMerge(name)
+			if err := m.endMerge(name); err != nil {
+				return err
+			}
+			if d, err = m.device(name); err != nil {
+				return err
+			}
+			return printDevice(cmd, d)
 		},
 	}
+	addJSON(cmd)
 	return cmd
 }
 
@@ -64,6 +71,9 @@ func (m *maker) startMerge(d ctl.Device) (string, error) {
 	}
 	if len(words) < 4 || !strings.HasPrefix(words[2], "P") {
 		return "", fmt.Errorf("the store of %s is not persistent; only a persistent one can be merged", d.Name)
+	}
+	if len(d.Status) == 1 && d.Status[0].Params == "Invalid" {
+		return "", fmt.Errorf("%s is invalid: what it held is lost, and there is nothing to merge", d.Name)
 	}
 	merge := "snapshot-merge " + strings.Join(words[:4], " ")
 	origin, _ := depNamed(d, words[0])
