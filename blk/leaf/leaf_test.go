@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/blk/filedev"
+	"udm/blk/memdev"
 	"udm/env"
 )
 
@@ -259,6 +261,32 @@ func TestBlocks(t *testing.T) {
 		t.Errorf("refused opens leave %d disks", len(o.disks))
 	}
 }
+
+// The allocation map of a disk with larger blocks is in whole blocks.
+func TestExtentsInBlocks(t *testing.T) {
+	hole := func(at, n uint64) blk.Extent { return blk.Extent{Sector: at, Sectors: n} }
+	data := func(at, n uint64) blk.Extent { return blk.Extent{Sector: at, Sectors: n, Data: true} }
+	for _, c := range []struct{ under, want []blk.Extent }{
+		{[]blk.Extent{hole(0, 64)}, []blk.Extent{hole(0, 64)}},
+		{[]blk.Extent{data(0, 9), hole(9, 55)}, []blk.Extent{data(0, 16), hole(16, 48)}},
+		{[]blk.Extent{hole(0, 9), data(9, 1), hole(10, 54)}, []blk.Extent{hole(0, 8), data(8, 8), hole(16, 48)}},
+		{[]blk.Extent{data(0, 9), hole(9, 6), data(15, 49)}, []blk.Extent{data(0, 64)}},
+		{[]blk.Extent{data(0, 2), hole(2, 4), data(6, 58)}, []blk.Extent{data(0, 64)}},
+	} {
+		got, err := blocks{mapped{memdev.New(64), c.under}, 4096}.Extents(0, 64)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%v becomes %v, %v, want %v", c.under, got, err, c.want)
+		}
+	}
+}
+
+// mapped is a device with an allocation map.
+type mapped struct {
+	*memdev.Device
+	list []blk.Extent
+}
+
+func (m mapped) Extents(uint64, uint64) ([]blk.Extent, error) { return m.list, nil }
 
 func TestParseSize(t *testing.T) {
 	for s, want := range map[string]uint64{"512": 1, "1K": 2, "1k": 2, "3M": 6144, "1G": 1 << 21, "2T": 1 << 32} {
