@@ -17,6 +17,7 @@ type disk struct {
 	sim     *env.Sim
 	rng     *rand.Rand
 	slow    time.Duration // the longest latency
+	stalls  bool          // some take much longer
 	pending []*blk.Bio    // submitted and not yet carried out
 	off     bool          // the power is off
 	broken  func(*blk.Bio) blk.Status
@@ -39,6 +40,9 @@ func (d *disk) Submit(b *blk.Bio) {
 	var wait time.Duration
 	if d.slow > 0 {
 		wait = time.Duration(d.rng.Int64N(int64(d.slow)))
+	}
+	if d.stalls && d.rng.IntN(12) == 0 {
+		wait += time.Duration(d.rng.Int64N(int64(30 * time.Millisecond)))
 	}
 	d.sim.AfterFunc(wait, func() { d.finish(b) })
 }

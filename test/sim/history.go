@@ -18,7 +18,7 @@ const (
 // live runs a whole history. A panic (a deadlock, a broken invariant) counts as
 // its finding.
 func live(seed uint64, k kind, skip func(int) bool) (w *world) {
-	w = &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors}
+	w = &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors, hard: k.hard}
 	defer func() {
 		if r := recover(); r != nil {
 			w.fail("%v", r)
@@ -50,6 +50,7 @@ type kind struct {
 	name   string
 	make   func(*rand.Rand) scenario
 	errors bool // disks fail now and then
+	hard   bool // see world
 }
 
 // round does n operations. After it, some are still under way.
@@ -115,7 +116,7 @@ func (w *world) readWhole(v *volume) {
 			}
 			return
 		}
-		if !w.right(w.check(v, p[:n*blk.SectorSize], s), "content of %s", v.name) {
+		if !w.right(w.check(v, p[:n*blk.SectorSize], s), "content of %s", v.name) || !w.checkMap(v, s, n) {
 			return
 		}
 	}

@@ -37,6 +37,9 @@ func (w *world) io(r *rand.Rand, v *volume) {
 		w.change(v, b, seed)
 	case k < 84 && lim.MaxDiscard > 0:
 		b.Op = blk.Discard
+		if wide := w.blocks(r, v); w.hard && wide.sectors > 0 {
+			b.Sector, b.Sectors = wide.sector, wide.sectors
+		}
 		w.change(v, b, 0)
 	case k < 88:
 		b.Op, b.Flags = blk.WriteZeroes, fua
@@ -56,10 +59,31 @@ func (w *world) place(r *rand.Rand, v *volume) span {
 		s.sector, s.sectors = s.sector&^7, 8*(1+r.Uint64N(4))
 	}
 	s.sectors = min(s.sectors, size-s.sector)
-	for _, f := range v.flying {
-		if s.sector < f.sector+f.sectors && f.sector < s.sector+s.sectors {
-			return span{}
-		}
+	if v.touched(s) {
+		return span{}
+	}
+	return s
+}
+
+// touched reports whether something in flight overlaps s.
+func (v *volume) touched(s span) bool {
+	return slices.ContainsFunc(v.flying, func(f *flight) bool {
+		return s.sector < f.sector+f.sectors && f.sector < s.sector+s.sectors
+	})
+}
+
+// blocks draws a range of whole blocks that nothing in flight touches, as place
+// does.
+func (w *world) blocks(r *rand.Rand, v *volume) span {
+	block := max(1, uint64(v.h.Limits().DiscardGranularity)/blk.SectorSize)
+	count := v.model.Sectors() / block
+	if count == 0 {
+		return span{}
+	}
+	first := r.Uint64N(count)
+	s := span{first * block, (1 + r.Uint64N(count-first)) * block}
+	if v.touched(s) {
+		return span{}
 	}
 	return s
 }

@@ -20,13 +20,14 @@ import (
 type layers struct {
 	*plain
 	kinds []string
+	join  bool           // the disks are one behind the other, not striped
 	held  *memdev.Device // content of the logged device when the log began; nil: none
 }
 
 const logSectors = 1 << 14
 
 func newLayers(r *rand.Rand) scenario {
-	l := &layers{plain: newPlain(r).(*plain)}
+	l := &layers{plain: newPlain(r).(*plain), join: r.IntN(2) == 0}
 	for range 1 + r.IntN(4) {
 		l.kinds = append(l.kinds, []string{"unstriped", "switch", "dust", "flakey", "delay"}[r.IntN(5)])
 	}
@@ -43,7 +44,12 @@ func (l *layers) prepare(w *world) {
 
 func (l *layers) start(w *world) {
 	low := "low"
-	w.device(low, l.lowTable())
+	if l.join {
+		n := l.most / 3
+		w.device(low, fmt.Sprintf("0 %d linear d0 8\n%d %d linear d1 16\n%d %d linear d2 24", n, n, n, 2*n, n))
+	} else {
+		w.device(low, l.lowTable())
+	}
 	for i, kind := range l.kinds {
 		low = l.layer(w, kind, low, i)
 	}

@@ -70,6 +70,33 @@ func (p *Prison) erase(`},
 		"taken && minor != r.Minor {", "taken && minor != r.Minor && false {"}}},
 	{"the directory of the saved state is not on the disk", "daemon", []edit{{"ctl/server/fs.go",
 		"\treturn f.SyncDir(above)\n", "\treturn nil\n"}}},
+	{"a deferred work does not wait for the newest epoch", "thins", []edit{{"target/internal/deferredset/deferredset.go",
+		"if s.idleUpToLocked(e) {", "if e > 0 && s.idleUpToLocked(e-1) {"}}},
+	{"the details of a metadata snapshot have no reference", "thins", []edit{{"pdata/thinmeta/held.go",
+		"if err := m.tm.Inc(m.super.DetailsRoot); err != nil {", "if err := error(nil); err != nil {"}}},
+	{"an exception is published before its area is written", "snapshots", []edit{{"target/snapshot/record.go",
+		"p.gate.Store(2)\n\tp.record.write", "p.gate.Store(1)\n\tp.record.write"}}},
+	{"nobody waits for reads of a snapshot at the origin", "snapshots-hard", []edit{{"target/snapshot/complete.go",
+		"if s.tracked.drain(pe.old, pe.drained) {", "if true {"}}},
+	{"the last discarded block keeps its reference", "thins-hard", []edit{{"target/thin/discard.go",
+		"p.md.DecData(m.data, m.data+m.end-m.begin)", "p.md.DecData(m.data, m.data+m.end-m.begin-1)"}}},
+	{"a discarded block stays in the mapping cache", "thins-hard", []edit{{"target/thin/discard.go",
+		"t.vol.cache.erase(m.begin, m.end)", ""}}},
+	{"a block that others use is discarded on the data device", "thins-hard", []edit{{"target/thin/discard.go",
+		"if !m.shared {", "if true {"}}},
+	{"a discard goes down before the commit", "thins-hard", []edit{{"target/thin/discard.go",
+		"failed := sharing && p.commit() != nil", "failed := sharing && false"}}},
+	{"half of a piece that is pushed back is sent again", "thins-hard", []edit{{"dm/requeue.go",
+		"b.Seek(p.pos, p.sectors)", "b.Seek(p.pos, p.sectors-p.sectors/2)"}}},
+	{"a flush goes to the first target only", "layers", []edit{{"dm/slow.go",
+		"\t\tp.sendClones(ti, &proto, ti.NumFlush)\n", `		if ti == t.targets[0] {
+			p.sendClones(ti, &proto, ti.NumFlush)
+			continue
+		}
+		for range ti.NumFlush {
+			p.partDone(blk.OK)
+		}
+`}}},
 }
 
 // TestPlantedDefects builds the simulator with one defect at a time and expects
@@ -81,7 +108,7 @@ func TestPlantedDefects(t *testing.T) {
 	}
 	for _, d := range defects {
 		t.Run(d.name, func(t *testing.T) {
-			pkg, test, args := "test/sim", "TestHistories/"+d.finder, []string{"-whole", "-few", "1500"}
+			pkg, test, args := "test/sim", "TestHistories/"+d.finder, []string{"-whole", "-few", "5000"}
 			if p, t, ok := strings.Cut(d.finder, " "); ok {
 				pkg, test, args = p, t, nil
 			}

@@ -15,17 +15,21 @@ var (
 )
 
 var kinds = []kind{
-	{"plain", newPlain, false},
-	{"snapshots", newSnapshots, false},
-	{"thins", newThins, false},
-	{"deep", newDeep, false},
-	{"plain-errors", newPlain, true},
-	{"snapshots-errors", newSnapshots, true},
-	{"thins-errors", newThins, true},
-	{"thins-damaged", newDamaged, false},
-	{"daemon", newDaemon, false},
-	{"layers", newLayers, false},
-	{"layers-errors", newLayers, true},
+	{name: "plain", make: newPlain},
+	{name: "snapshots", make: newSnapshots},
+	{name: "thins", make: newThins},
+	{name: "deep", make: newDeep},
+	{name: "plain-errors", make: newPlain, errors: true},
+	{name: "snapshots-errors", make: newSnapshots, errors: true},
+	{name: "thins-errors", make: newThins, errors: true},
+	{name: "thins-damaged", make: newDamaged},
+	{name: "daemon", make: newDaemon},
+	{name: "layers", make: newLayers},
+	{name: "layers-errors", make: newLayers, errors: true},
+	{name: "snapshots-hard", make: newSnapshots, hard: true},
+	{name: "thins-hard", make: newThins, hard: true},
+	{name: "thins-errors-hard", make: newThins, errors: true, hard: true},
+	{name: "deep-hard", make: newDeep, hard: true},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into
@@ -57,7 +61,7 @@ func TestHistories(t *testing.T) {
 					break
 				}
 			}
-			t.Logf("%d histories from seed %d on: %d operations, %d reads, %d writes, %d power cuts", n, *first, sum.ops, sum.reads, sum.writes, sum.cuts)
+			t.Logf("%d histories from seed %d on: %d operations, %d reads, %d writes, %d power cuts, %d holes", n, *first, sum.ops, sum.reads, sum.writes, sum.cuts, sum.holes)
 		})
 	}
 }
@@ -67,6 +71,7 @@ func (c *counts) add(o counts) {
 	c.reads += o.reads
 	c.writes += o.writes
 	c.cuts += o.cuts
+	c.holes += o.holes
 }
 
 // reduce leaves out operations for as long as the history still fails.

@@ -43,6 +43,9 @@ type world struct {
 	// what was written since the last flush may go away again without a power
 	// cut, since a pool gives up a transaction when its disks fail
 	lossy bool
+	// discards are of many whole blocks as well, and one bio in a few takes long
+	// at the disk, while much else goes on
+	hard  bool
 	last  bool // no more starts after this round: its disks are damaged
 	begun bool // a round has begun since the last power cut
 	trace []string
@@ -51,7 +54,7 @@ type world struct {
 }
 
 // counts says how much a history did.
-type counts struct{ ops, reads, writes, cuts int }
+type counts struct{ ops, reads, writes, cuts, holes int }
 
 // scenario is a kind of stack.
 type scenario interface {
@@ -97,6 +100,7 @@ func (w *world) disk(name string, sectors uint64) *disk {
 	if w.injects {
 		d.broken = w.breaks(d)
 	}
+	d.stalls = w.hard
 	w.disks = append(w.disks, d)
 	return d
 }
