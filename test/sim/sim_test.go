@@ -72,7 +72,6 @@ func (c *counts) add(o counts) {
 	c.writes += o.writes
 	c.cuts += o.cuts
 	c.holes += o.holes
-	c.holes += o.holes
 }
 
 // reduce leaves out operations for as long as the history still fails.
