@@ -114,6 +114,7 @@ func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
 func (t *Thin) Insert(block, data uint64) error {
 	m := t.m
 	return m.add(func() error {
+		m.behind.Store(true)
 		v := packBlockTime(BlockTime{data, m.super.Time & (1<<24 - 1)})
 		root, inserted, err := m.maps.InsertNotify(m.super.MappingRoot, v, uint64(t.id), block)
 		if err != nil {

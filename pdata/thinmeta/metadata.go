@@ -204,7 +204,6 @@ func (m *Metadata) add(fn func() error) error {
 		return err
 	}
 	m.inService, m.touched = true, true
-	m.behind.Store(true)
 	err := fn()
 	if err == nil {
 		m.unshown = m.unshown || m.bm.Crowded()
@@ -234,7 +233,7 @@ func (m *Metadata) showChanges() {
 
 // Show lets readers see everything, within Batch too.
 func (m *Metadata) Show() {
-	if m.behind.Load() && m.broken == nil {
+	if (m.unshown || m.behind.Load()) && m.broken == nil {
 		m.publish()
 	}
 }

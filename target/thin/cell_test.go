@@ -167,6 +167,8 @@ func TestFailedZeroingFailsAllInTheCell(t *testing.T) {
 	r.held("d")
 	r.Gate("d").Open()
 	r.usage(0)
+	r.Write(d, 0, 8, 4)
+	r.Want(d, 0, 8, 0, 4)
 }
 
 func TestFailedOverwriteFailsAllInTheCell(t *testing.T) {
@@ -184,4 +186,7 @@ func TestFailedOverwriteFailsAllInTheCell(t *testing.T) {
 	r.Done(w2, blk.IOErr)
 	r.Gate("d").Open()
 	r.Want(d, 0, 128, 0, 0)
+	r.Write(d, 0, 128, 4)
+	r.Write(d, 128, 128, 5)
+	r.Want(d, 0, 128, 0, 4)
 }
