@@ -14,30 +14,8 @@ import (
 // files of the same kind in memory, in steady state.
 
 func benchFUSE(r *report) error {
-	for _, tool := range []string{"fio", "qemu-storage-daemon", "qemu-img", "fusermount3"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("%s is missing (make packages installs it)", tool)
-		}
-	}
-	dir, err := os.MkdirTemp(shm(), "udm-bench-")
-	if err != nil {
+	if err := r.beside("FUSE", []string{"fio", "qemu-storage-daemon", "qemu-img", "fusermount3"}, startFUSE, r.fuseLoads()); err != nil {
 		return err
-	}
-	defer os.RemoveAll(dir)
-	servers, stop, err := startFUSE(dir)
-	defer stop()
-	if err != nil {
-		return err
-	}
-	for _, s := range servers {
-		if _, err := fio(s, load{"write", "1M", 4, 1}, 0); err != nil {
-			return err
-		}
-	}
-	for _, l := range r.fuseLoads() {
-		if err := r.compare("FUSE", servers, l); err != nil {
-			return err
-		}
 	}
 	r.claimFUSE()
 	return nil

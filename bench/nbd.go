@@ -47,7 +47,17 @@ func (l load) String() string {
 }
 
 func benchNBD(r *report) error {
-	for _, tool := range []string{"fio", "nbdkit", "qemu-nbd", "qemu-img"} {
+	if err := r.beside("NBD", []string{"fio", "nbdkit", "qemu-nbd", "qemu-img"}, startServers, r.loads()); err != nil {
+		return err
+	}
+	r.claimNBD()
+	return nil
+}
+
+// beside starts servers with the help of tools, fills their disks, and runs each
+// load on all of them.
+func (r *report) beside(kind string, tools []string, start func(dir string) ([]*server, func(), error), loads []load) error {
+	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("%s is missing (make packages installs it)", tool)
 		}
@@ -57,23 +67,19 @@ func benchNBD(r *report) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	servers, stop, err := startServers(dir)
+	servers, stop, err := start(dir)
 	defer stop()
-	if err != nil {
-		return err
-	}
-	for _, s := range servers { // steady state: everything is there
-		if _, err := fio(s, load{"write", "1M", 4, 1}, 0); err != nil {
-			return err
+	for _, s := range servers {
+		if err == nil {
+			_, err = fio(s, load{"write", "1M", 4, 1}, 0)
 		}
 	}
-	for _, l := range r.loads() {
-		if err := r.compare("NBD", servers, l); err != nil {
-			return err
+	for _, l := range loads {
+		if err == nil {
+			err = r.compare(kind, servers, l)
 		}
 	}
-	r.claimNBD()
-	return nil
+	return err
 }
 
 func (r *report) loads() (ls []load) {
