@@ -50,7 +50,8 @@
 // testdata/script holds scripts in the language of package conform, testdata/golden the kernel's answers to them. TestGolden runs
 // every script on udm and compares; it needs no kernel. TestKernel asks the kernel again (with -update, takes its answers);
 // TestKernelRandom runs random scripts on both; in TestKernelCrossBoot the kernel and udm take turns on the same disks; in
-// TestKernelPowerCut udm's disks lose power in the middle, and both go on from what is left. Flags:
+// TestKernelPowerCut udm's disks lose power in the middle, and both go on from what is left; in TestKernelKilled udm goes on from what
+// a killed kernel has left. Flags:
 // -scripts a,b limits the first two, -seeds and -crossseeds set the number of random scripts of each kind, -kernel makes it large,
 // -udm names the program under test. Tests that boot a kernel have Kernel in their names; see Main for where there is none.
 //
