@@ -115,6 +115,7 @@ var found = map[string][]uint64{
 	"thins":            {15, 40, 1343},
 	"snapshots-errors": {7, 2108, 2930},
 	"thins-errors":     {458, 2139},
+	"daemon":           {231, 326, 472},
 }
 
 func TestFoundBefore(t *testing.T) {
