@@ -20,7 +20,7 @@ import (
 type Host interface {
 	// AddDisk makes a disk and returns its path. The name is that of the script and the disk, "linear.a".
 	AddDisk(name string, size int64, block int) (path string, err error)
-	// Number returns the device number ("7:0") by which the device mapper calls a disk now.
+	// Number returns the device number ("7:0") by which the device mapper calls a disk now, empty if it has none.
 	Number(path string) (string, error)
 	// Dmsetup runs dmsetup until ctx ends.
 	Dmsetup(ctx context.Context, args []string, stdin string) (Exit, error)
