@@ -61,7 +61,11 @@ func TestTinyStacks(t *testing.T) {
 				for i := range seq {
 					seq[i] = r.IntN(len(k.steps))
 				}
+				before := len(y.seen)
 				k.try(t, y, seq, r.IntN(2) == 0, round)
+				if len(y.seen)/100_000 > before/100_000 {
+					t.Logf("round %d: %d crash states of %d drawn", round, len(y.seen), y.drawn)
+				}
 			}
 			t.Logf("and rounds %d to %d of longer ones: %d crash states of %d drawn", *first, round-1, len(y.seen), y.drawn)
 		})
