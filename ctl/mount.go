@@ -9,6 +9,12 @@ type (
 		// Lazy lets unmount cut off who still has files open.
 		Lazy bool `json:"lazy,omitempty"`
 	}
+	// Attach is the body of attach. Driver is the kernel's driver of the block
+	// device: loop, nbd, or empty for loop where there is one, else nbd.
+	Attach struct {
+		Ref
+		Driver string `json:"driver,omitempty"`
+	}
 	// Attachment is a mapped device as a block device of the kernel.
 	Attachment struct {
 		Number
@@ -29,9 +35,15 @@ func (c *Client) Mounts(ctx context.Context) (ms []Mount, err error) {
 	return ms, c.call(ctx, "mounts", struct{}{}, &ms)
 }
 
+// Drivers of the kernel's block devices.
+const (
+	DriverLoop = "loop"
+	DriverNBD  = "nbd"
+)
+
 // Attach makes a block device of the kernel from a device. Told twice it answers
-// the same one.
-func (c *Client) Attach(ctx context.Context, r Ref) (a Attachment, err error) {
+// the same one, whatever its driver.
+func (c *Client) Attach(ctx context.Context, r Attach) (a Attachment, err error) {
 	return a, c.call(ctx, "attach", r, &a)
 }
 

@@ -13,6 +13,7 @@ import (
 )
 
 func attachCommand() *cobra.Command {
+	var nbd bool
 	cmd := &cobra.Command{
 		Use:   "attach [DEVICE]",
 		Short: "Make a device a block device of this machine's kernel",
@@ -20,6 +21,11 @@ func attachCommand() *cobra.Command {
 file system on and mount. The daemon needs the right to use loop devices: to be
 root, or in the group disk. Told twice it prints the same path. Without DEVICE it
 lists what is attached.
+
+With --nbd, or where the kernel has no loop driver, it is a block device of the
+kernel's nbd driver: that one needs no FUSE, but CAP_SYS_ADMIN, which root has, and
+Linux 5.14 or later. A machine that has the driver may still have to load it:
+modprobe nbd.
 
 What is attached counts as open. It lasts until "udm detach"; a daemon that is
 started again attaches it again, at the same path if that is free. What is mounted
@@ -38,7 +44,11 @@ on it while the daemon is away gets I/O errors and has to be mounted anew.`,
 			if len(args) == 0 {
 				return listAttached(cmd, client)
 			}
-			a, err := client.Attach(cmd.Context(), ctl.Ref{Name: args[0]})
+			r := ctl.Attach{Ref: ctl.Ref{Name: args[0]}}
+			if nbd {
+				r.Driver = ctl.DriverNBD
+			}
+			a, err := client.Attach(cmd.Context(), r)
 			if err != nil {
 				return attachFailed(err)
 			}
@@ -49,6 +59,7 @@ on it while the daemon is away gets I/O errors and has to be mounted anew.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&nbd, "nbd", false, "use the kernel's nbd driver")
 	addJSON(cmd)
 	return cmd
 }
@@ -91,14 +102,14 @@ func detachCommand() *cobra.Command {
 	}
 }
 
-// loopHelper is the command that a daemon starts for what it must not do itself.
-const loopHelper = "loop-helper"
+// attachHelper is the command that a daemon starts for what it must not do itself.
+const attachHelper = "attach-helper"
 
-func loopHelperCommand() *cobra.Command {
+func attachHelperCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: loopHelper, Hidden: true, Args: cobra.NoArgs,
-		Short:   "Do one job with a loop device, for the daemon",
-		Example: `  echo '{"do":"refresh","path":"/dev/loop0","file":"/var/lib/udm/files/dm-0"}' | udm loop-helper`,
+		Use: attachHelper, Hidden: true, Args: cobra.NoArgs,
+		Short:   "Do one job with a block device of the kernel, for the daemon",
+		Example: `  echo '{"do":"refresh","driver":"loop","path":"/dev/loop0","file":"/var/lib/udm/files/dm-0"}' | udm attach-helper`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return server.Helper(cmd.InOrStdin(), cmd.OutOrStdout())
 		},

@@ -82,7 +82,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	return server.Run(cmd.Context(), server.Config{
 		Root: root, Program: version(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
-		Types: types, Log: log, Helper: []string{"/proc/self/exe", loopHelper},
+		Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
 		Ready: func(*server.Server) { log.Info("ready", "root", root, "pid", os.Getpid()) },
 	})
 }

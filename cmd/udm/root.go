@@ -33,7 +33,7 @@ stacked on them; out come block devices over NBD.`,
 	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state (or $UDM_ROOT)")
 	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(),
-		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), loopHelperCommand(),
+		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(),
 		cloneCommand(), snapshotCommand(), mergeCommand(), poolCommand(), volumeCommand(), thinCommand(), logWritesCommand(), manCommand())
 	return cmd
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"udm/blk"
 	"udm/ctl"
 	"udm/dm"
 	"udm/export"
@@ -72,14 +73,17 @@ func (x numbered) Open(name string) (*export.Export, error) {
 var errUnused = errors.New("not attached")
 
 // attach makes a block device of the kernel from a device.
-func (f *files) attach(_ context.Context, r ctl.Ref) (ctl.Attachment, error) {
+func (f *files) attach(_ context.Context, r ctl.Attach) (ctl.Attachment, error) {
 	f.op.Lock()
 	defer f.op.Unlock()
-	d, err := f.server.find(r)
+	if !slices.Contains([]string{"", ctl.DriverLoop, ctl.DriverNBD}, r.Driver) {
+		return ctl.Attachment{}, dm.Errorf(syscall.EINVAL, "no driver %q, only loop and nbd", r.Driver)
+	}
+	d, err := f.server.find(r.Ref)
 	if err != nil {
 		return ctl.Attachment{}, err
 	}
-	a, err := f.attached(d)
+	a, err := f.attached(d, r.Driver)
 	if err != nil {
 		return ctl.Attachment{}, err
 	}
@@ -90,13 +94,14 @@ func (f *files) describe(d *dm.Device, a attachment) ctl.Attachment {
 	return ctl.Attachment{Number: ctl.Number(d.Number()), Name: d.Name(), Path: a.path}
 }
 
-// attached is what a device is attached as, now if it was not before.
-func (f *files) attached(d *dm.Device) (attachment, error) {
+// attached is what a device is attached as, now if it was not before: by a driver,
+// or by the one that works.
+func (f *files) attached(d *dm.Device, driver string) (attachment, error) {
 	st := d.Status()
 	minor := st.Number.Minor
 	a, known := f.devices[minor]
 	if known && a.back {
-		if _, err := f.loop(loopJob{Do: refreshLoop, Path: a.path, File: f.fileOf(minor)}); !errors.Is(err, errUnused) {
+		if err := f.refresh(d, a); !errors.Is(err, errUnused) {
 			return a, err
 		}
 	}
@@ -109,16 +114,72 @@ func (f *files) attached(d *dm.Device) (attachment, error) {
 	case st.Suspended:
 		return a, waitsForResume(st.Name)
 	}
-	err := f.ownMount()
+	switch before := driverOf(a.path); driver {
+	case "":
+		driver = before
+	case before:
+	default:
+		a.path = ""
+	}
+	path, err := f.newDevice(d, driver, a.path)
 	if err != nil {
 		return a, err
 	}
-	a.path, err = f.loop(loopJob{Do: attachLoop, Path: a.path, File: f.fileOf(minor), ReadOnly: st.ReadOnly, Block: d.Limits().LogicalBlock})
-	if err != nil {
-		return a, err
-	}
-	f.devices[minor] = attachment{a.path, true}
+	f.devices[minor] = attachment{path, true}
 	return f.devices[minor], nil
+}
+
+// newDevice makes a block device, at path if that is free.
+func (f *files) newDevice(d *dm.Device, driver, path string) (string, error) {
+	if driver == ctl.DriverNBD {
+		return f.byNBD(d, path)
+	}
+	looped, err := f.byLoop(d, path)
+	if driver == "" && errors.Is(err, syscall.ENODEV) {
+		if path, nerr := f.byNBD(d, ""); nerr == nil {
+			return path, nil
+		}
+	}
+	return looped, err
+}
+
+func (f *files) byLoop(d *dm.Device, path string) (string, error) {
+	if err := f.ownMount(); err != nil {
+		return "", err
+	}
+	j := f.newJob(jobAttach, d.Number().Minor, ctl.DriverLoop, path)
+	j.ReadOnly, j.Block = d.Status().ReadOnly, d.Limits().LogicalBlock
+	return f.job(j)
+}
+
+func (f *files) byNBD(d *dm.Device, path string) (string, error) {
+	minor := d.Number().Minor
+	f.links[minor].wait()
+	delete(f.links, minor)
+	l, err := f.connect(f.newJob(jobAttach, minor, ctl.DriverNBD, path), numbered{}.name(minor))
+	if err != nil {
+		return "", err
+	}
+	f.links[minor] = l
+	return l.path, nil
+}
+
+func (f *files) newJob(do string, minor uint32, driver, path string) kernelJob {
+	return kernelJob{Do: do, Driver: driver, Path: path, File: f.fileOf(minor)}
+}
+
+// refresh lets a block device see the size of its device. errUnused: it is not, or
+// no more, ours.
+func (f *files) refresh(d *dm.Device, a attachment) error {
+	st := d.Status()
+	minor := st.Number.Minor
+	j := f.newJob(jobRefresh, minor, driverOf(a.path), a.path)
+	j.Size = st.Sectors * blk.SectorSize
+	if j.Driver == ctl.DriverNBD && !f.links[minor].alive() {
+		return errUnused
+	}
+	_, err := f.job(j)
+	return err
 }
 
 // ownDir is the directory of the files below what is attached.
@@ -158,12 +219,16 @@ func (f *files) detach(_ context.Context, r ctl.Ref) (struct{}, error) {
 	if d.Status().Suspended {
 		return struct{}{}, waitsForResume(d.Name())
 	}
-	if err := f.detachLoop(minor, false); err != nil {
+	if err := f.detachOne(minor, false); err != nil {
 		return struct{}{}, err
 	}
 	delete(f.devices, minor)
-	if a.back {
-		f.own.files.Closed(numbered{}.name(minor)) // so that the device is not open any more
+	// Once it is detached, the device is not open any more.
+	if driverOf(a.path) == ctl.DriverNBD {
+		f.links[minor].wait()
+		delete(f.links, minor)
+	} else if a.back {
+		f.own.files.Closed(numbered{}.name(minor))
 	}
 	return struct{}{}, f.save()
 }
@@ -173,10 +238,13 @@ func waitsForResume(name string) error {
 	return dm.Errorf(syscall.EAGAIN, "%s is suspended; resume it first", name)
 }
 
-// detachLoop takes a block device away if it is there. EBUSY: it is in use; with
+// detachOne takes a block device away if it is there. EBUSY: it is in use; with
 // force it goes when its last user has gone.
-func (f *files) detachLoop(minor uint32, force bool) error {
-	_, err := f.loop(loopJob{Do: detachLoop, Path: f.devices[minor].path, File: f.fileOf(minor), Force: force})
+func (f *files) detachOne(minor uint32, force bool) error {
+	path := f.devices[minor].path
+	j := f.newJob(jobDetach, minor, driverOf(path), path)
+	j.Force = force
+	_, err := f.job(j)
 	if errors.Is(err, errUnused) {
 		return nil
 	}
@@ -211,7 +279,7 @@ func (f *files) resumed(d *dm.Device) {
 		f.bringBack()
 		return
 	}
-	_, err := f.loop(loopJob{Do: refreshLoop, Path: a.path, File: f.fileOf(minor)})
+	err := f.refresh(d, a)
 	if err != nil && !errors.Is(err, errUnused) {
 		f.server.log.Error("a block device does not see a new size", "path", a.path, "reason", err)
 	}
@@ -251,10 +319,10 @@ func (f *files) bringBackOne(minor uint32, a attachment) {
 	if st := d.Status(); !st.Live || st.Suspended {
 		return // until it works
 	}
-	if err := f.detachLoop(minor, true); err != nil {
+	if err := f.detachOne(minor, true); err != nil {
 		log.Warn("a block device from before the restart is still in use and fails", "path", a.path, "reason", err)
 	}
-	now, err := f.attached(d)
+	now, err := f.attached(d, driverOf(a.path))
 	switch {
 	case err != nil:
 		log.Error("a device cannot be attached again", "device", d.Name(), "reason", err)
@@ -270,9 +338,14 @@ func (f *files) detachAll() {
 		if !a.back {
 			continue
 		}
-		if err := f.detachLoop(minor, true); err != nil {
+		if err := f.detachOne(minor, true); err != nil {
 			f.server.log.Warn("a block device is in use and fails from now on", "path", a.path, "device", numbered{}.name(minor), "reason", err)
 		}
+	}
+	f.cut.Store(true)
+	_ = f.nbd.Close() // has no error
+	for _, l := range f.links {
+		l.wait()
 	}
 	if err := f.own.end(true); err != nil && !errors.Is(err, syscall.EBUSY) {
 		f.server.log.Warn("unmounting failed", "dir", f.ownDir(), "reason", oneLine(err))

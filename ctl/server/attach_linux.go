@@ -11,12 +11,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"udm/ctl"
 	"udm/dm"
 )
 
 const loopControl = "/dev/loop-control"
 
-func (j *loopJob) attach() (string, error) {
+func (j *kernelJob) attach() (string, error) {
 	flags := unix.O_RDWR
 	if j.ReadOnly {
 		flags = unix.O_RDONLY
@@ -30,7 +31,7 @@ func (j *loopJob) attach() (string, error) {
 }
 
 // configure finds a free loop device and gives it the file.
-func (j *loopJob) configure(backing int) (string, error) {
+func (j *kernelJob) configure(backing int) (string, error) {
 	c := unix.LoopConfig{Fd: uint32(backing), Size: j.Block}
 	c.Info.Flags = unix.LO_FLAGS_DIRECT_IO
 	if j.ReadOnly {
@@ -101,18 +102,27 @@ func errnoIn(err error) syscall.Errno {
 	return syscall.EIO
 }
 
-// openLoop opens a block device and checks that it is on a file: errUnused. It asks
-// sysfs, which answers also when the server of the file is gone.
-func openLoop(path, file string, flags int) (int, error) {
-	fd, err := unix.Open(path, unix.O_CLOEXEC|flags, 0)
+// ours tells whether a block device is on the job's file. It asks sysfs, which
+// answers also when the server of the file is gone.
+func (j *kernelJob) ours() bool {
+	attribute := "loop/backing_file"
+	if j.Driver == ctl.DriverNBD {
+		attribute = "backend"
+	}
+	text, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(j.Path), attribute))
+	return err == nil && strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), " (deleted)") == j.File
+}
+
+// open opens a block device that is ours: errUnused.
+func (j *kernelJob) open(flags int) (int, error) {
+	fd, err := unix.Open(j.Path, unix.O_CLOEXEC|flags, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO):
 		return -1, errUnused
 	case err != nil:
-		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+		return -1, &os.PathError{Op: "open", Path: j.Path, Err: err}
 	}
-	backing, err := os.ReadFile("/sys/block/" + filepath.Base(path) + "/loop/backing_file")
-	if err != nil || strings.TrimSuffix(strings.TrimSuffix(string(backing), "\n"), " (deleted)") != file {
+	if !j.ours() {
 		unix.Close(fd)
 		return -1, errUnused
 	}
@@ -120,10 +130,10 @@ func openLoop(path, file string, flags int) (int, error) {
 }
 
 // refresh lets a block device see the size of its file.
-func (j *loopJob) refresh() error {
-	fd, err := openLoop(j.Path, j.File, unix.O_RDWR)
+func (j *kernelJob) refresh() error {
+	fd, err := j.open(unix.O_RDWR)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
-		fd, err = openLoop(j.Path, j.File, unix.O_RDONLY)
+		fd, err = j.open(unix.O_RDONLY)
 	}
 	if err != nil {
 		return err
@@ -136,15 +146,15 @@ func (j *loopJob) refresh() error {
 }
 
 // detach writes out what the kernel has cached and takes the block device away.
-func (j *loopJob) detach() error {
-	fd, err := openLoop(j.Path, j.File, unix.O_EXCL)
+func (j *kernelJob) detach() error {
+	fd, err := j.open(unix.O_EXCL)
 	var busy error
 	if errors.Is(err, syscall.EBUSY) {
 		busy = dm.Errorf(syscall.EBUSY, "%s is in use; unmount it first", j.Path)
 		if !j.Force {
 			return busy
 		}
-		fd, err = openLoop(j.Path, j.File, 0)
+		fd, err = j.open(0)
 	}
 	if err != nil {
 		return err
@@ -154,8 +164,15 @@ func (j *loopJob) detach() error {
 	if serr != nil && !j.Force {
 		return &os.PathError{Op: "fsync", Path: j.Path, Err: serr}
 	}
-	if err := unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0); err != nil {
+	if err := j.clear(fd); err != nil {
 		return &os.PathError{Op: "detach", Path: j.Path, Err: err}
 	}
 	return busy
+}
+
+func (j *kernelJob) clear(fd int) error {
+	if j.Driver == ctl.DriverNBD {
+		return j.disconnect()
+	}
+	return unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0)
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"encoding/json"
 	"syscall"
 
 	"udm/dm"
@@ -10,6 +11,17 @@ import (
 
 var errLinux = dm.Errorf(syscall.ENOTSUP, "attaching devices needs Linux")
 
-func (*loopJob) attach() (string, error) { return "", errLinux }
-func (*loopJob) refresh() error          { return errLinux }
-func (*loopJob) detach() error           { return errLinux }
+func (*kernelJob) attach() (string, error)  { return "", errLinux }
+func (*kernelJob) connect() (string, error) { return "", errLinux }
+func (*kernelJob) hold(*json.Decoder) error { return errLinux }
+func (*kernelJob) refresh() error           { return errLinux }
+func (*kernelJob) resize() error            { return errLinux }
+func (*kernelJob) detach() error            { return errLinux }
+
+// link is an attachment by nbd; there are none.
+type link struct{ path string }
+
+func (*link) alive() bool { return false }
+func (*link) wait()       {}
+
+func (*files) connect(kernelJob, string) (*link, error) { return nil, errLinux }

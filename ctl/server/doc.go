@@ -35,7 +35,8 @@
 // restart changes.
 //
 // What is mounted as files and attached as block devices is in ROOT/files.json:
-// see files.
+// see files. What is attached by nbd has a process that outlives the daemon to
+// disconnect: see link.
 //
 // Lock order: files.op (an env.Mutex, held while devices are mounted or attached,
 // which may wait), Server.naming, Server.saving (held while the file of a device is replaced, so

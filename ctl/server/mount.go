@@ -10,15 +10,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"udm/ctl"
 	"udm/dm"
 	"udm/env"
+	"udm/export/nbd"
 )
 
 // files shows devices to programs that know nothing of NBD: as files in mounted
-// directories, and as block devices of the kernel on top of such files.
+// directories, and as block devices of the kernel: loop devices on top of such
+// files, or those of its nbd driver.
 //
 // What is mounted and attached is saved in ROOT/files.json and comes back when
 // the daemon starts again, at the same places where they are free. The directory
@@ -36,6 +39,10 @@ type files struct {
 	mounts  map[string]*mounted   // guarded by op; by directory
 	own     mounted               // guarded by op; ROOT/files, for what is attached
 	devices map[uint32]attachment // guarded by op; by minor
+
+	nbd   *nbd.Server      // of what is attached by nbd; set by start
+	links map[uint32]*link // guarded by op; by minor
+	cut   atomic.Bool      // nbd is cutting connections off
 }
 
 // mounted is a directory that shows devices.
@@ -63,7 +70,7 @@ func newFiles(s *Server, root string) *files {
 		root = real // as the kernel tells it
 	}
 	return &files{server: s, root: root, op: env.NewMutex(s.env),
-		mounts: make(map[string]*mounted), devices: make(map[uint32]attachment)}
+		mounts: make(map[string]*mounted), devices: make(map[uint32]attachment), links: make(map[uint32]*link)}
 }
 
 func (f *files) exports() exports { return exports{f.server, false} }
@@ -179,6 +186,11 @@ func (f *files) start(dir string, helper []string) error {
 	f.op.Lock()
 	defer f.op.Unlock()
 	f.helper = helper
+	var err error
+	f.nbd, err = nbd.New(nbd.Config{Exports: numbered{f.exports()}, Grow: true, Log: f.server.log})
+	if err != nil {
+		return err
+	}
 	s, err := f.read()
 	if err != nil {
 		f.server.log.Error("mounts and attached devices do not come back", "file", f.path(), "reason", err)

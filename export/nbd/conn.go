@@ -21,7 +21,8 @@ type conn struct {
 	base io.ReadWriter // as it was given to the server
 	stop atomic.Int32  // running, draining or aborted
 
-	// Set before transmission, then constant.
+	// Set before transmission, then constant, but for the size, which is the
+	// reader's.
 	*session
 	dev      blk.Device // the export's, with a checkdev around it
 	minBlock uint64     // bytes

@@ -15,7 +15,7 @@
 // requests are aligned to the device's logical block.
 //
 //   - A client sees the size and abilities that the device had when it attached;
-//     a resized device shows its new size to new connections.
+//     a resized device shows its new size to new connections. See Config.Grow.
 //   - A flush covers writes of all connections, so multi-conn is always offered.
 //   - Replies are sent in the order of completion.
 //   - What a device lacks is made up for by [checkdev], which the server puts

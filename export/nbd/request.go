@@ -193,7 +193,16 @@ func (c *conn) checkRange(r *request, length uint64, beyond proto.Errno) *failur
 		}
 		return fail(proto.EINVAL, "a read or write is at most %d bytes", proto.MaxPayload)
 	case r.Offset > c.size || length > c.size-r.Offset:
-		return fail(beyond, "the range ends beyond the export's %d bytes", c.size)
+		if c.grow(); r.Offset > c.size || length > c.size-r.Offset {
+			return fail(beyond, "the range ends beyond the export's %d bytes", c.size)
+		}
 	}
 	return nil
+}
+
+// grow takes in what the device has grown by, if the client hears of that.
+func (c *conn) grow() {
+	if c.srv.cfg.Grow {
+		c.size = max(c.size, c.dev.Limits().Size*blk.SectorSize)
+	}
 }

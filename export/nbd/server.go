@@ -17,6 +17,9 @@ type Config struct {
 	Exports Exports
 	TLS     TLS
 
+	// Grow serves what a device has grown by to the connections that it had
+	// before, too: the protocol cannot tell them, but package kernel can.
+	Grow bool
 	// MaxConns limits the connections; one more is closed at once. 0: 1024.
 	MaxConns int
 	// HandshakeTimeout is how long a client may take until it has chosen an

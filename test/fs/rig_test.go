@@ -256,7 +256,7 @@ func (r *rig) status(name string) string {
 // attach makes a loop device from a device.
 func (r *rig) attach(name string) string {
 	r.Helper()
-	a, err := r.client.Attach(context.Background(), ctl.Ref{Name: name})
+	a, err := r.client.Attach(context.Background(), ctl.Attach{Ref: ctl.Ref{Name: name}})
 	r.must(err)
 	return a.Path
 }

@@ -105,6 +105,21 @@ func (s *serverInfo) limits() blk.Limits {
 	return l
 }
 
+// Offer is what a server said about an export.
+type Offer struct {
+	Size     uint64 // bytes
+	Flags    uint16 // transmission flags of the protocol
+	MinBlock uint32 // bytes; requests are aligned to it
+}
+
+// Negotiate does the handshake and leaves rw in transmission, for another client to
+// go on, such as the kernel. It reads nothing beyond the handshake.
+func Negotiate(rw io.ReadWriteCloser, o Options) (Offer, error) {
+	c := &Client{opts: o}
+	err := c.attach(rw)
+	return Offer{c.info.size, c.info.flags, c.info.min}, err
+}
+
 // attach does the handshake and sets c.rw and c.info.
 func (c *Client) attach(rw io.ReadWriteCloser) error {
 	h := &haggle{rw: rw}

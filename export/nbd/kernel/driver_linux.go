@@ -1,0 +1,94 @@
+package kernel
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrMissing is the error of a kernel without the driver. It is told in the first
+// network namespace only.
+var ErrMissing = errors.New("the kernel has no nbd driver")
+
+// Driver is a connection to the driver. It is for one goroutine at a time. Its
+// commands need CAP_SYS_ADMIN in the first user namespace: EPERM.
+type Driver struct {
+	fd     int
+	family uint16
+	seq    uint32
+}
+
+// Open finds the driver.
+func Open() (*Driver, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_GENERIC)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	d := &Driver{fd: fd}
+	as, err := d.ask(ctrlFamily, ctrlGetFamily, ctrlVersion, attrString(nil, ctrlFamilyName, driverName))
+	switch id := as[ctrlFamilyID]; {
+	case errors.Is(err, unix.ENOENT):
+		err = ErrMissing
+	case err == nil && len(id) != 2:
+		err = errMalformed
+	case err == nil:
+		d.family = ne.Uint16(id)
+		return d, nil
+	}
+	d.Close()
+	return nil, err
+}
+
+// Close lets go of the connection. What is connected stays.
+func (d *Driver) Close() { unix.Close(d.fd) }
+
+// Connect makes a block device of a socket and returns its index. EBUSY: the index
+// is in use.
+func (d *Driver) Connect(c Config) (uint32, error) {
+	as, err := d.ask(d.family, cmdConnect, driverVersion, c.connectAttrs())
+	if err != nil {
+		return 0, err
+	}
+	if len(as[attrIndex]) != 4 {
+		return 0, errMalformed
+	}
+	return ne.Uint32(as[attrIndex]), nil
+}
+
+// Resize gives a block device another size in bytes. The backend is the one that it
+// was connected with. EINVAL: it is not connected, or to something else.
+func (d *Driver) Resize(index uint32, size uint64, backend string) error {
+	_, err := d.ask(d.family, cmdReconfigure, driverVersion, resizeAttrs(index, size, backend))
+	return err
+}
+
+// Disconnect ends a block device: requests under way and later ones fail, and who
+// has it open keeps it, useless, until the last one closes it.
+func (d *Driver) Disconnect(index uint32) error {
+	_, err := d.ask(d.family, cmdDisconnect, driverVersion, attr32(nil, attrIndex, index))
+	return err
+}
+
+// ask sends a request and waits for all of the answer.
+func (d *Driver) ask(family uint16, cmd, version uint8, attrs []byte) (map[uint16][]byte, error) {
+	d.seq++
+	to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if err := unix.Sendto(d.fd, request(family, cmd, version, d.seq, attrs), 0, to); err != nil {
+		return nil, os.NewSyscallError("sendto", err)
+	}
+	a := answer{seq: d.seq}
+	for {
+		buf := make([]byte, 16<<10) // a.attrs stay in it
+		n, _, err := unix.Recvfrom(d.fd, buf, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, os.NewSyscallError("recvfrom", err)
+		}
+		if last, err := a.take(buf[:n]); last || err != nil {
+			return a.attrs, err
+		}
+	}
+}
