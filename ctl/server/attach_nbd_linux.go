@@ -123,14 +123,14 @@ func (f *files) startHolder(j kernelJob, name string, socket *os.File) (*holder,
 	if err = h.say.Encode(j); err == nil {
 		err = json.NewDecoder(out).Decode(&done)
 	}
-	if err == nil {
-		if h.path, err = done.result(); err == nil {
-			return h, nil
-		}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", cmd, err)
+	} else if h.path, err = done.result(); err == nil {
+		return h, nil
 	}
 	in.Close()
 	if werr := cmd.Wait(); werr != nil {
-		err = fmt.Errorf("%s: %w %s", cmd, errors.Join(err, werr), bytes.TrimSpace(errs.Bytes()))
+		err = fmt.Errorf("%w: %w %s", err, werr, bytes.TrimSpace(errs.Bytes()))
 	}
 	return nil, err
 }
