@@ -72,7 +72,8 @@ func (m *maker) startMerge(d ctl.Device) (string, error) {
 	if len(words) < 4 || !strings.HasPrefix(words[2], "P") {
 		return "", fmt.Errorf("the store of %s is not persistent; only a persistent one can be merged", d.Name)
 	}
-	if len(d.Status) == 1 && d.Status[0].Params == "Invalid" {
+	// One that is suspended has handed its store on to a merge that did not begin.
+	if len(d.Status) == 1 && d.Status[0].Params == "Invalid" && !d.Suspended {
 		return "", fmt.Errorf("%s is invalid: what it held is lost, and there is nothing to merge", d.Name)
 	}
 	merge := "snapshot-merge " + strings.Join(words[:4], " ")
