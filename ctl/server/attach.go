@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,59 +12,12 @@ import (
 	"udm/blk"
 	"udm/ctl"
 	"udm/dm"
-	"udm/export"
 )
 
 // attachment is a device that the kernel has as a block device.
 type attachment struct {
 	path string
 	back bool // false: after a restart, it is not attached again yet
-}
-
-// numbered are the files below what is attached: their names are numbers of
-// devices, which no rename changes.
-type numbered struct{ exports }
-
-func (numbered) name(minor uint32) string { return fmt.Sprintf("dm-%d", minor) }
-
-// device is the device behind the name of a file.
-func (x numbered) device(name string) (*dm.Device, error) {
-	var minor uint32
-	if n, _ := fmt.Sscanf(name, "dm-%d", &minor); n != 1 || x.name(minor) != name {
-		return nil, os.ErrNotExist
-	}
-	return x.server.control.Number(dm.Number{Major: dm.Major, Minor: minor})
-}
-
-// List implements [export.Exports].
-func (x numbered) List() []export.Info {
-	infos := make([]export.Info, 0)
-	for _, d := range x.server.control.List() {
-		if i, ok := x.Find(x.name(d.Number().Minor)); ok {
-			infos = append(infos, i)
-		}
-	}
-	return infos
-}
-
-// Find implements [export.Exports].
-func (x numbered) Find(name string) (export.Info, bool) {
-	d, err := x.device(name)
-	if err != nil {
-		return export.Info{}, false
-	}
-	i, ok := x.info(d)
-	i.Name = name
-	return i, ok
-}
-
-// Open implements [export.Exports].
-func (x numbered) Open(name string) (*export.Export, error) {
-	d, err := x.device(name)
-	if err != nil {
-		return nil, os.ErrNotExist
-	}
-	return x.open(d)
 }
 
 // errUnused is the error of a block device that is not, or no more, ours.
@@ -264,90 +215,4 @@ func (f *files) listAttached(context.Context, struct{}) ([]ctl.Attachment, error
 	}
 	slices.SortFunc(as, func(a, b ctl.Attachment) int { return cmp.Compare(a.Minor, b.Minor) })
 	return as, nil
-}
-
-// resumed lets the block device of a device see its size, or brings it back.
-func (f *files) resumed(d *dm.Device) {
-	f.op.Lock()
-	defer f.op.Unlock()
-	minor := d.Number().Minor
-	a, known := f.devices[minor]
-	switch {
-	case !known:
-		return
-	case !a.back:
-		f.bringBack()
-		return
-	}
-	err := f.refresh(d, a)
-	if err != nil && !errors.Is(err, errUnused) {
-		f.server.log.Error("a block device does not see a new size", "path", a.path, "reason", err)
-	}
-}
-
-// retry brings attachments back whose devices are there by now.
-func (f *files) retry() {
-	f.op.Lock()
-	defer f.op.Unlock()
-	f.bringBack()
-}
-
-// bringBack attaches again what was attached before a restart: at the same place
-// where that is free. What still uses the old block device has lost it when the
-// daemon ended, and keeps it, useless, until it lets go.
-func (f *files) bringBack() {
-	before := maps.Clone(f.devices)
-	for _, minor := range slices.Sorted(maps.Keys(f.devices)) {
-		if a := f.devices[minor]; !a.back {
-			f.bringBackOne(minor, a)
-		}
-	}
-	if !maps.Equal(before, f.devices) {
-		if err := f.save(); err != nil {
-			f.server.log.Error("what is attached cannot be saved", "reason", err)
-		}
-	}
-}
-
-func (f *files) bringBackOne(minor uint32, a attachment) {
-	log := f.server.log
-	d, err := f.server.control.Number(dm.Number{Major: dm.Major, Minor: minor})
-	if err != nil {
-		delete(f.devices, minor)
-		return
-	}
-	if st := d.Status(); !st.Live || st.Suspended {
-		return // until it works
-	}
-	if err := f.detachOne(minor, true); err != nil {
-		log.Warn("a block device from before the restart is still in use and fails", "path", a.path, "reason", err)
-	}
-	now, err := f.attached(d, driverOf(a.path))
-	switch {
-	case err != nil:
-		log.Error("a device cannot be attached again", "device", d.Name(), "reason", err)
-		delete(f.devices, minor)
-	case now.path != a.path:
-		log.Warn("a device is attached as another block device now", "device", d.Name(), "path", now.path, "before", a.path)
-	}
-}
-
-// detachAll ends all attachments; they stay saved.
-func (f *files) detachAll() {
-	for minor, a := range f.devices {
-		if !a.back {
-			continue
-		}
-		if err := f.detachOne(minor, true); err != nil {
-			f.server.log.Warn("a block device is in use and fails from now on", "path", a.path, "device", numbered{}.name(minor), "reason", err)
-		}
-	}
-	f.cut.Store(true)
-	_ = f.nbd.Close() // has no error
-	for _, l := range f.links {
-		l.wait()
-	}
-	if err := f.own.end(true); err != nil && !errors.Is(err, syscall.EBUSY) {
-		f.server.log.Warn("unmounting failed", "dir", f.ownDir(), "reason", oneLine(err))
-	}
 }
