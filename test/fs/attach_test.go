@@ -186,9 +186,7 @@ func TestSuspendedLeavesOthersAlone(t *testing.T) {
 	var done sync.WaitGroup
 	r.whileSuspended("a", func() {
 		done.Go(func() { out, err = try("fio", append(aio, "--filename="+a)...) })
-		for underWay(r, a) < 100 {
-			time.Sleep(10 * time.Millisecond)
-		}
+		awaitUnderWay(r, a, 100)
 		sh(t, "fio", append(aio, "--filename="+b)...)
 	})
 	done.Wait()
@@ -215,9 +213,7 @@ func TestKilledWhileItEnds(t *testing.T) {
 	_, err = r.client.Suspend(context.Background(), ctl.Suspend{Ref: ctl.Ref{Name: "disk"}})
 	r.must(err)
 	r.must(r.cmd.Process.Signal(syscall.SIGTERM))
-	for underWay(r, device) == 0 {
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitUnderWay(r, device, 1)
 	r.kill()
 	r.must(f.Close())
 	r.start()
@@ -232,6 +228,14 @@ func TestKilledWhileItEnds(t *testing.T) {
 		t.Fatalf("attached after the resume: %v", as)
 	}
 	r.detach("disk")
+}
+
+// awaitUnderWay waits for n requests. The kernel counts them in a file and tells
+// nobody when it changes.
+func awaitUnderWay(r *rig, device string, n int) {
+	for underWay(r, device) < n {
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // underWay counts the requests that a block device has.
