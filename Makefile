@@ -25,11 +25,11 @@ race: packages ## run the tests of the libraries under the race detector, and on
 	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACED)
 	GOMAXPROCS=1 go test -short -count=1 -timeout 15m $(RACED)
 
-RACED = ./env/... ./blk/... ./pdata/... ./dm/... ./target/... ./export/... ./ctl/...
+RACED = ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./export/... ./ctl/...
 
 test-kernel: packages build ## boot a real Linux kernel and compare with its device mapper
 	go test -timeout 60m -count=1 ./test/kernel -kernel
-	go test -timeout 20m -count=1 -run Kernel ./target/...
+	go test -timeout 20m -count=1 -run Kernel ./targets/...
 
 test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons (root, loop devices)
 	go test -timeout 3h -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm

@@ -16,7 +16,7 @@ import (
 	"udm/blk/nulldev"
 	"udm/dm"
 	"udm/env"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 // How pools grow: metadata of 10^4 to 1.6·10^7 mappings of 64 KiB, made by

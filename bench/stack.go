@@ -8,7 +8,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // stack is a Control over devices by name, in this process.

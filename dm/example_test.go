@@ -10,7 +10,7 @@ import (
 	"udm/blk/leaf"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 func must(err error) {

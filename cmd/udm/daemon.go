@@ -12,7 +12,7 @@ import (
 
 	"udm/ctl/server"
 	"udm/export/nbd"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // daemonFlags are the options of udm daemon.

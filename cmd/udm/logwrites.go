@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	logwrites "udm/target/log-writes"
+	logwrites "udm/targets/log-writes"
 )
 
 func logWritesCommand() *cobra.Command {

@@ -11,7 +11,7 @@ import (
 
 	"udm/blk"
 	"udm/env"
-	logwrites "udm/target/log-writes"
+	logwrites "udm/targets/log-writes"
 )
 
 // replay is what udm log-writes replay is to do.

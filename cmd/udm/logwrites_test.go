@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-const kernelLog = "../../target/log-writes/testdata/linux-6.1.log"
+const kernelLog = "../../targets/log-writes/testdata/linux-6.1.log"
 
 // command runs udm within this process.
 func command(args ...string) (out string, err error) {

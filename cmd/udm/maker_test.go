@@ -20,7 +20,7 @@ import (
 	"udm/ctl/server"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // fault fails the Nth command that would change something.

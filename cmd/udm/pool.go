@@ -12,7 +12,7 @@ import (
 	"udm/blk"
 	"udm/blk/filedev"
 	"udm/ctl"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 func poolCommand() *cobra.Command {

@@ -15,7 +15,7 @@ import (
 	"udm/cmd/udm/dmsetup"
 	"udm/ctl"
 	"udm/ctl/server"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 func quickstartCommand() *cobra.Command {

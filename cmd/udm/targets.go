@@ -8,7 +8,7 @@ import (
 
 	"udm/ctl"
 	"udm/dm"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 func targetsCommand() *cobra.Command {

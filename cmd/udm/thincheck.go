@@ -7,7 +7,7 @@ import (
 
 	"udm/blk"
 	"udm/env"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 func thinCheckCommand() *cobra.Command {

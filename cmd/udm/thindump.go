@@ -11,7 +11,7 @@ import (
 
 	"udm/blk"
 	"udm/env"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 // addOverrides gives a command the options that stand in for a bad superblock.

@@ -10,7 +10,7 @@ import (
 
 	"udm/blk"
 	"udm/env"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 func thinLsCommand() *cobra.Command {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"udm/ctl"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // fakeHelper is a helper without a kernel behind it: it holds the socket until it

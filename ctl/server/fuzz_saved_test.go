@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"udm/ctl"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // FuzzSaved starts a server on saved state that anybody may have written: what

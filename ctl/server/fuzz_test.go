@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"udm/ctl"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // FuzzProtocol sends anything to any command: the answer is JSON, an error has

@@ -14,7 +14,7 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/ctl"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // rig is a daemon in the test's process.

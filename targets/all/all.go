@@ -3,18 +3,18 @@ package all
 
 import (
 	"udm/dm"
-	"udm/target/delay"
-	"udm/target/dust"
-	errortarget "udm/target/error"
-	"udm/target/flakey"
-	"udm/target/linear"
-	logwrites "udm/target/log-writes"
-	"udm/target/snapshot"
-	"udm/target/striped"
-	switchtarget "udm/target/switch"
-	"udm/target/thin"
-	"udm/target/unstriped"
-	"udm/target/zero"
+	"udm/targets/delay"
+	"udm/targets/dust"
+	errortarget "udm/targets/error"
+	"udm/targets/flakey"
+	"udm/targets/linear"
+	logwrites "udm/targets/log-writes"
+	"udm/targets/snapshot"
+	"udm/targets/striped"
+	switchtarget "udm/targets/switch"
+	"udm/targets/thin"
+	"udm/targets/unstriped"
+	"udm/targets/zero"
 )
 
 // Types returns one type for each table keyword, to be given to dm.NewControl.

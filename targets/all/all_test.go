@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 func TestTypesAreComplete(t *testing.T) {

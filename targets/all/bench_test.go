@@ -8,7 +8,7 @@ import (
 	"udm/blk/nulldev"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 type nulls struct{}

@@ -9,7 +9,7 @@ import (
 	"udm/blk/memdev"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // maps opens memory disks in the making of whose map a test can do something.

@@ -11,7 +11,7 @@ import (
 	"udm/blk/memdev"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // failingDisks opens memory disks by any name, which share a Failer.

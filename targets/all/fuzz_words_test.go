@@ -9,9 +9,9 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/pdata/thinmeta"
-	"udm/target/all"
-	"udm/target/internal/targettest"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/all"
+	"udm/targets/internal/targettest"
 )
 
 // FuzzMessages sends messages, a line "DEVICE SECTOR TEXT" each, to devices of all

@@ -13,7 +13,7 @@ import (
 	"udm/blk/memdev"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // stack is a random tree of mapped devices in a simulator, over disks behind

@@ -25,7 +25,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/target/internal/leg"
+	"udm/targets/internal/leg"
 )
 
 // Type is the target type, to be given to dm.NewControl.

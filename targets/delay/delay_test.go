@@ -8,9 +8,9 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/delay"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
+	"udm/targets/delay"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
 )
 
 var types = []*dm.Type{delay.Type(), linear.Type()}

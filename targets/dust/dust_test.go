@@ -7,9 +7,9 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/dust"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
+	"udm/targets/dust"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
 )
 
 var types = []*dm.Type{dust.Type(), linear.Type()}

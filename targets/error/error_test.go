@@ -6,9 +6,9 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	errortarget "udm/target/error"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
+	errortarget "udm/targets/error"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
 )
 
 var types = []*dm.Type{errortarget.Type(), linear.Type()}

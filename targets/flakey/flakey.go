@@ -17,7 +17,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/target/internal/leg"
+	"udm/targets/internal/leg"
 )
 
 // Type is the target type, to be given to dm.NewControl.

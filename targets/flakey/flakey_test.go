@@ -9,9 +9,9 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/flakey"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
+	"udm/targets/flakey"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
 )
 
 var types = []*dm.Type{flakey.Type(), linear.Type()}

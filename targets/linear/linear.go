@@ -10,7 +10,7 @@ import (
 	"syscall"
 
 	"udm/dm"
-	"udm/target/internal/leg"
+	"udm/targets/internal/leg"
 )
 
 // Type is the target type, to be given to dm.NewControl.

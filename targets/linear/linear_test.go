@@ -7,8 +7,8 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
 )
 
 var types = []*dm.Type{linear.Type()}

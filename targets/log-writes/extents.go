@@ -2,7 +2,7 @@ package logwrites
 
 import (
 	"udm/blk"
-	"udm/target/internal/leg"
+	"udm/targets/internal/leg"
 )
 
 // Extents is that of the device, not of the log.

@@ -12,9 +12,9 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
-	logwrites "udm/target/log-writes"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
+	logwrites "udm/targets/log-writes"
 )
 
 var types = []*dm.Type{logwrites.Type(), linear.Type()}

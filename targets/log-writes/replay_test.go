@@ -15,8 +15,8 @@ import (
 	"udm/blk"
 	"udm/blk/memdev"
 	"udm/env"
-	"udm/target/internal/targettest"
-	logwrites "udm/target/log-writes"
+	"udm/targets/internal/targettest"
+	logwrites "udm/targets/log-writes"
 )
 
 // replayed replays a log onto an empty disk and returns the disk and what ls

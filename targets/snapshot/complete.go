@@ -3,7 +3,7 @@ package snapshot
 import (
 	"udm/blk"
 	"udm/dm"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // inOrder puts pending exceptions back into the order of their allocation. Those

@@ -7,7 +7,7 @@ import (
 
 	"udm/dm"
 	"udm/env"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // copyMemory bounds the buffers of one snapshot's copies.

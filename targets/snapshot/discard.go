@@ -3,7 +3,7 @@ package snapshot
 import (
 	"udm/blk"
 	"udm/dm"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // Discards of a snapshot never make exceptions. With discard_zeroes_cow a chunk

@@ -2,7 +2,7 @@ package snapshot
 
 import (
 	"udm/blk"
-	"udm/target/internal/leg"
+	"udm/targets/internal/leg"
 )
 
 // The allocation map of a snapshot is that of its origin, with data where there

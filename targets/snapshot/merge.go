@@ -7,7 +7,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // merge copies the exceptions of a snapshot back to the origin, the last ones

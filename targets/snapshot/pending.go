@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 
 	"udm/dm"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // pending is a chunk on its way to the COW device (the kernel's struct

@@ -7,7 +7,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // persistent is the store that outlives the table: see format.go.

@@ -6,7 +6,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // What the constructor of a snapshot does with a store: it may wait for I/O.

@@ -2,7 +2,7 @@ package snapshot
 
 import (
 	"udm/blk"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // recordStage is where the recording of exceptions is.

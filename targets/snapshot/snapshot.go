@@ -8,7 +8,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // snapshot is a constructed target "snapshot", and most of "snapshot-merge"

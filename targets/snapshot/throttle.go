@@ -6,7 +6,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // throttled holds bios back while too many copies are in progress: the kernel

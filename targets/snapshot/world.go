@@ -7,7 +7,7 @@ import (
 	"syscall"
 
 	"udm/dm"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // world is what the targets of one dm.Control share: the kernel module's globals.

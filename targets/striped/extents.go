@@ -2,7 +2,7 @@ package striped
 
 import (
 	"udm/blk"
-	"udm/target/internal/leg"
+	"udm/targets/internal/leg"
 )
 
 const maxExtents = 1024

@@ -8,9 +8,9 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
-	"udm/target/striped"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
+	"udm/targets/striped"
 )
 
 var types = []*dm.Type{striped.Type(), linear.Type()}

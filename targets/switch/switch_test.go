@@ -7,9 +7,9 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
-	switchtarget "udm/target/switch"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
+	switchtarget "udm/targets/switch"
 )
 
 var types = []*dm.Type{switchtarget.Type(), linear.Type()}

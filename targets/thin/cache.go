@@ -3,7 +3,7 @@ package thin
 import (
 	"sync/atomic"
 
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 // A word of the cache is a whole entry, so that it is read and written in one

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 // look is what a reader of the cache does.

@@ -3,7 +3,7 @@ package thin
 import (
 	"udm/blk"
 	"udm/dm"
-	"udm/target/internal/prison"
+	"udm/targets/internal/prison"
 )
 
 // deferBio hands c over to the owner.

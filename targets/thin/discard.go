@@ -5,7 +5,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/target/internal/prison"
+	"udm/targets/internal/prison"
 )
 
 // Discards of whole blocks. What is left of a block that is discarded in part

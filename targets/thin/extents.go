@@ -2,7 +2,7 @@ package thin
 
 import (
 	"udm/blk"
-	"udm/target/internal/leg"
+	"udm/targets/internal/leg"
 )
 
 // Bounds of what one call lists and looks at, and of each piece of it, between

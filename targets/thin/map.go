@@ -6,8 +6,8 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/internal/invariants"
-	"udm/target/internal/deferredset"
-	"udm/target/internal/prison"
+	"udm/targets/internal/deferredset"
+	"udm/targets/internal/prison"
 )
 
 // hook is what a thin keeps for each clone. Who owns the clone owns it.

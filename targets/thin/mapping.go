@@ -5,9 +5,9 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/pdata/thinmeta"
-	"udm/target/internal/kcopyd"
-	"udm/target/internal/prison"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/internal/kcopyd"
+	"udm/targets/internal/prison"
 )
 
 // mapping is a block that is being prepared, to be mapped when that is done, or

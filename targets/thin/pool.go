@@ -10,10 +10,10 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/pdata/thinmeta"
-	"udm/target/internal/deferredset"
-	"udm/target/internal/kcopyd"
-	"udm/target/internal/prison"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/internal/deferredset"
+	"udm/targets/internal/kcopyd"
+	"udm/targets/internal/prison"
 )
 
 const commitPeriod = time.Second

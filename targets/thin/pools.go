@@ -12,7 +12,7 @@ import (
 	"udm/dm"
 	"udm/env"
 	"udm/pdata"
-	"udm/target/internal/kcopyd"
+	"udm/targets/internal/kcopyd"
 )
 
 // pools are the pool objects of one dm.Control: the kernel's pool table.

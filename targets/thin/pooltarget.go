@@ -6,7 +6,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/pdata"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 // poolTarget is a thin-pool line of a table (struct pool_c).

@@ -8,8 +8,8 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/pdata/thinmeta"
-	"udm/target/internal/targettest"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/internal/targettest"
 )
 
 func types() []*dm.Type { return []*dm.Type{PoolType(), Type()} }

@@ -9,9 +9,9 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/pdata/thinmeta"
-	"udm/target/internal/kcopyd"
-	"udm/target/internal/prison"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/internal/kcopyd"
+	"udm/targets/internal/prison"
 )
 
 // thin is one thin line of a table (struct thin_c).

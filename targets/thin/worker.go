@@ -7,7 +7,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/target/internal/prison"
+	"udm/targets/internal/prison"
 )
 
 // pass is the owner's work: everything that has become ready since the last one.

@@ -21,7 +21,7 @@ import (
 	"udm/blk/memdev"
 	"udm/dm"
 	"udm/env"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 // world is a pool with volumes that several writers use at once, and a model of

@@ -7,10 +7,10 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/internal/targettest"
-	"udm/target/linear"
-	"udm/target/striped"
-	"udm/target/unstriped"
+	"udm/targets/internal/targettest"
+	"udm/targets/linear"
+	"udm/targets/striped"
+	"udm/targets/unstriped"
 )
 
 var types = []*dm.Type{unstriped.Type(), striped.Type(), linear.Type()}

@@ -7,8 +7,8 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/target/internal/targettest"
-	"udm/target/zero"
+	"udm/targets/internal/targettest"
+	"udm/targets/zero"
 )
 
 var types = []*dm.Type{zero.Type()}

@@ -23,18 +23,18 @@ var layers = []struct {
 	{"blk", []string{"internal", "env", "blk"}},
 	{"pdata", []string{"internal", "env", "blk"}},
 	{"dm", []string{"internal", "env", "blk"}},
-	{"target", []string{"internal", "env", "blk", "pdata", "dm"}},
+	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
 	{"export", []string{"internal", "env", "blk"}},
-	{"ctl", []string{"internal", "env", "blk", "pdata", "dm", "target", "export"}},
+	{"ctl", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export"}},
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
-	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "target", "export", "ctl"}},
-	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "target", "export", "ctl"}},
-	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "target"}},
-	{"test", []string{"internal", "env", "blk", "pdata", "dm", "target", "export", "ctl", "test"}},
+	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl"}},
+	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl"}},
+	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},
+	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl", "test"}},
 }
 
 // core are the folders that import nothing from elsewhere but golang.org/x/sys.
-var core = []string{"env", "blk", "pdata", "dm", "target", "internal"}
+var core = []string{"env", "blk", "pdata", "dm", "targets", "internal"}
 
 type pkg struct {
 	ImportPath string

@@ -14,7 +14,7 @@ import (
 	"udm/blk/memdev"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 	"udm/test/kernel/conform"
 )
 

@@ -15,7 +15,7 @@ import (
 	"udm/ctl"
 	"udm/ctl/server"
 	"udm/dm"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // daemon is volumes on disks of their own and in a thin pool, all made and

@@ -10,7 +10,7 @@ import (
 	"udm/blk"
 	"udm/blk/checkdev"
 	"udm/blk/memdev"
-	logwrites "udm/target/log-writes"
+	logwrites "udm/targets/log-writes"
 )
 
 // layers is plain with devices between that change nothing: a striped device

@@ -21,15 +21,15 @@ var defects = []struct {
 	finder string // a kind of histories, or a package and a test of it
 	edits  []edit
 }{
-	{"no flush of the data before the commit", "thins", []edit{{"pdata/thinmeta/commit.go",
+	{"no flush of the data before the commit", "thins", []edit{{"targets/thin/thinmeta/commit.go",
 		"if m.preCommit != nil {", "if false {"}}},
 	{"no flush of the blocks before the superblock", "thins", []edit{{"pdata/bm_io.go",
 		"if err := blk.FlushDevice(bm.env, bm.dev); err != nil {\n\t\treturn err\n\t}\n\tk.Seal", "k.Seal"}}},
-	{"no flush of the chunk before its exception", "snapshots", []edit{{"target/snapshot/durable.go",
+	{"no flush of the chunk before its exception", "snapshots", []edit{{"targets/snapshot/durable.go",
 		"blk.Preflush|blk.FUA", "blk.FUA"}}},
-	{"a mapping is made before its block is copied", "thins", []edit{{"target/thin/mapping.go",
+	{"a mapping is made before its block is copied", "thins", []edit{{"targets/thin/mapping.go",
 		"t.pool.copier.Copy(&m.copy)", "m.copy.Done = func(*kcopyd.Job) {}\nt.pool.copier.Copy(&m.copy)\nm.done()"}}},
-	{"an exception is recorded before its chunk is copied", "snapshots", []edit{{"target/snapshot/pending.go",
+	{"an exception is recorded before its chunk is copied", "snapshots", []edit{{"targets/snapshot/pending.go",
 		"\ts.kc.Copy(j)\n", `	c := &kcopyd.Job{From: j.From, Sectors: j.Sectors, Done: func(*kcopyd.Job) {}}
 	c.SetTo(kcopyd.Place{Dev: s.cowDev, Sector: pe.new << b.shift})
 	s.kc.Copy(c)
@@ -37,7 +37,7 @@ var defects = []struct {
 	s.kc.Fire(j)
 `}}},
 	{"a cell is released while its block is copied", "thins", []edit{
-		{"target/internal/prison/prison.go", "func (p *Prison) erase(", `func (p *Prison) Early(c *Cell) {
+		{"targets/internal/prison/prison.go", "func (p *Prison) erase(", `func (p *Prison) Early(c *Cell) {
 	s := p.shard(c.Key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,15 +45,15 @@ var defects = []struct {
 }
 
 func (p *Prison) erase(`},
-		{"target/thin/mapping.go", "\tm.left.Store(3) ", "\tt.pool.prison.Early(m.cell)\n\tm.left.Store(3) "}}},
+		{"targets/thin/mapping.go", "\tm.left.Store(3) ", "\tt.pool.prison.Early(m.cell)\n\tm.left.Store(3) "}}},
 	{"a bio that is pushed back is lost", "thins", []edit{{"dm/requeue.go",
 		"\td.deferAgainLocked(b)\n\treturn true", "\treturn true"}}},
-	{"exceptions are recorded in the order of their copies", "target/snapshot TestRecordsAreInOrderOfAllocation", []edit{{"target/snapshot/complete.go",
+	{"exceptions are recorded in the order of their copies", "targets/snapshot TestRecordsAreInOrderOfAllocation", []edit{{"targets/snapshot/complete.go",
 		"if o := &s.order; pe.sequence == o.next {", "if o := &s.order; true {"}}},
-	{"the next area is zeroed after this one was written", "target/snapshot TestCrashAfterZeroing", []edit{
-		{"target/snapshot/record.go", "\tcase full:\n\t\treturn zeroing\n", "\tcase full:\n\t\treturn writing\n"},
-		{"target/snapshot/record.go", "\tp.stage = reporting\n\tif !p.isValid()", "\tif p.stage = reporting; p.committed == p.perArea {\n\t\tp.stage = zeroing\n\t}\n\tif !p.isValid()"},
-		{"target/snapshot/record.go", "\tp.stage = writing\n\tchunk", "\tp.stage = reporting\n\tchunk"}}},
+	{"the next area is zeroed after this one was written", "targets/snapshot TestCrashAfterZeroing", []edit{
+		{"targets/snapshot/record.go", "\tcase full:\n\t\treturn zeroing\n", "\tcase full:\n\t\treturn writing\n"},
+		{"targets/snapshot/record.go", "\tp.stage = reporting\n\tif !p.isValid()", "\tif p.stage = reporting; p.committed == p.perArea {\n\t\tp.stage = zeroing\n\t}\n\tif !p.isValid()"},
+		{"targets/snapshot/record.go", "\tp.stage = writing\n\tchunk", "\tp.stage = reporting\n\tchunk"}}},
 	{"a reference count is not raised from 1 to 2", "thins", []edit{{"pdata/sm_mutate.go",
 		"\t\treturn old + uint32(delta), nil", "\t\tif delta == 1 && old == 1 {\n\t\t\treturn old, nil\n\t\t}\n\t\treturn old + uint32(delta), nil"}}},
 	{"a checksum is not looked at", "thins-damaged", []edit{{"pdata/kind.go",
@@ -70,21 +70,21 @@ func (p *Prison) erase(`},
 		"taken && minor != r.Minor {", "taken && minor != r.Minor && false {"}}},
 	{"the directory of the saved state is not on the disk", "daemon", []edit{{"ctl/server/fs.go",
 		"\treturn f.SyncDir(above)\n", "\treturn nil\n"}}},
-	{"a deferred work does not wait for the newest epoch", "thins", []edit{{"target/internal/deferredset/deferredset.go",
+	{"a deferred work does not wait for the newest epoch", "thins", []edit{{"targets/internal/deferredset/deferredset.go",
 		"if s.idleUpToLocked(e) {", "if e > 0 && s.idleUpToLocked(e-1) {"}}},
-	{"the details of a metadata snapshot have no reference", "thins", []edit{{"pdata/thinmeta/held.go",
+	{"the details of a metadata snapshot have no reference", "thins", []edit{{"targets/thin/thinmeta/held.go",
 		"if err := m.tm.Inc(m.super.DetailsRoot); err != nil {", "if err := error(nil); err != nil {"}}},
-	{"an exception is published before its area is written", "snapshots", []edit{{"target/snapshot/record.go",
+	{"an exception is published before its area is written", "snapshots", []edit{{"targets/snapshot/record.go",
 		"p.gate.Store(2)\n\tp.record.write", "p.gate.Store(1)\n\tp.record.write"}}},
-	{"nobody waits for reads of a snapshot at the origin", "snapshots-hard", []edit{{"target/snapshot/complete.go",
+	{"nobody waits for reads of a snapshot at the origin", "snapshots-hard", []edit{{"targets/snapshot/complete.go",
 		"if s.tracked.drain(pe.old, pe.drained) {", "if true {"}}},
-	{"the last discarded block keeps its reference", "thins-hard", []edit{{"target/thin/discard.go",
+	{"the last discarded block keeps its reference", "thins-hard", []edit{{"targets/thin/discard.go",
 		"p.md.DecData(m.data, m.data+m.end-m.begin)", "p.md.DecData(m.data, m.data+m.end-m.begin-1)"}}},
-	{"a discarded block stays in the mapping cache", "thins-hard", []edit{{"target/thin/discard.go",
+	{"a discarded block stays in the mapping cache", "thins-hard", []edit{{"targets/thin/discard.go",
 		"t.vol.cache.erase(m.begin, m.end)", ""}}},
-	{"a block that others use is discarded on the data device", "thins-hard", []edit{{"target/thin/discard.go",
+	{"a block that others use is discarded on the data device", "thins-hard", []edit{{"targets/thin/discard.go",
 		"if !m.shared {", "if true {"}}},
-	{"a discard goes down before the commit", "thins-hard", []edit{{"target/thin/discard.go",
+	{"a discard goes down before the commit", "thins-hard", []edit{{"targets/thin/discard.go",
 		"failed := sharing && p.commit() != nil", "failed := sharing && false"}}},
 	{"half of a piece that is pushed back is sent again", "thins-hard", []edit{{"dm/requeue.go",
 		"b.Seek(p.pos, p.sectors)", "b.Seek(p.pos, p.sectors-p.sectors/2)"}}},

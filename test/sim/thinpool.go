@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 
 	"udm/blk"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 // mend is what is done to a pool that had errors before it is used again.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"udm/blk/blktest"
-	"udm/pdata/thinmeta"
+	"udm/targets/thin/thinmeta"
 )
 
 // thins is a pool with volumes and snapshots of them, over striped and linear

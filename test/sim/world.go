@@ -14,7 +14,7 @@ import (
 	"udm/blk/checkdev"
 	"udm/dm"
 	"udm/env"
-	"udm/target/all"
+	"udm/targets/all"
 )
 
 // world is one history: what outlives power cuts, and the stack of this round.
