@@ -19,6 +19,14 @@ type Type struct {
 	// when New fails.
 	New func(t *Target, args []string) (Mapper, error)
 
+	// Parse understands the words after the type's name without opening or
+	// making anything. Its errors are New's for the same words, as far as they
+	// do not depend on the devices. nil: the type takes no words.
+	Parse func(args []string) (Line, error)
+
+	// ParseStatus understands what the type's status says. nil: nothing.
+	ParseStatus func(words string) (StatusLine, error)
+
 	// Params are what a user may tune while devices run; types of one module
 	// share them.
 	Params []*Param
