@@ -16,6 +16,7 @@ import (
 	"udm/ctl"
 	"udm/dm"
 	"udm/env"
+	"udm/env/hostfs"
 	"udm/export/nbd"
 )
 
@@ -165,7 +166,7 @@ func (f *files) save() error {
 			s.Mounts = append(s.Mounts, dir)
 		}
 	}
-	return replaceFile(f.server.store.fs, f.path(), s)
+	return hostfs.Replace(f.server.store.fs, f.path(), s)
 }
 
 // read returns what files.json says.

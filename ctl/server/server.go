@@ -8,6 +8,7 @@ import (
 	"udm/blk/leaf"
 	"udm/dm"
 	"udm/env"
+	"udm/env/hostfs"
 )
 
 // Server holds the devices of one root and answers commands about them. It is
@@ -38,7 +39,7 @@ type Server struct {
 type Machine struct {
 	Env    env.Env
 	Opener Opener
-	FS     FS
+	FS     hostfs.FS
 }
 
 // Opener opens disks, and knows what to call one that is open so that it is
@@ -50,7 +51,7 @@ type Opener interface {
 
 // New returns a server on this machine: see [Machine.NewServer].
 func New(root, program string, log *slog.Logger, types []*dm.Type) (*Server, error) {
-	return Machine{env.Real(), leaf.New(env.Real()), Disk{}}.NewServer(root, program, log, types)
+	return Machine{env.Real(), leaf.New(env.Real()), hostfs.Disk{}}.NewServer(root, program, log, types)
 }
 
 // NewServer returns a server that keeps its state below root, and has no devices
@@ -68,7 +69,7 @@ func (m Machine) NewServer(root, program string, log *slog.Logger, types []*dm.T
 	s.control = dm.NewControl(m.Env, m.Opener, types...)
 	s.control.SetLog(log)
 	s.files = newFiles(s, root)
-	return s, makeDir(m.FS, s.store.dir)
+	return s, hostfs.MakeDir(m.FS, s.store.dir)
 }
 
 // Control is the set of devices, for who embeds the server.

@@ -444,7 +444,7 @@ func TestStateIsSavedBeforeTheAnswer(t *testing.T) {
 	ctx := context.Background()
 	saved := func() *record {
 		t.Helper()
-		rs, err := store{Disk{}, filepath.Join(r.root, "devices")}.read()
+		rs, err := store{hostfs.Disk{}, filepath.Join(r.root, "devices")}.read()
 		if err != nil || len(rs) != 1 {
 			t.Fatalf("%d records, %v", len(rs), err)
 		}

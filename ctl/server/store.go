@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"udm/env/hostfs"
 )
 
 // record is a device as it is saved.
@@ -29,7 +31,7 @@ type table struct {
 
 // store is a directory with a file for each device.
 type store struct {
-	fs  FS
+	fs  hostfs.FS
 	dir string
 }
 
@@ -38,31 +40,7 @@ func (s store) path(minor uint32) string {
 }
 
 // write replaces the file of a device; on return the new one is on the disk.
-func (s store) write(r *record) error { return replaceFile(s.fs, s.path(r.Minor), r) }
-
-// replaceFile makes a file hold v; on return it is on the disk, whole.
-func replaceFile(f FS, path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := writeFile(f, path+".new", append(text, '\n')); err != nil {
-		return err
-	}
-	if err := f.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return f.SyncDir(filepath.Dir(path))
-}
-
-func writeFile(fs FS, path string, text []byte) error {
-	f, err := fs.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close())
-}
+func (s store) write(r *record) error { return hostfs.Replace(s.fs, s.path(r.Minor), r) }
 
 // remove deletes the file of a device, if there is one.
 func (s store) remove(minor uint32) error {

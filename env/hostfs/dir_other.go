@@ -1,6 +1,6 @@
 //go:build !unix
 
-package server
+package hostfs
 
 // syncDir does nothing: directories cannot be flushed here.
 func syncDir(string) error { return nil }

@@ -1,6 +1,13 @@
-package server
+// Package hostfs is the file system of the host that a daemon keeps its state
+// in, as an interface, so that a test can cut its power.
+//
+// What is not flushed may get lost in a power cut: the content of a file until
+// its Sync, and its name, or that it has none any more, until SyncDir of its
+// directory. [Replace] is how a file is changed as a whole.
+package hostfs
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -8,10 +15,7 @@ import (
 	"path/filepath"
 )
 
-// FS is the file system that a server keeps its state in: [Disk], or one that
-// loses power in a test. What is not flushed may get lost in a power cut: the
-// content of a file until its Sync, and its name, or that it has none any more,
-// until SyncDir of its directory.
+// FS is a file system: [Disk], or one that loses power in a test.
 type FS interface {
 	ReadDir(dir string) (names []string, err error) // ascending
 	ReadFile(path string) ([]byte, error)
@@ -65,14 +69,14 @@ func (Disk) SyncDir(dir string) error {
 	return nil
 }
 
-// makeDir makes dir, and the directories above it where they are missing; on
+// MakeDir makes dir, and the directories above it where they are missing; on
 // return they are on the disk. One that is there may have been made by a daemon
 // that was killed before it was on the disk.
-func makeDir(f FS, dir string) error {
+func MakeDir(f FS, dir string) error {
 	above := filepath.Dir(dir)
 	err := f.Mkdir(dir)
 	if errors.Is(err, fs.ErrNotExist) && above != dir {
-		if err = makeDir(f, above); err == nil {
+		if err = MakeDir(f, above); err == nil {
 			err = f.Mkdir(dir)
 		}
 	}
@@ -80,4 +84,29 @@ func makeDir(f FS, dir string) error {
 		return err
 	}
 	return f.SyncDir(above)
+}
+
+// Replace makes a file hold v as JSON. On return it is on the disk, whole; after
+// an error, or a crash, the file is as it was or holds v.
+func Replace(f FS, path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := write(f, path+".new", append(text, '\n')); err != nil {
+		return err
+	}
+	if err := f.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return f.SyncDir(filepath.Dir(path))
+}
+
+func write(fs FS, path string, text []byte) error {
+	f, err := fs.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Sync(), f.Close())
 }

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"udm/ctl/server"
+	"udm/env/hostfs"
 )
 
 // filesys is a file system that loses power. Each operation takes a while and
@@ -91,8 +91,8 @@ func (s *filesys) parent(name string) error {
 	return nil
 }
 
-// Create implements [server.FS].
-func (s *filesys) Create(name string) (file server.File, err error) {
+// Create implements [hostfs.FS].
+func (s *filesys) Create(name string) (file hostfs.File, err error) {
 	err = s.do("create "+name, func() error {
 		n := s.names[name]
 		if err := s.parent(name); err != nil {
@@ -112,7 +112,7 @@ func (s *filesys) Create(name string) (file server.File, err error) {
 	return file, nil
 }
 
-// Mkdir implements [server.FS].
+// Mkdir implements [hostfs.FS].
 func (s *filesys) Mkdir(name string) error {
 	return s.do("mkdir "+name, func() error {
 		switch err := s.parent(name); {
@@ -126,7 +126,7 @@ func (s *filesys) Mkdir(name string) error {
 	})
 }
 
-// Rename implements [server.FS].
+// Rename implements [hostfs.FS].
 func (s *filesys) Rename(from, to string) error {
 	return s.do("rename "+from, func() error {
 		n := s.names[from]
@@ -138,7 +138,7 @@ func (s *filesys) Rename(from, to string) error {
 	})
 }
 
-// Remove implements [server.FS].
+// Remove implements [hostfs.FS].
 func (s *filesys) Remove(name string) error {
 	return s.do("remove "+name, func() error {
 		if s.names[name] == nil {
@@ -149,7 +149,7 @@ func (s *filesys) Remove(name string) error {
 	})
 }
 
-// SyncDir implements [server.FS].
+// SyncDir implements [hostfs.FS].
 func (s *filesys) SyncDir(dir string) error {
 	return s.do("flush "+dir, func() error {
 		s.changes = slices.DeleteFunc(s.changes, func(c change) bool {
@@ -163,7 +163,7 @@ func (s *filesys) SyncDir(dir string) error {
 	})
 }
 
-// ReadDir implements [server.FS].
+// ReadDir implements [hostfs.FS].
 func (s *filesys) ReadDir(dir string) (names []string, err error) {
 	err = s.do("list "+dir, func() error {
 		if d := s.names[dir]; d == nil || !d.dir {
@@ -180,7 +180,7 @@ func (s *filesys) ReadDir(dir string) (names []string, err error) {
 	return names, err
 }
 
-// ReadFile implements [server.FS].
+// ReadFile implements [hostfs.FS].
 func (s *filesys) ReadFile(name string) (p []byte, err error) {
 	err = s.do("read "+name, func() error {
 		n := s.names[name]
