@@ -14,6 +14,7 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/ctl"
+	"udm/env/hostfs"
 	"udm/targets/all"
 )
 
