@@ -34,21 +34,29 @@ test-kernel: packages build ## boot a real Linux kernel and compare with its dev
 test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons (root, loop devices)
 	go test -timeout 3h -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, tidy modules, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	go mod tidy -diff
+	cd bench && go mod tidy -diff
 	go vet ./...
+	cd bench && go vet ./...
 	go tool staticcheck ./...
+	staticcheck=$$(go tool -n staticcheck) && cd bench && $$staticcheck ./...
 
 cross: ## build for the other systems
-	GOOS=darwin GOARCH=arm64 go build ./...
-	GOOS=windows GOARCH=amd64 go build ./...
-	GOOS=linux GOARCH=arm64 go build ./...
+	@for system in darwin/arm64 windows/amd64 linux/arm64; do \
+		export GOOS=$${system%/*} GOARCH=$${system#*/}; echo "$$system"; \
+		go build ./... && (cd bench && go build ./...) || exit 1; \
+	done
 
-bench: build ## measure udm and what one would use instead; writes bench/out (PROFILE=FILE for a CPU profile)
-	go run ./bench $(if $(PROFILE),-profile $(PROFILE))
+bench: bin/bench ## measure udm and what one would use instead; writes bench/out (PROFILE=FILE for a CPU profile)
+	./bin/bench $(if $(PROFILE),-profile $(PROFILE))
 
-bench-quick: build ## the same in two minutes
-	go run ./bench -quick $(if $(PROFILE),-profile $(PROFILE))
+bench-quick: bin/bench ## the same in two minutes
+	./bin/bench -quick $(if $(PROFILE),-profile $(PROFILE))
+
+bin/bench: build # a module of its own; it runs bin/udm from here
+	cd bench && go build -o ../bin/bench .
 
 sim-tiny: ## crash all sequences of up to three operations on tiny stacks after every write
 	go test -count=1 -timeout 0 ./test/sim -run TinyStacks -exhaustive -v
@@ -59,4 +67,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: help run build packages test race test-kernel test-fs lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: bin/bench help run build packages test race test-kernel test-fs lint cross bench bench-quick sim-tiny sim fuzz

@@ -3,6 +3,7 @@
 package imports
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -42,12 +43,19 @@ type pkg struct {
 	Standard   bool
 }
 
-func list(t *testing.T) (ps []pkg) {
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Standard", "udm/...").Output()
+// list is the packages of the module and of the one of the benchmarks.
+func list(t *testing.T) []pkg {
+	return append(listIn(t, "../.."), listIn(t, "../../bench")...)
+}
+
+func listIn(t *testing.T, dir string) (ps []pkg) {
+	c := exec.Command("go", "list", "-json=ImportPath,Imports,Standard", "./...")
+	c.Dir, c.Stderr = dir, t.Output()
+	out, err := c.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p pkg
 		if err := d.Decode(&p); errors.Is(err, io.EOF) {
 			return ps
