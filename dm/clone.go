@@ -19,7 +19,7 @@ type Clone struct {
 	// Num tells the clones of one flush, discard or write-zeroes apart: 0 …
 	// NumFlush-1 and so on.
 	Num int
-	// PerIO is the target's own data: see PerIOer.
+	// PerIO is the target's own data: see PerIOHook.
 	PerIO any
 
 	target *Target

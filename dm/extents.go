@@ -9,7 +9,7 @@ import (
 const maxExtents = 1024
 
 // Extents is the device's allocation map, a [blk.ExtentsFunc], put together from
-// those of its targets ([Extenter]). It holds no I/O up and waits for no suspend:
+// those of its targets ([ExtentsHook]). It holds no I/O up and waits for no suspend:
 // a device that is suspended or has no table is data. A suspend does not wait for
 // it either. What it found in a table counts only if that is still in force
 // afterwards, as what lies below may be in use for something else since.
@@ -67,11 +67,7 @@ func (t *Table) extents(sector, sectors uint64) (list []blk.Extent) {
 }
 
 func (ti *Target) extents(offset, sectors uint64) []blk.Extent {
-	h, ok := ti.core.mapper.(Extenter)
-	if !ok {
-		return blk.AllData(offset, sectors)
-	}
-	list := h.Extents(offset, sectors)
+	list := ti.core.hooks.Extents(offset, sectors)
 	if invariants.Enabled {
 		n := blk.SumExtents(list)
 		invariants.Check(n > 0 && n <= sectors && list[0].Sector == offset, "%s: extents %v of %d+%d", ti.Type.Name, list, offset, sectors)

@@ -41,28 +41,19 @@ func stackingDefaults() blk.Limits {
 // combined is what the target's devices and then its own hints allow.
 func (ti *Target) combined() blk.Limits {
 	l := stackingDefaults()
-	for _, a := range ti.areas() {
+	for _, a := range ti.core.hooks.Areas() {
 		under := a.Dev.Limits()
 		merge(&l, &under)
 	}
-	if h, ok := ti.core.mapper.(Hinter); ok {
-		h.Hint(&l)
-	}
+	ti.core.hooks.Hint(&l)
 	return l
-}
-
-func (ti *Target) areas() []Area {
-	if m, ok := ti.core.mapper.(Areaer); ok {
-		return m.Areas()
-	}
-	return nil
 }
 
 // checkAreas refuses areas that reach beyond their device or are not aligned
 // to the target's combined logical block (device_area_is_invalid).
 func (ti *Target) checkAreas(l *blk.Limits) error {
 	block := uint64(l.LogicalBlock) / blk.SectorSize
-	for _, a := range ti.areas() {
+	for _, a := range ti.core.hooks.Areas() {
 		size := a.Dev.Limits().Size
 		switch {
 		case size == 0:
@@ -136,7 +127,7 @@ func (t *Table) every(ok func(*Target) bool) bool {
 // onEvery reports whether all of the target's devices are such; a target
 // without devices has no ability that comes from them.
 func (ti *Target) onEvery(ok func(blk.Limits) bool) bool {
-	areas := ti.areas()
+	areas := ti.core.hooks.Areas()
 	return len(areas) > 0 && !slices.ContainsFunc(areas, func(a Area) bool { return !ok(a.Dev.Limits()) })
 }
 
@@ -154,7 +145,7 @@ func (ti *Target) caches(fua bool) bool {
 	if ti.NumFlush == 0 {
 		return false
 	}
-	return ti.FlushSupported || slices.ContainsFunc(ti.areas(), func(a Area) bool {
+	return ti.FlushSupported || slices.ContainsFunc(ti.core.hooks.Areas(), func(a Area) bool {
 		l := a.Dev.Limits()
 		return l.VolatileCache && (l.FUA || !fua)
 	})

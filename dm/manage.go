@@ -322,11 +322,7 @@ func (d *Device) Message(sector uint64, text string) (string, error) {
 	if ti == nil {
 		return "", Errorf(syscall.EINVAL, "target message sector outside device")
 	}
-	m, ok := ti.core.mapper.(Messager)
-	if !ok {
-		return "", Errorf(syscall.EINVAL, "target type %s does not support messages", ti.Type.Name)
-	}
-	return m.Message(args)
+	return ti.core.hooks.Message(args)
 }
 
 func (d *Device) coreMessage(args []string) (string, error) {

@@ -54,8 +54,8 @@ func (c *Clone) init(p *piece, ti *Target) {
 	c.target, c.piece = ti, p
 	c.end = c.ended
 	c.Bio.End = c.end
-	if ti.core.perIO != nil {
-		c.PerIO = ti.core.perIO.NewPerIO()
+	if ti.core.hooks.perIO != nil {
+		c.PerIO = ti.core.hooks.perIO.NewPerIO()
 	}
 }
 
@@ -113,7 +113,7 @@ func (p *piece) accept(n uint64) {
 // ended is the End of every clone.
 func (c *Clone) ended(*blk.Bio) {
 	st := c.Status()
-	if h := c.target.core.endIO; h != nil {
+	if h := c.target.core.hooks.endIO; h != nil {
 		var out EndOutcome
 		if st, out = h.EndIO(c, st); out == EndIncomplete {
 			return

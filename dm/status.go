@@ -46,10 +46,7 @@ func (d *Device) Lines(kind StatusKind, inactive bool, flags StatusFlags) []Spec
 	defer t.release()
 	lines := make([]Spec, len(t.targets))
 	for i, ti := range t.targets {
-		lines[i] = Spec{Start: ti.Begin, Len: ti.Len, Type: ti.Type.Name}
-		if s, ok := ti.core.mapper.(Statuser); ok {
-			lines[i].Params = s.Status(kind, flags)
-		}
+		lines[i] = Spec{Start: ti.Begin, Len: ti.Len, Type: ti.Type.Name, Params: ti.core.hooks.Status(kind, flags)}
 	}
 	return lines
 }

@@ -61,18 +61,18 @@ func (d *Device) lockSettled(ctx context.Context) error {
 // quiesce runs the hooks and the drain, with ctl held, and marks the state.
 func (d *Device) quiesce(ctx context.Context, noflush bool, mark func(*state)) error {
 	d.setNoflushing(noflush)
-	hooks(d.table(), func(h Presuspender) { h.Presuspend() })
+	d.table().forEach(func(h *hooks) { h.Presuspend() })
 	if err := d.drain(ctx); err != nil {
 		d.setNoflushing(false)
 		d.unblock()
-		hooks(d.table(), func(h PresuspendUndoer) { h.PresuspendUndo() })
+		d.table().forEach(func(h *hooks) { h.PresuspendUndo() })
 		return err
 	}
 	d.mu.Lock()
 	mark(&d.state)
 	d.mu.Unlock()
 	d.setNoflushing(false)
-	hooks(d.table(), func(h Postsuspender) { h.Postsuspend() })
+	d.table().forEach(func(h *hooks) { h.Postsuspend() })
 	return nil
 }
 
@@ -129,7 +129,7 @@ func (d *Device) resume(ctx context.Context) error {
 	if err := t.preresume(); err != nil {
 		return err
 	}
-	hooks(t, func(h Resumer) { h.Resume() })
+	t.forEach(func(h *hooks) { h.Resume() })
 	d.mu.Lock()
 	d.state.suspended = false
 	d.mu.Unlock()
@@ -139,25 +139,11 @@ func (d *Device) resume(ctx context.Context) error {
 
 func (t *Table) preresume() error {
 	for _, ti := range t.targets {
-		if h, ok := ti.core.mapper.(Preresumer); ok {
-			if err := h.Preresume(); err != nil {
-				return err
-			}
+		if err := ti.core.hooks.Preresume(); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-// hooks calls one hook of every target of t that has it, in table order.
-func hooks[H any](t *Table, call func(H)) {
-	if t == nil {
-		return
-	}
-	for _, ti := range t.targets {
-		if h, ok := ti.core.mapper.(H); ok {
-			call(h)
-		}
-	}
 }
 
 // swap makes t the live table of a suspended device and returns the old one.
@@ -250,9 +236,9 @@ func (d *Device) destroy() {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()
 	if !d.Suspended() && d.table() != nil {
-		hooks(d.table(), func(h Presuspender) { h.Presuspend() })
+		d.table().forEach(func(h *hooks) { h.Presuspend() })
 		_ = d.drain(context.Background())
-		hooks(d.table(), func(h Postsuspender) { h.Postsuspend() })
+		d.table().forEach(func(h *hooks) { h.Postsuspend() })
 	}
 	d.mu.Lock()
 	t, waiting := d.live, d.deferred.Take()

@@ -60,8 +60,7 @@ func (t *Table) unused() bool {
 // targetCore is what the core keeps for each target.
 type targetCore struct {
 	mapper Mapper
-	endIO  EndIOer // nil: none
-	perIO  PerIOer // nil: none
+	hooks  hooks
 	pieces sync.Pool
 }
 
@@ -146,8 +145,7 @@ func (t *Table) construct(ti *Target, args []string) error {
 		return err
 	}
 	ti.core.mapper = m
-	ti.core.endIO, _ = m.(EndIOer)
-	ti.core.perIO, _ = m.(PerIOer)
+	ti.core.hooks = findHooks(ti, m)
 	ti.core.pieces.New = func() any { return newPiece(ti) }
 	t.targets = append(t.targets, ti)
 	t.size += ti.Len

@@ -1,7 +1,6 @@
 package dm
 
 import (
-	"udm/blk"
 	"udm/env"
 )
 
@@ -64,8 +63,8 @@ const (
 	EndRequeue                      // as Requeue
 )
 
-// Mapper is a constructed target. Beside these two methods it may have any of
-// the hook interfaces below; the core looks once, when the table is loaded.
+// Mapper is a constructed target. Beside these two methods it may have those of
+// any hook (hooks.go); the core looks once, when the table is loaded.
 type Mapper interface {
 	// Map decides about one clone, whose Sector is an address in the mapped
 	// device. It never blocks and runs on any number of goroutines at a time.
@@ -76,65 +75,6 @@ type Mapper interface {
 	// is in flight.
 	Close()
 }
-
-// The hooks. Each says what holds when a target lacks it. Suspend and resume
-// hooks run one at a time for a device, in table order, and may wait.
-type (
-	// PerIOer gives each clone data of its own: Clone.PerIO holds what NewPerIO
-	// made. It stays with the clone when that is used again, so Map resets it.
-	// Absent: PerIO is nil.
-	PerIOer interface{ NewPerIO() any }
-
-	// EndIOer sees each clone that Map remapped, or that the target completed,
-	// at its end, with its status; with EndDone it returns the status to use.
-	// Absent: the clone's own.
-	EndIOer interface {
-		EndIO(c *Clone, st blk.Status) (blk.Status, EndOutcome)
-	}
-
-	// Presuspender runs before the device drains; I/O still arrives.
-	Presuspender interface{ Presuspend() }
-	// PresuspendUndoer runs when a suspend gives up after Presuspend.
-	PresuspendUndoer interface{ PresuspendUndo() }
-	// Postsuspender runs after the drain; no I/O is in flight.
-	Postsuspender interface{ Postsuspend() }
-	// Preresumer runs for all targets before any Resume. An error leaves the
-	// device suspended; nothing is undone.
-	Preresumer interface{ Preresume() error }
-	// Resumer runs before the first I/O is let in. With an internal resume it
-	// does not run.
-	Resumer interface{ Resume() }
-
-	// Statuser gives the words behind the target's name in status lines.
-	// Absent: none.
-	Statuser interface {
-		Status(kind StatusKind, flags StatusFlags) string
-	}
-
-	// Messager takes messages, words split as in a table. A nil error with an
-	// empty reply prints nothing. Absent: EINVAL.
-	Messager interface {
-		Message(args []string) (reply string, err error)
-	}
-
-	// Areaer lists the areas of lower devices that the target uses, for limits,
-	// checks and dependencies. Absent: none.
-	Areaer interface{ Areas() []Area }
-
-	// Extenter tells which sectors hold data, as [blk.ExtentsFunc] does; offset
-	// counts from the target's begin, in the answer too. It runs beside I/O and
-	// suspends, may wait, and looks at a bounded number of things: what it does
-	// not reach it leaves out. Whoever looks first at what is above a device and
-	// then below must not miss what moves down meanwhile, nor the reverse.
-	// Absent: all of it is data.
-	Extenter interface {
-		Extents(offset, sectors uint64) []blk.Extent
-	}
-
-	// Hinter overrides the limits combined from the target's areas
-	// (the kernel's io_hints). Absent: they stay.
-	Hinter interface{ Hint(l *blk.Limits) }
-)
 
 // Area is a range of a lower device, in sectors.
 type Area struct {

@@ -159,7 +159,7 @@ func (m *modelled) look(rng *rand.Rand) error {
 	return m.model.CheckExtents(list)
 }
 
-var _ dm.Extenter = (*snapshot)(nil)
+var _ dm.ExtentsHook = (*snapshot)(nil)
 
 // hooked is a disk with an exact map in whose making a test can do something.
 type hooked struct {
