@@ -15,6 +15,9 @@ type List[T any, P Linked[T]] struct{ head, tail *T }
 // Empty reports whether the list holds nothing.
 func (l *List[T, P]) Empty() bool { return l.head == nil }
 
+// First is the first element, which stays; nil when the list is empty.
+func (l *List[T, P]) First() *T { return l.head }
+
 // Push appends e.
 func (l *List[T, P]) Push(e *T) {
 	*P(e).Link() = nil

@@ -73,7 +73,7 @@ type Client struct {
 	mu      sync.Mutex
 	done    jobList // guarded by mu; finished, Done not called
 	running bool    // guarded by mu; somebody calls Done functions, or the work is queued to
-	held    segList // guarded by mu; held back by the throttle
+	held    segList // guarded by mu; held back by the throttle, who is due first in front
 	release *env.Work
 }
 

@@ -2,6 +2,7 @@ package kcopyd
 
 import (
 	"sync/atomic"
+	"time"
 
 	"udm/blk"
 	"udm/internal/list"
@@ -30,9 +31,10 @@ type segment struct {
 
 	stage   stage
 	gate    atomic.Int32
-	off, n  uint64 // the piece: sectors from the job's begin
-	pauses  int    // how often the throttle held the piece back
-	counted bool   // the throttle counts its I/O
+	off, n  uint64        // the piece: sectors from the job's begin
+	pauses  int           // how often the throttle held the piece back
+	due     time.Duration // when its pause is over
+	counted bool          // the throttle counts its I/O
 	read    blk.Bio
 	writes  []blk.Bio // one for each destination; grows as needed
 	one     [1]blk.Bio

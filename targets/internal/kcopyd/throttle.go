@@ -78,19 +78,46 @@ func (c *Client) holdBack(s *segment) bool {
 		return false
 	}
 	s.pauses++
-	c.mu.Lock()
-	c.held.Push(s)
-	c.mu.Unlock()
-	c.queue.QueueAfter(c.release, throttlePause)
+	if c.hold(s) {
+		c.queue.QueueAfter(c.release, throttlePause)
+	}
 	return true
 }
 
-// releaseHeld lets the segments that were held back try again.
-func (c *Client) releaseHeld() {
+// hold puts s behind those that are held back and reports whether it is the only
+// one: then nobody has armed the timer. Who comes later leaves the timer alone,
+// so each segment waits for its own pause and not for those of others.
+func (c *Client) hold(s *segment) (first bool) {
 	c.mu.Lock()
-	held := c.held.Take()
-	c.mu.Unlock()
-	for s := held.Pop(); s != nil; s = held.Pop() {
+	defer c.mu.Unlock()
+	first = c.held.Empty()
+	s.due = c.throttle.env.Now() + throttlePause
+	c.held.Push(s)
+	return first
+}
+
+// releaseHeld lets the segments whose pause is over try again, and comes back
+// for the next one.
+func (c *Client) releaseHeld() {
+	due, wait := c.takeDue(c.throttle.env.Now())
+	if wait > 0 {
+		c.queue.QueueAfter(c.release, wait)
+	}
+	for s := due.Pop(); s != nil; s = due.Pop() {
 		s.run()
 	}
+}
+
+// takeDue takes out the segments that are due, and tells how long the next one
+// has to wait: 0 when there is none.
+func (c *Client) takeDue(now time.Duration) (due segList, wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := c.held.First(); s != nil; s = c.held.First() {
+		if s.due > now {
+			return due, s.due - now
+		}
+		due.Push(c.held.Pop())
+	}
+	return due, 0
 }
