@@ -14,13 +14,18 @@
 //
 //	epochs   oldest … │ closed, draining │ … current
 //	counts   ring of 64 for each shard; entries of a processor use one shard
+//	         ring[e]  closed bit │ entries of the shard
+//	left     ring of 64: shards with entries left, of an epoch that is closed
 //
-// Entering reads two words that only AddWork writes, and adds to a counter that
-// no other processor uses: mapped I/O of different processors shares no cache
-// line that anyone writes to. It counts first and looks at the current epoch
-// again after; AddWork moves the epoch first and looks at the counts after. One
-// of the two therefore sees the other: either the work waits for the entry, or
-// the entry is made again in the next epoch.
+// Entering reads one word that only AddWork writes, and adds to a counter that
+// no other processor uses, unless it is closed: mapped I/O of different
+// processors shares no cache line that anyone writes to. So does leaving, also
+// while works wait: only who takes the last entry out of a closed counter counts
+// a shard less, and only the last of these takes the lock to run works.
+//
+// A counter is open exactly while its epoch is current, and for a moment before.
+// What enters by then either is counted in the epoch that AddWork closes, which
+// waits for it, or finds the counter closed and enters the next one.
 //
 // The same holds for whoever makes a set's user: publish "this block must not be
 // used any more", then AddWork; enter, then look whether the block may be used.
@@ -44,10 +49,10 @@ type Set struct {
 	dealt  atomic.Uint32 // shards dealt out so far
 	_      [64]byte
 
-	// Read by every entry, written by AddWork and what it leads to.
 	current atomic.Uint64 // epoch that entries are made in; written under mu
-	waiting atomic.Int64  // works that have not run
-	_       [64]byte
+	_       [120]byte     // it is read by every entry
+
+	left [ring]atomic.Int32 // of closed epochs; shards that have entries
 
 	mu     sync.Mutex
 	oldest uint64         // guarded by mu; epochs before it are drained
@@ -58,16 +63,27 @@ type Set struct {
 // cache line pairs.
 type shard struct{ n [ring]atomic.Int32 }
 
+// closed is set in a counter that nobody may enter.
+const closed = 1 << 30
+
 // Shard is where a processor's entries are counted: see [Set.Shard].
 type Shard struct{ s *shard }
 
 // Entry is one I/O in the set; the zero value is none.
-type Entry struct{ n *atomic.Int32 }
+type Entry struct {
+	s *shard
+	i uint64 // of the ring
+}
 
 // New returns an empty set.
 func New() *Set {
 	s := &Set{shards: make([]shard, 2*runtime.GOMAXPROCS(0))}
 	s.tokens.New = s.newToken
+	for i := range s.shards {
+		for e := 1; e < ring; e++ {
+			s.shards[i].n[e].Store(closed)
+		}
+	}
 	return s
 }
 
@@ -92,77 +108,91 @@ func (s *Set) pick(avoid *shard) *shard {
 // given another.
 func (s *Set) Enter(sh *Shard) Entry {
 	for {
-		e := s.current.Load()
-		n := &sh.s.n[e%ring]
-		if v := n.Load(); !n.CompareAndSwap(v, v+1) {
+		i := s.current.Load() % ring
+		n := &sh.s.n[i]
+		switch v := n.Load(); {
+		case v&closed != 0: // there is another epoch by now
+		case n.CompareAndSwap(v, v+1):
+			return Entry{sh.s, i}
+		default:
 			sh.s = s.pick(sh.s)
-			continue
 		}
-		if s.current.Load() == e {
-			return Entry{n}
-		}
-		s.Leave(Entry{n})
 	}
 }
 
 // Leave ends one I/O. It may run works.
 func (s *Set) Leave(e Entry) {
-	e.n.Add(-1)
-	if s.waiting.Load() != 0 {
-		s.sweep()
+	if e.s.n[e.i].Add(-1) == closed {
+		s.shardDrained(e.i)
 	}
 }
 
 // In reports whether the entry is one.
-func (e Entry) In() bool { return e.n != nil }
+func (e Entry) In() bool { return e.s != nil }
 
 // AddWork runs fn once when everything that is in the set now has left it. It
 // reports false, without running fn, when there is nothing to wait for.
 func (s *Set) AddWork(fn func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waiting.Add(1) // before the counts are looked at: see Leave
 	e := s.current.Load()
 	s.closeLocked()
 	if s.idleUpToLocked(e) {
-		s.waiting.Add(-1)
 		return false
 	}
 	s.works[e%ring] = append(s.works[e%ring], fn)
 	return true
 }
 
-// closeLocked opens the next epoch if the ring has room for it. If not, the
-// current one goes on until sweep has made room.
+// closeLocked closes the current epoch and opens the next if the ring has room
+// for it. If not, the current one goes on until sweep has made room.
 func (s *Set) closeLocked() {
-	if e := s.current.Load(); e+1-s.oldest < ring {
-		s.current.Store(e + 1)
+	e := s.current.Load()
+	if e+1-s.oldest == ring {
+		return
+	}
+	s.left[e%ring].Store(int32(len(s.shards)))
+	for i := range s.shards {
+		s.shards[i].n[(e+1)%ring].Store(0)
+	}
+	s.current.Store(e + 1)
+	for i := range s.shards {
+		if s.shards[i].n[e%ring].Or(closed) == 0 {
+			s.left[e%ring].Add(-1)
+		}
 	}
 }
 
 // idleUpToLocked reports whether no entry and no work is left in the epochs up
 // to e, all of them closed.
 func (s *Set) idleUpToLocked(e uint64) bool {
-	for s.oldest <= e && s.oldest < s.current.Load() && len(s.works[s.oldest%ring]) == 0 && s.drained(s.oldest) {
+	for s.oldest <= e && s.drainedLocked() && len(s.works[s.oldest%ring]) == 0 {
 		s.oldest++
 	}
 	return s.oldest > e
 }
 
-func (s *Set) drained(e uint64) bool {
-	for i := range s.shards {
-		if s.shards[i].n[e%ring].Load() != 0 {
-			return false
-		}
-	}
-	return true
+// drainedLocked reports whether the oldest epoch is closed and without entries.
+func (s *Set) drainedLocked() bool {
+	return s.oldest < s.current.Load() && s.left[s.oldest%ring].Load() == 0
 }
 
-// sweep runs the works of the epochs that have drained, oldest first.
-func (s *Set) sweep() {
+// shardDrained takes note that a shard has no entry left in the closed epoch
+// ring[i]. The last one sweeps.
+func (s *Set) shardDrained(i uint64) {
+	if s.left[i].Add(-1) != 0 {
+		return
+	}
+	for _, fn := range s.sweep() {
+		fn()
+	}
+}
+
+// sweep returns the works of the epochs that have drained, oldest first.
+func (s *Set) sweep() (ready []func()) {
 	s.mu.Lock()
-	var ready []func()
-	for s.oldest < s.current.Load() && s.drained(s.oldest) {
+	defer s.mu.Unlock()
+	for s.drainedLocked() {
 		i := s.oldest % ring
 		ready = append(ready, s.works[i]...)
 		s.works[i] = nil
@@ -171,9 +201,5 @@ func (s *Set) sweep() {
 			s.closeLocked()
 		}
 	}
-	s.waiting.Add(-int64(len(ready)))
-	s.mu.Unlock()
-	for _, fn := range ready {
-		fn()
-	}
+	return ready
 }

@@ -106,16 +106,15 @@ func TestNobodyIsInsideWhenAWorkRuns(t *testing.T) {
 				e := enter(s)
 				if valid.Load() {
 					inside.Add(1)
-					if rand.IntN(4) == 0 {
-						runtime.Gosched()
-					}
+					runtime.Gosched()
 					inside.Add(-1)
 				}
 				s.Leave(e)
+				runtime.Gosched()
 			}
 		})
 	}
-	for range 1000 {
+	for range 300 {
 		valid.Store(true)
 		runtime.Gosched()
 		valid.Store(false)
@@ -129,6 +128,135 @@ func TestNobodyIsInsideWhenAWorkRuns(t *testing.T) {
 	}
 	closed.Store(true)
 	wg.Wait()
+}
+
+// As above, with one I/O that takes long, so that works pile up behind it.
+func TestNobodyIsInsideWhenWorksRunBehindASlowOne(t *testing.T) {
+	blktest.Leaks(t)
+	const rounds, behind = 30, 2*ring - 5
+	var inside [rounds*behind + 1]atomic.Int64
+	var generation atomic.Int64 // the one that may be used
+	var closed atomic.Bool
+	s := New()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			sh := s.Shard()
+			for !closed.Load() {
+				e := s.Enter(&sh)
+				g := generation.Load()
+				inside[g].Add(1)
+				if rand.IntN(4) == 0 {
+					runtime.Gosched()
+				}
+				inside[g].Add(-1)
+				s.Leave(e)
+				runtime.Gosched()
+			}
+		})
+	}
+	for range rounds {
+		slow := enter(s)
+		var ran sync.WaitGroup
+		for range behind {
+			g := generation.Add(1) - 1
+			ran.Add(1)
+			if !s.AddWork(func() {
+				if n := inside[g].Load(); n != 0 {
+					t.Errorf("%d use what is withdrawn", n)
+				}
+				ran.Done()
+			}) {
+				t.Error("a work is not taken though an I/O is under way")
+				ran.Done()
+			}
+			runtime.Gosched()
+		}
+		s.Leave(slow)
+		ran.Wait()
+	}
+	closed.Store(true)
+	wg.Wait()
+}
+
+// Who leaves while works wait takes no lock, unless the works can run now.
+func TestOnlyTheLastOfAnEpochTakesTheLock(t *testing.T) {
+	s, l := New(), &log{}
+	var es []Entry
+	for i := range s.shards {
+		for range 3 {
+			es = append(es, s.Enter(&Shard{&s.shards[i]}))
+		}
+	}
+	l.add(s, 1)
+	s.mu.Lock() // who takes it now waits for ever
+	for _, e := range es[1:] {
+		s.Leave(e)
+		s.Leave(enter(s))
+	}
+	s.mu.Unlock()
+	l.want(t)
+	s.Leave(es[0])
+	l.want(t, 1)
+}
+
+// modelEntry and modelWork are what a list of everything in its order knows.
+type modelEntry struct {
+	entry Entry
+	at    int // when it was made
+}
+
+type modelWork struct{ number, at int }
+
+func TestModel(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		s, l := New(), &log{}
+		var in []modelEntry
+		var works []modelWork
+		var want []int
+		crowded := false // the ring was full: works may wait for later entries
+		for now := range 600 {
+			switch n := rng.IntN(10); {
+			case n < 4:
+				sh := Shard{&s.shards[rng.IntN(len(s.shards))]}
+				in = append(in, modelEntry{s.Enter(&sh), now})
+			case n < 8 && len(in) > 0:
+				i := rng.IntN(len(in))
+				if seed%2 == 0 {
+					i = rng.IntN(1 + min(3, len(in)-1)) // about as they came
+				}
+				e := in[i].entry
+				in = slices.Delete(in, i, i+1)
+				s.Leave(e)
+			case n >= 8:
+				if s.current.Load()+1-s.oldest == ring {
+					crowded = true
+				}
+				works = append(works, modelWork{now, now})
+				if !l.add(s, now) {
+					l.ran = append(l.ran, now)
+				}
+			}
+			for len(works) > 0 && (len(in) == 0 || oldest(in) > works[0].at) {
+				want = append(want, works[0].number)
+				works = works[1:]
+			}
+			if len(l.ran) > len(want) || !slices.Equal(l.ran, want[:len(l.ran)]) {
+				t.Fatalf("seed %d: ran %v, may run %v", seed, l.ran, want)
+			}
+			if len(in) == 0 {
+				crowded = false
+			}
+			if !crowded && len(l.ran) != len(want) {
+				t.Fatalf("seed %d: ran %v, must run %v", seed, l.ran, want)
+			}
+		}
+	}
+}
+
+func oldest(in []modelEntry) int {
+	return slices.MinFunc(in, func(a, b modelEntry) int { return a.at - b.at }).at
 }
 
 func TestEnterDoesNotAllocate(t *testing.T) {
@@ -147,4 +275,18 @@ func BenchmarkEnterLeave(b *testing.B) {
 			s.Leave(s.Enter(&sh))
 		}
 	})
+}
+
+// One I/O is slow, and a work waits for it.
+func BenchmarkEnterLeaveWhileAWorkWaits(b *testing.B) {
+	s := New()
+	slow := enter(s)
+	s.AddWork(func() {})
+	b.RunParallel(func(pb *testing.PB) {
+		sh := s.Shard()
+		for pb.Next() {
+			s.Leave(s.Enter(&sh))
+		}
+	})
+	s.Leave(slow)
 }
