@@ -6,10 +6,9 @@ import (
 	"syscall"
 )
 
-// splitArgs splits a target's parameters at white space. A backslash takes the
+// SplitWords splits a target's parameters at white space. A backslash takes the
 // next character as it is (the kernel's dm_split_args).
-func splitArgs(s string) ([]string, error) {
-	var args []string
+func SplitWords(s string) (args []string) {
 	var w strings.Builder
 	in := false
 	for i := 0; i < len(s); i++ {
@@ -32,7 +31,22 @@ func splitArgs(s string) ([]string, error) {
 	if in {
 		args = append(args, w.String())
 	}
-	return args, nil
+	return args
+}
+
+// QuoteWord writes a word, such as a path, so that SplitWords takes it for one.
+func QuoteWord(word string) string {
+	if !strings.ContainsAny(word, blanks+`\`) {
+		return word
+	}
+	var b strings.Builder
+	for _, c := range []byte(word) {
+		if isSpace(c) || c == '\\' {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
 }
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }

@@ -66,7 +66,12 @@ func (c *Control) Types() []*Type {
 	return slices.SortedFunc(maps.Values(c.types), func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
 }
 
-func (c *Control) typeNamed(name string) *Type { return c.types[name] }
+func (c *Control) typeNamed(name string) (*Type, error) {
+	if ty := c.types[name]; ty != nil {
+		return ty, nil
+	}
+	return nil, Errorf(syscall.EINVAL, "%s: unknown target type", name)
+}
 
 func (c *Control) shared(key any, mk func() any) any {
 	c.sharing.Lock()

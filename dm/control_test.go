@@ -1,6 +1,7 @@
 package dm
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -228,9 +229,16 @@ func TestSplitArgs(t *testing.T) {
 		"":          "",
 		"\n a\v b ": "a|b",
 	} {
-		got, err := splitArgs(in)
-		if err != nil || strings.Join(got, "|") != want {
-			t.Errorf("%q: got %q, %v; want %q", in, got, err, want)
+		got := SplitWords(in)
+		if strings.Join(got, "|") != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+		var quoted []string
+		for _, w := range got {
+			quoted = append(quoted, QuoteWord(w))
+		}
+		if again := SplitWords(strings.Join(quoted, " ")); !slices.Equal(again, got) {
+			t.Errorf("%q: quoted %q, and split again %q", in, quoted, again)
 		}
 	}
 }

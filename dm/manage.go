@@ -306,8 +306,8 @@ func (d *Device) event() {
 // Message sends words to the target that maps sector, or, when the first begins
 // with @, to the core. EINVAL: no such target, or it takes no messages.
 func (d *Device) Message(sector uint64, text string) (string, error) {
-	args, err := splitArgs(text)
-	if err != nil || len(args) == 0 {
+	args := SplitWords(text)
+	if len(args) == 0 {
 		return "", Errorf(syscall.EINVAL, "empty message")
 	}
 	if strings.HasPrefix(args[0], "@") {

@@ -43,7 +43,7 @@ func (d *Device) closed() {
 
 // openLower opens what a table of user names.
 func (c *Control) openLower(name string, write bool, user *Device) (blk.Device, Number, error) {
-	d := c.mapped(name)
+	d := c.Mapped(name)
 	if d == nil {
 		if c.opener == nil {
 			return nil, Number{}, Errorf(syscall.ENODEV, "%s: no such device", name)
@@ -71,26 +71,22 @@ func absent(name string) error {
 	return Errorf(syscall.ENXIO, "%s: no such device", name)
 }
 
-// mapped resolves the names that mapped devices have: /dev/mapper/NAME,
+// Mapped resolves the names that mapped devices have in tables: /dev/mapper/NAME,
 // /dev/dm-MINOR and MAJOR:MINOR. nil: it is not one of those, or not there.
-func (c *Control) mapped(name string) *Device {
-	var minor uint32
-	if n, ok := strings.CutPrefix(name, "/dev/mapper/"); ok {
-		d, _ := c.Name(n)
+func (c *Control) Mapped(name string) *Device {
+	if name, ok := strings.CutPrefix(name, "/dev/mapper/"); ok {
+		d, _ := c.Name(name)
 		return d
 	}
-	if !scan(name, "/dev/dm-%d%c", &minor) && !scan(name, fmt.Sprintf("%d:%%d%%c", Major), &minor) {
+	if minor, ok := strings.CutPrefix(name, "/dev/dm-"); ok {
+		name = fmt.Sprintf("%d:%s", Major, minor)
+	}
+	n, ok := blk.ParseNumber(name)
+	if !ok {
 		return nil
 	}
-	d, _ := c.Number(Number{Major: Major, Minor: minor})
+	d, _ := c.Number(n)
 	return d
-}
-
-// scan matches format, which ends in %c, against all of s.
-func scan(s, format string, n *uint32) bool {
-	var rest rune
-	k, _ := fmt.Sscanf(s, format, n, &rest)
-	return k == 1
 }
 
 // uses reports whether d is user or has it, at any depth, in a table.

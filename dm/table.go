@@ -95,9 +95,9 @@ func (t *Table) add(s Spec) error {
 	if end := s.Start + s.Len; end < s.Start || end > maxSectors {
 		return Errorf(syscall.EINVAL, "too large device")
 	}
-	ty := t.dev.control.typeNamed(s.Type)
-	if ty == nil {
-		return Errorf(syscall.EINVAL, "%s: unknown target type", s.Type)
+	ty, err := t.dev.control.typeNamed(s.Type)
+	if err != nil {
+		return err
 	}
 	if err := t.admit(ty); err != nil {
 		return err
@@ -105,11 +105,7 @@ func (t *Table) add(s Spec) error {
 	if s.Start != t.size {
 		return Errorf(syscall.EINVAL, "Gap in table")
 	}
-	args, err := splitArgs(s.Params)
-	if err != nil {
-		return err
-	}
-	return t.construct(&Target{Type: ty, Begin: s.Start, Len: s.Len, table: t}, args)
+	return t.construct(&Target{Type: ty, Begin: s.Start, Len: s.Len, table: t}, SplitWords(s.Params))
 }
 
 func (t *Table) singleton() bool {

@@ -20,11 +20,11 @@ type Type struct {
 
 	// Parse understands the words after the type's name without opening or
 	// making anything. Its errors are New's for the same words, as far as they
-	// do not depend on the devices. nil: the type takes no words.
-	Parse func(args []string) (Line, error)
+	// do not depend on the devices. nil: nobody but New understands them.
+	Parse func(words []string) (Line, error)
 
 	// ParseStatus understands what the type's status says. nil: nothing.
-	ParseStatus func(words string) (StatusLine, error)
+	ParseStatus func(status string) (StatusLine, error)
 
 	// Params are what a user may tune while devices run; types of one module
 	// share them.

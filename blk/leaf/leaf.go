@@ -127,7 +127,7 @@ func (o *Opener) Open(name string, write bool) (blk.Device, blk.Number, error) {
 
 // acquire finds the disk of a name, or makes it, and counts a user.
 func (o *Opener) acquire(name string) (*disk, error) {
-	if n, ok := parseNumber(name); ok {
+	if n, ok := blk.ParseNumber(name); ok {
 		if d := o.numbered(n); d != nil {
 			return d, nil
 		}

@@ -88,11 +88,3 @@ func lastUpper(s string) byte {
 	}
 	return strings.ToUpper(s[len(s)-1:])[0]
 }
-
-// parseNumber reads MAJOR:MINOR.
-func parseNumber(s string) (blk.Number, bool) {
-	major, minor, ok := strings.Cut(s, ":")
-	a, err1 := strconv.ParseUint(major, 10, 32)
-	b, err2 := strconv.ParseUint(minor, 10, 32)
-	return blk.Number{Major: uint32(a), Minor: uint32(b)}, ok && err1 == nil && err2 == nil
-}

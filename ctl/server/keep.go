@@ -1,9 +1,10 @@
 package server
 
 import (
-	"fmt"
-	"strings"
+	"cmp"
+	"slices"
 
+	"udm/blk"
 	"udm/dm"
 )
 
@@ -83,54 +84,56 @@ func loaded(d *dm.Device, inactive bool) *table {
 	return t
 }
 
-// parse reads the text of a table and gives devices the names that last.
+// parse reads the text of a table and gives devices the names that last. A line
+// that its target refuses stays as it is: the load says why.
 func (s *Server) parse(text string) ([]dm.Spec, error) {
 	specs, err := dm.ParseTable(text)
-	for i := range specs {
-		specs[i].Params = s.lasting(specs[i].Params)
+	for i, sp := range specs {
+		l, err := s.control.ParseLine(sp)
+		if err == nil && s.lasting(l) {
+			specs[i].Params = l.String()
+		}
 	}
 	return specs, err
 }
 
-// lasting replaces the words of a target's parameters that name a device by one
-// that still means it after a rename or a restart.
-func (s *Server) lasting(params string) string {
-	words := strings.Split(params, " ")
-	for i, w := range words {
-		if n, ok := s.mapped(w); ok {
-			words[i] = n.String()
-		} else if n, ok := parseNumber(w); ok {
-			if name := s.opener.Name(n); name != "" {
-				words[i] = name
+// lasting gives the devices of a line names that still mean them after a rename or
+// a restart, and reports whether any had another one.
+func (s *Server) lasting(l dm.Line) (changed bool) {
+	for _, w := range l.Devices() {
+		name := s.lastingName(*w.Name)
+		changed = changed || name != *w.Name
+		*w.Name = name
+	}
+	return changed
+}
+
+func (s *Server) lastingName(name string) string {
+	if d := s.control.Mapped(name); d != nil {
+		// One without a table cannot be opened, and the errno tells a path
+		// from a number.
+		if st := d.Status(); st.Live || st.Inactive {
+			return st.Number.String()
+		}
+	} else if n, ok := blk.ParseNumber(name); ok && n.Major != dm.Major {
+		return cmp.Or(s.opener.Name(n), name)
+	}
+	return name
+}
+
+// devices are the names in the lines of a table that are devices with a role, as
+// far as the lines can be understood.
+func (s *Server) devices(specs []dm.Spec, roles ...dm.Role) (names []string) {
+	for _, sp := range specs {
+		l, err := s.control.ParseLine(sp)
+		if err != nil {
+			continue
+		}
+		for _, w := range l.Devices() {
+			if slices.Contains(roles, w.Role) {
+				names = append(names, *w.Name)
 			}
 		}
 	}
-	return strings.Join(words, " ")
-}
-
-// mapped is the number of the mapped device that a word of a table names.
-func (s *Server) mapped(w string) (dm.Number, bool) {
-	var n dm.Number
-	name, ok := strings.CutPrefix(w, "/dev/mapper/")
-	if ok {
-		d, err := s.control.Name(name)
-		if err != nil {
-			return n, false
-		}
-		// One without a table cannot be opened, and the errno tells a path
-		// from a number.
-		st := d.Status()
-		return d.Number(), st.Live || st.Inactive
-	}
-	if rest, ok := strings.CutPrefix(w, "/dev/dm-"); ok {
-		w = fmt.Sprintf("%d:%s", dm.Major, rest)
-	}
-	n, ok = parseNumber(w)
-	return n, ok && n.Major == dm.Major
-}
-
-func parseNumber(w string) (n dm.Number, ok bool) {
-	var rest string
-	k, _ := fmt.Sscanf(w, "%d:%d%s", &n.Major, &n.Minor, &rest)
-	return n, k == 2
+	return names
 }

@@ -179,9 +179,8 @@ func (s *Server) loadSaved(d *dm.Device, t *table) error {
 	if err != nil {
 		return err
 	}
-	for _, word := range strings.Fields(strings.Join(t.Text, " ")) {
-		n, ok := s.mapped(word)
-		if under, err := s.control.Number(n); ok && err == nil && under != d {
+	for _, name := range s.devices(specs, dm.Plain, dm.Snapshotted, dm.Origin) {
+		if under := s.control.Mapped(name); under != nil && under != d {
 			if why := s.notReady(under); why != "" {
 				return fmt.Errorf("waits for the device %s, %s", under.Name(), why)
 			}
@@ -196,12 +195,7 @@ func (s *Server) loadSaved(d *dm.Device, t *table) error {
 // missingSnapshot is the name of a snapshot that is not there yet although its
 // origin is about to be: writes to the origin would change what it shows.
 func (s *Server) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
-	origins := make(map[string]bool)
-	for _, sp := range specs {
-		if sp.Type == "snapshot-origin" || sp.Type == "snapshot-merge" {
-			origins[firstWord(sp)] = true
-		}
-	}
+	origins := s.devices(specs, dm.Origin)
 	if len(origins) == 0 {
 		return ""
 	}
@@ -215,22 +209,15 @@ func (s *Server) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
 
 // isSnapshotOf reports whether the saved table of a device that waits is a
 // snapshot of one of origins.
-func (s *Server) isSnapshotOf(k *keeper, origins map[string]bool) bool {
+func (s *Server) isSnapshotOf(k *keeper, origins []string) bool {
 	s.mu.Lock()
 	w := k.waiting
 	s.mu.Unlock()
 	if w == nil || w.Live == nil {
 		return false
 	}
-	specs, err := s.parse(strings.Join(w.Live.Text, "\n"))
-	return err == nil && slices.ContainsFunc(specs, func(sp dm.Spec) bool {
-		return sp.Type == "snapshot" && origins[firstWord(sp)]
-	})
-}
-
-func firstWord(sp dm.Spec) string {
-	word, _, _ := strings.Cut(sp.Params, " ")
-	return word
+	specs, _ := s.parse(strings.Join(w.Live.Text, "\n"))
+	return slices.ContainsFunc(s.devices(specs, dm.Snapshotted), func(name string) bool { return slices.Contains(origins, name) })
 }
 
 // notReady is why a device cannot be stacked on: its saved table is missing, or it

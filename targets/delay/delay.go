@@ -119,7 +119,7 @@ func (c *class) parse(t *dm.Target, args []string) error {
 	}
 	c.ms = uint32(ms) // a larger number wraps in the kernel, too
 	c.delay = time.Duration(c.ms) * time.Millisecond
-	c.Leg, err = leg.Open(t, args[0], start, "Device lookup failed")
+	c.Leg, err = leg.Open(t, dm.Place{Device: args[0], Start: start}, "Device lookup failed")
 	return err
 }
 

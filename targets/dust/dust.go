@@ -79,7 +79,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.leg, err = leg.Open(t, args[0], start, ""); err != nil {
+	if d.leg, err = leg.Open(t, dm.Place{Device: args[0], Start: start}, ""); err != nil {
 		return nil, dm.Errorf(syscall.EINVAL, "Device lookup failed")
 	}
 	t.MaxIOLen = d.block

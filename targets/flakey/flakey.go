@@ -82,7 +82,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 		return nil, err
 	}
 	t.NumFlush, t.NumDiscard = 1, 1
-	f.leg, err = leg.Open(t, args[0], start, "Device lookup failed")
+	f.leg, err = leg.Open(t, dm.Place{Device: args[0], Start: start}, "Device lookup failed")
 	return f, err
 }
 

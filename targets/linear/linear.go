@@ -7,15 +7,13 @@
 package linear
 
 import (
-	"syscall"
-
 	"udm/dm"
 	"udm/targets/internal/leg"
 )
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "linear", Version: [3]uint32{1, 4, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "linear", Version: [3]uint32{1, 4, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
 
 const doc = `linear: a range of one device
@@ -42,10 +40,11 @@ type linear struct {
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) != 2 {
-		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
+	line, err := ParseLine(args)
+	if err != nil {
+		return nil, err
 	}
-	l, err := leg.Parse(t, args[0], args[1])
+	l, err := leg.Open(t, line.Place, "Device lookup failed")
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +61,7 @@ func (l *linear) Close() {}
 
 func (l *linear) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
-		return l.leg.String()
+		return (&Line{l.leg.Place()}).String()
 	}
 	return ""
 }

@@ -12,16 +12,16 @@ import (
 // checkChunkSize applies the rules for a chunk size in sectors
 // (dm_exception_store_set_chunk_size).
 func checkChunkSize(sectors uint64, devs ...*dm.Dev) error {
-	if bits.OnesCount64(sectors) != 1 {
+	switch {
+	case bits.OnesCount64(sectors) != 1:
 		return dm.Errorf(syscall.EINVAL, "Chunk size is not a power of 2")
+	case sectors > math.MaxInt32>>blk.SectorShift:
+		return dm.Errorf(syscall.EINVAL, "Chunk size is too high")
 	}
 	for _, d := range devs {
 		if sectors*blk.SectorSize%uint64(d.Limits().LogicalBlock) != 0 {
 			return dm.Errorf(syscall.EINVAL, "Chunk size is not a multiple of device blocksize")
 		}
-	}
-	if sectors > math.MaxInt32>>blk.SectorShift {
-		return dm.Errorf(syscall.EINVAL, "Chunk size is too high")
 	}
 	return nil
 }

@@ -1,8 +1,6 @@
 package snapshot
 
 import (
-	"math"
-	"strings"
 	"syscall"
 
 	"udm/dm"
@@ -12,74 +10,6 @@ import (
 
 // copyMemory bounds the buffers of one snapshot's copies.
 const copyMemory = 8 << 20
-
-// spec is a table line, understood.
-type spec struct {
-	origin, cow         string
-	persistent          bool
-	overflow            bool
-	chunk               uint64 // sectors; 0: as the store says
-	zeroesCow, passdown bool
-}
-
-func parseSpec(args []string) (sp spec, err error) {
-	if len(args) < 4 {
-		return sp, dm.Errorf(syscall.EINVAL, "requires 4 or more arguments")
-	}
-	if err := sp.parseFeatures(dm.NewArgs(args[4:])); err != nil {
-		return sp, err
-	}
-	sp.origin, sp.cow = args[0], args[1]
-	return sp, nil
-}
-
-func (sp *spec) parseFeatures(a *dm.Args) error {
-	if a.Len() == 0 {
-		return nil
-	}
-	n, err := a.Group(0, 2, "Invalid number of feature arguments")
-	if err != nil {
-		return err
-	}
-	for range n {
-		switch strings.ToLower(a.Next()) {
-		case "discard_zeroes_cow":
-			sp.zeroesCow = true
-		case "discard_passdown_origin":
-			sp.passdown = true
-		default:
-			return dm.Errorf(syscall.EINVAL, "Unrecognised feature requested")
-		}
-	}
-	if sp.passdown && !sp.zeroesCow {
-		return dm.Errorf(syscall.EINVAL, "discard_passdown_origin feature depends on discard_zeroes_cow")
-	}
-	return nil
-}
-
-// parseStore reads the words for the store: its kind with options, and the chunk
-// size.
-func (sp *spec) parseStore(kind, chunk string, devs ...*dm.Dev) error {
-	switch k := strings.ToUpper(kind); {
-	case strings.HasPrefix(k, "PO"):
-		sp.persistent, sp.overflow = true, true
-	case k == "P":
-		sp.persistent = true
-	case strings.HasPrefix(k, "P"):
-		return dm.Errorf(syscall.EINVAL, "Unsupported persistent store option: %s", kind[1:])
-	case !strings.HasPrefix(k, "N"):
-		return dm.Errorf(syscall.EINVAL, "Exception store type is not P or N")
-	}
-	n, err := dm.ParseUint(chunk, math.MaxUint32)
-	if err != nil {
-		return dm.Errorf(syscall.EINVAL, "Invalid chunk size")
-	}
-	sp.chunk = n
-	if n == 0 {
-		return nil
-	}
-	return checkChunkSize(n, devs...)
-}
 
 func newSnapshot(t *dm.Target, args []string) (dm.Mapper, error) { return construct(t, args, false) }
 
@@ -92,19 +22,22 @@ func newMerging(t *dm.Target, args []string) (dm.Mapper, error) {
 }
 
 func construct(t *dm.Target, args []string, merges bool) (*snapshot, error) {
-	sp, err := parseSpec(args)
-	if err != nil {
+	l, wrong := ParseLine(args)
+	if l == nil {
+		return nil, wrong
+	}
+	s := &snapshot{target: t, zeroesCow: l.ZeroesCOW, passdown: l.PassdownOrigin, end: t.Begin + t.Len}
+	if err := s.openDevices(l, merges); err != nil {
 		return nil, err
 	}
-	s := &snapshot{target: t, zeroesCow: sp.zeroesCow, passdown: sp.passdown, end: t.Begin + t.Len}
-	if err := s.openDevices(&sp, merges); err != nil {
-		return nil, err
+	if wrong == nil && l.Chunk != 0 {
+		wrong = storeError(checkChunkSize(l.Chunk, s.cow, s.origin))
 	}
-	if err := sp.parseStore(args[2], args[3], s.cow, s.origin); err != nil {
-		return nil, dm.Errorf(syscall.EINVAL, "Couldn't create exception store (%v)", err)
+	if wrong != nil {
+		return nil, wrong
 	}
-	s.build(t.Env(), &sp, merges)
-	if err := s.enter(&sp); err != nil {
+	s.build(t.Env(), l, merges)
+	if err := s.enter(l); err != nil {
 		s.release()
 		return nil, err
 	}
@@ -121,17 +54,17 @@ func construct(t *dm.Target, args []string, merges bool) (*snapshot, error) {
 	return s, nil
 }
 
-func (s *snapshot) openDevices(sp *spec, merges bool) (err error) {
+func (s *snapshot) openDevices(l *Line, merges bool) (err error) {
 	t := s.target
 	// A discard that is passed down changes the origin.
-	if s.origin, err = t.Open(sp.origin, merges || sp.passdown); err != nil {
+	if s.origin, err = t.Open(l.Origin, merges || l.PassdownOrigin); err != nil {
 		return dm.Errorf(dm.ErrnoOf(err), "Cannot get origin device")
 	}
 	// Origin writes make exceptions in the COW device even of a snapshot that
 	// is not written to itself.
-	s.cow, err = t.Open(sp.cow, true)
+	s.cow, err = t.Open(l.COW, true)
 	if err != nil && !t.Writable() {
-		s.cow, err = t.Open(sp.cow, false)
+		s.cow, err = t.Open(l.COW, false)
 	}
 	if err != nil {
 		return dm.Errorf(dm.ErrnoOf(err), "Cannot get COW device")
@@ -143,9 +76,9 @@ func (s *snapshot) openDevices(sp *spec, merges bool) (err error) {
 }
 
 // build makes everything that needs no other snapshot and no I/O.
-func (s *snapshot) build(e env.Env, sp *spec, merges bool) {
+func (s *snapshot) build(e env.Env, l *Line, merges bool) {
 	s.world = worldOf(s.target)
-	s.overflow = sp.overflow
+	s.overflow = l.Overflow
 	s.originEnd = s.origin.Limits().Size
 	s.originDev, s.cowDev = kcopyd.Open(s.origin.Device), kcopyd.Open(s.cow.Device)
 	s.kc = kcopyd.New(e, kcopyd.Options{Name: "snapshot", Memory: copyMemory, Throttle: s.world.throttle})
@@ -155,9 +88,9 @@ func (s *snapshot) build(e env.Env, sp *spec, merges bool) {
 	if merges {
 		s.merge = newMerge(s, e)
 	}
-	var st store = newTransient(s.cow, sp.chunk)
-	if sp.persistent {
-		st = newPersistent(e, s.cow, sp.chunk, s.cow.Write)
+	var st store = newTransient(s.cow, l.Chunk)
+	if l.Persistent {
+		st = newPersistent(e, s.cow, l.Chunk, s.cow.Write)
 	}
 	s.body.Store(&body{store: st, complete: newTable(0), ordered: st.ordered()})
 	s.pending.init(s, 0)
@@ -166,12 +99,12 @@ func (s *snapshot) build(e env.Env, sp *spec, merges bool) {
 
 // enter joins the other snapshots of the origin and reads the exceptions, unless
 // they will come in a handover.
-func (s *snapshot) enter(sp *spec) error {
+func (s *snapshot) enter(l *Line) error {
 	waits, err := s.group.register(s)
 	if err != nil || waits {
 		return err
 	}
-	if err = s.readStore(sp); err == nil {
+	if err = s.readStore(l); err == nil {
 		s.group.reregister(s)
 		return nil
 	}
@@ -179,9 +112,9 @@ func (s *snapshot) enter(sp *spec) error {
 	return err
 }
 
-func (s *snapshot) readStore(sp *spec) error {
+func (s *snapshot) readStore(l *Line) error {
 	st := s.body.Load().store
-	if !sp.persistent && sp.chunk == 0 {
+	if !l.Persistent && l.Chunk == 0 {
 		return dm.Errorf(syscall.EINVAL, "Chunk size not set")
 	}
 	if s.merge != nil && st.merger() == nil {

@@ -67,11 +67,14 @@ import "udm/dm"
 
 // Types are the three target types, to be given to dm.NewControl.
 func Types() []*dm.Type {
-	ps := params()
+	ps, status := params(), dm.StatusParser(ParseStatus)
 	return []*dm.Type{
-		{Name: "snapshot", Version: [3]uint32{1, 16, 0}, New: newSnapshot, Params: ps, Doc: snapshotDoc},
-		{Name: "snapshot-origin", Version: [3]uint32{1, 9, 0}, New: newOrigin, Params: ps, Doc: originDoc},
-		{Name: "snapshot-merge", Version: [3]uint32{1, 5, 0}, New: newMerging, Params: ps, Doc: mergeDoc},
+		{Name: "snapshot", Version: [3]uint32{1, 16, 0}, New: newSnapshot,
+			Parse: dm.Parser(ParseLine), ParseStatus: status, Params: ps, Doc: snapshotDoc},
+		{Name: "snapshot-origin", Version: [3]uint32{1, 9, 0}, New: newOrigin,
+			Parse: dm.Parser(ParseOriginLine), Params: ps, Doc: originDoc},
+		{Name: "snapshot-merge", Version: [3]uint32{1, 5, 0}, New: newMerging,
+			Parse: dm.Parser(ParseMergeLine), ParseStatus: status, Params: ps, Doc: mergeDoc},
 	}
 }
 

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"slices"
-	"syscall"
 
 	"udm/blk"
 	"udm/dm"
@@ -16,10 +15,11 @@ type origin struct {
 }
 
 func newOrigin(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) != 1 {
-		return nil, dm.Errorf(syscall.EINVAL, "origin: incorrect number of arguments")
+	l, err := ParseOriginLine(args)
+	if err != nil {
+		return nil, err
 	}
-	d, err := t.Open(args[0], t.Writable())
+	d, err := t.Open(l.Origin, t.Writable())
 	if err != nil {
 		return nil, dm.Errorf(dm.ErrnoOf(err), "Cannot get target device")
 	}
@@ -196,7 +196,7 @@ func (o *origin) Postsuspend() {
 
 func (o *origin) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
-		return o.dev.Name()
+		return (&OriginLine{o.dev.Name()}).String()
 	}
 	return ""
 }

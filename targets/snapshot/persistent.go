@@ -107,12 +107,7 @@ func (p *persistent) ordered() bool { return true }
 
 func (p *persistent) chunkSize() uint64 { return p.chunk }
 
-func (p *persistent) kind(overflow bool) string {
-	if overflow {
-		return "PO"
-	}
-	return "P"
-}
+func (p *persistent) persistent() bool { return true }
 
 func (p *persistent) usage() (allocated, total, metadata uint64) {
 	p.mu.Lock()

@@ -7,35 +7,81 @@ import (
 	"udm/dm"
 )
 
+// Status is what snapshot and snapshot-merge say in dmsetup status: figures, or
+// a State. All figures are in sectors.
+type Status struct {
+	State     State
+	Allocated uint64 // of the store, with Metadata
+	Total     uint64 // size of the store
+	Metadata  uint64 // what the store takes for itself; a merge ends when nothing else is allocated
+}
+
+// State is the words that stand in place of the figures.
+type State string
+
+const (
+	Figures     State = ""
+	Invalid     State = "Invalid"      // what the snapshot held is lost
+	MergeFailed State = "Merge failed" // it stopped at an error
+	Overflow    State = "Overflow"     // the store is full: no more writes
+	Unknown     State = "Unknown"      // the kernel's, for a store without figures
+)
+
+// ParseStatus understands a status.
+func ParseStatus(status string) (*Status, error) {
+	switch s := State(status); s {
+	case Invalid, MergeFailed, Overflow, Unknown:
+		return &Status{State: s}, nil
+	}
+	var s Status
+	_, err := fmt.Sscanf(status, "%d/%d %d", &s.Allocated, &s.Total, &s.Metadata)
+	if err != nil || s.String() != status {
+		return nil, dm.NotStatus("snapshot", status)
+	}
+	return &s, nil
+}
+
+func (s *Status) String() string {
+	if s.State != Figures {
+		return string(s.State)
+	}
+	return fmt.Sprintf("%d/%d %d", s.Allocated, s.Total, s.Metadata)
+}
+
+// Usage is that of the store.
+func (s *Status) Usage() []dm.Usage {
+	return []dm.Usage{{Used: s.Allocated, Total: s.Total, Unit: blk.SectorSize, State: string(s.State)}}
+}
+
 // Status gives the kernel's words: see the manual in Type's Doc.
 func (s *snapshot) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
-		return s.tableText()
+		return s.line().String()
 	}
-	switch f := s.flags.Load(); {
-	case f&flagValid == 0:
-		return "Invalid"
-	case f&flagWaiting != 0: // no chunk size is known yet
-		return fmt.Sprintf("0/%d 0", s.cow.Limits().Size)
-	case f&flagMergeFailed != 0:
-		return "Merge failed"
-	case f&flagOverflowed != 0:
-		return "Overflow"
-	}
-	allocated, total, metadata := s.body.Load().store.usage()
-	return fmt.Sprintf("%d/%d %d", allocated, total, metadata)
+	return s.status().String()
 }
 
-func (s *snapshot) tableText() string {
-	st := s.body.Load().store
-	text := fmt.Sprintf("%s %s %s %d", s.origin.Name(), s.cow.Name(), st.kind(s.overflow), s.chunkSize())
-	switch {
-	case s.passdown:
-		text += " 2 discard_zeroes_cow discard_passdown_origin"
-	case s.zeroesCow:
-		text += " 1 discard_zeroes_cow"
+func (s *snapshot) status() *Status {
+	switch f := s.flags.Load(); {
+	case f&flagValid == 0:
+		return &Status{State: Invalid}
+	case f&flagWaiting != 0: // no chunk size is known yet
+		return &Status{Total: s.cow.Limits().Size}
+	case f&flagMergeFailed != 0:
+		return &Status{State: MergeFailed}
+	case f&flagOverflowed != 0:
+		return &Status{State: Overflow}
 	}
-	return text
+	allocated, total, metadata := s.body.Load().store.usage()
+	return &Status{Allocated: allocated, Total: total, Metadata: metadata}
+}
+
+func (s *snapshot) line() *Line {
+	return &Line{
+		Origin: s.origin.Name(), COW: s.cow.Name(),
+		Persistent: s.body.Load().store.persistent(), Overflow: s.overflow, Chunk: s.chunkSize(),
+		ZeroesCOW: s.zeroesCow, PassdownOrigin: s.passdown,
+	}
 }
 
 func (s *snapshot) Areas() []dm.Area {

@@ -49,8 +49,8 @@ type store interface {
 	drop(done func())
 	// usage is in sectors.
 	usage() (allocated, total, metadata uint64)
-	// kind is the word for the table.
-	kind(overflow bool) string
+	// persistent says that the store is there after a restart.
+	persistent() bool
 	// merger is nil when the store cannot be merged.
 	merger() merger
 	// close waits for I/O of the store.
@@ -91,7 +91,7 @@ func (t *transient) open() (bool, error)                    { return true, nil }
 func (t *transient) read(func(old, new uint64) error) error { return nil }
 func (t *transient) commit(e *exception, ok bool)           { e.done(ok) }
 func (t *transient) drop(done func())                       { done() }
-func (t *transient) kind(bool) string                       { return "N" }
+func (t *transient) persistent() bool                       { return false }
 func (t *transient) merger() merger                         { return nil }
 func (t *transient) close()                                 {}
 func (t *transient) usage() (allocated, total, metadata uint64) {

@@ -105,7 +105,7 @@ func (s *switcher) parseShape(a *dm.Args) (n uint64, err error) {
 }
 
 func (s *switcher) parsePath(t *dm.Target, a *dm.Args) error {
-	l, err := leg.Open(t, a.Next(), 0, "Device lookup failed")
+	l, err := leg.Open(t, dm.Place{Device: a.Next()}, "Device lookup failed")
 	if err != nil {
 		return err
 	}

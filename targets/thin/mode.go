@@ -34,15 +34,15 @@ const (
 
 func (m mode) readOnly() bool { return m == modeOutOfMetadata || m == modeReadOnly }
 
-// String is the word in the status line.
-func (m mode) String() string {
+// word is the mode as the status has it.
+func (m mode) word() Mode {
 	switch {
 	case m == modeOutOfData:
-		return "out_of_data_space"
+		return OutOfDataSpace
 	case m.readOnly():
-		return "ro"
+		return ReadOnly
 	}
-	return "rw"
+	return ReadWrite
 }
 
 func (p *pool) mode() mode { return mode(p.modeNow.Load()) }

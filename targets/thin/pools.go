@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"udm/blk"
@@ -106,10 +104,4 @@ func openErrno(err error, pt *poolTarget) syscall.Errno {
 		return syscall.ENOTBLK
 	}
 	return errnoOf(err)
-}
-
-// parseNumber reads a number as the kernel's kstrtoull in base 10 does.
-func parseNumber(s string) (uint64, bool) {
-	n, err := strconv.ParseUint(strings.TrimPrefix(s, "+"), 10, 64)
-	return n, err == nil && !strings.HasPrefix(s, "++")
 }

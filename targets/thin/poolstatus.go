@@ -6,85 +6,49 @@ import (
 	"syscall"
 
 	"udm/dm"
+	"udm/targets/thin/thinmeta"
 )
 
 func (pt *poolTarget) Status(kind dm.StatusKind, flags dm.StatusFlags) string {
 	if kind == dm.TableText {
-		return fmt.Sprintf("%s %s %d %d %s", pt.meta.Name(), pt.data.Name(), pt.pool.blockSectors, pt.lowWater, pt.requested.words())
+		return pt.line().String()
 	}
-	var s string
+	s := &PoolStatus{State: Fail}
 	pt.pool.call(func() {
-		// Figures are those of a commit, if one may be made.
 		if pt.pool.mode() == modeFail {
-			s = "Fail"
 			return
 		}
+		// Figures are those of a commit, if one may be made.
 		if flags&dm.StatusNoflush == 0 && !pt.t.Device().Suspended() {
 			_ = pt.pool.commit()
 		}
 		s = pt.info()
 	})
-	return s
+	return s.String()
+}
+
+func (pt *poolTarget) line() *PoolLine {
+	f := pt.requested
+	return &PoolLine{
+		Metadata: pt.meta.Name(), Data: pt.data.Name(), BlockSectors: pt.pool.blockSectors, LowWater: pt.lowWater,
+		SkipZeroing: !f.zero, IgnoreDiscard: !f.discard, NoPassdown: !f.passdown, ReadOnly: f.readOnly, ErrorIfNoSpace: f.errorIfNoSpace,
+	}
 }
 
 // info is the status line. When the commit just before it broke the metadata for
 // good there are no figures to show.
-func (pt *poolTarget) info() string {
+func (pt *poolTarget) info() *PoolStatus {
 	p, md := pt.pool, pt.pool.md
 	if md.Failed() {
-		return "Error"
-	}
-	held := "-"
-	if b := md.HeldRoot(); b != 0 {
-		held = fmt.Sprint(b)
+		return &PoolStatus{State: Error}
 	}
 	total, data := md.MetadataBlocks(), md.DataBlocks()
-	return fmt.Sprintf("%d %d/%d %d/%d %s %s %s %s %s %d ", md.TransactionID(),
-		total-md.FreeMetadata(), total, data-md.FreeData(), data, held, p.mode(), p.features.discardWord(),
-		p.features.noSpaceWord(), checkWord(md.NeedsCheck()), pt.metadataThreshold())
-}
-
-func (f features) discardWord() string {
-	switch {
-	case !f.discard:
-		return "ignore_discard"
-	case f.passdown:
-		return "discard_passdown"
+	return &PoolStatus{
+		TransactionID: md.TransactionID(), HeldRoot: md.HeldRoot(), Mode: p.mode().word(),
+		UsedMetadata: total - md.FreeMetadata(), TotalMetadata: total, UsedData: data - md.FreeData(), TotalData: data,
+		IgnoreDiscard: !p.features.discard, NoPassdown: !p.features.passdown, ErrorIfNoSpace: p.features.errorIfNoSpace,
+		NeedsCheck: md.NeedsCheck(), LowMetadata: pt.metadataThreshold(),
 	}
-	return "no_discard_passdown"
-}
-
-func (f features) noSpaceWord() string {
-	if f.errorIfNoSpace {
-		return "error_if_no_space"
-	}
-	return "queue_if_no_space"
-}
-
-func checkWord(needsCheck bool) string {
-	if needsCheck {
-		return "needs_check"
-	}
-	return "-"
-}
-
-// words are the features as a table has them, with their number in front and a
-// blank behind each.
-func (f features) words() string {
-	var b strings.Builder
-	n := 0
-	add := func(on bool, word string) {
-		if on {
-			n++
-			b.WriteString(word + " ")
-		}
-	}
-	add(!f.zero, "skip_block_zeroing")
-	add(!f.discard, "ignore_discard")
-	add(!f.passdown, "no_discard_passdown")
-	add(f.readOnly, "read_only")
-	add(f.errorIfNoSpace, "error_if_no_space")
-	return fmt.Sprintf("%d %s", n, b.String())
 }
 
 // Message carries out a message on the owner. Everything that succeeds is
@@ -128,11 +92,11 @@ var messageArgs = map[string]int{
 // one message.
 func messageNumbers(word string, args []string) (n [2]uint64, err error) {
 	for i, a := range args {
-		v, ok := parseNumber(a)
+		v, err := dm.ParseUint64(a)
 		switch {
-		case word == "set_transaction_id" && !ok:
+		case word == "set_transaction_id" && err != nil:
 			return n, invalid("set_transaction_id message: Unrecognised id " + a)
-		case word != "set_transaction_id" && (!ok || v > maxID):
+		case word != "set_transaction_id" && (err != nil || v > thinmeta.MaxID):
 			return n, invalid("Message received with invalid device id: " + a)
 		}
 		n[i] = v

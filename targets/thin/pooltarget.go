@@ -1,8 +1,6 @@
 package thin
 
 import (
-	"strings"
-
 	"udm/blk"
 	"udm/dm"
 	"udm/pdata"
@@ -28,14 +26,21 @@ const (
 )
 
 func newPoolTarget(t *dm.Target, args []string) (dm.Mapper, error) {
+	l, wrong := ParsePoolLine(args)
+	if l == nil {
+		return nil, wrong
+	}
 	pt := &poolTarget{t: t, pools: poolsOf(t)}
 	pt.pools.mu.Lock()
 	defer pt.pools.mu.Unlock()
-	blockSectors, err := pt.parse(args)
-	if err != nil {
+	if err := pt.open(l); err != nil {
 		return nil, err
 	}
-	p, created, err := pt.pools.get(pt, blockSectors)
+	if wrong != nil {
+		return nil, wrong
+	}
+	pt.take(l)
+	p, created, err := pt.pools.get(pt, l.BlockSectors)
 	if err != nil {
 		return nil, err
 	}
@@ -55,60 +60,25 @@ func newPoolTarget(t *dm.Target, args []string) (dm.Mapper, error) {
 	return pt, nil
 }
 
-// parse reads the table's words and opens the devices.
-func (pt *poolTarget) parse(args []string) (blockSectors uint64, err error) {
-	if len(args) < 4 {
-		return 0, invalid("Invalid argument count")
+// open opens the devices of a line.
+func (pt *poolTarget) open(l *PoolLine) (err error) {
+	if pt.meta, err = pt.t.Open(l.Metadata, !l.ReadOnly); err != nil {
+		return failed(err, "Error opening metadata block device")
 	}
-	if args[0] == args[1] {
-		return 0, invalid("Error setting metadata or data device")
-	}
-	if err := pt.parseFeatures(dm.NewArgs(args[4:])); err != nil {
-		return 0, err
-	}
-	if pt.meta, err = pt.t.Open(args[0], !pt.requested.readOnly); err != nil {
-		return 0, failed(err, "Error opening metadata block device")
-	}
-	if pt.data, err = pt.t.Open(args[1], true); err != nil {
-		return 0, failed(err, "Error getting data device")
-	}
-	blockSectors, ok := parseNumber(args[2])
-	if !ok || blockSectors < minBlock || blockSectors > maxBlock || blockSectors%minBlock != 0 {
-		return 0, invalid("Invalid block size")
-	}
-	if pt.lowWater, ok = parseNumber(args[3]); !ok {
-		return 0, invalid("Invalid low water mark")
-	}
-	return blockSectors, nil
-}
-
-func (pt *poolTarget) parseFeatures(args *dm.Args) error {
-	f := &pt.requested
-	*f = features{zero: true, discard: true, passdown: true}
-	if args.Len() == 0 {
-		return nil
-	}
-	n, err := args.Group(0, 4, "Invalid number of pool feature arguments")
-	if err != nil {
-		return invalid("Invalid number of pool feature arguments")
-	}
-	for range n {
-		switch strings.ToLower(args.Next()) {
-		case "skip_block_zeroing":
-			f.zero = false
-		case "ignore_discard":
-			f.discard = false
-		case "no_discard_passdown":
-			f.passdown = false
-		case "read_only":
-			f.readOnly, pt.mode = true, modeReadOnly
-		case "error_if_no_space":
-			f.errorIfNoSpace = true
-		default:
-			return invalid("Unrecognised pool feature requested")
-		}
+	if pt.data, err = pt.t.Open(l.Data, true); err != nil {
+		return failed(err, "Error getting data device")
 	}
 	return nil
+}
+
+// take makes the line's settings the requested ones.
+func (pt *poolTarget) take(l *PoolLine) {
+	pt.lowWater = l.LowWater
+	pt.requested = features{zero: !l.SkipZeroing, discard: !l.IgnoreDiscard, passdown: !l.NoPassdown,
+		readOnly: l.ReadOnly, errorIfNoSpace: l.ErrorIfNoSpace}
+	if l.ReadOnly {
+		pt.mode = modeReadOnly
+	}
 }
 
 func (pt *poolTarget) Close() {

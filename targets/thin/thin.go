@@ -1,7 +1,6 @@
 package thin
 
 import (
-	"fmt"
 	"math/bits"
 	"slices"
 	"sync"
@@ -9,7 +8,6 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/targets/thin/thinmeta"
 	"udm/targets/internal/kcopyd"
 	"udm/targets/internal/prison"
 )
@@ -37,23 +35,21 @@ type thin struct {
 	retries dm.CloneList   // guarded by mu; wait for space
 }
 
-const maxID = thinmeta.MaxID
-
 func newThin(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) != 2 && len(args) != 3 {
-		return nil, invalid("Invalid argument count")
+	l, wrong := ParseThinLine(args)
+	if l == nil {
+		return nil, wrong
 	}
 	th := &thin{t: t, pools: poolsOf(t)}
 	th.pools.mu.Lock()
 	defer th.pools.mu.Unlock()
-	if err := th.open(args); err != nil {
+	if err := th.open(l); err != nil {
 		return nil, err
 	}
-	id, ok := parseNumber(args[1])
-	if !ok || id > maxID {
-		return nil, invalid("Invalid device id")
+	if wrong != nil {
+		return nil, wrong
 	}
-	if err := th.join(uint32(id)); err != nil {
+	if err := th.join(l.ID); err != nil {
 		return nil, err
 	}
 	t.MaxIOLen = th.blockSectors
@@ -65,17 +61,14 @@ func newThin(t *dm.Target, args []string) (dm.Mapper, error) {
 }
 
 // open opens the devices that the table names.
-func (t *thin) open(args []string) (err error) {
-	if len(args) == 3 {
-		if args[0] == args[2] {
-			return invalid("Error setting origin device")
-		}
-		if t.origin, err = t.t.Open(args[2], false); err != nil {
+func (t *thin) open(l *ThinLine) (err error) {
+	if l.Origin != "" {
+		if t.origin, err = t.t.Open(l.Origin, false); err != nil {
 			return failed(err, "Error opening origin device")
 		}
 		t.originCopy = kcopyd.Open(t.origin)
 	}
-	if t.poolDev, err = t.t.Open(args[0], t.t.Writable()); err != nil {
+	if t.poolDev, err = t.t.Open(l.Pool, t.t.Writable()); err != nil {
 		return failed(err, "Error opening pool device")
 	}
 	t.poolCopy = kcopyd.Open(t.poolDev)
@@ -136,30 +129,35 @@ func (t *thin) Close() {
 }
 
 func (t *thin) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
-	if t.pool.mode() == modeFail {
-		return "Fail"
+	s := &ThinStatus{State: Fail}
+	switch {
+	case t.pool.mode() == modeFail: // in place of the table, too
+	case kind == dm.TableText:
+		return t.line().String()
+	default:
+		t.pool.call(func() { s = t.info() })
 	}
-	if kind == dm.TableText {
-		s := fmt.Sprintf("%s %d", t.poolDev.Name(), t.vol.id)
-		if t.origin != nil {
-			s += " " + t.origin.Name()
-		}
-		return s
-	}
-	var s string
-	t.pool.call(func() { s = t.info() })
-	return s
+	return s.String()
 }
 
-func (t *thin) info() string {
-	highest, ok, err := t.vol.td.HighestMapped()
-	switch {
-	case err != nil:
-		return "Error"
-	case !ok:
-		return fmt.Sprintf("%d -", t.vol.td.Mapped()*t.blockSectors)
+func (t *thin) line() *ThinLine {
+	l := &ThinLine{Pool: t.poolDev.Name(), ID: t.vol.id}
+	if t.origin != nil {
+		l.Origin = t.origin.Name()
 	}
-	return fmt.Sprintf("%d %d", t.vol.td.Mapped()*t.blockSectors, (highest+1)*t.blockSectors-1)
+	return l
+}
+
+func (t *thin) info() *ThinStatus {
+	highest, ok, err := t.vol.td.HighestMapped()
+	if err != nil {
+		return &ThinStatus{State: Error}
+	}
+	s := &ThinStatus{Mapped: t.vol.td.Mapped() * t.blockSectors}
+	if ok {
+		s.End = (highest + 1) * t.blockSectors
+	}
+	return s
 }
 
 // Areas is the part of the pool device that holds whole blocks, once a table of

@@ -7,7 +7,8 @@ func PoolType() *dm.Type {
 	return &dm.Type{
 		Name: "thin-pool", Version: [3]uint32{1, 22, 0},
 		Features: dm.Singleton | dm.AlwaysWriteable | dm.Immutable,
-		New:      newPoolTarget, Params: params(), Doc: poolDoc,
+		New:      newPoolTarget, Parse: dm.Parser(ParsePoolLine), ParseStatus: dm.StatusParser(ParsePoolStatus),
+		Params: params(), Doc: poolDoc,
 	}
 }
 
@@ -26,7 +27,10 @@ func params() []*dm.Param {
 
 // Type is the target type "thin", to be given to dm.NewControl beside PoolType.
 func Type() *dm.Type {
-	return &dm.Type{Name: "thin", Version: [3]uint32{1, 22, 0}, New: newThin, Doc: thinDoc}
+	return &dm.Type{
+		Name: "thin", Version: [3]uint32{1, 22, 0},
+		New: newThin, Parse: dm.Parser(ParseThinLine), ParseStatus: dm.StatusParser(ParseThinStatus), Doc: thinDoc,
+	}
 }
 
 const poolDoc = `thin-pool: space that thin volumes share

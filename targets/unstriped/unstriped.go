@@ -60,7 +60,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 		return nil, err
 	}
 	// The device comes before its offset, and all errors are EINVAL.
-	l, err := leg.Open(t, args[3], 0, "")
+	l, err := leg.Open(t, dm.Place{Device: args[3]}, "")
 	if err != nil {
 		return nil, dm.Errorf(syscall.EINVAL, "Couldn't get striped device")
 	}

@@ -3,7 +3,6 @@
 package leg
 
 import (
-	"fmt"
 	"math"
 
 	"udm/dm"
@@ -22,20 +21,20 @@ func Sector(word, reason string) (uint64, error) {
 	return n, dm.Because(err, reason)
 }
 
-// Open opens the device of a leg in the mode of the table. Its error keeps the
+// Open opens the device of a place in the mode of the table. Its error keeps the
 // errno and says reason.
-func Open(t *dm.Target, name string, start uint64, reason string) (Leg, error) {
-	d, err := t.Open(name, t.Writable())
-	return Leg{d, start}, dm.Because(err, reason)
+func Open(t *dm.Target, p dm.Place, reason string) (Leg, error) {
+	d, err := t.Open(p.Device, t.Writable())
+	return Leg{d, p.Start}, dm.Because(err, reason)
 }
 
 // Parse reads the pair.
 func Parse(t *dm.Target, name, offset string) (Leg, error) {
-	start, err := Sector(offset, "Invalid device sector")
+	p, err := dm.ParsePlace(name, offset, "Invalid device sector")
 	if err != nil {
 		return Leg{}, err
 	}
-	return Open(t, name, start, "Device lookup failed")
+	return Open(t, p, "Device lookup failed")
 }
 
 // Map directs c to its place on the leg.
@@ -47,5 +46,7 @@ func (l *Leg) Map(c *dm.Clone) {
 // Area is the range of the leg's device that a target of length sectors uses.
 func (l *Leg) Area(length uint64) dm.Area { return dm.Area{Dev: l.Dev, Start: l.Start, Len: length} }
 
-// String is the pair as table lines print it.
-func (l *Leg) String() string { return fmt.Sprintf("%s %d", l.Dev.Name(), l.Start) }
+// Place is the leg as table lines name it.
+func (l *Leg) Place() dm.Place { return dm.Place{Device: l.Dev.Name(), Start: l.Start} }
+
+func (l *Leg) String() string { return l.Place().String() }

@@ -1,0 +1,142 @@
+package all_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"udm/dm"
+	"udm/targets/all"
+	"udm/targets/internal/targettest"
+)
+
+func typeNamed(name string) *dm.Type {
+	for _, ty := range all.Types() {
+		if ty.Name == name {
+			return ty
+		}
+	}
+	return nil
+}
+
+// FuzzLines understands a line "TYPE WORDS". What is understood means the same
+// once it is printed, whatever its devices are called.
+func FuzzLines(f *testing.F) {
+	for _, seed := range []string{
+		"linear a 8", "linear /a\\ b 18446744073709551616", "snapshot a b p 8 1 discard_zeroes_cow", "snapshot a b Nx 0",
+		"snapshot a b po 16 2 discard_zeroes_cow discard_passdown_origin", "snapshot-merge a b P 8", "snapshot-origin a\\\\",
+		"thin-pool a b 128 +0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin-pool a b 128 0 2 ignore_discard no_discard_passdown",
+		"thin a 0", "thin a +5 b",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		name, words, _ := strings.Cut(text, " ")
+		ty := typeNamed(name)
+		if ty == nil || ty.Parse == nil {
+			return
+		}
+		l, err := ty.Parse(dm.SplitWords(words))
+		if err != nil {
+			return
+		}
+		if l.Target() != name {
+			t.Errorf("a line of %s says that it is one of %s", name, l.Target())
+		}
+		means(t, ty, l)
+		for i, d := range l.Devices() {
+			*d.Name = "a \\\t device" + strings.Repeat("'", i)
+		}
+		means(t, ty, l)
+	})
+}
+
+// means sees that a line is the same when it is parsed again.
+func means(t testing.TB, ty *dm.Type, l dm.Line) {
+	t.Helper()
+	again, err := ty.Parse(dm.SplitWords(l.String()))
+	if err != nil || !reflect.DeepEqual(l, again) {
+		t.Errorf("%s: %#v is printed as %s, and that is %#v, %v", ty.Name, l, l, again, err)
+	}
+}
+
+// FuzzStatuses understands a line "TYPE STATUS". What is understood is printed as
+// it was.
+func FuzzStatuses(f *testing.F) {
+	for _, seed := range []string{
+		"snapshot Invalid", "snapshot Merge failed", "snapshot-merge Overflow", "snapshot Unknown", "snapshot 32/4096 16",
+		"thin-pool Fail", "thin-pool Error", "thin-pool 1 2/3 4/5 - rw discard_passdown queue_if_no_space - 8 ",
+		"thin-pool 1 2/3 4/5 7 out_of_data_space ignore_discard error_if_no_space needs_check 8 ", "thin-pool 1 2/3 4/5 - ro no_discard_passdown queue_if_no_space - 8 ",
+		"thin Fail", "thin Error", "thin 0 -", "thin 8 127", "thin 8 18446744073709551615",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		name, words, _ := strings.Cut(text, " ")
+		ty := typeNamed(name)
+		if ty == nil || ty.ParseStatus == nil {
+			return
+		}
+		s, err := ty.ParseStatus(words)
+		if err != nil {
+			return
+		}
+		if s.String() != words {
+			t.Errorf("%s: %q is understood as %#v, and that is printed as %q", name, words, s, s)
+		}
+		for _, u := range s.Usage() {
+			if u.State != "" && u.State != words {
+				t.Errorf("%s: the state of %q is %q", name, words, u.State)
+			}
+		}
+	})
+}
+
+// understood sees that what a device says of itself is what its types parse and
+// print.
+func understood(t testing.TB, d *dm.Device) {
+	t.Helper()
+	for _, s := range d.Lines(dm.TableText, false, 0) {
+		ty := typeNamed(s.Type)
+		if ty.Parse == nil {
+			continue
+		}
+		l, err := ty.Parse(dm.SplitWords(s.Params))
+		if err != nil || l.String() != s.Params {
+			t.Errorf("%s: the table %q is understood as %#v, %v", d.Name(), s, l, err)
+		}
+	}
+	for _, s := range d.Lines(dm.Info, false, 0) {
+		ty := typeNamed(s.Type)
+		if ty.ParseStatus == nil {
+			continue
+		}
+		l, err := ty.ParseStatus(s.Params)
+		if err != nil || l.String() != s.Params {
+			t.Errorf("%s: the status %q is understood as %#v, %v", d.Name(), s, l, err)
+		}
+	}
+}
+
+// TestOwnWords has every target's words from a running device.
+func TestOwnWords(t *testing.T) {
+	r := targettest.New(t, all.Types())
+	seen := make(map[string]bool)
+	ds := talkers(r)
+	ds["all"] = r.Device("all", "0 8 zero\n8 8 error\n16 64 striped 2 8 m 0 n 8\n80 8 delay m 1 2 n 3 4\n88 8 flakey m 0 1 2 6 drop_writes corrupt_bio_byte 1 r 2 0\n96 64 unstriped 2 8 1 m 0")
+	r.Message(ds["pool"], "create_thin 1", "", 0)
+	ds["clone"] = r.Device("clone", "0 1024 thin /dev/mapper/pool 1 m")
+	ds["merge"] = r.Device("merge", "0 4096 snapshot-merge o p PO 8 2 discard_zeroes_cow discard_passdown_origin")
+	r.Sim.Run()
+	for _, d := range ds {
+		understood(t, d)
+		for _, s := range d.Lines(dm.Info, false, 0) {
+			seen[s.Type] = true
+		}
+	}
+	for _, ty := range all.Types() {
+		if !seen[ty.Name] {
+			t.Errorf("no device of the target %s", ty.Name)
+		}
+	}
+}
