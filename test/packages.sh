@@ -1,22 +1,23 @@
 #!/bin/sh
-# Installs what the tests use beside Go, when it may; otherwise says what is left
-# out. Debian's names.
+# Installs the Debian packages of test/need/packages.txt that are missing, when it
+# may; otherwise says which tests are skipped.
 set -eu
-want='user-mode-linux:linux kmod:modprobe dmsetup:dmsetup thin-provisioning-tools:thin_check
-e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs qemu-utils:qemu-img fio:fio jq:jq
-libnbd-bin:nbdinfo nbdkit:nbdkit nbd-client:nbd-client python3-libnbd:nbdsh nbdfuse:nbdfuse
-fuse3:fusermount3 gnutls-bin:certtool iproute2:ip lvm2:lvm qemu-system-common:qemu-storage-daemon stress-ng:stress-ng'
 PATH=$PATH:/usr/sbin:/sbin
-missing=
-for w in $want; do
-	command -v "${w#*:}" >/dev/null 2>&1 || missing="$missing ${w%:*}"
-done
-[ -z "$missing" ] && exit 0
+missing() {
+	while read -r package programs; do
+		for p in $programs; do
+			command -v "$p" >/dev/null 2>&1 || { printf ' %s' "$package"; break; }
+		done
+	done <"$(dirname "$0")/need/packages.txt"
+}
+want=$(missing)
+[ -n "$want" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-	echo "installing:$missing"
-	apt-get update -q >/dev/null
+	echo "installing:$want"
 	# shellcheck disable=SC2086
-	DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $missing >/dev/null
-else
-	echo "left out, for want of the Debian packages:$missing (as root, make packages installs them)"
+	if apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $want >/dev/null; then
+		exit 0
+	fi
+	want=$(missing)
 fi
+echo "Tests are skipped that need programs of these Debian packages:$want (make packages installs them as root; go test -v tells which tests)"
