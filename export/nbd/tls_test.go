@@ -25,6 +25,7 @@ import (
 	"udm/export/nbd"
 	"udm/export/nbd/internal/proto"
 	"udm/export/nbd/nbdclient"
+	"udm/test/need"
 )
 
 // authority writes certificates of a server and of a client to a directory in
@@ -193,9 +194,7 @@ func TestStartTLSForgets(t *testing.T) {
 }
 
 func TestTLSWithNbdinfo(t *testing.T) {
-	if !have(t, "nbdinfo") {
-		return
-	}
+	need.Tools(t, "nbdinfo")
 	dir := authority(t)
 	_, addr := serve(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSRequire, true)})
 	uri := "nbds+unix:///disk?socket=" + addr + "&tls-certificates=" + dir

@@ -2,7 +2,6 @@ package nbd_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -19,25 +18,9 @@ import (
 	"udm/blk/memdev"
 	"udm/env"
 	"udm/export/nbd"
+	"udm/test/need"
+	"udm/test/watchdog"
 )
-
-// have reports whether all tools are there. What is missing is told with its
-// Debian package, and is an error in CI.
-func have(t *testing.T, tools ...string) bool {
-	t.Helper()
-	packages := map[string]string{"nbdinfo": "libnbd-bin", "nbdcopy": "libnbd-bin", "nbdsh": "python3-libnbd", "qemu-img": "qemu-utils",
-		"qemu-io": "qemu-utils", "nbdkit": "nbdkit", "fio": "fio"}
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is missing: install the package %s", tool, packages[tool])
-			}
-			t.Logf("left out: %s is missing, it is in the Debian package %s", tool, packages[tool])
-			return false
-		}
-	}
-	return true
-}
 
 // run runs a tool and returns what it printed; it must succeed.
 func run(t *testing.T, stdin string, args ...string) string {
@@ -51,15 +34,13 @@ func run(t *testing.T, stdin string, args ...string) string {
 
 func tryRun(t *testing.T, stdin string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	c := exec.CommandContext(ctx, args[0], args[1:]...)
+	c := exec.Command(args[0], args[1:]...)
 	c.Stdin = strings.NewReader(stdin)
 	// The distribution's python has the module nbd; another one may come first.
 	c.Env = append(os.Environ(), "PATH=/usr/bin:"+os.Getenv("PATH"))
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
-	err := c.Run()
+	err := watchdog.Run(c, 10*time.Minute)
 	return out.String(), err
 }
 
@@ -85,9 +66,7 @@ func content(t *testing.T, d blk.Device) []byte {
 }
 
 func TestNbdinfo(t *testing.T) {
-	if !have(t, "nbdinfo") {
-		return
-	}
+	need.Tools(t, "nbdinfo")
 	_, uri := share(t)
 	var info struct {
 		Exports []struct {
@@ -127,9 +106,7 @@ func squeeze(s string) string {
 }
 
 func TestNbdshEveryCommandAndError(t *testing.T) {
-	if !have(t, "nbdsh") {
-		return
-	}
+	need.Tools(t, "nbdsh")
 	_, uri := share(t)
 	for _, structured := range []string{"True", "False"} {
 		socket := uri[strings.Index(uri, "=")+1:]
@@ -141,9 +118,7 @@ func TestNbdshEveryCommandAndError(t *testing.T) {
 }
 
 func TestQemuImg(t *testing.T) {
-	if !have(t, "qemu-img") {
-		return
-	}
+	need.Tools(t, "qemu-img")
 	d, uri := share(t)
 	if out := run(t, "", "qemu-img", "info", "-f", "raw", uri); !strings.Contains(out, "16 MiB (16777216 bytes)") {
 		t.Error(out)
@@ -170,9 +145,7 @@ func TestQemuImg(t *testing.T) {
 }
 
 func TestNbdcopyThereAndBack(t *testing.T) {
-	if !have(t, "nbdcopy") {
-		return
-	}
+	need.Tools(t, "nbdcopy")
 	d, uri := share(t)
 	dir := t.TempDir()
 	there, back := filepath.Join(dir, "there"), filepath.Join(dir, "back")
@@ -194,9 +167,7 @@ func TestNbdcopyThereAndBack(t *testing.T) {
 }
 
 func TestNbdkitFilters(t *testing.T) {
-	if !have(t, "nbdkit", "nbdcopy", "qemu-io", "qemu-img") {
-		return
-	}
+	need.Tools(t, "nbdkit", "nbdcopy", "qemu-io", "qemu-img")
 	d, uri := share(t)
 	raw := filepath.Join(t.TempDir(), "raw")
 	if err := os.WriteFile(raw, content(t, d), 0o600); err != nil {
@@ -226,9 +197,7 @@ func TestNbdkitFilters(t *testing.T) {
 
 // Random operations through qemu, each compared with a file by blkverify.
 func TestQemuIoBlkverify(t *testing.T) {
-	if !have(t, "qemu-io") {
-		return
-	}
+	need.Tools(t, "qemu-io")
 	_, uri := share(t)
 	socket := uri[strings.Index(uri, "=")+1:]
 	raw := filepath.Join(t.TempDir(), "raw")
@@ -273,9 +242,7 @@ func mixed(seed uint64, n int) string {
 }
 
 func TestFioVerify(t *testing.T) {
-	if !have(t, "fio") {
-		return
-	}
+	need.Tools(t, "fio")
 	_, uri := share(t)
 	for _, bs := range []string{"4k-4k", "512-128k"} {
 		out := run(t, "", "fio", "--name=v", "--ioengine=nbd", "--uri="+uri, "--rw=randwrite", "--bsrange="+bs, "--iodepth=64",

@@ -17,6 +17,7 @@ import (
 	"udm/env"
 	"udm/targets/internal/targettest"
 	logwrites "udm/targets/log-writes"
+	"udm/test/need"
 )
 
 // replayed replays a log onto an empty disk and returns the disk and what ls
@@ -102,13 +103,7 @@ func TestReplaysOwn(t *testing.T) {
 
 // TestReplaysQemu: the log that qemu's blklogwrites writes.
 func TestReplaysQemu(t *testing.T) {
-	if _, err := exec.LookPath("qemu-io"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs qemu-io of the package qemu-utils")
-		}
-		t.Log("not run: needs qemu-io of the package qemu-utils")
-		return
-	}
+	need.Tools(t, "qemu-io")
 	for _, block := range []int{512, 4096} {
 		disk, log := filepath.Join(t.TempDir(), "disk"), filepath.Join(t.TempDir(), "log")
 		for _, path := range []string{disk, log} {

@@ -20,21 +20,19 @@ import (
 // TestAttach: told twice it is the same; what is attached is open; what is mounted
 // cannot be detached.
 func TestAttach(t *testing.T) {
-	if lacks(t, "mkfs.ext4", "mount") {
-		return
-	}
+	needs(t, "mkfs.ext4", "mount")
 	r := newRig(t)
 	makeLinear(r)
 	device := r.udm("attach", "disk")
 	if again := r.udm("attach", "disk"); again != device || !strings.HasPrefix(device, "/dev/loop") {
 		t.Fatalf("attached as %q, then as %q", device, again)
 	}
-	if out, err := try(program(t), "--root", r.root, "remove", "disk"); err == nil || !strings.Contains(out, "busy") {
+	if out, err := try(udm(t), "--root", r.root, "remove", "disk"); err == nil || !strings.Contains(out, "busy") {
 		t.Fatalf("removing what is attached: %v, %s", err, out)
 	}
 	sh(t, "mkfs.ext4", "-q", device)
 	dir := r.mount(device, "")
-	if out, err := try(program(t), "--root", r.root, "detach", "disk"); err == nil || !strings.Contains(out, device+" is in use") {
+	if out, err := try(udm(t), "--root", r.root, "detach", "disk"); err == nil || !strings.Contains(out, device+" is in use") {
 		t.Fatalf("detaching what is mounted: %v, %s", err, out)
 	}
 	r.unmount(dir)
@@ -43,7 +41,7 @@ func TestAttach(t *testing.T) {
 	}
 	r.udm("detach", device)
 	r.remove("disk")
-	if out, err := try(program(t), "--root", r.root, "attach", "disk"); err == nil || !strings.Contains(out, "no device is named disk") {
+	if out, err := try(udm(t), "--root", r.root, "attach", "disk"); err == nil || !strings.Contains(out, "no device is named disk") {
 		t.Fatalf("attaching what is not there: %v, %s", err, out)
 	}
 }
@@ -62,9 +60,7 @@ func sizeOf(r *rig, path string) int64 {
 // TestAttachedGrows: the block device sees a table that is longer, also after the
 // device has got another name.
 func TestAttachedGrows(t *testing.T) {
-	if lacks(t) {
-		return
-	}
+	needs(t)
 	r := newRig(t)
 	path := r.file("a", 64)
 	r.create("disk", 32*perMiB, "linear %s 0", path)
@@ -88,9 +84,7 @@ func TestAttachedGrows(t *testing.T) {
 
 // TestAttachReadOnly: a read-only device is a read-only block device.
 func TestAttachReadOnly(t *testing.T) {
-	if lacks(t) {
-		return
-	}
+	needs(t)
 	r := newRig(t)
 	_, err := r.client.Create(context.Background(), ctl.Create{Name: "disk", ReadOnly: true,
 		Table: fmt.Sprintf("0 %d linear %s 0", 32*perMiB, r.file("a", 32))})
@@ -112,9 +106,7 @@ func TestAttachReadOnly(t *testing.T) {
 // TestAttachedSurvivesRestart: what was attached is attached at the same place
 // after the daemon ended in order; under a mounted file system it moves elsewhere.
 func TestAttachedSurvivesRestart(t *testing.T) {
-	if lacks(t, "mkfs.ext4", "mount", "e2fsck") {
-		return
-	}
+	needs(t, "mkfs.ext4", "mount", "e2fsck")
 	r := newRig(t)
 	makeLinear(r)
 	device := r.attach("disk")
@@ -153,9 +145,7 @@ func TestAttachedSurvivesRestart(t *testing.T) {
 // TestBusyAtTheEnd: a daemon that ends in order below a mounted file system says
 // so and ends.
 func TestBusyAtTheEnd(t *testing.T) {
-	if lacks(t, "mkfs.ext4", "mount") {
-		return
-	}
+	needs(t, "mkfs.ext4", "mount")
 	r := newRig(t)
 	makeLinear(r)
 	device := r.attach("disk")
@@ -173,9 +163,7 @@ func TestBusyAtTheEnd(t *testing.T) {
 // TestSuspendedLeavesOthersAlone: all that a device which is suspended can have
 // under way does not stop another one.
 func TestSuspendedLeavesOthersAlone(t *testing.T) {
-	if lacks(t, "fio") {
-		return
-	}
+	needs(t, "fio")
 	r := newRig(t)
 	r.create("a", 32*perMiB, "linear mem:32M 0")
 	r.create("b", 32*perMiB, "linear mem:32M 0")
@@ -199,9 +187,7 @@ func TestSuspendedLeavesOthersAlone(t *testing.T) {
 // take what the kernel has cached, goes at once when it is killed. The device is
 // attached again when it is resumed.
 func TestKilledWhileItEnds(t *testing.T) {
-	if lacks(t) {
-		return
-	}
+	needs(t)
 	r := newRig(t)
 	makeLinear(r)
 	device := r.attach("disk")
@@ -217,7 +203,7 @@ func TestKilledWhileItEnds(t *testing.T) {
 	r.kill()
 	r.must(f.Close())
 	r.start()
-	if out, err := try(program(t), "--root", r.root, "attach", "disk"); err == nil || !strings.Contains(out, "is suspended") {
+	if out, err := try(udm(t), "--root", r.root, "attach", "disk"); err == nil || !strings.Contains(out, "is suspended") {
 		t.Errorf("attaching what is suspended: %v, %s", err, out)
 	}
 	_, err = r.client.Resume(context.Background(), ctl.Suspend{Ref: ctl.Ref{Name: "disk"}})
@@ -251,9 +237,7 @@ func underWay(r *rig, device string) int {
 // TestMountCommands: mount, list, refuse while busy, cut off, come back after a
 // restart and after a kill.
 func TestMountCommands(t *testing.T) {
-	if lacks(t) {
-		return
-	}
+	needs(t)
 	r := newRig(t)
 	makeLinear(r)
 	dir := t.TempDir()
@@ -266,10 +250,10 @@ func TestMountCommands(t *testing.T) {
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	r.must(err)
 	defer f.Close()
-	if out, err := try(program(t), "--root", r.root, "unmount", dir); err == nil || !strings.Contains(out, "--lazy") {
+	if out, err := try(udm(t), "--root", r.root, "unmount", dir); err == nil || !strings.Contains(out, "--lazy") {
 		t.Fatalf("unmounting what is in use: %v, %s", err, out)
 	}
-	if out, err := try(program(t), "--root", r.root, "remove", "disk"); err == nil || !strings.Contains(out, "busy") {
+	if out, err := try(udm(t), "--root", r.root, "remove", "disk"); err == nil || !strings.Contains(out, "busy") {
 		t.Fatalf("removing what is open: %v, %s", err, out)
 	}
 	r.udm("unmount", "--lazy", dir)
@@ -296,9 +280,7 @@ func TestMountCommands(t *testing.T) {
 // TestMountOption: --mount is there as long as the daemon runs, and takes a dead
 // one's place.
 func TestMountOption(t *testing.T) {
-	if lacks(t) {
-		return
-	}
+	needs(t)
 	r := newRig(t)
 	makeLinear(r)
 	dir := t.TempDir()

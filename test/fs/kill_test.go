@@ -9,9 +9,7 @@ import (
 // written, and starts it again: the file system mounts, has every file that was
 // durable, and is sound, again and again.
 func TestKilledDaemon(t *testing.T) {
-	if lacks(t, tools...) {
-		return
-	}
+	needs(t, tools...)
 	for i, s := range stacks {
 		for j, f := range filesystems {
 			if !*all && (i+j+1)%len(filesystems) != 0 {

@@ -14,6 +14,7 @@ import (
 	"udm/blk"
 	"udm/env"
 	"udm/export/nbd/nbdclient"
+	"udm/test/need"
 )
 
 // TestSnapshotsKeepTheirMoments makes a file system on an origin, copies files to
@@ -21,15 +22,8 @@ import (
 // the file system, one of right after. Each stays, byte for byte, what the origin
 // was when it was taken. It takes the right to open /dev/fuse, but no root.
 func TestSnapshotsKeepTheirMoments(t *testing.T) {
-	if lacksPrograms(t, "mkfs.ext4", "debugfs", "e2fsck", "fusermount3") {
-		return
-	}
-	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		missing(t, "the right to open /dev/fuse")
-		return
-	}
-	f.Close()
+	need.Tools(t, "mkfs.ext4", "debugfs", "e2fsck", "fusermount3")
+	need.Open(t, "/dev/fuse")
 	for _, stores := range [][2]string{{"P 8", "N 128"}, {"P 64", "PO 16"}} {
 		t.Run(stores[0]+" "+stores[1], func(t *testing.T) { moments(newRig(t), stores) })
 	}

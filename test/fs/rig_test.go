@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"udm/ctl"
+	"udm/test/need"
+	"udm/test/program"
+	"udm/test/watchdog"
 )
 
 var (
@@ -25,77 +27,27 @@ var (
 	binary = flag.String("udm", "", "udm to test, instead of one built from this tree")
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code := m.Run()
-	if builtIn != "" {
-		os.RemoveAll(builtIn)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { program.Main(m) }
 
-var (
-	builtIn string // directory of what udm built
-	build   = sync.OnceValues(func() (string, error) {
-		if *binary != "" {
-			return filepath.Abs(*binary)
-		}
-		dir, err := os.MkdirTemp("", "udm-fs")
-		if err != nil {
-			return "", err
-		}
-		builtIn = dir
-		path := filepath.Join(dir, "udm")
-		out, err := exec.Command("go", "build", "-o", path, "udm/cmd/udm").CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
-		return path, err
-	})
-)
-
-// program is the udm to test.
-func program(t *testing.T) string {
+// udm is the program to test.
+func udm(t *testing.T) string {
 	t.Helper()
-	path, err := build()
+	if *binary == "" {
+		return program.Build(t, "udm/cmd/udm")
+	}
+	path, err := filepath.Abs(*binary)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// missing tells what a test needs and does not have; it fails the test under CI.
-func missing(t *testing.T, what string) bool {
+// needs needs root, loop devices, FUSE and programs.
+func needs(t *testing.T, programs ...string) {
 	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing", what)
-	}
-	t.Logf("%s is missing: nothing was tested", what)
-	return true
-}
-
-// lacks reports whether root, loop devices or programs are missing.
-func lacks(t *testing.T, programs ...string) bool {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return missing(t, "root")
-	}
-	for _, path := range []string{"/dev/fuse", "/dev/loop-control"} {
-		if _, err := os.Stat(path); err != nil {
-			return missing(t, path)
-		}
-	}
-	return lacksPrograms(t, programs...)
-}
-
-func lacksPrograms(t *testing.T, programs ...string) bool {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			return missing(t, p)
-		}
-	}
-	return false
+	need.Root(t)
+	need.Open(t, "/dev/fuse", "/dev/loop-control")
+	need.Tools(t, programs...)
 }
 
 // sh runs a program and returns what it prints.
@@ -108,17 +60,18 @@ func sh(t *testing.T, name string, args ...string) string {
 	return out
 }
 
-// longest is how long a program may run: what hangs longer hangs for ever.
-const longest = time.Minute
+// longest is the own time of a program, see package watchdog: ten times what the
+// longest needs.
+const longest = 10 * time.Minute
 
 func try(name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), longest)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	cmd := exec.Command(name, args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := watchdog.Run(cmd, longest); err != nil {
+		return out.String(), fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, &out)
 	}
-	return string(out), nil
+	return out.String(), nil
 }
 
 // rig is a daemon and its client.
@@ -154,7 +107,7 @@ func newRig(t *testing.T) *rig {
 // start runs the daemon and waits until it is ready.
 func (r *rig) start(args ...string) {
 	r.Helper()
-	r.cmd = exec.Command(program(r.T), append([]string{"daemon", "--root", r.root}, args...)...)
+	r.cmd = exec.Command(udm(r.T), append([]string{"daemon", "--root", r.root}, args...)...)
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := r.cmd.StderrPipe()
 	if err == nil {
@@ -205,7 +158,7 @@ func (r *rig) end(sig syscall.Signal) error {
 // udm runs the command line.
 func (r *rig) udm(args ...string) string {
 	r.Helper()
-	return strings.TrimSpace(sh(r.T, program(r.T), append([]string{"--root", r.root}, args...)...))
+	return strings.TrimSpace(sh(r.T, udm(r.T), append([]string{"--root", r.root}, args...)...))
 }
 
 // create makes a device with one line of a table.

@@ -8,9 +8,7 @@ import (
 // written. Each is what a power cut at that moment would have left: it mounts, by
 // replaying its journal, holds every file that was durable, and is sound.
 func TestSnapshotUnderLoad(t *testing.T) {
-	if lacks(t, tools...) {
-		return
-	}
+	needs(t, tools...)
 	for _, s := range []struct {
 		stack
 		take, drop func(r *rig)

@@ -18,9 +18,7 @@ const (
 // TestSparseFiles: programs find the holes of volumes in mounted files, and so
 // does lseek, also where the volume grows while its file is open.
 func TestSparseFiles(t *testing.T) {
-	if lacks(t, "cp", "tar") {
-		return
-	}
+	needs(t, "cp", "tar")
 	const mib, block = 1 << 20, 64 << 10
 	r := newRig(t)
 	r.udm("pool", "create", "pool", "--size", "12G")

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"udm/test/need"
 )
 
 const (
@@ -18,28 +20,19 @@ const (
 // TestOrdinaryUser runs the daemon and the programs on its files without any
 // privilege but the right to open /dev/fuse. As root, it becomes such a user.
 func TestOrdinaryUser(t *testing.T) {
-	if lacksPrograms(t, "mkfs.ext4", "debugfs", "e2fsck", "qemu-img", "dd", "cmp", "fallocate", "fusermount3") {
-		return
-	}
+	need.Tools(t, "mkfs.ext4", "debugfs", "e2fsck", "qemu-img", "dd", "cmp", "fallocate", "fusermount3")
 	if os.Geteuid() == 0 {
 		become(t)
 		return
 	}
-	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
-		missing(t, "the right to open /dev/fuse")
-		return
-	} else {
-		f.Close()
-	}
+	need.Open(t, "/dev/fuse")
 	asUser(t)
 }
 
 // become runs this test again as nobody, who finds a /dev/fuse with the usual
 // rights in a mount namespace of its own.
 func become(t *testing.T) {
-	if lacksPrograms(t, "unshare", "setpriv") {
-		return
-	}
+	need.Tools(t, "unshare", "setpriv")
 	dir, err := os.MkdirTemp("", "udm-user")
 	if err != nil {
 		t.Fatal(err)
@@ -49,10 +42,9 @@ func become(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := program(t)
 	script := `set -e
 		mount --make-rprivate /
-		cp ` + self + ` test; cp ` + program + ` udm; chmod 755 . test udm
+		cp ` + self + ` test; cp ` + udm(t) + ` udm; chmod 755 . test udm
 		mknod fuse c 10 229; chmod 666 fuse; mount --bind fuse /dev/fuse
 		mkdir tmp; chown ` + nobody + ` tmp
 		exec setpriv --reuid ` + nobody + ` --regid ` + nobody + ` --clear-groups --inh-caps=-all \
@@ -124,7 +116,7 @@ func refuseAttach(r *rig) {
 		f.Close()
 		return
 	}
-	out, err := try(program(r.T), "--root", r.root, "attach", "disk")
+	out, err := try(udm(r.T), "--root", r.root, "attach", "disk")
 	if err == nil || strings.Count(strings.TrimSpace(out), "\n") > 0 ||
 		!strings.Contains(out, "/dev/loop-control") && !errors.Is(err, os.ErrNotExist) {
 		r.Errorf("attaching without the right: %v, %q", err, out)

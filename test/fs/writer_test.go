@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
+
+	"udm/test/watchdog"
 )
 
 // writer writes small files and makes each durable before the next. What it has
@@ -137,9 +138,7 @@ func startLoad(r *rig, dir string) *load {
 func (l *load) kill() int64 {
 	if l.cmd != nil {
 		l.cmd.Process.Signal(syscall.SIGINT)
-		giveUp := time.AfterFunc(longest, func() { syscall.Kill(-l.cmd.Process.Pid, syscall.SIGKILL) })
-		l.cmd.Wait()
-		giveUp.Stop()
+		_ = watchdog.Wait(l.cmd, longest)
 		l.cmd = nil
 	}
 	return l.end()

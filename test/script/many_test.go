@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"udm/ctl"
 )
@@ -29,31 +28,22 @@ func TestManyDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := startFor(t, root)
-	took := createMany(t, root, image)
-	t.Logf("made in %v", took)
-	if limit := 10 * time.Second; took > limit {
-		t.Errorf("took %v, more than %v", took, limit)
-	}
+	createMany(t, root, image)
 	checkMany(t, root, d)
 	if err := d.stop(); err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
 	d = startFor(t, root)
-	t.Logf("back in %v", time.Since(begin))
 	checkMany(t, root, d)
-	begin = time.Now()
 	run(t, root, "dmsetup", "remove_all")
-	t.Logf("removed in %v", time.Since(begin))
 	if err := d.stop(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func createMany(t *testing.T, root, image string) time.Duration {
+func createMany(t *testing.T, root, image string) {
 	client := ctl.NewClient(root)
 	defer client.Close()
-	begin := time.Now()
 	for i := range many {
 		_, err := client.Create(context.Background(), ctl.Create{
 			Name: fmt.Sprintf("dev-%04d", i), Table: fmt.Sprintf("0 8 linear %s %d", image, i*8)})
@@ -61,20 +51,17 @@ func createMany(t *testing.T, root, image string) time.Duration {
 			t.Fatal(err)
 		}
 	}
-	return time.Since(begin)
 }
 
 func checkMany(t *testing.T, root string, d *daemon) {
 	client := ctl.NewClient(root)
 	defer client.Close()
-	begin := time.Now()
 	ds, err := client.List(context.Background(), ctl.Query{With: []ctl.With{ctl.WithStatus, ctl.WithTable}})
-	took := time.Since(begin)
 	if err != nil || len(ds) != many || len(ds[many-1].Status) != 1 || len(ds[many-1].Table) != 1 {
 		t.Fatalf("%d devices, %v", len(ds), err)
 	}
 	rss := memory(t, d.cmd.Process.Pid)
-	t.Logf("status of all in %v, %d MB of memory", took, rss>>20)
+	t.Logf("%d MB of memory", rss>>20)
 	if limit := uint64(200 << 20); rss > limit {
 		t.Errorf("%d bytes of memory, more than %d", rss, limit)
 	}

@@ -10,6 +10,7 @@
 //	                      matches, and change nothing: neither a device nor what
 //	                      is saved. What dmsetup says may end in a second line,
 //	                      "Command failed." or "Couldn't process command line."
+//	need PROGRAM…         skips the script where one is missing; see package need
 //	sparse FILE SIZE      makes a sparse file
 //	quickstart [ARG…]     starts udm quickstart, in $DIR/q unless told otherwise,
 //	                      and waits until it has said all
@@ -36,31 +37,14 @@ import (
 
 	"udm/blk/leaf"
 	"udm/ctl"
+	"udm/test/need"
+	"udm/test/program"
 )
 
-// program is the udm that is tested; set by TestMain.
-var program string
+func TestMain(m *testing.M) { program.Main(m) }
 
-func TestMain(m *testing.M) {
-	os.Exit(mainCode(m))
-}
-
-func mainCode(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "udm-bin")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "udm")
-	build := exec.Command("go", "build", "-o", program, "udm/cmd/udm")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
+// udm is the program that is tested.
+func udm() string { return program.MustBuild("udm/cmd/udm") }
 
 // daemon is a running udm daemon.
 type daemon struct {
@@ -88,7 +72,7 @@ func startFor(t testing.TB, root string, args ...string) *daemon {
 
 // start starts a daemon and waits until it says that it is ready.
 func start(root string, args ...string) (*daemon, error) {
-	d := &daemon{cmd: exec.Command(program, append([]string{"daemon", "--root", root}, args...)...)}
+	d := &daemon{cmd: exec.Command(udm(), append([]string{"daemon", "--root", root}, args...)...)}
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -141,13 +125,12 @@ func (d *daemon) kill() error {
 }
 
 func TestScripts(t *testing.T) {
-	needInCI(t, "nbdcopy", "mkfs.ext4", "e2fsck", "qemu-img")
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon": cmdDaemon, "stop": cmdStop, "kill9": cmdKill, "wrong": cmdWrong, "sparse": cmdSparse,
-			"quickstart": cmdQuickstart, "interrupt": cmdInterrupt,
+			"quickstart": cmdQuickstart, "interrupt": cmdInterrupt, "need": cmdNeed,
 		},
 	})
 }
@@ -156,6 +139,8 @@ func TestScripts(t *testing.T) {
 type running struct{ d *daemon }
 
 type runningKey struct{}
+
+type testKey struct{}
 
 // setup gives a script its root, whose path is short enough for sockets, and
 // ends a daemon that it leaves.
@@ -166,6 +151,7 @@ func setup(e *testscript.Env) error {
 	}
 	r := new(running)
 	e.Values[runningKey{}] = r
+	e.Values[testKey{}] = e.T()
 	e.Defer(func() {
 		if r.d != nil {
 			_ = r.d.kill()
@@ -173,8 +159,8 @@ func setup(e *testscript.Env) error {
 		_ = os.RemoveAll(dir)
 	})
 	bin := filepath.Join(dir, "bin")
-	if err := errors.Join(os.Mkdir(bin, 0o700), os.Symlink(program, filepath.Join(bin, "udm")),
-		os.Symlink(program, filepath.Join(bin, "dmsetup"))); err != nil {
+	if err := errors.Join(os.Mkdir(bin, 0o700), os.Symlink(udm(), filepath.Join(bin, "udm")),
+		os.Symlink(udm(), filepath.Join(bin, "dmsetup"))); err != nil {
 		return err
 	}
 	e.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
@@ -208,7 +194,7 @@ func cmdQuickstart(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
 		args = []string{"--dir", filepath.Join(ts.Getenv("DIR"), "q")}
 	}
-	cmd := exec.Command(program, append([]string{"quickstart"}, args...)...)
+	cmd := exec.Command(udm(), append([]string{"quickstart"}, args...)...)
 	cmd.Dir = ts.Getenv("WORK")
 	cmd.Stderr = ts.Stderr()
 	out, err := cmd.StdoutPipe()
@@ -230,6 +216,10 @@ func cmdInterrupt(ts *testscript.TestScript, neg bool, _ []string) {
 	_, err := r.d.end(os.Interrupt)
 	ts.Check(err)
 	r.d = nil
+}
+
+func cmdNeed(ts *testscript.TestScript, neg bool, args []string) {
+	need.Tools(ts.Value(testKey{}).(testing.TB), args...)
 }
 
 func cmdSparse(ts *testscript.TestScript, neg bool, args []string) {
@@ -294,15 +284,5 @@ func saysOneLine(text string) bool {
 
 // command is udm with arguments for the daemon of a root.
 func command(root string, args ...string) *exec.Cmd {
-	return exec.Command(program, append([]string{"--root", root}, args...)...)
-}
-
-// needInCI fails where CI lacks a tool without which something is left out.
-func needInCI(t *testing.T, tools ...string) {
-	t.Helper()
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil && os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing: make packages installs it", tool)
-		}
-	}
+	return exec.Command(udm(), append([]string{"--root", root}, args...)...)
 }

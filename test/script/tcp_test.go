@@ -18,6 +18,7 @@ import (
 
 	"udm/ctl"
 	"udm/test/kernel/nbdclient"
+	"udm/test/need"
 )
 
 // authority signs certificates.
@@ -93,11 +94,7 @@ func (d *daemon) port(t *testing.T) string {
 // TestTLS: on TCP with certificates, clients with one of the right authority are
 // served, others are not.
 func TestTLS(t *testing.T) {
-	needInCI(t, "nbdinfo")
-	nbdinfo, err := exec.LookPath("nbdinfo")
-	if err != nil {
-		t.Skip("needs nbdinfo of the package libnbd-bin")
-	}
+	need.Tools(t, "nbdinfo")
 	root, dir, other := filepath.Join(shortDir(t), "r"), t.TempDir(), t.TempDir()
 	a := newAuthority(t, dir)
 	cert, key := a.issue(dir, "server")
@@ -111,7 +108,7 @@ func TestTLS(t *testing.T) {
 		"nbds://" + at + "?tls-certificates=" + other: false,
 		"nbd://" + at: false,
 	} {
-		out, err := exec.Command(nbdinfo, "--size", uri).CombinedOutput()
+		out, err := exec.Command("nbdinfo", "--size", uri).CombinedOutput()
 		if (err == nil) != serves {
 			t.Errorf("%s: %v\n%s", uri, err, out)
 		}

@@ -17,6 +17,7 @@ import (
 	"udm/blk/checkdev"
 	"udm/env"
 	"udm/export/nbd/internal/proto"
+	"udm/test/need"
 )
 
 func TestParseURI(t *testing.T) {
@@ -44,13 +45,7 @@ func TestParseURI(t *testing.T) {
 
 // The suite against a server that is not ours.
 func TestConformanceOfNbdkit(t *testing.T) {
-	if _, err := exec.LookPath("nbdkit"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("nbdkit is missing: install the package nbdkit")
-		}
-		t.Log("left out: nbdkit is missing, it is in the Debian package nbdkit")
-		return
-	}
+	need.Tools(t, "nbdkit")
 	for name, o := range map[string]Options{"simple": {Simple: true}, "structured": {}} {
 		t.Run(name, func(t *testing.T) {
 			blktest.TestDevice(t, func(t *testing.T) blk.Device {
@@ -72,17 +67,24 @@ func nbdkit(t *testing.T, socket string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
 		cmd.Process.Kill()
-		cmd.Wait()
+		<-ended
 	})
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for {
 		if nc, err := net.Dial("unix", socket); err == nil {
 			nc.Close()
 			return
 		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("nbdkit does not start: %v", err)
+		case <-time.After(10 * time.Millisecond): // it tells nobody that it listens
+		}
 	}
-	t.Fatal("nbdkit does not listen")
 }
 
 // server says what it was given and swallows what the client says.
