@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Leaks fails the test at its end when goroutines run that did not run now. It
@@ -12,22 +11,24 @@ import (
 // its check comes after the cleanups of the test.
 //
 // A goroutine that has been told to end may need a moment for its last
-// instructions, of which nobody is told: the check gives it up to two seconds.
+// instructions, of which nobody is told: the check looks again and again. It counts
+// looks, not time, since on a busy machine both of them wait for a processor.
 func Leaks(t testing.TB) {
 	before := goroutines()
 	t.Cleanup(func() {
-		for end := time.Now().Add(2 * time.Second); ; runtime.Gosched() {
-			left := leaked(before)
-			if len(left) == 0 {
+		var left []string
+		for range patience {
+			if left = leaked(before); len(left) == 0 {
 				return
 			}
-			if time.Now().After(end) {
-				t.Errorf("%d goroutines leaked:\n%s", len(left), strings.Join(left, "\n\n"))
-				return
-			}
+			runtime.Gosched()
 		}
+		t.Errorf("%d goroutines leaked:\n%s", len(left), strings.Join(left, "\n\n"))
 	})
 }
+
+// patience is the number of looks: more than a second of a processor.
+const patience = 20_000
 
 func leaked(before map[string]string) (stacks []string) {
 	for id, stack := range goroutines() {

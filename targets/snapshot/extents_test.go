@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"time"
 
 	"udm/blk"
 	"udm/blk/blktest"
@@ -88,15 +87,15 @@ func TestExtentsModel(t *testing.T) {
 		ms = append(ms, newModelled(r.device(n, size, "snapshot O "+n+" "+kind), size, blktest.NewModel(size)))
 	}
 	for round := range uint64(10) {
-		watch(t, round, *modelTime/20, ms)
+		watch(t, round, *modelOps/20, ms)
 		if t.Failed() {
 			return
 		}
 		r.renew(ms)
 	}
-	watch(t, 100, *modelTime/10, ms)
+	watch(t, 100, *modelOps/10, ms)
 	mergeOne(r, ms)
-	watch(t, 200, *modelTime/4, ms[1:])
+	watch(t, 200, *modelOps/4, ms[1:])
 }
 
 // renew makes snapshots of the origin as it is now.
@@ -110,14 +109,14 @@ func (r *rig) renew(ms []*modelled) {
 	}
 }
 
-// watch writes and looks for a time.
-func watch(t *testing.T, seed uint64, d time.Duration, ms []*modelled) {
-	end := time.Now().Add(d)
+// watch writes and looks.
+func watch(t *testing.T, seed uint64, ops int, ms []*modelled) {
+	const workers = 6
 	var wg sync.WaitGroup
-	for w := range uint64(6) {
+	for w := range uint64(workers) {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, w))
-			for time.Now().Before(end) && !t.Failed() {
+			for n := 0; n < ops/workers && !t.Failed(); n++ {
 				m := ms[rng.IntN(len(ms))]
 				do := []func(*rand.Rand) error{m.write, m.zero, m.look, m.look}[rng.IntN(4)]
 				if err := do(rng); err != nil {

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"time"
 
 	"udm/blk"
 	"udm/blk/blktest"
@@ -16,7 +15,7 @@ import (
 )
 
 var (
-	modelTime  = flag.Duration("modeltime", 300*time.Millisecond, "how long a seed of TestModel runs")
+	modelOps   = flag.Int("modelops", 10000, "reads and writes of a seed of TestModel")
 	modelSeeds = flag.Int("modelseeds", 2, "seeds of TestModel")
 )
 
@@ -104,14 +103,14 @@ func runModel(t *testing.T, seed uint64) {
 		ms = append(ms, newModelled(r.device(n, size, "snapshot O "+n+" "+kind), size, fresh(size)))
 	}
 	r.snap("D1").world.threshold.Set(uint32(1 + seed%5)) // some are held back
-	hammer(t, seed, *modelTime/2, ms)
+	hammer(t, seed, *modelOps/2, ms)
 	for i, m := range ms[1:] {
 		s := r.snap(fmt.Sprintf("D%d", i))
 		s.mustBeIdle(t)
 		wantCount(t, s, m.dev.Lines(dm.Info, false, 0)[0].Params)
 	}
 	mergeOne(r, ms)
-	hammer(t, seed+1000, *modelTime/2, ms[1:])
+	hammer(t, seed+1000, *modelOps/2, ms[1:])
 	m := r.snap("m").merge
 	m.wait.Until(func() bool { return !m.isRunning() })
 	r.wantInfo("m", fmt.Sprintf("16/%d 16", 4*size))
@@ -139,13 +138,13 @@ func fresh(size uint64) *blktest.Model {
 	return m
 }
 
-func hammer(t *testing.T, seed uint64, d time.Duration, ms []*modelled) {
-	end := time.Now().Add(d)
+func hammer(t *testing.T, seed uint64, ops int, ms []*modelled) {
+	const workers = 8
 	var wg sync.WaitGroup
-	for w := range uint64(8) {
+	for w := range uint64(workers) {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, w))
-			for time.Now().Before(end) && !t.Failed() {
+			for n := 0; n < ops/workers && !t.Failed(); n++ {
 				m := ms[rng.IntN(len(ms))]
 				do := m.write
 				if rng.IntN(3) == 0 {
