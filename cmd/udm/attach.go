@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
-	"udm/ctl/server"
+	"udm/ctl/server/attach"
 )
 
 func attachCommand() *cobra.Command {
@@ -111,7 +111,7 @@ func attachHelperCommand() *cobra.Command {
 		Short:   "Do one job with a block device of the kernel, for the daemon",
 		Example: `  echo '{"do":"refresh","driver":"loop","path":"/dev/loop0","file":"/var/lib/udm/files/dm-0"}' | udm attach-helper`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return server.Helper(cmd.InOrStdin(), cmd.OutOrStdout())
+			return attach.Helper(cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }

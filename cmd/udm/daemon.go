@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/ctl/server"
+	"udm/ctl/server/service"
 	"udm/export/nbd"
 	"udm/targets/all"
 )
@@ -83,7 +84,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	return server.Run(cmd.Context(), server.Config{
 		Root: root, Program: version(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
-		Ready: func(*server.Server) { log.Info("ready", "root", root, "pid", os.Getpid()) },
+		Ready: func(*service.Service) { log.Info("ready", "root", root, "pid", os.Getpid()) },
 	})
 }
 

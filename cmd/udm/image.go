@@ -13,7 +13,8 @@ import (
 
 	"udm/blk"
 	"udm/blk/filedev"
-	"udm/dm"
+	"udm/ctl"
+	"udm/ctl/server/service"
 	"udm/env"
 )
 
@@ -103,14 +104,14 @@ func sparse(path string, sectors uint64) error {
 
 // fill copies the image to the striped device, and puts a name into the first
 // sector of each device that can be written, which a file system leaves free.
-func fill(c *dm.Control) error {
-	if err := copyDevice(c, "image", "striped"); err != nil {
+func fill(s *service.Service) error {
+	if err := copyDevice(s, "image", "striped"); err != nil {
 		return err
 	}
 	for _, name := range []string{"clone-1", "clone-2", "volume"} {
 		sector := make([]byte, blk.SectorSize)
 		copy(sector, "written to "+name+"\n")
-		err := withMapped(c, name, true, func(d blk.Device) error {
+		err := withMapped(s, name, true, func(d blk.Device) error {
 			return errors.Join(blk.WriteSectors(env.Real(), d, sector, 0, 0), blk.FlushDevice(env.Real(), d))
 		})
 		if err != nil {
@@ -121,9 +122,9 @@ func fill(c *dm.Control) error {
 }
 
 // copyDevice copies one device to the beginning of another.
-func copyDevice(c *dm.Control, from, to string) error {
-	return withMapped(c, from, false, func(src blk.Device) error {
-		return withMapped(c, to, true, func(dst blk.Device) error {
+func copyDevice(s *service.Service, from, to string) error {
+	return withMapped(s, from, false, func(src blk.Device) error {
+		return withMapped(s, to, true, func(dst blk.Device) error {
 			buf := make([]byte, 1<<20)
 			step := uint64(len(buf)) / blk.SectorSize
 			for at, size := uint64(0), src.Limits().Size; at < size; at += step {
@@ -140,14 +141,10 @@ func copyDevice(c *dm.Control, from, to string) error {
 	})
 }
 
-func withMapped(c *dm.Control, name string, write bool, f func(blk.Device) error) error {
-	d, err := c.Name(name)
+func withMapped(s *service.Service, name string, write bool, f func(blk.Device) error) error {
+	d, err := s.Open(ctl.Ref{Name: name}, write)
 	if err != nil {
 		return err
 	}
-	h, err := d.Open(write)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(h), h.Close())
+	return errors.Join(f(d), d.Close())
 }

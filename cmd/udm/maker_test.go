@@ -17,8 +17,8 @@ import (
 	"udm/blk"
 	"udm/blk/filedev"
 	"udm/ctl"
-	"udm/ctl/server"
-	"udm/dm"
+	"udm/ctl/server/protocol"
+	"udm/ctl/server/service"
 	"udm/env"
 	"udm/targets/all"
 )
@@ -55,17 +55,17 @@ func (f *fault) arm(n int) { f.mu.Lock(); f.left, f.hit = n, false; f.mu.Unlock(
 func (f *fault) wasHit() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.hit }
 
 // newFaulty is a maker whose commands can be made to fail.
-func newFaulty(t *testing.T) (*maker, *fault, *dm.Control) {
+func newFaulty(t *testing.T) (*maker, *fault, *service.Service) {
 	t.Helper()
 	root, err := os.MkdirTemp("", "udm")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.New(root, "test", slog.New(slog.DiscardHandler), all.Types())
+	s, err := service.New(service.Config{Root: root, Program: "test", Types: all.Types()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fault{next: s.Handler()}
+	f := &fault{next: protocol.Handler(s, slog.New(slog.DiscardHandler))}
 	l, err := net.Listen("unix", filepath.Join(root, ctl.Socket))
 	if err != nil {
 		t.Fatal(err)
@@ -76,12 +76,12 @@ func newFaulty(t *testing.T) (*maker, *fault, *dm.Control) {
 	m := &maker{context.Background(), ctl.NewClient(root), root}
 	t.Cleanup(func() {
 		m.Close()
-		if err := errors.Join(web.Close(), s.Control().Close(), os.RemoveAll(root)); err != nil {
+		if err := errors.Join(web.Close(), s.Close(), os.RemoveAll(root)); err != nil {
 			t.Error(err)
 		}
 		<-done
 	})
-	return m, f, s.Control()
+	return m, f, s
 }
 
 // stateOfAll is what a command that failed must have left alone.
@@ -199,7 +199,7 @@ func newPool(m *maker, _ string) error {
 // right content.
 func TestMergeIsTakenUpAgain(t *testing.T) {
 	for n := 1; ; n++ {
-		m, f, control := newFaulty(t)
+		m, f, svc := newFaulty(t)
 		image := newImage(t, m)
 		if err := plainDisk(m, image); err != nil {
 			t.Fatal(err)
@@ -207,8 +207,8 @@ func TestMergeIsTakenUpAgain(t *testing.T) {
 		if _, err := m.snapshot("disk", "s", "", 0); err != nil {
 			t.Fatal(err)
 		}
-		write(t, control, "s", 1)
-		write(t, control, "disk", 2)
+		write(t, svc, "s", 1)
+		write(t, svc, "disk", 2)
 		f.arm(n)
 		err := merge(m, "s", "disk")
 		hit := f.wasHit()
@@ -272,10 +272,10 @@ func checkMerged(t *testing.T, m *maker, image string) {
 }
 
 // write fills the first sectors of a device.
-func write(t *testing.T, c *dm.Control, name string, value byte) {
+func write(t *testing.T, s *service.Service, name string, value byte) {
 	t.Helper()
 	p := bytes.Repeat([]byte{value}, 4096)
-	err := withMapped(c, name, true, func(d blk.Device) error { return blk.WriteSectors(env.Real(), d, p, 0, blk.FUA) })
+	err := withMapped(s, name, true, func(d blk.Device) error { return blk.WriteSectors(env.Real(), d, p, 0, blk.FUA) })
 	if err != nil {
 		t.Fatal(err)
 	}

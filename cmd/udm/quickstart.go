@@ -15,6 +15,7 @@ import (
 	"udm/cmd/udm/dmsetup"
 	"udm/ctl"
 	"udm/ctl/server"
+	"udm/ctl/server/service"
 	"udm/targets/all"
 )
 
@@ -67,7 +68,7 @@ func (q *quickstart) run(ctx context.Context) error {
 	err := server.Run(ctx, server.Config{
 		Root: q.dir, Program: version(), Types: all.Types(),
 		Log: slog.New(slog.NewTextHandler(q.errOut, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Ready: func(s *server.Server) {
+		Ready: func(s *service.Service) {
 			if failure = q.present(ctx, s); failure != nil {
 				stop()
 			}
@@ -94,7 +95,7 @@ func (q *quickstart) prepare(ctx context.Context) (err error) {
 }
 
 // present makes the devices that are not there yet and shows them.
-func (q *quickstart) present(ctx context.Context, s *server.Server) error {
+func (q *quickstart) present(ctx context.Context, s *service.Service) error {
 	m := &maker{ctx, ctl.NewClient(q.dir), q.dir}
 	defer m.Close()
 	first, err := q.stack(m)
@@ -102,7 +103,7 @@ func (q *quickstart) present(ctx context.Context, s *server.Server) error {
 		return err
 	}
 	if first && q.own && !q.write {
-		if err := fill(s.Control()); err != nil {
+		if err := fill(s); err != nil {
 			return err
 		}
 	}

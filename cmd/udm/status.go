@@ -12,15 +12,23 @@ import (
 )
 
 func statusCommand() *cobra.Command {
+	var clients bool
 	cmd := &cobra.Command{
 		Use:   "status [DEVICE]...",
 		Short: "Tell all about devices: tables, status, how to attach them",
 		Example: `  udm status
   udm status disk
+  udm status --clients         # who is connected, by which socket, mount or block device
   udm status --json | jq '.[].status'`,
 		ValidArgsFunction: completeDevices,
-		RunE:              runStatus,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if clients {
+				return runClients(cmd, args)
+			}
+			return runStatus(cmd, args)
+		},
 	}
+	cmd.Flags().BoolVar(&clients, "clients", false, "tell what the daemon serves, and to whom")
 	addJSON(cmd)
 	return cmd
 }

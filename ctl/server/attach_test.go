@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"udm/ctl"
+	"udm/ctl/server/service"
 	"udm/targets/all"
 )
 
@@ -33,10 +33,10 @@ esac`
 func helped(t *testing.T, root string, helper ...string) (*ctl.Client, func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	ready, ended := make(chan *Server, 1), make(chan error, 1)
+	ready, ended := make(chan *service.Service, 1), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Log: slog.New(slog.DiscardHandler),
-			Drain: 10 * time.Second, Helper: helper, Ready: func(s *Server) { ready <- s }})
+		ended <- Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Log: discard,
+			Drain: 10 * time.Second, Helper: helper, Ready: func(s *service.Service) { ready <- s }})
 	}()
 	select {
 	case <-ready:

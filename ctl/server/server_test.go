@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -14,7 +15,7 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/ctl"
-	"udm/env/hostfs"
+	"udm/ctl/server/service"
 	"udm/targets/all"
 )
 
@@ -23,10 +24,12 @@ type rig struct {
 	*ctl.Client
 	t      *testing.T
 	root   string
-	server *Server
+	server *service.Service
 	stop   func()
 	ended  chan error
 }
+
+var discard = slog.New(slog.DiscardHandler)
 
 func tempRoot(t *testing.T) string {
 	t.Helper()
@@ -43,10 +46,10 @@ func start(t *testing.T, root string) *rig {
 	blktest.Leaks(t)
 	ctx, stop := context.WithCancel(context.Background())
 	r := &rig{t: t, root: root, Client: ctl.NewClient(root), stop: stop, ended: make(chan error, 1)}
-	ready := make(chan *Server, 1)
+	ready := make(chan *service.Service, 1)
 	go func() {
-		r.ended <- Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Log: slog.New(slog.DiscardHandler),
-			Drain: 50 * time.Millisecond, Ready: func(s *Server) { ready <- s }})
+		r.ended <- Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Log: discard,
+			Drain: 50 * time.Millisecond, Ready: func(s *service.Service) { ready <- s }})
 	}()
 	select {
 	case r.server = <-ready:
@@ -130,7 +133,7 @@ func TestSocketsAreForTheirOwner(t *testing.T) {
 
 func TestSecondDaemonIsRefused(t *testing.T) {
 	r := start(t, tempRoot(t))
-	err := Run(context.Background(), Config{Root: r.root, Log: slog.New(slog.DiscardHandler)})
+	err := Run(context.Background(), Config{Root: r.root, Log: discard})
 	if err == nil || !strings.Contains(err.Error(), "a daemon runs at") {
 		t.Fatal(err)
 	}
@@ -157,11 +160,7 @@ func TestDeferredRemoveAcrossRestart(t *testing.T) {
 	r.create("low", "0 64 linear mem:1M 0")
 	r.create("top", "0 8 linear /dev/mapper/low 0")
 	r.create("gone", "0 8 zero")
-	d, err := r.server.Control().Name("gone")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := d.Open(false)
+	h, err := r.server.Open(ref("gone"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,11 +200,7 @@ func TestDeferredRemoveLeavesNoFile(t *testing.T) {
 	if _, err := r.Create(ctx, ctl.Create{Name: "x", Minor: &minor, Table: "0 8 zero"}); err != nil {
 		t.Fatal(err)
 	}
-	d, err := r.server.Control().Name("x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := d.Open(false)
+	h, err := r.server.Open(ref("x"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,11 +211,16 @@ func TestDeferredRemoveLeavesNoFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	gone := make(chan error, 1)
+	go func() {
+		_, err := r.Wait(ctx, ctl.Wait{Ref: ref("x")})
+		gone <- err
+	}()
 	h.Close()
-	if err := d.Wait(ctx, 0); err != nil {
+	if err := <-gone; err != nil && !errors.Is(err, syscall.ENXIO) {
 		t.Fatal(err)
 	}
-	r.server.sweep()
+	r.server.Retry(ctx)
 	if f := r.files(); f != "" {
 		t.Errorf("left: %s", f)
 	}
@@ -272,7 +272,7 @@ func TestWaitingTableIsKept(t *testing.T) {
 	if err := os.Rename(disk+"2", disk); err != nil {
 		t.Fatal(err)
 	}
-	r.server.bringAllBack(ctx)
+	r.server.Retry(ctx)
 	d, err := r.Device(ctx, ctl.Query{Ref: ctl.Ref{UUID: "u"}})
 	if err != nil || d.Name != "y" || d.Waiting != "" || !d.Live || !d.Inactive || d.Sectors != 8 {
 		t.Errorf("%+v, %v", d, err)
@@ -362,7 +362,7 @@ func TestOriginWaitsForItsSnapshots(t *testing.T) {
 	if err := os.Rename(store+"2", store); err != nil {
 		t.Fatal(err)
 	}
-	r.server.bringAllBack(ctx)
+	r.server.Retry(ctx)
 	for _, name := range []string{"disk", "snap"} {
 		if l, why := live(name); !l {
 			t.Errorf("%s: %s", name, why)
@@ -377,7 +377,7 @@ func TestOriginWaitsForItsSnapshots(t *testing.T) {
 	if err := r.Remove(ctx, ctl.Remove{Ref: ref("snap")}); err != nil {
 		t.Fatal(err)
 	}
-	r.server.bringAllBack(ctx)
+	r.server.Retry(ctx)
 	if l, why := live("disk"); !l {
 		t.Error(why)
 	}
@@ -397,11 +397,7 @@ func TestEndsWhileOthersWait(t *testing.T) {
 	if _, err := r.Suspend(ctx, ctl.Suspend{Ref: ref("x")}); err != nil {
 		t.Fatal(err)
 	}
-	d, err := r.server.Control().Name("x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := d.Open(true)
+	h, err := r.server.Open(ref("x"), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +405,7 @@ func TestEndsWhileOthersWait(t *testing.T) {
 	b := &blk.Bio{Op: blk.Write, End: func(b *blk.Bio) { ended <- b.Status() }}
 	b.SetData(make([]byte, 512))
 	h.Submit(b)
-	r.server.failAll(d, 64)
+	r.server.FailSuspended()
 	if st := <-ended; st != blk.IOErr {
 		t.Errorf("what waited ended with %v", st)
 	}
@@ -420,36 +416,14 @@ func TestEndsWhileOthersWait(t *testing.T) {
 	}
 }
 
-func TestLastingNames(t *testing.T) {
-	r := start(t, tempRoot(t))
-	r.create("low", "0 2048 linear mem:1M 0")
-	r.create("bare", "")
-	for in, want := range map[string]string{
-		"linear /dev/mapper/low 007":   "linear 254:0 7",
-		"linear /dev/dm-0 0":           "linear 254:0 0",
-		"linear 254:0 007":             "linear 254:0 007",
-		"linear 1:0 0":                 "linear mem:1M 0",
-		"linear /dev/mapper/nosuch 0":  "linear /dev/mapper/nosuch 0",
-		"linear /dev/mapper/bare 0":    "linear /dev/mapper/bare 0",
-		"linear /dev/dm-7 0":           "linear /dev/dm-7 0",
-		"linear 254:7 0":               "linear 254:7 0",
-		`linear /with\ blank/1:0 0`:    `linear /with\ blank/1:0 0`,
-		"linear 1:0x 0":                "linear 1:0x 0",
-		"linear 1:0 1:0":               "linear 1:0 1:0", // refused
-		"error 1:0":                    "error 1:0",      // no device
-		"nosuch 1:0":                   "nosuch 1:0",
-		`snapshot 1:0 /a\ b p 8`:       `snapshot mem:1M /a\ b P 8`,
-		"snapshot-merge 1:0 254:0 N 8": "snapshot-merge mem:1M 254:0 N 8",
-		"snapshot-origin /dev/dm-0":    "snapshot-origin 254:0",
-		"thin-pool 1:0 254:0 128 0 0":  "thin-pool mem:1M 254:0 128 0 0",
-		"thin /dev/mapper/low 5 1:0":   "thin 254:0 5 mem:1M",
-		"zero":                         "zero",
-	} {
-		specs, err := r.server.parse("0 8 " + in)
-		if err != nil || len(specs) != 1 || strings.TrimSpace(specs[0].String()) != "0 8 "+want {
-			t.Errorf("%q becomes %q, %v; want %q", in, specs, err, want)
-		}
+// saved is the file of a device, as far as tests look at it.
+type saved struct {
+	Name, UUID     string
+	Live, Inactive *struct {
+		Text     []string
+		ReadOnly bool
 	}
+	Suspended bool
 }
 
 // Every acknowledged state is on the disk before the answer: what a crash at
@@ -457,13 +431,16 @@ func TestLastingNames(t *testing.T) {
 func TestStateIsSavedBeforeTheAnswer(t *testing.T) {
 	r := start(t, tempRoot(t))
 	ctx := context.Background()
-	saved := func() *record {
+	saved := func() (s saved) {
 		t.Helper()
-		rs, err := store{hostfs.Disk{}, filepath.Join(r.root, "devices")}.read()
-		if err != nil || len(rs) != 1 {
-			t.Fatalf("%d records, %v", len(rs), err)
+		text, err := os.ReadFile(filepath.Join(r.root, "devices", r.files()))
+		if err == nil {
+			err = json.Unmarshal(text, &s)
 		}
-		return rs[0]
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
 	}
 	must := func(_ ctl.Device, err error) {
 		t.Helper()

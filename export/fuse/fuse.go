@@ -163,3 +163,12 @@ func (s *Server) Close() error {
 // Closed returns once no client has the file of a name open. A close(2) returns
 // to its caller a moment before the server hears of it.
 func (s *Server) Closed(name string) { s.root.closed(name) }
+
+// Clients tells which files are open.
+func (s *Server) Clients() []export.Client {
+	list := make([]export.Client, 0)
+	for _, f := range s.root.files() {
+		list = append(list, export.Client{Export: f.name, ReadOnly: f.export.ReadOnly})
+	}
+	return list
+}

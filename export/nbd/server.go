@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"udm/env"
+	"udm/export"
 )
 
 // Config is what a server is made from. Only Exports is needed.
@@ -174,6 +175,30 @@ func (s *Server) Conns() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
+}
+
+// Clients tells who is connected, in no order.
+func (s *Server) Clients() []export.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]export.Client, 0, len(s.conns))
+	for c := range s.conns {
+		list = append(list, c.client())
+	}
+	return list
+}
+
+// client tells who is at the other end.
+func (c *conn) client() (who export.Client) {
+	if nc, ok := c.base.(net.Conn); ok && nc.RemoteAddr() != nil {
+		who.Address = nc.RemoteAddr().String()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wire != nil { // then the session stays
+		who.Export, who.ReadOnly = c.export.Name, c.readOnly
+	}
+	return who
 }
 
 // Shutdown ends the server in good order: no new connections, requests under

@@ -13,7 +13,8 @@ import (
 )
 
 // layers lists, for each folder, the folders of the project that its packages
-// (tests excepted) may import beside their own. The first match counts.
+// (tests excepted) may import beside their own; a name with /. is one package
+// without those in it. The first match counts.
 var layers = []struct {
 	folder string
 	may    []string
@@ -26,7 +27,14 @@ var layers = []struct {
 	{"dm", []string{"internal", "env", "blk"}},
 	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
 	{"export", []string{"internal", "env", "blk"}},
-	{"ctl", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export"}},
+	{"ctl/server/frontend", []string{"ctl/."}},
+	{"ctl/server/exports", []string{"dm", "export"}},
+	{"ctl/server/state", []string{"env", "blk", "dm"}},
+	{"ctl/server/attach", []string{"env", "blk", "dm", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend"}},
+	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach"}},
+	{"ctl/server/protocol", []string{"dm", "ctl/."}},
+	{"ctl/server", []string{"internal", "env", "blk", "dm", "export", "ctl"}}, // the daemon
+	{"ctl", []string{"internal", "dm"}},
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl"}},
 	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl"}},
@@ -72,7 +80,7 @@ func under(path, folder string) bool {
 
 func within(path string, folders []string) bool {
 	for _, f := range folders {
-		if under(path, f) {
+		if under(path, f) || path == "udm/"+strings.TrimSuffix(f, "/.") {
 			return true
 		}
 	}

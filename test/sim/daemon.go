@@ -13,9 +13,9 @@ import (
 
 	"udm/blk/blktest"
 	"udm/ctl"
-	"udm/ctl/server"
+	"udm/ctl/server/protocol"
+	"udm/ctl/server/service"
 	"udm/dm"
-	"udm/targets/all"
 )
 
 // daemon is volumes on disks of their own and in a thin pool, all made and
@@ -24,7 +24,8 @@ import (
 // is there, and of what was under way, the state before or after.
 type daemon struct {
 	files *filesys
-	srv   *server.Server
+	srv   *service.Service
+	devs  *dm.Control // of srv
 	slots []*slot
 	fails bool // of the daemon's file system
 	began bool
@@ -76,11 +77,11 @@ func (d *daemon) prepare(w *world) {
 func (d *daemon) start(w *world) {
 	var err error
 	d.files.off, d.files.fails, d.srv = false, false, nil
-	srv, err := server.Machine{Env: w.sim, Opener: w, FS: d.files}.NewServer(root, "sim", slog.New(slog.DiscardHandler), all.Types())
+	srv, err := service.New(service.Config{Root: root, Program: "sim", Env: w.sim, Opener: w, FS: d.files, Control: w.c})
 	if !w.right(err, "start the daemon") || !w.right(srv.Restore(context.Background()), "restore") {
 		return
 	}
-	d.srv, w.c = srv, srv.Control()
+	d.srv, d.devs = srv, w.c
 	if !d.began {
 		d.create(w, ctl.Create{Name: "md", Table: "0 1024 linear meta 0"})
 		d.create(w, ctl.Create{Name: "data", Table: "0 2048 linear data 0"})
@@ -116,7 +117,7 @@ func (d *daemon) device(s *slot) *dm.Device {
 	if d.srv == nil {
 		return nil
 	}
-	dev, err := d.srv.Control().Number(dm.Number{Major: dm.Major, Minor: s.minor})
+	dev, err := d.devs.Number(dm.Number{Major: dm.Major, Minor: s.minor})
 	if err != nil {
 		return nil
 	}
@@ -161,7 +162,7 @@ func (d *daemon) command(name string, in any) error {
 		return err
 	}
 	answer := httptest.NewRecorder()
-	d.srv.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/v1/"+name, strings.NewReader(string(body))))
+	protocol.Handler(d.srv, slog.New(slog.DiscardHandler)).ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/v1/"+name, strings.NewReader(string(body))))
 	if answer.Code == http.StatusOK {
 		return nil
 	}
@@ -276,7 +277,7 @@ func (d *daemon) open(w *world, s *slot) {
 
 func (d *daemon) verify(*world) {}
 
-// Name is what a disk that is open is called: see server.Opener.
+// Name is what a disk that is open is called: see state.Opener.
 func (w *world) Name(n dm.Number) string {
 	if n.Major != 7 || int(n.Minor) >= len(w.disks) {
 		return ""

@@ -1,8 +1,7 @@
-package server
+package attach
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 
 	"udm/blk"
 	"udm/ctl"
+	"udm/ctl/server/exports"
 	"udm/dm"
 )
 
@@ -23,40 +23,42 @@ type attachment struct {
 // errUnused is the error of a block device that is not, or no more, ours.
 var errUnused = errors.New("not attached")
 
-// attach makes a block device of the kernel from a device.
-func (f *files) attach(_ context.Context, r ctl.Attach) (ctl.Attachment, error) {
-	f.op.Lock()
-	defer f.op.Unlock()
-	if !slices.Contains([]string{"", ctl.DriverLoop, ctl.DriverNBD}, r.Driver) {
-		return ctl.Attachment{}, dm.Errorf(syscall.EINVAL, "no driver %q, only loop and nbd", r.Driver)
+// CheckDriver refuses drivers that there are not.
+func CheckDriver(driver string) error {
+	if !slices.Contains([]string{"", ctl.DriverLoop, ctl.DriverNBD}, driver) {
+		return dm.Errorf(syscall.EINVAL, "no driver %q, only loop and nbd", driver)
 	}
-	d, err := f.server.find(r.Ref)
-	if err != nil {
-		return ctl.Attachment{}, err
-	}
-	a, err := f.attached(d, r.Driver)
-	if err != nil {
-		return ctl.Attachment{}, err
-	}
-	return f.describe(d, a), f.save()
+	return nil
 }
 
-func (f *files) describe(d *dm.Device, a attachment) ctl.Attachment {
+// Attach makes a block device of the kernel from a device, by a driver or, without
+// one, by the one that works.
+func (k *Kernel) Attach(d *dm.Device, driver string) (ctl.Attachment, error) {
+	k.lock()
+	defer k.op.Unlock()
+	a, err := k.attached(d, driver)
+	if err != nil {
+		return ctl.Attachment{}, err
+	}
+	return describe(d, a), k.save()
+}
+
+func describe(d *dm.Device, a attachment) ctl.Attachment {
 	return ctl.Attachment{Number: ctl.Number(d.Number()), Name: d.Name(), Path: a.path}
 }
 
 // attached is what a device is attached as, now if it was not before: by a driver,
 // or by the one that works.
-func (f *files) attached(d *dm.Device, driver string) (attachment, error) {
+func (k *Kernel) attached(d *dm.Device, driver string) (attachment, error) {
 	st := d.Status()
 	minor := st.Number.Minor
-	a, known := f.devices[minor]
+	a, known := k.devices[minor]
 	if known && a.back {
-		if err := f.refresh(d, a); !errors.Is(err, errUnused) {
+		if err := k.refresh(d, a); !errors.Is(err, errUnused) {
 			return a, err
 		}
 	}
-	if f.over {
+	if k.over {
 		return a, errEnding
 	}
 	switch {
@@ -72,116 +74,112 @@ func (f *files) attached(d *dm.Device, driver string) (attachment, error) {
 	default:
 		a.path = ""
 	}
-	path, err := f.newDevice(d, driver, a.path)
+	path, err := k.newDevice(d, driver, a.path)
 	if err != nil {
 		return a, err
 	}
-	f.devices[minor] = attachment{path, true}
-	return f.devices[minor], nil
+	k.devices[minor] = attachment{path, true}
+	return k.devices[minor], nil
 }
 
 // newDevice makes a block device, at path if that is free.
-func (f *files) newDevice(d *dm.Device, driver, path string) (string, error) {
+func (k *Kernel) newDevice(d *dm.Device, driver, path string) (string, error) {
 	if driver == ctl.DriverNBD {
-		return f.byNBD(d, path)
+		return k.byNBD(d, path)
 	}
-	looped, err := f.byLoop(d, path)
+	looped, err := k.byLoop(d, path)
 	if driver == "" && errors.Is(err, syscall.ENODEV) {
-		if path, nerr := f.byNBD(d, ""); nerr == nil {
+		if path, nerr := k.byNBD(d, ""); nerr == nil {
 			return path, nil
 		}
 	}
 	return looped, err
 }
 
-func (f *files) byLoop(d *dm.Device, path string) (string, error) {
-	if err := f.ownMount(); err != nil {
+func (k *Kernel) byLoop(d *dm.Device, path string) (string, error) {
+	if err := k.ownMount(); err != nil {
 		return "", err
 	}
-	j := f.newJob(jobAttach, d.Number().Minor, ctl.DriverLoop, path)
+	j := k.newJob(jobAttach, d.Number().Minor, ctl.DriverLoop, path)
 	j.ReadOnly, j.Block = d.Status().ReadOnly, d.Limits().LogicalBlock
-	return f.job(j)
+	return k.job(j)
 }
 
-func (f *files) byNBD(d *dm.Device, path string) (string, error) {
+func (k *Kernel) byNBD(d *dm.Device, path string) (string, error) {
 	minor := d.Number().Minor
-	f.links[minor].wait()
-	delete(f.links, minor)
-	l, err := f.connect(f.newJob(jobAttach, minor, ctl.DriverNBD, path), numbered{}.name(minor))
+	k.links[minor].wait()
+	delete(k.links, minor)
+	l, err := k.connect(k.newJob(jobAttach, minor, ctl.DriverNBD, path), exports.Numbered(minor))
 	if err != nil {
 		return "", err
 	}
-	f.links[minor] = l
+	k.links[minor] = l
 	return l.path, nil
 }
 
-func (f *files) newJob(do string, minor uint32, driver, path string) kernelJob {
-	return kernelJob{Do: do, Driver: driver, Path: path, File: f.fileOf(minor)}
+func (k *Kernel) newJob(do string, minor uint32, driver, path string) kernelJob {
+	return kernelJob{Do: do, Driver: driver, Path: path, File: k.fileOf(minor)}
 }
 
 // refresh lets a block device see the size of its device. errUnused: it is not, or
 // no more, ours.
-func (f *files) refresh(d *dm.Device, a attachment) error {
+func (k *Kernel) refresh(d *dm.Device, a attachment) error {
 	st := d.Status()
 	minor := st.Number.Minor
-	j := f.newJob(jobRefresh, minor, driverOf(a.path), a.path)
+	j := k.newJob(jobRefresh, minor, driverOf(a.path), a.path)
 	j.Size = st.Sectors * blk.SectorSize
-	if j.Driver == ctl.DriverNBD && !f.links[minor].alive() {
+	if j.Driver == ctl.DriverNBD && !k.links[minor].alive() {
 		return errUnused
 	}
-	_, err := f.job(j)
+	_, err := k.job(j)
 	return err
 }
 
 // ownDir is the directory of the files below what is attached.
-func (f *files) ownDir() string { return filepath.Join(f.root, "files") }
+func (k *Kernel) ownDir() string { return filepath.Join(k.root, "files") }
 
 // fileOf is the file below a block device.
-func (f *files) fileOf(minor uint32) string {
-	return filepath.Join(f.ownDir(), numbered{}.name(minor))
+func (k *Kernel) fileOf(minor uint32) string {
+	return filepath.Join(k.ownDir(), exports.Numbered(minor))
 }
 
 // ownMount shows the devices there.
-func (f *files) ownMount() error {
-	if f.own.files != nil && f.own.files.Mounted() {
+func (k *Kernel) ownMount() error {
+	if k.own.files != nil && k.own.files.Mounted() {
 		return nil
 	}
-	err := os.Mkdir(f.ownDir(), 0o700)
+	err := os.Mkdir(k.ownDir(), 0o700)
 	if err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, syscall.ENOTCONN) {
 		return err
 	}
-	f.own.files, err = mountFiles(numbered{f.exports()}, f.ownDir())
+	k.own.files, err = mountFiles(k.exports.ByNumber(), k.ownDir())
 	return err
 }
 
-// detach takes the block device of a device away.
-func (f *files) detach(_ context.Context, r ctl.Ref) (struct{}, error) {
-	f.op.Lock()
-	defer f.op.Unlock()
-	d, err := f.server.find(r)
-	if err != nil {
-		return struct{}{}, err
-	}
+// Detach takes the block device of a device away.
+func (k *Kernel) Detach(d *dm.Device) error {
+	k.lock()
+	defer k.op.Unlock()
 	minor := d.Number().Minor
-	a, known := f.devices[minor]
+	a, known := k.devices[minor]
 	if !known {
-		return struct{}{}, dm.Errorf(syscall.ENODEV, "%s is not attached", d.Name())
+		return dm.Errorf(syscall.ENODEV, "%s is not attached", d.Name())
 	}
 	if d.Status().Suspended {
-		return struct{}{}, waitsForResume(d.Name())
+		return waitsForResume(d.Name())
 	}
-	if err := f.detachOne(minor, false); err != nil {
-		return struct{}{}, err
+	if err := k.detachOne(minor, false); err != nil {
+		return err
 	}
-	delete(f.devices, minor)
+	delete(k.devices, minor)
 	// Once it is detached, the device is not open any more.
 	if driverOf(a.path) == ctl.DriverNBD {
-		f.links[minor].wait()
-		delete(f.links, minor)
+		k.links[minor].wait()
+		delete(k.links, minor)
 	} else if a.back {
-		f.own.files.Closed(numbered{}.name(minor))
+		k.own.files.Closed(exports.Numbered(minor))
 	}
-	return struct{}{}, f.save()
+	return k.save()
 }
 
 // waitsForResume refuses what would wait for I/O of a suspended device.
@@ -191,28 +189,28 @@ func waitsForResume(name string) error {
 
 // detachOne takes a block device away if it is there. EBUSY: it is in use; with
 // force it goes when its last user has gone.
-func (f *files) detachOne(minor uint32, force bool) error {
-	path := f.devices[minor].path
-	j := f.newJob(jobDetach, minor, driverOf(path), path)
+func (k *Kernel) detachOne(minor uint32, force bool) error {
+	path := k.devices[minor].path
+	j := k.newJob(jobDetach, minor, driverOf(path), path)
 	j.Force = force
-	_, err := f.job(j)
+	_, err := k.job(j)
 	if errors.Is(err, errUnused) {
 		return nil
 	}
 	return err
 }
 
-// listAttached tells what is attached.
-func (f *files) listAttached(context.Context, struct{}) ([]ctl.Attachment, error) {
-	f.op.Lock()
-	defer f.op.Unlock()
+// Attachments tells what is attached, ascending by number.
+func (k *Kernel) Attachments() []ctl.Attachment {
+	k.lock()
+	defer k.op.Unlock()
 	as := make([]ctl.Attachment, 0)
-	for minor, a := range f.devices {
-		d, err := f.server.control.Number(dm.Number{Major: dm.Major, Minor: minor})
+	for minor, a := range k.devices {
+		d, err := k.control.Number(dm.Number{Major: dm.Major, Minor: minor})
 		if err == nil && a.back {
-			as = append(as, f.describe(d, a))
+			as = append(as, describe(d, a))
 		}
 	}
 	slices.SortFunc(as, func(a, b ctl.Attachment) int { return cmp.Compare(a.Minor, b.Minor) })
-	return as, nil
+	return as
 }

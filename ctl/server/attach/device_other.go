@@ -1,6 +1,6 @@
 //go:build !linux
 
-package server
+package attach
 
 import (
 	"encoding/json"
@@ -24,4 +24,4 @@ type link struct{ path string }
 func (*link) alive() bool { return false }
 func (*link) wait()       {}
 
-func (*files) connect(kernelJob, string) (*link, error) { return nil, errLinux }
+func (*Kernel) connect(kernelJob, string) (*link, error) { return nil, errLinux }

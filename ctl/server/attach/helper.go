@@ -1,4 +1,4 @@
-package server
+package attach
 
 import (
 	"bytes"
@@ -105,15 +105,15 @@ func Helper(in io.Reader, out io.Writer) error {
 var errNoHelper = dm.Errorf(syscall.ENOTSUP, "this daemon cannot attach devices")
 
 // job has a job done. errUnused: the block device is not, or no more, ours.
-func (f *files) job(j kernelJob) (path string, err error) {
-	if len(f.helper) == 0 {
+func (k *Kernel) job(j kernelJob) (path string, err error) {
+	if len(k.helper) == 0 {
 		return "", errNoHelper
 	}
 	in, err := json.Marshal(j)
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(f.helper[0], f.helper[1:]...)
+	cmd := exec.Command(k.helper[0], k.helper[1:]...)
 	var errs bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), &errs
 	out, err := cmd.Output()

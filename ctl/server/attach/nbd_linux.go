@@ -1,4 +1,4 @@
-package server
+package attach
 
 import (
 	"bytes"
@@ -49,8 +49,8 @@ func (l *link) wait() {
 }
 
 // connect makes a block device of the kernel's nbd driver from an export.
-func (f *files) connect(j kernelJob, name string) (*link, error) {
-	if len(f.helper) == 0 {
+func (k *Kernel) connect(j kernelJob, name string) (*link, error) {
+	if len(k.helper) == 0 {
 		return nil, errNoHelper
 	}
 	ours, theirs, err := socketPair()
@@ -58,8 +58,8 @@ func (f *files) connect(j kernelJob, name string) (*link, error) {
 		return nil, err
 	}
 	served := make(chan error, 1)
-	go func() { served <- f.nbd.ServeConn(ours) }()
-	h, err := f.startHolder(j, name, theirs)
+	go func() { served <- k.nbd.ServeConn(ours) }()
+	h, err := k.startHolder(j, name, theirs)
 	theirs.Close() // the holder has it, and then the kernel
 	if err != nil {
 		<-served
@@ -67,7 +67,7 @@ func (f *files) connect(j kernelJob, name string) (*link, error) {
 	}
 	l := &link{h.path, make(chan struct{})}
 	go func() {
-		h.end(<-served == nil && !f.cut.Load())
+		h.end(<-served == nil && !k.cut.Load())
 		close(l.gone)
 	}()
 	return l, nil
@@ -98,13 +98,13 @@ type holder struct {
 }
 
 // startHolder lets the kernel have a socket, after the handshake on it.
-func (f *files) startHolder(j kernelJob, name string, socket *os.File) (*holder, error) {
+func (k *Kernel) startHolder(j kernelJob, name string, socket *os.File) (*holder, error) {
 	offer, err := nbdclient.Negotiate(socket, nbdclient.Options{Export: name, Simple: true})
 	if err != nil {
 		return nil, err
 	}
 	j.Size, j.Flags, j.Block = offer.Size, offer.Flags, max(offer.MinBlock, 512)
-	cmd := exec.Command(f.helper[0], f.helper[1:]...)
+	cmd := exec.Command(k.helper[0], k.helper[1:]...)
 	var errs bytes.Buffer
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{socket}, &errs
 	in, err := cmd.StdinPipe()

@@ -1,4 +1,7 @@
-package server
+// Package exports offers the devices of a set to clients: every device that has a
+// live table is an export, under its own name or under a number that no rename
+// changes. A client counts as open while it is attached.
+package exports
 
 import (
 	"errors"
@@ -10,54 +13,33 @@ import (
 	"udm/export"
 )
 
-// exports offers every device that has a live table under its own name. A client
-// counts as open while it is attached. An empty name is a device too if there is
-// just one.
-type exports struct {
-	server   *Server
-	readOnly bool
+// Set is the devices of a Control as exports.
+type Set struct {
+	Control *dm.Control
+	// Waiting says why the saved table of a device could not be loaded yet, ""
+	// when none waits.
+	Waiting  func(*dm.Device) string
+	ReadOnly bool // refuse writes
 }
 
-// List implements [export.Exports].
-func (x exports) List() []export.Info {
-	infos := make([]export.Info, 0)
-	for _, d := range x.server.control.List() {
-		if i, ok := x.info(d); ok {
-			infos = append(infos, i)
-		}
-	}
-	return infos
-}
+// ByName offers the devices under their names. An empty name is a device too if
+// there is just one.
+func (s Set) ByName() export.Exports { return named{s} }
 
-// Find implements [export.Exports].
-func (x exports) Find(name string) (export.Info, bool) {
-	d, err := x.server.control.Name(name)
-	if err != nil {
-		return export.Info{}, false
-	}
-	return x.info(d)
-}
+// ByNumber offers them as dm-MINOR.
+func (s Set) ByNumber() export.Exports { return numbered{s} }
 
-func (x exports) info(d *dm.Device) (export.Info, bool) {
+func (s Set) info(d *dm.Device) (export.Info, bool) {
 	st := d.Status()
 	return export.Info{Name: st.Name, Description: "udm device " + st.Number.String(),
-		Size: st.Sectors, ReadOnly: x.readOnly || st.ReadOnly}, st.Live
+		Size: st.Sectors, ReadOnly: s.ReadOnly || st.ReadOnly}, st.Live
 }
 
-// Open implements [export.Exports].
-func (x exports) Open(name string) (*export.Export, error) {
-	d, err := x.server.control.Name(name)
-	if err != nil {
-		return nil, fs.ErrNotExist
-	}
-	return x.open(d)
-}
-
-func (x exports) open(d *dm.Device) (*export.Export, error) {
+func (s Set) open(d *dm.Device) (*export.Export, error) {
 	if !d.Status().Live {
-		return nil, x.server.noTable(d)
+		return nil, s.noTable(d)
 	}
-	readOnly := x.readOnly
+	readOnly := s.ReadOnly
 	dev, err := d.Open(!readOnly)
 	if errors.Is(err, syscall.EACCES) {
 		readOnly = true
@@ -74,11 +56,41 @@ func (x exports) open(d *dm.Device) (*export.Export, error) {
 
 // noTable is why a device without a live table is not exported. The kernel
 // makes no disk before the first table is loaded.
-func (s *Server) noTable(d *dm.Device) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if why := s.keeperLocked(d).reason; why != "" {
+func (s Set) noTable(d *dm.Device) error {
+	if why := s.Waiting(d); why != "" {
 		return fmt.Errorf("the table of %s could not be loaded yet: %s", d.Name(), why)
 	}
 	return fs.ErrNotExist
+}
+
+// named are exports under the names of their devices.
+type named struct{ Set }
+
+// List implements [export.Exports].
+func (x named) List() []export.Info {
+	infos := make([]export.Info, 0)
+	for _, d := range x.Control.List() {
+		if i, ok := x.info(d); ok {
+			infos = append(infos, i)
+		}
+	}
+	return infos
+}
+
+// Find implements [export.Exports].
+func (x named) Find(name string) (export.Info, bool) {
+	d, err := x.Control.Name(name)
+	if err != nil {
+		return export.Info{}, false
+	}
+	return x.info(d)
+}
+
+// Open implements [export.Exports].
+func (x named) Open(name string) (*export.Export, error) {
+	d, err := x.Control.Name(name)
+	if err != nil {
+		return nil, fs.ErrNotExist
+	}
+	return x.open(d)
 }

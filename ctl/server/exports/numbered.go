@@ -1,33 +1,34 @@
-package server
+package exports
 
 import (
 	"fmt"
-	"os"
+	"io/fs"
 
 	"udm/dm"
 	"udm/export"
 )
 
-// numbered are the files below what is attached: their names are numbers of
-// devices, which no rename changes.
-type numbered struct{ exports }
+// numbered are exports under the numbers of their devices, which no rename
+// changes.
+type numbered struct{ Set }
 
-func (numbered) name(minor uint32) string { return fmt.Sprintf("dm-%d", minor) }
+// Numbered is the name of a device by its number.
+func Numbered(minor uint32) string { return fmt.Sprintf("dm-%d", minor) }
 
-// device is the device behind the name of a file.
+// device is the device that a name means.
 func (x numbered) device(name string) (*dm.Device, error) {
 	var minor uint32
-	if n, _ := fmt.Sscanf(name, "dm-%d", &minor); n != 1 || x.name(minor) != name {
-		return nil, os.ErrNotExist
+	if n, _ := fmt.Sscanf(name, "dm-%d", &minor); n != 1 || Numbered(minor) != name {
+		return nil, fs.ErrNotExist
 	}
-	return x.server.control.Number(dm.Number{Major: dm.Major, Minor: minor})
+	return x.Control.Number(dm.Number{Major: dm.Major, Minor: minor})
 }
 
 // List implements [export.Exports].
 func (x numbered) List() []export.Info {
 	infos := make([]export.Info, 0)
-	for _, d := range x.server.control.List() {
-		if i, ok := x.Find(x.name(d.Number().Minor)); ok {
+	for _, d := range x.Control.List() {
+		if i, ok := x.Find(Numbered(d.Number().Minor)); ok {
 			infos = append(infos, i)
 		}
 	}
@@ -49,7 +50,7 @@ func (x numbered) Find(name string) (export.Info, bool) {
 func (x numbered) Open(name string) (*export.Export, error) {
 	d, err := x.device(name)
 	if err != nil {
-		return nil, os.ErrNotExist
+		return nil, fs.ErrNotExist
 	}
 	return x.open(d)
 }

@@ -1,4 +1,4 @@
-package server
+package protocol
 
 import (
 	"bytes"
@@ -10,7 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"udm/blk/leaf"
 	"udm/ctl"
+	"udm/ctl/server/service"
+	"udm/dm"
+	"udm/env"
 	"udm/targets/all"
 )
 
@@ -35,7 +39,8 @@ func FuzzProtocol(f *testing.F) {
 		if strings.ContainsAny(command, "? #%\r\n") || touchesFiles(body) {
 			return
 		}
-		s := newFuzzed(t)
+		root := t.TempDir()
+		s, control := newFuzzed(t, root)
 		ctx, cancel := context.WithCancel(context.Background())
 		if command == "wait" {
 			cancel() // it would wait for an event that does not come
@@ -44,20 +49,18 @@ func FuzzProtocol(f *testing.F) {
 		answer := httptest.NewRecorder()
 		req := httptest.NewRequest(http.MethodPost, "http://udm/v1/x", bytes.NewReader(body)).WithContext(ctx)
 		req.URL.Path = "/v1/" + command
-		s.Handler().ServeHTTP(answer, req)
+		Handler(s, slog.New(slog.DiscardHandler)).ServeHTTP(answer, req)
 		checkAnswer(t, answer)
-		if _, err := s.store.read(); err != nil {
-			t.Errorf("what was saved cannot be read: %v", err)
-		}
-		for _, d := range s.control.List() {
+		for _, d := range control.List() {
 			// Nobody may be left waiting in a device that is suspended.
 			if err := d.Resume(context.Background(), true); err != nil {
 				continue
 			}
 		}
-		if err := s.control.Close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+		readable(t, root)
 	})
 }
 
@@ -67,16 +70,33 @@ func touchesFiles(body []byte) bool {
 	return bytes.Contains(rest, []byte("/")) || bytes.Contains(rest, []byte(`\u`))
 }
 
-func newFuzzed(t *testing.T) *Server {
-	s, err := New(t.TempDir(), "test", slog.New(slog.DiscardHandler), all.Types())
+func newFuzzed(t *testing.T, root string) (*service.Service, *dm.Control) {
+	opener := leaf.New(env.Real())
+	control := dm.NewControl(env.Real(), opener, all.Types()...)
+	s, err := service.New(service.Config{Root: root, Program: "test", Opener: opener, Control: control})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.create(context.Background(), ctl.Create{Name: "base", UUID: "B", Table: "0 64 linear mem:1M:base 0"})
+	_, err = s.Create(context.Background(), ctl.Create{Name: "base", UUID: "B", Table: "0 64 linear mem:1M:base 0"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return s, control
+}
+
+// readable reports what a service says about the saved state at root.
+func readable(t *testing.T, root string) {
+	again, err := service.New(service.Config{Root: root, Types: all.Types()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Restore(context.Background()); err != nil {
+		t.Errorf("what was saved cannot be read: %v", err)
+	}
+	again.FailSuspended()
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func checkAnswer(t *testing.T, answer *httptest.ResponseRecorder) {

@@ -1,11 +1,13 @@
-package server
+// Package protocol answers the control protocol: HTTP requests with the commands of
+// package ctl, carried out by a service.
+package protocol
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"syscall"
 
@@ -16,31 +18,12 @@ import (
 // maxBody is the longest request, in bytes: a table of some 100,000 lines.
 const maxBody = 16 << 20
 
-// Handler answers the control protocol.
-func (s *Server) Handler() http.Handler {
+// Handler has a service carry out the commands of the protocol.
+func Handler(s ctl.Service, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
-	handle(s, mux, "version", s.version)
-	handle(s, mux, "targets", s.targets)
-	handle(s, mux, "params", s.params)
-	handle(s, mux, "set_param", s.setParam)
-	handle(s, mux, "list", s.list)
-	handle(s, mux, "device", s.device)
-	handle(s, mux, "create", s.create)
-	handle(s, mux, "load", s.load)
-	handle(s, mux, "clear", s.clear)
-	handle(s, mux, "suspend", s.suspend)
-	handle(s, mux, "resume", s.resume)
-	handle(s, mux, "remove", s.remove)
-	handle(s, mux, "remove_all", s.removeAll)
-	handle(s, mux, "rename", s.rename)
-	handle(s, mux, "message", s.message)
-	handle(s, mux, "wait", s.wait)
-	handle(s, mux, "mount", s.files.mount)
-	handle(s, mux, "unmount", s.files.unmount)
-	handle(s, mux, "mounts", s.files.listMounts)
-	handle(s, mux, "attach", s.files.attach)
-	handle(s, mux, "detach", s.files.detach)
-	handle(s, mux, "attachments", s.files.listAttached)
+	for _, c := range ctl.Commands() {
+		mux.Handle("POST /v1/"+c.Name, handler{c, s, log})
+	}
 	mux.HandleFunc("/", unknown)
 	return mux
 }
@@ -49,23 +32,38 @@ func unknown(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusNotFound, &ctl.Error{Errno: "ENOTTY", Reason: fmt.Sprintf("%s %s is no command; POST to /v1/COMMAND", r.Method, r.URL.Path)})
 }
 
-// handle makes f the command of a name: it gets the decoded body of a POST, and
-// what it returns is the answer.
-func handle[In, Out any](s *Server, mux *http.ServeMux, name string, f func(context.Context, In) (Out, error)) {
-	mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
-		var in In
-		if err := decode(http.MaxBytesReader(w, r.Body, maxBody), &in); err != nil {
-			reply(w, http.StatusBadRequest, &ctl.Error{Errno: "EINVAL", Reason: "malformed request: " + err.Error()})
-			return
+// handler answers one command.
+type handler struct {
+	command ctl.Command
+	service ctl.Service
+	log     *slog.Logger
+}
+
+// malformed is what is wrong with a request before it is carried out.
+type malformed struct{ error }
+
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer, err := h.command.Do(r.Context(), h.service, func(in any) error {
+		if err := decode(http.MaxBytesReader(w, r.Body, maxBody), in); err != nil {
+			return malformed{err}
 		}
-		out, err := f(r.Context(), in)
-		if err != nil {
-			s.log.Debug("a command failed", "command", name, "reason", err)
-			reply(w, httpStatus(err), ctl.NewError(err))
-			return
-		}
-		reply(w, http.StatusOK, out)
+		return nil
 	})
+	if err != nil {
+		h.refuse(w, err)
+		return
+	}
+	reply(w, http.StatusOK, answer)
+}
+
+func (h handler) refuse(w http.ResponseWriter, err error) {
+	var bad malformed
+	if errors.As(err, &bad) {
+		reply(w, http.StatusBadRequest, &ctl.Error{Errno: "EINVAL", Reason: "malformed request: " + bad.Error()})
+		return
+	}
+	h.log.Debug("a command failed", "command", h.command.Name, "reason", err)
+	reply(w, httpStatus(err), ctl.NewError(err))
 }
 
 // decode reads one JSON object, and an empty body as an empty one.

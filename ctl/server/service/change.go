@@ -1,4 +1,4 @@
-package server
+package service
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	"udm/dm"
 )
 
-// create makes a device and, with a table, brings it up; when that fails
-// nothing is left of it.
-func (s *Server) create(ctx context.Context, r ctl.Create) (ctl.Device, error) {
-	specs, err := s.parse(r.Table)
+// Create implements [ctl.Service]: with a table it also brings the device up, and
+// when that fails nothing is left of it.
+func (s *Service) Create(ctx context.Context, r ctl.Create) (ctl.Device, error) {
+	specs, err := s.state.Parse(r.Table)
 	if err != nil {
 		return ctl.Device{}, err
 	}
@@ -54,20 +54,21 @@ func failed(step string, d *dm.Device, err error) error {
 }
 
 // changed saves a device and describes it.
-func (s *Server) changed(d *dm.Device) (ctl.Device, error) {
-	if err := s.save(d); err != nil {
+func (s *Service) changed(d *dm.Device) (ctl.Device, error) {
+	if err := s.state.Save(d); err != nil {
 		s.log.Error("saving a device failed", "device", d.Name(), "reason", err)
 		return ctl.Device{}, &ctl.Error{Errno: "EIO", Reason: err.Error()}
 	}
 	return s.describe(d, ctl.Query{}), nil
 }
 
-func (s *Server) load(_ context.Context, r ctl.Load) (ctl.Device, error) {
+// Load implements [ctl.Service].
+func (s *Service) Load(_ context.Context, r ctl.Load) (ctl.Device, error) {
 	d, err := s.find(r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
 	}
-	specs, err := s.parse(r.Table)
+	specs, err := s.state.Parse(r.Table)
 	if err != nil {
 		return ctl.Device{}, err
 	}
@@ -77,17 +78,19 @@ func (s *Server) load(_ context.Context, r ctl.Load) (ctl.Device, error) {
 	return s.changed(d)
 }
 
-func (s *Server) clear(_ context.Context, r ctl.Ref) (ctl.Device, error) {
+// Clear implements [ctl.Service].
+func (s *Service) Clear(_ context.Context, r ctl.Ref) (ctl.Device, error) {
 	d, err := s.find(r)
 	if err != nil {
 		return ctl.Device{}, err
 	}
 	d.Clear()
-	s.dropWaiting(d, true)
+	s.state.Cleared(d)
 	return s.changed(d)
 }
 
-func (s *Server) suspend(ctx context.Context, r ctl.Suspend) (ctl.Device, error) {
+// Suspend implements [ctl.Service].
+func (s *Service) Suspend(ctx context.Context, r ctl.Suspend) (ctl.Device, error) {
 	d, err := s.find(r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
@@ -98,17 +101,15 @@ func (s *Server) suspend(ctx context.Context, r ctl.Suspend) (ctl.Device, error)
 	return s.changed(d)
 }
 
-// resume saves also when it fails: the inactive table is lost then.
-func (s *Server) resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error) {
+// Resume implements [ctl.Service]. It saves also when it fails: the inactive table is lost then.
+func (s *Service) Resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error) {
 	d, err := s.find(r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
 	}
 	rerr := d.Resume(ctx, r.Noflush)
-	if d.Status().Live {
-		s.dropWaiting(d, false)
-		s.files.resumed(d)
-	}
+	s.state.Resumed(d)
+	s.kernel.Resumed(d)
 	desc, err := s.changed(d)
 	if rerr != nil {
 		return ctl.Device{}, rerr
@@ -116,31 +117,34 @@ func (s *Server) resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error) 
 	return desc, err
 }
 
-func (s *Server) remove(_ context.Context, r ctl.Remove) (struct{}, error) {
+// Remove implements [ctl.Service].
+func (s *Service) Remove(_ context.Context, r ctl.Remove) error {
 	d, err := s.find(r.Ref)
 	if err != nil {
-		return struct{}{}, err
+		return err
 	}
 	if _, err = d.Remove(r.Deferred); err == nil {
 		_, err = s.changed(d)
 	}
-	return struct{}{}, err
+	return err
 }
 
-func (s *Server) removeAll(_ context.Context, r ctl.Remove) (struct{}, error) {
+// RemoveAll implements [ctl.Service].
+func (s *Service) RemoveAll(_ context.Context, r ctl.Remove) error {
 	if r.Ref != (ctl.Ref{}) {
-		return struct{}{}, dm.Errorf(syscall.EINVAL, "remove_all takes no device")
+		return dm.Errorf(syscall.EINVAL, "remove_all takes no device")
 	}
 	ds := s.control.List()
 	s.control.RemoveAll(r.Deferred)
 	var err error
 	for _, d := range ds {
-		err = errors.Join(err, s.save(d))
+		err = errors.Join(err, s.state.Save(d))
 	}
-	return struct{}{}, err
+	return err
 }
 
-func (s *Server) rename(_ context.Context, r ctl.Rename) (ctl.Device, error) {
+// Rename implements [ctl.Service].
+func (s *Service) Rename(_ context.Context, r ctl.Rename) (ctl.Device, error) {
 	d, err := s.find(r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
@@ -161,21 +165,22 @@ func (s *Server) rename(_ context.Context, r ctl.Rename) (ctl.Device, error) {
 	return s.changed(d)
 }
 
-// message saves afterwards: @cancel_deferred_remove changes what is saved.
-func (s *Server) message(_ context.Context, r ctl.Message) (ctl.Reply, error) {
+// Message implements [ctl.Service]. It saves afterwards: @cancel_deferred_remove changes what is saved.
+func (s *Service) Message(_ context.Context, r ctl.Message) (string, error) {
 	d, err := s.find(r.Ref)
 	if err != nil {
-		return ctl.Reply{}, err
+		return "", err
 	}
 	before := d.Status().DeferredRemove
 	text, err := d.Message(r.Sector, r.Text)
 	if err == nil && before != d.Status().DeferredRemove {
 		_, err = s.changed(d)
 	}
-	return ctl.Reply{Text: text}, err
+	return text, err
 }
 
-func (s *Server) wait(ctx context.Context, r ctl.Wait) (ctl.Device, error) {
+// Wait implements [ctl.Service].
+func (s *Service) Wait(ctx context.Context, r ctl.Wait) (ctl.Device, error) {
 	d, err := s.find(r.Ref)
 	if err != nil {
 		return ctl.Device{}, err

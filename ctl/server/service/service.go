@@ -1,76 +1,160 @@
-package server
+// Package service is the daemon without its sockets: the devices of one root, and the
+// commands about them. It implements [ctl.Service], as the client of a daemon does,
+// for programs that embed it. What a command changes is saved before it returns, so
+// whoever goes through it cannot have devices that a restart forgets.
+//
+//	made by New ── Restore ──► serving ── Close ──► closed: devices flushed, disks closed
+//
+// Lock order: Service.naming (an env.Mutex, held while a device is renamed and that
+// is saved), the locks of packages attach, state and dm. None is held while a command
+// of the device mapper runs that can wait.
+package service
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
-	"path/filepath"
-	"sync"
 
+	"udm/blk"
 	"udm/blk/leaf"
+	"udm/ctl"
+	"udm/ctl/server/attach"
+	"udm/ctl/server/exports"
+	"udm/ctl/server/frontend"
+	"udm/ctl/server/state"
 	"udm/dm"
 	"udm/env"
 	"udm/env/hostfs"
 )
 
-// Server holds the devices of one root and answers commands about them. It is
+var _ ctl.Service = (*Service)(nil)
+
+// Service holds the devices of one root and carries out commands about them. It is
 // safe for concurrent use.
-type Server struct {
+type Service struct {
+	// FrontEnd is the list that the command of this name tells of; who embeds the
+	// service starts and ends what is in it.
+	FrontEnd frontend.List
+
 	env     env.Env
 	control *dm.Control
-	opener  Opener
-	store   store
+	opener  state.Opener
+	state   *state.State
+	kernel  *attach.Kernel
+	exports exports.Set
 	log     *slog.Logger
 	program string
-	files   *files
-
-	// saving are held while the file of a device is replaced; a device has the
-	// one that its minor number comes to.
-	saving [64]*env.Mutex
-
-	// naming is held while a device is renamed and that is saved.
-	naming *env.Mutex
-
-	mu      sync.Mutex
-	keepers map[uint32]*keeper  // guarded by mu; by minor
-	written map[uint32]*written // guarded by mu; by minor: what there are files of
-	claimed map[string]uint32   // guarded by mu; minors by the names in their files
+	naming  *env.Mutex // held while a device is renamed and that is saved
 }
 
-// Machine is what a server runs on.
-type Machine struct {
-	Env    env.Env
-	Opener Opener
-	FS     hostfs.FS
+// Config is what a service is made from. Root and Types are needed.
+type Config struct {
+	Root    string // directory of the saved state; made if missing
+	Program string // version to report
+	Types   []*dm.Type
+	Log     *slog.Logger // nil: none
+
+	Env    env.Env      // nil: [env.Real]
+	Opener state.Opener // of disks; nil: [leaf.Opener]
+	FS     hostfs.FS    // that Root is in; nil: [hostfs.Disk]
+	// Control is the set of devices, nil to make one: for tests that look at it,
+	// since what is changed in it directly is not saved.
+	Control *dm.Control
+	// Helper is a command that calls [attach.Helper]; without one nothing can be
+	// attached as a block device.
+	Helper []string
 }
 
-// Opener opens disks, and knows what to call one that is open so that it is
-// found again after a restart.
-type Opener interface {
-	dm.Opener
-	Name(dm.Number) string // "" if there is none
-}
-
-// New returns a server on this machine: see [Machine.NewServer].
-func New(root, program string, log *slog.Logger, types []*dm.Type) (*Server, error) {
-	return Machine{env.Real(), leaf.New(env.Real()), hostfs.Disk{}}.NewServer(root, program, log, types)
-}
-
-// NewServer returns a server that keeps its state below root, and has no devices
-// yet: see Restore. program is the version to report.
-func (m Machine) NewServer(root, program string, log *slog.Logger, types []*dm.Type) (*Server, error) {
-	s := &Server{
-		env: m.Env, opener: m.Opener, store: store{m.FS, filepath.Join(root, "devices")},
-		log: log, program: program, keepers: make(map[uint32]*keeper),
-		written: make(map[uint32]*written), claimed: make(map[string]uint32),
-		naming: env.NewMutex(m.Env),
+func (c *Config) setDefaults() {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
-	for i := range s.saving {
-		s.saving[i] = env.NewMutex(m.Env)
+	if c.Env == nil {
+		c.Env = env.Real()
 	}
-	s.control = dm.NewControl(m.Env, m.Opener, types...)
-	s.control.SetLog(log)
-	s.files = newFiles(s, root)
-	return s, hostfs.MakeDir(m.FS, s.store.dir)
+	if c.Opener == nil {
+		c.Opener = leaf.New(c.Env)
+	}
+	if c.FS == nil {
+		c.FS = hostfs.Disk{}
+	}
+	if c.Control == nil {
+		c.Control = dm.NewControl(c.Env, c.Opener, c.Types...)
+	}
+	c.Control.SetLog(c.Log)
 }
 
-// Control is the set of devices, for who embeds the server.
-func (s *Server) Control() *dm.Control { return s.control }
+// New returns a service that has no devices yet: see Restore.
+func New(c Config) (*Service, error) {
+	c.setDefaults()
+	saved, err := state.New(state.Config{Root: c.Root, FS: c.FS, Env: c.Env, Control: c.Control, Opener: c.Opener, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{env: c.Env, control: c.Control, opener: c.Opener, state: saved,
+		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env)}
+	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting}
+	s.kernel, err = attach.New(attach.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log, Helper: c.Helper})
+	return s, err
+}
+
+// Restore makes every saved device and loads every table that can be loaded. It
+// is the first call. The error tells of saved state that cannot be used; the rest
+// runs.
+func (s *Service) Restore(ctx context.Context) error { return s.state.Restore(ctx) }
+
+// Retry tries what is missing since a restart again: tables that wait for their
+// disks, block devices that wait for their tables. To be called now and then.
+func (s *Service) Retry(ctx context.Context) {
+	s.state.Retry(ctx)
+	s.kernel.Retry()
+}
+
+// Exports is the devices for servers that offer them to clients.
+func (s *Service) Exports() exports.Set { return s.exports }
+
+// Kernel is what this machine's kernel shows of the devices: two front ends.
+func (s *Service) Kernel() *attach.Kernel { return s.kernel }
+
+// Open opens a device for I/O in this process.
+func (s *Service) Open(r ctl.Ref, write bool) (blk.Device, error) {
+	d, err := s.find(r)
+	if err != nil {
+		return nil, err
+	}
+	return d.Open(write)
+}
+
+// FailSuspended ends I/O that waits in suspended devices: in errors, so that who
+// waits for it can go. Nothing of it is saved.
+func (s *Service) FailSuspended() {
+	for _, d := range s.control.List() {
+		if st := d.Status(); st.Suspended {
+			s.fail(d, max(st.Sectors, 1))
+		}
+	}
+}
+
+func (s *Service) fail(d *dm.Device, sectors uint64) {
+	err := d.Load([]dm.Spec{{Len: sectors, Type: "error"}}, dm.Mode{Write: true})
+	if err == nil {
+		err = d.Resume(context.Background(), true)
+	}
+	if err != nil {
+		s.log.Error("I/O that waits in a suspended device cannot be ended", "device", d.Name(), "reason", err)
+	}
+}
+
+// Close flushes every device and takes the stacks down, the saved state excepted.
+func (s *Service) Close() error {
+	var errs []error
+	for _, d := range s.control.List() {
+		if st := d.Status(); st.Live && !st.Suspended {
+			if err := blk.FlushDevice(s.env, d); err != nil {
+				errs = append(errs, fmt.Errorf("flushing %s: %w", st.Name, err))
+			}
+		}
+	}
+	return errors.Join(append(errs, s.control.Close())...)
+}

@@ -1,4 +1,4 @@
-package server
+package state
 
 import (
 	"cmp"
@@ -7,20 +7,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"udm/dm"
 )
 
-// retryEvery is how often tables that wait are tried again.
-const retryEvery = 5 * time.Second
-
 // Restore makes every saved device and loads every table that can be loaded. It
 // runs once, before anything else. The error tells of saved state that cannot be
 // read; the rest runs.
-func (s *Server) Restore(ctx context.Context) error {
+func (s *State) Restore(ctx context.Context) error {
 	records, err := s.store.read()
-	slices.SortFunc(records, byImportance)
+	slices.SortFunc(records, markedLast)
 	for _, r := range records {
 		d, cerr := s.control.Create(r.Name, r.UUID, int(r.Minor))
 		if cerr != nil && r.DeferredRemove {
@@ -32,24 +28,24 @@ func (s *Server) Restore(ctx context.Context) error {
 			continue
 		}
 		s.claim(d, r)
-		k := s.keeper(d)
+		e := s.entry(d)
 		s.mu.Lock()
-		k.waiting, k.disk = r, r.Live != nil || r.Inactive != nil
+		e.waiting, e.disk = r, r.Live != nil || r.Inactive != nil
 		s.mu.Unlock()
 	}
 	s.bringAllBack(ctx)
 	for _, r := range records {
 		if d, derr := s.control.Number(dm.Number{Major: dm.Major, Minor: r.Minor}); derr == nil && r.DeferredRemove {
 			_, rerr := d.Remove(true)
-			err = errors.Join(err, rerr, s.save(d))
+			err = errors.Join(err, rerr, s.Save(d))
 		}
 	}
 	return err
 }
 
-// byImportance puts devices that were marked for removal last: they may have gone
+// markedLast puts devices that were marked for removal last: they may have gone
 // by themselves, and their names to others.
-func byImportance(a, b *record) int {
+func markedLast(a, b *record) int {
 	if a.DeferredRemove != b.DeferredRemove {
 		if a.DeferredRemove {
 			return 1
@@ -59,111 +55,102 @@ func byImportance(a, b *record) int {
 	return cmp.Compare(a.Minor, b.Minor)
 }
 
-// KeepTrying tries the tables that wait again and again until ctx ends.
-func (s *Server) KeepTrying(ctx context.Context) {
-	t := time.NewTicker(retryEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			s.bringAllBack(ctx)
-			s.sweep()
-			s.files.retry()
-		}
-	}
+// Retry tries the tables that wait again, and forgets devices that have gone by
+// themselves.
+func (s *State) Retry(ctx context.Context) {
+	s.bringAllBack(ctx)
+	s.sweep()
 }
 
 // bringAllBack loads the tables that wait, lower devices first, until a round
 // loads none. Then it suspends what was suspended: a target may read its
 // metadata when its table is loaded, and must not wait for a device below.
-func (s *Server) bringAllBack(ctx context.Context) {
+func (s *State) bringAllBack(ctx context.Context) {
 	for progress := true; progress; {
 		progress = false
-		for _, k := range s.waitingKeepers() {
-			if s.bringBack(ctx, k) {
+		for _, e := range s.waitingEntries() {
+			if s.bringBack(ctx, e) {
 				progress = true
 			}
 		}
 	}
-	for _, k := range s.waitingKeepers() {
-		s.suspendAgain(ctx, k)
+	for _, e := range s.waitingEntries() {
+		s.suspendAgain(ctx, e)
 	}
 }
 
-func (s *Server) waitingKeepers() []*keeper {
+func (s *State) waitingEntries() []*entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var ks []*keeper
-	for _, k := range s.keepers {
-		if k.waiting != nil {
-			ks = append(ks, k)
+	var es []*entry
+	for _, e := range s.entries {
+		if e.waiting != nil {
+			es = append(es, e)
 		}
 	}
-	slices.SortFunc(ks, func(a, b *keeper) int { return cmp.Compare(a.dev.Number().Minor, b.dev.Number().Minor) })
-	return ks
+	slices.SortFunc(es, func(a, b *entry) int { return cmp.Compare(a.dev.Number().Minor, b.dev.Number().Minor) })
+	return es
 }
 
 // bringBack loads what it can of the tables of one device and reports whether it
 // loaded any.
-func (s *Server) bringBack(ctx context.Context, k *keeper) (progress bool) {
+func (s *State) bringBack(ctx context.Context, e *entry) (progress bool) {
 	s.mu.Lock()
-	w := k.waiting
+	w := e.waiting
 	s.mu.Unlock()
 	if w == nil {
 		return false
 	}
-	st := k.dev.Status()
+	st := e.dev.Status()
 	var err error
 	if w.Live != nil && !st.Live {
 		if st.Inactive {
-			w = s.keepInactive(k, w) // the slot is needed for the live table
+			w = s.keepInactive(e, w) // the slot is needed for the live table
 		}
-		if err = s.loadSaved(k.dev, w.Live); err == nil {
-			err = k.dev.Resume(ctx, false)
+		if err = s.loadSaved(e.dev, w.Live); err == nil {
+			err = e.dev.Resume(ctx, false)
 		}
 		progress = err == nil
 	}
-	if err == nil && w.Inactive != nil && !k.dev.Status().Inactive {
-		err = s.loadSaved(k.dev, w.Inactive)
+	if err == nil && w.Inactive != nil && !e.dev.Status().Inactive {
+		err = s.loadSaved(e.dev, w.Inactive)
 		progress = progress || err == nil
 	}
-	s.settle(k, w, err)
+	s.settle(e, w, err)
 	return progress
 }
 
 // keepInactive makes the inactive table that a device was given meanwhile the
 // one that it waits for.
-func (s *Server) keepInactive(k *keeper, w *record) *record {
+func (s *State) keepInactive(e *entry, w *record) *record {
 	r := *w
-	r.Inactive = loaded(k.dev, true)
+	r.Inactive = loaded(e.dev, true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k.waiting == w {
-		k.waiting = &r
+	if e.waiting == w {
+		e.waiting = &r
 	}
 	return &r
 }
 
 // settle notes why a device still waits, or that it does not: then only its
 // suspend may be missing.
-func (s *Server) settle(k *keeper, w *record, err error) {
+func (s *State) settle(e *entry, w *record, err error) {
 	s.mu.Lock()
-	before := k.reason
-	k.reason = ""
+	before := e.reason
+	e.reason = ""
 	switch {
 	case err != nil:
-		k.reason = err.Error()
-	case !w.Suspended && k.waiting == w:
-		k.waiting = nil
+		e.reason = err.Error()
+	case !w.Suspended && e.waiting == w:
+		e.waiting = nil
 	}
 	s.mu.Unlock()
-	s.tell(k.dev, before, err)
+	s.tell(e.dev, before, err)
 }
 
 // tell logs a change of what a device waits for.
-func (s *Server) tell(d *dm.Device, before string, err error) {
+func (s *State) tell(d *dm.Device, before string, err error) {
 	switch {
 	case err != nil && err.Error() != before:
 		s.log.Warn("a saved table cannot be loaded yet", "device", d.Name(), "reason", err)
@@ -174,8 +161,8 @@ func (s *Server) tell(d *dm.Device, before string, err error) {
 
 // loadSaved loads a saved table, unless a mapped device that it names is not
 // ready yet.
-func (s *Server) loadSaved(d *dm.Device, t *table) error {
-	specs, err := s.parse(strings.Join(t.Text, "\n"))
+func (s *State) loadSaved(d *dm.Device, t *table) error {
+	specs, err := s.Parse(strings.Join(t.Text, "\n"))
 	if err != nil {
 		return err
 	}
@@ -194,14 +181,14 @@ func (s *Server) loadSaved(d *dm.Device, t *table) error {
 
 // missingSnapshot is the name of a snapshot that is not there yet although its
 // origin is about to be: writes to the origin would change what it shows.
-func (s *Server) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
+func (s *State) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
 	origins := s.devices(specs, dm.Origin)
 	if len(origins) == 0 {
 		return ""
 	}
-	for _, k := range s.waitingKeepers() {
-		if k.dev != d && !k.dev.Status().Live && s.isSnapshotOf(k, origins) {
-			return k.dev.Name()
+	for _, e := range s.waitingEntries() {
+		if e.dev != d && !e.dev.Status().Live && s.isSnapshotOf(e, origins) {
+			return e.dev.Name()
 		}
 	}
 	return ""
@@ -209,23 +196,23 @@ func (s *Server) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
 
 // isSnapshotOf reports whether the saved table of a device that waits is a
 // snapshot of one of origins.
-func (s *Server) isSnapshotOf(k *keeper, origins []string) bool {
+func (s *State) isSnapshotOf(e *entry, origins []string) bool {
 	s.mu.Lock()
-	w := k.waiting
+	w := e.waiting
 	s.mu.Unlock()
 	if w == nil || w.Live == nil {
 		return false
 	}
-	specs, _ := s.parse(strings.Join(w.Live.Text, "\n"))
+	specs, _ := s.Parse(strings.Join(w.Live.Text, "\n"))
 	return slices.ContainsFunc(s.devices(specs, dm.Snapshotted), func(name string) bool { return slices.Contains(origins, name) })
 }
 
 // notReady is why a device cannot be stacked on: its saved table is missing, or it
 // or what is below it is suspended, so that reading it would never end.
-func (s *Server) notReady(d *dm.Device) string {
+func (s *State) notReady(d *dm.Device) string {
 	st := d.Status()
 	s.mu.Lock()
-	w := s.keeperLocked(d).waiting
+	w := s.entryLocked(d).waiting
 	s.mu.Unlock()
 	switch {
 	case w != nil && w.Live != nil && !st.Live:
@@ -245,38 +232,50 @@ func (s *Server) notReady(d *dm.Device) string {
 
 // suspendAgain suspends a device that was suspended and has its tables, those
 // that stand on it first: a suspend may write to what is below.
-func (s *Server) suspendAgain(ctx context.Context, k *keeper) {
+func (s *State) suspendAgain(ctx context.Context, e *entry) {
 	s.mu.Lock()
-	w := k.waiting
-	if w == nil || k.reason != "" {
+	w := e.waiting
+	if w == nil || e.reason != "" {
 		s.mu.Unlock()
 		return
 	}
-	k.waiting = nil
+	e.waiting = nil
 	s.mu.Unlock()
-	for _, other := range s.waitingKeepers() {
-		if slices.Contains(other.dev.Deps(false), k.dev.Number()) {
+	for _, other := range s.waitingEntries() {
+		if slices.Contains(other.dev.Deps(false), e.dev.Number()) {
 			s.suspendAgain(ctx, other)
 		}
 	}
-	if err := k.dev.Suspend(ctx, true); err != nil {
-		s.log.Error("a device could not be suspended again", "device", k.dev.Name(), "reason", err)
+	if err := e.dev.Suspend(ctx, true); err != nil {
+		s.log.Error("a device could not be suspended again", "device", e.dev.Name(), "reason", err)
 	}
 }
 
-// dropWaiting forgets saved tables that waited: the inactive one because it was
-// cleared, or all because the device has a live table now.
-func (s *Server) dropWaiting(d *dm.Device, inactiveOnly bool) {
+// Cleared tells that the inactive table of a device was cleared: one that waits
+// for it is, too.
+func (s *State) Cleared(d *dm.Device) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.keeperLocked(d)
-	if k.waiting == nil {
+	e := s.entryLocked(d)
+	switch w := e.waiting; {
+	case w == nil:
+	case w.Live == nil:
+		e.waiting, e.reason = nil, ""
+	default:
+		rest := *w
+		rest.Inactive = nil
+		e.waiting = &rest
+	}
+}
+
+// Resumed tells that a device was resumed: with a live table, it waits for no
+// saved one any more.
+func (s *State) Resumed(d *dm.Device) {
+	if !d.Status().Live {
 		return
 	}
-	w := *k.waiting
-	w.Inactive = nil
-	k.waiting = &w
-	if !inactiveOnly || w.Live == nil {
-		k.waiting, k.reason = nil, ""
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entryLocked(d)
+	e.waiting, e.reason = nil, ""
 }

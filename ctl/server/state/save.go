@@ -1,4 +1,4 @@
-package server
+package state
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ type written struct {
 	names []string // and uuids, see claims
 }
 
-// save makes the saved state of a device say what is true: its file is
+// Save makes the saved state of a device say what is true: its file is
 // replaced, or deleted if the device is gone.
-func (s *Server) save(d *dm.Device) error {
+func (s *State) Save(d *dm.Device) error {
 	if err := s.saveAfter(d, nil); err != nil {
 		return fmt.Errorf("%s was changed, but the change could not be saved: %w", d.Name(), err)
 	}
@@ -26,7 +26,7 @@ func (s *Server) save(d *dm.Device) error {
 
 // saveAfter saves a device, and before it those whose files still have its name,
 // for which the devices of waiting wait.
-func (s *Server) saveAfter(d *dm.Device, waiting []*dm.Device) error {
+func (s *State) saveAfter(d *dm.Device, waiting []*dm.Device) error {
 	for {
 		other, err := s.saveOnce(d)
 		if other == nil {
@@ -43,14 +43,14 @@ func (s *Server) saveAfter(d *dm.Device, waiting []*dm.Device) error {
 }
 
 // saveOnce saves a device unless it has to be another's turn first.
-func (s *Server) saveOnce(d *dm.Device) (other *dm.Device, err error) {
+func (s *State) saveOnce(d *dm.Device) (other *dm.Device, err error) {
 	lock := s.saving[d.Number().Minor%uint32(len(s.saving))]
 	lock.Lock()
 	defer lock.Unlock()
 	if now, gone := s.control.Number(d.Number()); gone != nil || now != d {
 		return nil, s.forget(d)
 	}
-	r := s.record(s.keeper(d))
+	r := s.record(s.entry(d))
 	if other := s.claim(d, r); other != nil {
 		return other, nil
 	}
@@ -73,7 +73,7 @@ func claims(r *record) []string {
 
 // claim notes that the file of d is about to have the names of r, or returns the
 // device whose file has one of them.
-func (s *Server) claim(d *dm.Device, r *record) (other *dm.Device) {
+func (s *State) claim(d *dm.Device, r *record) (other *dm.Device) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	names := claims(r)
@@ -97,7 +97,7 @@ func (s *Server) claim(d *dm.Device, r *record) (other *dm.Device) {
 }
 
 // unclaimLocked notes that the file of a minor number has no names but keep.
-func (s *Server) unclaimLocked(minor uint32, keep []string) {
+func (s *State) unclaimLocked(minor uint32, keep []string) {
 	w := s.written[minor]
 	for _, n := range w.names {
 		if !slices.Contains(keep, n) {
@@ -111,11 +111,11 @@ func (s *Server) unclaimLocked(minor uint32, keep []string) {
 
 // forget drops what is known about a removed device, and its file unless that is
 // another's already.
-func (s *Server) forget(d *dm.Device) error {
+func (s *State) forget(d *dm.Device) error {
 	minor := d.Number().Minor
 	s.mu.Lock()
-	if k := s.keepers[minor]; k != nil && k.dev == d {
-		delete(s.keepers, minor)
+	if e := s.entries[minor]; e != nil && e.dev == d {
+		delete(s.entries, minor)
 	}
 	w := s.written[minor]
 	s.mu.Unlock()

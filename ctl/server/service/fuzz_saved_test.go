@@ -1,8 +1,8 @@
-package server
+package service
 
 import (
+	"bytes"
 	"context"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -31,7 +31,7 @@ func FuzzSaved(f *testing.F) {
 		}
 		root := t.TempDir()
 		first := started(t, root)
-		if _, err := first.create(context.Background(), ctl.Create{Name: "b", Table: "0 8 zero"}); err != nil {
+		if _, err := first.Create(context.Background(), ctl.Create{Name: "b", Table: "0 8 zero"}); err != nil {
 			t.Fatal(err)
 		}
 		ended(t, first)
@@ -40,7 +40,7 @@ func FuzzSaved(f *testing.F) {
 		}
 		s := started(t, root)
 		told := s.Restore(context.Background()) != nil
-		if _, err := s.create(context.Background(), ctl.Create{Name: "fresh", UUID: "fresh", Table: "0 8 zero"}); err != nil && !told {
+		if _, err := s.Create(context.Background(), ctl.Create{Name: "fresh", UUID: "fresh", Table: "0 8 zero"}); err != nil && !told {
 			t.Error(err)
 		}
 		names := namesOf(s)
@@ -56,29 +56,30 @@ func FuzzSaved(f *testing.F) {
 	})
 }
 
-func started(t *testing.T, root string) *Server {
-	s, err := New(root, "test", slog.New(slog.DiscardHandler), all.Types())
+func started(t *testing.T, root string) *Service {
+	s, err := New(Config{Root: root, Program: "test", Types: all.Types()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func ended(t *testing.T, s *Server) {
-	for _, d := range s.control.List() {
-		// Nobody may be left waiting in a device that is suspended.
-		if err := d.Resume(context.Background(), true); err != nil {
-			continue
-		}
-	}
-	if err := s.control.Close(); err != nil {
+func ended(t *testing.T, s *Service) {
+	s.FailSuspended() // nobody may be left waiting
+	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-func namesOf(s *Server) (names string) {
+func namesOf(s *Service) (names string) {
 	for _, d := range s.control.List() {
 		names += d.Name() + " "
 	}
 	return names
+}
+
+// touchesFiles reports whether saved state might name a file of the machine.
+func touchesFiles(text []byte) bool {
+	rest := bytes.ReplaceAll(text, []byte("/dev/mapper/"), nil)
+	return bytes.Contains(rest, []byte("/")) || bytes.Contains(rest, []byte(`\u`))
 }

@@ -1,4 +1,4 @@
-package server
+package service
 
 import (
 	"context"
@@ -11,11 +11,13 @@ import (
 	"udm/dm"
 )
 
-func (s *Server) version(context.Context, struct{}) (ctl.Version, error) {
+// Version implements [ctl.Service].
+func (s *Service) Version(context.Context) (ctl.Version, error) {
 	return ctl.Version{Program: s.program, Driver: ctl.Driver, PID: os.Getpid()}, nil
 }
 
-func (s *Server) targets(context.Context, struct{}) ([]ctl.Target, error) {
+// Targets implements [ctl.Service].
+func (s *Service) Targets(context.Context) ([]ctl.Target, error) {
 	ts := make([]ctl.Target, 0)
 	for _, t := range s.control.Types() {
 		ts = append(ts, ctl.Target{Name: t.Name, Version: t.Version, Doc: t.Doc})
@@ -23,8 +25,8 @@ func (s *Server) targets(context.Context, struct{}) ([]ctl.Target, error) {
 	return ts, nil
 }
 
-// list describes all devices; the name of the query is a prefix.
-func (s *Server) list(_ context.Context, q ctl.Query) ([]ctl.Device, error) {
+// List implements [ctl.Service].
+func (s *Service) List(_ context.Context, q ctl.Query) ([]ctl.Device, error) {
 	ds := make([]ctl.Device, 0)
 	for _, d := range s.control.List() {
 		if desc := s.describe(d, q); strings.HasPrefix(desc.Name, q.Name) {
@@ -34,7 +36,8 @@ func (s *Server) list(_ context.Context, q ctl.Query) ([]ctl.Device, error) {
 	return ds, nil
 }
 
-func (s *Server) device(_ context.Context, q ctl.Query) (ctl.Device, error) {
+// Device implements [ctl.Service].
+func (s *Service) Device(_ context.Context, q ctl.Query) (ctl.Device, error) {
 	d, err := s.find(q.Ref)
 	if err != nil {
 		return ctl.Device{}, err
@@ -43,7 +46,7 @@ func (s *Server) device(_ context.Context, q ctl.Query) (ctl.Device, error) {
 }
 
 // find looks a device up as the kernel does: by uuid, else name, else number.
-func (s *Server) find(r ctl.Ref) (*dm.Device, error) {
+func (s *Service) find(r ctl.Ref) (*dm.Device, error) {
 	switch {
 	case r.UUID != "" && (r.Name != "" || r.Number != nil), r.Name != "" && r.Number != nil:
 		return nil, dm.Errorf(syscall.EINVAL, "name the device by only one of name, uuid and number")
@@ -68,14 +71,11 @@ func named(d *dm.Device, err error) func(reason string) (*dm.Device, error) {
 }
 
 // describe collects what a query wants to know about a device.
-func (s *Server) describe(d *dm.Device, q ctl.Query) ctl.Device {
+func (s *Service) describe(d *dm.Device, q ctl.Query) ctl.Device {
 	st := d.Status()
 	out := summary(st)
-	s.mu.Lock()
-	k := s.keeperLocked(d)
-	k.disk = k.disk || st.Live || st.Inactive
-	out.Disk, out.Waiting = k.disk, k.reason
-	s.mu.Unlock()
+	told := s.state.Tell(d, st)
+	out.Disk, out.Waiting = told.Disk, told.Waiting
 	if q.Inactive {
 		specs, mode, ok := d.Loaded(true)
 		out.Targets, out.ReadOnly = len(specs), ok && !mode.Write
@@ -95,7 +95,7 @@ func summary(st dm.Status) ctl.Device {
 	}
 }
 
-func (s *Server) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
+func (s *Service) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
 	var flags dm.StatusFlags
 	if q.Noflush {
 		flags = dm.StatusNoflush
@@ -113,7 +113,7 @@ func (s *Server) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
 	}
 }
 
-func (s *Server) dep(n dm.Number) ctl.Dep {
+func (s *Service) dep(n dm.Number) ctl.Dep {
 	dep := ctl.Dep{Number: ctl.Number(n), Name: blockName(n), Source: s.opener.Name(n)}
 	if d, err := s.control.Number(n); err == nil {
 		dep.Map = d.Name()

@@ -1,4 +1,4 @@
-package server
+package service
 
 import (
 	"context"
@@ -10,7 +10,8 @@ import (
 // Parameters belong to the daemon, as in Linux to the loaded module: they are not
 // saved. "udm daemon --param" sets them at every start.
 
-func (s *Server) params(context.Context, struct{}) ([]ctl.Param, error) {
+// Params implements [ctl.Service].
+func (s *Service) Params(context.Context) ([]ctl.Param, error) {
 	ps := make([]ctl.Param, 0)
 	for _, p := range s.control.Params() {
 		ps = append(ps, param(p))
@@ -20,7 +21,8 @@ func (s *Server) params(context.Context, struct{}) ([]ctl.Param, error) {
 
 func param(p *dm.Param) ctl.Param { return ctl.Param{Name: p.Name, Value: p.Get(), Doc: p.Doc} }
 
-func (s *Server) setParam(_ context.Context, r ctl.SetParam) (ctl.Param, error) {
+// SetParam implements [ctl.Service].
+func (s *Service) SetParam(_ context.Context, r ctl.SetParam) (ctl.Param, error) {
 	p, err := dm.FindParam(s.control.Params(), r.Name)
 	if err != nil {
 		return ctl.Param{}, err

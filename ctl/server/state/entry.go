@@ -1,4 +1,4 @@
-package server
+package state
 
 import (
 	"cmp"
@@ -8,45 +8,45 @@ import (
 	"udm/dm"
 )
 
-// keeper is what the server knows about a device beside the device mapper.
-type keeper struct {
+// entry is what is known about a device beside the device mapper.
+type entry struct {
 	dev *dm.Device
 
-	disk    bool    // guarded by Server.mu; a table was loaded once
-	waiting *record // guarded by Server.mu; saved tables that could not be loaded yet
-	reason  string  // guarded by Server.mu; why
+	disk    bool    // guarded by State.mu; a table was loaded once
+	waiting *record // guarded by State.mu; saved tables that could not be loaded yet
+	reason  string  // guarded by State.mu; why
 }
 
-// keeper returns the keeper of a device, a fresh one when the minor number has
+// entry returns the entry of a device, a fresh one when the minor number has
 // gone to another device.
-func (s *Server) keeper(d *dm.Device) *keeper {
+func (s *State) entry(d *dm.Device) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.keeperLocked(d)
+	return s.entryLocked(d)
 }
 
-func (s *Server) keeperLocked(d *dm.Device) *keeper {
-	k := s.keepers[d.Number().Minor]
-	if k == nil || k.dev != d {
-		k = &keeper{dev: d}
-		s.keepers[d.Number().Minor] = k
+func (s *State) entryLocked(d *dm.Device) *entry {
+	e := s.entries[d.Number().Minor]
+	if e == nil || e.dev != d {
+		e = &entry{dev: d}
+		s.entries[d.Number().Minor] = e
 	}
-	return k
+	return e
 }
 
 // sweep forgets devices that have gone by themselves: those that were marked for
 // removal and then closed.
-func (s *Server) sweep() {
+func (s *State) sweep() {
 	s.mu.Lock()
 	var gone []*dm.Device
-	for _, k := range s.keepers {
-		if now, err := s.control.Number(k.dev.Number()); err != nil || now != k.dev {
-			gone = append(gone, k.dev)
+	for _, e := range s.entries {
+		if now, err := s.control.Number(e.dev.Number()); err != nil || now != e.dev {
+			gone = append(gone, e.dev)
 		}
 	}
 	s.mu.Unlock()
 	for _, d := range gone {
-		if err := s.save(d); err != nil {
+		if err := s.Save(d); err != nil {
 			s.log.Warn("the saved state of a removed device stays", "reason", err)
 		}
 	}
@@ -54,13 +54,13 @@ func (s *Server) sweep() {
 
 // record describes a device for the store. Tables that still wait stand in for
 // the ones that the device lacks.
-func (s *Server) record(k *keeper) *record {
-	st := k.dev.Status()
+func (s *State) record(e *entry) *record {
+	st := e.dev.Status()
 	r := &record{Minor: st.Number.Minor, Name: st.Name, UUID: st.UUID, Suspended: st.Suspended,
-		DeferredRemove: st.DeferredRemove, Live: loaded(k.dev, false), Inactive: loaded(k.dev, true)}
+		DeferredRemove: st.DeferredRemove, Live: loaded(e.dev, false), Inactive: loaded(e.dev, true)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w := k.waiting; w != nil {
+	if w := e.waiting; w != nil {
 		r.Suspended = r.Suspended || w.Suspended
 		if r.Live == nil {
 			r.Live = w.Live
@@ -84,9 +84,9 @@ func loaded(d *dm.Device, inactive bool) *table {
 	return t
 }
 
-// parse reads the text of a table and gives devices the names that last. A line
+// Parse reads the text of a table and gives devices the names that last. A line
 // that its target refuses stays as it is: the load says why.
-func (s *Server) parse(text string) ([]dm.Spec, error) {
+func (s *State) Parse(text string) ([]dm.Spec, error) {
 	specs, err := dm.ParseTable(text)
 	for i, sp := range specs {
 		l, err := s.control.ParseLine(sp)
@@ -99,7 +99,7 @@ func (s *Server) parse(text string) ([]dm.Spec, error) {
 
 // lasting gives the devices of a line names that still mean them after a rename or
 // a restart, and reports whether any had another one.
-func (s *Server) lasting(l dm.Line) (changed bool) {
+func (s *State) lasting(l dm.Line) (changed bool) {
 	for _, w := range l.Devices() {
 		name := s.lastingName(*w.Name)
 		changed = changed || name != *w.Name
@@ -108,7 +108,7 @@ func (s *Server) lasting(l dm.Line) (changed bool) {
 	return changed
 }
 
-func (s *Server) lastingName(name string) string {
+func (s *State) lastingName(name string) string {
 	if d := s.control.Mapped(name); d != nil {
 		// One without a table cannot be opened, and the errno tells a path
 		// from a number.
@@ -123,7 +123,7 @@ func (s *Server) lastingName(name string) string {
 
 // devices are the names in the lines of a table that are devices with a role, as
 // far as the lines can be understood.
-func (s *Server) devices(specs []dm.Spec, roles ...dm.Role) (names []string) {
+func (s *State) devices(specs []dm.Spec, roles ...dm.Role) (names []string) {
 	for _, sp := range specs {
 		l, err := s.control.ParseLine(sp)
 		if err != nil {
@@ -136,4 +136,26 @@ func (s *Server) devices(specs []dm.Spec, roles ...dm.Role) (names []string) {
 		}
 	}
 	return names
+}
+
+// Told is what is to be told of a device beside what it says itself.
+type Told struct {
+	Disk    bool   // a table was loaded once
+	Waiting string // why a saved table could not be loaded yet; "": none waits
+}
+
+// Tell tells it, of a device whose status is st.
+func (s *State) Tell(d *dm.Device, st dm.Status) Told {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entryLocked(d)
+	e.disk = e.disk || st.Live || st.Inactive
+	return Told{e.disk, e.reason}
+}
+
+// Waiting is why a saved table of a device could not be loaded yet; "": none waits.
+func (s *State) Waiting(d *dm.Device) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.entryLocked(d).reason
 }

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+// runClients shows what the daemon serves and to whom, of some devices or of all.
+func runClients(cmd *cobra.Command, devices []string) error {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	list, err := client.FrontEnds(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if len(devices) > 0 {
+		for i := range list {
+			list[i].Clients = slices.DeleteFunc(list[i].Clients, func(c ctl.FrontEndClient) bool { return !slices.Contains(devices, c.Device) })
+		}
+	}
+	if wantsJSON(cmd) {
+		return printJSON(cmd, list)
+	}
+	return printTable(cmd.OutOrStdout(), clientRows(list))
+}
+
+// clientRows has a row for each client, and one for a front end without any.
+func clientRows(list []ctl.FrontEnd) [][]string {
+	rows := [][]string{{"FRONT END", "AT", "EXPORTS", "DEVICE", "CLIENT", "MODE"}}
+	for _, f := range list {
+		exports := ""
+		if f.Exports > 0 {
+			exports = fmt.Sprint(f.Exports)
+		}
+		rows = append(rows, []string{f.Name, strings.Join(f.Addresses, " "), exports, "", "", ""})
+		for _, c := range f.Clients {
+			mode := ""
+			if c.ReadOnly {
+				mode = "read-only"
+			}
+			rows = append(rows, []string{"", "", "", c.Device, c.Address, mode})
+		}
+	}
+	return rows
+}

@@ -1,0 +1,87 @@
+package ctl
+
+import (
+	"context"
+	"slices"
+)
+
+// The table of commands: each is written once, with its name and the method of
+// [Service] that carries it out. The daemon's HTTP handler serves the table, and
+// [Client] has an entry called.
+var (
+	version     = ask("version", Service.Version)
+	targets     = ask("targets", Service.Targets)
+	params      = ask("params", Service.Params)
+	setParam    = request("set_param", Service.SetParam)
+	list        = request("list", Service.List)
+	device      = request("device", Service.Device)
+	create      = request("create", Service.Create)
+	load        = request("load", Service.Load)
+	clearTable  = request("clear", Service.Clear)
+	suspend     = request("suspend", Service.Suspend)
+	resume      = request("resume", Service.Resume)
+	remove      = order("remove", Service.Remove)
+	removeAll   = order("remove_all", Service.RemoveAll)
+	rename      = request("rename", Service.Rename)
+	message     = request("message", replyTo)
+	wait        = request("wait", Service.Wait)
+	mount       = order("mount", Service.Mount)
+	unmount     = order("unmount", Service.Unmount)
+	mounts      = ask("mounts", Service.Mounts)
+	attach      = request("attach", Service.Attach)
+	detach      = order("detach", Service.Detach)
+	attachments = ask("attachments", Service.Attachments)
+	frontEnds   = ask("front_ends", Service.FrontEnds)
+)
+
+// replyTo is Message with its answer as the protocol has it.
+func replyTo(s Service, ctx context.Context, r Message) (Reply, error) {
+	text, err := s.Message(ctx, r)
+	return Reply{text}, err
+}
+
+// Command is a command of the protocol, for who serves it.
+type Command struct {
+	Name string
+	// Do has a service carry the command out: decode fills in the request from
+	// what the client sent, and its error is returned as it is.
+	Do func(ctx context.Context, s Service, decode func(any) error) (answer any, err error)
+}
+
+// Commands lists all commands.
+func Commands() []Command { return slices.Clone(commands) }
+
+var commands []Command
+
+// command is a command with a request and an answer, for who calls it.
+type command[In, Out any] string
+
+// call has the daemon carry the command out.
+func (name command[In, Out]) call(ctx context.Context, c *Client, in In) (out Out, err error) {
+	return out, c.call(ctx, string(name), in, &out)
+}
+
+// nothing is the request or the answer of a command that has none.
+type nothing struct{}
+
+// request adds a command that has a request and an answer.
+func request[In, Out any](name string, do func(Service, context.Context, In) (Out, error)) command[In, Out] {
+	commands = append(commands, Command{name, func(ctx context.Context, s Service, decode func(any) error) (any, error) {
+		var in In
+		if err := decode(&in); err != nil {
+			return nil, err
+		}
+		return do(s, ctx, in)
+	}})
+	return command[In, Out](name)
+}
+
+// ask adds a command without a request.
+func ask[Out any](name string, do func(Service, context.Context) (Out, error)) command[nothing, Out] {
+	return request(name, func(s Service, ctx context.Context, _ nothing) (Out, error) { return do(s, ctx) })
+}
+
+// order adds a command without an answer.
+func order[In any](name string, do func(Service, context.Context, In) error) command[In, nothing] {
+	return request(name, func(s Service, ctx context.Context, in In) (nothing, error) { return nothing{}, do(s, ctx, in) })
+}

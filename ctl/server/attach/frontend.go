@@ -1,0 +1,128 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"udm/ctl"
+	"udm/ctl/server/frontend"
+)
+
+// files is the mounted directories as a front end.
+type files struct {
+	*Kernel
+	dir string
+}
+
+// Files is the front end that brings back what was mounted, and shows the devices
+// in dir, too, if there is one.
+func (k *Kernel) Files(dir string) frontend.Server { return files{k, dir} }
+
+func (files) Name() string { return "files" }
+
+// Start implements [frontend.Server]. It fails only for the directory that was
+// given: the rest runs without what does not come back.
+func (f files) Start(func(error)) error {
+	f.lock()
+	defer f.op.Unlock()
+	for dir, m := range f.mounts {
+		if err := f.show(dir, m.saved); err != nil {
+			f.log.Error("devices cannot be mounted again", "dir", dir, "reason", err)
+		}
+	}
+	if f.dir == "" {
+		return nil
+	}
+	if err := f.show(f.dir, false); err != nil {
+		return errors.Join(fmt.Errorf("--mount: %w", err), f.endMounts())
+	}
+	return nil
+}
+
+// Status implements [frontend.Server].
+func (f files) Status() ctl.FrontEnd {
+	f.lock()
+	defer f.op.Unlock()
+	out := ctl.FrontEnd{Name: f.Name()}
+	for _, dir := range slices.Sorted(maps.Keys(f.mounts)) {
+		m := f.mounts[dir]
+		if m.files == nil || !m.files.Mounted() {
+			continue
+		}
+		out.Addresses = append(out.Addresses, dir)
+		for _, c := range m.files.Clients() {
+			out.Clients = append(out.Clients, ctl.FrontEndClient{Address: dir, Device: c.Export, ReadOnly: c.ReadOnly})
+		}
+	}
+	if len(out.Addresses) > 0 {
+		out.Exports = len(f.exports.ByName().List())
+	}
+	return out
+}
+
+// Drain implements [frontend.Server]. Who has files open is cut off without a wait:
+// programs keep files open for as long as they run.
+func (f files) Drain(context.Context) error { return f.Close() }
+
+// Close implements [frontend.Server].
+func (f files) Close() error {
+	f.op.Lock()
+	defer f.op.Unlock()
+	return f.endMounts()
+}
+
+func (k *Kernel) endMounts() error {
+	k.over = true
+	var errs []error
+	for dir, m := range k.mounts {
+		if err := m.end(true); err != nil {
+			errs = append(errs, fmt.Errorf("%s was in use, and who has files open there gets errors: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// devices is what is attached as a front end.
+type devices struct{ *Kernel }
+
+// Devices is the front end that brings back what was attached.
+func (k *Kernel) Devices() frontend.Server { return devices{k} }
+
+func (devices) Name() string { return "attachments" }
+
+// Start implements [frontend.Server].
+func (d devices) Start(func(error)) error {
+	d.Retry()
+	return nil
+}
+
+// Status implements [frontend.Server].
+func (d devices) Status() ctl.FrontEnd {
+	out := ctl.FrontEnd{Name: d.Name()}
+	for _, a := range d.Attachments() {
+		out.Exports++
+		out.Addresses = append(out.Addresses, a.Path)
+		out.Clients = append(out.Clients, ctl.FrontEndClient{Address: a.Path, Device: a.Name})
+	}
+	return out
+}
+
+// Drain implements [frontend.Server]: as with files, nobody is waited for.
+func (d devices) Drain(context.Context) error { return d.Close() }
+
+// Close implements [frontend.Server].
+func (d devices) Close() error {
+	d.op.Lock()
+	defer d.op.Unlock()
+	d.over = true
+	return d.detachAll()
+}
+
+// lock begins a command.
+func (k *Kernel) lock() {
+	k.op.Lock()
+	k.readSaved()
+}

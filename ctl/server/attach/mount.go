@@ -1,0 +1,105 @@
+package attach
+
+import (
+	"errors"
+	"maps"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"udm/ctl"
+	"udm/dm"
+	"udm/export"
+)
+
+// mounted is a directory that shows devices.
+type mounted struct {
+	files fileServer // nil: it could not be mounted
+	saved bool
+}
+
+// fileServer is a fuse.Server, where there is FUSE.
+type fileServer interface {
+	Mounted() bool
+	Unmount() error
+	Close() error
+	Closed(name string)
+	Clients() []export.Client
+}
+
+// Mount shows the devices at a directory.
+func (k *Kernel) Mount(dir string) error {
+	k.lock()
+	defer k.op.Unlock()
+	if !filepath.IsAbs(dir) {
+		return dm.Errorf(syscall.EINVAL, "%q is not an absolute path", dir)
+	}
+	if err := k.show(filepath.Clean(dir), true); err != nil {
+		return err
+	}
+	return k.save()
+}
+
+// show mounts at dir unless it is done already.
+func (k *Kernel) show(dir string, saved bool) error {
+	if k.over {
+		return errEnding
+	}
+	m := k.mounts[dir]
+	if m != nil && m.files != nil && m.files.Mounted() {
+		m.saved = m.saved || saved
+		return nil
+	}
+	srv, err := mountFiles(k.exports.ByName(), dir)
+	if err != nil {
+		return err
+	}
+	k.mounts[dir] = &mounted{srv, saved || m != nil && m.saved}
+	return nil
+}
+
+// Unmount ends a mount.
+func (k *Kernel) Unmount(dir string, lazy bool) error {
+	k.lock()
+	defer k.op.Unlock()
+	dir = filepath.Clean(dir)
+	m := k.mounts[dir]
+	if m == nil {
+		return dm.Errorf(syscall.ENXIO, "no devices are mounted at %s", dir)
+	}
+	err := m.end(lazy)
+	if errors.Is(err, syscall.EBUSY) && !lazy {
+		return dm.Errorf(syscall.EBUSY, "%s is in use", dir)
+	}
+	delete(k.mounts, dir)
+	if errors.Is(err, syscall.EBUSY) {
+		err = nil // as was asked for
+	}
+	return errors.Join(err, k.save())
+}
+
+// end unmounts. EBUSY: files were open, and are cut off if lazy.
+func (m *mounted) end(lazy bool) error {
+	switch {
+	case m.files == nil:
+		return nil
+	case lazy:
+		return m.files.Close()
+	}
+	return m.files.Unmount()
+}
+
+var errEnding = dm.Errorf(syscall.EINTR, "the daemon is ending")
+
+// Mounts tells where the devices are shown.
+func (k *Kernel) Mounts() []ctl.Mount {
+	k.lock()
+	defer k.op.Unlock()
+	ms := make([]ctl.Mount, 0)
+	for _, dir := range slices.Sorted(maps.Keys(k.mounts)) {
+		if m := k.mounts[dir]; m.files != nil && m.files.Mounted() {
+			ms = append(ms, ctl.Mount{Dir: dir})
+		}
+	}
+	return ms
+}

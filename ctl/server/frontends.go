@@ -1,0 +1,39 @@
+package server
+
+import (
+	"path/filepath"
+
+	"udm/ctl"
+	"udm/ctl/server/frontend"
+	"udm/ctl/server/protocol"
+	"udm/ctl/server/service"
+	"udm/export/nbd"
+)
+
+// frontEnds is the list of all ways in to the devices of a service, in the order in
+// which they are started: another one is another entry here.
+func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
+	x := s.Exports()
+	x.ReadOnly = cfg.ReadOnly
+	c := nbd.Config{Exports: x.ByName(), MaxConns: cfg.MaxConns, Log: cfg.Log}
+	local, err := newNBD("nbd", unixSocket(filepath.Join(cfg.Root, ctl.NBDSocket)), c)
+	if err != nil {
+		return nil, err
+	}
+	list := []frontend.Server{local}
+	if cfg.Listen != "" {
+		if cfg.TLS != nil {
+			c.TLS = nbd.TLS{Mode: nbd.TLSRequire, Config: cfg.TLS}
+		}
+		remote, err := newNBD("nbd-tcp", tcpSocket(cfg.Listen), c)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, remote)
+	}
+	return append(list,
+		s.Kernel().Files(cfg.Mount),
+		s.Kernel().Devices(),
+		protocol.NewServer(s, unixSocket(filepath.Join(cfg.Root, ctl.Socket)), cfg.Log),
+	), nil
+}

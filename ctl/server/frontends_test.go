@@ -1,0 +1,103 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"udm/blk"
+	"udm/ctl"
+	"udm/ctl/server/frontend"
+	"udm/env"
+	"udm/export/nbd/nbdclient"
+)
+
+// The front ends tell what they serve, and to whom.
+func TestFrontEnds(t *testing.T) {
+	r, ctx := start(t, tempRoot(t)), context.Background()
+	r.create("disk", "0 2048 linear mem:1M 0")
+	r.create("empty", "")
+	c, err := nbdclient.Dial(ctx, "unix", filepath.Join(r.root, ctl.NBDSocket), nbdclient.Options{Export: "disk"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := blk.ReadSectors(env.Real(), c, make([]byte, 512), 0); err != nil {
+		t.Error(err)
+	}
+	list, err := r.FrontEnds(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range list {
+		names = append(names, f.Name)
+		switch f.Name {
+		case "nbd":
+			if f.Exports != 1 || len(f.Clients) != 1 || f.Clients[0].Device != "disk" || f.Clients[0].ReadOnly || !slices.Equal(f.Addresses, []string{filepath.Join(r.root, ctl.NBDSocket)}) {
+				t.Errorf("%+v", f)
+			}
+		case "control":
+			if len(f.Clients) == 0 {
+				t.Errorf("this is a client: %+v", f)
+			}
+		}
+	}
+	if !slices.Equal(names, []string{"nbd", "files", "attachments", "control"}) {
+		t.Error(names)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// broken is a front end that cannot start, or that fails later.
+type broken struct {
+	frontend.Server
+	at   string
+	fail func(error)
+	log  *[]string
+}
+
+var errBroken = errors.New("broken")
+
+func (b *broken) Name() string { return b.at }
+
+func (b *broken) Start(fail func(error)) error {
+	*b.log = append(*b.log, "start "+b.at)
+	if b.at == "never" {
+		return errBroken
+	}
+	b.fail = fail
+	return nil
+}
+
+func (b *broken) Close() error { *b.log = append(*b.log, "close "+b.at); return nil }
+
+// When a front end cannot start, those before it are closed.
+func TestFrontEndCannotStart(t *testing.T) {
+	var list frontend.List
+	var log []string
+	err := list.Start(func(error) {}, &broken{at: "a", log: &log}, &broken{at: "never", log: &log}, &broken{at: "b", log: &log})
+	if !errors.Is(err, errBroken) || !slices.Equal(log, []string{"start a", "start never", "close a"}) || len(list.Status()) != 0 {
+		t.Errorf("%v, %v, %v", err, log, list.Status())
+	}
+}
+
+// A daemon whose port is taken leaves nothing behind, and says which front end it was.
+func TestListenOnTakenPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	root := tempRoot(t)
+	err = Run(context.Background(), Config{Root: root, Log: discard, Listen: l.Addr().String()})
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		t.Fatal(err)
+	}
+	start(t, root).create("x", "0 8 zero")
+}

@@ -1,0 +1,52 @@
+package service
+
+import (
+	"context"
+
+	"udm/ctl"
+	"udm/ctl/server/attach"
+)
+
+// What package attach does, by the devices that users name.
+
+// Mount implements [ctl.Service].
+func (s *Service) Mount(_ context.Context, r ctl.Mount) error { return s.kernel.Mount(r.Dir) }
+
+// Unmount implements [ctl.Service].
+func (s *Service) Unmount(_ context.Context, r ctl.Mount) error {
+	return s.kernel.Unmount(r.Dir, r.Lazy)
+}
+
+// Mounts implements [ctl.Service].
+func (s *Service) Mounts(context.Context) ([]ctl.Mount, error) { return s.kernel.Mounts(), nil }
+
+// Attach implements [ctl.Service].
+func (s *Service) Attach(_ context.Context, r ctl.Attach) (ctl.Attachment, error) {
+	if err := attach.CheckDriver(r.Driver); err != nil {
+		return ctl.Attachment{}, err
+	}
+	d, err := s.find(r.Ref)
+	if err != nil {
+		return ctl.Attachment{}, err
+	}
+	return s.kernel.Attach(d, r.Driver)
+}
+
+// Detach implements [ctl.Service].
+func (s *Service) Detach(_ context.Context, r ctl.Ref) error {
+	d, err := s.find(r)
+	if err != nil {
+		return err
+	}
+	return s.kernel.Detach(d)
+}
+
+// Attachments implements [ctl.Service].
+func (s *Service) Attachments(context.Context) ([]ctl.Attachment, error) {
+	return s.kernel.Attachments(), nil
+}
+
+// FrontEnds implements [ctl.Service].
+func (s *Service) FrontEnds(context.Context) ([]ctl.FrontEnd, error) {
+	return s.FrontEnd.Status(), nil
+}
