@@ -16,7 +16,7 @@ import (
 	"udm/blk/nulldev"
 	"udm/dm"
 	"udm/env"
-	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 // How pools grow: metadata of 10^4 to 1.6·10^7 mappings of 64 KiB, made by
@@ -69,7 +69,7 @@ func restore(path string, n int) error {
 	defer meta.Close()
 	xml, w := io.Pipe()
 	go func() { w.CloseWithError(writeXML(w, n)) }()
-	return thinmeta.Restore(env.Real(), xml, meta, thinmeta.RestoreOptions{})
+	return thintools.Restore(env.Real(), xml, meta, thintools.RestoreOptions{})
 }
 
 // writeXML describes a volume of n blocks in runs of up to 8, each somewhere else

@@ -1,6 +1,7 @@
 package pdata
 
 import (
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -157,7 +158,7 @@ func TestExtendWhenFull(t *testing.T) {
 	taken := 0
 	for {
 		if _, err := s.tm.New(kindBitmap); err != nil {
-			if err != syscall.ENOSPC {
+			if !errors.Is(err, syscall.ENOSPC) {
 				t.Fatal(err)
 			}
 			break

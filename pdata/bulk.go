@@ -2,7 +2,6 @@ package pdata
 
 import (
 	"fmt"
-	"syscall"
 
 	"udm/blk"
 	"udm/env"
@@ -26,7 +25,7 @@ func NewBulk(e env.Env, dev blk.Device, super uint64) (*Bulk, error) {
 	limit := min(dev.Limits().Size/BlockSectors, MaxMetadataBlocks)
 	b := &Bulk{e: e, dev: dev, w: NewWriter(e, dev), next: super + 1, limit: limit}
 	if super >= limit {
-		return nil, syscall.ENOSPC
+		return nil, ErrFull
 	}
 	spoil := make([]byte, BlockSize)
 	copy(spoil[16:], "unfinished")
@@ -42,7 +41,7 @@ func (b *Bulk) Blocks() uint64 { return b.limit }
 // Put writes p, which belongs to b from then on, to the next block.
 func (b *Bulk) Put(k *Kind, p []byte) (nr uint64, err error) {
 	if b.next >= b.limit {
-		return 0, syscall.ENOSPC
+		return 0, ErrFull
 	}
 	nr = b.next
 	k.Seal(p, nr)
@@ -175,10 +174,10 @@ func (t *Builder) Finish() (root uint64, err error) {
 }
 
 // DataMap writes the space map of a data device of blocks blocks.
-func (b *Bulk) DataMap(blocks uint64, refs *Tally) (r MapRoot, err error) {
+func (b *Bulk) DataMap(blocks uint64, refs *RefCounts) (r MapRoot, err error) {
 	r.Blocks = blocks
 	if blocks/perBitmap > b.limit {
-		return r, syscall.ENOSPC
+		return r, ErrFull
 	}
 	index, many := b.NewBuilder(indexCodec.Size), b.NewBuilder(4)
 	for i := uint64(0); i*perBitmap < blocks; i++ {
@@ -230,7 +229,7 @@ func (b *Bulk) MetadataMap() (r MapRoot, err error) {
 	n := (b.limit + perBitmap - 1) / perBitmap
 	r.Blocks, r.Allocated = b.limit, b.next+n+2 // bitmaps, reference counts, index
 	if r.Allocated > b.limit {
-		return r, syscall.ENOSPC
+		return r, ErrFull
 	}
 	used := func(begin, end uint64, fn func(nr uint64, n uint32)) {
 		for nr := begin; nr < min(end, r.Allocated); nr++ {

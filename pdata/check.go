@@ -4,11 +4,11 @@ import (
 	"errors"
 )
 
-// Census looks at everything that a superblock leads to without trusting any of
+// Checker looks at everything that a superblock leads to without trusting any of
 // it, counts the references to metadata blocks, and reports what is wrong.
-type Census struct {
+type Checker struct {
 	bm     *BlockManager
-	Refs   *Tally
+	Refs   *RefCounts
 	Damage func(*Corrupt) // called for each damage
 	Lax    bool           // nodes may be emptier than the rules allow
 	Seen   func()         // called for each block that is looked at; may be nil
@@ -16,9 +16,9 @@ type Census struct {
 	known map[uint64]summary // of nodes that were walked
 }
 
-// NewCensus makes a census that reads through bm.
-func NewCensus(bm *BlockManager, damage func(*Corrupt)) *Census {
-	return &Census{bm: bm, Refs: NewTally(), Damage: damage, known: map[uint64]summary{}}
+// NewChecker makes a checker that reads through bm.
+func NewChecker(bm *BlockManager, damage func(*Corrupt)) *Checker {
+	return &Checker{bm: bm, Refs: NewRefCounts(), Damage: damage, known: map[uint64]summary{}}
 }
 
 // summary is what is known of a subtree that may be shared.
@@ -44,20 +44,20 @@ func (l Leaf) Value(i int) []byte { return l.values(i, i+1) }
 // Tree walks a tree of one level whose values have size bytes; leaf, which may
 // be nil, is called for each leaf unless the leaf was walked before. It returns
 // the number of entries, and whether the whole tree could be walked.
-func (c *Census) Tree(name string, root uint64, size int, leaf func(Leaf)) (entries uint64, whole bool) {
+func (c *Checker) Tree(name string, root uint64, size int, leaf func(Leaf)) (entries uint64, whole bool) {
 	w := treeWalk{c: c, name: name, size: size, leaf: leaf}
 	s := w.visit(root, keyRange{})
 	return s.entries, !s.bad
 }
 
 // Entries is the number of entries in a tree that was walked whole.
-func (c *Census) Entries(root uint64) (n uint64, ok bool) {
+func (c *Checker) Entries(root uint64) (n uint64, ok bool) {
 	s, ok := c.known[root]
 	return s.entries, ok && !s.bad
 }
 
 type treeWalk struct {
-	c    *Census
+	c    *Checker
 	name string
 	size int
 	leaf func(Leaf)

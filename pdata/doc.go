@@ -5,6 +5,7 @@
 //
 // # Layers
 //
+//	Super                   the superblock: commit, abort, needs_check, held root
 //	Tree, Array, Bitset     what users store; SpaceMap of a data device
 //	TM                      new, shadow, inc, dec, commit
 //	SpaceMap                reference counts of the metadata device itself
@@ -18,9 +19,8 @@
 // or when it is shared, it is copied to a block that is free both in the
 // committed and in the current state, and the copy is changed. A block freed in
 // a transaction can be used again after the commit only. Therefore changed
-// blocks may reach the disk at any time and in any order; see [TM.Commit] for
-// the two steps that make a transaction real. To abort one, forget it:
-// [BlockManager.Forget], then open everything again from the superblock.
+// blocks may reach the disk at any time and in any order. [Super] makes a transaction
+// real, in steps, or gives it up.
 //
 // # Who may call what
 //

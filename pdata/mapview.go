@@ -4,7 +4,7 @@ import "slices"
 
 // MapView is a space map as it is on the disk.
 type MapView struct {
-	c       *Census
+	c       *Checker
 	name    string
 	Root    MapRoot
 	bitmaps []bitmapAt // those that can be read
@@ -17,7 +17,7 @@ type bitmapAt struct{ index, nr uint64 }
 const maxSpace = 1 << 48
 
 // Map looks at a space map and counts the blocks that it is made of.
-func (c *Census) Map(name string, root MapRoot, metadata bool) *MapView {
+func (c *Checker) Map(name string, root MapRoot, metadata bool) *MapView {
 	v := &MapView{c: c, name: name, Root: root, many: map[uint64]uint32{}}
 	n := (root.Blocks + perBitmap - 1) / perBitmap
 	if n > perIndex && metadata || root.Blocks > maxSpace {
@@ -83,7 +83,7 @@ func (v *MapView) readIndexTree(n uint64) {
 
 // Compare calls differ for each block whose count on the disk is not that of
 // want. Counts in bitmaps that cannot be read are passed over.
-func (v *MapView) Compare(want *Tally, differ func(bitmap, nr uint64, have, want uint32)) {
+func (v *MapView) Compare(want *RefCounts, differ func(bitmap, nr uint64, have, want uint32)) {
 	for _, at := range v.bitmaps {
 		b, err := v.c.bm.Read(at.nr, kindBitmap)
 		if err != nil {

@@ -252,7 +252,7 @@ func treeModel(t *testing.T, ops int, seed uint64, cache int) {
 				k = base % 30000
 			}
 			b, aerr := s.sm.New()
-			if aerr == syscall.ENOSPC {
+			if errors.Is(aerr, syscall.ENOSPC) {
 				continue
 			}
 			if aerr != nil {

@@ -1,6 +1,7 @@
 package pdata
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -152,7 +153,7 @@ func TestNearlyFull(t *testing.T) {
 			continue
 		}
 		err := s.tm.Inc(taken[0])
-		if err == syscall.ENOSPC {
+		if errors.Is(err, syscall.ENOSPC) {
 			continue
 		}
 		ok(t, err)

@@ -10,8 +10,8 @@ const (
 	bitmapHead = 16
 	perIndex   = 255 // bitmaps of a metadata space map
 	indexHead  = 16
-	rootSize   = 32
-	manyRefs   = 3 // a bitmap entry that sends to the ref_count tree
+	rootSpace  = 128 // bytes that a superblock has for a root, of which it uses 32
+	manyRefs   = 3   // a bitmap entry that sends to the ref_count tree
 	perWord    = 32
 	highBits   = 0x5555555555555555 // bit 2i, the high bit of entry i
 

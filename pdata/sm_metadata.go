@@ -1,6 +1,7 @@
 package pdata
 
 import (
+	"fmt"
 	"slices"
 	"syscall"
 )
@@ -123,7 +124,10 @@ func (m *MetadataMap) drain() error {
 	return nil
 }
 
-// New allocates a block that was free at the last commit and is free now. ENOSPC
+// ErrFull says that no metadata block is free.
+var ErrFull = fmt.Errorf("no free metadata block: %w", syscall.ENOSPC)
+
+// New allocates a block that was free at the last commit and is free now. ErrFull
 // if there is none.
 func (m *MetadataMap) New() (uint64, error) {
 	if m.boot {
@@ -133,6 +137,9 @@ func (m *MetadataMap) New() (uint64, error) {
 	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, refuse)
 	if err == syscall.ENOSPC {
 		nr, err = findCommon(&m.old, &m.cur, 0, m.begin, refuse)
+	}
+	if err == syscall.ENOSPC {
+		return 0, ErrFull
 	}
 	if err != nil {
 		return 0, In("metadata space map", err)
@@ -148,7 +155,7 @@ func (m *MetadataMap) New() (uint64, error) {
 
 func (m *MetadataMap) bootNew() (uint64, error) {
 	if m.begin >= m.cur.root.Blocks {
-		return 0, syscall.ENOSPC
+		return 0, ErrFull
 	}
 	m.begin++
 	return m.begin - 1, nil

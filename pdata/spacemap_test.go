@@ -1,6 +1,7 @@
 package pdata
 
 import (
+	"errors"
 	"math/rand/v2"
 	"syscall"
 	"testing"
@@ -128,7 +129,7 @@ func (c *counted) dataStep(s *store) {
 	switch op := c.rng.IntN(1000); {
 	case op < 400:
 		nr, err := s.sm.New()
-		if err == syscall.ENOSPC {
+		if errors.Is(err, syscall.ENOSPC) {
 			break
 		}
 		ok(c.t, err)

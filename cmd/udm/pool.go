@@ -12,7 +12,7 @@ import (
 	"udm/blk"
 	"udm/blk/filedev"
 	"udm/ctl"
-	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 func poolCommand() *cobra.Command {
@@ -331,7 +331,7 @@ func (m *maker) removePool(name string, deleteFiles bool) error {
 // metadataSize is how many sectors of metadata a pool of so many blocks needs
 // with a thousand volumes.
 func metadataSize(blocks, block uint64) uint64 {
-	bytes := thinmeta.MetadataSize(block*blk.SectorSize, blocks*block*blk.SectorSize, 1000)
+	bytes := thintools.MetadataSize(block*blk.SectorSize, blocks*block*blk.SectorSize, 1000)
 	sectors := (bytes/blk.SectorSize + 7) / 8 * 8
 	return min(max(sectors, minMetadata), maxMetadata)
 }

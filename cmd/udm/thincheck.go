@@ -7,11 +7,11 @@ import (
 
 	"udm/blk"
 	"udm/env"
-	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 func thinCheckCommand() *cobra.Command {
-	var o thinmeta.CheckOptions
+	var o thintools.CheckOptions
 	var mend, quiet bool
 	cmd := &cobra.Command{
 		Use:   "check METADATA",
@@ -21,9 +21,9 @@ func thinCheckCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDevice(args[0], mend, func(dev blk.Device) error {
-				look := thinmeta.Check
+				look := thintools.Check
 				if mend {
-					look = thinmeta.Mend
+					look = thintools.Mend
 				}
 				var end func()
 				o.Progress, end = progress(cmd, "checking ")
@@ -58,7 +58,7 @@ type checked struct {
 	Damages     []string `json:"damages,omitempty"`
 }
 
-func printReport(cmd *cobra.Command, r *thinmeta.Report, quiet bool) error {
+func printReport(cmd *cobra.Command, r *thintools.Report, quiet bool) error {
 	c := checked{Fatal: r.Fatal, NonFatal: r.NonFatal, Devices: len(r.Devices),
 		NeedsCheck: r.Super.NeedsCheck(), Transaction: r.Super.TransactionID}
 	for _, d := range r.Damages {

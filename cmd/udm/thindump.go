@@ -11,11 +11,11 @@ import (
 
 	"udm/blk"
 	"udm/env"
-	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 // addOverrides gives a command the options that stand in for a bad superblock.
-func addOverrides(cmd *cobra.Command, o *thinmeta.Overrides) {
+func addOverrides(cmd *cobra.Command, o *thintools.Overrides) {
 	fl := cmd.Flags()
 	fl.Uint64Var(&o.TransactionID, "transaction-id", 0, "transaction number, if the superblock is bad")
 	fl.Uint32Var(&o.DataBlockSize, "data-block-size", 0, "sectors in a block, if the superblock is bad")
@@ -23,7 +23,7 @@ func addOverrides(cmd *cobra.Command, o *thinmeta.Overrides) {
 }
 
 func thinDumpCommand() *cobra.Command {
-	var o thinmeta.DumpOptions
+	var o thintools.DumpOptions
 	var format, to string
 	var ids []uint
 	cmd := &cobra.Command{
@@ -51,7 +51,7 @@ func thinDumpCommand() *cobra.Command {
 					o.Progress, end = progress(cmd, "dumping ")
 					defer end()
 					b := bufio.NewWriter(w)
-					return errors.Join(thinmeta.Dump(env.Real(), dev, b, o), b.Flush())
+					return errors.Join(thintools.Dump(env.Real(), dev, b, o), b.Flush())
 				})
 			})
 		},
@@ -68,7 +68,7 @@ func thinDumpCommand() *cobra.Command {
 }
 
 func thinRestoreCommand() *cobra.Command {
-	var o thinmeta.RestoreOptions
+	var o thintools.RestoreOptions
 	cmd := &cobra.Command{
 		Use:   "restore XML METADATA",
 		Short: "Make metadata from XML; what METADATA held before is gone",
@@ -87,7 +87,7 @@ func thinRestoreCommand() *cobra.Command {
 				if report != nil {
 					o.Progress = func(done uint64) { report(done, 0) }
 				}
-				return thinmeta.Restore(env.Real(), bufio.NewReader(in), dev, o)
+				return thintools.Restore(env.Real(), bufio.NewReader(in), dev, o)
 			})
 		},
 	}
@@ -96,7 +96,7 @@ func thinRestoreCommand() *cobra.Command {
 }
 
 func thinRepairCommand() *cobra.Command {
-	var o thinmeta.RepairOptions
+	var o thintools.RepairOptions
 	cmd := &cobra.Command{
 		Use:   "repair METADATA NEW",
 		Short: "Make new metadata from what can be read of damaged ones",
@@ -114,7 +114,7 @@ is good in them. It tells of what is lost.`,
 					if report != nil {
 						o.Progress = func(done uint64) { report(done, 0) }
 					}
-					return thinmeta.Repair(env.Real(), in, out, o)
+					return thintools.Repair(env.Real(), in, out, o)
 				})
 			})
 		},

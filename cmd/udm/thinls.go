@@ -11,10 +11,11 @@ import (
 	"udm/blk"
 	"udm/env"
 	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 func thinLsCommand() *cobra.Command {
-	var o thinmeta.LsOptions
+	var o thintools.LsOptions
 	var format string
 	cmd := &cobra.Command{
 		Use:   "ls METADATA",
@@ -34,14 +35,14 @@ func thinLsCommand() *cobra.Command {
 				o.Progress, end = progress(cmd, "reading ")
 				defer end()
 				b := bufio.NewWriter(cmd.OutOrStdout())
-				return errors.Join(thinmeta.Ls(env.Real(), dev, b, o), b.Flush())
+				return errors.Join(thintools.Ls(env.Real(), dev, b, o), b.Flush())
 			})
 		},
 	}
 	fl := cmd.Flags()
 	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "of the metadata snapshot")
 	fl.BoolVar(&o.NoHeaders, "no-headers", false, "without headings")
-	fl.StringVarP(&format, "format", "o", "", "fields, separated by commas: "+strings.Join(thinmeta.LsFields(), ", "))
+	fl.StringVarP(&format, "format", "o", "", "fields, separated by commas: "+strings.Join(thintools.LsFields(), ", "))
 	addJSON(cmd)
 	return cmd
 }
@@ -56,8 +57,8 @@ type listedThin struct {
 	Snapshotted uint32 `json:"snapshottedTime"`
 }
 
-func thinLsJSON(cmd *cobra.Command, dev blk.Device, o thinmeta.LsOptions) error {
-	list, _, err := thinmeta.List(env.Real(), dev, true, o)
+func thinLsJSON(cmd *cobra.Command, dev blk.Device, o thintools.LsOptions) error {
+	list, _, err := thintools.List(env.Real(), dev, true, o)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func thinLsJSON(cmd *cobra.Command, dev blk.Device, o thinmeta.LsOptions) error 
 }
 
 func thinDeltaCommand() *cobra.Command {
-	var o thinmeta.DeltaOptions
+	var o thintools.DeltaOptions
 	cmd := &cobra.Command{
 		Use:     "delta METADATA --thin1 ID --thin2 ID",
 		Short:   "Tell in which blocks two volumes differ, as XML",
@@ -81,7 +82,7 @@ func thinDeltaCommand() *cobra.Command {
 			}
 			return withDevice(args[0], false, func(dev blk.Device) error {
 				b := bufio.NewWriter(cmd.OutOrStdout())
-				return errors.Join(thinmeta.Delta(env.Real(), dev, b, o), b.Flush())
+				return errors.Join(thintools.Delta(env.Real(), dev, b, o), b.Flush())
 			})
 		},
 	}
@@ -116,7 +117,7 @@ func trim(cmd *cobra.Command, meta, data blk.Device) error {
 	}
 	block, size := uint64(super.DataBlockSize), data.Limits().Size
 	var sum uint64
-	_, err = thinmeta.Trim(env.Real(), meta, func(begin, end uint64) error {
+	_, err = thintools.Trim(env.Real(), meta, func(begin, end uint64) error {
 		begin, end = begin*block, min(end*block, size)
 		if begin >= end {
 			return nil
@@ -144,7 +145,7 @@ func thinSizeCommand() *cobra.Command {
 			if pool == 0 {
 				return errors.New("say how large the pool is: --pool-size SIZE")
 			}
-			sectors := thinmeta.MetadataSize(uint64(block)*blk.SectorSize, uint64(pool)*blk.SectorSize, thins) / blk.SectorSize
+			sectors := thintools.MetadataSize(uint64(block)*blk.SectorSize, uint64(pool)*blk.SectorSize, thins) / blk.SectorSize
 			if wantsJSON(cmd) {
 				return printJSON(cmd, map[string]uint64{"sectors": sectors})
 			}

@@ -9,7 +9,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 	"udm/targets/all"
 	"udm/targets/internal/targettest"
 )
@@ -49,7 +49,7 @@ func FuzzMessages(f *testing.F) {
 			speaks(r, d)
 		}
 		r.Must(r.Control.Close())
-		report, err := thinmeta.Check(r.Sim, r.Disk("b"), thinmeta.CheckOptions{})
+		report, err := thintools.Check(r.Sim, r.Disk("b"), thintools.CheckOptions{})
 		r.Must(err)
 		r.Must(report.Err())
 	})

@@ -5,9 +5,9 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/targets/thin/thinmeta"
 	"udm/targets/internal/kcopyd"
 	"udm/targets/internal/prison"
+	"udm/targets/thin/thinmeta"
 )
 
 // mapping is a block that is being prepared, to be mapped when that is done, or

@@ -5,8 +5,8 @@ import (
 
 	"udm/blk"
 	"udm/blk/blktest"
-	"udm/targets/thin/thinmeta"
 	"udm/targets/internal/prison"
+	"udm/targets/thin/thinmeta"
 )
 
 // What a pass has changed is seen by others before they are let at the blocks.

@@ -10,10 +10,10 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/targets/thin/thinmeta"
 	"udm/targets/internal/deferredset"
 	"udm/targets/internal/kcopyd"
 	"udm/targets/internal/prison"
+	"udm/targets/thin/thinmeta"
 )
 
 const commitPeriod = time.Second

@@ -8,8 +8,8 @@ import (
 	"udm/blk"
 	"udm/blk/blktest"
 	"udm/dm"
-	"udm/targets/thin/thinmeta"
 	"udm/targets/internal/targettest"
+	"udm/targets/thin/thintools"
 )
 
 func types() []*dm.Type { return []*dm.Type{PoolType(), Type()} }
@@ -36,7 +36,7 @@ func (r *rig) check() {
 	if r.Failed() || r.pool == nil {
 		return
 	}
-	rep, err := thinmeta.Check(r.Sim, r.Disk("m"), thinmeta.CheckOptions{})
+	rep, err := thintools.Check(r.Sim, r.Disk("m"), thintools.CheckOptions{})
 	if err != nil || rep.Err() != nil {
 		r.Errorf("metadata: %v, %v", err, rep)
 	}

@@ -21,7 +21,7 @@ import (
 	"udm/blk/memdev"
 	"udm/dm"
 	"udm/env"
-	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 // world is a pool with volumes that several writers use at once, and a model of
@@ -352,7 +352,7 @@ func (w *world) verify(crashed, judge bool) int {
 // it is installed. A power cut may leave blocks that nobody uses.
 func (w *world) checkMetadata(crashed, judge bool) {
 	w.Helper()
-	rep, err := thinmeta.Check(w.e, w.meta, thinmeta.CheckOptions{})
+	rep, err := thintools.Check(w.e, w.meta, thintools.CheckOptions{})
 	if err != nil || rep.Fatal > 0 || rep.NonFatal > 0 && !crashed {
 		w.Fatalf("metadata: %v %v", err, rep.Err())
 	}

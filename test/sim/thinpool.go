@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 
 	"udm/blk"
-	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 // mend is what is done to a pool that had errors before it is used again.
@@ -18,7 +18,7 @@ func (t *thins) mend(w *world) {
 		return
 	}
 	if used, err := blk.Sub(d, 0, t.meta); w.right(err, "meta") && t.began {
-		_, err := thinmeta.Mend(w.sim, used, thinmeta.CheckOptions{})
+		_, err := thintools.Mend(w.sim, used, thintools.CheckOptions{})
 		w.right(err, "mend metadata")
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"udm/blk/blktest"
-	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 // thins is a pool with volumes and snapshots of them, over striped and linear
@@ -194,7 +194,7 @@ func (t *thins) verify(w *world) {
 	if !w.right(err, "open meta") {
 		return
 	}
-	report, err := thinmeta.Check(w.sim, d, thinmeta.CheckOptions{})
+	report, err := thintools.Check(w.sim, d, thintools.CheckOptions{})
 	if !w.right(err, "check metadata") {
 		return
 	}

@@ -1,4 +1,4 @@
-package thinmeta
+package thinmeta_test
 
 import (
 	"errors"
@@ -12,6 +12,9 @@ import (
 	"udm/blk/blktest"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/internal/metatest"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 var crashes = flag.Int("crashes", 300, "crash states to look at")
@@ -33,19 +36,19 @@ func (h hooked) Submit(b *blk.Bio) {
 // left must be the old transaction, or, from the superblock's write on, the new
 // one.
 func TestCrash(t *testing.T) {
-	rng := rand.New(rand.NewPCG(*seed, 7))
-	p := newPool(t, 4096, 5000, 1)
-	p.createThin(1)
-	p.commit()
+	rng := rand.New(rand.NewPCG(*metatest.Seed, 7))
+	p := metatest.New(t, 4096, 5000, 1)
+	p.CreateThin(1)
+	p.Commit()
 	states, news := 0, 0
-	p.via = func(d blk.Device) blk.Device {
+	p.Via = func(d blk.Device) blk.Device {
 		return hooked{d, func(b *blk.Bio) {
 			if states++; states > *crashes {
 				return
 			}
-			clone := p.dev.CrashClone(rng.Uint64())
-			err := matches(clone, p.old)
-			if err != nil && matches(clone, p.now) == nil {
+			clone := p.Dev.CrashClone(rng.Uint64())
+			err := metatest.Matches(clone, p.Old)
+			if err != nil && metatest.Matches(clone, p.Now) == nil {
 				news++
 				return
 			}
@@ -54,14 +57,14 @@ func TestCrash(t *testing.T) {
 			}
 		}}
 	}
-	ok(t, p.m.Close())
-	p.open()
+	ok(t, p.M.Close())
+	p.Open()
 	next := uint64(0)
-	for states < scaled(*crashes) {
+	for states < metatest.Scaled(*crashes) {
 		for range 1 + rng.IntN(60) {
-			p.step(rng, &next, 0)
+			p.Step(rng, &next, 0)
 		}
-		p.commit()
+		p.Commit()
 	}
 	if news == 0 {
 		t.Error("no crash left a new transaction: the test looks at too little")
@@ -71,33 +74,33 @@ func TestCrash(t *testing.T) {
 
 // TestCrashInFormat: the superblock is either still zero or everything is there.
 func TestCrashInFormat(t *testing.T) {
-	dev := newDisk(1024)
+	dev := metatest.Disk(1024)
 	n := 0
 	look := func(*blk.Bio) {
 		n++
 		clone := dev.CrashClone(uint64(n))
-		if _, err := Open(env.Real(), clone, Options{DataBlockSize: 128}); err == syscall.EPERM {
+		if _, err := thinmeta.Open(env.Real(), clone, thinmeta.Options{DataBlockSize: 128}); err == syscall.EPERM {
 			return
 		}
-		ok(t, matches(clone, state{}))
+		ok(t, metatest.Matches(clone, metatest.State{}))
 	}
-	must(Open(env.Real(), hooked{dev, look}, Options{DataBlockSize: 128, Format: true}))
-	ok(t, matches(dev.CrashCloneNone(), state{}))
+	must(thinmeta.Open(env.Real(), hooked{dev, look}, thinmeta.Options{DataBlockSize: 128, Format: true}))
+	ok(t, metatest.Matches(dev.CrashCloneNone(), metatest.State{}))
 }
 
 // TestFailInFormat: a device that could not be formatted is not taken for a pool.
 func TestFailInFormat(t *testing.T) {
 	blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) {
-		dev := newDisk(1024)
-		m, err := Open(env.Real(), f.Wrap(dev), Options{DataBlockSize: 128, Format: true})
+		dev := metatest.Disk(1024)
+		m, err := thinmeta.Open(env.Real(), f.Wrap(dev), thinmeta.Options{DataBlockSize: 128, Format: true})
 		if (err != nil) != f.Hit() {
 			t.Fatalf("error %v, though I/O failed: %v", err, f.Hit())
 		}
 		if err == nil {
 			ok(t, m.Close())
 		}
-		if _, err := Open(env.Real(), dev, Options{DataBlockSize: 128}); err != syscall.EPERM {
-			ok(t, matches(dev, state{}))
+		if _, err := thinmeta.Open(env.Real(), dev, thinmeta.Options{DataBlockSize: 128}); err != syscall.EPERM {
+			ok(t, metatest.Matches(dev, metatest.State{}))
 		}
 	})
 }
@@ -105,73 +108,73 @@ func TestFailInFormat(t *testing.T) {
 // TestDataBeforeMetadata holds step 1 of a commit, and that its error stops the
 // rest.
 func TestDataBeforeMetadata(t *testing.T) {
-	p := newPool(t, 1024, 100, 0)
+	p := metatest.New(t, 1024, 100, 0)
 	flushed := false
-	p.via = func(d blk.Device) blk.Device {
+	p.Via = func(d blk.Device) blk.Device {
 		return hooked{d, func(b *blk.Bio) {
 			if !flushed {
 				t.Errorf("%v before the pre-commit callback", b)
 			}
 		}}
 	}
-	ok(t, p.m.Close())
-	p.open()
+	ok(t, p.M.Close())
+	p.Open()
 	bad := errors.New("data device failed")
-	p.m.SetPreCommit(func() error { return bad })
-	p.createThin(1)
-	if err := p.m.Commit(); err != bad {
+	p.M.SetPreCommit(func() error { return bad })
+	p.CreateThin(1)
+	if err := p.M.Commit(); err != bad {
 		t.Fatal(err)
 	}
-	ok(t, p.m.Abort())
-	p.now = p.old.clone()
-	p.m.SetPreCommit(func() error { flushed = true; return nil })
-	p.createThin(1)
-	p.commit()
+	ok(t, p.M.Abort())
+	p.Now = p.Old.Clone()
+	p.M.SetPreCommit(func() error { flushed = true; return nil })
+	p.CreateThin(1)
+	p.Commit()
 }
 
 // failOps are the operations, each with what must be there before it.
-var failOps = map[string]func(p *pool) error{
-	"create":  func(p *pool) error { p.now.devs[7] = map[uint64]uint64{}; return p.m.CreateThin(7) },
-	"snap":    func(p *pool) error { p.now.devs[8] = maps.Clone(p.now.devs[1]); return p.m.CreateSnap(8, 1) },
-	"delete":  func(p *pool) error { delete(p.now.devs, 2); return p.m.DeleteThin(2) },
-	"id":      func(p *pool) error { return p.m.SetTransactionID(0, 1) },
-	"reserve": func(p *pool) error { return p.m.ReserveSnap() },
-	"release": func(p *pool) error {
-		if err := p.m.ReserveSnap(); err != nil {
+var failOps = map[string]func(p *metatest.Pool) error{
+	"create":  func(p *metatest.Pool) error { p.Now.Devs[7] = map[uint64]uint64{}; return p.M.CreateThin(7) },
+	"snap":    func(p *metatest.Pool) error { p.Now.Devs[8] = maps.Clone(p.Now.Devs[1]); return p.M.CreateSnap(8, 1) },
+	"delete":  func(p *metatest.Pool) error { delete(p.Now.Devs, 2); return p.M.DeleteThin(2) },
+	"id":      func(p *metatest.Pool) error { return p.M.SetTransactionID(0, 1) },
+	"reserve": func(p *metatest.Pool) error { return p.M.ReserveSnap() },
+	"release": func(p *metatest.Pool) error {
+		if err := p.M.ReserveSnap(); err != nil {
 			return err
 		}
-		return p.m.ReleaseSnap()
+		return p.M.ReleaseSnap()
 	},
-	"data":     func(p *pool) error { return p.m.ResizeData(40000) },
-	"metadata": func(p *pool) error { return p.m.ResizeMetadata(2048) },
-	"insert": func(p *pool) error {
-		th, err := p.m.OpenThin(1)
+	"data":     func(p *metatest.Pool) error { return p.M.ResizeData(40000) },
+	"metadata": func(p *metatest.Pool) error { return p.M.ResizeMetadata(2048) },
+	"insert": func(p *metatest.Pool) error {
+		th, err := p.M.OpenThin(1)
 		for k := uint64(0); err == nil && k < 200; k++ {
-			err = p.insert(th, 4000+k*7)
+			err = p.Insert(th, 4000+k*7)
 		}
 		return err
 	},
-	"remove": func(p *pool) error {
-		th, err := p.m.OpenThin(1)
+	"remove": func(p *metatest.Pool) error {
+		th, err := p.M.OpenThin(1)
 		if err != nil {
 			return err
 		}
-		maps.DeleteFunc(p.now.devs[1], func(k, _ uint64) bool { return k >= 100 && k < 1500 })
+		maps.DeleteFunc(p.Now.Devs[1], func(k, _ uint64) bool { return k >= 100 && k < 1500 })
 		return th.RemoveRange(100, 1500)
 	},
-	"refs": func(p *pool) error {
-		b, err := p.m.AllocDataBlock()
+	"refs": func(p *metatest.Pool) error {
+		b, err := p.M.AllocDataBlock()
 		for range 5 {
 			if err == nil {
-				err = p.m.IncData(b, b+1)
+				err = p.M.IncData(b, b+1)
 			}
 		}
 		if err == nil {
-			err = p.m.DecData(b, b+1)
+			err = p.M.DecData(b, b+1)
 		}
 		for range 5 {
 			if err == nil {
-				err = p.m.DecData(b, b+1)
+				err = p.M.DecData(b, b+1)
 			}
 		}
 		return err
@@ -182,15 +185,15 @@ var failOps = map[string]func(p *pool) error{
 // reported, the disk holds the old or the new state, and after Abort the pool
 // goes on.
 func TestFailEach(t *testing.T) {
-	base := newPool(t, 1024, 20000, 0)
-	base.createThin(1)
-	th := base.thin(1)
-	for k := range uint64(scaled(2000)) {
-		ok(t, base.insert(th, k*2))
+	base := metatest.New(t, 1024, 20000, 0)
+	base.CreateThin(1)
+	th := base.Thin(1)
+	for k := range uint64(metatest.Scaled(2000)) {
+		ok(t, base.Insert(th, k*2))
 	}
 	th.Close()
-	base.createSnap(2, 1)
-	base.commit()
+	base.CreateSnap(2, 1)
+	base.Commit()
 	for name, op := range failOps {
 		t.Run(name, func(t *testing.T) {
 			n := blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) { failOne(t, f, base, op) })
@@ -199,17 +202,17 @@ func TestFailEach(t *testing.T) {
 	}
 }
 
-func failOne(t *testing.T, f *blktest.Failer, base *pool, op func(p *pool) error) {
-	p := &pool{t: t, dev: base.dev.Clone(), o: Options{CacheBytes: 1}, now: base.now.clone(), old: base.now.clone()}
-	p.dev.Resize(2048 * pdata.BlockSectors)
-	m, err := Open(env.Real(), f.Wrap(p.dev), p.o)
+func failOne(t *testing.T, f *blktest.Failer, base *metatest.Pool, op func(p *metatest.Pool) error) {
+	p := &metatest.Pool{T: t, Dev: base.Dev.Clone(), O: thinmeta.Options{CacheBytes: 1}, Now: base.Now.Clone(), Old: base.Now.Clone()}
+	p.Dev.Resize(2048 * pdata.BlockSectors)
+	m, err := thinmeta.Open(env.Real(), f.Wrap(p.Dev), p.O)
 	if err != nil {
 		if !f.Hit() {
 			t.Fatal(err)
 		}
 		return
 	}
-	p.m = m
+	p.M = m
 	if err = op(p); err == nil {
 		err = m.Commit()
 	}
@@ -217,10 +220,10 @@ func failOne(t *testing.T, f *blktest.Failer, base *pool, op func(p *pool) error
 		t.Fatalf("error %v, though I/O failed: %v", err, f.Hit())
 	}
 	if err == nil {
-		ok(t, matches(p.dev, p.now))
+		ok(t, metatest.Matches(p.Dev, p.Now))
 		return
 	}
-	if old, now := matches(p.dev, p.old), matches(p.dev, p.now); old != nil && now != nil {
+	if old, now := metatest.Matches(p.Dev, p.Old), metatest.Matches(p.Dev, p.Now); old != nil && now != nil {
 		t.Fatalf("neither the old state (%v) nor the new one (%v)", old, now)
 	}
 	if err := m.Abort(); err != nil {
@@ -233,7 +236,7 @@ func failOne(t *testing.T, f *blktest.Failer, base *pool, op func(p *pool) error
 		return
 	}
 	if m.CreateThin(99) == nil && m.Commit() == nil {
-		r, err := Check(env.Real(), p.dev, CheckOptions{})
+		r, err := thintools.Check(env.Real(), p.Dev, thintools.CheckOptions{})
 		ok(t, err)
 		ok(t, r.Err())
 	}

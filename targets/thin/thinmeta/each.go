@@ -3,7 +3,7 @@ package thinmeta
 // EachMapped calls fn for the mapped blocks from begin on, in order, until it
 // returns false.
 func (t *Thin) EachMapped(begin uint64, fn func(block uint64) bool) error {
-	if err := t.m.usable(); err != nil {
+	if err := t.m.sb.Usable(); err != nil {
 		return err
 	}
 	root, err := t.m.bottomRoot(t.id)

@@ -34,11 +34,11 @@ func (t *Thin) TryFind(block uint64) (Mapping, error) {
 		if v&1 != 0 {
 			continue
 		}
-		if m.failed.Load() {
+		if m.Failed() {
 			return Mapping{}, syscall.EINVAL
 		}
-		value, found, ok := m.maps.TryLookup(m.shown.Load(), keys[:])
-		snap, behind := t.shownSnap.Load(), m.behind.Load()
+		value, found, ok := m.maps.TryLookup(m.readers.root.Load(), keys[:])
+		snap, behind := t.shownSnap.Load(), m.readers.behind.Load()
 		if m.bm.Version() != v {
 			continue
 		}
@@ -48,7 +48,7 @@ func (t *Thin) TryFind(block uint64) (Mapping, error) {
 		case !found:
 			return Mapping{}, syscall.ENODATA
 		}
-		bt := unpackBlockTime(value)
+		bt := BlockTimeOf(value)
 		return Mapping{bt.Block, snap > bt.Time}, nil
 	}
 	return Mapping{}, syscall.EAGAIN
@@ -56,7 +56,7 @@ func (t *Thin) TryFind(block uint64) (Mapping, error) {
 
 // Find finds the mapping of a block. ENODATA if there is none.
 func (t *Thin) Find(block uint64) (Mapping, error) {
-	if err := t.m.usable(); err != nil {
+	if err := t.m.sb.Usable(); err != nil {
 		return Mapping{}, err
 	}
 	v, err := t.m.maps.Lookup(t.m.super.MappingRoot, uint64(t.id), block)
@@ -67,7 +67,7 @@ func (t *Thin) Find(block uint64) (Mapping, error) {
 }
 
 func (t *Thin) mapping(v uint64) Mapping {
-	bt := unpackBlockTime(v)
+	bt := BlockTimeOf(v)
 	return Mapping{bt.Block, t.d.Snapshotted > bt.Time}
 }
 
@@ -82,7 +82,7 @@ func (t *Thin) in(err error) error {
 // FindRange finds the first mapped block in [begin, end) and how many after it
 // are mapped likewise. ENODATA if none is mapped.
 func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
-	if err := t.m.usable(); err != nil {
+	if err := t.m.sb.Usable(); err != nil {
 		return r, err
 	}
 	root, err := t.m.bottomRoot(t.id)
@@ -114,8 +114,8 @@ func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
 func (t *Thin) Insert(block, data uint64) error {
 	m := t.m
 	return m.add(func() error {
-		m.behind.Store(true)
-		v := packBlockTime(BlockTime{data, m.super.Time & (1<<24 - 1)})
+		m.readers.behind.Store(true)
+		v := BlockTime{data, m.super.Time & (1<<24 - 1)}.Value()
 		root, inserted, err := m.maps.InsertNotify(m.super.MappingRoot, v, uint64(t.id), block)
 		if err != nil {
 			return t.in(err)
@@ -125,7 +125,7 @@ func (t *Thin) Insert(block, data uint64) error {
 		if inserted {
 			t.d.Mapped++
 		} else {
-			m.unshown = true
+			m.readers.unshown = true
 		}
 		return nil
 	})
@@ -133,7 +133,7 @@ func (t *Thin) Insert(block, data uint64) error {
 
 // Remove unmaps a block. ENODATA if it is not mapped.
 func (t *Thin) Remove(block uint64) error {
-	if err := t.m.changeable(); err != nil {
+	if err := t.m.sb.Changeable(); err != nil {
 		return err
 	}
 	if _, err := t.Find(block); err != nil {
@@ -145,7 +145,7 @@ func (t *Thin) Remove(block uint64) error {
 // RemoveRange unmaps the blocks of [begin, end).
 func (t *Thin) RemoveRange(begin, end uint64) error {
 	m := t.m
-	if err := m.changeable(); err != nil {
+	if err := m.sb.Changeable(); err != nil {
 		return err
 	}
 	if _, err := t.FindRange(begin, end); err == syscall.ENODATA {
@@ -183,7 +183,7 @@ func (t *Thin) setRoot(root uint64) (err error) {
 
 // HighestMapped is the highest mapped block; ok is false if none is mapped.
 func (t *Thin) HighestMapped() (block uint64, ok bool, err error) {
-	if err := t.m.usable(); err != nil {
+	if err := t.m.sb.Usable(); err != nil {
 		return 0, false, err
 	}
 	root, err := t.m.bottomRoot(t.id)

@@ -1,9 +1,6 @@
 package thinmeta
 
 import (
-	"errors"
-	"fmt"
-	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -19,7 +16,7 @@ const MaxMetadataBlocks = pdata.MaxMetadataBlocks
 const maxReserve = 4096
 
 // ErrMetadataFull says that no metadata block is free.
-var ErrMetadataFull = fmt.Errorf("no free metadata block: %w", syscall.ENOSPC)
+var ErrMetadataFull = pdata.ErrFull
 
 // Options say how to open metadata.
 type Options struct {
@@ -33,6 +30,7 @@ type Options struct {
 type Metadata struct {
 	bm   *pdata.BlockManager
 	tm   *pdata.TM
+	sb   *pdata.Super
 	data *pdata.SpaceMap
 
 	maps    *pdata.Tree[uint64] // device id, thin block -> block and time; readers use it too
@@ -40,22 +38,20 @@ type Metadata struct {
 	bottoms *pdata.Tree[uint64] // thin block -> block and time
 	details *pdata.Tree[Details]
 
-	raw    [pdata.BlockSize]byte // the superblock as it is on the disk
-	super  Super                 // the superblock of the running transaction; its space map roots are stale
-	shown  atomic.Uint64         // MappingRoot as readers see it
-	thins  map[uint32]*Thin      // open ones, and those with details that are not written yet
-	renew  []*Thin               // those whose shownSnap is stale
-	failed atomic.Bool           // nothing works any more
+	super   Super            // of the running transaction; what sb has in it is as of the last commit
+	thins   map[uint32]*Thin // open ones, and those with details that are not written yet
+	reserve uint64
+	readers readers
+}
 
-	inService bool  // something was changed since Open: from now on commits write
-	touched   bool  // something was changed in this transaction
-	broken    error // why this transaction must be aborted
-	reserve   uint64
-	preCommit func() error
-	batch     bool // Batch runs
-	unshown   bool // readers see something that is not true any more
+// readers is what those see who look mappings up beside the owner.
+type readers struct {
+	root  atomic.Uint64 // MappingRoot
+	renew []*Thin       // those whose shownSnap is stale
 
-	behind atomic.Bool // readers see all that is mapped, but for blocks that were not mapped before
+	batch   bool        // Batch runs
+	unshown bool        // they see something that is not true any more
+	behind  atomic.Bool // they see all that is mapped, but for blocks that were not mapped before
 }
 
 // Open opens the metadata on dev, or makes it. dev stays the caller's and must
@@ -69,50 +65,59 @@ func Open(e env.Env, dev blk.Device, o Options) (*Metadata, error) {
 }
 
 func (m *Metadata) open(o Options) error {
-	if err := m.bm.ReadRaw(superBlock, m.raw[:]); err != nil {
-		return pdata.In("superblock", err)
+	sb, fresh, err := pdata.OpenSuper(m.bm, superFormat, fields{m})
+	if err != nil {
+		return err
 	}
-	if isZero(m.raw[:]) {
+	m.sb = sb
+	if fresh {
 		if !o.Format || o.ReadOnly {
 			return syscall.EPERM
 		}
 		return m.format(o.DataBlockSize)
 	}
 	m.bm.SetReadOnly(o.ReadOnly)
-	if err := m.load(); err != nil {
+	if err := sb.Load(); err != nil {
 		return err
 	}
 	s := &m.super
 	if o.DataBlockSize != 0 && o.DataBlockSize != s.DataBlockSize || s.Incompat != 0 || s.CompatRO != 0 && !o.ReadOnly {
 		return syscall.EINVAL
 	}
-	return m.openMaps()
-}
-
-func isZero(p []byte) bool { return !slices.ContainsFunc(p, func(b byte) bool { return b != 0 }) }
-
-// load takes over the superblock that is in raw.
-func (m *Metadata) load() error {
-	if reason := KindSuper.Verify(m.raw[:], superBlock); reason != "" {
-		return &pdata.Corrupt{Block: superBlock, Path: []uint64{superBlock}, Reason: reason}
+	if err := sb.Open(); err != nil {
+		return err
 	}
-	m.super.Decode(m.raw[:])
+	m.publish()
 	return nil
 }
 
-func (m *Metadata) openMaps() (err error) {
+// fields is what a pool's superblock has of its own.
+type fields struct{ m *Metadata }
+
+func (f fields) Load(p []byte) {
+	f.m.super.Decode(p)
+	f.m.show()
+}
+
+func (f fields) Open(tm *pdata.TM) error {
+	m := f.m
 	if m.tm == nil {
-		m.tm, err = pdata.OpenTM(m.bm, m.super.Metadata)
+		m.tm = tm
 		m.setTypes()
-	} else {
-		err = m.tm.Reopen(m.super.Metadata)
 	}
-	if err != nil {
+	m.data = pdata.OpenSpaceMap(tm, m.super.Data)
+	m.setReserve()
+	return nil
+}
+
+func (f fields) Save(p []byte) error {
+	m := f.m
+	if err := m.writeDetails(); err != nil {
 		return err
 	}
-	m.data = pdata.OpenSpaceMap(m.tm, m.super.Data)
-	m.setReserve()
-	m.publish()
+	m.data.Commit()
+	m.super.Data = m.data.Root()
+	m.super.Encode(p)
 	return nil
 }
 
@@ -131,7 +136,7 @@ func (m *Metadata) setTypes() {
 	m.maps = pdata.NewTree(m.tm, pdata.U64).Levels(2).Refs(inc, dec, same)
 	m.bottoms = pdata.NewTree(m.tm, pdata.U64).Refs(inc, dec, same)
 	m.tops = pdata.NewTree(m.tm, pdata.U64).Refs(m.tm.IncAll, m.delBottoms, func(a, b []byte) bool { return true })
-	m.details = pdata.NewTree(m.tm, detailsCodec)
+	m.details = pdata.NewTree(m.tm, DetailsCodec)
 }
 
 func (m *Metadata) delBottoms(v []byte, n int) error {
@@ -143,30 +148,28 @@ func (m *Metadata) delBottoms(v []byte, n int) error {
 	return nil
 }
 
-// format makes new metadata: the one time that blocks are written that the
-// superblock, which is all zero, does not protect.
-func (m *Metadata) format(dataBlockSize uint32) (err error) {
+// format makes new metadata.
+func (m *Metadata) format(dataBlockSize uint32) error {
 	if dataBlockSize == 0 {
 		return syscall.EINVAL
 	}
-	if m.tm, err = pdata.Format(m.bm, superBlock); err != nil {
-		return noSpace(err)
-	}
-	m.setTypes()
-	if m.data, err = pdata.NewSpaceMap(m.tm); err != nil {
-		return noSpace(err)
-	}
-	m.super = Super{Version: superVersion, DataBlockSize: dataBlockSize,
-		MetadataBlockSize: pdata.BlockSectors, MetadataBlocks: min(m.bm.Blocks(), MaxMetadataBlocks)}
-	if m.super.MappingRoot, err = m.maps.Empty(); err != nil {
-		return noSpace(err)
-	}
-	if m.super.DetailsRoot, err = m.details.Empty(); err != nil {
-		return noSpace(err)
-	}
-	m.setReserve()
-	if err := m.write(); err != nil {
-		return noSpace(err)
+	err := m.sb.Format(func(tm *pdata.TM) (err error) {
+		m.tm = tm
+		m.setTypes()
+		if m.data, err = pdata.NewSpaceMap(tm); err != nil {
+			return err
+		}
+		m.super = Super{Version: SuperVersion, DataBlockSize: dataBlockSize,
+			MetadataBlockSize: pdata.BlockSectors, MetadataBlocks: min(m.bm.Blocks(), MaxMetadataBlocks)}
+		if m.super.MappingRoot, err = m.maps.Empty(); err != nil {
+			return err
+		}
+		m.super.DetailsRoot, err = m.details.Empty()
+		m.setReserve()
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	m.publish()
 	return nil
@@ -181,17 +184,17 @@ func (m *Metadata) Close() error {
 		}
 	}
 	var err error
-	if !m.failed.Load() && !m.bm.ReadOnly() {
+	if !m.Failed() && !m.bm.ReadOnly() {
 		err = m.Commit()
 	}
-	m.failed.Store(true)
+	m.sb.Fail()
 	return err
 }
 
 // change runs a function that changes metadata and shows the result to readers.
 func (m *Metadata) change(fn func() error) error {
 	return m.add(func() error {
-		m.unshown = true
+		m.readers.unshown = true
 		return fn()
 	})
 }
@@ -200,82 +203,51 @@ func (m *Metadata) change(fn func() error) error {
 // unshown: they may fall behind. So the nodes on the way to a new mapping are
 // copied once for many of them, not for each.
 func (m *Metadata) add(fn func() error) error {
-	if err := m.changeable(); err != nil {
-		return err
-	}
-	m.inService, m.touched = true, true
-	err := fn()
-	if err == nil {
-		m.unshown = m.unshown || m.bm.Crowded()
+	return m.sb.Change(func() error {
+		if err := fn(); err != nil {
+			return err
+		}
+		m.readers.unshown = m.readers.unshown || m.bm.Crowded()
 		m.showChanges()
-		err = m.bm.Settle()
-	}
-	m.broken = noSpace(err)
-	return m.broken
+		return nil
+	})
 }
 
 // Batch runs fn, which may make any calls. What they change is shown to readers
 // all at once when fn is done, or at a Show or Commit in it: that is cheaper than
 // after each call.
 func (m *Metadata) Batch(fn func()) {
-	m.batch = true
+	m.readers.batch = true
 	fn()
-	m.batch = false
+	m.readers.batch = false
 	m.showChanges()
 }
 
 // showChanges lets readers see that what they see is not true any more.
 func (m *Metadata) showChanges() {
-	if m.unshown && !m.batch {
+	if m.readers.unshown && !m.readers.batch {
 		m.Show()
 	}
 }
 
 // Show lets readers see everything, within Batch too.
 func (m *Metadata) Show() {
-	if (m.unshown || m.behind.Load()) && m.broken == nil {
+	if (m.readers.unshown || m.readers.behind.Load()) && m.sb.Err() == nil {
 		m.publish()
 	}
 }
 
-// changeable says why nothing can be changed now. Methods ask it before they
-// look for errors of their own.
-func (m *Metadata) changeable() error {
-	switch {
-	case m.failed.Load():
-		return syscall.EINVAL
-	case m.bm.ReadOnly():
-		return syscall.EPERM
-	}
-	return m.broken
-}
-
-func (m *Metadata) usable() error {
-	if m.failed.Load() {
-		return syscall.EINVAL
-	}
-	return nil
-}
-
 // publish shows readers what the owner sees.
 func (m *Metadata) publish() {
-	m.unshown = false
+	m.readers.unshown = false
 	m.bm.Publish(m.show)
 }
 
 func (m *Metadata) show() {
-	m.shown.Store(m.super.MappingRoot)
-	m.behind.Store(false)
-	for _, t := range m.renew {
+	m.readers.root.Store(m.super.MappingRoot)
+	m.readers.behind.Store(false)
+	for _, t := range m.readers.renew {
 		t.shownSnap.Store(t.d.Snapshotted)
 	}
-	m.renew = m.renew[:0]
-}
-
-// noSpace tells running out of metadata from running out of data.
-func noSpace(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return ErrMetadataFull
-	}
-	return err
+	m.readers.renew = m.readers.renew[:0]
 }

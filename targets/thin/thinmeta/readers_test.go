@@ -1,4 +1,4 @@
-package thinmeta
+package thinmeta_test
 
 import (
 	"fmt"
@@ -10,22 +10,24 @@ import (
 	"testing"
 
 	"udm/env"
+	"udm/targets/thin/internal/metatest"
+	"udm/targets/thin/thinmeta"
 )
 
 // TestReaders lets goroutines look up while the owner changes everything: what
 // they find must be one of the mappings that the block has had.
 func TestReaders(t *testing.T) {
 	const blocks = 600
-	rounds := uint32(scaled(24))
-	p := newPool(t, 4096, 200000, 0)
-	p.createThin(1)
-	th := p.thin(1)
+	rounds := uint32(metatest.Scaled(24))
+	p := metatest.New(t, 4096, 200000, 0)
+	p.CreateThin(1)
+	th := p.Thin(1)
 	defer th.Close()
 	// Until the first Abort data blocks only rise: none below these is to be seen.
 	var floor [blocks]atomic.Uint64
 	for k := range uint64(blocks) {
-		ok(t, p.insert(th, k*1000))
-		floor[k].Store(p.now.devs[1][k*1000])
+		ok(t, p.Insert(th, k*1000))
+		floor[k].Store(p.Now.Devs[1][k*1000])
 	}
 	var stop atomic.Bool
 	var wg sync.WaitGroup
@@ -52,30 +54,30 @@ func TestReaders(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(9, 9))
 	for i := range rounds {
-		p.createSnap(100+i, 1)
+		p.CreateSnap(100+i, 1)
 		for range 200 {
 			k := rng.Uint64N(blocks)
-			ok(t, p.insert(th, k*1000))
+			ok(t, p.Insert(th, k*1000))
 			if i <= rounds/2 {
-				floor[k].Store(p.now.devs[1][k*1000])
+				floor[k].Store(p.Now.Devs[1][k*1000])
 			}
 			// Others come and go between, so that nodes split and merge.
-			ok(t, p.insert(th, rng.Uint64N(blocks)*1000+1+rng.Uint64N(999)))
+			ok(t, p.Insert(th, rng.Uint64N(blocks)*1000+1+rng.Uint64N(999)))
 			if gone := rng.Uint64N(blocks); i%2 == 0 {
 				ok(t, th.RemoveRange(gone*1000+1, gone*1000+1000))
-				maps.DeleteFunc(p.now.devs[1], func(k, _ uint64) bool { return k/1000 == gone && k%1000 != 0 })
+				maps.DeleteFunc(p.Now.Devs[1], func(k, _ uint64) bool { return k/1000 == gone && k%1000 != 0 })
 			}
 		}
-		p.commit()
+		p.Commit()
 		if i > 3 {
-			p.delete(100 + i - 3)
+			p.Delete(100 + i - 3)
 		}
 		if i >= rounds/2 && i%3 == 0 {
 			for k := range floor {
 				floor[k].Store(0)
 			}
-			ok(t, p.m.Abort())
-			p.now = p.old.clone()
+			ok(t, p.M.Abort())
+			p.Now = p.Old.Clone()
 		}
 	}
 	stop.Store(true)
@@ -89,7 +91,7 @@ func TestReaders(t *testing.T) {
 func BenchmarkTryFind(b *testing.B) {
 	for _, n := range []uint64{1000, 1 << 20} {
 		b.Run(fmt.Sprint(n, "mappings"), func(b *testing.B) {
-			th := benchThin(b, n)
+			_, th := benchThin(b, n)
 			b.ReportAllocs()
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
@@ -105,8 +107,8 @@ func BenchmarkTryFind(b *testing.B) {
 	}
 }
 
-func benchThin(b *testing.B, n uint64) *Thin {
-	m := must(Open(env.Real(), newDisk(1<<15), Options{DataBlockSize: 128, Format: true}))
+func benchThin(b *testing.B, n uint64) (*thinmeta.Metadata, *thinmeta.Thin) {
+	m := must(thinmeta.Open(env.Real(), metatest.Disk(1<<15), thinmeta.Options{DataBlockSize: 128, Format: true}))
 	ok(b, m.ResizeData(n+1<<20))
 	ok(b, m.CreateThin(1))
 	th := must(m.OpenThin(1))
@@ -114,71 +116,71 @@ func benchThin(b *testing.B, n uint64) *Thin {
 		ok(b, th.Insert(k, must(m.AllocDataBlock())))
 	}
 	ok(b, m.Commit())
-	return th
+	return m, th
 }
 
 func BenchmarkInsert(b *testing.B) {
-	th := benchThin(b, 0)
+	m, th := benchThin(b, 0)
 	rng := rand.New(rand.NewPCG(1, 1))
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		data, err := th.m.AllocDataBlock()
+		data, err := m.AllocDataBlock()
 		if err == syscall.ENOSPC {
 			b.Fatal("pool too small")
 		}
 		ok(b, err)
 		ok(b, th.Insert(rng.Uint64N(1<<18), data))
 		if i%1000 == 999 {
-			ok(b, th.m.Commit())
+			ok(b, m.Commit())
 		}
 	}
 }
 
 func BenchmarkSnapshot(b *testing.B) {
-	th := benchThin(b, 100000)
+	m, _ := benchThin(b, 100000)
 	for i := uint32(2); b.Loop(); i++ {
-		ok(b, th.m.CreateSnap(i, 1))
-		ok(b, th.m.Commit())
-		ok(b, th.m.DeleteThin(i))
+		ok(b, m.CreateSnap(i, 1))
+		ok(b, m.Commit())
+		ok(b, m.DeleteThin(i))
 	}
 }
 
 // TestReadersFallBehind holds what readers may not know yet, and until when.
 func TestReadersFallBehind(t *testing.T) {
-	p := newPool(t, 4096, 2000, 1)
-	p.createThin(1)
-	th := p.thin(1)
+	p := metatest.New(t, 4096, 2000, 1)
+	p.CreateThin(1)
+	th := p.Thin(1)
 	defer th.Close()
-	ok(t, p.insert(th, 5))
+	ok(t, p.Insert(th, 5))
 	finds := func(k uint64, want error) {
 		t.Helper()
-		if m, err := th.TryFind(k); err != want || err == nil && m.Block != p.now.devs[1][k] {
+		if m, err := th.TryFind(k); err != want || err == nil && m.Block != p.Now.Devs[1][k] {
 			t.Errorf("block %d: %v, %v, want %v", k, m, err, want)
 		}
 	}
 	finds(5, syscall.EAGAIN)
 	finds(6, syscall.EAGAIN) // it could be mapped by now
-	p.m.Show()
+	p.M.Show()
 	finds(5, nil)
 	finds(6, syscall.ENODATA)
-	p.m.Batch(func() { ok(t, p.insert(th, 6)) })
+	p.M.Batch(func() { ok(t, p.Insert(th, 6)) })
 	finds(5, nil)
 	finds(6, syscall.EAGAIN)
-	p.m.Batch(func() { ok(t, p.insert(th, 5)) })
+	p.M.Batch(func() { ok(t, p.Insert(th, 5)) })
 	finds(5, nil) // another data block than before: shown at once
 	finds(6, nil)
-	ok(t, p.insert(th, 7))
-	p.commit()
+	ok(t, p.Insert(th, 7))
+	p.Commit()
 	finds(7, nil)
-	ok(t, p.insert(th, 8))
+	ok(t, p.Insert(th, 8))
 	finds(8, syscall.EAGAIN)
 	ok(t, th.RemoveRange(5, 6))
-	delete(p.now.devs[1], 5)
+	delete(p.Now.Devs[1], 5)
 	finds(5, syscall.ENODATA)
 	finds(8, nil)
-	ok(t, p.insert(th, 9))
-	ok(t, p.m.Abort())
-	p.now = p.old.clone()
+	ok(t, p.Insert(th, 9))
+	ok(t, p.M.Abort())
+	p.Now = p.Old.Clone()
 	_ = must(th.Find(7)) // nothing is cached
 	finds(9, syscall.ENODATA)
 	finds(7, nil)
@@ -187,18 +189,18 @@ func TestReadersFallBehind(t *testing.T) {
 // TestReadersDoNotCrowdTheCache holds that what readers do not see yet stays
 // within a part of the cache.
 func TestReadersDoNotCrowdTheCache(t *testing.T) {
-	p := newPool(t, 4096, 60000, 1)
-	p.createThin(1)
-	th := p.thin(1)
+	p := metatest.New(t, 4096, 60000, 1)
+	p.CreateThin(1)
+	th := p.Thin(1)
 	defer th.Close()
 	shown := 0
 	for k := range uint64(50000) {
-		ok(t, p.insert(th, k*7919%50000))
+		ok(t, p.Insert(th, k*7919%50000))
 		if _, err := th.TryFind(50001); err == syscall.ENODATA {
 			shown++
 		}
 	}
-	if most := 64 * 3; shown == 0 || p.m.bm.Cached() > most {
-		t.Errorf("%d blocks are cached, want at most %d; everything was shown %d times", p.m.bm.Cached(), most, shown)
+	if most := 64 * 3; shown == 0 || p.M.Cached() > most {
+		t.Errorf("%d blocks are cached, want at most %d; everything was shown %d times", p.M.Cached(), most, shown)
 	}
 }

@@ -5,7 +5,7 @@ import "syscall"
 // AllocDataBlock takes a free data block, whose one reference is the caller's.
 // ENOSPC, itself and not wrapped, if there is none.
 func (m *Metadata) AllocDataBlock() (block uint64, err error) {
-	if err := m.changeable(); err != nil {
+	if err := m.sb.Changeable(); err != nil {
 		return 0, err
 	}
 	if block, err = m.data.FindFree(); err != nil {
@@ -26,11 +26,14 @@ func (m *Metadata) DecData(begin, end uint64) error {
 
 // DataRefs is a data block's reference count.
 func (m *Metadata) DataRefs(block uint64) (uint32, error) {
-	if err := m.usable(); err != nil {
+	if err := m.sb.Usable(); err != nil {
 		return 0, err
 	}
 	return m.data.Count(block)
 }
+
+// MetadataRefs is a metadata block's reference count.
+func (m *Metadata) MetadataRefs(block uint64) (uint32, error) { return m.tm.Ref(block) }
 
 // DataShared reports whether a data block's reference count is above 1.
 func (m *Metadata) DataShared(block uint64) (bool, error) {
@@ -59,7 +62,7 @@ func (m *Metadata) FreeMetadata() uint64 {
 
 // ResizeData makes the data device blocks large. EINVAL if it is larger now.
 func (m *Metadata) ResizeData(blocks uint64) error {
-	if err := m.changeable(); err != nil {
+	if err := m.sb.Changeable(); err != nil {
 		return err
 	}
 	old := m.data.Size()
@@ -72,7 +75,7 @@ func (m *Metadata) ResizeData(blocks uint64) error {
 // ResizeMetadata makes the metadata device blocks large, or MaxMetadataBlocks if
 // that is less. EINVAL if it is larger now.
 func (m *Metadata) ResizeMetadata(blocks uint64) error {
-	if err := m.changeable(); err != nil {
+	if err := m.sb.Changeable(); err != nil {
 		return err
 	}
 	blocks = min(blocks, MaxMetadataBlocks)

@@ -2,15 +2,17 @@ package thinmeta
 
 import (
 	"encoding/binary"
-	"fmt"
 
+	"udm/blk"
+	"udm/env"
 	"udm/pdata"
 )
 
 const (
-	superMagic     = 27022010
-	superVersion   = 2
-	superBlock     = 0
+	SuperBlock   = 0        // where the superblock is
+	SuperMagic   = 27022010 // which it has
+	SuperVersion = 2        // of the format
+
 	flagNeedsCheck = 1
 
 	// MaxID is the highest device id.
@@ -20,13 +22,25 @@ const (
 var le = binary.LittleEndian
 
 // KindSuper is the superblock's kind.
-var KindSuper = &pdata.Kind{Name: "superblock", Xor: 160774, BlockNr: 8, Check: checkSuper}
+var KindSuper = pdata.NewSuperKind(160774, SuperMagic)
 
-func checkSuper(p []byte) string {
-	if m := le.Uint64(p[32:]); m != superMagic {
-		return fmt.Sprintf("superblock has magic %d, want %d", m, superMagic)
+var superFormat = &pdata.SuperFormat{Kind: KindSuper, Block: SuperBlock, Metadata: 192, Held: 56,
+	NeedsCheck: flagNeedsCheck, Omit: [2]int{64, 320}}
+
+// ReadSuper reads the superblock on dev without looking at anything else.
+func ReadSuper(e env.Env, dev blk.Device) (*Super, error) {
+	return ReadSuperAt(pdata.NewBlockManager(e, dev, 0), SuperBlock)
+}
+
+// ReadSuperAt reads the superblock, or its copy in a metadata snapshot, in block nr.
+func ReadSuperAt(bm *pdata.BlockManager, nr uint64) (*Super, error) {
+	b, err := bm.Read(nr, KindSuper)
+	if err != nil {
+		return nil, pdata.In("superblock", err)
 	}
-	return ""
+	var s Super
+	s.Decode(b.Bytes())
+	return &s, nil
 }
 
 // Super is a superblock.
@@ -67,7 +81,7 @@ func (s *Super) Decode(p []byte) {
 func (s *Super) Encode(p []byte) {
 	le.PutUint32(p[4:], s.Flags)
 	copy(p[16:32], s.UUID[:])
-	le.PutUint64(p[32:], superMagic)
+	le.PutUint64(p[32:], SuperMagic)
 	le.PutUint32(p[40:], s.Version)
 	le.PutUint32(p[44:], s.Time)
 	le.PutUint64(p[48:], s.TransactionID)
@@ -91,9 +105,11 @@ type BlockTime struct {
 	Time  uint32
 }
 
-func packBlockTime(v BlockTime) uint64 { return v.Block<<24 | uint64(v.Time) }
+// Value is v as a tree has it.
+func (v BlockTime) Value() uint64 { return v.Block<<24 | uint64(v.Time) }
 
-func unpackBlockTime(v uint64) BlockTime { return BlockTime{v >> 24, uint32(v & (1<<24 - 1))} }
+// BlockTimeOf is what a tree's value says.
+func BlockTimeOf(v uint64) BlockTime { return BlockTime{v >> 24, uint32(v & (1<<24 - 1))} }
 
 // Details is what is known about a device besides its mappings.
 type Details struct {
@@ -103,10 +119,12 @@ type Details struct {
 	Snapshotted   uint32 // the pool's time at its last snapshot
 }
 
-const detailsSize = 24
+// DetailsSize is the size of a device's details in the tree, DetailsCodec what
+// they look like there.
+const DetailsSize = 24
 
-var detailsCodec = pdata.Codec[Details]{
-	Size: detailsSize,
+var DetailsCodec = pdata.Codec[Details]{
+	Size: DetailsSize,
 	Put: func(p []byte, d Details) {
 		le.PutUint64(p, d.Mapped)
 		le.PutUint64(p[8:], d.TransactionID)

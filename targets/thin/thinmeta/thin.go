@@ -47,7 +47,7 @@ func (m *Metadata) put(t *Thin) {
 
 // OpenThin opens a device; Close ends the use. ENODATA if there is none.
 func (m *Metadata) OpenThin(id uint32) (*Thin, error) {
-	if err := m.usable(); err != nil {
+	if err := m.sb.Usable(); err != nil {
 		return nil, err
 	}
 	t, err := m.get(id)
@@ -95,7 +95,7 @@ func (m *Metadata) absent(id uint32) error {
 
 // CreateThin makes an empty device. EEXIST if there is one with that id.
 func (m *Metadata) CreateThin(id uint32) error {
-	if err := m.changeable(); err != nil {
+	if err := m.sb.Changeable(); err != nil {
 		return err
 	}
 	if err := m.absent(id); err != nil {
@@ -125,7 +125,7 @@ func (m *Metadata) newDevice(id uint32, root uint64, d Details) (err error) {
 // share all their blocks from then on. The origin should be suspended by those
 // who use it. EEXIST if there is a device id, ENODATA if there is no origin.
 func (m *Metadata) CreateSnap(id, origin uint32) error {
-	if err := m.changeable(); err != nil {
+	if err := m.sb.Changeable(); err != nil {
 		return err
 	}
 	if err := m.absent(id); err != nil {
@@ -146,7 +146,7 @@ func (m *Metadata) CreateSnap(id, origin uint32) error {
 		m.super.Time++
 		o.d.Snapshotted = m.super.Time
 		o.changed = true
-		m.renew = append(m.renew, o)
+		m.readers.renew = append(m.readers.renew, o)
 		return m.newDevice(id, root, Details{Mapped: o.d.Mapped, Snapshotted: m.super.Time})
 	})
 }
@@ -159,7 +159,7 @@ func (m *Metadata) bottomRoot(id uint32) (uint64, error) {
 // DeleteThin removes a device and frees what only it used. ENODATA if there is
 // none, EBUSY while it is open.
 func (m *Metadata) DeleteThin(id uint32) error {
-	if err := m.changeable(); err != nil {
+	if err := m.sb.Changeable(); err != nil {
 		return err
 	}
 	t, err := m.get(id)
@@ -196,7 +196,7 @@ func (m *Metadata) TransactionID() uint64 { return m.super.TransactionID }
 
 // SetTransactionID changes the number. EINVAL unless it is current.
 func (m *Metadata) SetTransactionID(current, next uint64) error {
-	if err := m.changeable(); err != nil {
+	if err := m.sb.Changeable(); err != nil {
 		return err
 	}
 	if m.super.TransactionID != current {

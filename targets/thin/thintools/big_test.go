@@ -1,6 +1,7 @@
-package thinmeta
+package thintools_test
 
 import (
+	"bufio"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,9 @@ import (
 	"udm/blk/filedev"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/internal/metatest"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 var big = flag.Uint64("big", 100000, "mappings of the big pool")
@@ -24,14 +28,14 @@ var big = flag.Uint64("big", 100000, "mappings of the big pool")
 func bigXML(n uint64) io.Reader {
 	r, w := io.Pipe()
 	go func() {
-		x := &xmlEmitter{newText(w)}
-		_ = x.begin(Header{Version: 2, DataBlockSize: 128, DataBlocks: 2 * n})
-		_ = x.device(1, Details{Mapped: n})
+		b := bufio.NewWriter(w)
+		fmt.Fprintf(b, `<superblock uuid="" time="0" transaction="0" flags="0" version="2" data_block_size="128" nr_data_blocks="%d">`, 2*n)
+		fmt.Fprintf(b, `<device dev_id="1" mapped_blocks="%d" transaction="0" creation_time="0" snap_time="0">`, n)
 		for k := range n {
-			_ = x.run(Run{Thin: k, Data: scatter(k, n), Len: 1})
+			fmt.Fprintf(b, "<single_mapping origin_block=\"%d\" data_block=\"%d\" time=\"0\"/>\n", k, scatter(k, n))
 		}
-		_ = x.endDevice()
-		w.CloseWithError(x.end())
+		fmt.Fprint(b, "</device></superblock>")
+		w.CloseWithError(b.Flush())
 	}()
 	return r
 }
@@ -50,16 +54,16 @@ func TestBigPool(t *testing.T) {
 	defer dev.Close()
 	base := heap()
 	start := time.Now()
-	ok(t, Restore(env.Real(), bigXML(*big), dev, RestoreOptions{}))
+	ok(t, thintools.Restore(env.Real(), bigXML(*big), dev, thintools.RestoreOptions{}))
 	t.Logf("restored %d mappings in %v", *big, time.Since(start))
 
 	start = time.Now()
-	m := must(Open(env.Real(), dev, Options{}))
+	m := must(thinmeta.Open(env.Real(), dev, thinmeta.Options{}))
 	th := must(m.OpenThin(1))
 	t.Logf("opened in %v", time.Since(start))
 	rng := rand.New(rand.NewPCG(1, 1))
 	start = time.Now()
-	finds := scaled(200000)
+	finds := metatest.Scaled(200000)
 	for range finds {
 		k := rng.Uint64N(*big)
 		if got := must(th.Find(k)); got.Block != scatter(k, *big) {
@@ -70,7 +74,7 @@ func TestBigPool(t *testing.T) {
 	if used := heap() - base; used > pdata.DefaultCache+(100<<20) {
 		t.Errorf("%d MiB of memory in use", used>>20)
 	} else {
-		t.Logf("%d MiB of memory in use, %d pages cached", used>>20, m.bm.Cached())
+		t.Logf("%d MiB of memory in use", used>>20)
 	}
 	start = time.Now()
 	ok(t, m.CreateSnap(2, 1))
@@ -89,13 +93,13 @@ func TestBigPool(t *testing.T) {
 	ok(t, m.Close())
 	t.Logf("snapshot deleted in %v", time.Since(start))
 	start = time.Now()
-	r := must(Check(env.Real(), dev, CheckOptions{}))
+	r := must(thintools.Check(env.Real(), dev, thintools.CheckOptions{}))
 	ok(t, r.Err())
 	t.Logf("checked in %v", time.Since(start))
 	toolOnFile(t, file)
 	start = time.Now()
 	n := &counter{}
-	ok(t, Dump(env.Real(), dev, n, DumpOptions{}))
+	ok(t, thintools.Dump(env.Real(), dev, n, thintools.DumpOptions{}))
 	t.Logf("dumped %d MB in %v", n.n>>20, time.Since(start))
 }
 
@@ -105,7 +109,7 @@ func (c *counter) Write(p []byte) (int, error) { c.n += int64(len(p)); return le
 
 func toolOnFile(t *testing.T, file string) {
 	start := time.Now()
-	if out, err := thinCheck(file); err != nil {
+	if out, err := metatest.ThinCheck(file); err != nil {
 		t.Fatalf("thin_check: %v\n%s", err, out)
 	}
 	t.Logf("thin_check in %v", time.Since(start))
@@ -122,25 +126,25 @@ func heap() int64 {
 
 // TestThousandSnapshots: 1,000 thins, and 1,000 snapshots of snapshots.
 func TestThousandSnapshots(t *testing.T) {
-	p := newPool(t, 4096, 20000, 0)
+	p := metatest.New(t, 4096, 20000, 0)
 	for id := range uint32(1000) {
-		p.createThin(id)
+		p.CreateThin(id)
 	}
-	p.commit()
+	p.Commit()
 	for id := uint32(0); id < 1000; id++ {
 		if id > 0 {
-			p.createSnap(1<<24-id, sourceOf(id))
+			p.CreateSnap(1<<24-id, sourceOf(id))
 		}
-		th := p.thin(sourceOf(id + 1))
-		ok(t, p.insert(th, uint64(id%50)))
+		th := p.Thin(sourceOf(id + 1))
+		ok(t, p.Insert(th, uint64(id%50)))
 		th.Close()
 		if id%100 == 0 {
-			p.commit()
+			p.Commit()
 		}
 	}
-	p.commit()
-	tool(t, p.dev, "thin_check")
-	same(t, "thin_dump", dump(t, p.dev, DumpOptions{}), tool(t, p.dev, "thin_dump"))
+	p.Commit()
+	metatest.Tool(t, p.Dev, "thin_check")
+	same(t, "thin_dump", dump(t, p.Dev, thintools.DumpOptions{}), metatest.Tool(t, p.Dev, "thin_dump"))
 }
 
 // sourceOf is the device that snapshot n, from 1 on, is taken of: the one before.
@@ -154,26 +158,26 @@ func sourceOf(n uint32) uint32 {
 // TestOverwriteUsesTwice: written, snapshotted, written again is 2N blocks.
 func TestOverwriteUsesTwice(t *testing.T) {
 	const n = 500
-	p := newPool(t, 1024, 2*n, 0)
-	p.createThin(1)
-	th := p.thin(1)
+	p := metatest.New(t, 1024, 2*n, 0)
+	p.CreateThin(1)
+	th := p.Thin(1)
 	defer th.Close()
 	for k := range uint64(n) {
-		ok(t, p.insert(th, k))
+		ok(t, p.Insert(th, k))
 	}
-	p.createSnap(2, 1)
+	p.CreateSnap(2, 1)
 	for k := range uint64(n) {
-		ok(t, p.insert(th, k))
+		ok(t, p.Insert(th, k))
 	}
-	p.commit()
-	if p.m.FreeData() != 0 {
-		t.Fatalf("%d blocks free", p.m.FreeData())
+	p.Commit()
+	if p.M.FreeData() != 0 {
+		t.Fatalf("%d blocks free", p.M.FreeData())
 	}
 }
 
 func TestXMLEmitterTellsOfErrors(t *testing.T) {
 	bad := fmt.Errorf("no room")
-	err := Dump(env.Real(), busyPool(t, 3, 300).dev, failWriter{bad}, DumpOptions{})
+	err := thintools.Dump(env.Real(), busyPool(t, 3, 300).Dev, failWriter{bad}, thintools.DumpOptions{})
 	if err == nil || !strings.Contains(err.Error(), "no room") {
 		t.Fatal(err)
 	}

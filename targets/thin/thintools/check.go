@@ -1,4 +1,4 @@
-package thinmeta
+package thintools
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"udm/blk"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/thinmeta"
 )
 
 // CheckOptions say what to check.
@@ -26,16 +27,16 @@ type CheckOptions struct {
 // finds what thin_check finds. The error is about reading dev, not about what
 // was read.
 func Check(e env.Env, dev blk.Device, o CheckOptions) (*Report, error) {
-	c := &checker{r: &Report{Devices: map[uint32]Details{}}, o: o, data: pdata.NewTally()}
+	c := &checker{r: &Report{Devices: map[uint32]thinmeta.Details{}}, o: o, data: pdata.NewRefCounts()}
 	c.bm = pdata.NewBlockManager(e, dev, o.CacheBytes)
-	c.census = pdata.NewCensus(c.bm, func(d *pdata.Corrupt) { c.r.add(true, d) })
-	c.census.Lax, c.census.Seen = o.IgnoreNonFatal, c.seen
+	c.blocks = pdata.NewChecker(c.bm, func(d *pdata.Corrupt) { c.r.add(true, d) })
+	c.blocks.Lax, c.blocks.Seen = o.IgnoreNonFatal, c.seen
 	var raw [pdata.BlockSize]byte
-	if err := c.bm.ReadRaw(superBlock, raw[:]); err != nil {
+	if err := c.bm.ReadRaw(thinmeta.SuperBlock, raw[:]); err != nil {
 		return nil, err
 	}
-	if reason := KindSuper.Verify(raw[:], superBlock); reason != "" {
-		c.r.add(true, &pdata.Corrupt{Block: superBlock, Path: []uint64{superBlock}, Reason: reason})
+	if reason := thinmeta.KindSuper.Verify(raw[:], thinmeta.SuperBlock); reason != "" {
+		c.r.add(true, &pdata.Corrupt{Block: thinmeta.SuperBlock, Path: []uint64{thinmeta.SuperBlock}, Reason: reason})
 		return c.r, nil
 	}
 	c.r.Super.Decode(raw[:])
@@ -43,27 +44,12 @@ func Check(e env.Env, dev blk.Device, o CheckOptions) (*Report, error) {
 	return c.r, nil
 }
 
-// ReadSuper reads the superblock, without looking at anything else.
-func ReadSuper(e env.Env, dev blk.Device) (*Super, error) {
-	return readSuper(pdata.NewBlockManager(e, dev, 0), superBlock)
-}
-
-func readSuper(bm *pdata.BlockManager, nr uint64) (*Super, error) {
-	b, err := bm.Read(nr, KindSuper)
-	if err != nil {
-		return nil, pdata.In("superblock", err)
-	}
-	var s Super
-	s.Decode(b.Bytes())
-	return &s, nil
-}
-
 type checker struct {
 	r      *Report
 	o      CheckOptions
 	bm     *pdata.BlockManager
-	census *pdata.Census
-	data   *pdata.Tally
+	blocks *pdata.Checker
+	data   *pdata.RefCounts
 	done   uint64
 }
 
@@ -80,7 +66,7 @@ func (c *checker) check() {
 	if c.o.SuperOnly || c.r.Fatal > 0 {
 		return
 	}
-	c.census.Refs.Add(superBlock, 1)
+	c.blocks.Refs.Add(thinmeta.SuperBlock, 1)
 	main := *s
 	if c.o.MappingRoot != 0 {
 		main.MappingRoot = c.o.MappingRoot
@@ -103,9 +89,9 @@ func (c *checker) check() {
 func (c *checker) checkSuper() {
 	s := &c.r.Super
 	bad := func(format string, args ...any) {
-		c.r.add(true, &pdata.Corrupt{Block: superBlock, Path: []uint64{superBlock}, Tree: "superblock", Reason: fmt.Sprintf(format, args...)})
+		c.r.add(true, &pdata.Corrupt{Block: thinmeta.SuperBlock, Path: []uint64{thinmeta.SuperBlock}, Tree: "superblock", Reason: fmt.Sprintf(format, args...)})
 	}
-	if s.Version == 0 || s.Version > superVersion {
+	if s.Version == 0 || s.Version > thinmeta.SuperVersion {
 		bad("version is %d", s.Version)
 	}
 	if s.MetadataBlockSize != pdata.BlockSectors {
@@ -119,25 +105,25 @@ func (c *checker) checkSuper() {
 
 // held checks the metadata snapshot.
 func (c *checker) held(nr uint64) {
-	c.census.Refs.Add(nr, 1)
-	s, err := readSuper(c.bm, nr)
+	c.blocks.Refs.Add(nr, 1)
+	s, err := thinmeta.ReadSuperAt(c.bm, nr)
 	if err != nil {
 		c.r.add(true, pdata.In("metadata snapshot", err))
 		return
 	}
 	s.Data.Blocks = c.r.Super.Data.Blocks
-	c.devices("metadata snapshot/", s, map[uint32]Details{})
+	c.devices("metadata snapshot/", s, map[uint32]thinmeta.Details{})
 }
 
 // devices checks the devices below a superblock and their mappings.
-func (c *checker) devices(name string, s *Super, devs map[uint32]Details) {
-	_, whole := c.census.Tree(name+"device details", s.DetailsRoot, detailsSize, nil)
+func (c *checker) devices(name string, s *thinmeta.Super, devs map[uint32]thinmeta.Details) {
+	_, whole := c.blocks.Tree(name+"device details", s.DetailsRoot, thinmeta.DetailsSize, nil)
 	if whole {
-		c.eachEntry(s.DetailsRoot, detailsSize, func(k uint64, v []byte) { devs[uint32(k)] = detailsCodec.Get(v) })
+		c.eachEntry(s.DetailsRoot, thinmeta.DetailsSize, func(k uint64, v []byte) { devs[uint32(k)] = thinmeta.DetailsCodec.Get(v) })
 	}
 	// Only a leaf that is met for the first time adds references to what it
 	// names; a leaf of the metadata snapshot may be shared with the pool.
-	_, ok := c.census.Tree(name+"device tree", s.MappingRoot, 8, func(l pdata.Leaf) { c.mappings(name, s, l) })
+	_, ok := c.blocks.Tree(name+"device tree", s.MappingRoot, 8, func(l pdata.Leaf) { c.mappings(name, s, l) })
 	if !ok || !whole {
 		return
 	}
@@ -156,13 +142,13 @@ func (c *checker) devices(name string, s *Super, devs map[uint32]Details) {
 func deviceName(name string, id uint64) string { return name + "device " + strconv.FormatUint(id, 10) }
 
 // mappings walks the mappings of the devices in a leaf of the device tree.
-func (c *checker) mappings(name string, s *Super, l pdata.Leaf) {
+func (c *checker) mappings(name string, s *thinmeta.Super, l pdata.Leaf) {
 	for i := range l.Len() {
 		if c.o.SkipMappings {
 			continue
 		}
 		name := deviceName(name, l.Key(i))
-		c.census.Tree(name, le.Uint64(l.Value(i)), 8, func(l pdata.Leaf) { c.leaf(name, s, l) })
+		c.blocks.Tree(name, le.Uint64(l.Value(i)), 8, func(l pdata.Leaf) { c.leaf(name, s, l) })
 	}
 }
 
@@ -183,19 +169,19 @@ func (c *checker) bad(tree string, nr uint64, format string, args ...any) {
 	c.r.add(true, &pdata.Corrupt{Block: nr, Path: []uint64{nr}, Tree: tree, Reason: fmt.Sprintf(format, args...)})
 }
 
-func (c *checker) device(name string, id uint32, root uint64, devs map[uint32]Details) {
+func (c *checker) device(name string, id uint32, root uint64, devs map[uint32]thinmeta.Details) {
 	d, known := devs[id]
 	if !known {
 		c.bad(name, root, "device has mappings but no details")
 	}
-	if n, ok := c.census.Entries(root); ok && known && !c.o.SkipMappings && n != d.Mapped {
+	if n, ok := c.blocks.Entries(root); ok && known && !c.o.SkipMappings && n != d.Mapped {
 		c.bad(name, root, "device maps %d blocks, its details say %d", n, d.Mapped)
 	}
 }
 
-func (c *checker) leaf(name string, s *Super, l pdata.Leaf) {
+func (c *checker) leaf(name string, s *thinmeta.Super, l pdata.Leaf) {
 	for i := range l.Len() {
-		bt := unpackBlockTime(le.Uint64(l.Value(i)))
+		bt := thinmeta.BlockTimeOf(le.Uint64(l.Value(i)))
 		if bt.Block >= s.Data.Blocks {
 			c.bad(name, l.Nr(), "block %d is mapped to data block %d of %d", l.Key(i), bt.Block, s.Data.Blocks)
 			continue
@@ -206,18 +192,18 @@ func (c *checker) leaf(name string, s *Super, l pdata.Leaf) {
 
 // spaceMaps compares the counts on the disk with those found. It is of no use
 // when damage kept mappings from being counted.
-func (c *checker) spaceMaps(s *Super) {
+func (c *checker) spaceMaps(s *thinmeta.Super) {
 	broken := c.r.Fatal > 0
-	data := c.census.Map("data space map", s.Data, false)
-	meta := c.census.Map("metadata space map", s.Metadata, true)
+	data := c.blocks.Map("data space map", s.Data, false)
+	meta := c.blocks.Map("metadata space map", s.Metadata, true)
 	if broken || c.r.Fatal > 0 {
 		return
 	}
 	c.compare("data", data, c.data, &c.r.Leaked.Data)
-	c.compare("metadata", meta, c.census.Refs, &c.r.Leaked.Metadata)
+	c.compare("metadata", meta, c.blocks.Refs, &c.r.Leaked.Metadata)
 }
 
-func (c *checker) compare(what string, v *pdata.MapView, want *pdata.Tally, leaked *[]uint64) {
+func (c *checker) compare(what string, v *pdata.MapView, want *pdata.RefCounts, leaked *[]uint64) {
 	v.Compare(want, func(bitmap, nr uint64, have, want uint32) {
 		leak := have > want
 		if leak && c.o.IgnoreNonFatal {

@@ -1,7 +1,8 @@
-package thinmeta
+package thintools_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"io"
@@ -13,6 +14,9 @@ import (
 	"udm/blk/memdev"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/internal/metatest"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 var damages = flag.Int("damages", 200, "random damages to try")
@@ -33,8 +37,8 @@ func (g guarded) Submit(b *blk.Bio) {
 // smallPool has a tree of two levels, shared nodes, high reference counts and a
 // metadata snapshot in few blocks.
 func smallPool(t testing.TB) *memdev.Device {
-	dev := newDisk(256)
-	m := must(Open(env.Real(), dev, Options{DataBlockSize: 128, Format: true}))
+	dev := metatest.Disk(256)
+	m := must(thinmeta.Open(env.Real(), dev, thinmeta.Options{DataBlockSize: 128, Format: true}))
 	ok(t, m.ResizeData(2000))
 	ok(t, m.CreateThin(1))
 	th := must(m.OpenThin(1))
@@ -79,7 +83,7 @@ func spoil(rng *rand.Rand, t testing.TB, dev blk.Device, used []uint64) (nr uint
 }
 
 func kindOf(p []byte, nr uint64) *pdata.Kind {
-	for _, k := range append(pdata.Kinds(), KindSuper) {
+	for _, k := range append(pdata.Kinds(), thinmeta.KindSuper) {
 		if k.Verify(p, nr) == "" {
 			return k
 		}
@@ -90,21 +94,21 @@ func kindOf(p []byte, nr uint64) *pdata.Kind {
 // TestDamage damages metadata at random. Nothing may panic or hang, looking may
 // not write, and what is found must name its place.
 func TestDamage(t *testing.T) {
-	rng := rand.New(rand.NewPCG(*seed, 4))
+	rng := rand.New(rand.NewPCG(*metatest.Seed, 4))
 	base := smallPool(t)
-	m := must(Open(env.Real(), base, Options{}))
+	m := must(thinmeta.Open(env.Real(), base, thinmeta.Options{}))
 	var used []uint64
 	for nr := range m.MetadataBlocks() {
-		if must(m.tm.Ref(nr)) > 0 {
+		if must(m.MetadataRefs(nr)) > 0 {
 			used = append(used, nr)
 		}
 	}
 	found := 0
-	for i := range scaled(*damages) {
+	for i := range metatest.Scaled(*damages) {
 		dev := base.Clone()
 		nr, sealed := spoil(rng, t, dev, used)
 		clean := same256(base, dev)
-		r, err := Check(env.Real(), guarded{dev, t}, CheckOptions{CacheBytes: 1})
+		r, err := thintools.Check(env.Real(), guarded{dev, t}, thintools.CheckOptions{CacheBytes: 1})
 		ok(t, err)
 		var c *pdata.Corrupt
 		switch {
@@ -116,9 +120,9 @@ func TestDamage(t *testing.T) {
 		if r.Err() != nil {
 			found++
 		}
-		_ = Dump(env.Real(), guarded{dev, t}, io.Discard, DumpOptions{})
-		_ = Dump(env.Real(), guarded{dev, t}, io.Discard, DumpOptions{Repair: true})
-		_ = Repair(env.Real(), guarded{dev, t}, newDisk(256), RepairOptions{})
+		_ = thintools.Dump(env.Real(), guarded{dev, t}, io.Discard, thintools.DumpOptions{})
+		_ = thintools.Dump(env.Real(), guarded{dev, t}, io.Discard, thintools.DumpOptions{Repair: true})
+		_ = thintools.Repair(env.Real(), guarded{dev, t}, metatest.Disk(256), thintools.RepairOptions{})
 		useAnyway(t, dev)
 	}
 	t.Logf("%d of %d damages found", found, *damages)
@@ -128,7 +132,7 @@ func same256(a, b *memdev.Device) bool { return a.Sum256() == b.Sum256() }
 
 // useAnyway does all that a pool does, whatever comes of it.
 func useAnyway(t *testing.T, dev blk.Device) {
-	m, err := Open(env.Real(), dev, Options{CacheBytes: 1})
+	m, err := thinmeta.Open(env.Real(), dev, thinmeta.Options{CacheBytes: 1})
 	if err != nil {
 		return
 	}
@@ -157,7 +161,7 @@ func useAnyway(t *testing.T, dev blk.Device) {
 }
 
 // recover1 aborts a broken transaction.
-func recover1(m *Metadata) {
+func recover1(m *thinmeta.Metadata) {
 	if m.Commit() != nil {
 		_ = m.Abort()
 	}
@@ -167,11 +171,11 @@ func recover1(m *Metadata) {
 // uses the pool.
 func FuzzBlock(f *testing.F) {
 	base := smallPool(f)
-	s := must(ReadSuper(env.Real(), base))
-	places := []uint64{superBlock, s.MappingRoot, s.DetailsRoot, s.Data.BitmapRoot, s.Data.RefRoot, s.Metadata.BitmapRoot,
+	s := must(thinmeta.ReadSuper(env.Real(), base))
+	places := []uint64{thinmeta.SuperBlock, s.MappingRoot, s.DetailsRoot, s.Data.BitmapRoot, s.Data.RefRoot, s.Metadata.BitmapRoot,
 		s.Metadata.RefRoot, s.HeldRoot}
-	places = append(places, le.Uint64(readBlock(f, base, s.Metadata.BitmapRoot)[16:]))
-	places = append(places, le.Uint64(readBlock(f, base, s.MappingRoot)[32+252*8:]))
+	places = append(places, binary.LittleEndian.Uint64(readBlock(f, base, s.Metadata.BitmapRoot)[16:]))
+	places = append(places, binary.LittleEndian.Uint64(readBlock(f, base, s.MappingRoot)[32+252*8:]))
 	for i, nr := range places {
 		f.Add(byte(i), readBlock(f, base, nr))
 	}
@@ -181,36 +185,36 @@ func FuzzBlock(f *testing.F) {
 		b := readBlock(t, dev, nr)
 		kind := kindOf(b, nr)
 		copy(b, p)
-		if kind == KindSuper {
-			le.PutUint64(b[32:], superMagic)
+		if kind == thinmeta.KindSuper {
+			binary.LittleEndian.PutUint64(b[32:], thinmeta.SuperMagic)
 		}
 		kind.Seal(b, nr)
 		writeBlock(t, dev, nr, b)
-		_, err := Check(env.Real(), guarded{dev, t}, CheckOptions{CacheBytes: 1})
+		_, err := thintools.Check(env.Real(), guarded{dev, t}, thintools.CheckOptions{CacheBytes: 1})
 		ok(t, err)
-		_ = Dump(env.Real(), guarded{dev, t}, io.Discard, DumpOptions{Repair: true})
+		_ = thintools.Dump(env.Real(), guarded{dev, t}, io.Discard, thintools.DumpOptions{Repair: true})
 		useAnyway(t, dev)
 	})
 }
 
 // FuzzXML: whatever restores must pass the check and dump to itself.
 func FuzzXML(f *testing.F) {
-	f.Add(dump(f, smallPool(f), DumpOptions{}))
+	f.Add(dump(f, smallPool(f), thintools.DumpOptions{}))
 	f.Add(`<superblock uuid="" time="3" transaction="4" data_block_size="128" nr_data_blocks="100"><def name="x"/><!-- --></superblock>`)
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, `length="`) && len(text) > 200 {
 			text = text[:min(len(text), 1<<16)]
 		}
-		dev := newDisk(300)
-		if Restore(env.Real(), strings.NewReader(text), dev, RestoreOptions{}) != nil {
+		dev := metatest.Disk(300)
+		if thintools.Restore(env.Real(), strings.NewReader(text), dev, thintools.RestoreOptions{}) != nil {
 			return
 		}
-		r := must(Check(env.Real(), dev, CheckOptions{}))
+		r := must(thintools.Check(env.Real(), dev, thintools.CheckOptions{}))
 		ok(t, r.Err())
-		once := dump(t, dev, DumpOptions{})
-		again := newDisk(300)
-		ok(t, Restore(env.Real(), strings.NewReader(once), again, RestoreOptions{}))
-		if !bytes.Equal([]byte(once), []byte(dump(t, again, DumpOptions{}))) {
+		once := dump(t, dev, thintools.DumpOptions{})
+		again := metatest.Disk(300)
+		ok(t, thintools.Restore(env.Real(), strings.NewReader(once), again, thintools.RestoreOptions{}))
+		if !bytes.Equal([]byte(once), []byte(dump(t, again, thintools.DumpOptions{}))) {
 			t.Fatal("dump of the restored dump differs")
 		}
 	})

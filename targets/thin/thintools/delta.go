@@ -1,4 +1,4 @@
-package thinmeta
+package thintools
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 
 	"udm/blk"
 	"udm/env"
+	"udm/targets/thin/thinmeta"
 )
 
 // DeltaOptions say what to compare.
@@ -41,7 +42,7 @@ type DiffRange struct {
 
 // Diff compares two devices and calls fn for each range, in order. Ranges are as
 // long as both sides run on; neighbours may compare alike.
-func Diff(e env.Env, dev blk.Device, o DeltaOptions, fn func(DiffRange) error) (*Super, error) {
+func Diff(e env.Env, dev blk.Device, o DeltaOptions, fn func(DiffRange) error) (*thinmeta.Super, error) {
 	s := newSource(e, dev, DumpOptions{MetadataSnap: o.MetadataSnap, CacheBytes: o.CacheBytes, Progress: o.Progress})
 	if err := s.open(); err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func Diff(e env.Env, dev blk.Device, o DeltaOptions, fn func(DiffRange) error) (
 			return nil, fmt.Errorf("no device %d", id)
 		}
 		j := runner{emit: func(r Run) error { sides[i] = append(sides[i], r); return nil }}
-		err := s.mappings(id, root, func(k uint64, v BlockTime) error { v.Time = 0; return j.add(k, v) })
+		err := s.mappings(id, root, func(k uint64, v thinmeta.BlockTime) error { v.Time = 0; return j.add(k, v) })
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package thinmeta
+package thintools
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"udm/blk"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/thinmeta"
 )
 
 // DumpOptions say what to dump, and how.
@@ -39,7 +40,7 @@ func Dump(e env.Env, dev blk.Device, w io.Writer, o DumpOptions) error {
 type source struct {
 	bm     *pdata.BlockManager
 	o      DumpOptions
-	super  Super
+	super  thinmeta.Super
 	damage func(error) // nil: damage ends the dump
 	done   uint64
 	total  uint64
@@ -59,7 +60,7 @@ func newSource(e env.Env, dev blk.Device, o DumpOptions) *source {
 
 // open reads the superblock, or makes one up when repairing.
 func (s *source) open() error {
-	sb, err := readSuper(s.bm, superBlock)
+	sb, err := thinmeta.ReadSuperAt(s.bm, thinmeta.SuperBlock)
 	if err == nil && s.o.MetadataSnap {
 		sb, err = s.held(sb)
 	}
@@ -73,19 +74,19 @@ func (s *source) open() error {
 	return nil
 }
 
-func (s *source) held(sb *Super) (*Super, error) {
+func (s *source) held(sb *thinmeta.Super) (*thinmeta.Super, error) {
 	if sb.HeldRoot == 0 {
 		return nil, fmt.Errorf("no current metadata snapshot")
 	}
-	sb, err := readSuper(s.bm, sb.HeldRoot)
+	sb, err := thinmeta.ReadSuperAt(s.bm, sb.HeldRoot)
 	return sb, pdata.In("metadata snapshot", err)
 }
 
 // details reads the details of all devices.
-func (s *source) details() (map[uint32]Details, error) {
-	devs := map[uint32]Details{}
-	err := s.leaves(s.super.DetailsRoot, detailsSize, func(k uint64, v []byte) error {
-		devs[uint32(k)] = detailsCodec.Get(v)
+func (s *source) details() (map[uint32]thinmeta.Details, error) {
+	devs := map[uint32]thinmeta.Details{}
+	err := s.leaves(s.super.DetailsRoot, thinmeta.DetailsSize, func(k uint64, v []byte) error {
+		devs[uint32(k)] = thinmeta.DetailsCodec.Get(v)
 		return nil
 	})
 	return devs, pdata.In("device details", err)
@@ -113,12 +114,12 @@ func (s *source) leaves(root uint64, size int, fn func(k uint64, v []byte) error
 }
 
 // mappings calls fn for the mappings of a device.
-func (s *source) mappings(id uint32, root uint64, fn func(thin uint64, v BlockTime) error) error {
+func (s *source) mappings(id uint32, root uint64, fn func(thin uint64, v thinmeta.BlockTime) error) error {
 	err := s.leaves(root, 8, func(k uint64, v []byte) error {
 		if s.done++; s.o.Progress != nil && s.done%(1<<16) == 0 {
 			s.o.Progress(min(s.done, s.total), s.total)
 		}
-		return fn(k, unpackBlockTime(le.Uint64(v)))
+		return fn(k, thinmeta.BlockTimeOf(le.Uint64(v)))
 	})
 	return pdata.In(deviceName("", uint64(id)), err)
 }
@@ -157,7 +158,7 @@ func (s *source) header() Header {
 		Version: s.super.Version, DataBlockSize: s.super.DataBlockSize, DataBlocks: s.super.Data.Blocks}
 }
 
-func (s *source) emitDevice(out emitter, id uint32, root uint64, devs map[uint32]Details) error {
+func (s *source) emitDevice(out emitter, id uint32, root uint64, devs map[uint32]thinmeta.Details) error {
 	d, known := devs[id]
 	if !known {
 		if s.damage == nil {
@@ -183,8 +184,8 @@ func (s *source) emitDevice(out emitter, id uint32, root uint64, devs map[uint32
 
 // guess makes up details that were lost. The time of the last snapshot is now,
 // so that no block that may be shared is ever written in place.
-func (s *source) guess(id uint32, root uint64) Details {
-	d := Details{TransactionID: s.super.TransactionID, Snapshotted: s.super.Time}
-	_ = s.mappings(id, root, func(uint64, BlockTime) error { d.Mapped++; return nil })
+func (s *source) guess(id uint32, root uint64) thinmeta.Details {
+	d := thinmeta.Details{TransactionID: s.super.TransactionID, Snapshotted: s.super.Time}
+	_ = s.mappings(id, root, func(uint64, thinmeta.BlockTime) error { d.Mapped++; return nil })
 	return d
 }

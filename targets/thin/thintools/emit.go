@@ -1,4 +1,6 @@
-package thinmeta
+package thintools
+
+import "udm/targets/thin/thinmeta"
 
 // Header is what a dump says of the pool as a whole.
 type Header struct {
@@ -22,7 +24,7 @@ type Run struct {
 // details and its runs in order.
 type emitter interface {
 	begin(Header) error
-	device(id uint32, d Details) error
+	device(id uint32, d thinmeta.Details) error
 	run(Run) error
 	endDevice() error
 	end() error
@@ -34,7 +36,7 @@ type runner struct {
 	r    Run
 }
 
-func (j *runner) add(thin uint64, v BlockTime) error {
+func (j *runner) add(thin uint64, v thinmeta.BlockTime) error {
 	r := &j.r
 	if r.Len > 0 && thin == r.Thin+r.Len && v.Block == r.Data+r.Len && v.Time == r.Time {
 		r.Len++

@@ -1,13 +1,14 @@
-package thinmeta
+package thintools
 
 import (
 	"maps"
 	"slices"
 
 	"udm/pdata"
+	"udm/targets/thin/thinmeta"
 )
 
-// A gatherer looks at every block of a metadata device for what may be roots.
+// A rootFinder looks at every block of a metadata device for what may be roots.
 // A node tells what it is by its values: details are 24 bytes long; the values
 // of a device tree are blocks of the device; those of mappings are not, since
 // they have the time in their low bits. What a node is its parent is too.
@@ -32,7 +33,7 @@ type nodeInfo struct {
 	times    map[uint32]uint64 // mappings by time
 }
 
-type gatherer struct {
+type rootFinder struct {
 	bm         *pdata.BlockManager
 	blocks     uint64
 	infos      map[uint64]*nodeInfo // nil: looked at, of no use
@@ -44,20 +45,20 @@ type foundRoots struct {
 	time             uint32
 }
 
-func newGatherer(bm *pdata.BlockManager) *gatherer {
-	return &gatherer{bm, bm.Blocks(), map[uint64]*nodeInfo{}, map[uint64]bool{}}
+func newRootFinder(bm *pdata.BlockManager) *rootFinder {
+	return &rootFinder{bm, bm.Blocks(), map[uint64]*nodeInfo{}, map[uint64]bool{}}
 }
 
 // best finds the youngest pair of trees that belong together: as many devices,
 // as many mappings.
-func (g *gatherer) best() (foundRoots, bool) {
+func (f *rootFinder) best() (foundRoots, bool) {
 	var tops, details []*nodeInfo
-	for nr := range g.blocks {
-		g.info(nr)
+	for nr := range f.blocks {
+		f.info(nr)
 	}
-	for nr := range g.blocks {
-		switch i := g.infos[nr]; {
-		case i == nil || g.referenced[nr]:
+	for nr := range f.blocks {
+		switch i := f.infos[nr]; {
+		case i == nil || f.referenced[nr]:
 		case i.typ == typeTop:
 			tops = append(tops, i)
 		case i.typ == typeDetails:
@@ -67,7 +68,7 @@ func (g *gatherer) best() (foundRoots, bool) {
 	var top, det *nodeInfo
 	for _, d := range details {
 		for _, t := range tops {
-			if d.values == t.values && d.mappings == t.mappings && g.sameIDs(d, t) && (top == nil || younger(d, t, det, top)) {
+			if d.values == t.values && d.mappings == t.mappings && f.sameIDs(d, t) && (top == nil || younger(d, t, det, top)) {
 				top, det = t, d
 			}
 		}
@@ -102,9 +103,9 @@ func compareTimes(a, b map[uint32]uint64) int {
 }
 
 // sameIDs reports whether both trees have the same keys.
-func (g *gatherer) sameIDs(d, t *nodeInfo) bool {
+func (f *rootFinder) sameIDs(d, t *nodeInfo) bool {
 	ids := func(root uint64, size int) (ids []uint64) {
-		err := pdata.WalkLeaves(g.bm, root, size, nil, func(l pdata.Leaf) error {
+		err := pdata.WalkLeaves(f.bm, root, size, nil, func(l pdata.Leaf) error {
 			for i := range l.Len() {
 				ids = append(ids, l.Key(i))
 			}
@@ -115,32 +116,32 @@ func (g *gatherer) sameIDs(d, t *nodeInfo) bool {
 		}
 		return ids
 	}
-	return slices.Equal(ids(d.nr, detailsSize), ids(t.nr, 8))
+	return slices.Equal(ids(d.nr, thinmeta.DetailsSize), ids(t.nr, 8))
 }
 
 // info looks at a block once; nil if it is of no use. A block that leads to
 // itself is of no use either.
-func (g *gatherer) info(nr uint64) *nodeInfo {
-	if i, ok := g.infos[nr]; ok {
+func (f *rootFinder) info(nr uint64) *nodeInfo {
+	if i, ok := f.infos[nr]; ok {
 		return i
 	}
-	g.infos[nr] = nil
-	n, err := pdata.ReadNode(g.bm, nr)
+	f.infos[nr] = nil
+	n, err := pdata.ReadNode(f.bm, nr)
 	if err != nil {
 		return nil
 	}
 	i := &nodeInfo{nr: nr, times: map[uint32]uint64{}}
 	switch {
 	case n.Internal():
-		i = g.internal(i, n)
-	case n.Size() == detailsSize:
+		i = f.internal(i, n)
+	case n.Size() == thinmeta.DetailsSize:
 		i.details(n)
 	case n.Size() == 8:
-		i = g.leaf(i, n)
+		i = f.leaf(i, n)
 	default:
 		return nil
 	}
-	g.infos[nr] = i
+	f.infos[nr] = i
 	return i
 }
 
@@ -155,30 +156,30 @@ func (i *nodeInfo) details(n pdata.Leaf) {
 	i.keys(n)
 	i.typ = typeDetails
 	for j := range n.Len() {
-		d := detailsCodec.Get(n.Value(j))
+		d := thinmeta.DetailsCodec.Get(n.Value(j))
 		i.age = max(i.age, d.Created, d.Snapshotted)
 		i.mappings += d.Mapped
 	}
 }
 
 // leaf looks at a leaf of the device tree or of mappings.
-func (g *gatherer) leaf(i *nodeInfo, n pdata.Leaf) *nodeInfo {
+func (f *rootFinder) leaf(i *nodeInfo, n pdata.Leaf) *nodeInfo {
 	i.keys(n)
-	if g.isTop(n) {
-		return g.join(i, n, typeTop, func(c *nodeInfo) bool { return c.typ == typeBottom || c.values == 0 })
+	if f.isTop(n) {
+		return f.join(i, n, typeTop, func(c *nodeInfo) bool { return c.typ == typeBottom || c.values == 0 })
 	}
 	i.typ, i.mappings = typeBottom, uint64(n.Len())
 	for j := range n.Len() {
-		t := unpackBlockTime(le.Uint64(n.Value(j))).Time
+		t := thinmeta.BlockTimeOf(le.Uint64(n.Value(j))).Time
 		i.times[t]++
 		i.age = max(i.age, t)
 	}
 	return i
 }
 
-func (g *gatherer) isTop(n pdata.Leaf) bool {
+func (f *rootFinder) isTop(n pdata.Leaf) bool {
 	for j := range n.Len() {
-		if le.Uint64(n.Value(j)) >= g.blocks {
+		if le.Uint64(n.Value(j)) >= f.blocks {
 			return false
 		}
 	}
@@ -186,14 +187,14 @@ func (g *gatherer) isTop(n pdata.Leaf) bool {
 }
 
 // internal looks at an internal node: all children must be alike and in order.
-func (g *gatherer) internal(i *nodeInfo, n pdata.Leaf) *nodeInfo {
-	first := g.info(le.Uint64(n.Value(0)))
+func (f *rootFinder) internal(i *nodeInfo, n pdata.Leaf) *nodeInfo {
+	first := f.info(le.Uint64(n.Value(0)))
 	if first == nil {
 		return nil
 	}
 	high, any := uint64(0), false
 	i.low = first.low
-	i = g.join(i, n, first.typ, func(c *nodeInfo) bool {
+	i = f.join(i, n, first.typ, func(c *nodeInfo) bool {
 		good := c.typ == first.typ && (!any || c.low > high)
 		high, any = c.high, true
 		i.values += c.values
@@ -206,10 +207,10 @@ func (g *gatherer) internal(i *nodeInfo, n pdata.Leaf) *nodeInfo {
 }
 
 // join sums up the children of a node, unless one of them is not good.
-func (g *gatherer) join(i *nodeInfo, n pdata.Leaf, typ nodeType, good func(*nodeInfo) bool) *nodeInfo {
+func (f *rootFinder) join(i *nodeInfo, n pdata.Leaf, typ nodeType, good func(*nodeInfo) bool) *nodeInfo {
 	i.typ = typ
 	for j := range n.Len() {
-		c := g.info(le.Uint64(n.Value(j)))
+		c := f.info(le.Uint64(n.Value(j)))
 		if c == nil || !good(c) {
 			return nil
 		}
@@ -220,7 +221,7 @@ func (g *gatherer) join(i *nodeInfo, n pdata.Leaf, typ nodeType, good func(*node
 		}
 	}
 	for j := range n.Len() {
-		g.referenced[le.Uint64(n.Value(j))] = true
+		f.referenced[le.Uint64(n.Value(j))] = true
 	}
 	return i
 }

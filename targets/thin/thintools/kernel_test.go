@@ -1,4 +1,4 @@
-package thinmeta
+package thintools_test
 
 import (
 	"bytes"
@@ -12,6 +12,9 @@ import (
 
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/targets/thin/internal/metatest"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 // kernelImage is metadata made by the kernel, with the script of the same name in
@@ -20,19 +23,19 @@ func kernelImage(t testing.TB, name string) *memdev.Device {
 	t.Helper()
 	f := must(os.Open("testdata/" + name + ".img.gz"))
 	defer f.Close()
-	return load(t, must(io.ReadAll(must(gzip.NewReader(f)))))
+	return metatest.Load(t, must(io.ReadAll(must(gzip.NewReader(f)))))
 }
 
 // TestKernelImage reads the kernel's metadata, agrees with its status line and
 // with thin_dump, restores it, and goes on working with it.
 func TestKernelImage(t *testing.T) {
 	dev := kernelImage(t, "kernel")
-	r := must(Check(env.Real(), guarded{dev, t}, CheckOptions{}))
+	r := must(thintools.Check(env.Real(), guarded{dev, t}, thintools.CheckOptions{}))
 	ok(t, r.Err())
 	want := string(must(os.ReadFile("testdata/kernel.xml")))
-	same(t, "dump", dump(t, guarded{dev, t}, DumpOptions{}), want)
+	same(t, "dump", dump(t, guarded{dev, t}, thintools.DumpOptions{}), want)
 
-	m := must(Open(env.Real(), dev, Options{DataBlockSize: 128}))
+	m := must(thinmeta.Open(env.Real(), dev, thinmeta.Options{DataBlockSize: 128}))
 	status := fmt.Sprintf("thin-pool %d %d/%d %d/%d %d ", m.TransactionID(), m.MetadataBlocks()-m.FreeMetadata(),
 		m.MetadataBlocks(), m.DataBlocks()-m.FreeData(), m.DataBlocks(), m.HeldRoot())
 	if line := string(must(os.ReadFile("testdata/kernel.status"))); !strings.Contains(line, status) {
@@ -40,12 +43,12 @@ func TestKernelImage(t *testing.T) {
 	}
 	ok(t, m.ReleaseSnap())
 	ok(t, m.Close())
-	tool(t, dev, "thin_check")
-	same(t, "dump without metadata snapshot", dump(t, dev, DumpOptions{}), want)
+	metatest.Tool(t, dev, "thin_check")
+	same(t, "dump without metadata snapshot", dump(t, dev, thintools.DumpOptions{}), want)
 
-	restored := newDisk(256)
-	ok(t, Restore(env.Real(), strings.NewReader(want), restored, RestoreOptions{}))
-	same(t, "dump of the restored", dump(t, restored, DumpOptions{}), want)
+	restored := metatest.Disk(256)
+	ok(t, thintools.Restore(env.Real(), strings.NewReader(want), restored, thintools.RestoreOptions{}))
+	same(t, "dump of the restored", dump(t, restored, thintools.DumpOptions{}), want)
 	useKernelImage(t, dev, r)
 }
 
@@ -53,8 +56,8 @@ func TestKernelImage(t *testing.T) {
 // byte for byte. The kernel leaves what was in memory in the 96 unused bytes of
 // each space map root in the superblock, which its checksum covers.
 func TestFreshEqualsKernel(t *testing.T) {
-	kernel, ours := kernelImage(t, "fresh"), newDisk(2048)
-	m := must(Open(env.Real(), ours, Options{DataBlockSize: 128, Format: true}))
+	kernel, ours := kernelImage(t, "fresh"), metatest.Disk(2048)
+	m := must(thinmeta.Open(env.Real(), ours, thinmeta.Options{DataBlockSize: 128, Format: true}))
 	for _, op := range []func() error{
 		func() error { return m.ResizeData(512) },
 		func() error { return m.CreateThin(1) },
@@ -66,7 +69,7 @@ func TestFreshEqualsKernel(t *testing.T) {
 	ok(t, m.Close())
 	for nr := range uint64(2048) {
 		a, b := readBlock(t, ours, nr), readBlock(t, kernel, nr)
-		if nr == superBlock {
+		if nr == thinmeta.SuperBlock {
 			for _, p := range [][]byte{a, b} {
 				clear(p[:4])
 				clear(p[64+32 : 192])
@@ -80,53 +83,53 @@ func TestFreshEqualsKernel(t *testing.T) {
 }
 
 // useKernelImage makes random changes and checks them.
-func useKernelImage(t *testing.T, dev *memdev.Device, r *Report) {
-	p := &pool{t: t, dev: dev, now: state{devs: map[uint32]map[uint64]uint64{}, size: r.Super.Data.Blocks}}
-	p.open()
+func useKernelImage(t *testing.T, dev *memdev.Device, r *thintools.Report) {
+	p := &metatest.Pool{T: t, Dev: dev, Now: metatest.State{Devs: map[uint32]map[uint64]uint64{}, Size: r.Super.Data.Blocks}}
+	p.Open()
 	for id := range r.Devices {
-		p.now.devs[id] = must(mappings(p.m, id))
+		p.Now.Devs[id] = must(metatest.Mappings(p.M, id))
 	}
-	p.old = p.now.clone()
+	p.Old = p.Now.Clone()
 	rng := rand.New(rand.NewPCG(4, 4))
 	next := uint64(0)
 	for i := range 1000 {
-		p.step(rng, &next, i)
+		p.Step(rng, &next, i)
 	}
-	p.commit()
-	verify(t, dev, p.now)
-	tool(t, dev, "thin_check")
+	p.Commit()
+	metatest.Verify(t, dev, p.Now)
+	metatest.Tool(t, dev, "thin_check")
 }
 
 // TestKernelCreditsFreedBlocksAtOnce: the status line counts blocks as free that
 // AllocDataBlock will not give out before the next commit.
 func TestKernelCreditsFreedBlocksAtOnce(t *testing.T) {
-	p := newPool(t, 1024, 50, 0)
-	p.createThin(1)
-	th := p.thin(1)
+	p := metatest.New(t, 1024, 50, 0)
+	p.CreateThin(1)
+	th := p.Thin(1)
 	defer th.Close()
 	for k := range uint64(50) {
-		ok(t, p.insert(th, k))
+		ok(t, p.Insert(th, k))
 	}
-	p.commit()
+	p.Commit()
 	ok(t, th.RemoveRange(0, 7))
 	for k := range uint64(7) {
-		delete(p.now.devs[1], k)
+		delete(p.Now.Devs[1], k)
 	}
-	if p.m.FreeData() != 7 {
-		t.Errorf("%d blocks free within the transaction, the kernel's 6.1 says 7", p.m.FreeData())
+	if p.M.FreeData() != 7 {
+		t.Errorf("%d blocks free within the transaction, the kernel's 6.1 says 7", p.M.FreeData())
 	}
 }
 
 func TestEmptyDiskIsNoPool(t *testing.T) {
-	r := must(Check(env.Real(), newDisk(100), CheckOptions{}))
+	r := must(thintools.Check(env.Real(), metatest.Disk(100), thintools.CheckOptions{}))
 	if r.Fatal == 0 {
 		t.Error("an empty disk passes the check")
 	}
-	err := Dump(env.Real(), newDisk(100), io.Discard, DumpOptions{})
+	err := thintools.Dump(env.Real(), metatest.Disk(100), io.Discard, thintools.DumpOptions{})
 	if err == nil || !strings.Contains(err.Error(), "block 0") {
 		t.Errorf("dump of an empty disk: %v", err)
 	}
-	if err := Restore(env.Real(), bytes.NewReader(nil), newDisk(1), RestoreOptions{}); err == nil {
+	if err := thintools.Restore(env.Real(), bytes.NewReader(nil), metatest.Disk(1), thintools.RestoreOptions{}); err == nil {
 		t.Error("restored to a disk of one block")
 	}
 }

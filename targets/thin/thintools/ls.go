@@ -1,4 +1,4 @@
-package thinmeta
+package thintools
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"udm/blk"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/thinmeta"
 )
 
 // LsFields are the columns that Ls knows, by the names that thin_ls has.
@@ -33,13 +34,13 @@ type LsOptions struct {
 // Listed is a device as Ls lists it.
 type Listed struct {
 	ID uint32
-	Details
+	thinmeta.Details
 	Exclusive uint64 // blocks that no other device maps; 0 unless asked for
 }
 
 // List lists the devices in the order of their ids. With exclusive it looks at
 // all mappings, twice.
-func List(e env.Env, dev blk.Device, exclusive bool, o LsOptions) ([]Listed, *Super, error) {
+func List(e env.Env, dev blk.Device, exclusive bool, o LsOptions) ([]Listed, *thinmeta.Super, error) {
 	s := newSource(e, dev, DumpOptions{MetadataSnap: o.MetadataSnap, CacheBytes: o.CacheBytes, Progress: o.Progress})
 	if err := s.open(); err != nil {
 		return nil, nil, err
@@ -66,10 +67,10 @@ func (s *source) exclusives(ls []Listed) error {
 	if err != nil {
 		return err
 	}
-	users := pdata.NewTally()
+	users := pdata.NewRefCounts()
 	for pass := range 2 {
 		for i := range ls {
-			err := s.mappings(ls[i].ID, roots[ls[i].ID], func(_ uint64, v BlockTime) error {
+			err := s.mappings(ls[i].ID, roots[ls[i].ID], func(_ uint64, v thinmeta.BlockTime) error {
 				if pass == 0 {
 					users.Add(v.Block, 1)
 				} else if users.Get(v.Block) == 1 {

@@ -1,4 +1,4 @@
-package thinmeta
+package thintools_test
 
 import (
 	"bytes"
@@ -11,30 +11,32 @@ import (
 	"testing"
 
 	"udm/blk"
-	"udm/blk/memdev"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/internal/metatest"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
 // busyPool is a pool that random operations have been through.
-func busyPool(t *testing.T, seed uint64, ops int) *pool {
-	p := newPool(t, 4096, 20000, 0)
+func busyPool(t *testing.T, seed uint64, ops int) *metatest.Pool {
+	p := metatest.New(t, 4096, 20000, 0)
 	rng := rand.New(rand.NewPCG(seed, 3))
 	next := uint64(0)
 	for i := range ops {
-		p.step(rng, &next, i)
+		p.Step(rng, &next, i)
 	}
-	if p.m.HeldRoot() != 0 {
-		ok(t, p.m.ReleaseSnap())
+	if p.M.HeldRoot() != 0 {
+		ok(t, p.M.ReleaseSnap())
 	}
-	p.commit()
+	p.Commit()
 	return p
 }
 
-func dump(t testing.TB, dev blk.Device, o DumpOptions) string {
+func dump(t testing.TB, dev blk.Device, o thintools.DumpOptions) string {
 	t.Helper()
 	var b bytes.Buffer
-	ok(t, Dump(env.Real(), dev, &b, o))
+	ok(t, thintools.Dump(env.Real(), dev, &b, o))
 	return b.String()
 }
 
@@ -53,29 +55,35 @@ func same(t *testing.T, what, ours, theirs string) {
 }
 
 func TestToolsAgree(t *testing.T) {
-	p := busyPool(t, *seed, 6000)
+	p := busyPool(t, *metatest.Seed, 6000)
 	ids := make([]string, 0)
-	for id := range p.now.devs {
+	for id := range p.Now.Devs {
 		ids = append(ids, fmt.Sprint(id))
 	}
-	same(t, "thin_dump", dump(t, p.dev, DumpOptions{}), tool(t, p.dev, "thin_dump"))
-	same(t, "thin_dump -f human_readable", dump(t, p.dev, DumpOptions{Human: true}), tool(t, p.dev, "thin_dump", "-f", "human_readable"))
-	same(t, "thin_dump --skip-mappings", dump(t, p.dev, DumpOptions{SkipMappings: true}), tool(t, p.dev, "thin_dump", "--skip-mappings"))
+	same(t, "thin_dump", dump(t, p.Dev, thintools.DumpOptions{}), metatest.Tool(t, p.Dev, "thin_dump"))
+	same(t, "thin_dump -f human_readable", dump(t, p.Dev, thintools.DumpOptions{Human: true}), metatest.Tool(t, p.Dev, "thin_dump", "-f", "human_readable"))
+	same(t, "thin_dump --skip-mappings", dump(t, p.Dev, thintools.DumpOptions{SkipMappings: true}), metatest.Tool(t, p.Dev, "thin_dump", "--skip-mappings"))
 	var id uint32
 	fmt.Sscan(ids[0], &id)
-	same(t, "thin_dump --dev-id", dump(t, p.dev, DumpOptions{Devices: []uint32{id}}), tool(t, p.dev, "thin_dump", "--dev-id", ids[0]))
-	r := must(Check(env.Real(), p.dev, CheckOptions{}))
-	if r.FreeMetadata != p.m.tm.Map().Free() {
-		t.Fatalf("%d metadata blocks free, want %d", r.FreeMetadata, p.m.tm.Map().Free())
+	same(t, "thin_dump --dev-id", dump(t, p.Dev, thintools.DumpOptions{Devices: []uint32{id}}), metatest.Tool(t, p.Dev, "thin_dump", "--dev-id", ids[0]))
+	r := must(thintools.Check(env.Real(), p.Dev, thintools.CheckOptions{}))
+	free := uint64(0)
+	for nr := range p.M.MetadataBlocks() {
+		if must(p.M.MetadataRefs(nr)) == 0 {
+			free++
+		}
 	}
-	for _, fields := range [][]string{nil, LsFields()} {
+	if r.FreeMetadata != free {
+		t.Fatalf("%d metadata blocks free, want %d", r.FreeMetadata, free)
+	}
+	for _, fields := range [][]string{nil, thintools.LsFields()} {
 		var b bytes.Buffer
-		ok(t, Ls(env.Real(), p.dev, &b, LsOptions{Fields: fields}))
+		ok(t, thintools.Ls(env.Real(), p.Dev, &b, thintools.LsOptions{Fields: fields}))
 		var args []string
 		if fields != nil {
 			args = []string{"-o", strings.Join(fields, ",")}
 		}
-		same(t, "thin_ls", b.String(), tool(t, p.dev, "thin_ls", args...))
+		same(t, "thin_ls", b.String(), metatest.Tool(t, p.Dev, "thin_ls", args...))
 	}
 	for _, verbose := range []bool{false, true} {
 		args := []string{"--thin1", ids[0], "--thin2", ids[1]}
@@ -86,34 +94,34 @@ func TestToolsAgree(t *testing.T) {
 		fmt.Sscan(ids[0], &left)
 		fmt.Sscan(ids[1], &right)
 		var b bytes.Buffer
-		ok(t, Delta(env.Real(), p.dev, &b, DeltaOptions{Left: left, Right: right, Verbose: verbose}))
-		same(t, "thin_delta", b.String(), tool(t, p.dev, "thin_delta", args...))
+		ok(t, thintools.Delta(env.Real(), p.Dev, &b, thintools.DeltaOptions{Left: left, Right: right, Verbose: verbose}))
+		same(t, "thin_delta", b.String(), metatest.Tool(t, p.Dev, "thin_delta", args...))
 	}
 }
 
 func TestMetadataSnapTools(t *testing.T) {
 	p := busyPool(t, 5, 3000)
-	ok(t, p.m.ReserveSnap())
-	p.commit()
-	th := p.thin(firstID(p))
+	ok(t, p.M.ReserveSnap())
+	p.Commit()
+	th := p.Thin(firstID(p))
 	for k := range uint64(300) {
-		ok(t, p.insert(th, 10000+k*3))
+		ok(t, p.Insert(th, 10000+k*3))
 	}
 	th.Close()
-	p.commit()
-	tool(t, p.dev, "thin_check")
-	verify(t, p.dev, p.now)
-	snap := dump(t, p.dev, DumpOptions{MetadataSnap: true})
-	same(t, "thin_dump -m", snap, tool(t, p.dev, "thin_dump", "-m"))
-	r := must(Check(env.Real(), p.dev, CheckOptions{MetadataSnap: true}))
+	p.Commit()
+	metatest.Tool(t, p.Dev, "thin_check")
+	metatest.Verify(t, p.Dev, p.Now)
+	snap := dump(t, p.Dev, thintools.DumpOptions{MetadataSnap: true})
+	same(t, "thin_dump -m", snap, metatest.Tool(t, p.Dev, "thin_dump", "-m"))
+	r := must(thintools.Check(env.Real(), p.Dev, thintools.CheckOptions{MetadataSnap: true}))
 	ok(t, r.Err())
-	ok(t, p.m.ReleaseSnap())
-	p.commit()
-	tool(t, p.dev, "thin_check")
+	ok(t, p.M.ReleaseSnap())
+	p.Commit()
+	metatest.Tool(t, p.Dev, "thin_check")
 }
 
-func firstID(p *pool) (id uint32) {
-	for id = range p.now.devs {
+func firstID(p *metatest.Pool) (id uint32) {
+	for id = range p.Now.Devs {
 		break
 	}
 	return id
@@ -128,7 +136,7 @@ func TestMetadataSize(t *testing.T) {
 		}
 		out, err := exec.Command(path, "-n", "-b", fmt.Sprint(c.block, "b"), "-s", fmt.Sprint(c.pool, "b"), "-m", fmt.Sprint(c.thins), "-ub").Output()
 		ok(t, err)
-		if got := fmt.Sprint(MetadataSize(c.block, c.pool, c.thins)); got != strings.TrimSpace(string(out)) {
+		if got := fmt.Sprint(thintools.MetadataSize(c.block, c.pool, c.thins)); got != strings.TrimSpace(string(out)) {
 			t.Errorf("%v: %s, thin_metadata_size says %s", c, got, out)
 		}
 	}
@@ -136,30 +144,30 @@ func TestMetadataSize(t *testing.T) {
 
 // TestRestore goes from our dump to our restore, and through thin_restore.
 func TestRestore(t *testing.T) {
-	p := busyPool(t, *seed+1, 6000)
-	text := dump(t, p.dev, DumpOptions{})
-	dev := newDisk(2000)
-	ok(t, Restore(env.Real(), strings.NewReader(text), dev, RestoreOptions{}))
-	same(t, "dump of the restored", dump(t, dev, DumpOptions{}), text)
-	tool(t, dev, "thin_check")
-	same(t, "thin_dump of the restored", tool(t, dev, "thin_dump"), text)
-	verify(t, dev, p.now)
+	p := busyPool(t, *metatest.Seed+1, 6000)
+	text := dump(t, p.Dev, thintools.DumpOptions{})
+	dev := metatest.Disk(2000)
+	ok(t, thintools.Restore(env.Real(), strings.NewReader(text), dev, thintools.RestoreOptions{}))
+	same(t, "dump of the restored", dump(t, dev, thintools.DumpOptions{}), text)
+	metatest.Tool(t, dev, "thin_check")
+	same(t, "thin_dump of the restored", metatest.Tool(t, dev, "thin_dump"), text)
+	metatest.Verify(t, dev, p.Now)
 
-	q := &pool{t: t, dev: dev, o: Options{}, now: p.now.clone(), old: p.now.clone()}
-	q.open()
+	q := &metatest.Pool{T: t, Dev: dev, O: thinmeta.Options{}, Now: p.Now.Clone(), Old: p.Now.Clone()}
+	q.Open()
 	rng := rand.New(rand.NewPCG(9, 9))
 	next := uint64(0)
 	for i := range 2000 {
-		q.step(rng, &next, i)
+		q.Step(rng, &next, i)
 	}
-	q.commit()
-	verify(t, dev, q.now)
-	tool(t, dev, "thin_check")
-	theirRestore(t, text, p.now)
+	q.Commit()
+	metatest.Verify(t, dev, q.Now)
+	metatest.Tool(t, dev, "thin_check")
+	theirRestore(t, text, p.Now)
 }
 
 // theirRestore opens and changes what thin_restore makes.
-func theirRestore(t *testing.T, text string, now state) {
+func theirRestore(t *testing.T, text string, now metatest.State) {
 	path, err := exec.LookPath("/usr/sbin/thin_restore")
 	if err != nil {
 		t.Log("thin_restore is not installed")
@@ -171,44 +179,37 @@ func theirRestore(t *testing.T, text string, now state) {
 	if msg, err := exec.Command(path, "-i", in, "-o", out).CombinedOutput(); err != nil {
 		t.Fatalf("thin_restore: %v\n%s", err, msg)
 	}
-	dev := load(t, must(os.ReadFile(out)))
-	q := &pool{t: t, dev: dev, o: Options{}, now: now.clone(), old: now.clone()}
-	verify(t, dev, now)
-	q.open()
+	dev := metatest.Load(t, must(os.ReadFile(out)))
+	q := &metatest.Pool{T: t, Dev: dev, O: thinmeta.Options{}, Now: now.Clone(), Old: now.Clone()}
+	metatest.Verify(t, dev, now)
+	q.Open()
 	rng := rand.New(rand.NewPCG(8, 8))
 	next := uint64(0)
 	for i := range 3000 {
-		q.step(rng, &next, i)
+		q.Step(rng, &next, i)
 	}
-	q.commit()
-	verify(t, dev, q.now)
-	tool(t, dev, "thin_check")
-}
-
-func load(t testing.TB, p []byte) *memdev.Device {
-	t.Helper()
-	dev := memdev.New(uint64(len(p))/blk.SectorSize, memdev.Volatile)
-	ok(t, blk.WriteSectors(env.Real(), dev, p, 0, 0))
-	return dev
+	q.Commit()
+	metatest.Verify(t, dev, q.Now)
+	metatest.Tool(t, dev, "thin_check")
 }
 
 func TestRestoreDefs(t *testing.T) {
-	dev := newDisk(100)
-	ok(t, Restore(env.Real(), strings.NewReader(`<?xml version="1.0"?>
+	dev := metatest.Disk(100)
+	ok(t, thintools.Restore(env.Real(), strings.NewReader(`<?xml version="1.0"?>
 <!-- a > comment -->
 <superblock uuid='a&gt;b' time="3" transaction="4" data_block_size="128" nr_data_blocks="100">
   <def name="x"><range_mapping origin_begin="0" data_begin="10" length="5" time="1"></range_mapping></def>
   <device dev_id="5" mapped_blocks="5" transaction="1" creation_time="1" snap_time="2"><ref name="x"/></device>
   <device dev_id="2" mapped_blocks="6" transaction="1" creation_time="1" snap_time="2"><ref name="x"/>
     <single_mapping origin_block="9" data_block="3" time="2"/></device>
-</superblock>`), dev, RestoreOptions{}))
-	want := state{devs: map[uint32]map[uint64]uint64{2: {}, 5: {}}}
+</superblock>`), dev, thintools.RestoreOptions{}))
+	want := metatest.State{Devs: map[uint32]map[uint64]uint64{2: {}, 5: {}}}
 	for i := range uint64(5) {
-		want.devs[2][i], want.devs[5][i] = 10+i, 10+i
+		want.Devs[2][i], want.Devs[5][i] = 10+i, 10+i
 	}
-	want.devs[2][9] = 3
-	verify(t, dev, want)
-	tool(t, dev, "thin_check")
+	want.Devs[2][9] = 3
+	metatest.Verify(t, dev, want)
+	metatest.Tool(t, dev, "thin_check")
 }
 
 func TestRestoreRefuses(t *testing.T) {
@@ -229,32 +230,32 @@ func TestRestoreRefuses(t *testing.T) {
 		"nested device": devh + strings.TrimPrefix(devh, head),
 		"ref":           devh + `<ref name="a"/></device></superblock>`,
 	} {
-		dev := newDisk(100)
-		err := Restore(env.Real(), strings.NewReader(text), dev, RestoreOptions{})
+		dev := metatest.Disk(100)
+		err := thintools.Restore(env.Real(), strings.NewReader(text), dev, thintools.RestoreOptions{})
 		if err == nil {
 			t.Errorf("%s: restored", name)
 		}
-		if _, err := Open(env.Real(), dev, Options{DataBlockSize: 128, Format: true}); err == nil {
+		if _, err := thinmeta.Open(env.Real(), dev, thinmeta.Options{DataBlockSize: 128, Format: true}); err == nil {
 			t.Errorf("%s: what is left opens", name)
 		}
 	}
 	big := devh + `<range_mapping origin_begin="0" data_begin="0" length="100" time="0"/></device></superblock>`
-	if err := Restore(env.Real(), strings.NewReader(big), newDisk(6), RestoreOptions{}); err != ErrMetadataFull {
+	if err := thintools.Restore(env.Real(), strings.NewReader(big), metatest.Disk(6), thintools.RestoreOptions{}); err != thinmeta.ErrMetadataFull {
 		t.Errorf("too small a device: %v", err)
 	}
 }
 
 func TestTrim(t *testing.T) {
 	p := busyPool(t, 11, 2000)
-	free := make([]bool, p.now.size)
-	_ = must(Trim(env.Real(), p.dev, func(b, e uint64) error {
+	free := make([]bool, p.Now.Size)
+	_ = must(thintools.Trim(env.Real(), p.Dev, func(b, e uint64) error {
 		for ; b < e; b++ {
 			free[b] = true
 		}
 		return nil
 	}))
 	for b := range free {
-		if refs := must(p.m.DataRefs(uint64(b))); (refs == 0) != free[b] {
+		if refs := must(p.M.DataRefs(uint64(b))); (refs == 0) != free[b] {
 			t.Fatalf("block %d with %d references: free is %v", b, refs, free[b])
 		}
 	}

@@ -1,4 +1,4 @@
-package thinmeta
+package thintools
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"udm/blk"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/thinmeta"
 )
 
 // RepairOptions say how to repair.
@@ -24,18 +25,18 @@ func Repair(e env.Env, in, out blk.Device, o RepairOptions) error {
 	src := newSource(e, in, DumpOptions{Repair: true, Damage: o.Damage, CacheBytes: o.CacheBytes, Overrides: o.Overrides})
 	dst, err := newRestorer(e, out, RestoreOptions{Overrides: o.Overrides, Progress: o.Progress})
 	if err != nil {
-		return noSpace(err)
+		return err
 	}
 	if err := src.emit(dst); err != nil {
 		dst.bulk.Abandon()
-		return noSpace(err)
+		return err
 	}
 	return nil
 }
 
 // findSuper takes over a superblock and looks for better roots when its own are
 // damaged. err is why there is none.
-func (s *source) findSuper(sb *Super, err error) error {
+func (s *source) findSuper(sb *thinmeta.Super, err error) error {
 	if err != nil {
 		if sb, err = s.makeSuper(err); err != nil {
 			return err
@@ -44,7 +45,7 @@ func (s *source) findSuper(sb *Super, err error) error {
 		s.super = *sb
 		return nil
 	}
-	r, ok := newGatherer(s.bm).best()
+	r, ok := newRootFinder(s.bm).best()
 	if ok {
 		sb.MappingRoot, sb.DetailsRoot, sb.Time = r.mapping, r.details, r.time
 	} else if sb.MappingRoot == 0 {
@@ -55,20 +56,20 @@ func (s *source) findSuper(sb *Super, err error) error {
 }
 
 // makeSuper makes a superblock from the overrides.
-func (s *source) makeSuper(why error) (*Super, error) {
+func (s *source) makeSuper(why error) (*thinmeta.Super, error) {
 	o := s.o.Overrides
 	if o.TransactionID == 0 || o.DataBlockSize == 0 || o.DataBlocks == 0 {
 		return nil, fmt.Errorf("%w; transaction id, data block size and number of data blocks must be given to repair this", why)
 	}
 	s.damage(why)
-	return &Super{Version: superVersion, TransactionID: o.TransactionID, DataBlockSize: o.DataBlockSize,
+	return &thinmeta.Super{Version: thinmeta.SuperVersion, TransactionID: o.TransactionID, DataBlockSize: o.DataBlockSize,
 		MetadataBlockSize: pdata.BlockSectors, Data: pdata.MapRoot{Blocks: o.DataBlocks}}, nil
 }
 
 // rootsGood reports whether the device tree and the details can be read whole.
-func (s *source) rootsGood(sb *Super) bool {
+func (s *source) rootsGood(sb *thinmeta.Super) bool {
 	nothing := func(pdata.Leaf) error { return nil }
-	for root, size := range map[uint64]int{sb.MappingRoot: 8, sb.DetailsRoot: detailsSize} {
+	for root, size := range map[uint64]int{sb.MappingRoot: 8, sb.DetailsRoot: thinmeta.DetailsSize} {
 		if err := pdata.WalkLeaves(s.bm, root, size, nil, nothing); err != nil {
 			s.damage(err)
 			return false

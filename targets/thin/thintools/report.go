@@ -1,6 +1,10 @@
-package thinmeta
+package thintools
 
-import "fmt"
+import (
+	"fmt"
+
+	"udm/targets/thin/thinmeta"
+)
 
 // maxDamage is how many damages a report lists; it counts the others.
 const maxDamage = 1000
@@ -13,8 +17,8 @@ type Damage struct {
 
 // Report is what Check found.
 type Report struct {
-	Super    Super
-	Devices  map[uint32]Details
+	Super    thinmeta.Super
+	Devices  map[uint32]thinmeta.Details
 	Damages  []Damage                          // the first ones
 	Fatal    int                               // number of fatal damages
 	NonFatal int                               // number of the others

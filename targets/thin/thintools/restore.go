@@ -1,6 +1,7 @@
-package thinmeta
+package thintools
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"udm/blk"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/thinmeta"
 )
 
 // Overrides replace what a superblock says; a zero stands for no override.
@@ -42,13 +44,21 @@ type RestoreOptions struct {
 func Restore(e env.Env, r io.Reader, dev blk.Device, o RestoreOptions) error {
 	out, err := newRestorer(e, dev, o)
 	if err != nil {
-		return noSpace(err)
+		return err
 	}
 	if err := readXML(r, out); err != nil {
 		out.bulk.Abandon()
-		return noSpace(err)
+		return full(err)
 	}
 	return nil
+}
+
+// full leaves out where in the text it was that the device was full.
+func full(err error) error {
+	if errors.Is(err, thinmeta.ErrMetadataFull) {
+		return thinmeta.ErrMetadataFull
+	}
+	return err
 }
 
 // restorer is an emitter that builds metadata bottom up.
@@ -56,18 +66,18 @@ type restorer struct {
 	o      RestoreOptions
 	bulk   *pdata.Bulk
 	h      Header
-	refs   *pdata.Tally
+	refs   *pdata.RefCounts
 	done   uint64
 	roots  map[uint32]uint64
-	devs   map[uint32]Details
+	devs   map[uint32]thinmeta.Details
 	id     uint32
 	tree   *pdata.Builder // of device id
 	mapped uint64
 }
 
 func newRestorer(e env.Env, dev blk.Device, o RestoreOptions) (*restorer, error) {
-	bulk, err := pdata.NewBulk(e, dev, superBlock)
-	return &restorer{o: o, bulk: bulk, refs: pdata.NewTally(), roots: map[uint32]uint64{}, devs: map[uint32]Details{}}, err
+	bulk, err := pdata.NewBulk(e, dev, thinmeta.SuperBlock)
+	return &restorer{o: o, bulk: bulk, refs: pdata.NewRefCounts(), roots: map[uint32]uint64{}, devs: map[uint32]thinmeta.Details{}}, err
 }
 
 func (r *restorer) begin(h Header) error {
@@ -79,9 +89,9 @@ func (r *restorer) begin(h Header) error {
 	return nil
 }
 
-func (r *restorer) device(id uint32, d Details) error {
-	if _, ok := r.roots[id]; ok || id > MaxID {
-		return fmt.Errorf("device %d: id is used twice or above %d", id, MaxID)
+func (r *restorer) device(id uint32, d thinmeta.Details) error {
+	if _, ok := r.roots[id]; ok || id > thinmeta.MaxID {
+		return fmt.Errorf("device %d: id is used twice or above %d", id, thinmeta.MaxID)
 	}
 	r.id, r.mapped, r.tree = id, 0, r.bulk.NewBuilder(8)
 	r.devs[id] = d
@@ -94,7 +104,7 @@ func (r *restorer) run(m Run) error {
 	}
 	var p [8]byte
 	for i := range m.Len {
-		le.PutUint64(p[:], packBlockTime(BlockTime{m.Data + i, m.Time}))
+		le.PutUint64(p[:], thinmeta.BlockTime{Block: m.Data + i, Time: m.Time}.Value())
 		if err := r.tree.Add(m.Thin+i, p[:]); err != nil {
 			return fmt.Errorf("device %d: %w", r.id, err)
 		}
@@ -120,7 +130,7 @@ func (r *restorer) endDevice() (err error) {
 }
 
 func (r *restorer) end() error {
-	s := Super{Version: superVersion, Time: r.h.Time, TransactionID: r.h.TransactionID, DataBlockSize: r.h.DataBlockSize,
+	s := thinmeta.Super{Version: thinmeta.SuperVersion, Time: r.h.Time, TransactionID: r.h.TransactionID, DataBlockSize: r.h.DataBlockSize,
 		MetadataBlockSize: pdata.BlockSectors, MetadataBlocks: r.bulk.Blocks()}
 	copy(s.UUID[:], r.h.UUID)
 	var err error
@@ -135,14 +145,14 @@ func (r *restorer) end() error {
 	}
 	var p [pdata.BlockSize]byte
 	s.Encode(p[:])
-	return r.bulk.Finish(superBlock, KindSuper, p[:])
+	return r.bulk.Finish(thinmeta.SuperBlock, thinmeta.KindSuper, p[:])
 }
 
 func (r *restorer) deviceTrees() (mapping, details uint64, err error) {
-	tops, devs := r.bulk.NewBuilder(8), r.bulk.NewBuilder(detailsSize)
+	tops, devs := r.bulk.NewBuilder(8), r.bulk.NewBuilder(thinmeta.DetailsSize)
 	for _, id := range slices.Sorted(maps.Keys(r.roots)) {
-		var p [detailsSize]byte
-		detailsCodec.Put(p[:], r.devs[id])
+		var p [thinmeta.DetailsSize]byte
+		thinmeta.DetailsCodec.Put(p[:], r.devs[id])
 		if err := devs.Add(uint64(id), p[:]); err != nil {
 			return 0, 0, err
 		}

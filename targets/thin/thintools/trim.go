@@ -1,4 +1,4 @@
-package thinmeta
+package thintools
 
 import (
 	"errors"
@@ -6,26 +6,27 @@ import (
 	"udm/blk"
 	"udm/env"
 	"udm/pdata"
+	"udm/targets/thin/thinmeta"
 )
 
 // Trim calls fn for each range [begin, end) of data blocks that no device uses,
 // in order: they may be discarded on the data device while nobody has the pool
 // open.
-func Trim(e env.Env, dev blk.Device, fn func(begin, end uint64) error) (*Super, error) {
+func Trim(e env.Env, dev blk.Device, fn func(begin, end uint64) error) (*thinmeta.Super, error) {
 	bm := pdata.NewBlockManager(e, dev, 0)
-	s, err := readSuper(bm, superBlock)
+	s, err := thinmeta.ReadSuperAt(bm, thinmeta.SuperBlock)
 	if err != nil {
 		return nil, err
 	}
 	var damage []error
-	c := pdata.NewCensus(bm, func(d *pdata.Corrupt) { damage = append(damage, d) })
+	c := pdata.NewChecker(bm, func(d *pdata.Corrupt) { damage = append(damage, d) })
 	c.Lax = true
 	v := c.Map("data space map", s.Data, false)
 	if len(damage) > 0 {
 		return s, errors.Join(damage...)
 	}
 	next := uint64(0)
-	v.Compare(pdata.NewTally(), func(_, nr uint64, _, _ uint32) {
+	v.Compare(pdata.NewRefCounts(), func(_, nr uint64, _, _ uint32) {
 		if nr > next && err == nil {
 			err = fn(next, nr)
 		}

@@ -1,10 +1,12 @@
-package thinmeta
+package thintools
 
 import (
 	"bufio"
 	"errors"
 	"fmt"
 	"io"
+
+	"udm/targets/thin/thinmeta"
 )
 
 // maxTag bounds the length of a tag in bytes.
@@ -123,7 +125,7 @@ func (x *xmlReader) superblock() error {
 
 func (x *xmlReader) device() error {
 	var id, created, snapped uint64
-	var d Details
+	var d thinmeta.Details
 	err := x.fields(field{name: "dev_id", num: &id, max: max32}, field{name: "mapped_blocks", num: &d.Mapped, max: max64},
 		field{name: "transaction", num: &d.TransactionID, max: max64}, field{name: "creation_time", num: &created, max: max32},
 		field{name: "snap_time", num: &snapped, max: max32})

@@ -1,4 +1,4 @@
-package thinmeta
+package thintools
 
 import (
 	"bufio"

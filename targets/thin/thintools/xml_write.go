@@ -1,9 +1,11 @@
-package thinmeta
+package thintools
 
 import (
 	"bufio"
 	"io"
 	"strconv"
+
+	"udm/targets/thin/thinmeta"
 )
 
 // text writes pieces of text and numbers; the first error stays in the buffer.
@@ -36,7 +38,7 @@ func (x *xmlEmitter) begin(h Header) error {
 	return nil
 }
 
-func (x *xmlEmitter) device(id uint32, d Details) error {
+func (x *xmlEmitter) device(id uint32, d thinmeta.Details) error {
 	x.str("  <device").attr("dev_id", uint64(id)).attr("mapped_blocks", d.Mapped).attr("transaction", d.TransactionID)
 	x.attr("creation_time", uint64(d.Created)).attr("snap_time", uint64(d.Snapshotted)).str(">\n")
 	return nil
@@ -64,7 +66,7 @@ func (x *humanEmitter) begin(h Header) error {
 	return nil
 }
 
-func (x *humanEmitter) device(id uint32, d Details) error {
+func (x *humanEmitter) device(id uint32, d thinmeta.Details) error {
 	x.str("device: ").n(uint64(id)).str("\nmapped_blocks: ").n(d.Mapped).str("\ntransaction: ").n(d.TransactionID)
 	x.str("\ncreation time: ").n(uint64(d.Created)).str("\nsnap time: ").n(uint64(d.Snapshotted)).str("\n")
 	return nil

@@ -1,96 +1,116 @@
-package thinmeta
+// Package metatest is thin metadata with a model beside it, for the tests of the live
+// metadata and of the tools.
+package metatest
 
 import (
+	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
 	"udm/blk"
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/internal/invariants"
 	"udm/pdata"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 )
 
-// pool is metadata with a model beside it.
-type pool struct {
-	t   *testing.T
-	dev *memdev.Device
-	m   *Metadata
-	o   Options
-	via func(blk.Device) blk.Device // what lies between m and dev; may be nil
+var (
+	// Seed is of the random tests.
+	Seed = flag.Uint64("seed", 1, "seed of the random tests")
 
-	now, old state // the model of the running and of the committed transaction
+	checkEach = flag.Bool("checkeach", false, "run thin_check after every commit")
+)
+
+// Scaled makes a test smaller where every access is checked.
+func Scaled(n int) int {
+	if invariants.Enabled {
+		return max(1, n/6)
+	}
+	return n
 }
 
-// state is what a pool should hold: the mappings of each device.
-type state struct {
-	devs map[uint32]map[uint64]uint64
-	size uint64 // data blocks
-	held map[uint32]map[uint64]uint64
+// Pool is metadata with a model beside it.
+type Pool struct {
+	T   *testing.T
+	Dev *memdev.Device
+	M   *thinmeta.Metadata
+	O   thinmeta.Options
+	Via func(blk.Device) blk.Device // what lies between M and Dev; may be nil
+
+	Now, Old State // the model of the running and of the committed transaction
 }
 
-func (s state) clone() state {
-	c := state{map[uint32]map[uint64]uint64{}, s.size, s.held}
-	for id, m := range s.devs {
-		c.devs[id] = maps.Clone(m)
+// State is what a pool should hold: the mappings of each device.
+type State struct {
+	Devs map[uint32]map[uint64]uint64
+	Size uint64 // data blocks
+}
+
+// Clone is a copy that lives on its own.
+func (s State) Clone() State {
+	c := State{map[uint32]map[uint64]uint64{}, s.Size}
+	for id, m := range s.Devs {
+		c.Devs[id] = maps.Clone(m)
 	}
 	return c
 }
 
 const testBlockSize = 128
 
-func newDisk(blocks uint64) *memdev.Device {
+// Disk is an empty metadata device.
+func Disk(blocks uint64) *memdev.Device {
 	return memdev.New(blocks*pdata.BlockSectors, memdev.Volatile)
 }
 
-func newPool(t *testing.T, blocks, data uint64, cache int) *pool {
+// New is a new pool, checked when the test ends.
+func New(t *testing.T, blocks, data uint64, cache int) *Pool {
 	t.Helper()
-	p := &pool{t: t, dev: newDisk(blocks), o: Options{DataBlockSize: testBlockSize, Format: true, CacheBytes: cache}}
-	p.now = state{devs: map[uint32]map[uint64]uint64{}}
-	p.open()
-	p.old = p.now.clone()
-	if err := p.m.ResizeData(data); err != nil {
+	p := &Pool{T: t, Dev: Disk(blocks), O: thinmeta.Options{DataBlockSize: testBlockSize, Format: true, CacheBytes: cache}}
+	p.Now = State{Devs: map[uint32]map[uint64]uint64{}}
+	p.Open()
+	p.Old = p.Now.Clone()
+	if err := p.M.ResizeData(data); err != nil {
 		t.Fatal(err)
 	}
-	p.now.size = data
-	p.commit()
+	p.Now.Size = data
+	p.Commit()
 	t.Cleanup(p.check)
 	return p
 }
 
-func (p *pool) open() {
-	p.t.Helper()
-	var dev blk.Device = p.dev
-	if p.via != nil {
-		dev = p.via(dev)
+// Open opens the metadata on the disk.
+func (p *Pool) Open() {
+	p.T.Helper()
+	var dev blk.Device = p.Dev
+	if p.Via != nil {
+		dev = p.Via(dev)
 	}
-	m, err := Open(env.Real(), dev, p.o)
+	m, err := thinmeta.Open(env.Real(), dev, p.O)
 	if err != nil {
-		p.t.Fatal(err)
+		p.T.Fatal(err)
 	}
-	p.m = m
+	p.M = m
 }
 
-func (p *pool) commit() {
-	p.t.Helper()
-	if err := p.m.Commit(); err != nil {
-		p.t.Fatal(err)
+// Commit commits the metadata and the model.
+func (p *Pool) Commit() {
+	p.T.Helper()
+	if err := p.M.Commit(); err != nil {
+		p.T.Fatal(err)
 	}
-	p.old = p.now.clone()
+	p.Old = p.Now.Clone()
 	if *checkEach {
-		tool(p.t, p.dev, "thin_check")
+		Tool(p.T, p.Dev, "thin_check")
 	}
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }
 
 func ok(t testing.TB, err error) {
@@ -101,45 +121,47 @@ func ok(t testing.TB, err error) {
 }
 
 // check commits and looks at the whole state.
-func (p *pool) check() {
-	p.t.Helper()
-	if p.m.Failed() || p.m.broken != nil {
+func (p *Pool) check() {
+	p.T.Helper()
+	if p.M.Failed() || p.M.Err() != nil {
 		return
 	}
-	p.commit()
-	verify(p.t, p.dev, p.now)
+	p.Commit()
+	Verify(p.T, p.Dev, p.Now)
 }
 
-// verify checks what is on a disk against a model.
-func verify(t *testing.T, dev blk.Device, want state) {
+// Verify checks what is on a disk against a model.
+func Verify(t *testing.T, dev blk.Device, want State) {
 	t.Helper()
-	ok(t, matches(dev, want))
+	ok(t, Matches(dev, want))
 }
 
-func matches(dev blk.Device, want state) error {
-	r, err := Check(env.Real(), dev, CheckOptions{CacheBytes: 1 << 20})
+// Matches says how the metadata on a disk differ from a model.
+func Matches(dev blk.Device, want State) error {
+	r, err := thintools.Check(env.Real(), dev, thintools.CheckOptions{CacheBytes: 1 << 20})
 	if err == nil {
 		err = r.Err()
 	}
 	if err != nil {
 		return err
 	}
-	if !maps.EqualFunc(r.Devices, want.devs, func(d Details, m map[uint64]uint64) bool { return d.Mapped == uint64(len(m)) }) {
-		return fmt.Errorf("devices are %v, want %d", r.Devices, len(want.devs))
+	if !maps.EqualFunc(r.Devices, want.Devs, func(d thinmeta.Details, m map[uint64]uint64) bool { return d.Mapped == uint64(len(m)) }) {
+		return fmt.Errorf("devices are %v, want %d", r.Devices, len(want.Devs))
 	}
-	m, err := Open(env.Real(), dev, Options{ReadOnly: true, CacheBytes: 1 << 20})
+	m, err := thinmeta.Open(env.Real(), dev, thinmeta.Options{ReadOnly: true, CacheBytes: 1 << 20})
 	if err != nil {
 		return err
 	}
-	for id, want := range want.devs {
-		if got, err := mappings(m, id); err != nil || !maps.Equal(got, want) {
+	for id, want := range want.Devs {
+		if got, err := Mappings(m, id); err != nil || !maps.Equal(got, want) {
 			return fmt.Errorf("device %d has %d mappings, want %d, or others: %v", id, len(got), len(want), err)
 		}
 	}
 	return nil
 }
 
-func mappings(m *Metadata, id uint32) (map[uint64]uint64, error) {
+// Mappings are all mappings of a device.
+func Mappings(m *thinmeta.Metadata, id uint32) (map[uint64]uint64, error) {
 	th, err := m.OpenThin(id)
 	if err != nil {
 		return nil, err
@@ -161,21 +183,21 @@ func mappings(m *Metadata, id uint32) (map[uint64]uint64, error) {
 	}
 }
 
-// tool runs a program of thin-provisioning-tools on the content of a disk and
+// Tool runs a program of thin-provisioning-tools on the content of a disk and
 // fails the test unless it exits with 0. Where it is not installed that is said,
-// and our own Check has to do.
-func tool(t *testing.T, dev blk.Device, name string, args ...string) string {
+// and our own thintools.Check has to do.
+func Tool(t *testing.T, dev blk.Device, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("/usr/sbin/" + name)
 	if err != nil {
 		t.Logf("%s is not installed: only checked by ourselves", name)
-		r, err := Check(env.Real(), dev, CheckOptions{})
+		r, err := thintools.Check(env.Real(), dev, thintools.CheckOptions{})
 		ok(t, err)
 		ok(t, r.Err())
 		return ""
 	}
 	file := filepath.Join(t.TempDir(), "metadata")
-	export(t, dev, file)
+	Export(t, dev, file)
 	defer os.Remove(file) // there may be thousands in one test
 	out, err := exec.Command(path, append(args, file)...).CombinedOutput()
 	if err != nil {
@@ -184,7 +206,8 @@ func tool(t *testing.T, dev blk.Device, name string, args ...string) string {
 	return string(out)
 }
 
-func thinCheck(file string) ([]byte, error) {
+// ThinCheck runs thin_check on a file, if it is installed.
+func ThinCheck(file string) ([]byte, error) {
 	path, err := exec.LookPath("/usr/sbin/thin_check")
 	if err != nil {
 		return nil, nil
@@ -192,46 +215,150 @@ func thinCheck(file string) ([]byte, error) {
 	return exec.Command(path, file).CombinedOutput()
 }
 
-func export(t *testing.T, dev blk.Device, file string) {
+// Export writes a disk to a file.
+func Export(t *testing.T, dev blk.Device, file string) {
 	t.Helper()
 	p := make([]byte, dev.Limits().Size*blk.SectorSize)
 	ok(t, blk.ReadSectors(env.Real(), dev, p, 0))
 	ok(t, os.WriteFile(file, p, 0o600))
 }
 
-func (p *pool) insert(t *Thin, block uint64) error {
-	b, err := p.m.AllocDataBlock()
+// Insert maps a block to a new data block.
+func (p *Pool) Insert(t *thinmeta.Thin, block uint64) error {
+	b, err := p.M.AllocDataBlock()
 	if err != nil {
 		return err
 	}
 	if err := t.Insert(block, b); err != nil {
 		return err
 	}
-	p.now.devs[t.id][block] = b
+	p.Now.Devs[t.ID()][block] = b
 	return nil
 }
 
-func (p *pool) thin(id uint32) *Thin {
-	p.t.Helper()
-	th, err := p.m.OpenThin(id)
-	ok(p.t, err)
+func (p *Pool) Thin(id uint32) *thinmeta.Thin {
+	p.T.Helper()
+	th, err := p.M.OpenThin(id)
+	ok(p.T, err)
 	return th
 }
 
-func (p *pool) createThin(id uint32) {
-	p.t.Helper()
-	ok(p.t, p.m.CreateThin(id))
-	p.now.devs[id] = map[uint64]uint64{}
+// CreateThin, CreateSnap and Delete change metadata and model alike.
+func (p *Pool) CreateThin(id uint32) {
+	p.T.Helper()
+	ok(p.T, p.M.CreateThin(id))
+	p.Now.Devs[id] = map[uint64]uint64{}
 }
 
-func (p *pool) createSnap(id, origin uint32) {
-	p.t.Helper()
-	ok(p.t, p.m.CreateSnap(id, origin))
-	p.now.devs[id] = maps.Clone(p.now.devs[origin])
+func (p *Pool) CreateSnap(id, origin uint32) {
+	p.T.Helper()
+	ok(p.T, p.M.CreateSnap(id, origin))
+	p.Now.Devs[id] = maps.Clone(p.Now.Devs[origin])
 }
 
-func (p *pool) delete(id uint32) {
-	p.t.Helper()
-	ok(p.t, p.m.DeleteThin(id))
-	delete(p.now.devs, id)
+func (p *Pool) Delete(id uint32) {
+	p.T.Helper()
+	ok(p.T, p.M.DeleteThin(id))
+	delete(p.Now.Devs, id)
+}
+
+// Step makes one random change or look-up.
+func (p *Pool) Step(rng *rand.Rand, next *uint64, i int) {
+	p.T.Helper()
+	ids := slices.Sorted(maps.Keys(p.Now.Devs))
+	pick := func() uint32 { return ids[rng.IntN(len(ids))] }
+	fresh := uint32(rng.IntN(1 << 24))
+	op := rng.IntN(1000)
+	switch {
+	case len(ids) == 0 || op < 5 && len(ids) < 12:
+		p.CreateThin(fresh)
+	case op < 10 && len(ids) < 12:
+		p.CreateSnap(fresh, pick())
+	case op < 15 && len(ids) > 3:
+		p.Delete(pick())
+	case op < 700:
+		id := pick()
+		th := p.Thin(id)
+		k := rng.Uint64N(5000)
+		if op < 400 {
+			*next++
+			k = *next % 5000
+		}
+		if err := p.Insert(th, k); err != nil && err != syscall.ENOSPC {
+			p.T.Fatalf("op %d: %v", i, err)
+		}
+		th.Close()
+	case op < 760:
+		id := pick()
+		th := p.Thin(id)
+		b := rng.Uint64N(5000)
+		e := b + rng.Uint64N(300)
+		ok(p.T, th.RemoveRange(b, e))
+		maps.DeleteFunc(p.Now.Devs[id], func(k, _ uint64) bool { return k >= b && k < e })
+		if th.Mapped() != uint64(len(p.Now.Devs[id])) {
+			p.T.Fatalf("op %d: %d mapped, want %d", i, th.Mapped(), len(p.Now.Devs[id]))
+		}
+		th.Close()
+	case op < 770:
+		p.Commit()
+	case op < 772:
+		ok(p.T, p.M.Abort())
+		p.Now = p.Old.Clone()
+	case op < 774:
+		ok(p.T, p.M.Close())
+		p.Old = p.Now.Clone()
+		p.Open()
+	case op < 777:
+		p.Now.Size += rng.Uint64N(100)
+		ok(p.T, p.M.ResizeData(p.Now.Size))
+	case op < 779 && p.M.MetadataBlocks() < 20000:
+		blocks := p.M.MetadataBlocks() + rng.Uint64N(40)
+		p.Dev.Resize(blocks * pdata.BlockSectors)
+		ok(p.T, p.M.ResizeMetadata(blocks))
+	case op < 782:
+		p.snapOp()
+	default:
+		id := pick()
+		th := p.Thin(id)
+		k := rng.Uint64N(5000)
+		got, err := th.Find(k)
+		if b, had := p.Now.Devs[id][k]; had && (err != nil || got.Block != b) || !had && err != syscall.ENODATA {
+			p.T.Fatalf("op %d: find %d: %v, %v", i, k, got, err)
+		}
+		if err == nil {
+			refs := refsOf(p, got.Block)
+			if refs > 1 && !got.Shared && p.M.HeldRoot() == 0 {
+				p.T.Fatalf("op %d: block %d has %d references and is not shared", i, got.Block, refs)
+			}
+		}
+		if fast, ferr := th.TryFind(k); ferr != syscall.EAGAIN && (ferr != err || fast != got) {
+			p.T.Fatalf("op %d: TryFind %d: %v, %v; Find: %v, %v", i, k, fast, ferr, got, err)
+		}
+		th.Close()
+	}
+}
+
+func (p *Pool) snapOp() {
+	p.T.Helper()
+	if p.M.HeldRoot() == 0 {
+		ok(p.T, p.M.ReserveSnap())
+		p.Old = p.Now.Clone()
+	} else {
+		ok(p.T, p.M.ReleaseSnap())
+	}
+}
+
+// Load is a disk with the content p.
+func Load(t testing.TB, p []byte) *memdev.Device {
+	t.Helper()
+	dev := memdev.New(uint64(len(p))/blk.SectorSize, memdev.Volatile)
+	ok(t, blk.WriteSectors(env.Real(), dev, p, 0, 0))
+	return dev
+}
+
+func refsOf(p *Pool, block uint64) uint32 {
+	p.T.Helper()
+	n, err := p.M.DataRefs(block)
+	ok(p.T, err)
+	return n
 }
