@@ -2,6 +2,8 @@
 package all
 
 import (
+	"slices"
+
 	"udm/dm"
 	"udm/targets/delay"
 	"udm/targets/dust"
@@ -34,4 +36,14 @@ func Types() []*dm.Type {
 		zero.Type(),
 	}
 	return append(types, snapshot.Types()...)
+}
+
+// Type is the type of a table keyword, nil for none.
+func Type(name string) *dm.Type {
+	types := Types()
+	i := slices.IndexFunc(types, func(ty *dm.Type) bool { return ty.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return types[i]
 }

@@ -10,7 +10,7 @@ import (
 func TestTypesAreComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, ty := range all.Types() {
-		if ty.Name == "" || seen[ty.Name] || ty.New == nil || ty.Version == [3]uint32{} {
+		if ty.Name == "" || seen[ty.Name] || ty.New == nil || ty.Parse == nil || ty.Version == [3]uint32{} {
 			t.Errorf("type %q is not complete or there twice", ty.Name)
 		}
 		seen[ty.Name] = true

@@ -82,6 +82,7 @@ func talkers(r *targettest.Rig) map[string]*dm.Device {
 // speaks sees that a device still tells its status and carries out I/O, well or
 // not.
 func speaks(r *targettest.Rig, d *dm.Device) {
+	understood(r, d)
 	for _, kind := range []dm.StatusKind{dm.Info, dm.TableText} {
 		if len(d.Lines(kind, false, 0)) == 0 {
 			r.Errorf("%s says nothing", d.Name())
@@ -123,7 +124,12 @@ func FuzzTargets(f *testing.F) {
 		}
 		d, err := r.Control.Create("x", "", -1)
 		r.Must(err)
-		if d.Load(specs, dm.Mode{Write: true}) != nil || d.Resume(context.Background(), false) != nil {
+		_, wrong := r.Control.ParseLines(specs)
+		err = d.Load(specs, dm.Mode{Write: true})
+		if err == nil && wrong != nil {
+			r.Errorf("%v is loaded, although it is not understood: %v", specs, wrong)
+		}
+		if err != nil || d.Resume(context.Background(), false) != nil {
 			return
 		}
 		if d.Status().Sectors >= 16 {

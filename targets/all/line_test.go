@@ -10,15 +10,6 @@ import (
 	"udm/targets/internal/targettest"
 )
 
-func typeNamed(name string) *dm.Type {
-	for _, ty := range all.Types() {
-		if ty.Name == name {
-			return ty
-		}
-	}
-	return nil
-}
-
 // FuzzLines understands a line "TYPE WORDS". What is understood means the same
 // once it is printed, whatever its devices are called.
 func FuzzLines(f *testing.F) {
@@ -26,14 +17,16 @@ func FuzzLines(f *testing.F) {
 		"linear a 8", "linear /a\\ b 18446744073709551616", "snapshot a b p 8 1 discard_zeroes_cow", "snapshot a b Nx 0",
 		"snapshot a b po 16 2 discard_zeroes_cow discard_passdown_origin", "snapshot-merge a b P 8", "snapshot-origin a\\\\",
 		"thin-pool a b 128 +0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin-pool a b 128 0 2 ignore_discard no_discard_passdown",
-		"thin a 0", "thin a +5 b",
+		"thin a 0", "thin a +5 b", "zero", "error 5", "log-writes a b c", "dust a 8 512", "unstriped 2 8 1 a 0", "switch 2 8 0 a 0 b +8",
+		"striped 2 8 a 0 b 8", "striped 1 +8 a 18446744073709551617", "delay a 0 5", "delay a 0 4294967297 b 8 6 a 0 7", "flakey a 0 1 2",
+		"flakey a 0 1 2 6 error_writes corrupt_bio_byte 32 R 1 0", "flakey a 0 1 2 1 Drop_Writes", "flakey a 0 1 2 5 corrupt_bio_byte 32 w 255 131072",
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		name, words, _ := strings.Cut(text, " ")
-		ty := typeNamed(name)
-		if ty == nil || ty.Parse == nil {
+		ty := all.Type(name)
+		if ty == nil {
 			return
 		}
 		l, err := ty.Parse(dm.SplitWords(words))
@@ -67,13 +60,14 @@ func FuzzStatuses(f *testing.F) {
 		"snapshot Invalid", "snapshot Merge failed", "snapshot-merge Overflow", "snapshot Unknown", "snapshot 32/4096 16",
 		"thin-pool Fail", "thin-pool Error", "thin-pool 1 2/3 4/5 - rw discard_passdown queue_if_no_space - 8 ",
 		"thin-pool 1 2/3 4/5 7 out_of_data_space ignore_discard error_if_no_space needs_check 8 ", "thin-pool 1 2/3 4/5 - ro no_discard_passdown queue_if_no_space - 8 ",
-		"thin Fail", "thin Error", "thin 0 -", "thin 8 127", "thin 8 18446744073709551615",
+		"striped 2 7:0 7:1 1 AD", "striped 1 a 1 A", "delay 0 1 2", "dust 7:0 bypass quiet", "dust 7:0 fail_read_on_bad_block verbose",
+		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "thin 8 18446744073709551615",
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		name, words, _ := strings.Cut(text, " ")
-		ty := typeNamed(name)
+		ty := all.Type(name)
 		if ty == nil || ty.ParseStatus == nil {
 			return
 		}
@@ -97,18 +91,18 @@ func FuzzStatuses(f *testing.F) {
 func understood(t testing.TB, d *dm.Device) {
 	t.Helper()
 	for _, s := range d.Lines(dm.TableText, false, 0) {
-		ty := typeNamed(s.Type)
-		if ty.Parse == nil {
-			continue
-		}
+		ty := all.Type(s.Type)
 		l, err := ty.Parse(dm.SplitWords(s.Params))
 		if err != nil || l.String() != s.Params {
 			t.Errorf("%s: the table %q is understood as %#v, %v", d.Name(), s, l, err)
 		}
 	}
 	for _, s := range d.Lines(dm.Info, false, 0) {
-		ty := typeNamed(s.Type)
+		ty := all.Type(s.Type)
 		if ty.ParseStatus == nil {
+			if s.Params != "" {
+				t.Errorf("%s: nobody understands the status %q", d.Name(), s)
+			}
 			continue
 		}
 		l, err := ty.ParseStatus(s.Params)

@@ -16,10 +16,7 @@
 package delay
 
 import (
-	"fmt"
-	"math"
 	"sync"
-	"syscall"
 	"time"
 
 	"udm/blk"
@@ -30,7 +27,8 @@ import (
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "delay", Version: [3]uint32{1, 3, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "delay", Version: [3]uint32{1, 3, 0}, New: construct,
+		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
 }
 
 const doc = `delay: I/O is held back for a time
@@ -68,7 +66,6 @@ const (
 // class is where one kind of I/O goes, and when.
 type class struct {
 	leg.Leg
-	ms    uint32
 	delay time.Duration
 	list  dm.CloneList // guarded by delay.mu; what waits, in order
 	count int          // guarded by delay.mu; how much that is
@@ -91,13 +88,17 @@ type delay struct {
 type deadline struct{ at time.Duration }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) != 3 && len(args) != 6 && len(args) != 9 {
-		return nil, dm.Errorf(syscall.EINVAL, "Requires exactly 3, 6 or 9 arguments")
+	l, wrong := ParseLine(args)
+	if l == nil {
+		return nil, wrong
 	}
 	d := &delay{target: t, groups: len(args) / 3, on: true}
 	for i := range d.class {
 		g := min(i, d.groups-1)
-		if err := d.class[i].parse(t, args[3*g:]); err != nil {
+		if g == len(l.Groups) {
+			return nil, wrong
+		}
+		if err := d.class[i].open(t, l.Groups[g]); err != nil {
 			return nil, err
 		}
 	}
@@ -108,18 +109,9 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	return d, nil
 }
 
-func (c *class) parse(t *dm.Target, args []string) error {
-	start, err := leg.Sector(args[1], "Invalid device sector")
-	if err != nil {
-		return err
-	}
-	ms, err := dm.ParseUint(args[2], math.MaxUint64)
-	if err != nil {
-		return dm.Because(err, "Invalid delay")
-	}
-	c.ms = uint32(ms) // a larger number wraps in the kernel, too
-	c.delay = time.Duration(c.ms) * time.Millisecond
-	c.Leg, err = leg.Open(t, dm.Place{Device: args[0], Start: start}, "Device lookup failed")
+func (c *class) open(t *dm.Target, g Group) (err error) {
+	c.delay = time.Duration(g.Milliseconds) * time.Millisecond
+	c.Leg, err = leg.Open(t, g.Place, "Device lookup failed")
 	return err
 }
 
@@ -220,16 +212,15 @@ func (d *delay) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.Info {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return fmt.Sprintf("%d %d %d", d.class[read].count, d.class[write].count, d.class[flush].count)
+		return (&Status{d.class[read].count, d.class[write].count, d.class[flush].count}).String()
 	}
-	s := d.class[read].String()
-	for i := 1; i < d.groups; i++ {
-		s += " " + d.class[i].String()
+	l := &Line{}
+	for i := range d.groups {
+		c := &d.class[i]
+		l.Groups = append(l.Groups, Group{c.Place(), uint32(c.delay / time.Millisecond)})
 	}
-	return s
+	return l.String()
 }
-
-func (c *class) String() string { return fmt.Sprintf("%v %d", &c.Leg, c.ms) }
 
 func (d *delay) Areas() []dm.Area {
 	as := make([]dm.Area, classes)

@@ -8,7 +8,6 @@
 package dust
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,7 +19,8 @@ import (
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "dust", Version: [3]uint32{1, 0, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "dust", Version: [3]uint32{1, 0, 0}, New: construct,
+		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
 }
 
 const doc = `dust: a disk with bad blocks
@@ -65,42 +65,22 @@ type dust struct {
 	bad map[uint64]uint8 // guarded by mu; by block: how many writes fail yet
 }
 
-const maxBlock = 2097152 // sectors
-
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) != 3 {
-		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
+	l, wrong := ParseLine(args)
+	switch {
+	case l != nil && uint64(l.Block) > t.Len*blk.SectorSize:
+		return nil, dm.Errorf(syscall.EINVAL, "Block size is too large")
+	case wrong != nil:
+		return nil, wrong
 	}
-	d := &dust{len: t.Len, bad: make(map[uint64]uint8)}
-	if err := d.parseBlock(t, args[2]); err != nil {
-		return nil, err
-	}
-	start, err := leg.Sector(args[1], "Invalid device offset sector")
-	if err != nil {
-		return nil, err
-	}
-	if d.leg, err = leg.Open(t, dm.Place{Device: args[0], Start: start}, ""); err != nil {
+	d := &dust{len: t.Len, block: uint64(l.Block) / blk.SectorSize, bad: make(map[uint64]uint8)}
+	var err error
+	if d.leg, err = leg.Open(t, l.Place, ""); err != nil {
 		return nil, dm.Errorf(syscall.EINVAL, "Device lookup failed")
 	}
 	t.MaxIOLen = d.block
 	t.NumFlush, t.NumDiscard = 1, 1
 	return d, nil
-}
-
-func (d *dust) parseBlock(t *dm.Target, word string) error {
-	n, err := dm.ParseUint32(word)
-	d.block = uint64(n) / blk.SectorSize
-	switch {
-	case err != nil || n == 0:
-		return dm.Errorf(syscall.EINVAL, "Invalid block size parameter")
-	case n < blk.SectorSize:
-		return dm.Errorf(syscall.EINVAL, "Block size must be at least 512")
-	case n&(n-1) != 0:
-		return dm.Errorf(syscall.EINVAL, "Block size must be a power of 2")
-	case d.block > min(t.Len, maxBlock):
-		return dm.Errorf(syscall.EINVAL, "Block size is too large")
-	}
-	return nil
 }
 
 // Map looks at the block of the first sector: reads and writes lie within one.
@@ -132,16 +112,9 @@ func (d *dust) Close() {}
 
 func (d *dust) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
-		return fmt.Sprintf("%v %d", &d.leg, d.block*blk.SectorSize)
+		return (&Line{d.leg.Place(), uint32(d.block * blk.SectorSize)}).String()
 	}
-	mode, voice := "bypass", "verbose"
-	if d.enabled.Load() {
-		mode = "fail_read_on_bad_block"
-	}
-	if d.quiet.Load() {
-		voice = "quiet"
-	}
-	return d.leg.Dev.Name() + " " + mode + " " + voice
+	return (&Status{d.leg.Dev.Name(), d.enabled.Load(), d.quiet.Load()}).String()
 }
 
 func (d *dust) Areas() []dm.Area { return []dm.Area{d.leg.Area(d.len)} }

@@ -10,7 +10,7 @@ import "udm/dm"
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "error", Version: [3]uint32{1, 5, 0}, Features: dm.Wildcard, New: construct, Doc: doc}
+	return &dm.Type{Name: "error", Version: [3]uint32{1, 5, 0}, Features: dm.Wildcard, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
 
 const doc = `error: every I/O fails with EIO

@@ -9,10 +9,6 @@
 package flakey
 
 import (
-	"fmt"
-	"math"
-	"strings"
-	"syscall"
 	"time"
 
 	"udm/blk"
@@ -22,7 +18,7 @@ import (
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "flakey", Version: [3]uint32{1, 5, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "flakey", Version: [3]uint32{1, 5, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
 
 const doc = `flakey: a device that fails now and then
@@ -55,60 +51,27 @@ Example: works for a minute, then loses all writes for ten seconds
 `
 
 type flakey struct {
-	leg      leg.Leg
-	len      uint64
-	now      func() time.Duration
-	start    time.Duration
-	up, down uint32 // seconds
-	drop     bool   // feature drop_writes
-	fail     bool   // feature error_writes
-	corrupt  corruption
+	line  *Line
+	leg   leg.Leg
+	len   uint64
+	now   func() time.Duration
+	start time.Duration
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) < 4 {
-		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
-	}
-	f := &flakey{len: t.Len, now: t.Env().Now, start: t.Env().Now()}
-	start, err := leg.Sector(args[1], "Invalid device sector")
+	l, err := ParseLine(args)
 	if err != nil {
 		return nil, err
 	}
-	a := dm.NewArgs(args[2:])
-	if err := f.parseTimes(a); err != nil {
-		return nil, err
-	}
-	if err := f.parseFeatures(a); err != nil {
-		return nil, err
-	}
+	f := &flakey{line: l, len: t.Len, now: t.Env().Now, start: t.Env().Now()}
 	t.NumFlush, t.NumDiscard = 1, 1
-	f.leg, err = leg.Open(t, dm.Place{Device: args[0], Start: start}, "Device lookup failed")
+	f.leg, err = leg.Open(t, l.Place, "Device lookup failed")
 	return f, err
-}
-
-// parseTimes blames the up interval for both, as the kernel does.
-func (f *flakey) parseTimes(a *dm.Args) error {
-	up, err := a.Number(0, math.MaxUint32, "Invalid up interval")
-	if err != nil {
-		return err
-	}
-	down, err := a.Number(0, math.MaxUint32, "Invalid up interval")
-	if err != nil {
-		return err
-	}
-	f.up, f.down = uint32(up), uint32(down)
-	switch {
-	case f.up+f.down == 0:
-		return dm.Errorf(syscall.EINVAL, "Total (up + down) interval is zero")
-	case f.up+f.down < f.up:
-		return dm.Errorf(syscall.EINVAL, "Interval overflow")
-	}
-	return nil
 }
 
 func (f *flakey) isDown() bool {
 	seconds := uint64((f.now() - f.start) / time.Second)
-	return seconds%uint64(f.up+f.down) >= uint64(f.up)
+	return seconds%uint64(f.line.Up+f.line.Down) >= uint64(f.line.Up)
 }
 
 // sent is what a clone carries below.
@@ -136,17 +99,17 @@ func (f *flakey) Map(c *dm.Clone) dm.Outcome {
 // mapDown reports done when the clone goes no further.
 func (f *flakey) mapDown(c *dm.Clone) (out dm.Outcome, done bool) {
 	switch {
-	case !f.drop && !f.fail && f.corrupt.nth == 0:
+	case !f.line.DropWrites && !f.line.ErrorWrites && f.line.Corrupt.Nth == 0:
 		return dm.Kill, true
 	case c.Op == blk.Read:
-	case f.drop:
+	case f.line.DropWrites:
 		c.Complete(blk.OK)
 		return dm.Submitted, true
-	case f.fail:
+	case f.line.ErrorWrites:
 		c.Complete(blk.IOErr)
 		return dm.Submitted, true
-	case c.Op == blk.Write && f.corrupt.write && f.corrupt.matches(c):
-		f.corrupt.writeOther(c)
+	case c.Op == blk.Write && f.line.Corrupt.Writes && f.line.Corrupt.matches(c):
+		f.line.Corrupt.writeOther(c)
 	}
 	return 0, false
 }
@@ -154,9 +117,9 @@ func (f *flakey) mapDown(c *dm.Clone) (out dm.Outcome, done bool) {
 // EndIO corrupts what was read.
 func (f *flakey) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	s := c.PerIO.(*sent)
-	if st == blk.OK && s.down && c.Op == blk.Read && f.corrupt.nth > 0 && !f.corrupt.write && f.corrupt.matches(c) {
+	if st == blk.OK && s.down && c.Op == blk.Read && f.line.Corrupt.Nth > 0 && !f.line.Corrupt.Writes && f.line.Corrupt.matches(c) {
 		c.Seek(s.pos, s.sectors)
-		f.corrupt.spoil(c)
+		f.line.Corrupt.spoil(c)
 	}
 	return st, dm.EndDone
 }
@@ -167,8 +130,9 @@ func (f *flakey) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.Info {
 		return ""
 	}
-	words := f.features()
-	return fmt.Sprintf("%v %d %d %d %s", &f.leg, f.up, f.down, len(words), strings.Join(append(words, ""), " "))
+	l := *f.line
+	l.Place = f.leg.Place()
+	return l.String()
 }
 
 func (f *flakey) Areas() []dm.Area { return []dm.Area{f.leg.Area(f.len)} }

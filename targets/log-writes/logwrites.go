@@ -26,8 +26,6 @@
 package logwrites
 
 import (
-	"bytes"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +40,8 @@ import (
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "log-writes", Version: [3]uint32{1, 1, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "log-writes", Version: [3]uint32{1, 1, 0}, New: construct,
+		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
 }
 
 const doc = `log-writes: a log of all writes, to be replayed up to any point
@@ -103,15 +102,15 @@ func (e *entry) Link() **entry { return &e.next }
 type entries = list.List[entry, *entry]
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) < 2 {
-		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
+	line, err := ParseLine(args)
+	if err != nil {
+		return nil, err
 	}
 	l := &logWrites{target: t}
-	var err error
-	if l.dev, err = t.Open(args[0], t.Writable()); err != nil {
+	if l.dev, err = t.Open(line.Device, t.Writable()); err != nil {
 		return nil, dm.Because(err, "Device lookup failed")
 	}
-	if l.logdev, err = t.Open(args[1], t.Writable()); err != nil {
+	if l.logdev, err = t.Open(line.Log, t.Writable()); err != nil {
 		return nil, dm.Because(err, "Log device lookup failed")
 	}
 	limits := l.dev.Limits()
@@ -263,16 +262,11 @@ func (l *logWrites) Message(args []string) (string, error) {
 
 func (l *logWrites) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
-		return l.dev.Name() + " " + l.logdev.Name()
+		return (&Line{l.dev.Name(), l.logdev.Name()}).String()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%d %d", l.logged, l.next-1)
-	if !l.enabled.Load() {
-		b.WriteString(" logging_disabled")
-	}
-	return b.String()
+	return (&Status{Entries: l.logged, Sector: l.next - 1, Disabled: !l.enabled.Load()}).String()
 }
 
 // Areas leaves the log out, as the kernel does.

@@ -11,8 +11,6 @@
 package striped
 
 import (
-	"fmt"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -23,7 +21,8 @@ import (
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "striped", Version: [3]uint32{1, 6, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "striped", Version: [3]uint32{1, 6, 0}, New: construct,
+		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
 }
 
 const doc = `striped: chunks go to several devices in turn (RAID 0)
@@ -64,49 +63,27 @@ type striped struct {
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	s := &striped{target: t}
-	n, err := s.parseShape(t, args)
+	n, chunk, err := parseShape(args)
 	if err != nil {
 		return nil, err
 	}
-	t.MaxIOLen = s.chunk
-	t.NumFlush, t.NumDiscard, t.NumWriteZeroes = n, n, n
-	s.stripes = make([]stripe, n)
-	for i := range s.stripes {
-		pair := args[2+2*i:]
-		l, err := leg.Parse(t, pair[0], pair[1])
-		if err != nil {
-			return nil, dm.Because(err, "Couldn't parse stripe destination")
-		}
-		s.stripes[i].Leg = l
-	}
-	return s, nil
-}
-
-// parseShape reads everything but the devices and tells how many stripes there
-// are.
-func (s *striped) parseShape(t *dm.Target, args []string) (int, error) {
-	if len(args) < 2 {
-		return 0, dm.Errorf(syscall.EINVAL, "Not enough arguments")
-	}
-	n, err := dm.ParseUint32(args[0])
-	if err != nil || n == 0 {
-		return 0, dm.Errorf(syscall.EINVAL, "Invalid stripe count")
-	}
-	chunk, err := dm.ParseUint32(args[1])
-	if err != nil || chunk == 0 {
-		return 0, dm.Errorf(syscall.EINVAL, "Invalid chunk_size")
-	}
-	s.chunk, s.width = uint64(chunk), t.Len/uint64(n)
+	s := &striped{target: t, chunk: uint64(chunk), width: t.Len / uint64(n)}
 	switch {
 	case t.Len%uint64(n) != 0:
-		return 0, dm.Errorf(syscall.EINVAL, "Target length not divisible by number of stripes")
+		return nil, dm.Errorf(syscall.EINVAL, "Target length not divisible by number of stripes")
 	case s.width%s.chunk != 0:
-		return 0, dm.Errorf(syscall.EINVAL, "Target length not divisible by chunk size")
-	case uint64(len(args)) != 2+2*uint64(n):
-		return 0, dm.Errorf(syscall.EINVAL, "Not enough destinations specified")
+		return nil, dm.Errorf(syscall.EINVAL, "Target length not divisible by chunk size")
 	}
-	return int(n), nil
+	l, wrong := parseStripes(args, n, chunk)
+	s.stripes = make([]stripe, len(l.Stripes))
+	for i, p := range l.Stripes {
+		if s.stripes[i].Leg, err = leg.Open(t, p, "Device lookup failed"); err != nil {
+			return nil, dm.Because(err, notStripe)
+		}
+	}
+	t.MaxIOLen = s.chunk
+	t.NumFlush, t.NumDiscard, t.NumWriteZeroes = int(n), int(n), int(n)
+	return s, wrong
 }
 
 func (s *striped) Map(c *dm.Clone) dm.Outcome {
@@ -177,30 +154,22 @@ func (s *striped) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) 
 func (s *striped) Close() {}
 
 func (s *striped) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
-	var b strings.Builder
 	if kind == dm.TableText {
-		fmt.Fprintf(&b, "%d %d", len(s.stripes), s.chunk)
-		for i := range s.stripes {
-			b.WriteString(" " + s.stripes[i].String())
-		}
-		return b.String()
+		return s.line().String()
 	}
-	fmt.Fprintf(&b, "%d ", len(s.stripes))
+	st := &Status{}
 	for i := range s.stripes {
-		b.WriteString(s.stripes[i].Dev.Name() + " ")
+		st.Stripes = append(st.Stripes, Stripe{s.stripes[i].Dev.Name(), s.stripes[i].errors.Load() > 0})
 	}
-	return b.String() + "1 " + s.health()
+	return st.String()
 }
 
-func (s *striped) health() string {
-	h := make([]byte, len(s.stripes))
-	for i := range h {
-		h[i] = 'A'
-		if s.stripes[i].errors.Load() > 0 {
-			h[i] = 'D'
-		}
+func (s *striped) line() *Line {
+	l := &Line{Chunk: uint32(s.chunk)}
+	for i := range s.stripes {
+		l.Stripes = append(l.Stripes, s.stripes[i].Place())
 	}
-	return string(h)
+	return l
 }
 
 func (s *striped) Areas() []dm.Area {

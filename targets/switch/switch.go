@@ -11,9 +11,6 @@
 package switchtarget
 
 import (
-	"fmt"
-	"math"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -24,7 +21,7 @@ import (
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "switch", Version: [3]uint32{1, 1, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "switch", Version: [3]uint32{1, 1, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
 
 const doc = `switch: each region goes down one of several paths
@@ -66,18 +63,23 @@ type switcher struct {
 const maxTable = 1 << 30
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	s := &switcher{target: t}
-	a := dm.NewArgs(args)
-	n, err := s.parseShape(a)
-	if err != nil {
-		return nil, err
+	line, wrong := ParseLine(args)
+	if line == nil {
+		return nil, wrong
 	}
+	s := &switcher{target: t, region: uint64(line.Region)}
 	t.MaxIOLen = s.region
-	for range n {
-		if err := s.parsePath(t, a); err != nil {
+	for _, p := range line.Paths {
+		l, err := leg.Open(t, p, "Device lookup failed")
+		if err != nil {
 			return nil, err
 		}
+		s.paths = append(s.paths, l)
 	}
+	if wrong != nil {
+		return nil, wrong
+	}
+	n := uint64(len(s.paths))
 	regions := (t.Len-1)/s.region + 1
 	s.table = newTable(regions, n)
 	if s.table == nil {
@@ -86,35 +88,6 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	// A discard may go down any path: all lead to the same disk.
 	t.NumFlush, t.NumDiscard = int(n), 1
 	return s, nil
-}
-
-func (s *switcher) parseShape(a *dm.Args) (n uint64, err error) {
-	if n, err = a.Number(1, math.MaxUint32, "Invalid number of paths"); err != nil {
-		return 0, err
-	}
-	if s.region, err = a.Number(1, math.MaxUint32, "Invalid region size"); err != nil {
-		return 0, err
-	}
-	if _, err = a.Group(0, 0, "Invalid number of optional args"); err != nil {
-		return 0, err
-	}
-	if uint64(a.Len()) != 2*n {
-		return 0, dm.Errorf(syscall.EINVAL, "Incorrect number of path arguments")
-	}
-	return n, nil
-}
-
-func (s *switcher) parsePath(t *dm.Target, a *dm.Args) error {
-	l, err := leg.Open(t, dm.Place{Device: a.Next()}, "Device lookup failed")
-	if err != nil {
-		return err
-	}
-	// kstrtoull: a plus sign is allowed, what does not fit is refused.
-	if l.Start, err = dm.ParseUint64(a.Next()); err != nil {
-		return dm.Because(err, "Invalid device starting offset")
-	}
-	s.paths = append(s.paths, l)
-	return nil
 }
 
 func (s *switcher) Map(c *dm.Clone) dm.Outcome {
@@ -132,12 +105,11 @@ func (s *switcher) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.Info {
 		return ""
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d %d 0", len(s.paths), s.region)
+	l := &Line{Region: uint32(s.region)}
 	for i := range s.paths {
-		b.WriteString(" " + s.paths[i].String())
+		l.Paths = append(l.Paths, s.paths[i].Place())
 	}
-	return b.String()
+	return l.String()
 }
 
 func (s *switcher) Areas() []dm.Area {

@@ -8,7 +8,6 @@
 package unstriped
 
 import (
-	"fmt"
 	"syscall"
 
 	"udm/dm"
@@ -17,7 +16,7 @@ import (
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "unstriped", Version: [3]uint32{1, 1, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "unstriped", Version: [3]uint32{1, 1, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
 
 const doc = `unstriped: one stripe of a striped device on its own
@@ -52,49 +51,25 @@ type unstriped struct {
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) != 5 {
-		return nil, dm.Errorf(syscall.EINVAL, "Invalid number of arguments")
-	}
-	u := &unstriped{begin: t.Begin, len: t.Len}
-	if err := u.parseShape(args); err != nil {
-		return nil, err
+	line, wrong := ParseLine(args)
+	if line == nil {
+		return nil, wrong
 	}
 	// The device comes before its offset, and all errors are EINVAL.
-	l, err := leg.Open(t, dm.Place{Device: args[3]}, "")
-	if err != nil {
+	l, err := leg.Open(t, line.Place, "")
+	switch {
+	case err != nil:
 		return nil, dm.Errorf(syscall.EINVAL, "Couldn't get striped device")
+	case wrong != nil:
+		return nil, wrong
 	}
-	if l.Start, err = leg.Sector(args[4], "Invalid striped device offset"); err != nil {
-		return nil, err
-	}
+	u := &unstriped{leg: l, begin: t.Begin, len: t.Len, stripes: line.Stripes, stripe: line.Stripe, chunk: uint64(line.Chunk)}
 	if t.Len%u.chunk != 0 {
 		return nil, dm.Errorf(syscall.EINVAL, "Target length not divisible by chunk size")
 	}
-	u.leg = l
 	t.MaxIOLen = u.chunk
 	t.NumFlush = 1
 	return u, nil
-}
-
-// parseShape lets the stripe be as large as the count, as Linux does: that one
-// lies a row further.
-func (u *unstriped) parseShape(args []string) error {
-	var err error
-	if u.stripes, err = dm.ParseUint32(args[0]); err != nil || u.stripes == 0 {
-		return dm.Errorf(syscall.EINVAL, "Invalid stripe count")
-	}
-	chunk, err := dm.ParseUint32(args[1])
-	if err != nil || chunk == 0 {
-		return dm.Errorf(syscall.EINVAL, "Invalid chunk_size")
-	}
-	u.chunk = uint64(chunk)
-	if u.stripe, err = dm.ParseUint32(args[2]); err != nil {
-		return dm.Errorf(syscall.EINVAL, "Invalid stripe number")
-	}
-	if u.stripe > u.stripes && u.stripes > 1 {
-		return dm.Errorf(syscall.EINVAL, "Please provide stripe between [0, # of stripes]")
-	}
-	return nil
 }
 
 func (u *unstriped) Map(c *dm.Clone) dm.Outcome {
@@ -115,7 +90,7 @@ func (u *unstriped) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.Info {
 		return ""
 	}
-	return fmt.Sprintf("%d %d %d %v", u.stripes, u.chunk, u.stripe, &u.leg)
+	return (&Line{u.stripes, uint32(u.chunk), u.stripe, u.leg.Place()}).String()
 }
 
 func (u *unstriped) Areas() []dm.Area { return []dm.Area{u.leg.Area(u.len)} }

@@ -7,15 +7,13 @@
 package zero
 
 import (
-	"syscall"
-
 	"udm/blk"
 	"udm/dm"
 )
 
 // Type is the target type, to be given to dm.NewControl.
 func Type() *dm.Type {
-	return &dm.Type{Name: "zero", Version: [3]uint32{1, 1, 0}, New: construct, Doc: doc}
+	return &dm.Type{Name: "zero", Version: [3]uint32{1, 1, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
 
 const doc = `zero: reads give zeroes, writes are forgotten
@@ -38,8 +36,8 @@ Example: a disk of 1 PiB that is empty for ever
 type zero struct{}
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
-	if len(args) != 0 {
-		return nil, dm.Errorf(syscall.EINVAL, "No arguments required")
+	if _, err := ParseLine(args); err != nil {
+		return nil, err
 	}
 	t.NumDiscard = 1
 	return zero{}, nil

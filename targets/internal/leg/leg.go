@@ -3,8 +3,6 @@
 package leg
 
 import (
-	"math"
-
 	"udm/dm"
 )
 
@@ -14,27 +12,11 @@ type Leg struct {
 	Start uint64 // sectors
 }
 
-// Sector reads an offset as the kernel's "%llu%c" does. What is none is an
-// EINVAL that says reason.
-func Sector(word, reason string) (uint64, error) {
-	n, err := dm.ParseUint(word, math.MaxUint64)
-	return n, dm.Because(err, reason)
-}
-
 // Open opens the device of a place in the mode of the table. Its error keeps the
 // errno and says reason.
 func Open(t *dm.Target, p dm.Place, reason string) (Leg, error) {
 	d, err := t.Open(p.Device, t.Writable())
 	return Leg{d, p.Start}, dm.Because(err, reason)
-}
-
-// Parse reads the pair.
-func Parse(t *dm.Target, name, offset string) (Leg, error) {
-	p, err := dm.ParsePlace(name, offset, "Invalid device sector")
-	if err != nil {
-		return Leg{}, err
-	}
-	return Open(t, p, "Device lookup failed")
 }
 
 // Map directs c to its place on the leg.

@@ -1,0 +1,176 @@
+package flakey
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"udm/dm"
+)
+
+// Line is what a table says behind "flakey".
+type Line struct {
+	dm.Place
+	Up, Down uint32 // seconds
+
+	// The features.
+	DropWrites  bool
+	ErrorWrites bool
+	Corrupt     Corruption
+}
+
+// Corruption is the feature corrupt_bio_byte.
+type Corruption struct {
+	Nth    uint64 // from 1; 0: no corruption
+	Writes bool   // not reads
+	Value  byte
+	Flags  uint32 // the kernel's bi_opf bits that an I/O must have
+}
+
+// ParseLine understands the words of a table.
+func ParseLine(words []string) (*Line, error) {
+	if len(words) < 4 {
+		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
+	}
+	p, err := dm.ParsePlace(words[0], words[1], "Invalid device sector")
+	if err != nil {
+		return nil, err
+	}
+	l := &Line{Place: p}
+	a := dm.NewArgs(words[2:])
+	if err = l.parseTimes(a); err == nil {
+		err = l.parseFeatures(a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Line) parseTimes(a *dm.Args) error {
+	up, err := a.Number(0, math.MaxUint32, "Invalid up interval")
+	if err != nil {
+		return err
+	}
+	down, err := a.Number(0, math.MaxUint32, "Invalid up interval")
+	if err != nil {
+		return err
+	}
+	l.Up, l.Down = uint32(up), uint32(down)
+	switch {
+	case l.Up+l.Down == 0:
+		return dm.Errorf(syscall.EINVAL, "Total (up + down) interval is zero")
+	case l.Up+l.Down < l.Up:
+		return dm.Errorf(syscall.EINVAL, "Interval overflow")
+	}
+	return nil
+}
+
+// parseFeatures reads "[COUNT FEATURE…]". As in the kernel, COUNT only says how
+// many words there are at least, and a feature that is longer than what is left
+// of it wraps the count.
+func (l *Line) parseFeatures(a *dm.Args) error {
+	if a.Len() == 0 {
+		return nil
+	}
+	n, err := a.Group(0, 6, "Invalid number of feature args")
+	if err != nil {
+		return err
+	}
+	for left := uint32(n); left > 0; {
+		if a.Len() == 0 {
+			return dm.Errorf(syscall.EINVAL, "Insufficient feature arguments")
+		}
+		words, err := l.parseFeature(a, left)
+		if err != nil {
+			return err
+		}
+		left -= words
+	}
+	if l.Corrupt.Writes && (l.DropWrites || l.ErrorWrites) {
+		return dm.Errorf(syscall.EINVAL, "%s is incompatible with corrupt_bio_byte with the WRITE flag set", l.features()[0])
+	}
+	return nil
+}
+
+// parseFeature reads one feature and tells how many words it had.
+func (l *Line) parseFeature(a *dm.Args, left uint32) (words uint32, err error) {
+	switch name := a.Next(); strings.ToLower(name) {
+	case "drop_writes":
+		return 1, choose("drop_writes", &l.DropWrites, "error_writes", l.ErrorWrites)
+	case "error_writes":
+		return 1, choose("error_writes", &l.ErrorWrites, "drop_writes", l.DropWrites)
+	case "corrupt_bio_byte":
+		if left == 1 {
+			return 0, dm.Errorf(syscall.EINVAL, "Feature corrupt_bio_byte requires parameters")
+		}
+		return 5, l.Corrupt.parse(a)
+	}
+	return 0, dm.Errorf(syscall.EINVAL, "Unrecognised flakey feature requested")
+}
+
+// choose sets a feature that excludes itself and another.
+func choose(name string, on *bool, otherName string, other bool) error {
+	if *on {
+		return dm.Errorf(syscall.EINVAL, "Feature %s duplicated", name)
+	}
+	if other {
+		return dm.Errorf(syscall.EINVAL, "Feature %s conflicts with feature %s", name, otherName)
+	}
+	*on = true
+	return nil
+}
+
+func (k *Corruption) parse(a *dm.Args) error {
+	var err error
+	if k.Nth, err = a.Number(1, math.MaxUint32, "Invalid corrupt bio byte"); err != nil {
+		return err
+	}
+	switch strings.ToLower(a.Next()) {
+	case "w":
+		k.Writes = true
+	case "r":
+		k.Writes = false
+	default:
+		return dm.Errorf(syscall.EINVAL, "Invalid corrupt bio direction (r or w)")
+	}
+	value, err := a.Number(0, 255, "Invalid corrupt value to write into bio byte (0-255)")
+	if err != nil {
+		return err
+	}
+	flags, err := a.Number(0, math.MaxUint32, "Invalid corrupt bio flags mask")
+	k.Value, k.Flags = byte(value), uint32(flags)
+	return err
+}
+
+// features are the words that make the features again.
+func (l *Line) features() (words []string) {
+	switch {
+	case l.DropWrites:
+		words = append(words, "drop_writes")
+	case l.ErrorWrites:
+		words = append(words, "error_writes")
+	}
+	k := &l.Corrupt
+	if k.Nth == 0 {
+		return words
+	}
+	dir := "r"
+	if k.Writes {
+		dir = "w"
+	}
+	return append(words, "corrupt_bio_byte", strconv.FormatUint(k.Nth, 10), dir, strconv.Itoa(int(k.Value)), strconv.FormatUint(uint64(k.Flags), 10))
+}
+
+func (l *Line) Target() string { return "flakey" }
+
+// String has a blank behind the number of features and behind each word of them,
+// as the kernel's.
+func (l *Line) String() string {
+	words := l.features()
+	return fmt.Sprintf("%v %d %d %d %s", l.Place, l.Up, l.Down, len(words), strings.Join(append(words, ""), " "))
+}
+
+func (l *Line) Devices() []dm.DeviceWord { return []dm.DeviceWord{l.Word(dm.Plain)} }

@@ -1,0 +1,22 @@
+package zero
+
+import (
+	"syscall"
+
+	"udm/dm"
+)
+
+// Line is what a table says behind "zero": nothing.
+type Line struct{}
+
+// ParseLine understands the words of a table.
+func ParseLine(words []string) (*Line, error) {
+	if len(words) != 0 {
+		return nil, dm.Errorf(syscall.EINVAL, "No arguments required")
+	}
+	return &Line{}, nil
+}
+
+func (*Line) Target() string           { return "zero" }
+func (*Line) String() string           { return "" }
+func (*Line) Devices() []dm.DeviceWord { return nil }
