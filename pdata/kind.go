@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+
+	"udm/blk"
 )
 
 // BlockSize is the size of a metadata block in bytes; BlockSectors in sectors.
 const (
 	BlockSize    = 4096
-	BlockSectors = BlockSize / 512
+	BlockSectors = BlockSize / blk.SectorSize
 )
 
 // Kind is a type of block: how it is sealed before a write and checked after a

@@ -6,12 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"udm/blk"
 	"udm/blk/filedev"
 	"udm/ctl"
+	"udm/targets/snapshot"
 )
 
 // chunk is the chunk size of the stores that udm makes, in sectors: 8 KiB.
@@ -99,7 +100,7 @@ func (m *maker) clone(image string, sectors uint64, name, store string, size uin
 	if err != nil {
 		return ctl.Device{}, err
 	}
-	d, err := m.client.Create(m.ctx, ctl.Create{Name: name, Table: snapshotLine(sectors, word(image), path)})
+	d, err := m.client.Create(m.ctx, ctl.Create{Name: name, Table: snapshotLine(sectors, image, path)})
 	if err != nil {
 		return d, errors.Join(explain(name, err), m.unmake(path, made))
 	}
@@ -107,7 +108,7 @@ func (m *maker) clone(image string, sectors uint64, name, store string, size uin
 }
 
 func snapshotLine(sectors uint64, origin, store string) string {
-	return fmt.Sprintf("0 %d snapshot %s %s P %d", sectors, origin, word(store), chunk)
+	return table(sectors, &snapshot.Line{Origin: origin, COW: store, Persistent: true, Chunk: chunk})
 }
 
 // store makes the file of a store, or takes the one named by the user if it
@@ -142,7 +143,7 @@ func (m *maker) store(name, path string, sectors, size uint64) (_ string, made b
 // as it has entries of 16 bytes.
 func storeSize(sectors uint64) uint64 {
 	chunks := (sectors + chunk - 1) / chunk
-	perArea := uint64(chunk * 512 / 16)
+	perArea := uint64(chunk * blk.SectorSize / 16)
 	areas := chunks/perArea + 1
 	return (1 + areas + chunks + 1) * chunk
 }
@@ -153,9 +154,4 @@ func (m *maker) unmake(path string, made bool) error {
 		return nil
 	}
 	return os.Remove(path)
-}
-
-// word writes a path as one word of a table.
-func word(path string) string {
-	return strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t").Replace(path)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"udm/ctl"
@@ -35,49 +34,19 @@ func (f fullness) amount() string {
 }
 
 // fullnessOf reads it from a status line of a target that fills up.
-func fullnessOf(l ctl.Line) []fullness {
-	words := strings.Fields(l.Params)
-	if len(words) == 0 {
+func fullnessOf(l ctl.Line) (fs []fullness) {
+	s := statusOf(l)
+	if s == nil {
 		return nil
 	}
-	switch l.Target {
-	case "snapshot", "snapshot-merge":
-		return storeFullness(words[0])
-	case "thin":
-		return thinFullness(l, words[0])
-	case "thin-pool":
-		return poolFullness(words)
+	for _, u := range s.Usage() {
+		f := fullness{What: u.What, Used: u.Used, Total: u.Total, State: u.State}
+		if f.State == "" && f.Total == 0 {
+			f.Total = l.Length
+		}
+		fs = append(fs, f)
 	}
-	return nil
-}
-
-func storeFullness(word string) []fullness {
-	f := fullness{}
-	if n, _ := fmt.Sscanf(word, "%d/%d", &f.Used, &f.Total); n != 2 {
-		f.State = word
-	}
-	return []fullness{f}
-}
-
-func thinFullness(l ctl.Line, word string) []fullness {
-	f := fullness{Total: l.Length}
-	if n, _ := fmt.Sscanf(word, "%d", &f.Used); n != 1 {
-		f.State = word
-	}
-	return []fullness{f}
-}
-
-func poolFullness(words []string) []fullness {
-	meta, data := fullness{What: "metadata"}, fullness{What: "data"}
-	if len(words) < 3 {
-		return []fullness{{State: words[0]}}
-	}
-	a, _ := fmt.Sscanf(words[1], "%d/%d", &meta.Used, &meta.Total)
-	b, _ := fmt.Sscanf(words[2], "%d/%d", &data.Used, &data.Total)
-	if a != 2 || b != 2 {
-		return []fullness{{State: strings.Join(words, " ")}}
-	}
-	return []fullness{data, meta}
+	return fs
 }
 
 // full is how full a device is, all its targets together.

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
+	"udm/dm"
+	"udm/targets/all"
 )
 
 // maker builds things out of several devices: what the commands for people do
@@ -70,22 +72,53 @@ func found(name string, err error) error {
 	return err
 }
 
-// single is the only line of a device's table, which must be of a target type;
-// what says what such a device is called.
-func single(d ctl.Device, what string, targets ...string) (ctl.Line, []string, error) {
-	if len(d.Table) == 1 {
-		for _, t := range targets {
-			if d.Table[0].Target == t {
-				return d.Table[0], strings.Fields(d.Table[0].Params), nil
-			}
-		}
+// lineOf is the only line of a device's table, which must be an L; what says what
+// such a device is called.
+func lineOf[L dm.Line](d ctl.Device, what string) (L, error) {
+	l, ok := only(d).(L)
+	if !ok {
+		return l, fmt.Errorf("%s is no %s; udm status %s shows what it is", d.Name, what, d.Name)
 	}
-	return ctl.Line{}, nil, fmt.Errorf("%s is no %s; udm status %s shows what it is", d.Name, what, d.Name)
+	return l, nil
 }
 
+// only is the line of a table that has one; nil: it has more, or nobody
+// understands it.
+func only(d ctl.Device) dm.Line {
+	if len(d.Table) != 1 {
+		return nil
+	}
+	ty := all.Type(d.Table[0].Target)
+	if ty == nil {
+		return nil
+	}
+	l, err := ty.Parse(dm.SplitWords(d.Table[0].Params))
+	if err != nil {
+		return nil
+	}
+	return l
+}
+
+// statusOf is a status, understood; nil: its target says nothing, or nobody
+// understands it.
+func statusOf(l ctl.Line) dm.StatusLine {
+	ty := all.Type(l.Target)
+	if ty == nil || ty.ParseStatus == nil {
+		return nil
+	}
+	s, err := ty.ParseStatus(l.Params)
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
+// table is the text of a table of one line.
+func table(sectors uint64, l dm.Line) string { return dm.NewSpec(0, sectors, l).String() }
+
 // replace loads a one-line table of the length of a device, and makes it live.
-func (m *maker) replace(d ctl.Device, target string) error {
-	if err := m.load(d, target); err != nil {
+func (m *maker) replace(d ctl.Device, l dm.Line) error {
+	if err := m.load(d, l); err != nil {
 		return err
 	}
 	return m.switchOver(d.Name)
@@ -100,19 +133,18 @@ func (m *maker) switchOver(name string) error {
 	return nil
 }
 
-func (m *maker) load(d ctl.Device, target string) error {
-	_, err := m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: d.Name}, ReadOnly: d.ReadOnly,
-		Table: fmt.Sprintf("0 %d %s", d.Sectors, target)})
+func (m *maker) load(d ctl.Device, l dm.Line) error {
+	_, err := m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: d.Name}, ReadOnly: d.ReadOnly, Table: table(d.Sectors, l)})
 	return err
 }
 
 // loadLines loads the table that another device has now.
 func (m *maker) loadLines(name string, lines []ctl.Line, readOnly bool) error {
-	var table strings.Builder
+	var text strings.Builder
 	for _, l := range lines {
-		fmt.Fprintln(&table, l)
+		fmt.Fprintln(&text, l)
 	}
-	_, err := m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: name}, Table: table.String(), ReadOnly: readOnly})
+	_, err := m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: name}, Table: text.String(), ReadOnly: readOnly})
 	return err
 }
 
@@ -160,11 +192,11 @@ func (m *maker) users(n ctl.Number) ([]ctl.Device, error) {
 	return users, nil
 }
 
-// depNamed is the device that a word of a table line means: its number, by which
-// tables are printed.
-func depNamed(d ctl.Device, w string) (ctl.Dep, bool) {
+// depNamed is the device that a table line names: by its number, as tables are
+// printed.
+func depNamed(d ctl.Device, name string) (ctl.Dep, bool) {
 	for _, dep := range d.Deps {
-		if dep.Number.String() == w {
+		if dep.Number.String() == name {
 			return dep, true
 		}
 	}

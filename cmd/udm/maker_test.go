@@ -21,6 +21,7 @@ import (
 	"udm/ctl/server/service"
 	"udm/env"
 	"udm/targets/all"
+	"udm/targets/linear"
 )
 
 // fault fails the Nth command that would change something.
@@ -237,7 +238,7 @@ func merge(m *maker, names ...string) error {
 		if err != nil {
 			continue
 		}
-		if _, _, err := single(d, "", "linear"); err == nil {
+		if _, ok := only(d).(*linear.Line); ok {
 			return nil
 		}
 		name, err := m.startMerge(d)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +11,9 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"udm/ctl"
+	"udm/dm"
+	"udm/targets/linear"
+	"udm/targets/snapshot"
 )
 
 func mergeCommand() *cobra.Command {
@@ -62,39 +64,49 @@ watches it and brings it to its end.`,
 // startMerge makes a device merge, and tells which: the snapshot itself when
 // its origin is an image, else the device that has the origin.
 func (m *maker) startMerge(d ctl.Device) (string, error) {
-	if _, _, err := single(d, "", "snapshot-merge"); err == nil {
+	if _, ok := only(d).(*snapshot.MergeLine); ok {
 		return d.Name, nil
 	}
-	_, words, err := single(d, "snapshot or clone with a store", "snapshot")
+	l, err := lineOf[*snapshot.Line](d, "snapshot or clone with a store")
 	if err != nil {
 		return "", err
 	}
-	if len(words) < 4 || !strings.HasPrefix(words[2], "P") {
+	if !l.Persistent {
 		return "", fmt.Errorf("the store of %s is not persistent; only a persistent one can be merged", d.Name)
 	}
 	// One that is suspended has handed its store on to a merge that did not begin.
-	if len(d.Status) == 1 && d.Status[0].Params == "Invalid" && !d.Suspended {
+	if isInvalid(d) && !d.Suspended {
 		return "", fmt.Errorf("%s is invalid: what it held is lost, and there is nothing to merge", d.Name)
 	}
-	merge := "snapshot-merge " + strings.Join(words[:4], " ")
-	origin, _ := depNamed(d, words[0])
+	merge := &snapshot.MergeLine{Line: *l}
+	merge.ZeroesCOW, merge.PassdownOrigin = false, false
+	origin, _ := depNamed(d, l.Origin)
 	if origin.Map == "" {
 		return d.Name, m.replace(d, merge)
 	}
 	above, err := m.originDevice(origin)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case d.Opens > 0:
+	}
+	if d.Opens > 0 {
 		return "", fmt.Errorf("%s is in use; detach its clients first", d.Name)
-	case above.Table[0].Target == "snapshot-merge" && hasDep(above, words[1]):
+	}
+	if _, ok := only(above).(*snapshot.MergeLine); ok && hasDep(above, l.COW) {
 		return above.Name, m.remove(d.Name) // what an earlier merge left
 	}
 	return above.Name, m.handOver(d, above, merge)
 }
 
-func hasDep(d ctl.Device, w string) bool {
-	_, ok := depNamed(d, w)
+func isInvalid(d ctl.Device) bool {
+	if len(d.Status) != 1 {
+		return false
+	}
+	s, ok := statusOf(d.Status[0]).(*snapshot.Status)
+	return ok && s.State == snapshot.Invalid
+}
+
+func hasDep(d ctl.Device, name string) bool {
+	_, ok := depNamed(d, name)
 	return ok
 }
 
@@ -106,7 +118,8 @@ func (m *maker) originDevice(origin ctl.Dep) (ctl.Device, error) {
 		return ctl.Device{}, err
 	}
 	for _, u := range users {
-		if _, _, err := single(u, "", "snapshot-origin", "snapshot-merge"); err == nil {
+		switch only(u).(type) {
+		case *snapshot.OriginLine, *snapshot.MergeLine:
 			return u, nil
 		}
 	}
@@ -115,7 +128,7 @@ func (m *maker) originDevice(origin ctl.Dep) (ctl.Device, error) {
 
 // handOver gives the store of a snapshot to its origin's device, which shows
 // its content from then on, and removes the snapshot.
-func (m *maker) handOver(d, above ctl.Device, merge string) error {
+func (m *maker) handOver(d, above ctl.Device, merge *snapshot.MergeLine) error {
 	if err := m.load(above, merge); err != nil {
 		return err
 	}
@@ -178,14 +191,15 @@ func (m *maker) mergeStatus(name string) (used, meta uint64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if len(d.Status) != 1 || d.Status[0].Target != "snapshot-merge" {
+	_, merging := only(d).(*snapshot.MergeLine)
+	if !merging || len(d.Status) != 1 {
 		return 0, 0, fmt.Errorf("%s is not merging any more", name)
 	}
-	var total uint64
-	if n, _ := fmt.Sscanf(d.Status[0].Params, "%d/%d %d", &used, &total, &meta); n != 3 {
+	s, ok := statusOf(d.Status[0]).(*snapshot.Status)
+	if !ok || s.State != snapshot.Figures {
 		return 0, 0, fmt.Errorf("the merge of %s has failed: %s; what is not merged yet is still in its store", name, d.Status[0].Params)
 	}
-	return used, meta, nil
+	return s.Allocated, s.Metadata, nil
 }
 
 // endMerge puts a plain table in the place of a merge that is complete.
@@ -194,20 +208,20 @@ func (m *maker) endMerge(name string) error {
 	if err != nil {
 		return err
 	}
-	_, words, err := single(d, "merge", "snapshot-merge")
+	l, err := lineOf[*snapshot.MergeLine](d, "merge")
 	if err != nil {
 		return err
 	}
-	origin, _ := depNamed(d, words[0])
+	origin, _ := depNamed(d, l.Origin)
 	if origin.Map == "" {
-		return m.replace(d, "linear "+words[0]+" 0")
+		return m.replace(d, &linear.Line{Place: dm.Place{Device: l.Origin}})
 	}
 	users, err := m.users(origin.Number)
 	if err != nil {
 		return err
 	}
 	if len(users) > 1 {
-		return m.replace(d, "snapshot-origin "+words[0])
+		return m.replace(d, &snapshot.OriginLine{Origin: l.Origin})
 	}
 	return m.putBack(d, origin.Map)
 }

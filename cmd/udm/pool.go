@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"udm/blk"
 	"udm/blk/filedev"
 	"udm/ctl"
+	"udm/targets/thin"
 	"udm/targets/thin/thintools"
 )
 
@@ -121,11 +121,9 @@ func createFile(path string, sectors uint64, u *undo) error {
 }
 
 func (s *poolShape) line(blocks uint64, meta, data string) string {
-	line := fmt.Sprintf("0 %d thin-pool %s %s %d %d", blocks*uint64(s.block), word(meta), word(data), uint64(s.block), blocks/20)
-	if s.failWhenFull {
-		line += " 1 error_if_no_space"
-	}
-	return line
+	return table(blocks*uint64(s.block), &thin.PoolLine{
+		Metadata: meta, Data: data, BlockSectors: uint64(s.block), LowWater: blocks / 20, ErrorIfNoSpace: s.failWhenFull,
+	})
 }
 
 // The smallest and the largest metadata device, in sectors.
@@ -163,41 +161,37 @@ func (m *maker) growPool(name string, size, metadata uint64) error {
 	if err != nil {
 		return err
 	}
-	_, words, err := single(d, "pool", "thin-pool")
+	l, err := lineOf[*thin.PoolLine](d, "pool")
 	if err != nil {
 		return err
 	}
-	if err := growFile(d, words[0], metadata); err != nil {
+	if err := growFile(d, l.Metadata, metadata); err != nil {
 		return err
 	}
-	if err := growFile(d, words[1], size); err != nil {
+	if err := growFile(d, l.Data, size); err != nil {
 		return err
 	}
 	if size != 0 {
-		var block uint64
-		if _, err := fmt.Sscan(words[2], &block); err != nil {
-			return err
-		}
-		d.Sectors = size / block * block
+		d.Sectors = size / l.BlockSectors * l.BlockSectors
 	}
-	return m.replace(d, "thin-pool "+strings.Join(words, " "))
+	return m.replace(d, l)
 }
 
 // growFile enlarges the file that a device stands on to so many sectors; 0
 // leaves it.
-func growFile(d ctl.Device, w string, sectors uint64) error {
+func growFile(d ctl.Device, name string, sectors uint64) error {
 	if sectors == 0 {
 		return nil
 	}
-	dep, _ := depNamed(d, w)
+	dep, _ := depNamed(d, name)
 	info, err := os.Stat(dep.Source)
 	switch {
 	case err != nil || !info.Mode().IsRegular():
 		return fmt.Errorf("%s stands on %s, which is no file; grow that first and load a longer table", d.Name, depName(dep))
-	case info.Size() > int64(sectors)*512:
-		return fmt.Errorf("%s has %s already; a pool cannot shrink", dep.Source, formatSectors(uint64(info.Size())/512))
+	case info.Size() > int64(sectors)*blk.SectorSize:
+		return fmt.Errorf("%s has %s already; a pool cannot shrink", dep.Source, formatSectors(uint64(info.Size())/blk.SectorSize))
 	}
-	return os.Truncate(dep.Source, int64(sectors)*512)
+	return os.Truncate(dep.Source, int64(sectors)*blk.SectorSize)
 }
 
 func poolStatusCommand() *cobra.Command {
@@ -220,7 +214,7 @@ func runPoolStatus(cmd *cobra.Command, args []string) error {
 	}
 	var pools []ctl.Device
 	for _, d := range ds {
-		if _, _, err := single(d, "pool", "thin-pool"); err == nil {
+		if _, err := lineOf[*thin.PoolLine](d, "pool"); err == nil {
 			pools = append(pools, d)
 		} else if len(args) > 0 {
 			return err
@@ -261,11 +255,14 @@ func poolMode(d ctl.Device) string {
 	if len(d.Status) == 0 {
 		return stateOf(d)
 	}
-	words := strings.Fields(d.Status[0].Params)
-	if len(words) < 5 {
-		return strings.Join(words, " ")
+	s, ok := statusOf(d.Status[0]).(*thin.PoolStatus)
+	switch {
+	case !ok:
+		return d.Status[0].Params
+	case s.State != thin.Figures:
+		return string(s.State)
 	}
-	return words[4]
+	return string(s.Mode)
 }
 
 // nearlyFull is the share from which on a pool is warned about.
@@ -306,7 +303,7 @@ func (m *maker) removePool(name string, deleteFiles bool) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := single(d, "pool", "thin-pool"); err != nil {
+	if _, err := lineOf[*thin.PoolLine](d, "pool"); err != nil {
 		return err
 	}
 	users, err := m.users(d.Number)

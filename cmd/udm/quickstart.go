@@ -16,7 +16,10 @@ import (
 	"udm/ctl"
 	"udm/ctl/server"
 	"udm/ctl/server/service"
+	"udm/dm"
 	"udm/targets/all"
+	"udm/targets/linear"
+	"udm/targets/striped"
 )
 
 func quickstartCommand() *cobra.Command {
@@ -151,12 +154,12 @@ func (q *quickstart) sameImage(d ctl.Device) error {
 // linear maps the image in two halves.
 func (q *quickstart) linear(m *maker, sectors uint64) error {
 	half := sectors / 2 / 8 * 8
-	table := fmt.Sprintf("%d %d linear %s %d\n", half, sectors-half, word(q.image), half)
+	specs := []dm.Spec{dm.NewSpec(half, sectors-half, &linear.Line{Place: dm.Place{Device: q.image, Start: half}})}
 	if half > 0 {
-		table = fmt.Sprintf("0 %d linear %s 0\n", half, word(q.image)) + table
+		specs = append([]dm.Spec{dm.NewSpec(0, half, &linear.Line{Place: dm.Place{Device: q.image}})}, specs...)
 	}
 	return m.ensure("image", func() error {
-		_, err := m.client.Create(m.ctx, ctl.Create{Name: "image", Table: table, ReadOnly: !q.write})
+		_, err := m.client.Create(m.ctx, ctl.Create{Name: "image", Table: dm.FormatTable(specs), ReadOnly: !q.write})
 		return err
 	})
 }
@@ -172,8 +175,8 @@ func (q *quickstart) stripes(m *maker, sectors uint64) error {
 				return err
 			}
 		}
-		_, err := m.client.Create(m.ctx, ctl.Create{Name: "striped",
-			Table: fmt.Sprintf("0 %d striped 2 %d %s 0 %s 0", 2*each, chunk, word(a), word(b))})
+		l := &striped.Line{Chunk: chunk, Stripes: []dm.Place{{Device: a}, {Device: b}}}
+		_, err := m.client.Create(m.ctx, ctl.Create{Name: "striped", Table: table(2*each, l)})
 		return err
 	})
 }

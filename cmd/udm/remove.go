@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
+	"udm/targets/snapshot"
 )
 
 func removeCommand() *cobra.Command {
@@ -48,7 +49,7 @@ func (m *maker) take(name string, deferred, deleteStore bool) error {
 	if err != nil {
 		return explain(name, err)
 	}
-	_, words, noSnapshot := single(d, "clone or snapshot with a store", "snapshot")
+	l, noSnapshot := lineOf[*snapshot.Line](d, "clone or snapshot with a store")
 	if deleteStore && noSnapshot != nil {
 		return noSnapshot
 	}
@@ -58,11 +59,11 @@ func (m *maker) take(name string, deferred, deleteStore bool) error {
 	if noSnapshot != nil {
 		return nil
 	}
-	store, _ := depNamed(d, words[1])
+	store, _ := depNamed(d, l.COW)
 	if deleteStore && store.Source != "" {
 		err = os.Remove(store.Source)
 	}
-	origin, _ := depNamed(d, words[0])
+	origin, _ := depNamed(d, l.Origin)
 	return errors.Join(err, m.releaseOrigin(origin))
 }
 
@@ -76,7 +77,7 @@ func (m *maker) releaseOrigin(origin ctl.Dep) error {
 	if err != nil || len(users) != 1 || users[0].Name+"-real" != origin.Map {
 		return err
 	}
-	if _, _, err := single(users[0], "", "snapshot-origin"); err != nil {
+	if _, ok := only(users[0]).(*snapshot.OriginLine); !ok {
 		return nil
 	}
 	return m.putBack(users[0], origin.Map)

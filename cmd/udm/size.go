@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"udm/blk"
 	"udm/blk/leaf"
 )
 
@@ -12,7 +13,7 @@ const units = "KMGTP"
 
 // formatSectors writes a size in the largest unit that leaves it at least 1.
 func formatSectors(sectors uint64) string {
-	bytes := float64(sectors) * 512
+	bytes := float64(sectors) * blk.SectorSize
 	unit := "B"
 	for i := 0; i < len(units) && bytes >= 1024; i++ {
 		bytes /= 1024

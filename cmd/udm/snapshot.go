@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
+	"udm/targets/snapshot"
+	"udm/targets/thin"
 )
 
 func snapshotCommand() *cobra.Command {
@@ -53,13 +55,13 @@ func (m *maker) snapshot(of, name, store string, size uint64) (ctl.Device, error
 	if err != nil {
 		return d, err
 	}
-	if _, _, err := single(d, "", "thin"); err == nil {
+	switch only(d).(type) {
+	case *thin.ThinLine:
 		if store != "" || size != 0 {
 			return d, fmt.Errorf("%s is a volume of a pool, where its snapshots are kept; leave out --store and --size", of)
 		}
 		return m.thinSnapshot(d, name)
-	}
-	if _, _, err := single(d, "", "snapshot", "snapshot-merge"); err == nil {
+	case *snapshot.Line, *snapshot.MergeLine:
 		return d, fmt.Errorf("%s is a snapshot itself; keep the original in a pool to take snapshots of snapshots", of)
 	}
 	path, made, err := m.store(name, store, d.Sectors, size)
@@ -105,8 +107,8 @@ func (m *maker) cowSnapshot(d ctl.Device, name, store string) error {
 // stands on. A device without one gets one as its next table, on a device NAME-real
 // with the table that it has now.
 func (m *maker) originOf(d ctl.Device, u *undo) (string, error) {
-	if _, words, err := single(d, "", "snapshot-origin"); err == nil {
-		return words[0], nil
+	if l, ok := only(d).(*snapshot.OriginLine); ok {
+		return l.Origin, nil
 	}
 	real := d.Name + "-real"
 	if _, err := m.client.Create(m.ctx, ctl.Create{Name: real}); err != nil {
@@ -120,5 +122,6 @@ func (m *maker) originOf(d ctl.Device, u *undo) (string, error) {
 		return "", err
 	}
 	u.add(func() error { return m.clear(d.Name) })
-	return "/dev/mapper/" + real, m.load(d, "snapshot-origin /dev/mapper/"+real)
+	path := "/dev/mapper/" + real
+	return path, m.load(d, &snapshot.OriginLine{Origin: path})
 }

@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
+	"udm/targets/thin"
+	"udm/targets/thin/thinmeta"
 )
 
 func volumeCommand() *cobra.Command {
@@ -55,9 +55,6 @@ func volumeCreateCommand() *cobra.Command {
 	return cmd
 }
 
-// maxThinID is the largest number of a volume in a pool.
-const maxThinID = 1<<24 - 1
-
 // newVolume makes a volume in a pool by a message with the lowest free number in
 // it, and the device name for it. origin is an image outside of the pool, or "".
 func (m *maker) newVolume(pool, name string, sectors uint64, origin, message string) (ctl.Device, error) {
@@ -65,7 +62,7 @@ func (m *maker) newVolume(pool, name string, sectors uint64, origin, message str
 	if err != nil {
 		return p, err
 	}
-	if _, _, err := single(p, "pool", "thin-pool"); err != nil {
+	if _, err := lineOf[*thin.PoolLine](p, "pool"); err != nil {
 		return p, err
 	}
 	var u undo
@@ -80,7 +77,7 @@ func (m *maker) newVolume(pool, name string, sectors uint64, origin, message str
 	// Before the removal of the device, the number cannot be deleted.
 	u = append(undo{func() error { return m.message(pool, "delete %d", id) }}, u...)
 	_, err = m.client.Load(m.ctx, ctl.Load{Ref: ctl.Ref{Name: name},
-		Table: fmt.Sprintf("0 %d thin %s %d %s", sectors, p.Number, id, origin)})
+		Table: table(sectors, &thin.ThinLine{Pool: p.Number.String(), ID: id, Origin: origin})})
 	if err == nil {
 		err = m.resume(name)
 	}
@@ -92,12 +89,12 @@ func (m *maker) newVolume(pool, name string, sectors uint64, origin, message str
 
 // newThinID sends a message that makes a volume with the first number that no
 // volume has, in use or not.
-func (m *maker) newThinID(pool ctl.Device, message string) (int, error) {
+func (m *maker) newThinID(pool ctl.Device, message string) (uint32, error) {
 	used, err := m.thinIDs(pool)
 	if err != nil {
 		return 0, err
 	}
-	for id := 0; id <= maxThinID; id++ {
+	for id := uint32(0); id <= thinmeta.MaxID; id++ {
 		if used[id] {
 			continue
 		}
@@ -106,40 +103,37 @@ func (m *maker) newThinID(pool ctl.Device, message string) (int, error) {
 			return id, err
 		}
 	}
-	return 0, fmt.Errorf("all %d numbers of %s are in use", maxThinID+1, pool.Name)
+	return 0, fmt.Errorf("all %d numbers of %s are in use", thinmeta.MaxID+1, pool.Name)
 }
 
 // thinIDs are the numbers of the volumes of a pool that are devices.
-func (m *maker) thinIDs(pool ctl.Device) (map[int]bool, error) {
+func (m *maker) thinIDs(pool ctl.Device) (map[uint32]bool, error) {
 	users, err := m.users(pool.Number)
-	ids := make(map[int]bool)
+	ids := make(map[uint32]bool)
 	for _, u := range users {
-		if _, id, err := thinOf(u); err == nil {
-			ids[id] = true
+		if l, ok := only(u).(*thin.ThinLine); ok {
+			ids[l.ID] = true
 		}
 	}
 	return ids, err
 }
 
-// thinOf is the pool and the number of a volume.
-func thinOf(d ctl.Device) (pool ctl.Dep, id int, err error) {
-	_, words, err := single(d, "volume of a pool", "thin")
-	if err != nil {
-		return pool, 0, err
+// thinOf is the line of a volume, and its pool.
+func thinOf(d ctl.Device) (l *thin.ThinLine, pool ctl.Dep, err error) {
+	if l, err = lineOf[*thin.ThinLine](d, "volume of a pool"); err == nil {
+		pool, _ = depNamed(d, l.Pool)
 	}
-	pool, _ = depNamed(d, words[0])
-	id, err = strconv.Atoi(words[1])
-	return pool, id, err
+	return l, pool, err
 }
 
 // thinClone makes a volume that begins with the content of an image.
 func (m *maker) thinClone(image string, sectors uint64, pool, name string) (ctl.Device, error) {
-	return m.newVolume(pool, name, sectors, word(image), "create_thin %d")
+	return m.newVolume(pool, name, sectors, image, "create_thin %d")
 }
 
 // thinSnapshot makes a volume with the content that another one has now.
 func (m *maker) thinSnapshot(d ctl.Device, name string) (ctl.Device, error) {
-	pool, id, err := thinOf(d)
+	l, pool, err := thinOf(d)
 	if err != nil {
 		return d, err
 	}
@@ -147,11 +141,11 @@ func (m *maker) thinSnapshot(d ctl.Device, name string) (ctl.Device, error) {
 		return d, explain(d.Name, err)
 	}
 	origin := ""
-	if words := strings.Fields(d.Table[0].Params); len(words) > 2 {
-		dep, _ := depNamed(d, words[2])
-		origin = word(depPath(dep))
+	if l.Origin != "" {
+		dep, _ := depNamed(d, l.Origin)
+		origin = depPath(dep)
 	}
-	snap, err := m.newVolume(pool.Map, name, d.Sectors, origin, fmt.Sprintf("create_snap %%d %d", id))
+	snap, err := m.newVolume(pool.Map, name, d.Sectors, origin, fmt.Sprintf("create_snap %%d %d", l.ID))
 	if err != nil {
 		return snap, errors.Join(err, m.resume(d.Name))
 	}
@@ -196,14 +190,14 @@ func (m *maker) removeVolume(name string) error {
 	if err != nil {
 		return err
 	}
-	pool, id, err := thinOf(d)
+	l, pool, err := thinOf(d)
 	if err != nil {
 		return err
 	}
 	if err := m.remove(name); err != nil {
 		return explain(name, err)
 	}
-	return m.message(pool.Map, "delete %d", id)
+	return m.message(pool.Map, "delete %d", l.ID)
 }
 
 func volumeResizeCommand() *cobra.Command {
@@ -229,14 +223,15 @@ func volumeResizeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, _, err := thinOf(d); err != nil {
+			l, _, err := thinOf(d)
+			if err != nil {
 				return err
 			}
 			if uint64(size) < d.Sectors && !shrink {
 				return fmt.Errorf("%s has %s; a smaller size cuts off its end: add --shrink if nothing is there", d.Name, formatSectors(d.Sectors))
 			}
 			d.Sectors = uint64(size)
-			return explain(d.Name, m.replace(d, "thin "+d.Table[0].Params))
+			return explain(d.Name, m.replace(d, l))
 		},
 	}
 	cmd.Flags().Var(&size, "size", "new size")
@@ -262,7 +257,7 @@ func volumeLsCommand() *cobra.Command {
 type volume struct {
 	Name    string     `json:"name"`
 	Pool    string     `json:"pool"`
-	ID      int        `json:"id"`
+	ID      uint32     `json:"id"`
 	Sectors uint64     `json:"sectors"`
 	Opens   int        `json:"opens"`
 	Full    []fullness `json:"full,omitempty"`
@@ -276,12 +271,12 @@ func runVolumeLs(cmd *cobra.Command, args []string) error {
 	vs := make([]volume, 0)
 	rows := [][]string{{"VOLUME", "POOL", "ID", "SIZE", "OPEN", "TAKEN"}}
 	for _, d := range ds {
-		pool, id, err := thinOf(d)
+		l, pool, err := thinOf(d)
 		if err != nil || len(args) > 0 && pool.Map != args[0] {
 			continue
 		}
-		vs = append(vs, volume{d.Name, pool.Map, id, d.Sectors, d.Opens, full(d)})
-		rows = append(rows, []string{d.Name, pool.Map, fmt.Sprint(id), formatSectors(d.Sectors), fmt.Sprint(d.Opens), bars(d)})
+		vs = append(vs, volume{d.Name, pool.Map, l.ID, d.Sectors, d.Opens, full(d)})
+		rows = append(rows, []string{d.Name, pool.Map, fmt.Sprint(l.ID), formatSectors(d.Sectors), fmt.Sprint(d.Opens), bars(d)})
 	}
 	if wantsJSON(cmd) {
 		return printJSON(cmd, vs)

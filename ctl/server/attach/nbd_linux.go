@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"udm/blk"
 	"udm/dm"
 	"udm/export/nbd/kernel"
 	"udm/export/nbd/nbdclient"
@@ -103,7 +104,7 @@ func (k *Kernel) startHolder(j kernelJob, name string, socket *os.File) (*holder
 	if err != nil {
 		return nil, err
 	}
-	j.Size, j.Flags, j.Block = offer.Size, offer.Flags, max(offer.MinBlock, 512)
+	j.Size, j.Flags, j.Block = offer.Size, offer.Flags, max(offer.MinBlock, blk.SectorSize)
 	cmd := exec.Command(k.helper[0], k.helper[1:]...)
 	var errs bytes.Buffer
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{socket}, &errs

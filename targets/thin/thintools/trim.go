@@ -46,5 +46,5 @@ func Trim(e env.Env, dev blk.Device, fn func(begin, end uint64) error) (*thinmet
 // and snapshots: thin_metadata_size's formula.
 func MetadataSize(blockSize, poolSize, thins uint64) uint64 {
 	const perNode = (pdata.BlockSize - 64) / 16
-	return (1 + 2*(poolSize/512)/(blockSize/512)/perNode + thins) * pdata.BlockSize
+	return (1 + 2*(poolSize/blk.SectorSize)/(blockSize/blk.SectorSize)/perNode + thins) * pdata.BlockSize
 }
