@@ -106,6 +106,7 @@ func (f Flags) String() string {
 type Bio struct {
 	Op      Op
 	Flags   Flags
+	ended   bool   // for invariants: End has run
 	idx     int32  // iterator: the buffer that the data starts in
 	Sector  uint64 // first sector; ignored by Flush
 	Sectors uint64 // length; 0 for Flush
@@ -114,11 +115,10 @@ type Bio struct {
 	// the iterator's position on, at least Sectors*512 bytes. Bios that were
 	// split from one another share it.
 	Bufs [][]byte
-	done uint32 // iterator: bytes of Bufs[idx] that lie before the data
+	done uint64 // iterator: bytes of Bufs[idx] that lie before the data
 
 	status    atomic.Uint32 // a Status; atomic because split pieces report side by side
 	remaining atomic.Int32  // extra completions to wait for: see Hold
-	ended     bool          // for invariants: End has run
 
 	// End is called exactly once when the bio is complete; Status tells how it
 	// went. It must be set, and may be the same function for many bios.

@@ -32,9 +32,9 @@ func (b *Bio) Rewind(n uint64) {
 
 func (b *Bio) skip(bytes uint64) {
 	for bytes > 0 {
-		left := uint64(len(b.Bufs[b.idx])) - uint64(b.done)
+		left := uint64(len(b.Bufs[b.idx])) - b.done
 		if bytes < left {
-			b.done += uint32(bytes)
+			b.done += bytes
 			return
 		}
 		bytes -= left
@@ -44,12 +44,12 @@ func (b *Bio) skip(bytes uint64) {
 }
 
 func (b *Bio) unskip(bytes uint64) {
-	for bytes > uint64(b.done) {
-		bytes -= uint64(b.done)
+	for bytes > b.done {
+		bytes -= b.done
 		b.idx--
-		b.done = uint32(len(b.Bufs[b.idx]))
+		b.done = uint64(len(b.Bufs[b.idx]))
 	}
-	b.done -= uint32(bytes)
+	b.done -= bytes
 }
 
 // Bytes is the length of the data in bytes.
@@ -95,7 +95,7 @@ func (b *Bio) DataBytes() uint64 {
 	for i := int(b.idx); i < len(b.Bufs); i++ {
 		n += uint64(len(b.Bufs[i]))
 	}
-	return n - min(n, uint64(b.done))
+	return n - min(n, b.done)
 }
 
 // CopyOut copies the data of a write to p, which holds Bytes() bytes.
@@ -123,7 +123,7 @@ func (b *Bio) Zero() {
 type Position struct {
 	Sector uint64
 	idx    int32
-	done   uint32
+	done   uint64
 }
 
 // Position is where the bio starts now.
