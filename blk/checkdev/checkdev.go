@@ -1,6 +1,7 @@
 // Package checkdev is the one layer that validates bios and emulates what a
 // device lacks. It stands at the edges of a stack: around leaf devices below a
-// table, and under exports above. Nothing between checks or emulates again.
+// table, and under exports above. Nothing between checks or emulates again; in
+// builds with invariants [Between] finds out who sends there what it must not.
 //
 // # Validation
 //
@@ -108,10 +109,16 @@ func (d *Device) validate(b *blk.Bio, l *blk.Limits) blk.Status {
 	case b.Op == blk.Discard && l.MaxDiscard == 0:
 		return blk.NotSupported
 	}
+	return invalidUnless(fits(b, l))
+}
+
+// fits reports whether b lies within the device, on its blocks, and has the
+// buffers for it.
+func fits(b *blk.Bio, l *blk.Limits) bool {
 	mask := uint64(l.LogicalBlock/blk.SectorSize) - 1
-	return invalidUnless(b.EndSector() >= b.Sector && b.EndSector() <= l.Size &&
+	return b.EndSector() >= b.Sector && b.EndSector() <= l.Size &&
 		(b.Sector|b.Sectors)&mask == 0 &&
-		(!b.Op.HasData() || b.DataBytes()>>blk.SectorShift >= b.Sectors))
+		(!b.Op.HasData() || b.DataBytes()>>blk.SectorShift >= b.Sectors)
 }
 
 func invalidUnless(ok bool) blk.Status {

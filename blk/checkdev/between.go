@@ -1,0 +1,41 @@
+package checkdev
+
+import (
+	"udm/blk"
+	"udm/internal/invariants"
+)
+
+// Between stands between two levels of a stack in builds with invariants. It
+// owns lower, passes everything on, and panics where the level above sends what
+// breaks the contract of bios, changes the data of a write under way, or the
+// level below completes a bio twice. It answers nothing itself, so a build with
+// it behaves like one without.
+func Between(lower blk.Device) blk.Device { return &between{lower, lower.Limits()} }
+
+// between's fields are set once by Between.
+type between struct {
+	lower blk.Device
+	was   blk.Limits // when it was opened: a device may shrink under its users
+}
+
+func (d *between) Submit(b *blk.Bio) {
+	l := d.lower.Limits()
+	l.Size = max(l.Size, d.was.Size)
+	l.LogicalBlock = min(l.LogicalBlock, d.was.LogicalBlock)
+	invariants.Check(int(b.Op) < len(allowed), "%v was sent to %v", b, d.lower)
+	invariants.Check(b.Flags&^allowed[b.Op] == 0, "%v was sent to %v, which knows no such flag for it", b, d.lower)
+	invariants.Check(b.End != nil, "%v was sent to %v without an End", b, d.lower)
+	if b.Op != blk.Flush && l.Size > 0 {
+		invariants.Check(fits(b, &l), "%v was sent to %v of %d sectors in blocks of %d bytes", b, d.lower, l.Size, l.LogicalBlock)
+	}
+	d.lower.Submit(watch(b))
+}
+
+func (d *between) Limits() blk.Limits { return d.lower.Limits() }
+func (d *between) Close() error       { return d.lower.Close() }
+func (d *between) String() string     { return d.lower.String() }
+
+// Extents is that of the device below.
+func (d *between) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blk.ExtentsOf(d.lower, sector, sectors), nil
+}
