@@ -229,3 +229,25 @@ func TestSuspendBetweenABarriersPreflushAndItsData(t *testing.T) {
 	r.release("g0")
 	r.ended(b, blk.OK)
 }
+
+// The flags of a bio are its submitter's: sent again, it flushes again.
+func TestPreflushStaysInTheBio(t *testing.T) {
+	r := newAreaRig(t)
+	d := r.device("d", "0 16 area g0 0")
+	x := &io{}
+	for _, op := range []blk.Op{blk.Write, blk.WriteZeroes, blk.Write} {
+		x.Rearm()
+		x.Op, x.Flags, x.Sector, x.ends = op, blk.Preflush|blk.FUA, 0, 0
+		x.SetData(make([]byte, 8*blk.SectorSize))
+		r.gate("g0").Forget()
+		r.send(d, x)
+		r.held("g0", "flush 0+0")
+		r.release("g0")
+		r.held("g0", op.String()+" 0+8 fua")
+		r.release("g0")
+		r.ended(x, blk.OK)
+		if x.Flags != blk.Preflush|blk.FUA {
+			t.Fatalf("after its end: %v", &x.Bio)
+		}
+	}
+}

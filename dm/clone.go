@@ -53,11 +53,6 @@ func (c *Clone) Redirect(fn func(*blk.Bio)) { c.End = fn }
 // Restore undoes Redirect.
 func (c *Clone) Restore() { c.End = c.end }
 
-// Accept shrinks the clone to its first n sectors, 0 < n <= Sectors; the rest of
-// the bio is sent again. Only inside Map, where the
-// target's PartialUnit lets it.
-func (c *Clone) Accept(n uint64) { c.piece.accept(n) }
-
 // CloneList is a queue of clones. Adding to it never allocates; a clone is in
 // one list at a time. The zero value is empty.
 type CloneList = list.List[Clone, *Clone]

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 
+	"udm/blk"
 	"udm/env"
 )
 
@@ -25,6 +26,8 @@ type Control struct {
 	events  env.Wait
 	sharing sync.Mutex
 	things  map[any]any // guarded by sharing: see Target.Shared
+
+	nesting sync.Mutex // held from the look for a cycle until the open that it is about
 
 	mu       sync.Mutex
 	byName   map[string]*Device // guarded by mu
@@ -162,11 +165,11 @@ func (c *Control) changedLocked() { c.globalNr++ }
 
 func newDevice(c *Control, n Number) *Device {
 	d := &Device{env: c.env, control: c, number: n}
-	d.shards = make([]shard, max(1, runtime.GOMAXPROCS(0))*2)
-	d.tokens.New = d.newToken
+	d.inFlight.init(2 * max(1, runtime.GOMAXPROCS(0)))
+	d.limits = blk.DefaultLimits(0)
 	d.queue = c.env.NewQueue("dm-" + n.String())
-	d.work = env.NewWork(d.processDeferred)
-	d.requeueWork = env.NewWork(d.requeuePieces)
+	d.send = env.NewWork(d.sendWaiting)
+	d.requeue = env.NewWork(d.requeuePieces)
 	d.drained, d.events = c.env.NewWait(), c.env.NewWait()
 	d.ctl, d.loading = env.NewMutex(c.env), env.NewMutex(c.env)
 	return d

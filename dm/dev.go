@@ -32,12 +32,7 @@ type Dev struct {
 func (d *Dev) Name() string { return d.Number.String() }
 
 // Mapped returns the mapped device behind d, nil when it is another kind.
-func (d *Dev) Mapped() *Device {
-	if h, ok := d.Device.(*handle); ok {
-		return h.dev
-	}
-	return nil
-}
+func (d *Dev) Mapped() *Device { return d.lower.mapped }
 
 // handle is one open of a mapped device. It submits to the device itself and
 // counts as open until it is closed.

@@ -20,6 +20,9 @@
 // and none while a target's hook, an End or a lower Submit runs, except as said:
 //
 //	Device.loading, Device.ctl   (env.Mutex; held around hooks and waits)
+//	├─ Control.nesting           (around a look for cycles and the open it is about)
+//	│  ├─ Control.mu
+//	│  └─ lowers.lowerMu
 //	└─ env.Wait's own lock       (around the conditions of Until)
 //	   └─ Control.mu
 //	      └─ Device.mu
@@ -27,4 +30,10 @@
 //	            └─ env.Queue's own lock
 //
 // Wake is therefore never called with Control.mu, Device.mu or Table.mu held.
+// Nobody releases a lock of his caller's: what is decided about a bio under
+// Device.mu is returned as an action and performed without it (slow.go).
+//
+// In builds with invariants every lower device checks what targets send down
+// (checkdev.Between), and tests can stop goroutines between steps that belong
+// together (point.go).
 package dm

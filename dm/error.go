@@ -14,6 +14,8 @@ type Error struct {
 	Cause  error  // what is behind it, with the same errno; may be nil
 }
 
+var errRemoved = Errorf(syscall.ENXIO, "device has been removed")
+
 // Errorf makes an Error.
 func Errorf(errno syscall.Errno, format string, args ...any) error {
 	return &Error{Errno: errno, Reason: fmt.Sprintf(format, args...)}

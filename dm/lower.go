@@ -2,48 +2,75 @@ package dm
 
 import (
 	"slices"
+	"sync"
 
 	"udm/blk"
+	"udm/blk/checkdev"
+	"udm/internal/invariants"
 )
 
-// lower is one open of a lower device. The live and the inactive table of a
-// mapped device share it (the kernel's struct table_device).
-type lower struct {
-	dev   blk.Device
-	num   Number
-	write bool
-	users int // guarded by Device.lowerMu; tables
+// lowers are the devices that the tables of a mapped device have open, those
+// that are being loaded included.
+type lowers struct {
+	lowerMu sync.Mutex
+	opened  []*lower // guarded by lowerMu
 }
 
-// adopt makes dev, just opened, a lower of d, or closes it in favour of one that
+// lower is one open of a lower device. The tables of a mapped device share it
+// (the kernel's struct table_device). In builds with invariants dev checks what
+// the targets send down.
+type lower struct {
+	dev    blk.Device
+	num    Number
+	write  bool
+	mapped *Device // what dev is an open of; nil: another kind
+	users  int     // guarded by lowerMu; tables
+}
+
+// adopt makes l, just opened, a lower device, or closes it in favour of one that
 // is there already.
-func (d *Device) adopt(dev blk.Device, num Number, write bool) *lower {
-	d.lowerMu.Lock()
-	i := slices.IndexFunc(d.lowers, func(l *lower) bool { return l.num == num && l.write == write })
+func (ls *lowers) adopt(l lower) *lower {
+	ls.lowerMu.Lock()
+	i := slices.IndexFunc(ls.opened, func(o *lower) bool { return o.num == l.num && o.write == l.write })
 	if i < 0 {
-		l := &lower{dev, num, write, 1}
-		d.lowers = append(d.lowers, l)
-		d.lowerMu.Unlock()
-		return l
+		if invariants.Enabled {
+			l.dev = checkdev.Between(l.dev)
+		}
+		l.users = 1
+		ls.opened = append(ls.opened, &l)
+		ls.lowerMu.Unlock()
+		return &l
 	}
-	l := d.lowers[i]
-	l.users++
-	d.lowerMu.Unlock()
-	_ = dev.Close()
-	return l
+	there := ls.opened[i]
+	there.users++
+	ls.lowerMu.Unlock()
+	_ = l.dev.Close()
+	return there
 }
 
 // drop undoes adopt; the last user closes the device. What is wrong with a device
 // shows in its I/O: there is nobody to tell here.
-func (d *Device) drop(l *lower) {
-	d.lowerMu.Lock()
+func (ls *lowers) drop(l *lower) {
+	ls.lowerMu.Lock()
 	l.users--
 	last := l.users == 0
 	if last {
-		d.lowers = slices.DeleteFunc(d.lowers, func(o *lower) bool { return o == l })
+		ls.opened = slices.DeleteFunc(ls.opened, func(o *lower) bool { return o == l })
 	}
-	d.lowerMu.Unlock()
+	ls.lowerMu.Unlock()
 	if last {
 		_ = l.dev.Close()
 	}
+}
+
+// mappedLowers are the mapped devices among them.
+func (ls *lowers) mappedLowers() (ds []*Device) {
+	ls.lowerMu.Lock()
+	defer ls.lowerMu.Unlock()
+	for _, l := range ls.opened {
+		if l.mapped != nil {
+			ds = append(ds, l.mapped)
+		}
+	}
+	return ds
 }

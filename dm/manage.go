@@ -85,7 +85,7 @@ func (d *Device) setInactive(t *Table) error {
 	if c.byMinor[d.number.Minor] != d {
 		c.mu.Unlock()
 		t.close()
-		return Errorf(syscall.ENXIO, "device has been removed")
+		return errRemoved
 	}
 	old := d.inactive
 	d.inactive = t
@@ -178,7 +178,7 @@ func (d *Device) present() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byMinor[d.number.Minor] != d {
-		return Errorf(syscall.ENXIO, "device has been removed")
+		return errRemoved
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func (d *Device) Remove(later bool) (marked bool, err error) {
 	switch {
 	case c.byMinor[d.number.Minor] != d:
 		c.mu.Unlock()
-		return false, Errorf(syscall.ENXIO, "device has been removed")
+		return false, errRemoved
 	case d.opens > 0 && later:
 		d.deferredRemove = true
 		c.mu.Unlock()
@@ -245,7 +245,7 @@ func (d *Device) Rename(name string) error {
 	switch {
 	case c.byMinor[d.number.Minor] != d:
 		c.mu.Unlock()
-		return Errorf(syscall.ENXIO, "device has been removed")
+		return errRemoved
 	case c.byName[name] != nil:
 		c.mu.Unlock()
 		return Errorf(syscall.EBUSY, "device %s exists", name)
@@ -268,7 +268,7 @@ func (d *Device) SetUUID(uuid string) error {
 	switch {
 	case c.byMinor[d.number.Minor] != d:
 		c.mu.Unlock()
-		return Errorf(syscall.ENXIO, "device has been removed")
+		return errRemoved
 	case c.byUUID[uuid] != nil:
 		c.mu.Unlock()
 		return Errorf(syscall.EBUSY, "uuid %s is in use", uuid)

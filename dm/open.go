@@ -2,6 +2,7 @@ package dm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -41,25 +42,41 @@ func (d *Device) closed() {
 	}
 }
 
-// openLower opens what a table of user names.
-func (c *Control) openLower(name string, write bool, user *Device) (blk.Device, Number, error) {
-	d := c.Mapped(name)
-	if d == nil {
-		if c.opener == nil {
-			return nil, Number{}, Errorf(syscall.ENODEV, "%s: no such device", name)
-		}
-		return c.opener.Open(name, write)
+// openLower opens what a table of d names.
+func (d *Device) openLower(name string, write bool) (*lower, error) {
+	c := d.control
+	if under := c.Mapped(name); under != nil {
+		return d.openMapped(under, name, write)
 	}
-	if c.uses(d, user) {
-		return nil, Number{}, Errorf(syscall.EINVAL, "%s would map to itself", name)
+	if c.opener == nil {
+		return nil, Errorf(syscall.ENODEV, "%s: no such device", name)
 	}
-	if !d.typed.Load() {
-		return nil, Number{}, absent(name)
+	dev, num, err := c.opener.Open(name, write)
+	if err != nil {
+		return nil, err
+	}
+	return d.adopt(lower{dev: dev, num: num, write: write}), nil
+}
+
+// openMapped opens a mapped device for a table of d. That it does not use d and
+// that d uses it from now on is one step: of two loads that make a cycle
+// together one fails.
+func (d *Device) openMapped(under *Device, name string, write bool) (*lower, error) {
+	d.control.nesting.Lock()
+	defer d.control.nesting.Unlock()
+	if under.uses(d, map[*Device]bool{}) {
+		return nil, Errorf(syscall.EINVAL, "%s would map to itself", name)
+	}
+	if !under.typed.Load() {
+		return nil, absent(name)
 	}
 	// A table may write to what is read-only, as in the kernel; what it is
 	// built from refuses.
-	h, err := d.open(write)
-	return h, d.number, err
+	h, err := under.open(write)
+	if err != nil {
+		return nil, err
+	}
+	return d.adopt(lower{dev: h, num: under.number, write: write, mapped: under}), nil
 }
 
 // absent is what the kernel says of a device that has never had a table: it has
@@ -89,20 +106,14 @@ func (c *Control) Mapped(name string) *Device {
 	return d
 }
 
-// uses reports whether d is user or has it, at any depth, in a table.
-func (c *Control) uses(d, user *Device) bool {
+// uses reports whether d is user or has it, at any depth, in a table. seen are
+// the devices that were asked already.
+func (d *Device) uses(user *Device, seen map[*Device]bool) bool {
 	if d == user {
 		return true
 	}
-	for _, t := range []*Table{d.table(), d.inactiveTable()} {
-		if t == nil {
-			continue
-		}
-		for _, n := range t.deps() {
-			if under, err := c.Number(n); err == nil && c.uses(under, user) {
-				return true
-			}
-		}
-	}
-	return false
+	seen[d] = true
+	return slices.ContainsFunc(d.mappedLowers(), func(under *Device) bool {
+		return !seen[under] && under.uses(user, seen)
+	})
 }

@@ -37,7 +37,7 @@ type piece struct {
 	start   time.Duration
 	entered bool   // counted as in flight
 	merged  bool   // counted as merged
-	next    *piece // link of Device.requeued and Device.flushed
+	next    *piece // link of slots.requeued and slots.flushed
 }
 
 func (p *piece) Link() **piece { return &p.next }
@@ -70,18 +70,6 @@ func (p *piece) put() {
 // run maps the piece's one clone. The piece may be gone when it returns.
 func (p *piece) run() { p.Clone.run() }
 
-// runPartial is run for a target that may accept a part only: it keeps the
-// piece until Map has returned and tells how much Map left.
-func (p *piece) runPartial() (left uint64) {
-	whole := p.sectors
-	p.parts.Store(2)
-	p.status.Store(uint32(blk.OK))
-	p.run()
-	left = whole - p.sectors
-	p.partDone(blk.OK)
-	return left
-}
-
 // run maps a clone and acts on the outcome.
 func (c *Clone) run() {
 	switch c.target.core.mapper.Map(c) {
@@ -101,13 +89,6 @@ func (c *Clone) refused(st blk.Status) {
 		p.dropStats()
 	}
 	c.piece.cloneDone(st)
-}
-
-func (p *piece) accept(n uint64) {
-	if p.stats != nil {
-		p.cutStats(n)
-	}
-	p.Clone.Sectors, p.sectors = n, n
 }
 
 // ended is the End of every clone.

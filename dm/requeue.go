@@ -6,11 +6,11 @@ import "udm/blk"
 //
 // The pieces of a split bio share the original, which has moved on by the time
 // one of them is pushed back, so the original itself cannot be sent again for
-// it. Stage one puts such a piece on Device.requeued; a work then clones the
+// it. Stage one puts such a piece on slots.requeued; a work then clones the
 // original once more, for exactly this piece's range of its untouched buffers,
 // and chains the clone to it. Stage two, at once for pieces that are not split,
-// decides: during a noflush suspend the bio goes to the head of the deferred
-// bios, to be submitted after resume; otherwise it fails with IOErr.
+// decides: during a noflush suspend the bio goes before all that wait,
+// to be submitted after resume; otherwise it fails with IOErr.
 //
 // A piece counts as in flight until stage two has decided, so that a suspend
 // cannot be over before the bio is where resume finds it.
@@ -28,7 +28,7 @@ func (p *piece) requeue() {
 	d.mu.Lock()
 	d.requeued.PushHead(p)
 	d.mu.Unlock()
-	d.queue.Queue(d.requeueWork)
+	d.queue.Queue(d.requeue)
 }
 
 // requeuePieces is stage one's work.
@@ -65,13 +65,14 @@ func (p *piece) secondStage(b *blk.Bio) {
 	d.leave(sh)
 }
 
-// pushBack puts b before all deferred bios if a noflush suspend is under way.
+// pushBack puts b before all that wait if a noflush suspend is under way.
 func (d *Device) pushBack(b *blk.Bio) bool {
+	d.reach(beforeRequeue)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.noflushing.Load() {
 		return false
 	}
-	d.deferAgainLocked(b)
+	d.waitAgainLocked(b)
 	return true
 }

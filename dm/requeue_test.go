@@ -167,10 +167,10 @@ func TestUnsplitRequeueClonesNothing(t *testing.T) {
 	script(d, 0).onEnd = endRequeue(8)
 	done := r.suspendTask(d, true)
 	r.release("g0")
-	if !*done || d.deferred.Pop() != &x.Bio {
+	if !*done || d.waiting.pop() != &x.Bio {
 		t.Fatal("the bio itself is not what was deferred")
 	}
-	d.deferred.Push(&x.Bio)
+	d.waiting.push(&x.Bio)
 	script(d, 0).onEnd = nil
 	r.resume(d)
 	r.release("g0")

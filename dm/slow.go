@@ -2,41 +2,67 @@ package dm
 
 import "udm/blk"
 
-// What does not go inline: deferred bios, flushes, discards and write-zeroes.
+// What does not go inline: bios that wait, flushes, discards and write-zeroes.
+//
+// Whoever decides about bios holds mu and returns an action; it is performed
+// when mu has been released.
+
+// action is what to do with a bio.
+type action struct {
+	do    verdict
+	bio   *blk.Bio
+	table *Table     // mapBio: to map it through
+	hold  *shard     // to be left afterwards; nil: none
+	st    blk.Status // endBio: what with
+}
+
+type verdict uint8
+
+const (
+	wait   verdict = iota // nothing, before something else happens
+	again                 // nothing, but there may be more to decide about
+	mapBio                // map the bio
+	endBio                // complete the bio
+)
+
+func (d *Device) perform(a action) {
+	switch a.do {
+	case mapBio:
+		d.process(a.table, a.bio)
+	case endBio:
+		a.bio.Complete(a.st)
+	}
+	if a.hold != nil {
+		d.leave(a.hold)
+	}
+}
 
 // submitSlowly decides about a bio that Submit did not map at once.
 func (d *Device) submitSlowly(b *blk.Bio) {
 	d.mu.Lock()
-	t := d.fast.Load()
-	if t == nil || b.Flags&blk.Barrier != 0 {
-		d.deferLocked(b)
-		return
-	}
-	sh := d.holdLocked()
+	a := d.admitLocked(b)
 	d.mu.Unlock()
-	d.process(t, b, sh)
+	d.perform(a)
 }
 
-// deferLocked queues b behind what waits already and releases mu. A bio for
-// which nobody can wait fails instead.
-func (d *Device) deferLocked(b *blk.Bio) {
-	if d.state.dead {
-		d.mu.Unlock()
-		b.Complete(blk.IOErr)
-		return
+// admitLocked lets b go, or queues it behind what waits already. A bio for which
+// nobody can wait fails instead.
+func (d *Device) admitLocked(b *blk.Bio) action {
+	maps := d.mayMapLocked()
+	switch {
+	case d.state.dead:
+		return action{do: endBio, bio: b, st: blk.IOErr}
+	case maps && !d.inOrderLocked(b):
+		return d.mapLocked(b)
+	case !maps && b.Flags&(blk.NoWait|blk.Readahead) != 0:
+		return action{do: endBio, bio: b, st: refusal(b)}
 	}
-	waits := !d.mayMapLocked() // for a table or a resume, not just its turn
-	if waits && b.Flags&(blk.NoWait|blk.Readahead) != 0 {
-		d.mu.Unlock()
-		b.Complete(refusal(b))
-		return
-	}
-	d.deferred.Push(b)
-	if !waits {
+	d.waiting.push(b)
+	if maps {
 		d.fast.Store(nil)
-		d.queue.Queue(d.work)
+		d.queue.Queue(d.send)
 	}
-	d.mu.Unlock()
+	return action{}
 }
 
 func refusal(b *blk.Bio) blk.Status {
@@ -46,88 +72,31 @@ func refusal(b *blk.Bio) blk.Status {
 	return blk.IOErr
 }
 
-// mayMapLocked reports whether the worker may map bios: there is a table and
-// no suspend. Called with mu held.
+// mayMapLocked reports whether bios may be mapped: there is a table and no
+// suspend. Called with mu held.
 func (d *Device) mayMapLocked() bool { return d.live != nil && d.state.runs() }
 
-// holdLocked counts one bio in flight while mu is held, so that a suspend that
-// begins after cannot overlook it. leave undoes it.
-func (d *Device) holdLocked() *shard {
-	sh := &d.shards[0]
-	sh.n.Add(1)
-	return sh
+// inOrderLocked reports whether b has to stay behind bios that wait: because of
+// a barrier, or because it touches what one of them is about.
+func (d *Device) inOrderLocked(b *blk.Bio) bool {
+	return b.Flags&blk.Barrier != 0 || d.barrier.orig != nil || d.waiting.barriers > 0 || d.waiting.overlaps(b)
 }
 
-// process maps one bio of any op through t under a hold of its caller, which it
-// releases.
-func (d *Device) process(t *Table, b *blk.Bio, sh *shard) {
+// mapLocked lets b go under a hold.
+func (d *Device) mapLocked(b *blk.Bio) action {
+	return action{do: mapBio, bio: b, table: d.live, hold: d.holdLocked()}
+}
+
+// process maps one bio of any op through t, under a hold of its caller.
+func (d *Device) process(t *Table, b *blk.Bio) {
 	switch {
 	case b.Op == blk.Flush || b.Flags&blk.Preflush != 0:
-		d.sendFlush(t, b)
+		d.sendFlush(t, d.flushable(b))
 	case b.Op.HasData():
 		d.mapHeld(t, b)
 	default:
 		d.mapRange(t, b)
 	}
-	d.leave(sh)
-}
-
-// mapHeld is splitAndMap for a bio whose caller holds the device: the worker's,
-// which must go through although submitters are kept out.
-func (d *Device) mapHeld(t *Table, b *blk.Bio) {
-	for {
-		ti := t.find(b.Sector)
-		if ti == nil {
-			b.Complete(blk.IOErr)
-			return
-		}
-		p := ti.get()
-		p.count()
-		if !p.start1(b, ti.pieceLen(b)) {
-			return
-		}
-	}
-}
-
-// mapRange sends a discard or write-zeroes, cut at target borders only.
-func (d *Device) mapRange(t *Table, b *blk.Bio) {
-	for {
-		ti := t.find(b.Sector)
-		if ti == nil {
-			b.Complete(blk.IOErr)
-			return
-		}
-		n := ti.clones(b.Op)
-		if n == 0 {
-			b.Complete(blk.NotSupported)
-			return
-		}
-		p := ti.get()
-		p.count()
-		if n == 1 {
-			if !p.start1(b, ti.pieceLen(b)) {
-				return
-			}
-		} else if !p.startMany(b, ti.pieceLen(b), n) {
-			return
-		}
-	}
-}
-
-// startMany is start1 with n clones of the same range, told apart by Num.
-func (p *piece) startMany(b *blk.Bio, sectors uint64, n int) (more bool) {
-	p.orig, p.sectors = b, sectors
-	if p.dev.stats.Load() != nil {
-		p.beginStats()
-	}
-	proto := blk.Bio{Op: b.Op, Flags: b.Flags, Sector: b.Sector, Sectors: sectors}
-	if more = sectors < b.Sectors; more {
-		p.cut(b, sectors)
-	}
-	p.begin(n)
-	p.sendClones(p.target, &proto, n)
-	p.partDone(blk.OK)
-	return more
 }
 
 // begin makes the piece wait for n clones and for its sender's own part.
@@ -145,6 +114,18 @@ func (p *piece) sendClones(ti *Target, proto *blk.Bio, n int) {
 		c.Num = i
 		c.run()
 	}
+}
+
+// flushable stands in for a bio that has data to be sent after its flush,
+// without the flag: the flags of b are its submitter's.
+func (d *Device) flushable(b *blk.Bio) *blk.Bio {
+	if b.Sectors == 0 || b == &d.barrier.bio { // which is a stand-in already
+		return b
+	}
+	s := &blk.Bio{}
+	s.CloneFrom(b)
+	s.End = func(s *blk.Bio) { b.Complete(s.Status()) }
+	return s
 }
 
 // sendFlush sends b's flush clones to every target that wants them. When all
@@ -173,5 +154,5 @@ func (d *Device) afterFlush(p *piece) {
 	p.orig.Flags &^= blk.Preflush
 	d.flushed.Push(p)
 	d.mu.Unlock()
-	d.queue.Queue(d.work)
+	d.queue.Queue(d.send)
 }

@@ -47,7 +47,11 @@ func (d *Device) lockSettled(ctx context.Context) error {
 	defer stop()
 	for {
 		d.ctl.Lock()
-		if !d.internallySuspended() {
+		switch s := d.stateNow(); {
+		case s.dead:
+			d.ctl.Unlock()
+			return errRemoved
+		case s.internally == 0:
 			return nil
 		}
 		d.ctl.Unlock()
@@ -90,6 +94,7 @@ func (d *Device) drain(ctx context.Context) error {
 	d.mu.Unlock()
 	d.draining.Add(1)
 	defer d.draining.Add(-1)
+	d.reach(keptOut)
 	stop := context.AfterFunc(ctx, d.drained.Wake)
 	defer stop()
 	d.drained.Until(func() bool { return d.idleNow() || ctx.Err() != nil })
@@ -99,21 +104,16 @@ func (d *Device) drain(ctx context.Context) error {
 	return nil
 }
 
-func (d *Device) idleNow() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.idleLocked()
-}
-
-// unblock lets bios in again, the deferred ones first.
+// unblock lets bios in again. Those that waited go in order; what is submitted
+// meanwhile waits only for those that it overlaps.
 func (d *Device) unblock() {
 	d.mu.Lock()
 	d.state.blocked = false
-	if d.deferred.Empty() && d.barrier.orig == nil && d.flushed.Empty() {
+	if d.waiting.empty() && d.barrier.orig == nil && d.flushed.Empty() {
 		d.fast.Store(d.live)
 	}
 	d.mu.Unlock()
-	d.queue.Queue(d.work)
+	d.queue.Queue(d.send)
 }
 
 // resume is the user's resume of a suspended device with a table.
@@ -151,7 +151,10 @@ func (t *Table) preresume() error {
 func (d *Device) swap(t *Table) (*Table, error) {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()
-	if !d.Suspended() {
+	switch s := d.stateNow(); {
+	case s.dead:
+		return nil, errRemoved
+	case !s.suspended:
 		return nil, Errorf(syscall.EINVAL, "not suspended")
 	}
 	l, err := t.stack()
@@ -190,7 +193,7 @@ func (d *Device) InternalResume() {
 	d.state.internally--
 	last := d.state.internally == 0 && !d.state.suspended
 	d.mu.Unlock()
-	if last {
+	if last && !d.stateNow().dead {
 		d.unblock()
 	}
 	d.drained.Wake()
@@ -212,16 +215,14 @@ func (d *Device) Quiet(fn func()) {
 }
 
 // Suspended reports whether the user has suspended the device.
-func (d *Device) Suspended() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.state.suspended
-}
+func (d *Device) Suspended() bool { return d.stateNow().suspended }
 
-func (d *Device) internallySuspended() bool {
+func (d *Device) internallySuspended() bool { return d.stateNow().internally > 0 }
+
+func (d *Device) stateNow() state {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.state.internally > 0
+	return d.state
 }
 
 // table is the live table, nil for none.
@@ -241,12 +242,12 @@ func (d *Device) destroy() {
 		d.table().forEach(func(h *hooks) { h.Postsuspend() })
 	}
 	d.mu.Lock()
-	t, waiting := d.live, d.deferred.Take()
-	orig := d.barrier.orig
+	t, left, orig := d.live, d.waiting, d.barrier.orig
+	d.waiting = waiting{}
 	d.live, d.state.dead, d.barrier.orig = nil, true, nil
 	d.fast.Store(nil)
 	d.mu.Unlock()
-	for b := waiting.Pop(); b != nil; b = waiting.Pop() {
+	for b := left.pop(); b != nil; b = left.pop() {
 		b.Complete(blk.IOErr)
 	}
 	if orig != nil {

@@ -7,7 +7,6 @@ import (
 	"syscall"
 
 	"udm/blk"
-	"udm/internal/invariants"
 )
 
 // Spec is one line of a table in text: start and length in sectors, the
@@ -71,12 +70,18 @@ func newTable(d *Device, specs []Spec, mode Mode) (*Table, error) {
 	if len(specs) == 0 {
 		return nil, Errorf(syscall.EINVAL, "empty table")
 	}
+	whole := false
+	defer func() {
+		if !whole { // an error, or a constructor that panics
+			t.close()
+		}
+	}()
 	for _, s := range specs {
 		if err := t.add(s); err != nil {
-			t.close()
 			return nil, err
 		}
 	}
+	whole = true
 	return t, nil
 }
 
@@ -167,16 +172,15 @@ func (t *Table) find(sector uint64) *Target {
 // open opens a lower device for this table, once for each device; asking for
 // writing what was opened for reading opens it anew for both.
 func (t *Table) open(name string, write bool) (*Dev, error) {
-	dev, num, err := t.dev.control.openLower(name, write, t.dev)
+	l, err := t.dev.openLower(name, write)
 	if err != nil {
 		return nil, err
 	}
-	l := t.dev.adopt(dev, num, write)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	i := slices.IndexFunc(t.opened, func(d *Dev) bool { return d.Number == num })
+	i := slices.IndexFunc(t.opened, func(d *Dev) bool { return d.Number == l.num })
 	if i < 0 {
-		d := &Dev{Device: l.dev, Number: num, Write: write, lower: l}
+		d := &Dev{Device: l.dev, Number: l.num, Write: write, lower: l}
 		t.opened = append(t.opened, d)
 		return d, nil
 	}
@@ -213,26 +217,6 @@ func (t *Table) close() {
 	for _, d := range slices.Backward(opened) {
 		t.dev.drop(d.lower)
 	}
-}
-
-// pieceLen is how many sectors of b its first target takes: to the target's
-// end and, for reads and writes, to the next multiple of MaxIOLen.
-func (ti *Target) pieceLen(b *blk.Bio) uint64 {
-	off := b.Sector - ti.Begin
-	n := min(b.Sectors, ti.Len-off)
-	if ti.MaxIOLen != 0 && b.Op.HasData() {
-		n = min(n, ti.MaxIOLen-off%ti.MaxIOLen)
-	}
-	if invariants.Enabled {
-		invariants.Check(off < ti.Len, "sector %d outside its target", b.Sector)
-	}
-	return n
-}
-
-// mayAccept reports whether Map may take a part only of a read or write that is
-// not longer than pieceLen.
-func (ti *Target) mayAccept(sector, sectors uint64) bool {
-	return ti.PartialUnit != 0 && (sector^(sector+sectors-1))&^(ti.PartialUnit-1) != 0
 }
 
 // clones is how many clones of b the target wants.

@@ -105,7 +105,7 @@ func (l *lower) Limits() blk.Limits {
 	if d := l.dev.Load(); d != nil {
 		return d.Limits()
 	}
-	return blk.Limits{}
+	return blk.DefaultLimits(0)
 }
 
 func (l *lower) Close() error   { return nil }

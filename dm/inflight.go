@@ -1,0 +1,105 @@
+package dm
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// inFlight counts the pieces that are on their way, by processor.
+type inFlight struct {
+	// fast is the live table while bios may be mapped inline: nil when there is
+	// none, while the device is suspended, and while older bios wait for their
+	// turn. Written under mu. Submitters count themselves in flight first and
+	// look second; who stores nil looks at the counts afterwards.
+	fast     atomic.Pointer[Table]
+	draining atomic.Int32 // how many wait for in-flight I/O to end
+	shards   []shard
+	tokens   sync.Pool     // *shard: deals out shards by processor
+	dealt    atomic.Uint32 // shards dealt out so far
+}
+
+// shard counts I/O in flight for the pieces that are used on one processor. It
+// fills a pair of cache lines so that processors do not share any.
+type shard struct {
+	n atomic.Int64
+	_ [120]byte
+}
+
+func (f *inFlight) init(shards int) {
+	f.shards = make([]shard, shards)
+	f.tokens.New = f.newToken
+}
+
+// pickShard deals out counters: the same one as long as the caller stays on its
+// processor, but for the one to avoid (nil for none).
+func (f *inFlight) pickShard(avoid *shard) *shard {
+	sh := f.tokens.Get().(*shard)
+	if sh == avoid {
+		sh = f.newToken().(*shard)
+	}
+	f.tokens.Put(sh)
+	return sh
+}
+
+func (f *inFlight) newToken() any {
+	return &f.shards[int(f.dealt.Add(1))%len(f.shards)]
+}
+
+// enter counts a piece in flight and reports whether t is still the table to map
+// it with; if not, the piece is not counted.
+func (d *Device) enter(p *piece, t *Table) bool {
+	p.count()
+	if d.fast.Load() == t {
+		return true
+	}
+	d.leave(p.shard)
+	return false
+}
+
+// count counts p in flight. Pieces come to other processors with the goroutines
+// that hold them, and stay there; where two processors meet at a counter, one
+// takes another.
+func (p *piece) count() {
+	p.dev.reach(beforeCount)
+	n := p.shard.n.Load()
+	if !p.shard.n.CompareAndSwap(n, n+1) {
+		p.shard = p.dev.pickShard(p.shard)
+		p.shard.n.Add(1)
+	}
+}
+
+// leave undoes enter. Never called with mu held: it wakes who waits.
+func (d *Device) leave(sh *shard) {
+	sh.n.Add(-1)
+	if d.draining.Load() != 0 {
+		d.drained.Wake()
+		d.queue.Queue(d.send)
+	}
+}
+
+// holdLocked counts one bio in flight while mu is held, so that a suspend that
+// begins after cannot overlook it. leave undoes it.
+func (d *Device) holdLocked() *shard {
+	sh := &d.shards[0]
+	sh.n.Add(1)
+	return sh
+}
+
+// idleLocked reports whether nothing is in flight. It means something only
+// while fast is nil: then the count of pieces only falls, except under a hold,
+// which is in the first shard and so is seen first, and which is taken with mu
+// held. Called with mu held.
+func (d *Device) idleLocked() bool {
+	for i := range d.shards {
+		if d.shards[i].n.Load() != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *Device) idleNow() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.idleLocked()
+}
