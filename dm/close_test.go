@@ -40,3 +40,49 @@ func TestCloseDuringARemoval(t *testing.T) {
 	r.must(r.c.Close())
 	r.c = c
 }
+
+// asked waits when it is asked for its status.
+type asked struct {
+	shift
+	wait  func()
+	close func()
+}
+
+func (a *asked) Status(StatusKind, StatusFlags) string { a.wait(); return "" }
+func (a *asked) Close()                                { a.close() }
+
+// A table that a resume has replaced is closed when nobody looks at it any more.
+func TestTableStaysWhileItIsAskedForItsStatus(t *testing.T) {
+	r := newRig(t)
+	answered, closed, w := false, false, r.sim.NewWait()
+	r.c.types["asked"] = &Type{Name: "asked", New: func(t *Target, args []string) (Mapper, error) {
+		d, err := t.Open(args[0], true)
+		return &asked{shift{d, 0}, func() { w.Until(func() bool { return answered }) }, func() { closed = true }}, err
+	}}
+	d := r.device("d", "0 8 asked g0")
+	r.load(d, "0 8 shift g0")
+	r.sim.Go("status", func() { d.Lines(Info, false, 0) })
+	r.sim.Run()
+	r.sim.Go("resume", func() { r.must(d.Resume(ctx, false)) })
+	r.sim.Run()
+	if closed {
+		t.Fatal("closed while it is asked for its status")
+	}
+	answered = true
+	w.Wake()
+	r.sim.Run()
+	if !closed {
+		t.Fatal("not closed")
+	}
+}
+
+// An inactive table that another one replaces leaves nothing open.
+func TestReplacedInactiveTableIsClosed(t *testing.T) {
+	r := newRig(t)
+	low, d := r.device("low", "0 8 shift g0"), r.device("d", "0 8 shift g0")
+	r.load(d, "0 8 shift /dev/mapper/low")
+	r.load(d, "0 8 shift g1")
+	if n := low.Status().Opens; n != 0 {
+		t.Fatalf("open %d times", n)
+	}
+}

@@ -103,4 +103,10 @@ func TestAnOpThatADeviceRefusesIsDisabled(t *testing.T) {
 	if l := d.Limits(); l.MaxWriteZeroes != 0 || l.MaxDiscard == 0 {
 		t.Fatalf("%+v", l)
 	}
+	// Another table may have another device below.
+	r.load(d, "0 8 area g1 0")
+	r.resume(d)
+	if l := d.Limits(); l.MaxWriteZeroes == 0 {
+		t.Fatalf("with a new table: %+v", l)
+	}
 }

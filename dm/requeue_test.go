@@ -312,3 +312,29 @@ func TestRequeueSupersedesErrors(t *testing.T) {
 	r.gate("g0").ReleaseAll()
 	r.ended(x, blk.OK)
 }
+
+// While a noflush suspend begins, the worker leaves alone what was pushed back.
+func TestWorkerRestsWhileBiosArePushedBack(t *testing.T) {
+	r := newRig(t)
+	d := r.three()
+	calls := 0
+	script(d, 0).plan = func(*Clone) Outcome {
+		if calls++; calls < 100 {
+			return Requeue
+		}
+		return Remapped
+	}
+	d.setNoflushing(true) // and bios are not kept out yet
+	x := r.write(d, 0, 8)
+	d.queue.Queue(d.send)
+	r.open(x)
+	if calls != 1 {
+		t.Fatalf("sent %d times", calls)
+	}
+	script(d, 0).plan = nil
+	d.setNoflushing(false)
+	d.queue.Queue(d.send)
+	r.held("g0", "write 0+8")
+	r.release("g0")
+	r.ended(x, blk.OK)
+}

@@ -104,11 +104,13 @@ func TestFastPathComesBack(t *testing.T) {
 	c := NewControl(s, anyNull{}, shiftType)
 	d := running(t, c, "d")
 	rng := rand.New(rand.NewPCG(3, 4))
+	data := make([]byte, 8*blk.SectorSize)
 	ends, nested := 0, 0
 	back := -1
 	submit := func(b *blk.Bio) {
 		b.Rearm()
-		b.Op, b.Sector, b.Sectors = blk.Write, rng.Uint64N(1<<17)*8, 8
+		b.Op, b.Sector = blk.Write, rng.Uint64N(1<<17)*8
+		b.SetData(data)
 		d.Submit(b)
 	}
 	end := func(b *blk.Bio) {
@@ -148,6 +150,7 @@ func TestFastPathComesBackForManySubmitters(t *testing.T) {
 	for i := range submitters {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(i), 5))
+			data := make([]byte, 8*blk.SectorSize)
 			free := make(chan *blk.Bio, depth)
 			for range depth {
 				free <- &blk.Bio{}
@@ -155,7 +158,8 @@ func TestFastPathComesBackForManySubmitters(t *testing.T) {
 			for !stop.Load() {
 				b := <-free
 				b.Reset()
-				b.Op, b.Sector, b.Sectors = blk.Write, rng.Uint64N(1<<17)*8, 8
+				b.Op, b.Sector = blk.Write, rng.Uint64N(1<<17)*8
+				b.SetData(data)
 				b.End = func(b *blk.Bio) { ends.Add(1); free <- b }
 				d.Submit(b)
 			}
