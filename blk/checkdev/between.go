@@ -28,7 +28,7 @@ func (d *between) Submit(b *blk.Bio) {
 	if b.Op != blk.Flush && l.Size > 0 {
 		invariants.Check(fits(b, &l), "%v was sent to %v of %d sectors in blocks of %d bytes", b, d.lower, l.Size, l.LogicalBlock)
 	}
-	d.lower.Submit(watch(b))
+	d.lower.Submit(watch(b, false))
 }
 
 func (d *between) Limits() blk.Limits { return d.lower.Limits() }

@@ -65,7 +65,7 @@ func (d *Device) Submit(b *blk.Bio) {
 		return
 	}
 	if invariants.Enabled {
-		b = watch(b)
+		b = watch(b, true)
 	}
 	switch d.plan(b, &l) {
 	case nothing:

@@ -10,16 +10,16 @@ import (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // watch returns a stand-in for b that finds out a device which changes the data
-// of a write or completes twice, and a submitter who uses the data of a failed
-// read or changes that of a write under way. Only with invariants on: it
+// of a write or completes twice, and a submitter who changes the data of a write
+// under way or, with spoil, uses that of a failed read. Only with invariants on: it
 // allocates.
-func watch(b *blk.Bio) *blk.Bio {
+func watch(b *blk.Bio, spoil bool) *blk.Bio {
 	w := &blk.Bio{}
 	w.CloneFrom(b)
 	before := sum(b)
 	w.End = func(w *blk.Bio) {
 		invariants.Check(sum(b) == before, "data of %v changed while it was under way", b)
-		if b.Op == blk.Read && w.Status() != blk.OK {
+		if spoil && b.Op == blk.Read && w.Status() != blk.OK {
 			mangle(b)
 		}
 		b.Complete(w.Status())
