@@ -7,18 +7,20 @@
 // steps it by hand or at random from a seed, and time is virtual, so that a
 // printed seed replays a whole stack.
 //
-// # The four primitives
+// # The five primitives
 //
 //   - [Queue] is the kernel's ordered workqueue: works run one at a time, in the
 //     order in which they were queued. Whoever makes a queue is the owner of the
 //     state that only its works touch.
+//   - [Workers] is its unbound workqueue: works run side by side, in any order, and
+//     how many may wait is bounded.
 //   - [Work] is the kernel's work_struct: a function that is queued at most once
 //     at a time. Queues are therefore bounded by the number of works.
 //   - [Wait] is the kernel's wait queue: block until a condition holds.
 //   - Now and Uint64 are time and chance.
 //
-// Lock order: a Wait's and a queue's own locks are leaves; no function of the
-// caller runs under them, except the condition given to Wait.Until, which must
+// Lock order: the locks of a Wait, a queue and workers are leaves; no function of
+// the caller runs under them, except the condition given to Wait.Until, which must
 // take no lock that is held around Wait.Wake.
 package env
 
@@ -32,6 +34,9 @@ type Env interface {
 	Uint64() uint64
 	// NewQueue makes an ordered queue; name is for people.
 	NewQueue(name string) Queue
+	// NewWorkers makes n workers, or as many as there are processors for n 0, for
+	// which at most depth works wait, at least one; room may be nil.
+	NewWorkers(name string, n, depth int, room func()) Workers
 	// NewWait makes a wait queue.
 	NewWait() Wait
 }
@@ -58,11 +63,12 @@ type Queue interface {
 	Close()
 }
 
-// Work is a function to run on a [Queue]. Fn is set before first use and stays.
+// Work is a function to run on a [Queue] or by [Workers]. Fn is set before first
+// use and stays.
 type Work struct {
 	Fn func()
 
-	queued bool // guarded by the lock of the queue that w belongs to
+	queued bool // guarded by the lock of the queue or workers that w belongs to
 }
 
 // NewWork returns a work that runs fn.
