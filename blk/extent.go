@@ -4,7 +4,8 @@ package blk
 //
 // Allocation maps are no part of [Device]: one that knows its own (memdev,
 // filedev, a mapped device) is an [Extenter] as well, and whoever serves a device
-// is given an [ExtentsFunc] beside it, or none.
+// is given an [ExtentsFunc] beside it, or none. A wrapper passes on the map of the
+// device below (tested by blktest.PassesExtents).
 type Extent struct {
 	Sector, Sectors uint64
 	Data            bool // false: it reads as zeroes, and most likely takes no space

@@ -134,6 +134,16 @@ func TestSub(t *testing.T) {
 	})
 }
 
+func TestSubPassesExtents(t *testing.T) {
+	blktest.PassesExtents(t, func(d blk.Device) blk.Device {
+		s, err := blk.Sub(d, 0, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+}
+
 func TestSubTouchesItsPartOnly(t *testing.T) {
 	e, m := env.Real(), memdev.New(100)
 	d, err := blk.Sub(m, 10, 20)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"testing"
 
 	"udm/blk"
+	"udm/blk/memdev"
 	"udm/env"
 )
 
@@ -44,6 +46,32 @@ func ExactExtents(d blk.Device, sector, sectors uint64) (list []blk.Extent, err 
 }
 
 var zeroSector [blk.SectorSize]byte
+
+// PassesExtents fails the test unless what wrap makes of a device has that
+// device's allocation map. Wrappers lose it by default: it is no part of
+// [blk.Device].
+func PassesExtents(t *testing.T, wrap func(lower blk.Device) blk.Device) {
+	t.Helper()
+	lower := memdev.New(64)
+	if err := blk.WriteSectors(env.Real(), lower, Pattern(8, 24, 1), 8, 0); err != nil {
+		t.Fatal(err)
+	}
+	d := wrap(exact{lower})
+	defer d.Close()
+	for _, r := range [][2]uint64{{0, 64}, {0, 8}, {8, 24}, {16, 32}, {40, 8}} {
+		want, _ := ExactExtents(lower, r[0], r[1])
+		if got := blk.ExtentsOf(d, r[0], r[1]); !slices.Equal(got, want) {
+			t.Errorf("%v: the allocation map of %d+%d is %v, below it is %v", d, r[0], r[1], got, want)
+		}
+	}
+}
+
+// exact is a disk with an exact allocation map.
+type exact struct{ *memdev.Device }
+
+func (d exact) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return ExactExtents(d.Device, sector, sectors)
+}
 
 // mayBeZero reports whether a read under way beside the writes may find zeroes.
 func (c *cell) mayBeZero() bool {

@@ -165,10 +165,11 @@ func (x *session) limits() {
 func (x *session) content() {
 	seed := uint64(1)
 	for n := x.block; n <= x.area; n *= 2 {
-		for at := uint64(0); at+n <= x.area && at < 8*n; at += n {
+		at := uint64(0)
+		for ; at+n <= x.area && at < 8*n; at += n {
 			x.write(at, n, seed, 0)
 		}
-		x.want(0, min(8*n, x.area), seed)
+		x.want(0, at, seed)
 		seed++
 	}
 	size := x.raw.Limits().Size

@@ -1,6 +1,7 @@
 package blktest_test
 
 import (
+	"fmt"
 	"testing"
 
 	"udm/blk"
@@ -63,6 +64,16 @@ func TestWrappers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			blktest.TestDevice(t, func(*testing.T) blk.Device { return wrap(memdev.New(size)) })
+			blktest.PassesExtents(t, wrap)
+		})
+	}
+}
+
+// Sizes of which no power of two is a divisor beyond the suite's own.
+func TestOddSizes(t *testing.T) {
+	for _, sectors := range []uint64{2048, 2112, 3072, 4032, 4097} {
+		t.Run(fmt.Sprint(sectors), func(t *testing.T) {
+			blktest.TestDevice(t, func(*testing.T) blk.Device { return memdev.New(sectors) })
 		})
 	}
 }

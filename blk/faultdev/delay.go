@@ -53,3 +53,9 @@ func (d *Device) Close() error {
 func (d *Device) Limits() blk.Limits { return d.lower.Limits() }
 
 func (d *Device) String() string { return fmt.Sprintf("fault:%v", d.lower) }
+
+// Extents is that of the device below, whatever the rules say: nothing is read
+// for it.
+func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blk.ExtentsOf(d.lower, sector, sectors), nil
+}

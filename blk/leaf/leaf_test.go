@@ -288,6 +288,14 @@ type mapped struct {
 
 func (m mapped) Extents(uint64, uint64) ([]blk.Extent, error) { return m.list, nil }
 
+func TestWrappersPassExtents(t *testing.T) {
+	blktest.PassesExtents(t, func(d blk.Device) blk.Device { return withBlocks(d, 4096) })
+	blktest.PassesExtents(t, func(d blk.Device) blk.Device {
+		disk := &disk{opening: env.NewMutex(env.Real()), read: side{refs: 1, dev: d}}
+		return &handle{Device: d, opener: New(env.Real()), disk: disk}
+	})
+}
+
 func TestParseSize(t *testing.T) {
 	for s, want := range map[string]uint64{"512": 1, "1K": 2, "1k": 2, "3M": 6144, "1G": 1 << 21, "2T": 1 << 32} {
 		if got, err := ParseSize(s); got != want || err != nil {

@@ -80,3 +80,8 @@ func (d *Device) Submit(b *blk.Bio) {
 func (d *Device) Limits() blk.Limits { return d.lower.Limits() }
 func (d *Device) Close() error       { return d.lower.Close() }
 func (d *Device) String() string     { return d.lower.String() }
+
+// Extents is that of the device below; the log does not tell of it.
+func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blk.ExtentsOf(d.lower, sector, sectors), nil
+}
