@@ -16,7 +16,9 @@
 // buffers while it owns a bio (splitting does), so they say nothing after End;
 // Bufs and the slices in it are never changed.
 //
-// A device writes to the buffers of a read only, and never after End.
+// A device writes to the buffers of a read only, and never after End. The data of
+// a write stays the same until End, unless the bio has [Unstable]: memory that is
+// shared with a client, who may write to it at any time.
 //
 // # What a flush covers
 //
@@ -77,7 +79,7 @@ func (op Op) HasData() bool { return op <= Write }
 func (op Op) IsWrite() bool { return op != Read }
 
 // Flags refine an op.
-type Flags uint8
+type Flags uint16
 
 const (
 	FUA       Flags = 1 << iota // write, write-zeroes: durable when End runs
@@ -87,9 +89,10 @@ const (
 	Readahead                   // nobody waits for this read; may be failed when inconvenient
 	NoUnmap                     // write-zeroes: keep the blocks allocated
 	FastZero                    // write-zeroes: fail with NotSupported if no faster than writing
+	Unstable                    // write: a client may change the data meanwhile; checkdev sees to StableWrites
 )
 
-var flagNames = []string{"fua", "preflush", "barrier", "nowait", "readahead", "nounmap", "fastzero"}
+var flagNames = []string{"fua", "preflush", "barrier", "nowait", "readahead", "nounmap", "fastzero", "unstable"}
 
 func (f Flags) String() string {
 	var names []string

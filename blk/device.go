@@ -43,6 +43,11 @@ type Limits struct {
 	ReadOnly      bool
 	Rotational    bool
 	NoWait        bool // Submit honours the NoWait flag
+
+	// StableWrites: the data of a write is read more than once (to log it, to
+	// mirror it, to checksum it) and must not change before the write ends.
+	// Submitters that cannot promise that say so with [Unstable].
+	StableWrites bool
 }
 
 // NoLimit is a maximum so high that it limits nothing: for MaxDiscard and

@@ -102,6 +102,7 @@ func merge(l, under *blk.Limits) {
 	l.DiscardGranularity = max(l.DiscardGranularity, under.DiscardGranularity)
 	l.MaxWriteZeroes = minNotZero(l.MaxWriteZeroes, under.MaxWriteZeroes)
 	l.Rotational = l.Rotational || under.Rotational
+	l.StableWrites = l.StableWrites || under.StableWrites
 }
 
 // setAbilities applies the rules that hold for whole tables: an op is there

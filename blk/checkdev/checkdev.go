@@ -22,6 +22,7 @@
 //	discard over MaxDiscard       split at borders of the granularity
 //	write-zeroes over the maximum split
 //	write-zeroes, none below      writes of zeroes; with FastZero NotSupported
+//	Unstable, StableWrites below  writes of copies of the data
 //
 // A split bio has a bounded number of parts in flight; a failure stops it. What
 // needs nothing of this goes down unchanged, without allocation. With
@@ -86,7 +87,7 @@ func (d *Device) Submit(b *blk.Bio) {
 // allowed are the flags of each op.
 var allowed = [...]blk.Flags{
 	blk.Read:        blk.Barrier | blk.NoWait | blk.Readahead,
-	blk.Write:       blk.Barrier | blk.NoWait | blk.FUA | blk.Preflush,
+	blk.Write:       blk.Barrier | blk.NoWait | blk.FUA | blk.Preflush | blk.Unstable,
 	blk.Flush:       blk.Barrier | blk.NoWait,
 	blk.Discard:     blk.Barrier | blk.NoWait,
 	blk.WriteZeroes: blk.Barrier | blk.NoWait | blk.FUA | blk.Preflush | blk.NoUnmap | blk.FastZero,
@@ -151,12 +152,16 @@ func (d *Device) plan(b *blk.Bio, l *blk.Limits) action {
 	case b.Op == blk.WriteZeroes && l.MaxWriteZeroes == 0 && b.Flags&blk.FastZero != 0:
 		return refuse
 	case b.Flags&blk.FUA != 0 && !l.FUA,
+		b.Flags&blk.Unstable != 0 && l.StableWrites,
 		b.Flags&blk.Preflush != 0 && d.opts.Preflush,
 		b.Sectors > chunk(b.Op, l) || b.Op == blk.WriteZeroes && l.MaxWriteZeroes == 0:
 		return emulate
 	}
 	return pass
 }
+
+// Native are the limits of the device below: what it does by itself.
+func (d *Device) Native() blk.Limits { return d.lower.Limits() }
 
 // Limits are those of the device below with what is emulated added.
 func (d *Device) Limits() blk.Limits {

@@ -42,8 +42,9 @@ func TestValidation(t *testing.T) {
 		{"short buffers", short, blk.Invalid},
 		{"fua read", bio(blk.Read, 0, 2, blk.FUA), blk.Invalid},
 		{"no-unmap write", bio(blk.Write, 0, 2, blk.NoUnmap), blk.Invalid},
+		{"unstable read", bio(blk.Read, 0, 2, blk.Unstable), blk.Invalid},
 		{"flush with a length", bio(blk.Flush, 0, 2, 0), blk.Invalid},
-		{"unknown flag", bio(blk.Write, 0, 2, 1<<7), blk.Invalid},
+		{"unknown flag", bio(blk.Write, 0, 2, 1<<15), blk.Invalid},
 		{"unknown op", bio(9, 0, 2, 0), blk.NotSupported},
 		{"empty read", bio(blk.Read, 64, 0, 0), blk.OK},
 		{"empty write behind the end", bio(blk.Write, 66, 0, 0), blk.Invalid},
@@ -245,6 +246,50 @@ func TestInvariantsCatchBadDevices(t *testing.T) {
 	b := bio(blk.Read, 0, 8, 0)
 	if blk.Do(env.Real(), d, b) != blk.IOErr || blktest.Check(b.Bufs[0], 0, 1) == nil {
 		t.Error("a failed read left the buffer as it was")
+	}
+}
+
+// data notes where the data of writes lies and lets the client change it.
+type data struct {
+	*memdev.Device
+	shared []byte
+	same   bool // the data is the client's own memory
+}
+
+func (d *data) Submit(b *blk.Bio) {
+	if b.Op == blk.Write {
+		p, _ := b.Contiguous()
+		d.same = &p[0] == &d.shared[(b.Sector-8)*blk.SectorSize]
+		for i := range d.shared {
+			d.shared[i]++
+		}
+	}
+	d.Device.Submit(b)
+}
+
+// Data that a client may change is copied where it has to be stable, and only
+// there; in pieces that are each read once.
+func TestUnstableWrites(t *testing.T) {
+	const sectors = 2048
+	for _, c := range []struct {
+		stable   bool
+		flags    blk.Flags
+		copied   bool
+		contents uint64 // seed of the first sector as it is read afterwards
+	}{{true, blk.Unstable, true, 1}, {false, blk.Unstable, false, 0}, {true, blk.Unstable | blk.FUA, true, 1}} {
+		low := &data{Device: memdev.New(4096, memdev.Tune(func(l *blk.Limits) { l.StableWrites = c.stable })), shared: blktest.Pattern(8, sectors, 1)}
+		d := checkdev.New(low, checkdev.Options{})
+		if d.Limits().StableWrites != c.stable {
+			t.Error("StableWrites is not passed on")
+		}
+		if err := blk.WriteSectors(env.Real(), d, low.shared, 8, c.flags); err != nil || low.same == c.copied {
+			t.Errorf("%+v: %v, the client's memory %v", c, err, low.same)
+		}
+		got := make([]byte, blk.SectorSize)
+		blk.ReadSectors(env.Real(), d, got, 8)
+		if (blktest.Check(got, 8, 1) == nil) != c.copied {
+			t.Errorf("%+v: what was written is not what was there at the time", c)
+		}
 	}
 }
 

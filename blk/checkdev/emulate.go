@@ -11,6 +11,7 @@ const (
 	zeroBlock  = 64 << 10 // bytes of zeroes in memory, shared by all
 	zeroRepeat = 16       // times that a write of zeroes names them
 	zeroChunk  = zeroBlock * zeroRepeat / blk.SectorSize
+	copyChunk  = 256 << 10 / blk.SectorSize // of unstable data
 )
 
 // zeroes is a vector of 1 MiB over 64 KiB of memory. It is never written to.
@@ -61,6 +62,7 @@ type req struct {
 	parent *blk.Bio
 	flags  blk.Flags // of the parts
 	zero   bool      // write zeroes rather than pass the op on
+	copy   bool      // write copies of the data
 	flush  [2]bool   // whether there is a preflush, a postflush
 	chunk  uint64    // sectors in a part
 	align  uint64    // sectors; parts end at multiples of it where they can
@@ -77,8 +79,9 @@ type req struct {
 
 // part is one bio below.
 type part struct {
-	r   *req
-	bio blk.Bio
+	r    *req
+	bio  blk.Bio
+	data []byte // for copies; kept from one use of the req to the next
 }
 
 func newReq() any {
@@ -102,6 +105,10 @@ func (d *Device) emulate(b *blk.Bio, l *blk.Limits) {
 	}
 	if r.zero {
 		r.flags &^= blk.NoUnmap | blk.FastZero
+	}
+	if r.copy = b.Flags&blk.Unstable != 0 && l.StableWrites; r.copy {
+		r.flags &^= blk.Unstable
+		r.chunk = min(r.chunk, copyChunk)
 	}
 	if !l.FUA {
 		r.flags &^= blk.FUA
@@ -206,8 +213,21 @@ func (r *req) carveLocked() *part {
 		p.bio.Op = blk.Write
 		p.bio.SetBufs(zeroes[:], n)
 	}
+	if r.copy {
+		p.stabilise()
+	}
 	r.rest.Advance(n)
 	return p
+}
+
+// stabilise puts a copy in the place of the part's data.
+func (p *part) stabilise() {
+	n := p.bio.Bytes()
+	if uint64(len(p.data)) < n {
+		p.data = make([]byte, n)
+	}
+	p.bio.CopyOut(p.data[:n])
+	p.bio.SetData(p.data[:n])
 }
 
 // finish completes the parent; r goes back to the pool with all parts free.

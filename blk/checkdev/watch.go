@@ -27,9 +27,9 @@ func watch(b *blk.Bio, spoil bool) *blk.Bio {
 	return w
 }
 
-// sum is a checksum of the data of a write, 0 for all else.
+// sum is a checksum of the data of a write that may not change, 0 for all else.
 func sum(b *blk.Bio) (c uint32) {
-	if b.Op == blk.Write {
+	if b.Op == blk.Write && b.Flags&blk.Unstable == 0 {
 		for p := range b.Segments() {
 			c = crc32.Update(c, castagnoli, p)
 		}

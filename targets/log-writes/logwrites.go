@@ -278,6 +278,7 @@ func (l *logWrites) Hint(h *blk.Limits) {
 		h.MaxDiscard, h.DiscardGranularity = maxDiscard, l.block
 	}
 	h.LogicalBlock, h.PhysicalBlock, h.MinIO = under.LogicalBlock, under.PhysicalBlock, under.PhysicalBlock
+	h.StableWrites = true // what is logged is what is written
 }
 
 const maxDiscard = 1<<23 - 1 // sectors
