@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"udm/blk"
+	"udm/blk/checkdev"
 )
 
 // Exports is a changing set of exports. Its methods are called from many
@@ -33,7 +34,11 @@ type Info struct {
 // Export is one client's hold on a device.
 type Export struct {
 	Info
-	Device blk.Device
+	// Device checks bios, and emulates what the device lacks: it is wrapped once,
+	// by whoever opens it, and servers submit what they are asked for as it is. A
+	// server whose clients share memory with it submits writes with
+	// [blk.Unstable], and data is copied if the device needs that.
+	Device *checkdev.Device
 	// Extents is the device's allocation map; nil: all of it counts as data.
 	Extents blk.ExtentsFunc
 	// SparseReads says that Extents costs less than reading zeroes does: long
@@ -43,6 +48,9 @@ type Export struct {
 	// its bios has ended. Until then the device must not be closed.
 	Release func()
 }
+
+// Check is the device of an export.
+func Check(d blk.Device) *checkdev.Device { return checkdev.New(d, checkdev.Options{}) }
 
 // Done calls Release, if there is one.
 func (e *Export) Done() {

@@ -41,7 +41,7 @@ type Disk struct {
 	t      testing.TB
 	mem    *memdev.Device
 	faults *faultdev.Device
-	dev    blk.Device // mem behind faults and checks
+	dev    *checkdev.Device // mem behind faults and checks
 	file   *blk.File
 	log    *recorder // nil: nobody writes down what happens
 	path   string

@@ -46,7 +46,7 @@ func (f *file) Allocate(_ context.Context, off, size uint64, mode uint32) syscal
 // zero makes a range of bytes read as zeroes: whole blocks by the device's own
 // ops, the ends by writing.
 func (f *file) zero(off, n uint64, unmap bool) error {
-	block := uint64(f.dev.Limits().LogicalBlock)
+	block := uint64(f.export.Device.Limits().LogicalBlock)
 	first, last := (off+block-1)/block*block, (off+n)/block*block
 	if first >= last {
 		return f.writeZeroes(off, n)
@@ -68,7 +68,7 @@ func (f *file) zero(off, n uint64, unmap bool) error {
 // what is read afterwards, so where that is all there is, what does not read as
 // zeroes is zeroed.
 func (f *file) unmap(sector, sectors uint64) error {
-	if f.export.Device.Limits().MaxWriteZeroes > 0 {
+	if f.export.Device.Native().MaxWriteZeroes > 0 {
 		return f.do(blk.WriteZeroes, 0, sector, sectors)
 	}
 	if err := f.do(blk.Discard, 0, sector, sectors); err != nil {
@@ -81,7 +81,7 @@ func (f *file) unmap(sector, sectors uint64) error {
 // caller is to write zeroes if he wants them: nobody trims a file system to have
 // all its free space written.
 func (f *file) unmaps() bool {
-	l := f.export.Device.Limits()
+	l := f.export.Device.Native()
 	return l.MaxWriteZeroes > 0 || l.MaxDiscard > 0
 }
 
@@ -137,7 +137,7 @@ func (f *file) clearRemains(p []byte, sector uint64) error {
 var zeroes [4096]byte
 
 func (f *file) do(op blk.Op, flags blk.Flags, sector, sectors uint64) error {
-	return blk.Do(f.root.env, f.dev, &blk.Bio{Op: op, Flags: flags, Sector: sector, Sectors: sectors}).Err()
+	return blk.Do(f.root.env, f.export.Device, &blk.Bio{Op: op, Flags: flags, Sector: sector, Sectors: sectors}).Err()
 }
 
 // writeZeroes writes less than a block of zeroes.

@@ -91,7 +91,7 @@ func (m *moody) heldNow() int {
 }
 
 func TestMountTwiceIsRefused(t *testing.T) {
-	x := export.Fixed{{Info: export.Info{Name: "disk"}, Device: memdev.New(sectors)}}
+	x := export.Fixed{{Info: export.Info{Name: "disk"}, Device: export.Check(memdev.New(sectors))}}
 	dir := mount(t, x)
 	if _, err := Mount(env.Real(), x, dir, Options{}); !errors.Is(err, syscall.EBUSY) {
 		t.Fatalf("got %v", err)
@@ -133,7 +133,7 @@ func TestOddNames(t *testing.T) {
 	d := memdev.New(sectors)
 	x := export.Fixed{}
 	for _, n := range []string{"", ".", "..", "a b", "Käse"} {
-		x = append(x, export.Export{Info: export.Info{Name: n}, Device: d})
+		x = append(x, export.Export{Info: export.Info{Name: n}, Device: export.Check(d)})
 	}
 	dir := mount(t, x)
 	es, err := os.ReadDir(dir)

@@ -12,7 +12,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"udm/blk"
-	"udm/blk/checkdev"
 	"udm/export"
 )
 
@@ -69,8 +68,7 @@ func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, sys
 		x.Done()
 		return nil, 0, syscall.EROFS
 	}
-	dev := checkdev.New(x.Device, checkdev.Options{})
-	f := &file{root: n.root, name: n.name, export: x, dev: dev, io: blk.NewFile(n.root.env, dev),
+	f := &file{root: n.root, name: n.name, export: x, io: blk.NewFile(n.root.env, x.Device),
 		sync: flags&syscall.O_DSYNC != 0}
 	if !n.root.add(f) {
 		x.Done()
@@ -95,12 +93,11 @@ type file struct {
 	root   *root
 	name   string // that it was opened by
 	export *export.Export
-	dev    blk.Device
 	io     *blk.File
 	sync   bool // opened with O_SYNC or O_DSYNC, for which FUSE leaves the flush to us
 }
 
-func (f *file) size() uint64 { return f.dev.Limits().Size * blk.SectorSize }
+func (f *file) size() uint64 { return f.export.Device.Limits().Size * blk.SectorSize }
 
 // Read reads up to the end of the device.
 func (f *file) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {

@@ -28,6 +28,9 @@
 // read-only, of the user who serves them. A size that changes is seen by the
 // next stat.
 //
+// The data of a write is the server's own copy when it gets here (the kernel hands
+// over no pages of the client's), so that it is stable whatever the client does.
+//
 // # In the same process
 //
 // A process that serves files must not use them itself. A page fault on a mapped

@@ -42,7 +42,7 @@ func mount(t testing.TB, x export.Exports) string {
 const sectors = 64 << 20 / blk.SectorSize
 
 func one(t testing.TB, d *memdev.Device) string {
-	return filepath.Join(mount(t, export.Fixed{{Info: export.Info{Name: "disk"}, Device: d, Extents: d.Extents}}), "disk")
+	return filepath.Join(mount(t, export.Fixed{{Info: export.Info{Name: "disk"}, Device: export.Check(d), Extents: d.Extents}}), "disk")
 }
 
 func open(t testing.TB, path string) *os.File {
@@ -183,7 +183,7 @@ func (f *flushes) Submit(b *blk.Bio) {
 
 func TestFsyncFlushes(t *testing.T) {
 	d := &flushes{Device: memdev.New(sectors, memdev.Volatile)}
-	f := open(t, filepath.Join(mount(t, export.Fixed{{Info: export.Info{Name: "disk"}, Device: d}}), "disk"))
+	f := open(t, filepath.Join(mount(t, export.Fixed{{Info: export.Info{Name: "disk"}, Device: export.Check(d)}}), "disk"))
 	if _, err := f.WriteAt([]byte{1}, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestFsyncFlushes(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
-	path := filepath.Join(mount(t, export.Fixed{{Info: export.Info{Name: "ro", ReadOnly: true}, Device: memdev.New(sectors)}}), "ro")
+	path := filepath.Join(mount(t, export.Fixed{{Info: export.Info{Name: "ro", ReadOnly: true}, Device: export.Check(memdev.New(sectors))}}), "ro")
 	if st, _ := os.Stat(path); st.Mode() != 0o400 {
 		t.Fatalf("mode %v", st.Mode())
 	}
@@ -248,7 +248,7 @@ func (m *moody) Open(string) (*export.Export, error) {
 		return nil, os.ErrNotExist
 	}
 	m.held++
-	return &export.Export{Device: m.dev, Release: func() { m.mu.Lock(); m.held--; m.mu.Unlock() }}, nil
+	return &export.Export{Device: export.Check(m.dev), Release: func() { m.mu.Lock(); m.held--; m.mu.Unlock() }}, nil
 }
 
 func TestDeviceGoesAway(t *testing.T) {
@@ -362,7 +362,7 @@ func TestPrograms(t *testing.T) {
 // A mount whose server is gone is taken away by the next one.
 func TestStaleMount(t *testing.T) {
 	dir := os.Getenv("UDM_FUSE_TEST_DIR")
-	x := export.Fixed{{Info: export.Info{Name: "disk"}, Device: memdev.New(sectors)}}
+	x := export.Fixed{{Info: export.Info{Name: "disk"}, Device: export.Check(memdev.New(sectors))}}
 	if dir != "" { // the process that is killed
 		if _, err := Mount(env.Real(), x, dir, Options{}); err != nil {
 			fmt.Println(err)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"udm/blk"
-	"udm/blk/checkdev"
 	"udm/export/nbd/internal/proto"
 )
 
@@ -24,7 +23,7 @@ type conn struct {
 	// Set before transmission, then constant, but for the size, which is the
 	// reader's.
 	*session
-	dev      blk.Device // the export's, with a checkdev around it
+	dev      blk.Device // the export's
 	minBlock uint64     // bytes
 	hdrSize  int        // of a request
 	readOnly bool
@@ -78,7 +77,7 @@ func (c *conn) run() error {
 
 // begin enters transmission.
 func (c *conn) begin(s *session) {
-	c.session, c.dev = s, checkdev.New(s.export.Device, checkdev.Options{})
+	c.session, c.dev = s, s.export.Device
 	lim := c.dev.Limits()
 	c.minBlock = uint64(minBlock(&lim))
 	c.readOnly = s.flags&proto.FlagReadOnly != 0

@@ -1,7 +1,7 @@
 // Package nbd serves block devices to NBD clients: qemu, libnbd, the Linux
 // kernel, nbdkit. It knows [blk.Device] and nothing of what is behind it.
 //
-//	s, err := nbd.New(nbd.Config{Exports: nbd.Fixed{{Info: nbd.Info{Name: "disk"}, Device: dev}}})
+//	s, err := nbd.New(nbd.Config{Exports: nbd.Fixed{{Info: nbd.Info{Name: "disk"}, Device: export.Check(dev)}}})
 //	l, err := net.Listen("unix", "nbd.sock")
 //	go s.Serve(l)
 //	…

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"udm/blk/memdev"
+	"udm/export"
 	"udm/export/nbd"
 	"udm/export/nbd/internal/proto"
 )
@@ -18,7 +19,7 @@ import (
 // fuzzServer is a server of a small disk, so that random offsets hit it.
 func fuzzServer(tb testing.TB) *nbd.Server {
 	d := memdev.New(256, memdev.Volatile)
-	s, err := nbd.New(nbd.Config{Exports: nbd.Fixed{{Info: nbd.Info{Name: "d"}, Device: d, Extents: d.Extents, SparseReads: true}}})
+	s, err := nbd.New(nbd.Config{Exports: nbd.Fixed{{Info: nbd.Info{Name: "d"}, Device: export.Check(d), Extents: d.Extents, SparseReads: true}}})
 	if err != nil {
 		tb.Fatal(err)
 	}

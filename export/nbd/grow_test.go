@@ -5,6 +5,7 @@ import (
 
 	"udm/blk"
 	"udm/blk/memdev"
+	"udm/export"
 	"udm/export/nbd"
 	"udm/export/nbd/nbdclient"
 )
@@ -13,7 +14,7 @@ import (
 // and no more.
 func TestGrow(t *testing.T) {
 	d := memdev.New(2048)
-	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d}}, Grow: true})
+	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: export.Check(d)}}, Grow: true})
 	c := dial(t, addr, nbdclient.Options{})
 	if st := <-submit(c, blk.Read, 2048, 8); st != blk.Invalid {
 		t.Errorf("a read beyond the end: %v", st)

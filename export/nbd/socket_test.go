@@ -18,6 +18,7 @@ import (
 	"udm/blk/checkdev"
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/export"
 	"udm/export/nbd"
 	"udm/export/nbd/internal/proto"
 	"udm/export/nbd/nbdclient"
@@ -74,7 +75,7 @@ func TestConformance(t *testing.T) {
 func volatile(o nbdclient.Options) blktest.Suite {
 	below := make(map[blk.Device]*memdev.Device)
 	share := func(t *testing.T, d *memdev.Device) blk.Device {
-		_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d, Extents: d.Extents, SparseReads: true}}})
+		_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: export.Check(d), Extents: d.Extents, SparseReads: true}}})
 		c := checkdev.New(dial(t, addr, o), checkdev.Options{Preflush: true})
 		below[c] = d
 		return c
@@ -119,7 +120,7 @@ func TestConformanceOfCompletionsElsewhere(t *testing.T) {
 			blktest.TestDevice(t, func(t *testing.T) blk.Device {
 				var wg sync.WaitGroup
 				d := memdev.New(2<<20/blk.SectorSize, memdev.Volatile)
-				exports := nbd.Fixed{{Device: elsewhere{d, &wg}, Extents: d.Extents, SparseReads: true}}
+				exports := nbd.Fixed{{Device: export.Check(elsewhere{d, &wg}), Extents: d.Extents, SparseReads: true}}
 				addr := filepath.Join(t.TempDir(), "s")
 				if network == "tcp" {
 					addr = freePort(t)
@@ -148,7 +149,7 @@ func freePort(t *testing.T) string {
 // gated is a server of one gated disk.
 func gated(t *testing.T, cfg nbd.Config) (*nbd.Server, *blktest.Gate, string) {
 	g := blktest.NewGate(env.Real(), memdev.New(diskSize/blk.SectorSize))
-	cfg.Exports = nbd.Fixed{{Device: g}}
+	cfg.Exports = nbd.Fixed{{Device: export.Check(g)}}
 	t.Cleanup(g.Open)
 	s, addr := serve(t, cfg)
 	t.Cleanup(g.Open) // before the server's cleanup
@@ -244,7 +245,7 @@ func (d slowSubmit) Submit(b *blk.Bio) {
 func TestShutdownDoesNotCutWhileTheReaderSubmits(t *testing.T) {
 	blktest.Leaks(t)
 	d := slowSubmit{memdev.New(diskSize / blk.SectorSize), make(chan bool), make(chan bool)}
-	s, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d}}})
+	s, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: export.Check(d)}}})
 	c := dial(t, addr, nbdclient.Options{})
 	var idle [8]*nbdclient.Client
 	for i := range idle {
@@ -300,7 +301,7 @@ func TestClientThatGoesAwayLeavesItsDeviceWhenItsBiosHaveEnded(t *testing.T) {
 	blktest.Leaks(t)
 	released := make(chan bool, 1)
 	g := blktest.NewGate(env.Real(), memdev.New(diskSize/blk.SectorSize))
-	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: g, Release: func() { released <- true }}}})
+	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: export.Check(g), Release: func() { released <- true }}}})
 	nc, err := net.Dial("unix", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +369,7 @@ func TestFullSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := blktest.NewGate(env.Real(), d)
-	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: g}}})
+	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: export.Check(g)}}})
 	c := dial(t, addr, nbdclient.Options{})
 	got := make([]byte, len(want))
 	over := make(chan blk.Status, 1)
@@ -485,7 +486,7 @@ func TestServerNeedsExports(t *testing.T) {
 
 func TestResizeIsSeenByNewConnections(t *testing.T) {
 	d := memdev.New(2048)
-	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d}}})
+	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: export.Check(d)}}})
 	old := dial(t, addr, nbdclient.Options{})
 	d.Resize(4096)
 	if c := dial(t, addr, nbdclient.Options{}); c.Limits().Size != 4096 || old.Limits().Size != 2048 {

@@ -10,6 +10,7 @@ import (
 
 	"udm/blk"
 	"udm/blk/memdev"
+	"udm/export"
 	"udm/export/nbd"
 	"udm/export/nbd/internal/proto"
 )
@@ -283,7 +284,7 @@ const diskSize = 1 << 20 // bytes
 // disk is a fresh set of exports: one memory disk with a map.
 func disk(opts ...memdev.Option) nbd.Fixed {
 	d := memdev.New(diskSize/blk.SectorSize, opts...)
-	return nbd.Fixed{{Info: nbd.Info{Name: "disk", Description: "a disk"}, Device: d, Extents: d.Extents, SparseReads: true}}
+	return nbd.Fixed{{Info: nbd.Info{Name: "disk", Description: "a disk"}, Device: export.Check(d), Extents: d.Extents, SparseReads: true}}
 }
 
 func expect(t *testing.T, said []string, want ...string) {

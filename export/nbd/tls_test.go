@@ -22,6 +22,7 @@ import (
 	"udm/blk/blktest"
 	"udm/blk/checkdev"
 	"udm/blk/memdev"
+	"udm/export"
 	"udm/export/nbd"
 	"udm/export/nbd/internal/proto"
 	"udm/export/nbd/nbdclient"
@@ -138,7 +139,7 @@ func TestConformanceOverTLS(t *testing.T) {
 	dir := authority(t)
 	blktest.TestDevice(t, func(t *testing.T) blk.Device {
 		d := memdev.New(2<<20/blk.SectorSize, memdev.Volatile)
-		_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: d, Extents: d.Extents, SparseReads: true}}, TLS: serverTLS(t, dir, nbd.TLSRequire, true)})
+		_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: export.Check(d), Extents: d.Extents, SparseReads: true}}, TLS: serverTLS(t, dir, nbd.TLSRequire, true)})
 		return checkdev.New(dial(t, addr, nbdclient.Options{TLS: clientTLS(t, dir, true)}), checkdev.Options{Preflush: true})
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"udm/blk/blktest"
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/export"
 	"udm/export/nbd"
 	"udm/test/need"
 	"udm/test/watchdog"
@@ -53,7 +54,7 @@ func share(t *testing.T) (d *memdev.Device, uri string) {
 			t.Fatal(err)
 		}
 	}
-	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Info: nbd.Info{Name: "disk", Description: "a disk"}, Device: d, Extents: d.Extents, SparseReads: true}}})
+	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Info: nbd.Info{Name: "disk", Description: "a disk"}, Device: export.Check(d), Extents: d.Extents, SparseReads: true}}})
 	return d, "nbd+unix:///disk?socket=" + addr
 }
 

@@ -11,6 +11,7 @@ import (
 	"udm/blk/blktest"
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/export"
 	"udm/export/nbd"
 	"udm/export/nbd/internal/proto"
 )
@@ -212,7 +213,7 @@ func TestMapThatStopsShort(t *testing.T) {
 func TestTrimIsDurableWhenAsked(t *testing.T) {
 	g := blktest.NewGate(env.Real(), memdev.New(diskSize/blk.SectorSize, memdev.Volatile))
 	g.Open()
-	exports := nbd.Fixed{{Device: g}}
+	exports := nbd.Fixed{{Device: export.Check(g)}}
 	tp := newTape(fixed).attach("simple", "").request(proto.CmdTrim, 0, 0, 512)
 	expect(t, replies(t, tp, exports), "#1 ok")
 	tp = newTape(fixed).attach("simple", "").request(proto.CmdTrim, proto.CmdFlagFUA, 512, 512)
@@ -296,7 +297,7 @@ func TestDeviceThatRefusesAfterAll(t *testing.T) {
 	if err := blk.WriteSectors(env.Real(), mem, ones(diskSize), 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	exports[0].Device, exports[0].Extents = fickle{mem, blk.NotSupported}, nil
+	exports[0].Device, exports[0].Extents = export.Check(fickle{mem, blk.NotSupported}), nil
 	tp := newTape(fixed).attach("structured", "disk").
 		request(proto.CmdTrim, 0, 0, 512).
 		request(proto.CmdTrim, proto.CmdFlagFUA, 0, 512).
@@ -319,7 +320,7 @@ func TestEveryStatusHasItsErrno(t *testing.T) {
 		blk.ReadOnly: "EPERM", blk.Timeout: "EIO", blk.Offline: "EIO", blk.WouldBlock: "EIO", blk.Target: "EIO"} {
 		modes(t, func(t *testing.T, mode string) {
 			exports := disk()
-			exports[0].Device = failing{exports[0].Device, st}
+			exports[0].Device = export.Check(failing{exports[0].Device, st})
 			tp := newTape(fixed).attach(mode, "disk").request(proto.CmdRead, 0, 0, 4096).
 				request(proto.CmdWrite, 0, 0, 512, ones(512)...).request(proto.CmdFlush, 0, 0, 0)
 			expect(t, replies(t, tp, exports), "#1 "+want, "#2 "+want, "#3 "+want)

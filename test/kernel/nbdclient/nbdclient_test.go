@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"udm/blk/memdev"
+	"udm/export"
 	"udm/export/nbd"
 	"udm/test/kernel/conform"
 	"udm/test/kernel/nbdclient"
@@ -41,8 +42,8 @@ func serve(t *testing.T, x nbd.Exports) string {
 func TestClient(t *testing.T) {
 	var released atomic.Bool
 	socket := serve(t, nbd.Fixed{
-		{Info: nbd.Info{Name: "a"}, Device: memdev.New(64), Release: func() { released.Store(true) }},
-		{Info: nbd.Info{Name: "ro", ReadOnly: true}, Device: memdev.New(64)},
+		{Info: nbd.Info{Name: "a"}, Device: export.Check(memdev.New(64)), Release: func() { released.Store(true) }},
+		{Info: nbd.Info{Name: "ro", ReadOnly: true}, Device: export.Check(memdev.New(64))},
 	})
 	if _, err := nbdclient.Dial(socket, "nosuch"); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("unknown export: %v, want ENOENT", err)
