@@ -6,7 +6,7 @@ import (
 	"udm/export/fuse"
 )
 
-func mountAt(x export.Exports, dir string) (func() error, error) {
+func mountAt(x export.Fixed, dir string) (func() error, error) {
 	s, err := fuse.Mount(env.Real(), x, dir, fuse.Options{})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,6 @@ import (
 	"udm/export"
 )
 
-func mountAt(export.Exports, string) (func() error, error) {
+func mountAt(export.Fixed, string) (func() error, error) {
 	return nil, errors.New("files of disks are for Linux only; use the disk as io.ReaderAt and io.WriterAt")
 }

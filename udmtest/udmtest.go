@@ -4,13 +4,21 @@
 //
 //	d := udmtest.New(t, 64<<20)
 //	store := mystore.Open(d)            // d is an io.ReaderAt and io.WriterAt with Sync
-//	...                                 // or mystore.Open(d.Path()), a file, where FUSE is there
+//	...                                 // or mystore.Open(d.Path()), a file, or by d.URI()
 //	after := d.PowerCut(seed)           // what the platters hold; d is gone
 //	mystore.Open(after)                 // must recover
 //
 // Better than cutting the power once is to cut it everywhere: [Crashes] runs a
 // program once, writes down what it does to the disk, and then checks what a
 // power cut could have left after each of its writes and flushes.
+//
+// # How a program gets at the disk
+//
+//	d itself   io.ReaderAt and io.WriterAt with Sync; everywhere
+//	d.Device() udm's own interface; everywhere
+//	d.URI()    NBD at a Unix socket, for programs that speak it; everywhere
+//	d.Path()   a file; where FUSE may be mounted, else the test fails at once
+//	d.Save()   a copy as a plain file, which does not fail and loses nothing; everywhere
 //
 // # What a power cut leaves
 //
@@ -45,6 +53,7 @@ type Disk struct {
 	file   *blk.File
 	log    *recorder // nil: nobody writes down what happens
 	path   string
+	uri    string
 }
 
 // New returns a disk of size bytes, a multiple of 512, all zeroes. It goes away
@@ -126,8 +135,8 @@ func (d *Disk) Save(path string) error {
 }
 
 // Path mounts the disk by FUSE and returns the path of a file of its size: for
-// programs that want a file. It stays until the test ends; the test fails where
-// FUSE cannot be mounted. A program that maps the file into memory must be
+// programs that want a file. It stays until the test ends; the test fails at once
+// where FUSE cannot be mounted. A program that maps the file into memory must be
 // another process: a page fault of the process that serves the file can wait for
 // itself.
 func (d *Disk) Path() string {
@@ -136,9 +145,9 @@ func (d *Disk) Path() string {
 		return d.path
 	}
 	dir := d.t.TempDir()
-	unmount, err := mountAt(export.Fixed{{Info: export.Info{Name: "disk"}, Device: d.dev, Extents: d.mem.Extents}}, dir)
+	unmount, err := mount(d.exports(), dir)
 	if err != nil {
-		d.t.Fatalf("udmtest: a file path needs FUSE: %v", err)
+		d.t.Fatalf("udmtest: a file needs FUSE: %v; use the disk itself, or its URI with a program that speaks NBD", err)
 	}
 	d.t.Cleanup(func() {
 		if err := unmount(); err != nil {
@@ -147,4 +156,10 @@ func (d *Disk) Path() string {
 	})
 	d.path = filepath.Join(dir, "disk")
 	return d.path
+}
+
+var mount = mountAt // tests replace it
+
+func (d *Disk) exports() export.Fixed {
+	return export.Fixed{{Info: export.Info{Name: "disk"}, Device: d.dev, Extents: d.mem.Extents}}
 }

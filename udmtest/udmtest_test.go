@@ -6,11 +6,16 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"net"
 	"os"
+	"strings"
 	"testing"
 	"testing/iotest"
 
 	"udm/blk"
+	"udm/env"
+	"udm/export"
+	"udm/export/nbd/nbdclient"
 )
 
 func TestDisk(t *testing.T) {
@@ -81,6 +86,40 @@ func TestPath(t *testing.T) {
 	p := make([]byte, 5)
 	if _, err := d.ReadAt(p, 100); err != nil || string(p) != "hello" {
 		t.Fatalf("%q, %v", p, err)
+	}
+}
+
+func TestURI(t *testing.T) {
+	d := New(t, 1<<20)
+	if _, err := d.WriteAt([]byte("hello"), 512); err != nil {
+		t.Fatal(err)
+	}
+	socket, ok := strings.CutPrefix(d.URI(), "nbd+unix:///disk?socket=")
+	if !ok || d.URI() != "nbd+unix:///disk?socket="+socket {
+		t.Fatal(d.URI())
+	}
+	nc, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := nbdclient.New(nc, nbdclient.Options{Export: "disk"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 512)
+	if err := blk.ReadSectors(env.Real(), c, p, 1); err != nil || !bytes.HasPrefix(p, []byte("hello")) {
+		t.Fatalf("%q, %v", p[:5], err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPathWithoutFUSE(t *testing.T) {
+	defer func() { mount = mountAt }()
+	mount = func(export.Fixed, string) (func() error, error) { return nil, errors.New("no /dev/fuse") }
+	if !fails(t, func(t testing.TB) { New(t, 1<<20).Path() }) {
+		t.Fatal("a test goes on without its file")
 	}
 }
 

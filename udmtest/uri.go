@@ -1,0 +1,55 @@
+package udmtest
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+
+	"udm/export/nbd"
+)
+
+// URI serves the disk by NBD and returns where: for programs that speak it, such as
+// qemu, nbdkit, libnbd and its tools. It needs neither FUSE nor root, and stays until
+// the test ends.
+func (d *Disk) URI() string {
+	d.t.Helper()
+	if d.uri != "" {
+		return d.uri
+	}
+	// The directory of a test may be too deep for the path of a socket.
+	dir, err := os.MkdirTemp("", "udmtest")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "nbd")
+	if err := d.serve(socket); err != nil {
+		d.t.Fatalf("udmtest: %v", err)
+	}
+	d.uri = "nbd+unix:///disk?socket=" + socket
+	return d.uri
+}
+
+func (d *Disk) serve(socket string) error {
+	s, err := nbd.New(nbd.Config{Exports: d.exports()})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	d.t.Cleanup(func() {
+		err := s.Close()
+		if served := <-ended; !errors.Is(served, nbd.ErrClosed) {
+			err = errors.Join(err, served)
+		}
+		if err != nil {
+			d.t.Error(err)
+		}
+	})
+	return nil
+}
