@@ -1,9 +1,9 @@
 package leaf
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"udm/blk"
 )
@@ -11,19 +11,16 @@ import (
 // maxBlock is the largest logical block that the kernel allows a disk: a page.
 const maxBlock = 4096
 
-// cutBlock reads the block=BYTES: that a name may begin with. Without it the
-// block is one sector.
-func cutBlock(name string) (block uint32, rest string, err error) {
-	option, ok := strings.CutPrefix(name, "block=")
-	if !ok {
-		return blk.SectorSize, name, nil
-	}
-	word, rest, _ := strings.Cut(option, ":")
+// parseBlock is the disk of another name, with blocks of at least BYTES.
+func parseBlock(name, rest string) (source, error) {
+	word, disk, _ := strings.Cut(rest, ":")
 	n, err := strconv.ParseUint(word, 10, 32)
 	if err != nil || n < blk.SectorSize || n > maxBlock || n&(n-1) != 0 {
-		return 0, "", fmt.Errorf("a logical block of %q bytes; it is a power of two from %d to %d", word, blk.SectorSize, maxBlock)
+		return source{}, errorf(syscall.EINVAL, "%s: a logical block of %q bytes; it is a power of two from %d to %d", name, word, blk.SectorSize, maxBlock)
 	}
-	return uint32(n), rest, nil
+	src, err := resolve(disk)
+	src.block = max(src.block, uint32(n))
+	return src, err
 }
 
 // withBlocks is d with logical blocks of at least size bytes.

@@ -10,23 +10,20 @@ import (
 	"udm/blk"
 )
 
-// identify tells which file or block device a path means. ENOTBLK: neither.
-func identify(path string) (identity, error) {
+// identify tells which file or block device a path means, and the number that a
+// block device has. ENOTBLK: neither.
+func identify(path string) (identity, blk.Number, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return identity{}, err
+		return identity{}, blk.Number{}, err
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFBLK:
-		return identity{kind: block, dev: st.Rdev}, nil
+		return identity{dev: st.Rdev}, blk.Number{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}, nil
 	case unix.S_IFREG:
-		return identity{kind: file, dev: st.Dev, ino: st.Ino}, nil
+		return identity{dev: st.Dev, ino: st.Ino}, blk.Number{}, nil
 	}
-	return identity{}, syscall.ENOTBLK
-}
-
-func deviceNumber(dev uint64) blk.Number {
-	return blk.Number{Major: unix.Major(dev), Minor: unix.Minor(dev)}
+	return identity{}, blk.Number{}, syscall.ENOTBLK
 }
 
 // blockPath is a path of the real block device that has a number, "" if none.

@@ -11,18 +11,16 @@ import (
 )
 
 // identify tells which file a path means.
-func identify(path string) (identity, error) {
+func identify(path string) (identity, blk.Number, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return identity{}, err
+		return identity{}, blk.Number{}, err
 	}
 	info, err := os.Stat(real)
 	if err == nil && info.IsDir() {
 		err = syscall.EISDIR
 	}
-	return identity{kind: file, name: real}, err
+	return identity{name: real}, blk.Number{}, err
 }
-
-func deviceNumber(uint64) blk.Number { return blk.Number{} }
 
 func blockPath(blk.Number) string { return "" }

@@ -1,16 +1,19 @@
 // Package leaf opens what stands at the bottom of a stack: it is the
 // dm.Opener of the daemon and of programs that embed udm.
 //
-//	/path/to/file        a file or a block device, by its absolute path
-//	mem:SIZE[:NAME]      a disk in memory; gone when its last user closes it
-//	null:SIZE[:NAME]     a disk that forgets
-//	block=BYTES:…        any of the above with logical blocks of BYTES, 512 to
-//	                     4096 and a power of two, where it has smaller ones
-//	MAJOR:MINOR          any of these while it is open; else a real block device,
-//	                     unless its major is 1 or 7, which are given away here
+//	/PATH              a file or a block device, by its absolute path
+//	mem:SIZE[:NAME]    a disk in memory; gone when its last user closes it
+//	null:SIZE[:NAME]   a disk that forgets
+//	block=BYTES:…      any of these with logical blocks of BYTES, where it has smaller ones
+//	MAJOR:MINOR        any of these while it is open; else a real block device,
+//	                   unless its major is 1 or 7, which are given away here
+//
+// The kinds of names but the last are one list, schemes: a new kind of leaf is an
+// entry there.
 //
 // SIZE is bytes, or K, M, G or T with powers of 1024, and a multiple of 512.
-// Two disks of one size need different NAMEs.
+// Two disks of one size need different NAMEs. BYTES is a power of two from 512 to
+// 4096.
 //
 // A disk with larger blocks is what the kernel's loop device is with such a
 // sector size: its physical block, smallest I/O and discard granularity are at
@@ -77,24 +80,8 @@ func New(e env.Env) *Opener {
 	return &Opener{env: e, disks: make(map[identity]*disk), byNumber: make(map[blk.Number]*disk)}
 }
 
-// identity tells disks apart.
-type identity struct {
-	kind     kind
-	dev, ino uint64 // of a file; of a block device dev alone, its number
-	name     string // of a memory disk, and of a file where there are no inodes
-}
-
-type kind uint8
-
-const (
-	file kind = iota
-	block
-	memory
-)
-
 // disk is one disk that is open, or being opened or closed.
 type disk struct {
-	id     identity
 	source source
 	number blk.Number
 	users  int // guarded by Opener.mu
@@ -135,17 +122,17 @@ func (o *Opener) acquire(name string) (*disk, error) {
 			name = blockPath(n)
 		}
 	}
-	src, id, err := resolve(name)
+	src, err := resolve(name)
 	if err != nil {
 		return nil, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	d := o.disks[id]
+	d := o.disks[src.id]
 	switch {
 	case d == nil:
-		d = &disk{id: id, source: src, number: o.numberLocked(id), opening: env.NewMutex(o.env)}
-		o.disks[id], o.byNumber[d.number] = d, d
+		d = &disk{source: src, number: o.numberLocked(&src), opening: env.NewMutex(o.env)}
+		o.disks[src.id], o.byNumber[d.number] = d, d
 	case d.source.block != src.block:
 		return nil, errorf(syscall.EBUSY, "%s: open as %s, with other logical blocks", src.name, d.source.name)
 	}
@@ -163,16 +150,15 @@ func (o *Opener) numbered(n blk.Number) *disk {
 	return d
 }
 
-func (o *Opener) numberLocked(id identity) blk.Number {
-	n := blk.Number{Major: LoopMajor}
-	switch id.kind {
-	case block:
-		if n = deviceNumber(id.dev); o.byNumber[n] == nil {
-			return n
+// numberLocked is the disk's own number or, where it has none or that is taken,
+// the lowest free one of a major.
+func (o *Opener) numberLocked(src *source) blk.Number {
+	n := blk.Number{Major: src.major}
+	if src.number != (blk.Number{}) {
+		if o.byNumber[src.number] == nil {
+			return src.number
 		}
-		n = blk.Number{Major: extMajor}
-	case memory:
-		n.Major = RAMMajor
+		n.Major = extMajor
 	}
 	for o.byNumber[n] != nil {
 		n.Minor++
@@ -184,13 +170,13 @@ func (o *Opener) release(d *disk) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if d.users--; d.users == 0 {
-		delete(o.disks, d.id)
+		delete(o.disks, d.source.id)
 		delete(o.byNumber, d.number)
 	}
 }
 
-// Name is the table name of the open disk that has a number, not that number: a
-// path, mem:SIZE, null:SIZE or one of them behind block=. "" when no disk has it.
+// Name is the table name of the open disk that has a number, not that number, but
+// one of a scheme. "" when no disk has it.
 func (o *Opener) Name(n blk.Number) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -294,6 +295,22 @@ func TestWrappersPassExtents(t *testing.T) {
 		disk := &disk{opening: env.NewMutex(env.Real()), read: side{refs: 1, dev: d}}
 		return &handle{Device: d, opener: New(env.Real()), disk: disk}
 	})
+}
+
+// The package comment, which cannot be made from the list, has all of it.
+func TestSchemesAreDocumented(t *testing.T) {
+	p, err := os.ReadFile("leaf.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(Help()), "\n") {
+		if !strings.Contains(string(p), "//\t"+strings.TrimSpace(line)+"\n") {
+			t.Errorf("the package comment lacks %q", line)
+		}
+	}
+	if want := "/PATH, mem:SIZE[:NAME], null:SIZE[:NAME] or block=BYTES:…"; Syntax() != want {
+		t.Errorf("Syntax is %q, want %q", Syntax(), want)
+	}
 }
 
 func TestParseSize(t *testing.T) {

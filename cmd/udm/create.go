@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"udm/blk/leaf"
 	"udm/ctl"
 	"udm/dm"
 )
@@ -106,7 +107,7 @@ func explain(name string, err error) error {
 	case strings.HasSuffix(e.Reason, "unknown target type: "+syscall.EINVAL.Error()):
 		remedy = "; udm targets lists them"
 	case errors.Is(err, syscall.ENODEV) && strings.Contains(e.Reason, "not an absolute path"):
-		remedy = "; a device in a table is an absolute path, /dev/mapper/NAME, mem:SIZE or null:SIZE"
+		remedy = "; a device in a table is an absolute path, /dev/mapper/NAME or one of " + leaf.Syntax()
 	case e.Step == "" && errors.Is(err, syscall.EBUSY):
 		remedy = "; detach its clients and remove the devices above it, see udm status " + name
 	}

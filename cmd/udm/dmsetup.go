@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"udm/blk/leaf"
 	"udm/cmd/udm/dmsetup"
 )
 
@@ -17,9 +18,9 @@ func dmsetupCommand() *cobra.Command {
 for format, on the devices of the daemon. "udm dmsetup help" lists the verbs. A
 link to udm that is named dmsetup is the same.
 
-In a table a device is the absolute path of a file or block device, /dev/mapper/NAME
-for a device of udm, or mem:SIZE or null:SIZE for tests; block=4096: before one of
-these gives it larger logical blocks.`,
+In a table a device is /dev/mapper/NAME for a device of udm, MAJOR:MINOR, or one of
+
+` + leaf.Help(),
 		Example: `  udm dmsetup create disk --table "0 2097152 linear /srv/a.img 0"
   udm dmsetup table disk
   udm dmsetup suspend disk

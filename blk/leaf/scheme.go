@@ -1,0 +1,97 @@
+package leaf
+
+import (
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"udm/blk"
+	"udm/env"
+)
+
+// scheme is a kind of names for disks.
+type scheme struct {
+	prefix string // what its names begin with; "" for absolute paths
+	syntax string // the names, for people
+	doc    string // what such a disk is
+	major  uint32 // of the numbers that its disks get when they have none
+	// parse tells which disk a name means, given what is behind the prefix. It
+	// opens nothing. Its error has an errno: see openError.
+	parse func(name, rest string) (source, error)
+}
+
+// schemes are the kinds of names that there are. A new kind of leaf is an entry.
+func schemes() []scheme {
+	return []scheme{
+		{"", "/PATH", "a file or a block device, by its absolute path", LoopMajor, parsePath},
+		{"mem:", "mem:SIZE[:NAME]", "a disk in memory; gone when its last user closes it", RAMMajor, parseMemory},
+		{"null:", "null:SIZE[:NAME]", "a disk that forgets", RAMMajor, parseNull},
+		{"block=", "block=BYTES:…", "any of these with logical blocks of BYTES, where it has smaller ones", 0, parseBlock},
+	}
+}
+
+// Syntax lists the names that an Opener knows beside numbers, for help texts and
+// errors: "/PATH, mem:SIZE[:NAME] …".
+func Syntax() string {
+	var all []string
+	for _, s := range schemes() {
+		all = append(all, s.syntax)
+	}
+	last := len(all) - 1
+	return strings.Join(all[:last], ", ") + " or " + all[last]
+}
+
+// Help tells what each kind of name means, a line each.
+func Help() string {
+	var b strings.Builder
+	for _, s := range schemes() {
+		b.WriteString("  " + s.syntax + strings.Repeat(" ", max(0, 18-len([]rune(s.syntax)))) + " " + s.doc + "\n")
+	}
+	return b.String()
+}
+
+// cut reports whether a name is of the scheme, and what is behind the prefix.
+func (s *scheme) cut(name string) (rest string, ok bool) {
+	if s.prefix == "" {
+		return name, filepath.IsAbs(name)
+	}
+	return strings.CutPrefix(name, s.prefix)
+}
+
+// source is a disk that a name means, and how to open it.
+type source struct {
+	name     string     // what to write in a table
+	id       identity   // the same for all names of the disk
+	major    uint32     // of the number that it gets
+	number   blk.Number // its own; zero: it has none
+	volatile bool       // one device for readers and writers, whose content is its own
+	block    uint32     // smallest logical block in bytes; at least 512
+	open     func(e env.Env, write bool) (blk.Device, error)
+}
+
+// identity tells disks apart.
+type identity struct {
+	scheme   string // prefix
+	dev, ino uint64 // of a file; of a block device dev alone, its number
+	name     string // of what is not a file, and of a file where there are no inodes
+}
+
+// resolve tells which disk a name of a table means.
+func resolve(name string) (source, error) {
+	for _, s := range schemes() {
+		rest, ok := s.cut(name)
+		if !ok {
+			continue
+		}
+		src, err := s.parse(name, rest)
+		src.name, src.block = name, max(src.block, blk.SectorSize)
+		if src.major == 0 { // else a disk of another scheme
+			src.major, src.id.scheme = s.major, s.prefix
+		}
+		return src, err
+	}
+	if name == "" {
+		return source{}, errorf(syscall.ENXIO, "no device has that number")
+	}
+	return source{}, errorf(syscall.ENODEV, "%s: not an absolute path", name)
+}
