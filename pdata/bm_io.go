@@ -124,9 +124,13 @@ func (bm *BlockManager) WriteSuper(nr uint64, k *Kind, p []byte) error {
 	if err := blk.FlushDevice(bm.env, bm.dev); err != nil {
 		return err
 	}
-	k.Seal(p, nr)
-	if err := blk.WriteSectors(bm.env, bm.dev, p, nr*BlockSectors, 0); err != nil {
+	if err := bm.writeOne(nr, k, p); err != nil {
 		return err
 	}
 	return blk.FlushDevice(bm.env, bm.dev)
+}
+
+func (bm *BlockManager) writeOne(nr uint64, k *Kind, p []byte) error {
+	k.Seal(p, nr)
+	return blk.WriteSectors(bm.env, bm.dev, p, nr*BlockSectors, 0)
 }

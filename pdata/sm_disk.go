@@ -51,19 +51,20 @@ func (m *SpaceMap) Size() uint64 { return m.cur.root.Blocks }
 
 // New allocates the block that FindFree finds.
 func (m *SpaceMap) New() (uint64, error) {
-	nr, err := m.FindFree()
+	nr, err := m.FindFree(nil)
 	if err != nil {
 		return 0, err
 	}
 	return nr, m.Inc(nr, nr+1)
 }
 
-// FindFree finds the next block that is free now and at the last commit. ENOSPC
-// if there is none. The next search goes on behind it.
-func (m *SpaceMap) FindFree() (uint64, error) {
-	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, nil)
+// FindFree finds the next block that is free now and at the last commit and is
+// not refused; nil refuses none. ENOSPC if there is none. The next search goes on
+// behind it.
+func (m *SpaceMap) FindFree(refuse func(nr uint64) bool) (uint64, error) {
+	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, refuse)
 	if err == syscall.ENOSPC {
-		nr, err = findCommon(&m.old, &m.cur, 0, m.begin, nil)
+		nr, err = findCommon(&m.old, &m.cur, 0, m.begin, refuse)
 	}
 	if err == nil {
 		m.begin = nr + 1

@@ -1,10 +1,13 @@
 package pdata
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 	"syscall"
+
+	"udm/blk"
 )
 
 // SuperFormat is a kind of superblock. All begin alike,
@@ -79,8 +82,9 @@ type Fields interface {
 // # The needs_check flag
 //
 // It says that a transaction was given up, and is written by itself, at once,
-// over the committed superblock: everything that this one leads to is durable
-// since before it was written first, so nothing has to be flushed before.
+// over the committed superblock. Everything that this one leads to has been
+// durable since before it was written first, so that nothing is flushed before,
+// and the flag reaches the disk whenever this one block can be written.
 //
 // # The held root
 //
@@ -290,19 +294,21 @@ func (s *Super) NeedsCheck() bool { return le.Uint32(s.disk[4:])&s.format.NeedsC
 func (s *Super) MustCheck() bool { return s.check }
 
 // SetNeedsCheck sets the needs_check flag in the superblock on the disk and
-// nothing else. It is for use right after Abort.
+// nothing else. It is for use right after Abort, and again later if it failed. An
+// error leaves the flag to the next write of the superblock, unless NeedsCheck
+// reports that the disk has taken it and only could not flush.
 func (s *Super) SetNeedsCheck() error {
-	if err := s.Changeable(); err != nil {
-		return err
+	if err := s.Usable(); err != nil || s.broken != nil {
+		return errors.Join(err, s.broken)
 	}
 	s.inService, s.check = true, true
 	next := s.disk
 	s.putCheck(next[:])
-	if err := s.bm.WriteSuper(s.format.Block, s.format.Kind, next[:]); err != nil {
+	if err := s.bm.writeOne(s.format.Block, s.format.Kind, next[:]); err != nil {
 		return err
 	}
 	s.disk = next
-	return nil
+	return blk.FlushDevice(s.bm.env, s.bm.dev)
 }
 
 // ClearNeedsCheck makes the next commit clear the flag. It runs within Change.

@@ -9,9 +9,9 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/targets/thin/thintools"
 	"udm/targets/all"
 	"udm/targets/internal/targettest"
+	"udm/targets/thin/thintools"
 )
 
 // FuzzMessages sends messages, a line "DEVICE SECTOR TEXT" each, to devices of all

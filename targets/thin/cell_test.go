@@ -100,8 +100,8 @@ func TestDiscardBetweenReleaseAndIssueWaits(t *testing.T) {
 	p, th := r.internals(d)
 	w2 := r.send(d, blk.Write, 0, 8, 8, 2)
 	var x *ioT
-	p.afterRelease = func() {
-		p.afterRelease = nil
+	p.tests.afterRelease = func() {
+		p.tests.afterRelease = nil
 		x = r.send(d, blk.Discard, 0, 0, 128, 0)
 		th.processBios()
 	}

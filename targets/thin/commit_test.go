@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"udm/blk"
+	"udm/blk/blktest"
 	"udm/dm"
 )
 
@@ -29,8 +30,10 @@ func TestPeriodicCommit(t *testing.T) {
 	}
 }
 
-// failMetadata makes the next requests to the metadata disk fail until undone.
-func (r *rig) failWith(name string, fn func()) {
+type blkRequest = blktest.Request
+
+// failSome makes the requests to a disk fail that bad tells.
+func (r *rig) failSome(name string, bad func(blkRequest) bool, fn func()) {
 	g := r.Gate(name)
 	g.Shut()
 	done := false
@@ -38,7 +41,11 @@ func (r *rig) failWith(name string, fn func()) {
 		for !done {
 			r.wait(func() bool { return done || len(g.Held()) > 0 })
 			for _, q := range g.Held() {
-				g.Fail(q.Index, blk.IOErr)
+				if bad(q) {
+					g.Fail(q.Index, blk.IOErr)
+				} else {
+					g.Release(q.Index)
+				}
 			}
 		}
 	})
@@ -47,6 +54,11 @@ func (r *rig) failWith(name string, fn func()) {
 	done = true
 	r.Sim.Run()
 	g.Open()
+}
+
+// failWith makes all requests to a disk fail.
+func (r *rig) failWith(name string, fn func()) {
+	r.failSome(name, func(blkRequest) bool { return true }, fn)
 }
 
 func (r *rig) wait(cond func() bool) { r.Sim.NewWait().Until(cond) }
@@ -78,28 +90,12 @@ func TestFailedCommitTurnsThePoolOff(t *testing.T) {
 // failOnce makes one request of an op to a disk fail: the commit's, not what
 // the way back needs.
 func (r *rig) failOnce(name string, op blk.Op, fn func()) {
-	g := r.Gate(name)
-	g.Shut()
 	hit := false
-	done := false
-	r.Sim.Go("failer", func() {
-		for !done {
-			r.wait(func() bool { return done || len(g.Held()) > 0 })
-			for _, q := range g.Held() {
-				if q.Op == op && !hit {
-					hit = true
-					g.Fail(q.Index, blk.IOErr)
-				} else {
-					g.Release(q.Index)
-				}
-			}
-		}
-	})
-	fn()
-	r.Sim.Run()
-	done = true
-	r.Sim.Run()
-	g.Open()
+	r.failSome(name, func(q blkRequest) bool {
+		first := q.Op == op && !hit
+		hit = hit || first
+		return first
+	}, fn)
 	if !hit {
 		r.Fatal("nothing failed")
 	}

@@ -38,9 +38,9 @@ func (t *thin) takeRetries() dm.CloneList {
 // wakeFor puts t on the list of those that the owner has to look at.
 func (p *pool) wakeFor(t *thin) {
 	if t.ready.CompareAndSwap(false, true) {
-		p.mu.Lock()
-		p.ready = append(p.ready, t)
-		p.mu.Unlock()
+		p.inbox.mu.Lock()
+		p.inbox.ready = append(p.inbox.ready, t)
+		p.inbox.mu.Unlock()
 	}
 	p.wake()
 }

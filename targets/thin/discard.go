@@ -18,12 +18,12 @@ import (
 // With passdown the range goes in runs that are mapped to runs of data blocks;
 // the bio ends with the last of them, and the cell with the bio:
 //
-//	run ─ all I/O has ended ─► unmap, take a reference ─ data device ─► drop it
+//	run ─ all I/O has ended ─► unmap, take the blocks ─ data device ─► release them
 //
-// The reference keeps the data blocks from being allocated while the data device
-// still discards them. If others may use the blocks, only those go to the data
-// device that have no reference but that one. What the data device answers does
-// not matter: the blocks are unmapped.
+// Blocks that are taken are not allocated while the data device still discards
+// them; a crash forgets that. (The kernel takes a reference instead, and leaks it.)
+// If others may use the blocks, only those go to the data device that nobody
+// refers to. What the data device answers does not matter: the blocks are unmapped.
 
 // processDiscard serves a deferred discard.
 func (t *thin) processDiscard(c *dm.Clone) {
@@ -35,7 +35,7 @@ func (t *thin) processDiscard(c *dm.Clone) {
 	cell := t.pool.prison.Detain(prison.Key{Begin: begin, End: end, Dev: t.vol.id, Virtual: true}, c)
 	switch {
 	case cell == nil:
-	case t.pool.features.passdown:
+	case t.pool.settings.features.passdown:
 		t.discardRuns(cell)
 	default:
 		m := t.newMapping(cell, 0)
@@ -59,8 +59,8 @@ func (t *thin) wholeBlocks(c *dm.Clone) (begin, end uint64) {
 func (t *thin) quiesce(m *mapping) {
 	p := t.pool
 	t.vol.cache.erase(m.begin, m.end)
-	if !p.allIO.AddWork(func() { p.push(&p.quiesced, m) }) {
-		p.idle = append(p.idle, m)
+	if !p.allIO.AddWork(func() { p.push(&p.inbox.quiesced, m) }) {
+		p.next.idle = append(p.next.idle, m)
 	}
 }
 
@@ -94,9 +94,11 @@ func (p *pool) discardAll(ms []*mapping) {
 	p.md.Batch(func() { ms = slices.DeleteFunc(ms, func(m *mapping) bool { return !m.unmap() }) })
 	sharing := false
 	for _, m := range ms {
-		if m.aborts != p.aborts {
+		switch {
+		case m.bad.Load():
+		case m.aborts != p.transaction.aborts:
 			m.bad.Store(true) // what came after it took it along
-		} else if m.cell == nil {
+		case m.cell == nil:
 			m.findUnused()
 			sharing = sharing || m.shared && len(m.unused) > 0
 		}
@@ -125,14 +127,13 @@ func (m *mapping) unmap() bool {
 		m.endDiscard(blk.OK)
 		return false
 	}
-	m.aborts = p.aborts
-	p.change(m.t.vol)
-	err := m.t.vol.td.RemoveRange(m.begin, m.end)
-	if err == nil && m.cell == nil {
-		err = p.md.IncData(m.data, m.data+m.end-m.begin)
-	}
+	err := p.modify(m.t.vol.td.RemoveCost(m.begin, m.end), func() error {
+		m.aborts = p.transaction.aborts
+		p.change(m.t.vol)
+		return m.t.vol.td.RemoveRange(m.begin, m.end)
+	})
 	if err != nil {
-		p.metadataFailed(err)
+		m.bad.Store(true)
 	}
 	return true
 }
@@ -146,11 +147,19 @@ func (m *mapping) endDiscard(st blk.Status) {
 }
 
 // findUnused finds the runs of data blocks that nobody uses, as far as their
-// reference counts can be read.
+// reference counts can be read, and takes them.
 func (m *mapping) findUnused() {
+	m.unused = nil
+	m.eachUnused(func(b, e uint64) {
+		m.unused = append(m.unused, blockRun{b, e})
+		m.t.pool.md.TakeData(b, e)
+	})
+}
+
+func (m *mapping) eachUnused(fn func(begin, end uint64)) {
 	end := m.data + m.end - m.begin
 	if !m.shared {
-		m.unused = []blockRun{{m.data, end}}
+		fn(m.data, end)
 		return
 	}
 	for b := m.data; b < end; {
@@ -159,7 +168,7 @@ func (m *mapping) findUnused() {
 			return
 		}
 		if free {
-			m.unused = append(m.unused, blockRun{b, e})
+			fn(b, e)
 		}
 		b = e
 	}
@@ -176,17 +185,16 @@ func (m *mapping) passDown(none bool) {
 	m.passed(nil)
 }
 
-// sameUse finds how far from b the data blocks are all free but for m's
-// reference, or all not.
+// sameUse finds how far from b the data blocks are all free, or all not.
 func (m *mapping) sameUse(b, end uint64) (e uint64, free bool) {
 	for e = b; e < end; e++ {
-		shared, err := m.t.pool.md.DataShared(e)
+		refs, err := m.t.pool.md.DataRefs(e)
 		if err != nil {
 			return b, false
 		}
 		if e == b {
-			free = !shared
-		} else if free == shared {
+			free = refs == 0
+		} else if free != (refs == 0) {
 			break
 		}
 	}
@@ -207,23 +215,17 @@ func (m *mapping) discardData(b, e uint64) {
 // passed counts a discard that the data device has answered.
 func (m *mapping) passed(*blk.Bio) {
 	if m.left.Add(-1) == 0 {
-		m.t.pool.push(&m.t.pool.passed, m)
+		m.t.pool.push(&m.t.pool.inbox.passed, m)
 	}
 }
 
-// discarded gives the blocks free that the data device has discarded. Should the
-// pool have become read-only since, it has forgotten the reference already.
+// discarded lets the blocks be allocated that the data device has discarded. A
+// commit finds that there is space again.
 func (m *mapping) discarded() {
 	p := m.t.pool
-	if p.mode() >= modeOutOfMetadata {
-		m.endDiscard(blk.OK)
-		return
+	for _, r := range m.unused {
+		p.md.ReleaseData(r.begin, r.end)
 	}
-	p.freed = true
-	if err := p.md.DecData(m.data, m.data+m.end-m.begin); err != nil {
-		p.metadataFailed(err)
-		m.endDiscard(blk.IOErr)
-		return
-	}
+	p.transaction.freed = true
 	m.endDiscard(blk.OK)
 }

@@ -274,13 +274,13 @@ func TestWithdrawnMappingIsNotUsed(t *testing.T) {
 		r.Write(d, 0, bs, 1)
 		r.Want(d, 0, bs, 0, 1)
 		p, _ := r.internals(d)
-		p.beforeEnter = func() {
-			p.beforeEnter = nil
+		p.tests.beforeEnter = func() {
+			p.tests.beforeEnter = nil
 			how(r, d)
 		}
 		r.Gate("d").Forget()
 		r.Write(d, 0, 8, 2)
-		if p.beforeEnter == nil && strings.Contains(r.Gate("d").Trace(), "write 0+8") {
+		if p.tests.beforeEnter == nil && strings.Contains(r.Gate("d").Trace(), "write 0+8") {
 			t.Error("the write went to the block that the volume no longer had to itself")
 		}
 		r.Want(d, 0, 8, 0, 2)

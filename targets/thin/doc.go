@@ -10,6 +10,9 @@
 //	volume       what the thin lines with one id share: the mapping cache
 //	mapping      a block that is being provisioned, copied or discarded
 //
+// A data block that is being prepared, or that the data device still discards, is
+// taken in memory only: nothing leaks, whatever is committed or lost meanwhile.
+//
 // # The owner
 //
 // A pool has one queue. Its works, one at a time, do everything that changes the
@@ -80,9 +83,12 @@
 //
 // What is prepared is inserted first, all of it, then the bios that waited for it
 // are issued. Then come discards whose blocks are idle, deferred cells and bios,
-// and the commit. When a metadata operation fails in the middle, the transaction
+// and the commit. What a metadata operation may need is there before it starts
+// ([pool.modify]): a pass commits in between, and an operation that may be too much
+// is a transaction of its own, so that a pool that is full turns read-only without
+// losing anything. When a metadata operation fails for another reason, the transaction
 // is thrown away; mappings that were inserted in it but not released yet are
-// lost, and their bios fail ([mapping.release] looks at pool.aborts).
+// lost, and their bios fail ([mapping.release] looks at pool.transaction.aborts).
 //
 // Readers of the metadata see at once what they must not miss: that a block is
 // mapped to another place than before, or to none. Of a block that was not mapped
@@ -105,7 +111,7 @@
 //	pools.mu         (env.Mutex; held around waits for the owner)
 //	└─ prison's locks
 //	   └─ deferred sets' locks
-//	pool.mu, thin.mu, env's locks   leaves
+//	pool.inbox.mu, thin.mu, env's locks   leaves
 //
 // The owner takes none that is held around a wait for it.
 package thin

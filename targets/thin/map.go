@@ -20,7 +20,7 @@ type hook struct {
 }
 
 func (t *thin) NewPerIO() any {
-	return &hook{allIOShard: t.pool.allIO.Shard(), sharedReadShard: t.pool.sharedReads.Shard()}
+	return &hook{allIOShard: t.pool.allIO.Shard(), sharedReadShard: t.pool.sharedIO.Shard()}
 }
 
 func hookOf(c *dm.Clone) *hook { return c.PerIO.(*hook) }
@@ -46,8 +46,8 @@ func (t *thin) hit(c *dm.Clone) bool {
 		return false
 	}
 	h := hookOf(c)
-	if invariants.Enabled && t.pool.beforeEnter != nil {
-		t.pool.beforeEnter()
+	if invariants.Enabled && t.pool.tests.beforeEnter != nil {
+		t.pool.tests.beforeEnter()
 	}
 	t.enter(h, w&sharedBit != 0)
 	if t.vol.cache.table.Load() != tab || word.Load() != w || c.Flags&blk.FUA != 0 && t.vol.changed.Load() {
@@ -71,7 +71,7 @@ func (t *thin) split(sector uint64) (block, off uint64) {
 func (t *thin) enter(h *hook, shared bool) {
 	h.allIO = t.pool.allIO.Enter(&h.allIOShard)
 	if shared {
-		h.sharedRead = t.pool.sharedReads.Enter(&h.sharedReadShard)
+		h.sharedRead = t.pool.sharedIO.Enter(&h.sharedReadShard)
 	}
 }
 
@@ -80,7 +80,7 @@ func (t *thin) leave(h *hook) {
 	if h.sharedRead.In() {
 		e := h.sharedRead
 		h.sharedRead = deferredset.Entry{}
-		t.pool.sharedReads.Leave(e)
+		t.pool.sharedIO.Leave(e)
 	}
 	if h.allIO.In() {
 		e := h.allIO

@@ -2,6 +2,7 @@ package thin
 
 import (
 	"sync/atomic"
+	"syscall"
 
 	"udm/blk"
 	"udm/dm"
@@ -27,7 +28,7 @@ type mapping struct {
 	clone *dm.Clone
 
 	left       atomic.Int32 // actions that are not done
-	aborts     uint64       // pool.aborts when it was inserted, or unmapped
+	aborts     uint64       // pool.transaction.aborts when it was inserted, or unmapped
 	bad        atomic.Bool  // one of them failed
 	copy, tail kcopyd.Job
 }
@@ -70,13 +71,13 @@ func (m *mapping) done() {
 	if m.left.Add(-1) > 0 {
 		return
 	}
-	m.t.pool.push(&m.t.pool.prepared, m)
+	m.t.pool.push(&m.t.pool.inbox.prepared, m)
 }
 
 func (p *pool) push(list *[]*mapping, m *mapping) {
-	p.mu.Lock()
+	p.inbox.mu.Lock()
 	*list = append(*list, m)
-	p.mu.Unlock()
+	p.inbox.mu.Unlock()
 	p.wake()
 }
 
@@ -92,9 +93,9 @@ func (t *thin) provision(cell *prison.Cell, data uint64) {
 	m := t.newMapping(cell, data)
 	m.left.Store(1)
 	switch {
-	case !t.pool.features.zero:
+	case !t.pool.settings.features.zero:
 		p := t.pool
-		p.instant = append(p.instant, m)
+		p.next.instant = append(p.next.instant, m)
 	case t.overwrites(cell.Holder):
 		m.overwrite()
 	default:
@@ -155,7 +156,7 @@ func (t *thin) copyOrigin(cell *prison.Cell, data uint64) {
 // the rest if the pool zeroes new blocks.
 func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
 	m.left.Store(3) // quiesce, copy, this function
-	if !t.pool.sharedReads.AddWork(m.done) {
+	if !t.pool.sharedIO.AddWork(m.done) {
 		m.done()
 	}
 	if t.overwrites(m.cell.Holder) {
@@ -165,7 +166,7 @@ func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
 		m.copy.SetTo(kcopyd.Place{Dev: t.poolCopy, Sector: m.data * t.blockSectors})
 		m.copy.Sectors, m.copy.Done = n, m.copied
 		t.pool.copier.Copy(&m.copy)
-		if n < t.blockSectors && t.pool.features.zero {
+		if n < t.blockSectors && t.pool.settings.features.zero {
 			m.left.Add(1)
 			m.zero(&m.tail, n, t.blockSectors)
 		}
@@ -185,16 +186,18 @@ func (p *pool) insertAll(ms []*mapping) {
 }
 
 func (m *mapping) insert() {
-	p := m.t.pool
-	if m.bad.Load() || p.mode() >= modeOutOfMetadata {
-		m.bad.Store(true)
-		p.giveBack(m.data)
-		return
+	t, p := m.t, m.t.pool
+	err := error(syscall.EIO)
+	if !m.bad.Load() && p.mode() < modeOutOfMetadata {
+		err = p.modify(t.vol.td.InsertCost(m.begin), func() error {
+			m.aborts = p.transaction.aborts
+			p.change(t.vol)
+			return t.vol.td.Insert(m.begin, m.data)
+		})
 	}
-	m.aborts = p.aborts
-	p.change(m.t.vol)
-	if err := m.t.vol.td.Insert(m.begin, m.data); err != nil {
-		p.metadataFailed(err)
+	if err != nil {
+		m.bad.Store(true)
+		p.md.ReleaseData(m.data, m.data+1) // the kernel leaks it
 	}
 }
 
@@ -202,7 +205,7 @@ func (m *mapping) insert() {
 // already. A bio that overwrote the block is done then.
 func (m *mapping) release() {
 	t, p := m.t, m.t.pool
-	if m.bad.Load() || m.aborts != p.aborts {
+	if m.bad.Load() || m.aborts != p.transaction.aborts {
 		p.prison.Error(m.cell, p.errorStatus())
 		return
 	}
@@ -218,16 +221,6 @@ func (m *mapping) release() {
 	}
 }
 
-// giveBack frees a data block that could not be prepared. (The kernel leaks it.)
-func (p *pool) giveBack(block uint64) {
-	if p.mode() >= modeOutOfMetadata {
-		return
-	}
-	if err := p.md.DecData(block, block+1); err != nil {
-		p.metadataFailed(err)
-	}
-}
-
 // endOverwrite ends a bio that overwrote its block: after a commit if it is FUA.
 func (t *thin) endOverwrite(c *dm.Clone) {
 	switch {
@@ -236,6 +229,6 @@ func (t *thin) endOverwrite(c *dm.Clone) {
 	case t.vol.td.AbortedChanges():
 		c.Complete(blk.IOErr)
 	default:
-		t.pool.completed.Push(c)
+		t.pool.transaction.completed.Push(c)
 	}
 }

@@ -45,7 +45,7 @@ func (m mode) word() Mode {
 	return ReadWrite
 }
 
-func (p *pool) mode() mode { return mode(p.modeNow.Load()) }
+func (p *pool) mode() mode { return mode(p.told.mode.Load()) }
 
 // name is the mode in words for people.
 func (m mode) name() string {
@@ -64,24 +64,24 @@ func (p *pool) setMode(to mode) {
 		p.md.SetReadOnly()
 		p.errorRetries(p.errorStatus())
 	case modeOutOfData:
-		p.outOfData = true
-		if wait := p.noSpaceTimeout.Get(); !p.features.errorIfNoSpace && wait > 0 {
-			p.queue.QueueAfter(p.timeout, time.Duration(wait)*time.Second)
+		p.settings.outOfData = true
+		if wait := p.noSpaceTimeout.Get(); !p.settings.features.errorIfNoSpace && wait > 0 {
+			p.owner.queue.QueueAfter(p.owner.timeout, time.Duration(wait)*time.Second)
 		}
 	case modeWrite:
-		p.queue.Cancel(p.timeout)
-		p.outOfData = false
-		if p.bound != nil {
-			p.features.errorIfNoSpace = p.bound.requested.errorIfNoSpace
+		p.owner.queue.Cancel(p.owner.timeout)
+		p.settings.outOfData = false
+		if p.settings.bound != nil {
+			p.settings.features.errorIfNoSpace = p.settings.bound.requested.errorIfNoSpace
 		}
 		p.md.SetReadWrite()
 	}
-	p.modeNow.Store(uint32(to))
+	p.told.mode.Store(uint32(to))
 	if to == modeFail {
 		p.clearCaches()
 	}
-	if p.bound != nil {
-		p.bound.mode = to
+	if p.settings.bound != nil {
+		p.settings.bound.mode = to
 	}
 	if from != to {
 		p.event()
@@ -96,7 +96,7 @@ func (p *pool) reportMode(from, to mode) {
 		level = slog.LevelInfo
 	case to == modeFail:
 		level = slog.LevelError
-	case to == modeOutOfData && p.features.errorIfNoSpace:
+	case to == modeOutOfData && p.settings.features.errorIfNoSpace:
 		waits = "; writes that need space fail"
 	case to == modeOutOfData:
 		waits = "; writes that need space wait"
@@ -109,7 +109,7 @@ func (p *pool) allowed(from, to mode) mode {
 	switch {
 	case from == modeFail:
 		return modeFail
-	case to != modeWrite || !p.md.NeedsCheck():
+	case to != modeWrite || !p.md.MustCheck():
 		return to
 	}
 	p.log().Error("the metadata is to be checked before the pool can be written to")
@@ -121,7 +121,7 @@ func (p *pool) allowed(from, to mode) mode {
 
 // errorStatus is how bios end that the pool gives up.
 func (p *pool) errorStatus() blk.Status {
-	if p.outOfData {
+	if p.settings.outOfData {
 		return blk.NoSpace
 	}
 	return blk.IOErr
@@ -133,7 +133,7 @@ func (p *pool) refusal() blk.Status {
 	switch {
 	case p.mode() != modeOutOfData:
 		return blk.IOErr
-	case p.features.errorIfNoSpace:
+	case p.settings.features.errorIfNoSpace:
 		return blk.NoSpace
 	}
 	return blk.OK
@@ -141,8 +141,8 @@ func (p *pool) refusal() blk.Status {
 
 // noSpaceTimedOut gives up waiting for somebody to add space.
 func (p *pool) noSpaceTimedOut() {
-	if p.mode() == modeOutOfData && !p.features.errorIfNoSpace {
-		p.features.errorIfNoSpace = true
+	if p.mode() == modeOutOfData && !p.settings.features.errorIfNoSpace {
+		p.settings.features.errorIfNoSpace = true
 		p.log().Warn("nobody added space in time; writes that need some fail")
 		p.event()
 		p.errorRetries(blk.NoSpace)
@@ -152,19 +152,31 @@ func (p *pool) noSpaceTimedOut() {
 // metadataFailed goes back to the last commit after a metadata operation that
 // failed, marks the metadata as to be checked, and stops changing it.
 func (p *pool) metadataFailed(reason error) {
-	p.aborts++
+	p.transaction.aborts++
 	p.log().Error("metadata operation failed; going back to the last commit", "reason", reason)
 	if err := p.md.Abort(); err != nil {
 		p.log().Error("the last commit cannot be read", "reason", err)
 		p.setMode(modeFail)
 	}
 	p.clearCaches()
-	// The flag counts from now on. A disk that does not take it either has the
-	// last commit, which is sound; the kernel writes it later, if at all.
+	p.setCheck()
+	p.setMode(modeReadOnly)
+}
+
+// setCheck marks the metadata as to be checked. The mark counts from now on, even
+// if the disk does not take it: it has the last commit, which is sound, and is
+// asked again by markCheck.
+func (p *pool) setCheck() {
 	if err := p.md.SetNeedsCheck(); err != nil {
 		p.log().Error("needs_check could not be written", "reason", err)
 	} else {
 		p.log().Warn("the metadata is marked needs_check")
 	}
-	p.setMode(modeReadOnly)
+}
+
+// markCheck writes needs_check if that has failed.
+func (p *pool) markCheck() {
+	if p.md.MustCheck() && !p.md.NeedsCheck() && !p.md.Failed() {
+		p.setCheck()
+	}
 }

@@ -75,7 +75,7 @@ func TestInsertedAndLost(t *testing.T) {
 	w := r.Submit(d, blk.Write, 0, 0, 8, 1)
 	r.release("d")
 	// The mapping of w is prepared; one that fails comes behind it.
-	p.push(&p.prepared, bad.newMapping(p.prison.Detain(prison.Block(true, 99, 0), nil), 5))
+	p.push(&p.inbox.prepared, bad.newMapping(p.prison.Detain(prison.Block(true, 99, 0), nil), 5))
 	r.Gate("d").Forget()
 	r.Sim.Run()
 	r.Done(w, blk.IOErr)

@@ -28,65 +28,98 @@ type features struct {
 }
 
 // pool is what all tables of one pool device and all thins of the pool share
-// (struct pool). Fields belong to the owner unless they say otherwise.
+// (struct pool). Its parts say who owns what is in them.
 type pool struct {
-	env                  env.Env
-	dev                  *dm.Device
-	metaNumber, dataNumb dm.Number
-	blockSectors         uint64
-	noSpaceTimeout       *dm.Param // seconds; looked at when the pool runs out of space
+	env                    env.Env
+	dev                    *dm.Device
+	metaNumber, dataNumber dm.Number
+	blockSectors           uint64
+	noSpaceTimeout         *dm.Param // seconds; looked at when the pool runs out of space
 
-	queue    env.Queue // the owner's
+	md         *thinmeta.Metadata
+	meta, data lower
+	prison     *prison.Prison
+	copier     *kcopyd.Client
+	allIO      *deferredset.Set // mapped I/O in flight
+	sharedIO   *deferredset.Set // reads of shared blocks in flight
+
+	owner       owner
+	told        told
+	settings    settings
+	transaction transaction
+	next        next
+	inbox       inbox
+	tests       hooks
+
+	volumes map[uint32]*volume // the owner's
+	spare   []*mapping         // the owner's; to be used again
+	scratch []*dm.Clone        // the owner's
+
+	refs    int           // guarded by pools.mu; targets of both types
+	targets []*poolTarget // the owner's; the pool's tables
+}
+
+// owner is the queue whose works alone change the pool.
+type owner struct {
+	queue    env.Queue
 	worker   *env.Work // pass
 	waker    *env.Work // tick
 	timeout  *env.Work // noSpaceTimedOut
 	answered env.Wait  // wakes when a call is done
-	prison   *prison.Prison
-	copier   *kcopyd.Client
+}
 
-	allIO       *deferredset.Set // mapped I/O in flight
-	sharedReads *deferredset.Set // reads of shared blocks in flight
+// told is what the owner tells everybody.
+type told struct {
+	mode       atomic.Uint32 // a mode
+	discards   atomic.Bool   // features.discard
+	sectors    atomic.Uint64 // of the bound target, as far as they make whole blocks
+	cacheWords atomic.Int64
+}
 
-	md         *thinmeta.Metadata
-	meta, data lower
+// settings are what the table in force says and what became of it. The owner's.
+type settings struct {
 	bound      *poolTarget // whose features are in force; nil: none
 	features   features
 	lowWater   uint64
 	lowWaterOn bool // an event has been sent
 	outOfData  bool
+}
+
+// transaction is what waits for the next commit, or was done since the last one.
+// The owner's.
+type transaction struct {
 	lastCommit time.Duration
-	freed      bool // data blocks that no thin used were given free since the last commit
-	volumes    map[uint32]*volume
+	freed      bool         // data blocks that no thin used have become free
 	changed    []*volume    // whose changed is set
-	flushes    dm.CloneList // wait for a commit, then are issued
-	completed  dm.CloneList // wait for a commit, then end
-	instant    []*mapping   // to insert at the end of this pass: nothing to prepare
-	idle       []*mapping   // discards whose blocks are idle, found in this pass
-	spare      []*mapping   // to be used again
-	missed     bool         // a read came to the owner because readers of the metadata are behind, perhaps
+	flushes    dm.CloneList // to be issued
+	completed  dm.CloneList // to be ended
 	aborts     uint64       // counts the transactions that were thrown away
-	scratch    []*dm.Clone
+}
 
-	// For tests: between the release of a cell and the issue of its bios, and,
-	// with invariants on, between a hit in the cache and its deferred-set entry.
-	afterRelease, beforeEnter func()
+// next is what one part of a pass leaves to its end. The owner's.
+type next struct {
+	instant []*mapping // to insert: nothing to prepare
+	idle    []*mapping // discards whose blocks are idle
+	missed  bool       // a read came to the owner because readers of the metadata are behind, perhaps
+}
 
-	modeNow    atomic.Uint32 // a mode; written by the owner
-	discards   atomic.Bool   // features.discard; written by the owner
-	mapped     atomic.Uint64 // sectors of the bound target that make whole blocks
-	cacheWords atomic.Int64
-
+// inbox is what everybody leaves for the owner. Guarded by mu.
+type inbox struct {
 	mu        sync.Mutex
-	suspended bool         // guarded by mu
-	held      []*dm.Device // guarded by mu; of thins, suspended together with the pool
-	active    []*thin      // guarded by mu
-	ready     []*thin      // guarded by mu; have deferred bios or cells
-	prepared  []*mapping   // guarded by mu; to insert
-	quiesced  []*mapping   // guarded by mu; discards whose blocks have become idle
-	passed    []*mapping   // guarded by mu; discards that the data device has done
+	suspended bool
+	held      []*dm.Device // of thins, suspended together with the pool
+	active    []*thin
+	ready     []*thin    // have deferred bios or cells
+	prepared  []*mapping // to insert
+	quiesced  []*mapping // discards whose blocks have become idle
+	passed    []*mapping // discards that the data device has done
+}
 
-	refs    int           // guarded by pools.mu; targets of both types
-	targets []*poolTarget // the pool's tables
+// hooks are for tests; they may be nil.
+type hooks struct {
+	afterRelease func() // between the release of a cell and the issue of its bios
+	beforeEnter  func() // with invariants on: between a hit in the cache and its deferred-set entry
+	afterVisit   func() // within the release of a cell, when its bios have been counted
 }
 
 // lower is a device below a pool. Every table of the pool opens it anew; the
@@ -115,21 +148,22 @@ func (l *lower) String() string { return "thin-pool device" }
 func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	e := pt.t.Env()
 	p := &pool{
-		env: e, dev: pt.t.Device(), metaNumber: pt.meta.Number, dataNumb: pt.data.Number,
+		env: e, dev: pt.t.Device(), metaNumber: pt.meta.Number, dataNumber: pt.data.Number,
 		blockSectors: blockSectors, noSpaceTimeout: pt.t.Param(noSpaceParam),
-		answered: e.NewWait(), prison: prison.New(), allIO: deferredset.New(), sharedReads: deferredset.New(),
-		volumes: make(map[uint32]*volume), suspended: true, lastCommit: e.Now(),
+		prison: prison.New(), allIO: deferredset.New(), sharedIO: deferredset.New(),
+		volumes: make(map[uint32]*volume),
 	}
-	p.features = features{zero: true, discard: true, passdown: true}
-	p.discards.Store(true)
+	p.owner.answered, p.inbox.suspended, p.transaction.lastCommit = e.NewWait(), true, e.Now()
+	p.settings.features = features{zero: true, discard: true, passdown: true}
+	p.told.discards.Store(true)
 	p.take(pt)
 	var err error
 	p.md, err = thinmeta.Open(e, &p.meta, thinmeta.Options{DataBlockSize: uint32(blockSectors), Format: !pt.requested.readOnly})
 	if err != nil {
 		return nil, err
 	}
-	p.queue = e.NewQueue("dm-thin")
-	p.worker, p.waker, p.timeout = env.NewWork(p.pass), env.NewWork(p.tick), env.NewWork(p.noSpaceTimedOut)
+	p.owner.queue = e.NewQueue("dm-thin")
+	p.owner.worker, p.owner.waker, p.owner.timeout = env.NewWork(p.pass), env.NewWork(p.tick), env.NewWork(p.noSpaceTimedOut)
 	p.copier = kcopyd.New(e, kcopyd.Options{Name: "thin", Throttle: pt.pools.throttleLocked(pt.t)})
 	p.md.SetPreCommit(func() error { return blk.FlushDevice(e, &p.data) })
 	return p, nil
@@ -140,37 +174,40 @@ func (p *pool) close() {
 	p.copier.Close()
 	// The last table has been suspended, which committed. What cannot be
 	// written now has been reported by then.
-	p.call(func() { _ = p.md.Close() })
-	p.queue.Close()
+	p.call(func() {
+		p.markCheck()
+		_ = p.md.Close()
+	})
+	p.owner.queue.Close()
 }
 
 // call runs fn on the owner and waits for it.
 func (p *pool) call(fn func()) {
 	var done atomic.Bool
-	p.queue.Queue(env.NewWork(func() {
+	p.owner.queue.Queue(env.NewWork(func() {
 		fn()
 		done.Store(true)
-		p.answered.Wake()
+		p.owner.answered.Wake()
 	}))
-	p.answered.Until(done.Load)
+	p.owner.answered.Until(done.Load)
 }
 
 // wake lets the owner make a pass.
-func (p *pool) wake() { p.queue.Queue(p.worker) }
+func (p *pool) wake() { p.owner.queue.Queue(p.owner.worker) }
 
 // tick makes a pass at least every second, for the commit at its end.
 func (p *pool) tick() {
 	p.wake()
-	p.queue.QueueAfter(p.waker, commitPeriod)
+	p.owner.queue.QueueAfter(p.owner.waker, commitPeriod)
 }
 
 // log is for what users of the pool should know. It goes by the pool device's
 // name while there is a table in force.
 func (p *pool) log() *slog.Logger {
-	if p.bound == nil {
+	if p.settings.bound == nil {
 		return slog.New(slog.DiscardHandler)
 	}
-	return p.bound.t.Log()
+	return p.settings.bound.t.Log()
 }
 
 // metadataLow is called in the middle of a change that has taken a block.
@@ -181,8 +218,8 @@ func (p *pool) metadataLow() {
 
 // event raises an event on the pool device.
 func (p *pool) event() {
-	if p.bound != nil {
-		p.bound.t.Event()
+	if p.settings.bound != nil {
+		p.settings.bound.t.Event()
 	}
 }
 
@@ -195,8 +232,8 @@ func (p *pool) take(pt *poolTarget) {
 // forget is called when the table of pt goes away.
 func (p *pool) forget(pt *poolTarget) {
 	p.targets = slices.DeleteFunc(p.targets, func(o *poolTarget) bool { return o == pt })
-	if p.bound == pt {
-		p.bound = nil
+	if p.settings.bound == pt {
+		p.settings.bound = nil
 	}
 	if p.meta.dev.Load() != pt.meta {
 		return
@@ -210,9 +247,9 @@ func (p *pool) forget(pt *poolTarget) {
 
 // activeThins is a copy of the list.
 func (p *pool) activeThins() []*thin {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.active)
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	return slices.Clone(p.inbox.active)
 }
 
 // errorRetries ends the bios that wait for space.
@@ -258,18 +295,18 @@ type volume struct {
 func (p *pool) change(v *volume) {
 	if !v.changed.Load() {
 		v.changed.Store(true)
-		p.changed = append(p.changed, v)
+		p.transaction.changed = append(p.transaction.changed, v)
 	}
 }
 
-// committed is called after a commit.
-func (p *pool) committed() {
-	p.freed, p.lastCommit = false, p.env.Now()
-	for _, v := range p.changed {
+// settle tells volumes what is durable now.
+func (p *pool) settle() {
+	p.transaction.freed, p.transaction.lastCommit = false, p.env.Now()
+	for _, v := range p.transaction.changed {
 		v.changed.Store(v.td.Changed())
 	}
-	clear(p.changed)
-	p.changed = p.changed[:0]
+	clear(p.transaction.changed)
+	p.transaction.changed = p.transaction.changed[:0]
 }
 
 // openVolume counts one more user of the volume.
@@ -281,7 +318,7 @@ func (p *pool) openVolume(id uint32) (*volume, error) {
 			return nil, err
 		}
 		v = &volume{id: id, td: td}
-		v.cache.init(&p.cacheWords)
+		v.cache.init(&p.told.cacheWords)
 		v.changed.Store(td.Changed())
 		p.volumes[id] = v
 	}

@@ -38,15 +38,16 @@ func (pt *poolTarget) bindAndGrow() error {
 
 // bind puts the settings of a table in force.
 func (p *pool) bind(pt *poolTarget) {
-	p.bound = pt
+	p.settings.bound = pt
 	p.take(pt)
-	p.features = pt.requested
-	if p.features.passdown = pt.passdown(); p.features.passdown != pt.requested.passdown {
+	p.settings.features = pt.requested
+	if p.settings.features.passdown = pt.passdown(); p.settings.features.passdown != pt.requested.passdown {
 		p.log().Warn("discards are not passed down: the data device does not take them", "data", pt.data.Name())
 	}
-	p.discards.Store(p.features.discard)
-	p.mapped.Store(pt.blocks() * p.blockSectors)
-	p.lowWater = pt.lowWater
+	p.told.discards.Store(p.settings.features.discard)
+	p.told.sectors.Store(pt.blocks() * p.blockSectors)
+	p.settings.lowWater = pt.lowWater
+	p.markCheck()
 	p.setMode(pt.mode)
 }
 
@@ -56,7 +57,7 @@ func (pt *poolTarget) growData() (grown bool, err error) {
 	switch {
 	case want < have:
 		return false, invalid(fmt.Sprintf("pool target (%d blocks) too small: expected %d", want, have))
-	case want == have || p.md.NeedsCheck():
+	case want == have || p.md.MustCheck():
 		return false, nil
 	}
 	p.log().Info("the data device grows", "from", have, "to", want)
@@ -69,7 +70,7 @@ func (pt *poolTarget) growMetadata() (grown bool, err error) {
 	switch {
 	case want < have:
 		return false, invalid(fmt.Sprintf("metadata device (%d blocks) too small: expected %d", want, have))
-	case want == have || p.md.NeedsCheck():
+	case want == have || p.md.MustCheck():
 		return false, nil
 	}
 	if p.mode() == modeOutOfMetadata {
@@ -94,7 +95,7 @@ func (pt *poolTarget) Resume() {
 	p.call(p.retryAll)
 	pt.resumeThins()
 	p.call(func() {
-		p.lowWaterOn = false
+		p.settings.lowWaterOn = false
 		p.setSuspended(false)
 		p.tick()
 	})
@@ -103,19 +104,19 @@ func (pt *poolTarget) Resume() {
 // resumeThins undoes what Presuspend, maybe of the table before, did to thins.
 func (pt *poolTarget) resumeThins() {
 	p := pt.pool
-	p.mu.Lock()
-	ds := p.held
-	p.held = nil
-	p.mu.Unlock()
+	p.inbox.mu.Lock()
+	ds := p.inbox.held
+	p.inbox.held = nil
+	p.inbox.mu.Unlock()
 	for _, d := range ds {
 		d.InternalResume()
 	}
 }
 
 func (p *pool) setSuspended(on bool) {
-	p.mu.Lock()
-	p.suspended = on
-	p.mu.Unlock()
+	p.inbox.mu.Lock()
+	p.inbox.suspended = on
+	p.inbox.mu.Unlock()
 }
 
 // Presuspend suspends the pool's thins without flushing.
@@ -125,9 +126,9 @@ func (pt *poolTarget) Presuspend() {
 	for _, t := range p.activeThins() {
 		d := t.t.Device()
 		d.InternalSuspend()
-		p.mu.Lock()
-		p.held = append(p.held, d)
-		p.mu.Unlock()
+		p.inbox.mu.Lock()
+		p.inbox.held = append(p.inbox.held, d)
+		p.inbox.mu.Unlock()
 	}
 }
 
@@ -140,9 +141,9 @@ func (pt *poolTarget) PresuspendUndo() {
 func (pt *poolTarget) Postsuspend() {
 	p := pt.pool
 	p.call(func() {
-		p.queue.Cancel(p.waker)
-		p.queue.Cancel(p.timeout)
+		p.owner.queue.Cancel(p.owner.waker)
+		p.owner.queue.Cancel(p.owner.timeout)
 	})
-	p.queue.Flush()
+	p.owner.queue.Flush()
 	p.call(func() { _ = p.commit() })
 }

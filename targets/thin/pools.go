@@ -54,7 +54,7 @@ func (ps *pools) get(pt *poolTarget, blockSectors uint64) (p *pool, created bool
 	switch {
 	case p != nil && p.dev != pt.t.Device():
 		return nil, false, dm.Errorf(syscall.EBUSY, "metadata device already in use by a pool")
-	case p != nil && p.dataNumb != pt.data.Number:
+	case p != nil && p.dataNumber != pt.data.Number:
 		return nil, false, dm.Errorf(syscall.EBUSY, "data device already in use by a pool")
 	case p == nil && ps.of(pt.t.Device()) != nil:
 		return nil, false, invalid("different pool cannot replace a pool")

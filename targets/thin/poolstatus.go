@@ -46,40 +46,62 @@ func (pt *poolTarget) info() *PoolStatus {
 	return &PoolStatus{
 		TransactionID: md.TransactionID(), HeldRoot: md.HeldRoot(), Mode: p.mode().word(),
 		UsedMetadata: total - md.FreeMetadata(), TotalMetadata: total, UsedData: data - md.FreeData(), TotalData: data,
-		IgnoreDiscard: !p.features.discard, NoPassdown: !p.features.passdown, ErrorIfNoSpace: p.features.errorIfNoSpace,
+		IgnoreDiscard: !p.settings.features.discard, NoPassdown: !p.settings.features.passdown, ErrorIfNoSpace: p.settings.features.errorIfNoSpace,
 		NeedsCheck: md.NeedsCheck(), LowMetadata: pt.metadataThreshold(),
 	}
 }
 
-// Message carries out a message on the owner. Everything that succeeds is
-// committed.
+// Message carries out a message on the owner, as a transaction of its own: what
+// fails leaves no trace.
 func (pt *poolTarget) Message(args []string) (string, error) {
-	var err error
-	pt.pool.call(func() { err = pt.pool.message(args) })
-	return "", err
+	p := pt.pool
+	if err := p.serviceable(); err != nil {
+		return "", err
+	}
+	word, n, err := parseMessage(args)
+	if err != nil {
+		return "", err
+	}
+	obey := func() { err = p.message(word, n) }
+	if word == "create_snap" {
+		p.quietly(uint32(n[1]), obey)
+	} else {
+		p.call(obey)
+	}
+	if err != nil {
+		return "", failed(err, strings.Join(args, " ")+" failed")
+	}
+	return "", nil
 }
 
-func (p *pool) message(args []string) error {
+func (p *pool) serviceable() error {
 	if p.mode() >= modeOutOfMetadata {
 		return dm.Errorf(syscall.EOPNOTSUPP, "unable to service pool target messages in READ_ONLY or FAIL mode")
 	}
-	word := strings.ToLower(args[0])
-	count, ok := messageArgs[word]
-	if !ok {
-		return invalid("Unrecognised thin pool target message received: " + args[0])
-	}
-	if len(args) != count {
-		return invalid(fmt.Sprintf("Message received with %d arguments instead of %d", len(args), count))
-	}
-	n, err := messageNumbers(word, args[1:])
-	if err != nil {
+	return nil
+}
+
+func (p *pool) message(word string, n [2]uint64) error {
+	if err := p.serviceable(); err != nil {
 		return err
 	}
-	if err := p.obey(word, n); err != nil {
-		return failed(err, strings.Join(args, " ")+" failed")
+	if err := p.commit(); err != nil {
+		return err
 	}
-	_ = p.commit() // what is wrong shows in the pool's mode
-	return nil
+	return p.alone(func() error { return p.obey(word, n) }, func(error) bool { return true })
+}
+
+func parseMessage(args []string) (word string, n [2]uint64, err error) {
+	word = strings.ToLower(args[0])
+	count, ok := messageArgs[word]
+	if !ok {
+		return word, n, invalid("Unrecognised thin pool target message received: " + args[0])
+	}
+	if len(args) != count {
+		return word, n, invalid(fmt.Sprintf("Message received with %d arguments instead of %d", len(args), count))
+	}
+	n, err = messageNumbers(word, args[1:])
+	return word, n, err
 }
 
 // messageArgs are the messages and their number of words.
@@ -115,7 +137,6 @@ func (p *pool) obey(word string, n [2]uint64) error {
 	case "set_transaction_id":
 		return p.md.SetTransactionID(n[0], n[1])
 	case "reserve_metadata_snap":
-		_ = p.commit()
 		return p.md.ReserveSnap()
 	}
 	return p.md.ReleaseSnap()

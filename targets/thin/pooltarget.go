@@ -45,7 +45,7 @@ func newPoolTarget(t *dm.Target, args []string) (dm.Mapper, error) {
 		return nil, err
 	}
 	pt.pool = p
-	if !created && pt.requested.discard != p.discards.Load() {
+	if !created && pt.requested.discard != p.told.discards.Load() {
 		pt.pools.put(p)
 		return nil, invalid("Discard support cannot be disabled once enabled")
 	}

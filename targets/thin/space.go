@@ -19,6 +19,12 @@ func (p *pool) commit() error {
 		return err
 	}
 	p.committed()
+	return nil
+}
+
+// committed is called after a commit.
+func (p *pool) committed() {
+	p.settle()
 	if p.md.FreeMetadata() == 0 && !p.mode().readOnly() {
 		p.setMode(modeOutOfMetadata)
 	}
@@ -26,8 +32,60 @@ func (p *pool) commit() error {
 		p.setMode(modeWrite)
 		p.retryAll()
 	}
-	return nil
 }
+
+// modify changes the metadata by fn, which takes up to cost metadata blocks. What
+// it may take is there before it begins, by a commit if need be. If it may be more
+// than there is, it is a transaction of its own, so that nothing else is lost
+// should there not be enough: then the pool turns read-only, with all that has been
+// acknowledged.
+func (p *pool) modify(cost uint64, fn func() error) error {
+	if p.mode() < modeOutOfMetadata && p.md.FreeMetadata() >= cost {
+		err := fn()
+		if err != nil {
+			p.metadataFailed(err)
+		}
+		return err
+	}
+	if err := p.commit(); err != nil {
+		return err
+	}
+	if p.mode() < modeOutOfMetadata && p.md.FreeMetadata() >= cost {
+		return p.modify(cost, fn)
+	}
+	return p.alone(fn, func(err error) bool { return errors.Is(err, syscall.ENOSPC) })
+}
+
+// alone changes the metadata by fn in a transaction of its own; the last one has
+// been committed. If it fails for a reason that undo accepts, that leaves no trace.
+func (p *pool) alone(fn func() error, undo func(error) bool) error {
+	if p.mode() >= modeOutOfMetadata {
+		return syscall.EINVAL
+	}
+	err := fn()
+	switch {
+	case err == nil:
+		if err = p.md.Commit(); err == nil {
+			p.committed()
+			return nil
+		}
+		undo = isFull
+	case p.md.Err() == nil:
+		return err // nothing was changed
+	}
+	if !undo(err) || p.md.Undo() != nil {
+		p.metadataFailed(err)
+		return err
+	}
+	p.log().Warn("a change of the metadata is taken back", "reason", err)
+	if isFull(err) {
+		p.setMode(modeOutOfMetadata)
+	}
+	return err
+}
+
+// isFull reports whether there was no metadata block left.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) }
 
 // allocate takes a data block, in mode write. errNoData: there is none; the pool
 // is out of data space now.
@@ -42,15 +100,11 @@ func (p *pool) allocate() (uint64, error) {
 	switch {
 	case err == syscall.ENOSPC:
 		p.setMode(modeOutOfData)
-		return 0, errNoData
+		err = errNoData
 	case err != nil:
 		p.metadataFailed(err)
-		return 0, err
-	case p.md.FreeMetadata() > 0:
-		return block, nil
 	}
-	// What is left is kept for commits.
-	return block, p.commit()
+	return block, err
 }
 
 // findSpace makes sure that a data block is free, by a commit if need be: blocks
@@ -72,9 +126,9 @@ func (p *pool) findSpace() error {
 }
 
 func (p *pool) checkLowWater(free uint64) {
-	if free <= p.lowWater && !p.lowWaterOn {
-		p.lowWaterOn = true
-		p.log().Warn("the free data blocks have come down to the low water mark", "free", free, "mark", p.lowWater)
+	if free <= p.settings.lowWater && !p.settings.lowWaterOn {
+		p.settings.lowWaterOn = true
+		p.log().Warn("the free data blocks have come down to the low water mark", "free", free, "mark", p.settings.lowWater)
 		p.event()
 	}
 }

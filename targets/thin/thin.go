@@ -27,7 +27,7 @@ type thin struct {
 	blockShift   int8 // log2 of blockSectors; -1 if it is no power of two
 
 	requeue atomic.Bool // a noflush suspend is under way; written by the owner
-	ready   atomic.Bool // in pool.ready
+	ready   atomic.Bool // in pool.inbox.ready
 
 	mu      sync.Mutex
 	cells   []*prison.Cell // guarded by mu; deferred to the owner
@@ -54,7 +54,7 @@ func newThin(t *dm.Target, args []string) (dm.Mapper, error) {
 	}
 	t.MaxIOLen = th.blockSectors
 	t.NumFlush, t.FlushSupported = 1, true
-	if th.pool.discards.Load() {
+	if th.pool.told.discards.Load() {
 		t.NumDiscard, t.DiscardsSupported = 1, true
 	}
 	return th, nil
@@ -88,31 +88,38 @@ func (t *thin) join(id uint32) error {
 	if p.mode() == modeFail {
 		return invalid("Couldn't open thin device, Pool is in fail mode")
 	}
-	var err error
-	p.call(func() { t.vol, err = p.openVolume(id) })
-	if err != nil {
-		return failed(err, "Couldn't open thin internal device")
-	}
 	t.pool, t.blockSectors, t.blockShift = p, p.blockSectors, -1
 	if p.blockSectors&(p.blockSectors-1) == 0 {
 		t.blockShift = int8(bits.TrailingZeros64(p.blockSectors))
 	}
+	var err error
+	p.call(func() { err = p.admit(t, id) })
+	if err == nil {
+		p.refs++
+	}
+	return err
+}
+
+// admit opens the volume of a thin and lists the thin.
+func (p *pool) admit(t *thin, id uint32) (err error) {
+	if t.vol, err = p.openVolume(id); err != nil {
+		return failed(err, "Couldn't open thin internal device")
+	}
 	if !p.activate(t) {
-		p.call(func() { p.closeVolume(t.vol) })
+		p.closeVolume(t.vol)
 		return invalid("Unable to activate thin device while pool is suspended")
 	}
-	p.refs++
 	return nil
 }
 
 // activate lists the thin unless the pool is suspended.
 func (p *pool) activate(t *thin) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.suspended {
-		p.active = append(p.active, t)
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	if !p.inbox.suspended {
+		p.inbox.active = append(p.inbox.active, t)
 	}
-	return !p.suspended
+	return !p.inbox.suspended
 }
 
 func (t *thin) Close() {
@@ -120,9 +127,9 @@ func (t *thin) Close() {
 	defer t.pools.mu.Unlock()
 	p := t.pool
 	p.call(func() {
-		p.mu.Lock()
-		p.active = slices.DeleteFunc(p.active, func(o *thin) bool { return o == t })
-		p.mu.Unlock()
+		p.inbox.mu.Lock()
+		p.inbox.active = slices.DeleteFunc(p.inbox.active, func(o *thin) bool { return o == t })
+		p.inbox.mu.Unlock()
 		p.closeVolume(t.vol)
 	})
 	t.pools.put(p)
@@ -163,7 +170,7 @@ func (t *thin) info() *ThinStatus {
 // Areas is the part of the pool device that holds whole blocks, once a table of
 // the pool is in force.
 func (t *thin) Areas() []dm.Area {
-	if n := t.pool.mapped.Load(); n > 0 {
+	if n := t.pool.told.sectors.Load(); n > 0 {
 		return []dm.Area{{Dev: t.poolDev, Len: n}}
 	}
 	return nil
@@ -173,7 +180,7 @@ func (t *thin) Areas() []dm.Area {
 const maxDiscard = 16 << 30 / blk.SectorSize
 
 func (t *thin) Hint(l *blk.Limits) {
-	if t.pool.discards.Load() {
+	if t.pool.told.discards.Load() {
 		l.DiscardGranularity = uint32(t.blockSectors * blk.SectorSize)
 		l.MaxDiscard = maxDiscard
 	}

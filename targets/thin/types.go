@@ -56,8 +56,8 @@ Table:
 
 Messages (dmsetup message POOL 0 ...):
   create_thin ID                    an empty volume; ID is 0 to 16777215
-  create_snap ID ORIGIN             a volume with the content of another one,
-                                    which is to be suspended meanwhile
+  create_snap ID ORIGIN             a volume with the content of another one, whose
+                                    I/O is held back for that moment
   delete ID                         remove a volume that no table uses
   set_transaction_id OLD NEW        change the number in the status line
   reserve_metadata_snap             keep the metadata as they are now, for reading

@@ -12,21 +12,21 @@ import (
 
 // pass is the owner's work: everything that has become ready since the last one.
 func (p *pool) pass() {
-	p.insertAll(p.takeMappings(&p.prepared))
-	p.discardAll(p.takeMappings(&p.quiesced))
-	each(p.takeMappings(&p.passed), (*mapping).discarded)
+	p.insertAll(p.takeMappings(&p.inbox.prepared))
+	p.discardAll(p.takeMappings(&p.inbox.quiesced))
+	each(p.takeMappings(&p.inbox.passed), (*mapping).discarded)
 	p.md.Batch(func() {
 		for _, t := range p.takeReady() {
 			t.processCells()
 			t.processBios()
 		}
 	})
-	ms, idle := p.instant, p.idle
-	p.instant, p.idle = nil, nil
+	ms, idle := p.next.instant, p.next.idle
+	p.next.instant, p.next.idle = nil, nil
 	p.insertAll(ms)
 	p.discardAll(idle)
-	if p.missed {
-		p.missed = false
+	if p.next.missed {
+		p.next.missed = false
 		p.md.Show()
 	}
 	p.commitIfNeeded()
@@ -39,18 +39,18 @@ func each(ms []*mapping, fn func(*mapping)) {
 }
 
 func (p *pool) takeMappings(list *[]*mapping) []*mapping {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
 	ms := *list
 	*list = nil
 	return ms
 }
 
 func (p *pool) takeReady() []*thin {
-	p.mu.Lock()
-	ts := p.ready
-	p.ready = nil
-	p.mu.Unlock()
+	p.inbox.mu.Lock()
+	ts := p.inbox.ready
+	p.inbox.ready = nil
+	p.inbox.mu.Unlock()
 	for _, t := range ts {
 		t.ready.Store(false) // before its lists are taken
 	}
@@ -118,7 +118,7 @@ func (t *thin) processCell(cell *prison.Cell) {
 		return
 	}
 	c, block := cell.Holder, cell.Begin
-	t.pool.missed = t.pool.missed || c.Op == blk.Read
+	t.pool.next.missed = t.pool.next.missed || c.Op == blk.Read
 	m, err := t.vol.td.Find(block)
 	switch {
 	case err == nil && !(m.Shared && c.Op == blk.Write):
@@ -201,8 +201,11 @@ func (t *thin) issueCell(cell *prison.Cell, data uint64, shared bool) {
 			t.enter(hookOf(c), shared)
 			issued.Push(c)
 		}
+		if hook := t.pool.tests.afterVisit; hook != nil {
+			hook()
+		}
 	})
-	if hook := t.pool.afterRelease; hook != nil {
+	if hook := t.pool.tests.afterRelease; hook != nil {
 		hook()
 	}
 	t.deferBios(deferred)
@@ -230,16 +233,16 @@ func (t *thin) issue(c *dm.Clone) {
 	case t.vol.td.AbortedChanges():
 		c.Complete(blk.IOErr)
 	default:
-		t.pool.flushes.Push(c)
+		t.pool.transaction.flushes.Push(c)
 	}
 }
 
 // commitIfNeeded is the end of a pass: a commit for the bios that wait for one,
 // or because the last one was long ago.
 func (p *pool) commitIfNeeded() {
-	flushes, completed := p.flushes.Take(), p.completed.Take()
-	due := p.env.Now()-p.lastCommit > commitPeriod
-	if flushes.Empty() && completed.Empty() && !(due && (p.freed || p.md.Changed())) {
+	flushes, completed := p.transaction.flushes.Take(), p.transaction.completed.Take()
+	due := p.env.Now()-p.transaction.lastCommit > commitPeriod
+	if flushes.Empty() && completed.Empty() && !(due && (p.transaction.freed || p.md.Changed())) {
 		return
 	}
 	if p.commit() != nil {

@@ -25,6 +25,7 @@ func (m *Metadata) Commit() error {
 		for _, t := range m.thins {
 			t.changed = false
 		}
+		m.plenty = 0
 		m.publish()
 		return nil
 	})
@@ -55,24 +56,28 @@ func (m *Metadata) changedIDs() (ids []uint32) {
 }
 
 // Abort goes back to the last commit by reading everything again from the
-// superblock. Thins stay open; AbortedChanges tells which ones lost changes. An
-// error means that the metadata has failed for good.
-func (m *Metadata) Abort() error {
+// superblock. Thins stay open; AbortedChanges tells which ones lost changes. Data
+// blocks that were taken stay so. An error means that the metadata has failed for
+// good.
+func (m *Metadata) Abort() error { return m.abort(true) }
+
+// Undo is Abort of changes that nobody has been told of: no thin has lost any.
+func (m *Metadata) Undo() error { return m.abort(false) }
+
+func (m *Metadata) abort(lost bool) error {
 	if err := m.sb.Abort(); err != nil {
 		return err
 	}
-	if err := m.reloadThins(); err != nil {
+	if err := m.reloadThins(lost); err != nil {
 		m.sb.Fail()
 		return err
 	}
 	return nil
 }
 
-func (m *Metadata) reloadThins() error {
+func (m *Metadata) reloadThins(lost bool) error {
 	for id, t := range m.thins {
-		if t.changed {
-			t.aborted = true
-		}
+		t.aborted = t.aborted || t.changed && lost
 		t.changed = false
 		if t.opens == 0 {
 			delete(m.thins, id)
@@ -115,7 +120,11 @@ func (m *Metadata) SetReadWrite() { m.bm.SetReadOnly(false) }
 // nothing else. It is for use right after Abort.
 func (m *Metadata) SetNeedsCheck() error { return m.sb.SetNeedsCheck() }
 
-// NeedsCheck is the needs_check flag.
+// MustCheck reports whether the flag is set, or should be but could not be
+// written.
+func (m *Metadata) MustCheck() bool { return m.sb.MustCheck() }
+
+// NeedsCheck is the needs_check flag as the disk has it.
 func (m *Metadata) NeedsCheck() bool { return m.sb.NeedsCheck() }
 
 // Mend gives blocks free that are counted once and used never, and clears the

@@ -164,15 +164,12 @@ var failOps = map[string]func(p *metatest.Pool) error{
 	},
 	"refs": func(p *metatest.Pool) error {
 		b, err := p.M.AllocDataBlock()
-		for range 5 {
+		for range 6 {
 			if err == nil {
 				err = p.M.IncData(b, b+1)
 			}
 		}
-		if err == nil {
-			err = p.M.DecData(b, b+1)
-		}
-		for range 5 {
+		for range 6 {
 			if err == nil {
 				err = p.M.DecData(b, b+1)
 			}

@@ -107,14 +107,17 @@ func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
 	return r, t.in(err)
 }
 
-// Insert maps a block to a data block, whose reference, the one that
-// AllocDataBlock took, passes to the mapping. Another data block that was mapped
-// there loses one. Readers may see a block that was not mapped before as one that
+// Insert maps a block to a data block that AllocDataBlock took. Another data block
+// that was mapped there loses a reference. Readers may see a block that was not mapped before as one that
 // only the owner can tell about, until Show or Commit.
 func (t *Thin) Insert(block, data uint64) error {
 	m := t.m
 	return m.add(func() error {
 		m.readers.behind.Store(true)
+		m.taken.Remove(data, data+1)
+		if err := m.data.Inc(data, data+1); err != nil {
+			return t.in(err)
+		}
 		v := BlockTime{data, m.super.Time & (1<<24 - 1)}.Value()
 		root, inserted, err := m.maps.InsertNotify(m.super.MappingRoot, v, uint64(t.id), block)
 		if err != nil {

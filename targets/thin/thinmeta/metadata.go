@@ -41,6 +41,8 @@ type Metadata struct {
 	super   Super            // of the running transaction; what sb has in it is as of the last commit
 	thins   map[uint32]*Thin // open ones, and those with details that are not written yet
 	reserve uint64
+	plenty  uint64         // free blocks that are enough for any Insert; 0: to be found out
+	taken   pdata.BlockSet // data blocks that are not to be allocated though nothing refers to them
 	readers readers
 }
 
@@ -121,7 +123,10 @@ func (f fields) Save(p []byte) error {
 	return nil
 }
 
-func (m *Metadata) setReserve() { m.reserve = min(maxReserve, m.tm.Map().Blocks()/10) }
+func (m *Metadata) setReserve() {
+	m.reserve = min(maxReserve, m.tm.Map().Blocks()/10)
+	m.plenty = 0
+}
 
 // setTypes says what the values of the trees refer to.
 func (m *Metadata) setTypes() {

@@ -2,17 +2,25 @@ package thinmeta
 
 import "syscall"
 
-// AllocDataBlock takes a free data block, whose one reference is the caller's.
-// ENOSPC, itself and not wrapped, if there is none.
+// AllocDataBlock takes a free data block. It has no reference before Insert maps
+// it, so that a crash or an abort leaks nothing. ENOSPC, itself and not wrapped,
+// if there is none.
 func (m *Metadata) AllocDataBlock() (block uint64, err error) {
 	if err := m.sb.Changeable(); err != nil {
 		return 0, err
 	}
-	if block, err = m.data.FindFree(); err != nil {
-		return 0, err
+	if block, err = m.data.FindFree(m.taken.Has); err == nil {
+		m.taken.Add(block, block+1)
 	}
-	return block, m.IncData(block, block+1)
+	return block, err
 }
+
+// TakeData keeps data blocks [begin, end), which nothing refers to, from being
+// allocated, until ReleaseData.
+func (m *Metadata) TakeData(begin, end uint64) { m.taken.Add(begin, end) }
+
+// ReleaseData undoes AllocDataBlock and TakeData.
+func (m *Metadata) ReleaseData(begin, end uint64) { m.taken.Remove(begin, end) }
 
 // IncData adds a reference to each data block of [begin, end).
 func (m *Metadata) IncData(begin, end uint64) error {
@@ -47,8 +55,11 @@ func (m *Metadata) DataBlockSize() uint32 { return m.super.DataBlockSize }
 // DataBlocks is the size of the data device at the last commit.
 func (m *Metadata) DataBlocks() uint64 { return m.data.Blocks() }
 
-// FreeData is the number of free data blocks.
-func (m *Metadata) FreeData() uint64 { return m.data.Free() }
+// FreeData is the number of free data blocks that are not taken.
+func (m *Metadata) FreeData() uint64 {
+	free := m.data.Free()
+	return free - min(free, m.taken.Len())
+}
 
 // MetadataBlocks is the size of the metadata device.
 func (m *Metadata) MetadataBlocks() uint64 { return m.tm.Map().Blocks() }

@@ -126,6 +126,7 @@ func TestTheirRepair(t *testing.T) {
 func TestCheckFindsLeaks(t *testing.T) {
 	p := busyPool(t, 31, 1000)
 	leaked := must(p.M.AllocDataBlock())
+	ok(t, p.M.IncData(leaked, leaked+1))
 	ok(t, p.M.Commit())
 	dev := p.Dev.Clone()
 	ok(t, p.M.DecData(leaked, leaked+1))

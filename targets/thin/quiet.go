@@ -1,0 +1,46 @@
+package thin
+
+import (
+	"slices"
+
+	"udm/dm"
+)
+
+// quietly runs fn on the owner while no I/O of the volume is under way: writes to
+// blocks that are about to be shared would be lost to the volume when it breaks
+// sharing, and seen by its snapshot. The devices of the volume are suspended as
+// users of the kernel do it by hand; those that are suspended already stay so.
+func (p *pool) quietly(id uint32, fn func()) {
+	var held []*dm.Device
+	for done := false; !done; {
+		for _, d := range p.devicesOf(id) {
+			if !slices.Contains(held, d) {
+				d.InternalSuspend()
+				held = append(held, d)
+			}
+		}
+		p.call(func() {
+			// Thins are activated by the owner: there is no other now.
+			if done = p.allHeld(id, held); done {
+				fn()
+			}
+		})
+	}
+	for _, d := range held {
+		d.InternalResume()
+	}
+}
+
+func (p *pool) allHeld(id uint32, held []*dm.Device) bool {
+	return !slices.ContainsFunc(p.devicesOf(id), func(d *dm.Device) bool { return !slices.Contains(held, d) })
+}
+
+// devicesOf are the devices that have a thin of the volume in a table.
+func (p *pool) devicesOf(id uint32) (ds []*dm.Device) {
+	for _, t := range p.activeThins() {
+		if t.vol.id == id {
+			ds = append(ds, t.t.Device())
+		}
+	}
+	return ds
+}
