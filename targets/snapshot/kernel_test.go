@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"udm/blk"
 	"udm/blk/blktest"
@@ -22,8 +21,6 @@ var (
 	kernelSeeds = flag.Int("kernelseeds", 4, "seeds of TestKernelStores")
 	kernelFirst = flag.Uint64("kernelfirst", 0, "the first of them")
 )
-
-func TestMain(m *testing.M) { kernel.Main(m, func() bool { return false }) }
 
 const (
 	crossOrigin = 1024 // sectors
@@ -201,7 +198,7 @@ func boot(t *testing.T, xs []*cross, last bool) {
 		disks = append(disks, save(t, x.o), save(t, x.c))
 		script.WriteString(x.script(t, dir, last && x.merge > 0))
 	}
-	kernel.Boot(t, kernel.Options{Disks: disks, Script: script.String(), Dir: dir, Timeout: 5 * time.Minute})
+	kernel.Boot(t, kernel.Options{Disks: disks, Script: script.String(), Dir: dir})
 	file := func(name string, x *cross) []byte {
 		p, err := os.ReadFile(filepath.Join(dir, fmt.Sprint(name, x.n)))
 		if err != nil {

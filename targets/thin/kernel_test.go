@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"udm/blk"
 	"udm/blk/blktest"
@@ -28,8 +27,6 @@ var (
 	kernelSeeds = flag.Int("kernelseeds", 5, "seeds of TestKernel")
 	kernelFirst = flag.Int("kernelfirst", 0, "the first of them")
 )
-
-func TestMain(m *testing.M) { kernel.Main(m, func() bool { return false }) }
 
 // TestKernel moves pools between udm and the real kernel and back. Every other
 // pool is made by udm, the others by the kernel. Each side changes it at random
@@ -237,7 +234,7 @@ func bootAll(t *testing.T, ps []*traveller, change bool) {
 		disks = append(disks, p.path("m"), p.path("d"), p.path("o"))
 		p.script(&script, i, change)
 	}
-	res := kernel.Boot(t, kernel.Options{Disks: disks, Script: script.String(), Timeout: 5 * time.Minute})
+	res := kernel.Boot(t, kernel.Options{Disks: disks, Script: script.String()})
 	for i, p := range ps {
 		p.hear(res, i, change)
 	}

@@ -7,33 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
-	"time"
+	"testing"
 
 	"udm/test/kernel/conform"
+	"udm/test/program"
 )
 
 const (
 	scriptDir = "testdata/script"
 	goldenDir = "testdata/golden"
 )
-
-// conformanceLimit is the time that one boot may take for its share of the scripts: ten times what it needs.
-const conformanceLimit = 6 * time.Minute
-
-// buildStatic builds a command of this module so that it runs inside the kernel, and returns the program's path.
-func buildStatic(dir, pkg string) (string, error) {
-	program := filepath.Join(dir, filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-o", program, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
-	}
-	return program, nil
-}
 
 // boots is how many kernels run at the same time; each has one processor.
 const boots = 2
@@ -46,35 +33,46 @@ type kernelJob struct {
 	keep    bool   // disks come from and go to out/disks
 }
 
-// ask runs the scripts, shared out to several kernels.
-func (j *kernelJob) ask(ctx context.Context) error {
-	tmp, err := os.MkdirTemp("", "agent")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	agent, err := buildStatic(tmp, "udm/test/kernel/agent")
-	if err != nil {
-		return err
-	}
-	if j.keep {
-		agent += "' -disks '/run/out/disks"
-	}
-	errs := make([]error, boots)
-	var wg sync.WaitGroup
-	for i, share := range shareOut(j.scripts, boots) {
-		if share != "" {
-			wg.Go(func() {
-				errs[i] = runAgent(ctx, j.out, fmt.Sprintf("exec '%s' $OUT '%s' %s", agent, absolute(j.dir), share))
-			})
+// ask runs the scripts of all jobs, shared out to several kernels. The jobs' folders for answers are below base. If a kernel fails by
+// itself, all are asked again, once.
+func ask(t *testing.T, base string, jobs ...kernelJob) {
+	t.Helper()
+	agent := program.Build(t, "udm/test/kernel/agent")
+	var lines [boots]string
+	for _, j := range jobs {
+		for i, share := range shareOut(j.scripts, boots) {
+			if share != "" {
+				lines[i] += j.line(agent, base) + share + "\n"
+			}
 		}
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	err := again(t, []string{base}, func() error {
+		errs := make([]error, boots)
+		var wg sync.WaitGroup
+		for i, line := range lines {
+			if line != "" {
+				wg.Go(func() { errs[i] = runAgent(base, line) })
+			}
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
-func runAgent(ctx context.Context, out, line string) error {
-	r, err := Run(ctx, Options{Script: line, Dir: out, Timeout: conformanceLimit})
+// line is the command of a job, without the scripts' names.
+func (j kernelJob) line(agent, base string) string {
+	out := "/run/out" + strings.TrimPrefix(j.out, base)
+	if j.keep {
+		agent += "' -disks '" + out + "/disks"
+	}
+	return fmt.Sprintf("'%s' '%s' '%s'", agent, out, absolute(j.dir))
+}
+
+func runAgent(base, script string) error {
+	r, err := Run(context.Background(), Options{Script: script, Dir: base})
 	if err == nil && r.Exit != 0 {
 		err = fmt.Errorf("agent: exit code %d", r.Exit)
 	}

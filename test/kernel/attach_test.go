@@ -157,7 +157,6 @@ func TestKernelAttach(t *testing.T) {
 		Disks:   []string{diskFile(t, "d0", 64<<20)},
 		Modules: []string{},
 		Script:  script,
-		Timeout: conformanceLimit,
 	})
 	for line := range strings.Lines(script) {
 		if want, ok := strings.CutPrefix(line, "echo "); ok && !strings.Contains(r.Output, want) {

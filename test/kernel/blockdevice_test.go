@@ -75,7 +75,6 @@ func TestKernelBlockDevice(t *testing.T) {
 		Disks:   []string{diskFile(t, "d0", 160<<20), diskFile(t, "d1", 160<<20), meta},
 		Modules: append([]string{"nbd"}, DefaultModules...),
 		Script:  fmt.Sprintf(blockDeviceScript, udmProgram(t)),
-		Timeout: conformanceLimit,
 	})
 	for _, want := range []string{"ext4 is clean", "xfs is clean", "the daemon ended"} {
 		if !strings.Contains(r.Output, want) {

@@ -6,16 +6,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"udm/test/need"
+	"udm/test/watchdog"
 )
 
 // Program is the user-mode kernel, and ModuleDir holds its modules, one folder per kernel version.
@@ -25,9 +28,10 @@ const (
 )
 
 const (
-	maxDisks       = 16 // ubda … ubdp
-	defaultMemory  = 512
-	defaultTimeout = time.Minute
+	maxDisks      = 16 // ubda … ubdp
+	defaultMemory = 512
+	// defaultLimit is ten times what the longest boot of the tests needs: its timer takes more of its own time on a busy host.
+	defaultLimit = 30 * time.Minute
 )
 
 // Options says what to boot.
@@ -40,8 +44,8 @@ type Options struct {
 	Script string
 	// Memory of the kernel in MiB; 0 means 512.
 	Memory int
-	// Timeout for the whole boot; 0 means a minute.
-	Timeout time.Duration
+	// Limit of the boot's own time, see package watchdog; 0 means half an hour.
+	Limit time.Duration
 	// Dir is the host folder that the script sees as $OUT; empty means a new one (Boot removes it with the test).
 	Dir string
 }
@@ -81,34 +85,29 @@ func Version() (string, error) {
 	return filepath.Base(filepath.Dir(dirs[0])), nil
 }
 
-// Main is the TestMain of a package with tests that boot a kernel; they have Kernel in their names. Where no kernel can be booted it
-// leaves them out and says so in one line. In CI (CI=true), or when they must run, they fail there.
-func Main(m *testing.M, must func() bool) {
-	flag.Parse()
-	if why := Missing(); why != "" && !must() && os.Getenv("CI") != "true" {
-		fmt.Fprintln(os.Stderr, "left out, the tests that boot a kernel:", why)
-		skip := flag.Lookup("test.skip").Value
-		_ = skip.Set(strings.TrimPrefix(skip.String()+"|Kernel", "|")) // a string takes any value
-	}
-	m.Run()
-}
-
-// Need fails the test where no kernel can be booted.
+// Need skips the test with -short, and where no kernel can be booted; in CI it fails there.
 func Need(t testing.TB) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("boots a kernel: make test-kernel")
+	}
 	if why := Missing(); why != "" {
-		t.Fatal(why)
+		need.Missing(t, why)
 	}
 }
 
-// Boot runs o.Script inside the kernel and fails the test unless it ends with exit code 0 in time.
-func Boot(t testing.TB, o Options) Result {
+// Boot runs o.Script inside the kernel and fails the test unless it ends with exit code 0. A kernel that fails by itself is booted
+// again, once.
+func Boot(t testing.TB, o Options) (r Result) {
 	t.Helper()
 	Need(t)
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	r, err := Run(context.Background(), o)
+	err := again(t, append(slices.Clone(o.Disks), o.Dir), func() (err error) {
+		r, err = Run(context.Background(), o)
+		return err
+	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, r.Output)
 	}
@@ -119,8 +118,8 @@ func Boot(t testing.TB, o Options) Result {
 }
 
 // Run boots the kernel, runs o.Script and waits until every process is gone. The error is about the boot alone: a script
-// that fails is told by Result.Exit. When the time is over or ctx ends, the error says so and Result holds what was
-// printed until then.
+// that fails is told by Result.Exit. When the kernel hangs, fails by itself (an *OwnFault), or ctx ends, the error says so and
+// Result holds what was printed until then.
 func Run(ctx context.Context, o Options) (Result, error) {
 	if len(o.Disks) > maxDisks {
 		return Result{}, fmt.Errorf("%d disks, at most %d can be attached", len(o.Disks), maxDisks)
@@ -139,7 +138,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	console, runErr := runGroup(ctx, o.Timeout, Program, args)
+	console, runErr := runGroup(ctx, o.Limit, Program, args)
 	return collect(work, o.Dir, console, runErr)
 }
 
@@ -156,8 +155,8 @@ func prepare(work string, o *Options) ([]string, error) {
 	if o.Memory == 0 {
 		o.Memory = defaultMemory
 	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
+	if o.Limit == 0 {
+		o.Limit = defaultLimit
 	}
 	args := []string{
 		"mem=" + strconv.Itoa(o.Memory) + "M", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "panic=-1",
@@ -215,8 +214,8 @@ mkdir /run/home /run/out /run/work
 		fmt.Fprintf(&b, " D%d=/dev/ubd%c", i, 'a'+i)
 	}
 	b.WriteString("\n{\n")
-	for _, m := range o.Modules {
-		fmt.Fprintf(&b, "modprobe -d /run/work %s || echo no module %s\n", m, m)
+	if len(o.Modules) > 0 {
+		fmt.Fprintf(&b, "modprobe -a -d /run/work %s\n", strings.Join(o.Modules, " ")) // names those that are missing
 	}
 	b.WriteString(`sh -eu /run/work/script
 echo $? >/run/work/exit
@@ -243,6 +242,9 @@ func collect(work, dir string, console []byte, runErr error) (Result, error) {
 	output, _ := os.ReadFile(filepath.Join(work, "output"))
 	r.Output = string(output)
 	code, err := os.ReadFile(filepath.Join(work, "exit"))
+	if why := ownFaults.FindString(r.Console); why != "" && !errors.Is(runErr, context.Canceled) {
+		return r, &OwnFault{why, r.Console}
+	}
 	if runErr != nil {
 		return r, fmt.Errorf("boot: %w\nconsole: %s", runErr, r.Console)
 	}
@@ -253,10 +255,10 @@ func collect(work, dir string, console []byte, runErr error) (Result, error) {
 	return r, err
 }
 
-// runGroup runs the program as the leader of a process group, for at most the given time, and returns when none of the group is
-// left. The program's own exit code says nothing, so only the time limit and a failed start are errors.
+// runGroup runs the program as the leader of a process group until it ends or hangs, and returns when none of the group is left. The
+// program's own exit code says nothing, so only a hang, the end of ctx and a failed start are errors.
 func runGroup(ctx context.Context, limit time.Duration, program string, args []string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var console bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
@@ -271,12 +273,12 @@ func runGroup(ctx context.Context, limit time.Duration, program string, args []s
 	if err != nil {
 		cancel()
 	}
-	_ = cmd.Wait()
-	err = errors.Join(err, reapGroup(cmd.Process.Pid))
-	unguard()
-	if err == nil && ctx.Err() != nil {
-		err = fmt.Errorf("killed after %v: %w", limit, ctx.Err())
+	var hang *watchdog.Hang
+	if errors.As(watchdog.Wait(cmd, limit), &hang) {
+		err = errors.Join(err, hang)
 	}
+	err = errors.Join(err, ctx.Err(), reapGroup(cmd.Process.Pid))
+	unguard()
 	return console.Bytes(), err
 }
 
@@ -301,7 +303,7 @@ func guard(group int) (func(), error) {
 
 // reapGroup kills the process group until none of it is left.
 func reapGroup(group int) error {
-	for range 500 {
+	for range 10_000 {
 		if err := syscall.Kill(-group, syscall.SIGKILL); errors.Is(err, syscall.ESRCH) {
 			return nil
 		}

@@ -3,7 +3,7 @@
 package kernel
 
 import (
-	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,21 +31,31 @@ func scripts(t *testing.T) []conform.Script {
 	return some
 }
 
-// TestKernel asks the kernel again and compares with the golden answers.
+// TestKernel asks the kernel again and compares with the golden answers; it runs random scripts on the kernel and on udm.
 func TestKernel(t *testing.T) {
 	Need(t)
-	list := scripts(t)
-	dir := t.TempDir()
-	job := kernelJob{dir: scriptDir, scripts: list, out: dir}
-	if err := job.ask(context.Background()); err != nil {
+	base := t.TempDir()
+	fixed := kernelJob{dir: scriptDir, scripts: scripts(t), out: filepath.Join(base, "fixed")}
+	random := kernelJob{out: filepath.Join(base, "random")}
+	if *only == "" {
+		random.dir, random.scripts = randomScripts(t, number(*seeds, 2, 8))
+	}
+	if err := errors.Join(os.Mkdir(fixed.out, 0o700), os.Mkdir(random.out, 0o700)); err != nil {
 		t.Fatal(err)
 	}
+	ask(t, base, fixed, random)
+	t.Run("golden", func(t *testing.T) { compareGolden(t, fixed) })
+	t.Run("random", func(t *testing.T) { compareRandom(t, random) })
+}
+
+// compareGolden compares the kernel with what it said when it was last asked.
+func compareGolden(t *testing.T, j kernelJob) {
 	if *update {
-		replaceGolden(t, dir, list)
+		replaceGolden(t, j.out, j.scripts)
 	}
 	total := 0
-	for _, s := range list {
-		got, err := readGolden(dir, s)
+	for _, s := range j.scripts {
+		got, err := readGolden(j.out, s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +69,22 @@ func TestKernel(t *testing.T) {
 			t.Error(d)
 		}
 	}
-	t.Logf("%d scripts, %d answer lines", len(list), total)
+	t.Logf("%d scripts, %d answer lines", len(j.scripts), total)
+}
+
+// compareRandom compares udm with the kernel.
+func compareRandom(t *testing.T, j kernelJob) {
+	h := newUDM(t)
+	total := 0
+	for _, s := range j.scripts {
+		want, err := readGolden(j.out, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += conform.CountLines(want)
+		t.Run(s.Name, func(t *testing.T) { h.compare(t, s, want, nil) })
+	}
+	t.Logf("%d scripts, %d answer lines", len(j.scripts), total)
 }
 
 // replaceGolden takes new answers. Where only the log lines differ, the old file stays.

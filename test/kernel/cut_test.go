@@ -155,58 +155,48 @@ func (c *cut) check(t *testing.T, who string, answers []conform.Answer) {
 	}
 }
 
-// TestKernelPowerCut cuts the power of udm's disks in the middle of random scripts. The kernel and udm start from the same disks and
-// must find the same there, with all that was flushed; then each reads what the other has made of them.
-func TestKernelPowerCut(t *testing.T) {
-	Need(t)
-	h := newUDM(t)
-	var cuts []*cut
-	works := map[rune]string{'K': t.TempDir(), 'U': t.TempDir()}
+// cuts are random scripts in which udm's disks lost power. The kernel and udm start from the same disks and must find the same there,
+// with all that was flushed; then each reads what the other has made of them.
+type cuts struct {
+	all           []*cut
+	kernels, udms *relay // by who begins
+}
+
+func newCuts(t *testing.T, base string) *cuts {
+	t.Helper()
 	dirs := []string{t.TempDir(), t.TempDir()}
-	for _, w := range works {
-		if err := os.Mkdir(filepath.Join(w, "disks"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
+	cs := &cuts{}
 	for _, kind := range cutKinds {
 		for seed := range number(*crossSeeds, 5, 50) {
 			c := newCut(t, kind, uint64(seed))
-			cuts = append(cuts, c)
+			cs.all = append(cs.all, c)
 			for i, text := range c.scripts() {
 				if err := os.WriteFile(filepath.Join(dirs[i], c.name+".txt"), []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := errors.Join(c.store(filepath.Join(works['K'], "disks")), c.store(filepath.Join(works['U'], "disks"))); err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
-	compareAfterCut(t, h, cuts, works, dirs)
-}
-
-func compareAfterCut(t *testing.T, h *udmHost, cuts []*cut, works map[rune]string, dirs []string) {
-	t.Helper()
-	for i, turns := range []map[rune]rune{{'K': 'K', 'U': 'U'}, {'K': 'U', 'U': 'K'}} { // whose disks, who
-		list, err := conform.ReadDir(dirs[i])
-		if err != nil {
+	phases := readPhases(t, dirs)
+	cs.kernels, cs.udms = newRelay(t, base, "cut-K", "KU", phases), newRelay(t, base, "cut-U", "UK", phases)
+	for _, c := range cs.all {
+		if err := errors.Join(c.store(cs.kernels.disks()), c.store(cs.udms.disks())); err != nil {
 			t.Fatal(err)
 		}
-		got := map[rune]map[string][]conform.Answer{}
-		for disks, who := range turns {
-			got[who] = runPhase(t, h, who, works[disks], dirs[i], list)
-		}
-		comparePhase(t, fmt.Sprintf("after the cut, phase %d", i+1), list, got['K'], got['U'])
-		for _, c := range cuts {
-			if i == 0 {
-				c.check(t, "kernel", got['K'][c.name])
-				c.check(t, "udm", got['U'][c.name])
-			}
-		}
 	}
-	for _, w := range works {
-		checkCutThin(t, filepath.Join(w, "disks"))
+	return cs
+}
+
+func (cs *cuts) check(t *testing.T) {
+	k, u := cs.kernels, cs.udms
+	comparePhase(t, "after the cut, kernel and udm", k.phases[0].scripts, k.got[0], u.got[0])
+	comparePhase(t, "after the other, kernel and udm", k.phases[1].scripts, u.got[1], k.got[1])
+	for _, c := range cs.all {
+		c.check(t, "kernel", k.got[0][c.name])
+		c.check(t, "udm", u.got[0][c.name])
 	}
+	checkCutThin(t, k.disks())
+	checkCutThin(t, u.disks())
 }
 
 // checkCutThin runs thin_check on every pool's metadata; blocks that a power cut has leaked are no damage.

@@ -48,15 +48,15 @@
 // # Conformance
 //
 // testdata/script holds scripts in the language of package conform, testdata/golden the kernel's answers to them. TestGolden runs
-// every script on udm and compares; it needs no kernel. TestKernel asks the kernel again (with -update, takes its answers);
-// TestKernelRandom runs random scripts on both; in TestKernelCrossBoot the kernel and udm take turns on the same disks; in
-// TestKernelPowerCut udm's disks lose power in the middle, and both go on from what is left; in TestKernelKilled udm goes on from what
-// a killed kernel has left. Flags:
+// every script on udm and compares; it needs no kernel. TestKernel asks the kernel again (with -update, takes its answers), and runs
+// random scripts on both; in TestKernelCrossBoot the kernel and udm take turns on the same disks, also on such as have lost power in
+// the middle; in TestKernelKilled udm goes on from what a killed kernel has left. Flags:
 // -scripts a,b limits the first two, -seeds and -crossseeds set the number of random scripts of each kind, -kernel makes it large,
-// -udm names the program under test. Tests that boot a kernel have Kernel in their names; see Main for where there is none.
+// -udm names the program under test. Tests that boot a kernel have Kernel in their names; see Need for where there is none.
 //
 // # Life of the process
 //
-// A boot is one process group, killed as a whole when the script has ended, when its time is over or when the caller
-// goes away. Run returns only when no process of the group is left.
+// A boot is one process group, killed as a whole when the script has ended, when it hangs (package watchdog) or when the
+// caller goes away. Run returns only when no process of the group is left. On busy hosts a kernel now and then loses its
+// hold on a process of its own; Boot then boots again, once, with disks and folder as they were, and logs it.
 package kernel

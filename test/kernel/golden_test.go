@@ -8,26 +8,22 @@ import (
 	"testing"
 
 	"udm/test/kernel/conform"
+	"udm/test/program"
 )
 
 // udmProgram is the program under test.
 func udmProgram(t *testing.T) string {
 	t.Helper()
-	if *program != "" {
-		return *program
+	if *udm != "" {
+		return *udm
 	}
-	built, err := buildStatic(t.TempDir(), "udm/cmd/udm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return built
+	return program.Build(t, "udm/cmd/udm")
 }
 
 // newUDM starts a daemon until the test ends.
 func newUDM(t *testing.T) *udmHost {
 	t.Helper()
-	program := udmProgram(t)
-	h, err := startUDM(program, t.TempDir())
+	h, err := startUDM(udmProgram(t), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

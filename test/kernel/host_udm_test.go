@@ -18,6 +18,7 @@ import (
 	"udm/ctl"
 	"udm/test/kernel/conform"
 	"udm/test/kernel/nbdclient"
+	"udm/test/watchdog"
 )
 
 // udmHost is a udm daemon with a root of its own; its disks are sparse files.
@@ -25,41 +26,53 @@ type udmHost struct {
 	program string
 	root    string
 	daemon  *exec.Cmd
-	log     bytes.Buffer // of the daemon; read after it has ended
-	keep    string       // folder of disks that stay; empty: disks are removed after each script
+	log     daemonLog
+	ended   chan error // takes what Wait says
+	keep    string     // folder of disks that stay; empty: disks are removed after each script
 	disks   []string
 }
 
-// startTimeout is how long the daemon may take until it answers.
-const startTimeout = 10 * time.Second
-
-// startUDM starts a daemon that keeps everything below root.
+// startUDM starts a daemon that keeps everything below root, and waits until it is ready.
 func startUDM(program, root string) (*udmHost, error) {
-	h := &udmHost{program: program, root: root}
+	h := &udmHost{program: program, root: root, ended: make(chan error, 1)}
+	h.log.ready = make(chan struct{})
 	h.daemon = exec.Command(program, "daemon", "--root", root)
 	h.daemon.Stdout, h.daemon.Stderr = &h.log, &h.log
 	h.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.daemon.Start(); err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) {
-		e, err := h.Dmsetup(context.Background(), []string{"ls"}, "")
-		if err == nil && e.Code == 0 {
-			return h, nil
-		}
-		if time.Now().After(end) {
-			return nil, errors.Join(fmt.Errorf("the daemon does not answer: %s", e.Stderr), err, h.stop())
-		}
+	go func() { h.ended <- h.daemon.Wait() }()
+	select {
+	case <-h.log.ready:
+		return h, nil
+	case err := <-h.ended:
+		return nil, fmt.Errorf("the daemon ended: %w\n%s", err, &h.log.text)
 	}
+}
+
+// daemonLog is what a daemon prints; read after it has ended.
+type daemonLog struct {
+	text  bytes.Buffer
+	ready chan struct{} // closed when it says that it is ready
+	told  bool
+}
+
+func (l *daemonLog) Write(p []byte) (int, error) {
+	l.text.Write(p)
+	if !l.told && bytes.Contains(l.text.Bytes(), []byte("msg=ready")) {
+		l.told = true
+		close(l.ready)
+	}
+	return len(p), nil
 }
 
 // stop ends the daemon; what it printed is part of an error.
 func (h *udmHost) stop() error {
+	release := watchdog.Guard(h.daemon, time.Minute)
 	_ = h.daemon.Process.Signal(syscall.SIGTERM)
-	timer := time.AfterFunc(startTimeout, func() { _ = h.daemon.Process.Kill() })
-	defer timer.Stop()
-	if err := h.daemon.Wait(); err != nil {
-		return fmt.Errorf("daemon: %w\n%s", err, h.log.String())
+	if err := errors.Join(<-h.ended, release()); err != nil {
+		return fmt.Errorf("daemon: %w\n%s", err, &h.log.text)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ while [ $i -lt 500 ]; do
 	echo $i >>$OUT/told
 	i=$((i+1))
 done
-sleep 1000
+sleep 100000
 `
 
 // killedBlock is what write n writes.
@@ -72,32 +73,44 @@ func TestKernelKilled(t *testing.T) {
 }
 
 // killWhen boots and kills the kernel when it has told of the given number of writes; it returns how many it has told of in the end.
-func killWhen(t *testing.T, o Options, writes int) int {
+func killWhen(t *testing.T, o Options, writes int) (told int) {
 	t.Helper()
+	err := again(t, append(slices.Clone(o.Disks), o.Dir), func() (err error) {
+		told, err = bootUntil(o, writes)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return told
+}
+
+func bootUntil(o Options, writes int) (told int, err error) {
 	ctx, kill := context.WithCancel(context.Background())
 	defer kill()
 	ended := make(chan error, 1)
 	go func() {
 		r, err := Run(ctx, o)
 		if ctx.Err() == nil {
-			err = fmt.Errorf("%v: %s", err, r.Output)
+			err = fmt.Errorf("the kernel ended by itself: %w: %s", err, r.Output)
 		}
 		ended <- err
 	}()
-	count := func() int {
-		p, _ := os.ReadFile(filepath.Join(o.Dir, "told"))
-		return bytes.Count(p, []byte("\n"))
-	}
-	for count() < writes {
+	for countTold(o.Dir) < writes {
 		select {
 		case err := <-ended:
-			t.Fatalf("the kernel ended by itself: %v", err)
-		case <-time.After(time.Millisecond):
+			return 0, err
+		case <-time.After(time.Millisecond): // hostfs tells nobody that a file has grown
 		}
 	}
 	kill()
 	<-ended
-	return count()
+	return countTold(o.Dir), nil
+}
+
+func countTold(dir string) int {
+	p, _ := os.ReadFile(filepath.Join(dir, "told")) // not there before the first write
+	return bytes.Count(p, []byte("\n"))
 }
 
 func checkKilled(t *testing.T, h *udmHost, disks []string, told int) {

@@ -3,7 +3,6 @@
 package kernel
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,25 +28,4 @@ func randomScripts(t *testing.T, n int) (string, []conform.Script) {
 		t.Fatal(err)
 	}
 	return dir, list
-}
-
-// TestKernelRandom runs the same random scripts on the kernel and on udm.
-func TestKernelRandom(t *testing.T) {
-	Need(t)
-	h := newUDM(t)
-	dir, list := randomScripts(t, number(*seeds, 2, 8))
-	job := kernelJob{dir: dir, scripts: list, out: t.TempDir()}
-	if err := job.ask(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	total := 0
-	for _, s := range list {
-		want, err := readGolden(job.out, s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		total += conform.CountLines(want)
-		t.Run(s.Name, func(t *testing.T) { h.compare(t, s, want, nil) })
-	}
-	t.Logf("%d scripts, %d answer lines", len(list), total)
 }

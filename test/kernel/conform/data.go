@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // keep opens a device until it is closed.
@@ -34,7 +33,7 @@ func (r *runner) keep(verb string, args []string) ([]string, error) {
 // argument counts of the data commands after the device.
 var dataArgs = map[string]int{"write": 3, "read": 2, "discard": 2, "zero": 2, "flush": 0, "peek": 2, "poke": 2, "limits": 0}
 
-// data opens the device, runs one data command on it and closes it, within the time limit.
+// data opens the device, runs one data command on it and closes it.
 func (r *runner) data(verb string, args []string) ([]string, error) {
 	if want, ok := dataArgs[verb]; !ok || len(args) != want+1 {
 		return nil, fmt.Errorf("%s wants %d arguments", verb, want+1)
@@ -48,10 +47,12 @@ func (r *runner) data(verb string, args []string) ([]string, error) {
 		out, err := r.dataNow(verb, args)
 		done <- result{out, err}
 	}()
+	ctx, cancel := limited()
+	defer cancel()
 	select {
 	case res := <-done:
 		return res.out, res.err
-	case <-time.After(commandLimit):
+	case <-ctx.Done():
 		return []string{"hangs"}, nil
 	}
 }

@@ -21,8 +21,9 @@
 //	open DEV, close DEV           keeps a device open until closed
 //	limits DEV                    prints size in sectors, logical block size, read-only and discard ability
 //	& COMMAND                     starts COMMAND; the next "join" waits for it and gives its answer
-//	slow MS COMMAND               adds "late" if COMMAND took at least MS milliseconds, "early" otherwise
-//	eventually TEXT COMMAND       repeats COMMAND until TEXT is a line of its answer, for at most ten seconds
+//	slow MS COMMAND               adds "late" if COMMAND took at least MS milliseconds, "early" otherwise; for what must take long:
+//	                                on a busy machine all may
+//	eventually TEXT COMMAND       repeats COMMAND until TEXT is a line of its answer, at most 3000 times
 //	differs ID                    the next command's answer on udm differs for good; docs/differences.md explains `ID`
 //
 // DEV is $NAME for a disk and a plain name for a device-mapper device. Sectors are 512 bytes.

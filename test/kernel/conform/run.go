@@ -58,11 +58,15 @@ type Limits struct {
 	Discard  bool
 }
 
-// commandLimit is how long one command may take; whatever hangs longer answers "hangs".
-const commandLimit = 20 * time.Second
+// Whatever has not ended after so many ticks answers "hangs". The runner counts ticks that it has seen: on a machine that is busy
+// with other things it sees them late, as the command gets its processor late.
+const (
+	tick         = 20 * time.Millisecond
+	commandTicks = 10_000
+)
 
-// patience is how long "eventually" waits.
-const patience = 10 * time.Second
+// patience is how often "eventually" looks, a tick apart.
+const patience = 3000
 
 // runner is the state of one run of one script.
 type runner struct {
@@ -159,7 +163,7 @@ func (r *runner) expand(s string) string {
 }
 
 func (r *runner) dmsetup(args []string, stdin string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	ctx, cancel := limited()
 	defer cancel()
 	expanded := make([]string, len(args))
 	for i, a := range args {
@@ -200,12 +204,32 @@ func (r *runner) join() ([]string, error) {
 	}
 	done := r.pending[0]
 	r.pending = r.pending[1:]
+	ctx, cancel := limited()
+	defer cancel()
 	select {
 	case out := <-done:
 		return out, nil
-	case <-time.After(commandLimit):
+	case <-ctx.Done():
 		return []string{"hangs"}, nil
 	}
+}
+
+// limited gives a context that ends after commandTicks.
+func limited() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		ticks := time.NewTicker(tick)
+		defer ticks.Stop()
+		for range commandTicks {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticks.C:
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 func (r *runner) slow(args []string, stdin string) ([]string, error) {
@@ -226,12 +250,13 @@ func (r *runner) eventually(args []string, stdin string) ([]string, error) {
 	if len(args) < 2 {
 		return nil, errors.New("want: eventually TEXT COMMAND")
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for looks := 1; ; looks++ {
 		out, err := r.run(args[1:], stdin)
 		wanted := slices.ContainsFunc(out, func(l string) bool { return strings.TrimRight(l, " $") == args[0] })
-		if err != nil || wanted || time.Now().After(end) {
+		if err != nil || wanted || looks == patience {
 			return out, err
 		}
+		time.Sleep(tick) // whom it waits for tells nobody
 	}
 }
 
