@@ -126,27 +126,34 @@ func (p *Prison) erase(`},
 // its histories to fail.
 func TestPlantedDefects(t *testing.T) {
 	if !*planted {
-		t.Logf("%d defects are planted with -planted; make test does", len(defects))
-		return
+		t.Skip("plants defects: make planted")
 	}
 	for _, d := range defects {
 		t.Run(d.name, func(t *testing.T) {
-			pkg, test, args := "test/sim", "TestHistories/"+d.finder, []string{"-whole", "-few", "5000"}
-			if p, t, ok := strings.Cut(d.finder, " "); ok {
-				pkg, test, args = p, t, []string{"-race"} // which turns invariants and points on
-			}
-			run := "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
-			args = append([]string{"test", "-vet=off", "-count=1", "-overlay", overlay(t, d.edits), "udm/" + pkg, "-run", run}, args...)
-			out, err := exec.Command("go", args...).CombinedOutput()
-			switch text := string(out); {
-			case err == nil:
-				t.Errorf("not found by %s", d.finder)
-			case !strings.Contains(text, "--- FAIL: "+test):
-				t.Errorf("%v\n%s", err, text)
-			default:
-				t.Logf("found by %s:%s", d.finder, firstLines(text, 2))
-			}
+			t.Parallel()
+			find(t, d.finder, overlay(t, d.edits))
 		})
+	}
+}
+
+// find expects the finder to fail on the module with an overlay.
+func find(t *testing.T, finder, overlay string) {
+	pkg, test, args := "test/sim", "TestHistories/"+finder, []string{"-whole", "-few", "5000"}
+	if p, t, ok := strings.Cut(finder, " "); ok {
+		pkg, test, args = p, t, []string{"-race"} // which turns invariants and points on
+	}
+	run := "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
+	args = append([]string{"test", "-vet=off", "-count=1", "-timeout=0", "-overlay", overlay, "udm/" + pkg, "-run", run}, args...)
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1") // for -race
+	out, err := cmd.CombinedOutput()
+	switch text := string(out); {
+	case err == nil:
+		t.Errorf("not found by %s", finder)
+	case !strings.Contains(text, "--- FAIL: "+test):
+		t.Errorf("%v\n%s", err, text)
+	default:
+		t.Logf("found by %s:%s", finder, firstLines(text, 2))
 	}
 }
 
