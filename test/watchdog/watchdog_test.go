@@ -18,6 +18,7 @@ func TestHang(t *testing.T) {
 		"its child": "sh -c 'while :; do :; done' & wait",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.Command("sh", "-c", script)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			if err := cmd.Start(); err != nil {
@@ -52,7 +53,7 @@ func TestOwnTime(t *testing.T) {
 		{"it runs", sample{true, time.Second, true}, sample{true, 2 * time.Second, true}, time.Second},
 		{"it waits for a processor", sample{true, time.Second, true}, sample{true, time.Second, true}, 0},
 		{"it sleeps", sample{true, time.Second, false}, sample{true, time.Second, false}, tick},
-		{"it ran and sleeps", sample{true, time.Second, true}, sample{true, 2 * time.Second, false}, time.Second},
+		{"it ran and sleeps", sample{true, time.Second, true}, sample{true, time.Minute, false}, 59 * time.Second},
 		{"a child is gone", sample{true, 2 * time.Second, true}, sample{true, time.Second, true}, 0},
 		{"all are gone", sample{true, 2 * time.Second, true}, sample{}, 0},
 	} {
