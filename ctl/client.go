@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -54,28 +55,61 @@ func (e *NotRunning) Error() string {
 
 func (e *NotRunning) Unwrap() error { return e.Err }
 
-// call posts in to a command and decodes the answer to out, which may be nil.
+// call posts in to a command and decodes the answer to out.
 func (c *Client) call(ctx context.Context, command string, in, out any) error {
-	body, err := json.Marshal(in)
+	answer, err := c.post(ctx, command, in)
 	if err != nil {
 		return err
+	}
+	defer answer.Close()
+	return json.NewDecoder(answer).Decode(out)
+}
+
+// post posts in to a command and returns the body of the answer, unless that is an
+// error.
+func (c *Client) post(ctx context.Context, command string, in any) (io.ReadCloser, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://udm/v1/"+command, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return c.failed(ctx, err)
+		return nil, c.failed(ctx, err)
 	}
-	defer resp.Body.Close()
 	if resp.StatusCode >= 400 {
-		return decodeError(resp)
+		defer resp.Body.Close()
+		return nil, decodeError(resp)
 	}
-	if out == nil {
-		return nil
+	return resp.Body, nil
+}
+
+// call has the daemon carry the command out. The stream ends without an error when
+// ctx does.
+func (name streaming[Out]) call(ctx context.Context, c *Client) (iter.Seq2[Out, error], error) {
+	answer, err := c.post(ctx, string(name), nothing{})
+	if err != nil {
+		return nil, err
 	}
-	return json.NewDecoder(resp.Body).Decode(out)
+	return func(yield func(Out, error) bool) {
+		defer answer.Close()
+		for d := json.NewDecoder(answer); ; {
+			var v Out
+			err := d.Decode(&v)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				err = c.failed(ctx, err)
+			}
+			if !yield(v, err) || err != nil {
+				return
+			}
+		}
+	}, nil
 }
 
 func (c *Client) failed(ctx context.Context, err error) error {

@@ -1,6 +1,9 @@
 package ctl
 
-import "context"
+import (
+	"context"
+	"iter"
+)
 
 var _ Service = (*Client)(nil)
 
@@ -123,4 +126,26 @@ func (c *Client) Attachments(ctx context.Context) ([]Attachment, error) {
 // FrontEnds implements [Service].
 func (c *Client) FrontEnds(ctx context.Context) ([]FrontEnd, error) {
 	return frontEnds.call(ctx, c, nothing{})
+}
+
+// RegisterDisk implements [Service].
+func (c *Client) RegisterDisk(ctx context.Context, d Disk) error {
+	_, err := register.call(ctx, c, d)
+	return err
+}
+
+// UnregisterDisk implements [Service].
+func (c *Client) UnregisterDisk(ctx context.Context, n Number) error {
+	_, err := unregister.call(ctx, c, n)
+	return err
+}
+
+// Disks implements [Service].
+func (c *Client) Disks(ctx context.Context) ([]Disk, error) {
+	return disks.call(ctx, c, nothing{})
+}
+
+// Events implements [Service].
+func (c *Client) Events(ctx context.Context) (iter.Seq2[Event, error], error) {
+	return events.call(ctx, c)
 }

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"iter"
 	"slices"
 )
 
@@ -31,6 +32,10 @@ var (
 	attach      = request("attach", Service.Attach)
 	detach      = order("detach", Service.Detach)
 	attachments = ask("attachments", Service.Attachments)
+	register    = order("register_disk", Service.RegisterDisk)
+	unregister  = order("unregister_disk", Service.UnregisterDisk)
+	disks       = ask("disks", Service.Disks)
+	events      = stream("events", Service.Events)
 	frontEnds   = ask("front_ends", Service.FrontEnds)
 )
 
@@ -44,7 +49,8 @@ func replyTo(s Service, ctx context.Context, r Message) (Reply, error) {
 type Command struct {
 	Name string
 	// Do has a service carry the command out: decode fills in the request from
-	// what the client sent, and its error is returned as it is.
+	// what the client sent, and its error is returned as it is. The answer may be a
+	// [Stream].
 	Do func(ctx context.Context, s Service, decode func(any) error) (answer any, err error)
 }
 
@@ -84,4 +90,28 @@ func ask[Out any](name string, do func(Service, context.Context) (Out, error)) c
 // order adds a command without an answer.
 func order[In any](name string, do func(Service, context.Context, In) error) command[In, nothing] {
 	return request(name, func(s Service, ctx context.Context, in In) (nothing, error) { return nothing{}, do(s, ctx, in) })
+}
+
+// Stream is an answer of many values, each of which is told when it is there.
+type Stream iter.Seq2[any, error]
+
+// streaming is a command whose answer is a stream, for who calls it.
+type streaming[Out any] string
+
+// stream adds a command without a request whose answer is a stream.
+func stream[Out any](name string, do func(Service, context.Context) (iter.Seq2[Out, error], error)) streaming[Out] {
+	ask(name, func(s Service, ctx context.Context) (Stream, error) {
+		values, err := do(s, ctx)
+		if err != nil {
+			return nil, err
+		}
+		return func(yield func(any, error) bool) {
+			for v, err := range values {
+				if !yield(v, err) {
+					return
+				}
+			}
+		}, nil
+	})
+	return streaming[Out](name)
 }

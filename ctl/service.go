@@ -1,6 +1,9 @@
 package ctl
 
-import "context"
+import (
+	"context"
+	"iter"
+)
 
 // Service is what a daemon does: the commands of the protocol. The service in the
 // daemon's process (package ctl/server/service) and [Client] are two of them, so
@@ -57,6 +60,17 @@ type Service interface {
 	// Attachments lists what is attached, ascending by number.
 	Attachments(context.Context) ([]Attachment, error)
 
+	// RegisterDisk gives a path a number for as long as it is registered.
+	RegisterDisk(context.Context, Disk) error
+	// UnregisterDisk ends that.
+	UnregisterDisk(context.Context, Number) error
+	// Disks lists the registered disks, ascending by number.
+	Disks(context.Context) ([]Disk, error)
+
+	// Events subscribes to what happens to devices until ctx ends: from when it
+	// returns on, nothing is missed but what an event of kind lost tells of. The
+	// events are to be ranged over once; an error is the last of them.
+	Events(context.Context) (iter.Seq2[Event, error], error)
 	// FrontEnds tells what the daemon serves, and to whom.
 	FrontEnds(context.Context) ([]FrontEnd, error)
 }

@@ -33,6 +33,9 @@ type Device struct {
 	Disk                bool   `json:"disk"`     // a table was loaded once; the kernel makes the disk then
 	Targets             int    `json:"targets"`  // lines of the table asked about
 	Opens               int    `json:"opens"`
+	// Holders says how many of the opens are of a kind: tables, files, nbd,
+	// attachments, program.
+	Holders map[string]int `json:"holders,omitempty"`
 	Event               uint32 `json:"event"`
 	Sectors             uint64 `json:"sectors"` // size of the live table
 	// Waiting says why a saved table could not be loaded yet after a restart.

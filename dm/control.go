@@ -19,6 +19,7 @@ type Control struct {
 	env    env.Env
 	opener Opener
 	log    *slog.Logger // set before the first device is made
+	watch  func(Event)  // set before the first device is made; nil: nobody watches
 	types  map[string]*Type
 	reaper env.Queue // runs reap
 	reap   *env.Work // removes closed devices that are marked for it
@@ -94,6 +95,14 @@ const maxNameLen, maxUUIDLen = 127, 128
 // taken. ENXIO: the minor is taken, or over 2^20-1. EINVAL: a name with a slash,
 // empty or over 127 bytes.
 func (c *Control) Create(name, uuid string, minor int) (*Device, error) {
+	d, err := c.create(name, uuid, minor)
+	if err == nil {
+		d.tell(Created)
+	}
+	return d, err
+}
+
+func (c *Control) create(name, uuid string, minor int) (*Device, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}

@@ -38,10 +38,11 @@ func (d *Dev) Mapped() *Device { return d.lower.mapped }
 // counts as open until it is closed.
 type handle struct {
 	dev   *Device
+	who   Holder
 	write bool
 }
 
 func (h *handle) Submit(b *blk.Bio)  { h.dev.Submit(b) }
 func (h *handle) Limits() blk.Limits { return h.dev.Limits() }
 func (h *handle) String() string     { return h.dev.String() }
-func (h *handle) Close() error       { h.dev.closed(); return nil }
+func (h *handle) Close() error       { h.dev.closed(h.who); return nil }

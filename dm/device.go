@@ -73,6 +73,7 @@ type record struct {
 	readOnly       bool
 	deferredRemove bool
 	opens          int
+	holders        map[Holder]int // parts of opens
 }
 
 // Submit maps b through the live table, or keeps it until there is one.

@@ -90,6 +90,7 @@ func (d *Device) setInactive(t *Table) error {
 	old := d.inactive
 	d.inactive = t
 	c.mu.Unlock()
+	d.tell(Loaded)
 	if old != nil {
 		old.close()
 	}
@@ -129,7 +130,11 @@ func (d *Device) Suspend(ctx context.Context, noflush bool) error {
 	if d.Suspended() {
 		return nil
 	}
-	return d.suspend(ctx, noflush)
+	err := d.suspend(ctx, noflush)
+	if err == nil {
+		d.tell(Suspended)
+	}
+	return err
 }
 
 // Resume makes the inactive table, if there is one, the live one, and lets I/O
@@ -149,7 +154,9 @@ func (d *Device) Resume(ctx context.Context, noflush bool) error {
 	}
 	var err error
 	if d.Suspended() {
-		err = d.resume(ctx)
+		if err = d.resume(ctx); err == nil {
+			d.tell(Resumed)
+		}
 	}
 	if old != nil {
 		old.close()
@@ -203,7 +210,7 @@ func (d *Device) Remove(later bool) (marked bool, err error) {
 	c.dropLocked(d)
 	c.mu.Unlock()
 	d.Clear()
-	d.event()
+	d.event(Removed)
 	d.destroy()
 	return false, nil
 }
@@ -254,7 +261,7 @@ func (d *Device) Rename(name string) error {
 	d.name = name
 	c.addLocked(d)
 	c.mu.Unlock()
-	d.tableEvent()
+	d.renamed()
 	return nil
 }
 
@@ -280,19 +287,22 @@ func (d *Device) SetUUID(uuid string) error {
 	c.byUUID[uuid] = d
 	c.changedLocked()
 	c.mu.Unlock()
-	d.tableEvent()
+	d.renamed()
 	return nil
 }
 
-// tableEvent raises an event if there is a live table to raise it.
-func (d *Device) tableEvent() {
+// renamed raises an event if there is a live table to raise it, and tells of it in
+// any case.
+func (d *Device) renamed() {
 	if d.table() != nil {
-		d.event()
+		d.event(Renamed)
+	} else {
+		d.tell(Renamed)
 	}
 }
 
 // event raises an event: the device's number goes up and waiters wake.
-func (d *Device) event() {
+func (d *Device) event(kind EventKind) {
 	d.mu.Lock()
 	d.eventNr++
 	d.mu.Unlock()
@@ -301,6 +311,7 @@ func (d *Device) event() {
 	d.control.changedLocked()
 	d.control.mu.Unlock()
 	d.control.events.Wake()
+	d.tell(kind)
 }
 
 // Message sends words to the target that maps sector, or, when the first begins

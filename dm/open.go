@@ -12,14 +12,26 @@ import (
 // Open opens the device for I/O and counts it as open until the result is
 // closed: it cannot be removed meanwhile. EACCES: writing to a read-only
 // device. ENXIO: it has been removed.
-func (d *Device) Open(write bool) (blk.Device, error) {
+func (d *Device) Open(write bool) (blk.Device, error) { return d.OpenFor(Program, write) }
+
+// Holder is the kind of who has a device open.
+type Holder string
+
+// Holders that this package knows; servers have kinds of their own.
+const (
+	Tables  Holder = "tables"
+	Program Holder = "program"
+)
+
+// OpenFor is Open for another kind of user.
+func (d *Device) OpenFor(who Holder, write bool) (blk.Device, error) {
 	if write && d.Status().ReadOnly {
 		return nil, Errorf(syscall.EACCES, "%s is read-only", d.Name())
 	}
-	return d.open(write)
+	return d.open(who, write)
 }
 
-func (d *Device) open(write bool) (blk.Device, error) {
+func (d *Device) open(who Holder, write bool) (blk.Device, error) {
 	c := d.control
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -27,14 +39,21 @@ func (d *Device) open(write bool) (blk.Device, error) {
 		return nil, Errorf(syscall.ENXIO, "%s has been removed", d.number)
 	}
 	d.opens++
-	return &handle{d, write}, nil
+	if d.holders == nil {
+		d.holders = make(map[Holder]int)
+	}
+	d.holders[who]++
+	return &handle{d, who, write}, nil
 }
 
 // closed undoes one Open.
-func (d *Device) closed() {
+func (d *Device) closed(who Holder) {
 	c := d.control
 	c.mu.Lock()
 	d.opens--
+	if d.holders[who]--; d.holders[who] == 0 {
+		delete(d.holders, who)
+	}
 	last := d.opens == 0 && d.deferredRemove
 	c.mu.Unlock()
 	if last {
@@ -72,7 +91,7 @@ func (d *Device) openMapped(under *Device, name string, write bool) (*lower, err
 	}
 	// A table may write to what is read-only, as in the kernel; what it is
 	// built from refuses.
-	h, err := under.open(write)
+	h, err := under.open(Tables, write)
 	if err != nil {
 		return nil, err
 	}

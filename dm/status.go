@@ -2,6 +2,7 @@ package dm
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"syscall"
 )
@@ -17,6 +18,7 @@ type Status struct {
 	Live, Inactive      bool // tables present
 	Targets             int  // in the live table
 	Opens               int
+	Holders             map[Holder]int // parts of Opens
 	EventNr             uint32
 	Sectors             uint64
 }
@@ -25,7 +27,7 @@ type Status struct {
 func (d *Device) Status() Status {
 	d.control.mu.Lock()
 	s := Status{Name: d.name, UUID: d.uuid, Number: d.number, ReadOnly: d.readOnly,
-		DeferredRemove: d.deferredRemove, Inactive: d.inactive != nil, Opens: d.opens}
+		DeferredRemove: d.deferredRemove, Inactive: d.inactive != nil, Opens: d.opens, Holders: maps.Clone(d.holders)}
 	d.control.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -146,7 +146,7 @@ func (t *Target) Shared(key any, mk func() any) any { return t.table.dev.control
 
 // Event raises a table event: the device's event number goes up and waiters
 // wake. It does not block and may be called from Map and EndIO.
-func (t *Target) Event() { t.table.dev.event() }
+func (t *Target) Event() { t.table.dev.event(TableEvent) }
 
 // NoflushSuspending reports whether a suspend without flushing is under way.
 func (t *Target) NoflushSuspending() bool { return t.table.dev.noflushing.Load() }

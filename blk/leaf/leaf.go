@@ -30,6 +30,8 @@
 // memory disks major 1, its ram disks, each with the lowest free minor. A real
 // loop or ram disk whose number is taken gets one of major 259.
 //
+// A user may choose the number of a disk: see [Opener.Register].
+//
 // # Errors
 //
 // The errno is what the kernel gives for a table that names such a device:
@@ -73,11 +75,13 @@ type Opener struct {
 	mu       sync.Mutex
 	disks    map[identity]*disk   // guarded by mu
 	byNumber map[blk.Number]*disk // guarded by mu
+	// registered are names of disks that have a number of the user's choice.
+	registered map[blk.Number]string // guarded by mu
 }
 
 // New returns an Opener that has nothing open.
 func New(e env.Env) *Opener {
-	return &Opener{env: e, disks: make(map[identity]*disk), byNumber: make(map[blk.Number]*disk)}
+	return &Opener{env: e, disks: make(map[identity]*disk), byNumber: make(map[blk.Number]*disk), registered: make(map[blk.Number]string)}
 }
 
 // disk is one disk that is open, or being opened or closed.
@@ -118,7 +122,9 @@ func (o *Opener) acquire(name string) (*disk, error) {
 		if d := o.numbered(n); d != nil {
 			return d, nil
 		}
-		if name = ""; n.Major != LoopMajor && n.Major != RAMMajor {
+		if own, ok := o.registeredName(n); ok {
+			name = own
+		} else if name = ""; n.Major != LoopMajor && n.Major != RAMMajor {
 			name = blockPath(n)
 		}
 	}
@@ -150,17 +156,20 @@ func (o *Opener) numbered(n blk.Number) *disk {
 	return d
 }
 
-// numberLocked is the disk's own number or, where it has none or that is taken,
-// the lowest free one of a major.
+// numberLocked is the number that was registered for a disk, else its own or, where
+// it has none or that is taken, the lowest free one of a major.
 func (o *Opener) numberLocked(src *source) blk.Number {
+	if n, free := o.ownNumberLocked(src.name); free {
+		return n
+	}
 	n := blk.Number{Major: src.major}
 	if src.number != (blk.Number{}) {
-		if o.byNumber[src.number] == nil {
+		if !o.takenLocked(src.number) {
 			return src.number
 		}
 		n.Major = extMajor
 	}
-	for o.byNumber[n] != nil {
+	for o.takenLocked(n) {
 		n.Minor++
 	}
 	return n
@@ -175,15 +184,15 @@ func (o *Opener) release(d *disk) {
 	}
 }
 
-// Name is the table name of the open disk that has a number, not that number, but
-// one of a scheme. "" when no disk has it.
+// Name is the table name of the disk that has a number, open or registered, not that
+// number, but one of a scheme. "" when no disk has it.
 func (o *Opener) Name(n blk.Number) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if d := o.byNumber[n]; d != nil {
 		return d.source.name
 	}
-	return ""
+	return o.registered[n]
 }
 
 func (d *disk) side(write bool) *side {

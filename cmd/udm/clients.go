@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -50,4 +51,16 @@ func clientRows(list []ctl.FrontEnd) [][]string {
 		}
 	}
 	return rows
+}
+
+// opens is how many have a device open, and of what kind they are.
+func opens(d ctl.Device) string {
+	var kinds []string
+	for _, who := range slices.Sorted(maps.Keys(d.Holders)) {
+		kinds = append(kinds, fmt.Sprint(who, " ", d.Holders[who]))
+	}
+	if len(kinds) == 0 {
+		return fmt.Sprint(d.Opens)
+	}
+	return fmt.Sprintf("%d (%s)", d.Opens, strings.Join(kinds, ", "))
 }

@@ -31,7 +31,7 @@ stacked on them; out come block devices over NBD.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state (or $UDM_ROOT)")
-	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), targetsCommand(), paramCommand(),
+	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(),
 		cloneCommand(), snapshotCommand(), mergeCommand(), poolCommand(), volumeCommand(), thinCommand(), logWritesCommand(), manCommand())

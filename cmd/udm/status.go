@@ -89,7 +89,7 @@ func printStatus(w io.Writer, root string, d ctl.Device) {
 	line("size", fmt.Sprintf("%s (%d sectors)", formatSectors(d.Sectors), d.Sectors))
 	line("number", d.Number.String())
 	line("uuid", d.UUID)
-	line("open", fmt.Sprint(d.Opens))
+	line("open", opens(d))
 	line("events", fmt.Sprint(d.Event))
 	for _, l := range d.Table {
 		line("table", l.String())

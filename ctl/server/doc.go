@@ -5,6 +5,7 @@
 //	state      what is saved of them, and the restart
 //	attach     what this machine's kernel shows of them: files, block devices
 //	exports    the devices as exports of servers
+//	events     what happens to them, for subscribers
 //	frontend   what all ways in to them have in common
 //	protocol   the control protocol's handler
 //

@@ -13,7 +13,7 @@ import (
 // frontEnds is the list of all ways in to the devices of a service, in the order in
 // which they are started: another one is another entry here.
 func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
-	x := s.Exports()
+	x := s.Exports().For("nbd")
 	x.ReadOnly = cfg.ReadOnly
 	c := nbd.Config{Exports: x.ByName(), MaxConns: cfg.MaxConns, Log: cfg.Log}
 	local, err := newNBD("nbd", unixSocket(filepath.Join(cfg.Root, ctl.NBDSocket)), c)

@@ -48,6 +48,11 @@ func TestFrontEnds(t *testing.T) {
 	if !slices.Equal(names, []string{"nbd", "files", "attachments", "control"}) {
 		t.Error(names)
 	}
+	r.create("top", "0 8 linear /dev/mapper/disk 0")
+	d, err := r.Device(ctx, ctl.Query{Ref: ref("disk")})
+	if err != nil || d.Opens != 2 || d.Holders["nbd"] != 1 || d.Holders["tables"] != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}

@@ -28,10 +28,11 @@ var layers = []struct {
 	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
 	{"export", []string{"internal", "env", "blk"}},
 	{"ctl/server/frontend", []string{"ctl/."}},
+	{"ctl/server/events", []string{"env", "ctl/."}},
 	{"ctl/server/exports", []string{"dm", "export"}},
 	{"ctl/server/state", []string{"env", "blk", "dm"}},
 	{"ctl/server/attach", []string{"env", "blk", "dm", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend"}},
-	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach"}},
+	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach"}},
 	{"ctl/server/protocol", []string{"dm", "ctl/."}},
 	{"ctl/server", []string{"internal", "env", "blk", "dm", "export", "ctl"}}, // the daemon
 	{"ctl", []string{"internal", "dm"}},

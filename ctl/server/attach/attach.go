@@ -60,6 +60,12 @@ type Kernel struct {
 	cut   atomic.Bool      // nbd is cutting connections off
 }
 
+// What clients of a Kernel count as.
+const (
+	openFiles   dm.Holder = "files"
+	attachments dm.Holder = "attachments"
+)
+
 // Config is what a Kernel is made from; all of it is needed but Helper.
 type Config struct {
 	Root    string // where files.json is
@@ -79,7 +85,7 @@ func New(c Config) (*Kernel, error) {
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real // as the kernel tells it
 	}
-	server, err := nbd.New(nbd.Config{Exports: c.Exports.ByNumber(), Grow: true, Log: c.Log})
+	server, err := nbd.New(nbd.Config{Exports: c.Exports.For(attachments).ByNumber(), Grow: true, Log: c.Log})
 	return &Kernel{
 		control: c.Exports.Control, exports: c.Exports, fs: c.FS, log: c.Log, helper: c.Helper,
 		root: root, op: env.NewMutex(c.Env), nbd: server,

@@ -152,7 +152,7 @@ func (k *Kernel) ownMount() error {
 	if err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, syscall.ENOTCONN) {
 		return err
 	}
-	k.own.files, err = mountFiles(k.exports.ByNumber(), k.ownDir())
+	k.own.files, err = mountFiles(k.exports.For(attachments).ByNumber(), k.ownDir())
 	return err
 }
 

@@ -50,7 +50,7 @@ func (k *Kernel) show(dir string, saved bool) error {
 		m.saved = m.saved || saved
 		return nil
 	}
-	srv, err := mountFiles(k.exports.ByName(), dir)
+	srv, err := mountFiles(k.exports.For(openFiles).ByName(), dir)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,14 @@ type Set struct {
 	// Waiting says why the saved table of a device could not be loaded yet, ""
 	// when none waits.
 	Waiting  func(*dm.Device) string
-	ReadOnly bool // refuse writes
+	ReadOnly bool      // refuse writes
+	Holder   dm.Holder // what clients count as
+}
+
+// For is the same set for clients of another kind.
+func (s Set) For(who dm.Holder) Set {
+	s.Holder = who
+	return s
 }
 
 // ByName offers the devices under their names. An empty name is a device too if
@@ -40,10 +47,10 @@ func (s Set) open(d *dm.Device) (*export.Export, error) {
 		return nil, s.noTable(d)
 	}
 	readOnly := s.ReadOnly
-	dev, err := d.Open(!readOnly)
+	dev, err := d.OpenFor(s.Holder, !readOnly)
 	if errors.Is(err, syscall.EACCES) {
 		readOnly = true
-		dev, err = d.Open(false)
+		dev, err = d.OpenFor(s.Holder, false)
 	}
 	if err != nil {
 		return nil, err

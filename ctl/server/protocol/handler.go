@@ -53,7 +53,27 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, err)
 		return
 	}
+	if values, ok := answer.(ctl.Stream); ok {
+		stream(w, values)
+		return
+	}
 	reply(w, http.StatusOK, answer)
+}
+
+// stream answers a line of JSON for each value, at once. The first thing that the
+// client gets says that the command is being carried out.
+func stream(w http.ResponseWriter, values ctl.Stream) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w).Flush
+	lines := json.NewEncoder(w)
+	err := flush()
+	for v, verr := range values {
+		if errors.Join(err, verr) != nil {
+			return // the client sees that the answer is cut off
+		}
+		err = errors.Join(lines.Encode(v), flush())
+	}
 }
 
 func (h handler) refuse(w http.ResponseWriter, err error) {

@@ -74,6 +74,12 @@ func named(d *dm.Device, err error) func(reason string) (*dm.Device, error) {
 func (s *Service) describe(d *dm.Device, q ctl.Query) ctl.Device {
 	st := d.Status()
 	out := summary(st)
+	for who, n := range st.Holders {
+		if out.Holders == nil {
+			out.Holders = make(map[string]int, len(st.Holders))
+		}
+		out.Holders[string(who)] = n
+	}
 	told := s.state.Tell(d, st)
 	out.Disk, out.Waiting = told.Disk, told.Waiting
 	if q.Inactive {

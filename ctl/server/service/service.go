@@ -20,6 +20,7 @@ import (
 	"udm/blk/leaf"
 	"udm/ctl"
 	"udm/ctl/server/attach"
+	"udm/ctl/server/events"
 	"udm/ctl/server/exports"
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/state"
@@ -43,6 +44,7 @@ type Service struct {
 	state   *state.State
 	kernel  *attach.Kernel
 	exports exports.Set
+	events  *events.Hub
 	log     *slog.Logger
 	program string
 	naming  *env.Mutex // held while a device is renamed and that is saved
@@ -88,13 +90,15 @@ func (c *Config) setDefaults() {
 // New returns a service that has no devices yet: see Restore.
 func New(c Config) (*Service, error) {
 	c.setDefaults()
+	hub := events.NewHub(c.Env)
 	saved, err := state.New(state.Config{Root: c.Root, FS: c.FS, Env: c.Env, Control: c.Control, Opener: c.Opener, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{env: c.Env, control: c.Control, opener: c.Opener, state: saved,
+	s := &Service{env: c.Env, control: c.Control, opener: c.Opener, state: saved, events: hub,
 		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env)}
-	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting}
+	c.Control.SetWatch(s.watch)
+	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Holder: dm.Program}
 	s.kernel, err = attach.New(attach.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log, Helper: c.Helper})
 	return s, err
 }

@@ -24,6 +24,9 @@
 // users have seen must not go away in a later power cut. test/sim loses power
 // and kills the daemon at every step of several commands at once.
 //
+// ROOT/disks.json holds the disks that have a number of their user's choice; it is
+// replaced whole, too, and comes before all devices.
+//
 // # Restart
 //
 // Every device is made with its old minor number, and its tables are loaded as
@@ -42,7 +45,8 @@
 //
 // # Locks
 //
-// Lock order: State.saving (env.Mutexes, held while the file of a device is
+// Lock order: State.disksLock (an env.Mutex, held while disks.json is replaced),
+// State.saving (env.Mutexes, held while the file of a device is
 // replaced, so that what is saved last is what is true last), State.mu, the locks
 // of package dm. None is held while a command of the device mapper runs that can
 // wait.

@@ -15,7 +15,9 @@ import (
 // runs once, before anything else. The error tells of saved state that cannot be
 // read; the rest runs.
 func (s *State) Restore(ctx context.Context) error {
+	disksErr := s.restoreDisks()
 	records, err := s.store.read()
+	err = errors.Join(disksErr, err)
 	slices.SortFunc(records, markedLast)
 	for _, r := range records {
 		d, cerr := s.control.Create(r.Name, r.UUID, int(r.Minor))

@@ -21,6 +21,9 @@ type State struct {
 	// one that its minor number comes to.
 	saving [64]*env.Mutex
 
+	disksLock *env.Mutex // held while disks are registered, and that is saved
+	disks     []Disk     // guarded by disksLock
+
 	mu      sync.Mutex
 	entries map[uint32]*entry   // guarded by mu; by minor
 	written map[uint32]*written // guarded by mu; by minor: what there are files of
@@ -50,6 +53,7 @@ func New(c Config) (*State, error) {
 		control: c.Control, opener: c.Opener, store: store{c.FS, filepath.Join(c.Root, "devices")}, log: c.Log,
 		entries: make(map[uint32]*entry), written: make(map[uint32]*written), claimed: make(map[string]uint32),
 	}
+	s.disksLock = env.NewMutex(c.Env)
 	for i := range s.saving {
 		s.saving[i] = env.NewMutex(c.Env)
 	}

@@ -1,0 +1,78 @@
+package leaf
+
+import (
+	"errors"
+	"syscall"
+
+	"udm/blk"
+)
+
+// Register gives a disk a number of the caller's choice: it has it whenever it is
+// opened by this name, and until Unregister no other disk gets it. A file need
+// not be there yet. One that is open by then under another number keeps that.
+//
+// EBUSY: the number is another disk's, or the disk has another number. EINVAL: the
+// name cannot be a disk's.
+func (o *Opener) Register(name string, n blk.Number) error {
+	src, err := resolve(name)
+	missing := errors.Is(err, syscall.ENODEV) && src.major != 0
+	if err != nil && !missing {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for other, path := range o.registered {
+		switch {
+		case other == n && path == name:
+			return nil
+		case other == n:
+			return errorf(syscall.EBUSY, "%s is the number of %s", n, path)
+		case path == name:
+			return errorf(syscall.EBUSY, "%s has the number %s; give that up first", name, other)
+		}
+	}
+	if d := o.byNumber[n]; d != nil && (missing || d.source.id != src.id) {
+		return errorf(syscall.EBUSY, "%s is the number of %s, which is open", n, d.source.name)
+	}
+	if d := o.disks[src.id]; d != nil && !missing && d.number != n {
+		return errorf(syscall.EBUSY, "%s is open as %s; close it first", name, d.number)
+	}
+	o.registered[n] = name
+	return nil
+}
+
+// Unregister ends Register. A disk that is open keeps the number until it is
+// closed. ENXIO: nothing is registered.
+func (o *Opener) Unregister(n blk.Number) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.registered[n]; !ok {
+		return errorf(syscall.ENXIO, "no disk is registered as %s", n)
+	}
+	delete(o.registered, n)
+	return nil
+}
+
+// registeredName is the name of the disk that a number was registered for.
+func (o *Opener) registeredName(n blk.Number) (string, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	name, ok := o.registered[n]
+	return name, ok
+}
+
+// ownNumberLocked is the number that was registered for a name, unless it is in use.
+func (o *Opener) ownNumberLocked(name string) (blk.Number, bool) {
+	for n, path := range o.registered {
+		if path == name {
+			return n, o.byNumber[n] == nil
+		}
+	}
+	return blk.Number{}, false
+}
+
+// takenLocked reports whether a number is in use or registered.
+func (o *Opener) takenLocked(n blk.Number) bool {
+	_, registered := o.registered[n]
+	return registered || o.byNumber[n] != nil
+}
