@@ -36,8 +36,8 @@ type Device struct {
 	// Holders says how many of the opens are of a kind: tables, files, nbd,
 	// attachments, program.
 	Holders map[string]int `json:"holders,omitempty"`
-	Event               uint32 `json:"event"`
-	Sectors             uint64 `json:"sectors"` // size of the live table
+	Event   uint32         `json:"event"`
+	Sectors uint64         `json:"sectors"` // size of the live table
 	// Waiting says why a saved table could not be loaded yet after a restart.
 	Waiting string `json:"waiting,omitempty"`
 

@@ -148,8 +148,11 @@ func TestStateThatCannotBeSaved(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := r.Create(context.Background(), ctl.Create{Name: "x", Table: "0 8 zero"})
-	if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "could not be saved") {
+	if !errors.Is(err, syscall.ENOTDIR) || !strings.Contains(err.Error(), "cannot be saved") {
 		t.Errorf("got %v", err)
+	}
+	if ds, err := r.List(context.Background(), ctl.Query{}); len(ds) > 0 || err != nil {
+		t.Errorf("it leaves %v, %v", ds, err)
 	}
 }
 

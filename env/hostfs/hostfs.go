@@ -89,13 +89,24 @@ func MakeDir(f FS, dir string) error {
 // Replace makes a file hold v as JSON. On return it is on the disk, whole; after
 // an error, or a crash, the file is as it was or holds v.
 func Replace(f FS, path string, v any) error {
+	if err := Prepare(f, path, v); err != nil {
+		return err
+	}
+	return Commit(f, path)
+}
+
+// Prepare is the first half of Replace: it takes the space that is needed, beside
+// the file, which stays as it is.
+func Prepare(f FS, path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
 		return err
 	}
-	if err := write(f, path+".new", append(text, '\n')); err != nil {
-		return err
-	}
+	return write(f, path+".new", append(text, '\n'))
+}
+
+// Commit is the second half: what was prepared last becomes the file.
+func Commit(f FS, path string) error {
 	if err := f.Rename(path+".new", path); err != nil {
 		return err
 	}

@@ -196,6 +196,9 @@ func (d *daemon) change(w *world, r *rand.Rand, s *slot) {
 	name, in := d.draw(w, r, s)
 	text, _ := json.Marshal(in)
 	w.note("device %d: %s %s", s.minor, name, text)
+	if name == "remove" { // its file goes before the device does
+		s.may = append([]saved{{}}, s.may...)
+	}
 	err := d.command(name, in)
 	w.note("device %d: %s: %v", s.minor, name, err)
 	d.look()

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"udm/ctl"
+	"udm/ctl/server/state"
 	"udm/dm"
 )
 
@@ -24,12 +25,19 @@ func (s *Service) Create(ctx context.Context, r ctl.Create) (ctl.Device, error) 
 	if err != nil {
 		return ctl.Device{}, failed("create", nil, err)
 	}
-	if len(specs) > 0 {
-		if err := bringUp(ctx, d, specs, dm.Mode{Write: !r.ReadOnly}); err != nil {
-			return ctl.Device{}, errors.Join(err, d.Close())
-		}
+	mode := dm.Mode{Write: !r.ReadOnly}
+	err = s.state.Prepare(d, state.Loading(specs, mode, true))
+	if err == nil && len(specs) > 0 {
+		err = bringUp(ctx, d, specs, mode)
 	}
-	return s.changed(d)
+	if err == nil {
+		err = s.state.Save(d)
+	}
+	if err != nil {
+		s.log.Warn("a device was not created", "device", r.Name, "reason", err)
+		return ctl.Device{}, errors.Join(err, d.Close(), s.state.Save(d))
+	}
+	return s.describe(d, ctl.Query{}), nil
 }
 
 func bringUp(ctx context.Context, d *dm.Device, specs []dm.Spec, mode dm.Mode) error {
@@ -57,9 +65,24 @@ func failed(step string, d *dm.Device, err error) error {
 func (s *Service) changed(d *dm.Device) (ctl.Device, error) {
 	if err := s.state.Save(d); err != nil {
 		s.log.Error("saving a device failed", "device", d.Name(), "reason", err)
-		return ctl.Device{}, &ctl.Error{Errno: "EIO", Reason: err.Error()}
+		return ctl.Device{}, err
 	}
 	return s.describe(d, ctl.Query{}), nil
+}
+
+// change makes a change that has room in the saved state, saves it, and describes
+// the device. What is saved afterwards is what is true, also when do fails.
+func (s *Service) change(d *dm.Device, c state.Change, do func() error) (ctl.Device, error) {
+	if err := s.state.Prepare(d, c); err != nil {
+		s.log.Error("a device cannot be saved", "device", d.Name(), "reason", err)
+		return ctl.Device{}, err
+	}
+	err := do()
+	desc, serr := s.changed(d)
+	if err != nil {
+		return ctl.Device{}, err
+	}
+	return desc, serr
 }
 
 // Load implements [ctl.Service].
@@ -72,10 +95,14 @@ func (s *Service) Load(_ context.Context, r ctl.Load) (ctl.Device, error) {
 	if err != nil {
 		return ctl.Device{}, err
 	}
-	if err := d.Load(specs, dm.Mode{Write: !r.ReadOnly}); err != nil {
-		return ctl.Device{}, err
-	}
-	return s.changed(d)
+	mode := dm.Mode{Write: !r.ReadOnly}
+	return s.change(d, state.Loading(specs, mode, false), func() error {
+		err := d.Load(specs, mode)
+		if err != nil {
+			s.log.Warn("a table was refused", "device", d.Name(), "reason", err)
+		}
+		return err
+	})
 }
 
 // Clear implements [ctl.Service].
@@ -95,10 +122,7 @@ func (s *Service) Suspend(ctx context.Context, r ctl.Suspend) (ctl.Device, error
 	if err != nil {
 		return ctl.Device{}, err
 	}
-	if err := d.Suspend(ctx, r.Noflush); err != nil {
-		return ctl.Device{}, err
-	}
-	return s.changed(d)
+	return s.change(d, state.Suspending(), func() error { return d.Suspend(ctx, r.Noflush) })
 }
 
 // Resume implements [ctl.Service]. It saves also when it fails: the inactive table is lost then.
@@ -123,10 +147,16 @@ func (s *Service) Remove(_ context.Context, r ctl.Remove) error {
 	if err != nil {
 		return err
 	}
-	if _, err = d.Remove(r.Deferred); err == nil {
-		_, err = s.changed(d)
+	if d.Status().Opens == 0 {
+		err = s.state.Erase(d)
+	} else if r.Deferred {
+		err = s.state.Prepare(d, state.Marking())
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	_, err = d.Remove(r.Deferred)
+	return errors.Join(err, s.state.Save(d))
 }
 
 // RemoveAll implements [ctl.Service].
@@ -151,18 +181,18 @@ func (s *Service) Rename(_ context.Context, r ctl.Rename) (ctl.Device, error) {
 	}
 	s.naming.Lock()
 	defer s.naming.Unlock()
-	switch {
+	switch before := d.Name(); {
 	case r.NewUUID != "" && r.NewName != "":
-		err = dm.Errorf(syscall.EINVAL, "give a new name or a new uuid, not both")
+		return ctl.Device{}, dm.Errorf(syscall.EINVAL, "give a new name or a new uuid, not both")
 	case r.NewUUID != "":
-		err = d.SetUUID(r.NewUUID)
+		return s.change(d, state.Identifying(r.NewUUID), func() error { return d.SetUUID(r.NewUUID) })
 	default:
-		err = d.Rename(r.NewName)
+		desc, err := s.change(d, state.Naming(r.NewName), func() error { return d.Rename(r.NewName) })
+		if err != nil && d.Name() != before {
+			err = errors.Join(err, d.Rename(before), s.state.Save(d))
+		}
+		return desc, err
 	}
-	if err != nil {
-		return ctl.Device{}, err
-	}
-	return s.changed(d)
 }
 
 // Message implements [ctl.Service]. It saves afterwards: @cancel_deferred_remove changes what is saved.

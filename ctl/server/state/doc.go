@@ -7,15 +7,17 @@
 // ROOT/devices holds one JSON file for each device, MINOR.json: see [record]. A
 // file says what its device is now, and is replaced whole (written beside,
 // flushed, renamed, directory flushed) before a command that changed the device
-// is answered. What a crash leaves of a change, by its steps:
+// is answered. The new file is written before the change is made, so that a change
+// that finds no space is not made. What a crash leaves of a change, by its steps:
 //
 //	MINOR.json.new is written and flushed   the state before; .new is no state
-//	it is renamed to MINOR.json             the state before or after
+//	the change is made                      the state before
+//	.new is renamed to MINOR.json           the state before or after
 //	ROOT/devices is flushed                 the state after
 //	the command is answered
 //
-// A removal is MINOR.json removed and the directory flushed: before the flush the
-// device is there again or not.
+// A removal is MINOR.json removed, the directory flushed, and the device removed:
+// before the flush the device is there again or not.
 //
 // A name or uuid is in one file only, whatever happens: a file takes one that
 // another has only once that has given it up on the disk, which is saved first if

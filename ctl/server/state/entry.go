@@ -12,6 +12,10 @@ import (
 type entry struct {
 	dev *dm.Device
 
+	saved    string // guarded by State.saving; what MINOR.json says, "" if that is unknown
+	prepared string // guarded by State.saving; what MINOR.json.new says, "" if that is unknown
+	unsaved  bool   // guarded by State.mu; saving failed
+
 	disk    bool    // guarded by State.mu; a table was loaded once
 	waiting *record // guarded by State.mu; saved tables that could not be loaded yet
 	reason  string  // guarded by State.mu; why
@@ -34,20 +38,20 @@ func (s *State) entryLocked(d *dm.Device) *entry {
 	return e
 }
 
-// sweep forgets devices that have gone by themselves: those that were marked for
-// removal and then closed.
-func (s *State) sweep() {
+// saveAgain saves what could not be saved, and forgets devices that have gone by
+// themselves: those that were marked for removal and then closed.
+func (s *State) saveAgain() {
 	s.mu.Lock()
-	var gone []*dm.Device
+	var due []*dm.Device
 	for _, e := range s.entries {
-		if now, err := s.control.Number(e.dev.Number()); err != nil || now != e.dev {
-			gone = append(gone, e.dev)
+		if now, err := s.control.Number(e.dev.Number()); e.unsaved || err != nil || now != e.dev {
+			due = append(due, e.dev)
 		}
 	}
 	s.mu.Unlock()
-	for _, d := range gone {
+	for _, d := range due {
 		if err := s.Save(d); err != nil {
-			s.log.Warn("the saved state of a removed device stays", "reason", err)
+			s.log.Warn("saving a device fails again", "device", d.Name(), "reason", err)
 		}
 	}
 }
@@ -77,6 +81,10 @@ func loaded(d *dm.Device, inactive bool) *table {
 	if !ok {
 		return nil
 	}
+	return newTable(specs, mode)
+}
+
+func newTable(specs []dm.Spec, mode dm.Mode) *table {
 	t := &table{ReadOnly: !mode.Write}
 	for _, sp := range specs {
 		t.Text = append(t.Text, sp.String())

@@ -57,11 +57,11 @@ func markedLast(a, b *record) int {
 	return cmp.Compare(a.Minor, b.Minor)
 }
 
-// Retry tries the tables that wait again, and forgets devices that have gone by
-// themselves.
+// Retry tries the tables that wait again, and saving what could not be saved, and
+// forgets devices that have gone by themselves.
 func (s *State) Retry(ctx context.Context) {
 	s.bringAllBack(ctx)
-	s.sweep()
+	s.saveAgain()
 }
 
 // bringAllBack loads the tables that wait, lower devices first, until a round

@@ -1,11 +1,13 @@
 package state
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
 	"udm/dm"
+	"udm/env"
 )
 
 // written is what the file of a minor number says, or may say since writing it
@@ -16,12 +18,116 @@ type written struct {
 }
 
 // Save makes the saved state of a device say what is true: its file is
-// replaced, or deleted if the device is gone.
+// replaced, or deleted if the device is gone. What fails is tried again by Retry.
 func (s *State) Save(d *dm.Device) error {
-	if err := s.saveAfter(d, nil); err != nil {
+	err := s.saveAfter(d, nil)
+	s.mu.Lock()
+	if e := s.entries[d.Number().Minor]; e != nil && e.dev == d {
+		e.unsaved = err != nil
+	}
+	s.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("%s was changed, but the change could not be saved: %w", d.Name(), err)
 	}
 	return nil
+}
+
+// Change says what a command is about to change of a device.
+type Change func(*record)
+
+// Suspending is a suspend.
+func Suspending() Change { return func(r *record) { r.Suspended = true } }
+
+// Loading is a table that comes into the inactive slot, or is live at once.
+func Loading(specs []dm.Spec, mode dm.Mode, live bool) Change {
+	return func(r *record) {
+		if len(specs) == 0 {
+			return
+		}
+		if t := newTable(specs, mode); live {
+			r.Live = t
+		} else {
+			r.Inactive = t
+		}
+	}
+}
+
+// Marking is a removal that waits for users.
+func Marking() Change { return func(r *record) { r.DeferredRemove = true } }
+
+// Naming is another name.
+func Naming(name string) Change { return func(r *record) { r.Name = name } }
+
+// Identifying is a uuid.
+func Identifying(uuid string) Change { return func(r *record) { r.UUID = uuid } }
+
+// Prepare takes the space for what a change needs, before the change is made: one
+// that finds none is not to be made. Save follows in either case.
+func (s *State) Prepare(d *dm.Device, change Change) error {
+	lock := s.lockOf(d)
+	lock.Lock()
+	defer lock.Unlock()
+	e := s.entry(d)
+	r := s.record(e)
+	change(r)
+	if err := s.prepare(e, r); err != nil {
+		return fmt.Errorf("%s was not changed, because that cannot be saved: %w", d.Name(), err)
+	}
+	return nil
+}
+
+// prepare writes what a file is to say beside it, unless it is there. Called with
+// the device's saving lock.
+func (s *State) prepare(e *entry, r *record) error {
+	if text(r) == e.prepared {
+		return nil
+	}
+	e.prepared = ""
+	if err := s.store.prepare(r); err != nil {
+		s.store.discard(r.Minor)
+		return err
+	}
+	e.prepared = text(r)
+	return nil
+}
+
+// discard drops what was prepared for a change that was not made. Called with the
+// device's saving lock.
+func (s *State) discard(e *entry, minor uint32) {
+	if e.prepared != "" {
+		s.store.discard(minor)
+		e.prepared = ""
+	}
+}
+
+// text is a record in one line, to compare.
+func text(r *record) string {
+	line, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // it consists of strings, numbers and bools
+	}
+	return string(line)
+}
+
+// Erase deletes the file of a device that is about to be removed. Save follows; when
+// Erase fails, the device is not to be removed, and Retry saves it again.
+func (s *State) Erase(d *dm.Device) error {
+	lock := s.lockOf(d)
+	lock.Lock()
+	defer lock.Unlock()
+	e := s.entry(d)
+	e.saved = ""
+	if err := s.erase(d); err != nil {
+		s.mu.Lock()
+		e.unsaved = true // the file may be gone, or go in a power cut
+		s.mu.Unlock()
+		return fmt.Errorf("%s was not removed, because that cannot be saved: %w", d.Name(), err)
+	}
+	return nil
+}
+
+func (s *State) lockOf(d *dm.Device) *env.Mutex {
+	return s.saving[d.Number().Minor%uint32(len(s.saving))]
 }
 
 // saveAfter saves a device, and before it those whose files still have its name,
@@ -44,19 +150,29 @@ func (s *State) saveAfter(d *dm.Device, waiting []*dm.Device) error {
 
 // saveOnce saves a device unless it has to be another's turn first.
 func (s *State) saveOnce(d *dm.Device) (other *dm.Device, err error) {
-	lock := s.saving[d.Number().Minor%uint32(len(s.saving))]
+	lock := s.lockOf(d)
 	lock.Lock()
 	defer lock.Unlock()
 	if now, gone := s.control.Number(d.Number()); gone != nil || now != d {
 		return nil, s.forget(d)
 	}
-	r := s.record(s.entry(d))
+	e := s.entry(d)
+	r := s.record(e)
+	if text(r) == e.saved {
+		s.discard(e, r.Minor)
+		return nil, nil
+	}
 	if other := s.claim(d, r); other != nil {
 		return other, nil
 	}
-	if err := s.store.write(r); err != nil {
+	if err := s.prepare(e, r); err != nil {
 		return nil, err
 	}
+	e.saved, e.prepared = "", ""
+	if err := s.store.commit(r.Minor); err != nil {
+		return nil, err
+	}
+	e.saved = text(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unclaimLocked(r.Minor, claims(r))
@@ -110,13 +226,29 @@ func (s *State) unclaimLocked(minor uint32, keep []string) {
 }
 
 // forget drops what is known about a removed device, and its file unless that is
-// another's already.
+// another's already. Called with the device's saving lock.
 func (s *State) forget(d *dm.Device) error {
+	if err := s.erase(d); err != nil {
+		return err
+	}
 	minor := d.Number().Minor
 	s.mu.Lock()
-	if e := s.entries[minor]; e != nil && e.dev == d {
+	e := s.entries[minor]
+	mine := e != nil && e.dev == d
+	if mine {
 		delete(s.entries, minor)
 	}
+	s.mu.Unlock()
+	if mine {
+		s.discard(e, minor)
+	}
+	return nil
+}
+
+// erase deletes the file of a device unless it is another's already.
+func (s *State) erase(d *dm.Device) error {
+	minor := d.Number().Minor
+	s.mu.Lock()
 	w := s.written[minor]
 	s.mu.Unlock()
 	if w == nil || w.dev != d {

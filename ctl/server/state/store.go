@@ -39,8 +39,15 @@ func (s store) path(minor uint32) string {
 	return filepath.Join(s.dir, strconv.FormatUint(uint64(minor), 10)+".json")
 }
 
-// write replaces the file of a device; on return the new one is on the disk.
-func (s store) write(r *record) error { return hostfs.Replace(s.fs, s.path(r.Minor), r) }
+// prepare writes what the file of a device is to be, beside it.
+func (s store) prepare(r *record) error { return hostfs.Prepare(s.fs, s.path(r.Minor), r) }
+
+// discard drops what was prepared. It is no state, so a failure does no harm.
+func (s store) discard(minor uint32) { _ = s.fs.Remove(s.path(minor) + ".new") }
+
+// commit makes the file of a device what was prepared last; on return it is on the
+// disk.
+func (s store) commit(minor uint32) error { return hostfs.Commit(s.fs, s.path(minor)) }
 
 // remove deletes the file of a device, if there is one.
 func (s store) remove(minor uint32) error {
