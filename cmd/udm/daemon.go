@@ -19,6 +19,7 @@ import (
 // daemonFlags are the options of udm daemon.
 type daemonFlags struct {
 	listen, mount     string
+	log               string
 	cert, key, ca     string
 	readOnly, verbose bool
 	maxConns          int
@@ -34,7 +35,8 @@ func daemonCommand() *cobra.Command {
 and serves every device that has a table to NBD clients on ROOT/nbd.sock, under
 its own name. What it was told survives it, however it ends: started again, it
 brings every device back. SIGTERM or Ctrl-C lets I/O that is under way finish,
-flushes and ends with exit code 0.`,
+flushes and ends with exit code 0, after at most 10 seconds; a second one ends it at
+once. The log tells what was given up.`,
 		Example: `  udm daemon
   udm daemon --root /tmp/lab
   udm daemon --listen :10809 --tls-cert server.pem --tls-key server-key.pem --tls-ca clients.pem`,
@@ -50,6 +52,7 @@ flushes and ends with exit code 0.`,
 	fl.BoolVar(&f.readOnly, "read-only", false, "refuse writes of all NBD clients")
 	fl.IntVar(&f.maxConns, "max-connections", 1024, "most NBD connections at a time")
 	addParams(fl, &f.params)
+	fl.StringVar(&f.log, "log", "", "write the log to this file instead of standard error; SIGHUP opens it anew")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log also what went well")
 	return cmd
 }
@@ -80,10 +83,15 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	if f.verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	to, closeLog, err := openLog(f.log)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	log := slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level}))
 	return server.Run(cmd.Context(), server.Config{
 		Root: root, Program: version(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
-		Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
+		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
 		Ready: func(*service.Service) { log.Info("ready", "root", root, "pid", os.Getpid()) },
 	})
 }

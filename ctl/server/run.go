@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"udm/ctl/server/service"
@@ -31,15 +30,19 @@ type Config struct {
 	// Helper is a command that calls attach.Helper; without one nothing can be
 	// attached as a block device.
 	Helper []string
-	// Drain is how long NBD clients may take to finish when the daemon ends; 0:
-	// 10 seconds.
+	// Drain is how long all may take when the daemon ends; 0: 10 seconds. Clients
+	// have most of it to finish.
 	Drain time.Duration
+	// Hurry, if any, is closed when the daemon is to wait for nobody any more.
+	Hurry <-chan struct{}
 	// Ready, if any, is called once clients can connect.
 	Ready func(*service.Service)
 }
 
 // Run runs a daemon until ctx ends: then it stops taking commands, lets NBD
 // requests that are under way finish, flushes every device and closes its disks.
+// What does not end in time is given up, which the log and the error say: the
+// process has to end then.
 func Run(ctx context.Context, cfg Config) error {
 	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
 		return err
@@ -57,7 +60,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Log.Error("some of the saved state cannot be used", "reason", err)
 	}
 	err = serve(ctx, s, cfg)
-	return errors.Join(err, s.Close())
+	return errors.Join(err, end(s, cfg))
 }
 
 // lockRoot takes the lock that only one daemon of a root can have.
@@ -97,7 +100,6 @@ func serve(ctx context.Context, s *service.Service, cfg Config) error {
 		cfg.Ready(s)
 	}
 	retry(ctx, s)
-	drain(s, cfg)
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -119,28 +121,4 @@ func retry(ctx context.Context, s *service.Service) {
 			s.Retry(ctx)
 		}
 	}
-}
-
-// drain ends the front ends. What waits in a suspended device at the end of the time
-// would wait for ever: its client has no answer yet, so it may be failed.
-func drain(s *service.Service, cfg Config) {
-	if cfg.Drain == 0 {
-		cfg.Drain = 10 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), cfg.Drain)
-	defer cancel()
-	var done sync.WaitGroup
-	ended := make(chan struct{})
-	done.Go(func() {
-		defer close(ended)
-		if err := s.FrontEnd.Drain(ctx); err != nil {
-			cfg.Log.Warn("clients were cut off", "reason", strings.ReplaceAll(err.Error(), "\n", "; "))
-		}
-	})
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		s.FailSuspended()
-	}
-	done.Wait()
 }

@@ -37,7 +37,8 @@ type Server interface {
 // List is front ends in the order in which they are started.
 type List struct {
 	mu      sync.Mutex
-	servers []Server // guarded by mu; those that have started
+	servers []Server        // guarded by mu; those that have started
+	ended   map[string]bool // guarded by mu; by name
 }
 
 // Start starts servers in their order. When one fails, those of this call that have
@@ -91,8 +92,30 @@ func (l *List) each(do func(Server) error) error {
 			if err := do(s); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", s.Name(), err)
 			}
+			l.noteEnded(s)
 		})
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+func (l *List) noteEnded(s Server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended == nil {
+		l.ended = make(map[string]bool)
+	}
+	l.ended[s.Name()] = true
+}
+
+// Unfinished are the names of those that Drain or Close still waits for.
+func (l *List) Unfinished() (names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.servers {
+		if !l.ended[s.Name()] {
+			names = append(names, s.Name())
+		}
+	}
+	return names
 }

@@ -162,3 +162,11 @@ func (s *Service) Close() error {
 	}
 	return errors.Join(append(errs, s.control.Close())...)
 }
+
+// Unflushed are the names of the devices that Close has not closed yet.
+func (s *Service) Unflushed() (names []string) {
+	for _, d := range s.control.List() {
+		names = append(names, d.Name())
+	}
+	return names
+}

@@ -1,0 +1,68 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"udm/ctl/server/service"
+)
+
+// errGivenUp is that the daemon did not end in order.
+var errGivenUp = errors.New("the daemon ended before everything was flushed and closed; its log says what was in the way")
+
+// grace is how long the daemon may take for what needs no patience of anybody, once
+// it is told to hurry.
+const grace = time.Second
+
+// end ends the front ends and then the service:
+//
+//	draining ── clients have finished ──────────────► closing ──► ended
+//	    └────── 4/5 of the time is over, or hurry ──► cut off: I/O that waits in
+//	                suspended devices fails ── the rest is over ──► given up
+func end(s *service.Service, cfg Config) error {
+	if cfg.Drain == 0 {
+		cfg.Drain = 10 * time.Second
+	}
+	patience, cancel := context.WithTimeout(context.Background(), cfg.Drain/5*4)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		if err := s.FrontEnd.Drain(patience); err != nil {
+			cfg.Log.Warn("clients were cut off", "reason", oneLine(err))
+		}
+		ended <- s.Close()
+	}()
+	last := time.NewTimer(cfg.Drain)
+	defer last.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-cfg.Hurry:
+		cfg.Log.Warn("told to end at once")
+		last.Reset(grace)
+	case <-patience.Done():
+	}
+	cancel()
+	go s.FailSuspended() // it may wait as well, and is given up with the rest then
+	select {
+	case err := <-ended:
+		return err
+	case <-last.C:
+	}
+	giveUp(s, cfg)
+	return errGivenUp
+}
+
+// giveUp tells what is left behind.
+func giveUp(s *service.Service, cfg Config) {
+	for _, name := range s.FrontEnd.Unfinished() {
+		cfg.Log.Error("given up: clients or their I/O do not end", "front_end", name)
+	}
+	for _, name := range s.Unflushed() {
+		cfg.Log.Error("given up: the device was not flushed and closed", "device", name)
+	}
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
