@@ -2,9 +2,12 @@ package attach
 
 import (
 	"errors"
+	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"udm/ctl"
@@ -34,10 +37,41 @@ func (k *Kernel) Mount(dir string) error {
 	if !filepath.IsAbs(dir) {
 		return dm.Errorf(syscall.EINVAL, "%q is not an absolute path", dir)
 	}
-	if err := k.show(filepath.Clean(dir), true); err != nil {
+	dir = filepath.Clean(dir)
+	before := k.mounts[dir]
+	wasSaved := before != nil && before.saved
+	if err := k.show(dir, true); err != nil {
 		return err
 	}
-	return k.save()
+	err := k.save()
+	if m := k.mounts[dir]; err != nil && m == before {
+		m.saved = wasSaved
+	} else if err != nil {
+		err = errors.Join(fmt.Errorf("%s was not mounted, because that cannot be saved: %w", dir, err), m.end(true))
+		delete(k.mounts, dir)
+	}
+	return err
+}
+
+// check refuses directories that nothing can be, or must be, mounted at.
+func (k *Kernel) check(dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, syscall.ENOTCONN) {
+		return nil // a mount that a killed daemon has left
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return dm.Errorf(syscall.ENOTDIR, "%s is not a directory; devices are shown in one", dir)
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	if dir == k.ownDir() || dir == k.root || strings.HasPrefix(k.root, strings.TrimSuffix(dir, "/")+"/") {
+		return dm.Errorf(syscall.EINVAL, "%s would hide %s, where the daemon keeps its state; choose another directory", dir, k.root)
+	}
+	return nil
 }
 
 // show mounts at dir unless it is done already.
@@ -49,6 +83,9 @@ func (k *Kernel) show(dir string, saved bool) error {
 	if m != nil && m.files != nil && m.files.Mounted() {
 		m.saved = m.saved || saved
 		return nil
+	}
+	if err := k.check(dir); err != nil {
+		return err
 	}
 	srv, err := mountFiles(k.exports.For(openFiles).ByName(), dir)
 	if err != nil {
