@@ -161,7 +161,18 @@ type Version struct {
 	Program string `json:"program"` // of udm
 	Driver  string `json:"driver"`  // of the device-mapper interface
 	PID     int    `json:"pid"`     // of the daemon
+	// Restoring is how far the daemon is with its devices after it was started;
+	// until then commands that change something wait. Nil: it is done.
+	Restoring *Progress `json:"restoring,omitempty"`
 }
+
+// Progress is how much of something is done.
+type Progress struct {
+	Done  int `json:"done"`
+	Total int `json:"total"`
+}
+
+func (p Progress) String() string { return fmt.Sprintf("%d of %d", p.Done, p.Total) }
 
 // Driver is the version of the device-mapper interface that this one follows.
 const Driver = "4.47.0"

@@ -41,6 +41,9 @@ func runLs(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := tellRestoring(cmd, client); err != nil {
+		return err
+	}
 	if wantsJSON(cmd) {
 		return printJSON(cmd, withFullness(ds))
 	}
@@ -49,6 +52,16 @@ func runLs(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	return printTable(cmd.OutOrStdout(), listRows(ds))
+}
+
+// tellRestoring says, beside the answer, that a daemon that was just started has not
+// got all of its devices yet.
+func tellRestoring(cmd *cobra.Command, client *ctl.Client) error {
+	v, err := client.Version(cmd.Context())
+	if err == nil && v.Restoring != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "udm: the daemon is restoring its devices: %s\n", v.Restoring)
+	}
+	return err
 }
 
 func listRows(ds []ctl.Device) [][]string {

@@ -66,6 +66,9 @@ func newFaulty(t *testing.T) (*maker, *fault, *service.Service) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Restore(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	f := &fault{next: protocol.Handler(s, slog.New(slog.DiscardHandler))}
 	l, err := net.Listen("unix", filepath.Join(root, ctl.Socket))
 	if err != nil {

@@ -62,6 +62,9 @@ func devicesNamed(cmd *cobra.Command, names []string) ([]ctl.Device, error) {
 	}
 	defer client.Close()
 	q := ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}, Noflush: true}
+	if err := tellRestoring(cmd, client); err != nil {
+		return nil, err
+	}
 	if len(names) == 0 {
 		return client.List(cmd.Context(), q)
 	}

@@ -12,9 +12,12 @@
 // Here is what makes a daemon of them: the lock of its root, the sockets, the list
 // of front ends, and the order in which all that begins and ends:
 //
-//	locked ── service made, restored ──► restored ── front ends started ──► ready
-//	ready ── ctx ends, or a front end fails ──► front ends drained ──► service closed
+//	locked ── service made, control protocol started ──► restoring
+//	restoring ── every table is loaded that can be ──► restored ── the other front ends started ──► ready
+//	any ── ctx ends, or a front end fails ──► front ends drained ──► service closed
+//	                 └── what takes too long is given up, and told ──► ended
 //
-// No front end serves before the first round of the restart is over, so that nobody
-// writes to an origin whose snapshot is about to come.
+// No front end serves I/O before the first round of the restart is over, so that
+// nobody writes to an origin whose snapshot is about to come; the control protocol
+// answers questions from the first moment, and commands that change something wait.
 package server

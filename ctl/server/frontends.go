@@ -11,7 +11,8 @@ import (
 )
 
 // frontEnds is the list of all ways in to the devices of a service, in the order in
-// which they are started: another one is another entry here.
+// which they are started: another one is another entry here. The first of them
+// answers while devices are restored; the others serve when they are.
 func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 	x := s.Exports().For("nbd")
 	x.ReadOnly = cfg.ReadOnly
@@ -20,7 +21,8 @@ func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []frontend.Server{local}
+	control := protocol.NewServer(s, unixSocket(filepath.Join(cfg.Root, ctl.Socket)), cfg.Log)
+	list := []frontend.Server{control, local}
 	if cfg.Listen != "" {
 		if cfg.TLS != nil {
 			c.TLS = nbd.TLS{Mode: nbd.TLSRequire, Config: cfg.TLS}
@@ -31,9 +33,5 @@ func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 		}
 		list = append(list, remote)
 	}
-	return append(list,
-		s.Kernel().Files(cfg.Mount),
-		s.Kernel().Devices(),
-		protocol.NewServer(s, unixSocket(filepath.Join(cfg.Root, ctl.Socket)), cfg.Log),
-	), nil
+	return append(list, s.Kernel().Files(cfg.Mount), s.Kernel().Devices()), nil
 }

@@ -45,7 +45,7 @@ func TestFrontEnds(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Equal(names, []string{"nbd", "files", "attachments", "control"}) {
+	if !slices.Equal(names, []string{"control", "nbd", "files", "attachments"}) {
 		t.Error(names)
 	}
 	r.create("top", "0 8 linear /dev/mapper/disk 0")

@@ -56,9 +56,6 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Restore(ctx); err != nil {
-		cfg.Log.Error("some of the saved state cannot be used", "reason", err)
-	}
 	err = serve(ctx, s, cfg)
 	return errors.Join(err, end(s, cfg))
 }
@@ -90,7 +87,13 @@ func serve(ctx context.Context, s *service.Service, cfg Config) error {
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	if err := s.FrontEnd.Start(fail, list...); err != nil {
+	if err := s.FrontEnd.Start(fail, list[0]); err != nil {
+		return err
+	}
+	if err := s.Restore(ctx); err != nil {
+		cfg.Log.Error("some of the saved state cannot be used", "reason", err)
+	}
+	if err := s.FrontEnd.Start(fail, list[1:]...); err != nil {
 		return err
 	}
 	for _, f := range s.FrontEnd.Status() {

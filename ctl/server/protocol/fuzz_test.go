@@ -80,6 +80,9 @@ func newFuzzed(t *testing.T, root string) (*service.Service, *dm.Control) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Restore(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	_, err = s.Create(context.Background(), ctl.Create{Name: "base", UUID: "B", Table: "0 64 linear mem:1M:base 0"})
 	if err != nil {
 		t.Fatal(err)

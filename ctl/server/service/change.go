@@ -13,6 +13,9 @@ import (
 // Create implements [ctl.Service]: with a table it also brings the device up, and
 // when that fails nothing is left of it.
 func (s *Service) Create(ctx context.Context, r ctl.Create) (ctl.Device, error) {
+	if err := s.settled(ctx); err != nil {
+		return ctl.Device{}, err
+	}
 	specs, err := s.state.Parse(r.Table)
 	if err != nil {
 		return ctl.Device{}, err
@@ -86,8 +89,8 @@ func (s *Service) change(d *dm.Device, c state.Change, do func() error) (ctl.Dev
 }
 
 // Load implements [ctl.Service].
-func (s *Service) Load(_ context.Context, r ctl.Load) (ctl.Device, error) {
-	d, err := s.find(r.Ref)
+func (s *Service) Load(ctx context.Context, r ctl.Load) (ctl.Device, error) {
+	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
 	}
@@ -106,8 +109,8 @@ func (s *Service) Load(_ context.Context, r ctl.Load) (ctl.Device, error) {
 }
 
 // Clear implements [ctl.Service].
-func (s *Service) Clear(_ context.Context, r ctl.Ref) (ctl.Device, error) {
-	d, err := s.find(r)
+func (s *Service) Clear(ctx context.Context, r ctl.Ref) (ctl.Device, error) {
+	d, err := s.begin(ctx, r)
 	if err != nil {
 		return ctl.Device{}, err
 	}
@@ -118,7 +121,7 @@ func (s *Service) Clear(_ context.Context, r ctl.Ref) (ctl.Device, error) {
 
 // Suspend implements [ctl.Service].
 func (s *Service) Suspend(ctx context.Context, r ctl.Suspend) (ctl.Device, error) {
-	d, err := s.find(r.Ref)
+	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
 	}
@@ -127,7 +130,7 @@ func (s *Service) Suspend(ctx context.Context, r ctl.Suspend) (ctl.Device, error
 
 // Resume implements [ctl.Service]. It saves also when it fails: the inactive table is lost then.
 func (s *Service) Resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error) {
-	d, err := s.find(r.Ref)
+	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
 	}
@@ -142,8 +145,8 @@ func (s *Service) Resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error)
 }
 
 // Remove implements [ctl.Service].
-func (s *Service) Remove(_ context.Context, r ctl.Remove) error {
-	d, err := s.find(r.Ref)
+func (s *Service) Remove(ctx context.Context, r ctl.Remove) error {
+	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return err
 	}
@@ -160,9 +163,12 @@ func (s *Service) Remove(_ context.Context, r ctl.Remove) error {
 }
 
 // RemoveAll implements [ctl.Service].
-func (s *Service) RemoveAll(_ context.Context, r ctl.Remove) error {
+func (s *Service) RemoveAll(ctx context.Context, r ctl.Remove) error {
 	if r.Ref != (ctl.Ref{}) {
 		return dm.Errorf(syscall.EINVAL, "remove_all takes no device")
+	}
+	if err := s.settled(ctx); err != nil {
+		return err
 	}
 	ds := s.control.List()
 	s.control.RemoveAll(r.Deferred)
@@ -174,8 +180,8 @@ func (s *Service) RemoveAll(_ context.Context, r ctl.Remove) error {
 }
 
 // Rename implements [ctl.Service].
-func (s *Service) Rename(_ context.Context, r ctl.Rename) (ctl.Device, error) {
-	d, err := s.find(r.Ref)
+func (s *Service) Rename(ctx context.Context, r ctl.Rename) (ctl.Device, error) {
+	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
 	}
@@ -196,8 +202,8 @@ func (s *Service) Rename(_ context.Context, r ctl.Rename) (ctl.Device, error) {
 }
 
 // Message implements [ctl.Service]. It saves afterwards: @cancel_deferred_remove changes what is saved.
-func (s *Service) Message(_ context.Context, r ctl.Message) (string, error) {
-	d, err := s.find(r.Ref)
+func (s *Service) Message(ctx context.Context, r ctl.Message) (string, error) {
+	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return "", err
 	}
@@ -211,7 +217,7 @@ func (s *Service) Message(_ context.Context, r ctl.Message) (string, error) {
 
 // Wait implements [ctl.Service].
 func (s *Service) Wait(ctx context.Context, r ctl.Wait) (ctl.Device, error) {
-	d, err := s.find(r.Ref)
+	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
 	}

@@ -13,7 +13,12 @@ import (
 
 // Version implements [ctl.Service].
 func (s *Service) Version(context.Context) (ctl.Version, error) {
-	return ctl.Version{Program: s.program, Driver: ctl.Driver, PID: os.Getpid()}, nil
+	v := ctl.Version{Program: s.program, Driver: ctl.Driver, PID: os.Getpid()}
+	if !s.restored.Load() {
+		done, total := s.state.Progress()
+		v.Restoring = &ctl.Progress{Done: done, Total: total}
+	}
+	return v, nil
 }
 
 // Targets implements [ctl.Service].

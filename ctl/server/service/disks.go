@@ -10,12 +10,18 @@ import (
 )
 
 // RegisterDisk implements [ctl.Service].
-func (s *Service) RegisterDisk(_ context.Context, d ctl.Disk) error {
+func (s *Service) RegisterDisk(ctx context.Context, d ctl.Disk) error {
+	if err := s.settled(ctx); err != nil {
+		return err
+	}
 	return s.state.Register(state.Disk{Major: d.Major, Minor: d.Minor, Path: d.Path})
 }
 
 // UnregisterDisk implements [ctl.Service].
-func (s *Service) UnregisterDisk(_ context.Context, n ctl.Number) error {
+func (s *Service) UnregisterDisk(ctx context.Context, n ctl.Number) error {
+	if err := s.settled(ctx); err != nil {
+		return err
+	}
 	return s.state.Unregister(dm.Number(n))
 }
 

@@ -31,6 +31,9 @@ func FuzzSaved(f *testing.F) {
 		}
 		root := t.TempDir()
 		first := started(t, root)
+		if err := first.Restore(context.Background()); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := first.Create(context.Background(), ctl.Create{Name: "b", Table: "0 8 zero"}); err != nil {
 			t.Fatal(err)
 		}

@@ -10,10 +10,18 @@ import (
 // What package attach does, by the devices that users name.
 
 // Mount implements [ctl.Service].
-func (s *Service) Mount(_ context.Context, r ctl.Mount) error { return s.kernel.Mount(r.Dir) }
+func (s *Service) Mount(ctx context.Context, r ctl.Mount) error {
+	if err := s.settled(ctx); err != nil {
+		return err
+	}
+	return s.kernel.Mount(r.Dir)
+}
 
 // Unmount implements [ctl.Service].
-func (s *Service) Unmount(_ context.Context, r ctl.Mount) error {
+func (s *Service) Unmount(ctx context.Context, r ctl.Mount) error {
+	if err := s.settled(ctx); err != nil {
+		return err
+	}
 	return s.kernel.Unmount(r.Dir, r.Lazy)
 }
 
@@ -21,11 +29,11 @@ func (s *Service) Unmount(_ context.Context, r ctl.Mount) error {
 func (s *Service) Mounts(context.Context) ([]ctl.Mount, error) { return s.kernel.Mounts(), nil }
 
 // Attach implements [ctl.Service].
-func (s *Service) Attach(_ context.Context, r ctl.Attach) (ctl.Attachment, error) {
+func (s *Service) Attach(ctx context.Context, r ctl.Attach) (ctl.Attachment, error) {
 	if err := attach.CheckDriver(r.Driver); err != nil {
 		return ctl.Attachment{}, err
 	}
-	d, err := s.find(r.Ref)
+	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return ctl.Attachment{}, err
 	}
@@ -33,8 +41,8 @@ func (s *Service) Attach(_ context.Context, r ctl.Attach) (ctl.Attachment, error
 }
 
 // Detach implements [ctl.Service].
-func (s *Service) Detach(_ context.Context, r ctl.Ref) error {
-	d, err := s.find(r)
+func (s *Service) Detach(ctx context.Context, r ctl.Ref) error {
+	d, err := s.begin(ctx, r)
 	if err != nil {
 		return err
 	}

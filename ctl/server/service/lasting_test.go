@@ -12,6 +12,9 @@ import (
 func TestLastingNames(t *testing.T) {
 	s := started(t, t.TempDir())
 	defer ended(t, s)
+	if err := s.Restore(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	for name, table := range map[string]string{"low": "0 2048 linear mem:1M 0", "bare": ""} {
 		minor := map[string]uint32{"low": 0, "bare": 1}[name]
 		if _, err := s.Create(context.Background(), ctl.Create{Name: name, Minor: &minor, Table: table}); err != nil {

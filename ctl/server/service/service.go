@@ -5,6 +5,8 @@
 //
 //	made by New ── Restore ──► serving ── Close ──► closed: devices flushed, disks closed
 //
+// Until it is restored it answers questions, and commands that change something wait.
+//
 // Lock order: Service.naming (an env.Mutex, held while a device is renamed and that
 // is saved), the locks of packages attach, state and dm. None is held while a command
 // of the device mapper runs that can wait.
@@ -15,6 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
+	"syscall"
 
 	"udm/blk"
 	"udm/blk/leaf"
@@ -48,6 +52,9 @@ type Service struct {
 	log     *slog.Logger
 	program string
 	naming  *env.Mutex // held while a device is renamed and that is saved
+
+	restored atomic.Bool
+	wake     env.Wait // woken when restored
 }
 
 // Config is what a service is made from. Root and Types are needed.
@@ -96,17 +103,41 @@ func New(c Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{env: c.Env, control: c.Control, opener: c.Opener, state: saved, events: hub,
-		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env)}
+		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env), wake: c.Env.NewWait()}
 	c.Control.SetWatch(s.watch)
 	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Holder: dm.Program}
 	s.kernel, err = attach.New(attach.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log, Helper: c.Helper})
 	return s, err
 }
 
-// Restore makes every saved device and loads every table that can be loaded. It
-// is the first call. The error tells of saved state that cannot be used; the rest
-// runs.
-func (s *Service) Restore(ctx context.Context) error { return s.state.Restore(ctx) }
+// Restore makes every saved device and loads every table that can be loaded. It is
+// called once; commands that change something wait until it has returned. The error
+// tells of saved state that cannot be used; the rest runs.
+func (s *Service) Restore(ctx context.Context) error {
+	err := s.state.Restore(ctx)
+	s.restored.Store(true)
+	s.wake.Wake()
+	return err
+}
+
+// settled waits until Restore has returned.
+func (s *Service) settled(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.wake.Wake)
+	defer stop()
+	s.wake.Until(func() bool { return s.restored.Load() || ctx.Err() != nil })
+	if !s.restored.Load() {
+		return dm.Errorf(syscall.EINTR, "interrupted while the daemon restores its devices")
+	}
+	return nil
+}
+
+// begin begins a command that changes a device.
+func (s *Service) begin(ctx context.Context, r ctl.Ref) (*dm.Device, error) {
+	if err := s.settled(ctx); err != nil {
+		return nil, err
+	}
+	return s.find(r)
+}
 
 // Retry tries what is missing since a restart again: tables that wait for their
 // disks, block devices that wait for their tables. To be called now and then.

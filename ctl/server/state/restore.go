@@ -19,6 +19,9 @@ func (s *State) Restore(ctx context.Context) error {
 	records, err := s.store.read()
 	err = errors.Join(disksErr, err)
 	slices.SortFunc(records, markedLast)
+	s.mu.Lock()
+	s.total = len(records)
+	s.mu.Unlock()
 	for _, r := range records {
 		d, cerr := s.control.Create(r.Name, r.UUID, int(r.Minor))
 		if cerr != nil && r.DeferredRemove {
@@ -45,6 +48,18 @@ func (s *State) Restore(ctx context.Context) error {
 	return err
 }
 
+// Progress tells how many of the saved devices Restore has brought back.
+func (s *State) Progress() (done, total int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.entries {
+		if e.waiting == nil {
+			done++
+		}
+	}
+	return min(done, s.total), s.total
+}
+
 // markedLast puts devices that were marked for removal last: they may have gone
 // by themselves, and their names to others.
 func markedLast(a, b *record) int {
@@ -65,12 +80,15 @@ func (s *State) Retry(ctx context.Context) {
 }
 
 // bringAllBack loads the tables that wait, lower devices first, until a round
-// loads none. Then it suspends what was suspended: a target may read its
+// loads none, or ctx ends. Then it suspends what was suspended: a target may read its
 // metadata when its table is loaded, and must not wait for a device below.
 func (s *State) bringAllBack(ctx context.Context) {
 	for progress := true; progress; {
 		progress = false
 		for _, e := range s.waitingEntries() {
+			if ctx.Err() != nil {
+				return
+			}
 			if s.bringBack(ctx, e) {
 				progress = true
 			}

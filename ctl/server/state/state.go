@@ -25,6 +25,7 @@ type State struct {
 	disks     []Disk     // guarded by disksLock
 
 	mu      sync.Mutex
+	total   int                 // guarded by mu; devices to restore
 	entries map[uint32]*entry   // guarded by mu; by minor
 	written map[uint32]*written // guarded by mu; by minor: what there are files of
 	claimed map[string]uint32   // guarded by mu; minors by the names in their files
