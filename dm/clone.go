@@ -53,6 +53,19 @@ func (c *Clone) Redirect(fn func(*blk.Bio)) { c.End = fn }
 // Restore undoes Redirect.
 func (c *Clone) Restore() { c.End = c.end }
 
+// Rewind makes a clone of a read or write that has ended what it was before Map,
+// ready to be mapped once more: for targets that try again after an EndIO with
+// EndIncomplete, or a Redirect.
+func (c *Clone) Rewind() {
+	p := c.piece
+	pos := p.pos
+	if !p.split {
+		pos = p.orig.Position()
+	}
+	c.Rearm()
+	c.Seek(pos, p.sectors)
+}
+
 // CloneList is a queue of clones. Adding to it never allocates; a clone is in
 // one list at a time. The zero value is empty.
 type CloneList = list.List[Clone, *Clone]

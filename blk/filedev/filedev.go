@@ -15,6 +15,10 @@
 // write fails: what was acknowledged before may be lost, and opening the file
 // again, with a check of what is in it, is the only way on.
 //
+// A file system without room, or a quota that is used up, is another matter: the
+// write ends with NoSpace, nothing that was written before is touched, and the
+// same write succeeds once there is room.
+//
 // # Work
 //
 // A read of what the page cache holds is done on the submitter's stack, and so is
@@ -39,6 +43,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"udm/blk"
 )
@@ -159,11 +164,22 @@ func (d *Device) perform(b *blk.Bio) blk.Status {
 			return blk.StatusOf(err)
 		}
 	}
-	err := d.do(b)
-	if errors.Is(err, errors.ErrUnsupported) {
+	return statusOf(d.do(b))
+}
+
+func statusOf(err error) blk.Status {
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
 		return blk.NotSupported
+	case full(err):
+		return blk.NoSpace
 	}
 	return blk.StatusOf(err)
+}
+
+// full reports whether the file system, or what its user may have of it, is.
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 func (d *Device) do(b *blk.Bio) error {
@@ -196,7 +212,9 @@ func (d *Device) flush() error {
 	}
 	if err := retry(d.f.sync); err != nil {
 		d.lost.Store(true)
-		return err
+		// Whatever the reason, also lack of space: writes that had ended well
+		// are gone, so nobody may take it for something that can be repeated.
+		return blk.IOErr
 	}
 	return nil
 }

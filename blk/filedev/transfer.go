@@ -86,6 +86,9 @@ func (d *Device) transfer(b *blk.Bio) error {
 		m = durable
 	}
 	err := d.moveBio(b, m)
+	if m == durable && full(err) {
+		return d.stillFull(b)
+	}
 	if m == durable && errors.Is(err, errors.ErrUnsupported) {
 		if err := d.moveBio(b, plain); err != nil {
 			return err
@@ -96,6 +99,18 @@ func (d *Device) transfer(b *blk.Bio) error {
 		d.lost.Store(true)
 	}
 	return err
+}
+
+// stillFull does b without FUA to see where a lack of space was met: by the write,
+// which changes nothing then, or by the write-back behind it, which may have lost
+// older writes.
+func (d *Device) stillFull(b *blk.Bio) error {
+	err := d.moveBio(b, plain)
+	if full(err) {
+		return err
+	}
+	d.lost.Store(true)
+	return blk.IOErr
 }
 
 func (d *Device) moveBio(b *blk.Bio, m mode) error {

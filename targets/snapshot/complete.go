@@ -55,6 +55,9 @@ func (o *inOrder) take() *pending {
 func (s *snapshot) copied(j *kcopyd.Job) {
 	pe := j.Private.(*pending)
 	sh := pe.shard
+	if j.NoSpace && s.space.park(pe.copyAgain, nil) {
+		return
+	}
 	pe.failed = j.Failed()
 	if j.AtOnce {
 		s.commit(pe)
@@ -79,7 +82,7 @@ func (s *snapshot) commit(pe *pending) { s.body.Load().store.commit(&pe.exceptio
 func (pe *pending) recorded(ok bool) {
 	s := pe.snap
 	if !ok || !s.has(flagValid) {
-		s.invalidate("a chunk could not be copied or recorded")
+		s.chunkLost()
 		s.afterDrop(func() { pe.finish(true) })
 		return
 	}
@@ -109,13 +112,31 @@ func (pe *pending) finish(failed bool) {
 		}
 	}
 	pe.free()
-	s.group.retry(origins)
+	if failed && s.has(flagClosing) && s.has(flagValid) {
+		failAll(origins)
+	} else {
+		s.group.retry(origins)
+	}
 	for _, fn := range merges {
 		fn()
 	}
 	sh.End()
 	if s.settling.Load() {
 		s.idle.Wake()
+	}
+}
+
+// chunkLost makes the snapshot invalid, unless it is being closed: then the writes
+// that the chunk is to be kept from fail.
+func (s *snapshot) chunkLost() {
+	if !s.has(flagClosing) {
+		s.invalidate("a chunk could not be copied or recorded")
+	}
+}
+
+func failAll(cs dm.CloneList) {
+	for c := cs.Pop(); c != nil; c = cs.Pop() {
+		c.Complete(blk.NoSpace)
 	}
 }
 

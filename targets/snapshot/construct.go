@@ -85,6 +85,7 @@ func (s *snapshot) build(e env.Env, l *Line, merges bool) {
 	s.idle = e.NewWait()
 	s.tally.Init()
 	s.flags.Store(flagValid)
+	s.space.init(s, e)
 	if merges {
 		s.merge = newMerge(s, e)
 	}
@@ -92,6 +93,7 @@ func (s *snapshot) build(e env.Env, l *Line, merges bool) {
 	if l.Persistent {
 		st = newPersistent(e, s.cow, l.Chunk, s.cow.Write)
 	}
+	st.use(s.cow, s.space.park)
 	s.body.Store(&body{store: st, complete: newTable(0), ordered: st.ordered()})
 	s.pending.init(s, 0)
 	s.group = s.world.groupOf(s.origin.Number)
@@ -152,6 +154,7 @@ func (s *snapshot) release() {
 	if s.merge != nil {
 		s.merge.queue.Close()
 	}
+	s.space.queue.Close()
 	s.kc.Close()
 	s.body.Load().store.close()
 	s.group.leave()
@@ -169,6 +172,8 @@ func (s *snapshot) Close() {
 		s.merge.stop()
 	}
 	g.unregister(s)
+	s.set(flagClosing, 0)
+	s.space.stop()
 	s.settle()
 	s.release()
 }

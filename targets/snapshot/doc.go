@@ -54,11 +54,16 @@
 //	slot.mu             pending exceptions of some chunks
 //	└─ alloc.mu         places in an ordered store, sequence numbers
 //	bucket.mu           a part of the complete table, but for its dense leaves
-//	trackShard.mu, persistent.mu, throttled.mu, snapshot.mu
+//	trackShard.mu, persistent.mu, throttled.mu, shortage.mu, snapshot.mu
 //
 // merge.mu is outside bucket.mu and trackShard.mu, throttled.mu is taken with
 // none of the others; those in the last line are leaves. No lock is held while
 // a bio is submitted or ended or a callback runs.
+//
+// # When the disk below is full
+//
+// A write that finds no space in the COW device is repeated once a second, and who
+// needs it waits; after a time it fails. The snapshot stays valid: shortage.go.
 //
 // Nothing here waits but constructors, resume hooks, Presuspend and Close.
 package snapshot

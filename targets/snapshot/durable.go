@@ -7,13 +7,19 @@ import "udm/blk"
 type durable struct {
 	p          *persistent
 	bio, flush blk.Bio
-	done       func(ok bool)
+	done       func(blk.Status)
 }
 
-func (d *durable) init(p *persistent, done func(ok bool)) {
+func (d *durable) init(p *persistent, done func(blk.Status)) {
 	d.p, d.done = p, done
 	d.bio.End = d.written
-	d.flush.End = func(b *blk.Bio) { done(b.Status() == blk.OK) }
+	d.flush.End = func(b *blk.Bio) {
+		st := b.Status()
+		if st == blk.NoSpace {
+			st = blk.IOErr // what it was to make durable may be lost
+		}
+		done(st)
+	}
 }
 
 func (d *durable) write(data []byte, sector uint64) {
@@ -26,7 +32,7 @@ func (d *durable) write(data []byte, sector uint64) {
 
 func (d *durable) written(b *blk.Bio) {
 	if b.Status() != blk.OK || !d.p.flushes {
-		d.done(b.Status() == blk.OK)
+		d.done(b.Status())
 		return
 	}
 	d.flush.Rearm()

@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"udm/blk"
@@ -126,6 +128,42 @@ func TestSlotsAreIndependent(t *testing.T) {
 	sl.mu.Unlock()
 	r.wantEnd(<-ended, blk.OK)
 	r.wantInfo("s", "32/8192 16")
+}
+
+// Thread A has its place and not its number yet when thread B comes for both.
+func TestPlaceAndNumberAreTakenTogether(t *testing.T) {
+	r := newGated(t, env.Real(), 4096, 8192)
+	s := r.device("s", 4096, "snapshot O C P 8")
+	sn := r.snap("s")
+	var placed, came atomic.Int32
+	var wg sync.WaitGroup
+	var b *io
+	near := make(chan bool)
+	sn.hook = func(p point) {
+		switch {
+		case p == pointAllocate && came.Add(1) == 2:
+			close(near)
+		case p == pointPlaced && placed.Add(1) == 1:
+			wg.Go(func() { b = r.write(s, 80, 8, 3) })
+			<-near
+			if sn.alloc.mu.TryLock() {
+				t.Error("another thread may come in between")
+				sn.alloc.mu.Unlock()
+				wg.Wait()
+			}
+		}
+	}
+	a := r.write(s, 40, 8, 2)
+	wg.Wait()
+	r.wantEnd(a, blk.OK)
+	r.wantEnd(b, blk.OK)
+	area := make([]byte, 512)
+	r.ok(blk.ReadSectors(r.e, r.disks["C"], area, 8))
+	for i, want := range [][2]uint64{{5, 2}, {10, 3}} {
+		if old, new := getEntry(area, uint64(i)); old != want[0] || new != want[1] {
+			t.Errorf("entry %d is %d→%d, want %v", i, old, new, want)
+		}
+	}
 }
 
 func TestOriginWriteWaitsForReadsOfTheSnapshot(t *testing.T) {

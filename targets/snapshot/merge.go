@@ -25,11 +25,13 @@ import (
 //	         └──────────────────────┴───────────────────┴─ error ─► failed, end
 //
 // An error stops the merge with the status "Merge failed"; the snapshot works
-// on. If it was the clearing that failed, nobody knows which of the two copies the
-// next start will see, so writes to the run fail from then on. (The kernel writes
-// to the COW device, and may lose it.) A crash anywhere repeats the copy of the
-// run: entries are cleared after the origin has been flushed, and nobody writes to
-// the run in between.
+// on, and a resume begins with the same run again. If it was the clearing that
+// failed, nobody knows which of the two copies the next start will see, so writes
+// to the run fail until it is cleared or, in a table of type snapshot, recorded
+// again; the store remembers it for the next table. (The kernel writes to the COW
+// device, and may lose it.) A crash anywhere repeats the copy of the run: entries
+// are cleared after the origin has been flushed, and nobody writes to the run in
+// between. So a lack of space repeats it, too: see shortage.go.
 type merge struct {
 	s      *snapshot
 	queue  env.Queue
@@ -76,6 +78,7 @@ func (m *merge) stop() bool {
 	was := m.running
 	m.shutdown = true
 	m.mu.Unlock()
+	m.s.space.tryNow()
 	m.wait.Until(func() bool { return !m.isRunning() })
 	m.mu.Lock()
 	m.shutdown = false
@@ -101,7 +104,7 @@ func (m *merge) round() {
 	stop := m.shutdown
 	m.mu.Unlock()
 	if stop || !m.s.has(flagValid) {
-		m.end()
+		m.leave()
 		return
 	}
 	m.s.body.Load().store.merger().prepareMerge(m.found)
@@ -157,7 +160,7 @@ func (m *merge) protected() { m.queue.Queue(m.retry) }
 func (m *merge) claim() {
 	run := m.job.Private.([2]uint64)
 	m.mu.Lock()
-	m.first, m.count = run[0], run[1]
+	m.first, m.count, m.unclear = run[0], run[1], false
 	m.mu.Unlock()
 	var left atomic.Int64
 	left.Store(1)
@@ -176,6 +179,9 @@ func (m *merge) claim() {
 }
 
 func (m *merge) copied(j *kcopyd.Job) {
+	if j.NoSpace && m.waitForSpace() {
+		return
+	}
 	if j.Failed() {
 		m.fail("a copy to the origin failed")
 		return
@@ -196,6 +202,9 @@ func (m *merge) flushed(b *blk.Bio) {
 // cleared takes the exceptions of the run out, from the last to the first, and
 // goes on to the next.
 func (m *merge) cleared(err error) {
+	if err == blk.NoSpace && m.waitForSpace() {
+		return
+	}
 	if err != nil {
 		m.mu.Lock()
 		m.unclear = true
@@ -210,6 +219,41 @@ func (m *merge) cleared(err error) {
 		c.Issue()
 	}
 	m.queue.Queue(m.work)
+}
+
+// waitForSpace begins the round again later. Writes to its run wait as long.
+func (m *merge) waitForSpace() bool {
+	again := func() { m.queue.Queue(m.work) }
+	return m.s.space.park(again, func() {
+		m.mu.Lock()
+		bios := m.queued.Take()
+		m.mu.Unlock()
+		failAll(bios)
+		again()
+	})
+}
+
+// leave ends a merge that is to stop, perhaps in a round that waited for space.
+func (m *merge) leave() {
+	m.mu.Lock()
+	m.unclear = m.count > 0 && m.s.body.Load().store.merger().doubt().n > 0
+	unclear := m.unclear
+	m.mu.Unlock()
+	bios := m.unclaim()
+	if unclear {
+		failAll(bios)
+	}
+	for c := bios.Pop(); c != nil; c = bios.Pop() {
+		finishMap(c, m.s.target.Mapper().Map(c))
+	}
+	m.end()
+}
+
+// inherit takes note of a run whose clearing failed in the table before.
+func (m *merge) inherit(d mergedRun) {
+	m.mu.Lock()
+	m.first, m.count, m.unclear = d.old+1-d.n, d.n, d.n > 0
+	m.mu.Unlock()
 }
 
 // forget takes the run out of the table. One that is on disk but not in memory

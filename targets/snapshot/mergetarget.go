@@ -90,5 +90,6 @@ func (t mergeTarget) Presuspend() { t.merge.stop() }
 func (t mergeTarget) Resume() {
 	t.snapshot.Resume()
 	t.target.PartialUnit = t.group.members.Load().boundary
+	t.set(0, flagMergeFailed)
 	t.merge.start()
 }

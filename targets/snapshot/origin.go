@@ -113,9 +113,9 @@ func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 		// In this order: an exception is there before its pending one goes, and
 		// that goes after the last read of the origin.
 		if _, ok := b.complete.lookup(chunk); ok && s.pending.slot(chunk).head.Load() == nil {
-			return false
+			return f&flagDoubt != 0 && b.inDoubt(chunk, 1) && s.cannotProtect(w)
 		}
-		if !w.waits && w.clone != nil && (refused(w.clone) || s.throttleOrigin(w.clone)) {
+		if !w.waits && w.clone != nil && (refused(w.clone) || s.noSpace(w.clone) || s.throttleOrigin(w.clone)) {
 			w.waits = true
 			return true
 		}
@@ -134,6 +134,21 @@ func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 			s.invalidate("its store is full")
 		}
 	}
+}
+
+// cannotProtect fails a write to a chunk whose exception the store may have lost.
+// A merge does not ask twice.
+func (s *snapshot) cannotProtect(w *originWrite) (stop bool) {
+	switch {
+	case w.clone == nil:
+		s.invalidate("its store could not be written")
+		return false
+	case w.waits:
+		return false
+	}
+	w.waits = true
+	w.clone.Complete(blk.IOErr)
+	return true
 }
 
 // waitForDrop lets the write wait until the store knows that it is invalid.

@@ -31,7 +31,7 @@ type pending struct {
 	inTable *pending     // guarded by the slot's mu; next one of the slot
 
 	job     kcopyd.Job // the copy, or the callback of the full write
-	full    *fullWrite // the write that covers the chunk
+	full    *fullWrite // the write that covers the chunk; guarded by the slot's mu
 	run     *pending   // the next one of the same full write
 	drained func()
 }
@@ -127,6 +127,7 @@ func (s *snapshot) allocate(b *body, pe *pending, where uint64) (ok bool) {
 	s.alloc.mu.Lock()
 	defer s.alloc.mu.Unlock()
 	if ok = b.store.prepare(&pe.exception, where); ok {
+		s.at(pointPlaced)
 		pe.sequence = s.alloc.next
 		s.alloc.next++
 	}
@@ -135,9 +136,12 @@ func (s *snapshot) allocate(b *body, pe *pending, where uint64) (ok bool) {
 
 // startCopy copies the chunk, as far as the origin goes.
 func (pe *pending) startCopy(b *body) {
-	s := pe.snap
-	s.tally.Take(pe.shard, 1)
-	j := &pe.job
+	pe.snap.tally.Take(pe.shard, 1)
+	pe.copy(b)
+}
+
+func (pe *pending) copy(b *body) {
+	s, j := pe.snap, &pe.job
 	j.From = kcopyd.Place{Dev: s.originDev, Sector: pe.old << b.shift}
 	j.SetTo(kcopyd.Place{Dev: s.cowDev, Sector: pe.new << b.shift})
 	j.Sectors = s.clip(j.From.Sector, b.mask+1)

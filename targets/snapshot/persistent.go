@@ -23,8 +23,8 @@ import (
 //  2. The entry is put into the area in memory, behind those allocated before
 //     it. No change on disk. Nothing is written while other exceptions are being
 //     copied, unless the area is full: one write then records all of them.
-//  3. If the area is full, the next one is zeroed. It is not reached by any list
-//     yet. (TestCrashAfterZeroing)
+//  3. If the area is full, the next one is zeroed, and takes its space. It is not
+//     reached by any list yet. (TestCrashAfterZeroing)
 //  4. The area is written with Preflush and FUA. The preflush makes steps 1 and
 //     3 durable first, so an entry never refers to data that is not there, and
 //     a full area is never without an end of the list behind it. A part of the
@@ -32,6 +32,7 @@ import (
 //     was overwritten yet that they protect. Entries behind a sector that did
 //     not make it are beyond the end of the list and are wiped when the store
 //     is opened. (TestCrashInAreaWrite)
+//     A write that finds no space below is made again, with the same entries.
 //  5. The exceptions are reported: origin and snapshot are written to. The
 //     entries are durable. (TestCrashAfterReport)
 //
@@ -54,7 +55,9 @@ type persistent struct {
 	env env.Env
 	cow *dm.Dev
 	dev *kcopyd.Dev
-	kc  *kcopyd.Client // zeroes areas
+	// park keeps something for when there is space below again.
+	park func(again, giveUp func()) bool
+	kc   *kcopyd.Client // zeroes areas
 	geometry
 	writable bool
 	unit     uint64 // bytes; an area is written in multiples of it
@@ -79,10 +82,13 @@ type persistent struct {
 	written uint64        // entries of the area that are on disk
 	report  exceptionList // taken into the area, not reported
 	stage   recordStage
+	tried   recordStage  // that does or did I/O
+	lacking bool         // it found no space
 	gate    atomic.Int32 // as in kcopyd: the I/O of a stage and its submitter
 	zero    kcopyd.Job
 	record  durable
 	header  durable
+	unclear atomic.Pointer[mergedRun] // nil: none; written by merging
 }
 
 const areaUnit = 4096
@@ -96,12 +102,15 @@ func newPersistent(e env.Env, cow *dm.Dev, chunk uint64, writable bool) *persist
 	}
 	p.nextFree.Store(firstFree)
 	p.unit = max(areaUnit, uint64(l.LogicalBlock))
-	p.zero.Done = func(j *kcopyd.Job) { p.stageDone(j.Failed()) }
-	p.record.init(p, func(ok bool) { p.stageDone(!ok) })
+	p.zero.NoUnmap = true
+	p.zero.Done = func(j *kcopyd.Job) { p.stageDone(jobStatus(j)) }
+	p.record.init(p, p.stageDone)
 	return p
 }
 
-func (p *persistent) use(cow *dm.Dev) { p.cow, p.dev = cow, kcopyd.Open(cow.Device) }
+func (p *persistent) use(cow *dm.Dev, park func(again, giveUp func()) bool) {
+	p.cow, p.dev, p.park = cow, kcopyd.Open(cow.Device), park
+}
 
 func (p *persistent) ordered() bool { return true }
 
@@ -145,7 +154,7 @@ func (p *persistent) drop(done func()) {
 	p.mu.Lock()
 	p.valid, p.dropping = false, true
 	p.mu.Unlock()
-	p.header.init(p, func(bool) {
+	p.header.init(p, func(blk.Status) {
 		// A header that could not be written leaves the store valid on disk;
 		// there is nothing left to try.
 		done()

@@ -16,7 +16,9 @@ func (p *persistent) prepareMerge(done func(old, new, n uint64, err error)) {
 	p.mu.Lock()
 	committed, current := p.committed, p.current
 	p.mu.Unlock()
-	switch {
+	switch d := p.doubt(); {
+	case d.n > 0:
+		done(d.old, d.new, d.n, nil)
 	case committed > 0:
 		done(p.lastRun(committed))
 	case current == 0:
@@ -59,15 +61,29 @@ func (p *persistent) lastRun(committed uint64) (old, new, n uint64, err error) {
 	return old, new, n, nil
 }
 
+func (p *persistent) doubt() (d mergedRun) {
+	if u := p.unclear.Load(); u != nil {
+		d = *u
+	}
+	return d
+}
+
+// commitMerge clears the last n entries. Until that is durable they may be there
+// or not, so they are in doubt if it fails; doing it again settles it.
 func (p *persistent) commitMerge(n uint64, done func(error)) {
+	if p.doubt().n == 0 {
+		old, new := getEntry(p.area, p.committed-1)
+		p.unclear.Store(&mergedRun{old, new, n})
+	}
 	left := p.committed - n
 	clear(p.area[left*entrySize : p.committed*entrySize])
 	d := &durable{}
-	d.init(p, func(ok bool) {
-		if !ok {
-			done(blk.IOErr)
+	d.init(p, func(st blk.Status) {
+		if st != blk.OK {
+			done(st)
 			return
 		}
+		p.unclear.Store(nil)
 		p.mu.Lock()
 		p.committed = left
 		p.mu.Unlock()
@@ -76,4 +92,31 @@ func (p *persistent) commitMerge(n uint64, done func(error)) {
 		done(nil)
 	})
 	d.write(p.entries(left, p.committed))
+}
+
+// endMerge puts entries that are in doubt back. If that fails, the next record
+// takes them with it; until then they are in doubt. Places behind a hole in the
+// store are as good as the next ones to be given out.
+func (p *persistent) endMerge(free uint64) error {
+	p.nextFree.Store(p.skipArea(max(free, p.nextFree.Load())))
+	d := p.doubt()
+	for i := range d.n {
+		putEntry(p.area, p.committed-1-i, d.old-i, d.new-i)
+	}
+	p.written = p.committed - d.n
+	var err error
+	if d.n > 0 {
+		err = p.writeNow(p.entries(p.written, p.committed))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.unclear.Store(nil)
+		p.leaveAreaLocked()
+		p.written = p.committed
+	case p.committed == p.perArea:
+		p.valid = false // no record will write this area
+	}
+	return err
 }

@@ -57,10 +57,10 @@ func (p *persistent) create() error {
 	if 2*p.chunk > p.cow.Limits().Size {
 		return dm.Errorf(syscall.EIO, "device is too small for a snapshot store")
 	}
-	job := kcopyd.Job{Sectors: 2 * p.chunk}
+	job := kcopyd.Job{Sectors: 2 * p.chunk, NoUnmap: true}
 	job.SetTo(kcopyd.Place{Dev: p.dev})
-	if err := p.wait(func(done func(bool)) {
-		job.Done = func(j *kcopyd.Job) { done(!j.Failed()) }
+	if err := p.await(func(done func(blk.Status)) {
+		job.Done = func(j *kcopyd.Job) { done(jobStatus(j)) }
 		p.kc.Zero(&job)
 	}); err != nil {
 		return err
@@ -68,26 +68,27 @@ func (p *persistent) create() error {
 	return p.writeNow(p.headerBlock(true), 0)
 }
 
-// wait runs start and waits until it calls done.
-func (p *persistent) wait(start func(done func(ok bool))) error {
-	var ended, good bool // guarded by p.mu
+// await runs start and waits until it calls done.
+func (p *persistent) await(start func(done func(blk.Status))) error {
+	var ended bool         // guarded by p.mu
+	var outcome blk.Status // guarded by p.mu
 	w := p.env.NewWait()
-	start(func(ok bool) {
+	start(func(st blk.Status) {
 		p.mu.Lock()
-		ended, good = true, ok
+		ended, outcome = true, st
 		p.mu.Unlock()
 		w.Wake()
 	})
 	w.Until(func() bool { p.mu.Lock(); defer p.mu.Unlock(); return ended })
-	if !good {
-		return dm.Errorf(syscall.EIO, "snapshot store cannot be written")
+	if outcome != blk.OK {
+		return dm.Errorf(outcome.Errno(), "snapshot store cannot be written")
 	}
 	return nil
 }
 
 // writeNow writes data durably and waits for it.
 func (p *persistent) writeNow(data []byte, sector uint64) error {
-	return p.wait(func(done func(bool)) {
+	return p.await(func(done func(blk.Status)) {
 		var d durable
 		d.init(p, done)
 		d.write(data, sector)

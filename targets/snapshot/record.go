@@ -28,6 +28,9 @@ func (p *persistent) run() {
 
 // step runs one stage and reports whether the next can follow at once.
 func (p *persistent) step() bool {
+	if p.lacking && p.wait() {
+		return false
+	}
 	switch p.stage {
 	case collect:
 		return p.collect()
@@ -72,12 +75,42 @@ func (p *persistent) firstStageLocked(full bool) recordStage {
 	return writing
 }
 
+// wait makes the stage that found no space run again later. If that cannot be,
+// nothing more is recorded.
+func (p *persistent) wait() bool {
+	p.lacking = false
+	p.stage = p.tried
+	if p.park(p.run, nil) {
+		return true
+	}
+	p.spoil()
+	p.stage = reporting
+	return false
+}
+
+// spoil takes note that something could not be recorded.
+func (p *persistent) spoil() {
+	p.mu.Lock()
+	p.valid = false
+	p.mu.Unlock()
+}
+
+func jobStatus(j *kcopyd.Job) blk.Status {
+	if j.NoSpace {
+		return blk.NoSpace
+	}
+	return outcome(j.Failed())
+}
+
 // stageDone ends an I/O and goes on, unless its submitter does.
-func (p *persistent) stageDone(failed bool) {
-	if failed {
-		p.mu.Lock()
-		p.valid = false
-		p.mu.Unlock()
+func (p *persistent) stageDone(st blk.Status) {
+	switch {
+	case st == blk.NoSpace:
+		p.lacking = true
+	case st != blk.OK:
+		p.spoil()
+	case p.tried == writing && p.unclear.Load() != nil:
+		p.unclear.Store(nil) // endMerge has left it to this write
 	}
 	if p.gate.Add(-1) == 0 {
 		p.run()
@@ -87,11 +120,11 @@ func (p *persistent) stageDone(failed bool) {
 // startZeroing zeroes the next area. One beyond the device's end fails, and the
 // snapshot with it, as in the kernel.
 func (p *persistent) startZeroing() bool {
-	p.stage = writing
+	p.stage, p.tried = writing, zeroing
 	chunk := p.areaChunk(p.current + 1)
 	p.gate.Store(2)
 	if (chunk+1)*p.chunk > p.cow.Limits().Size {
-		p.stageDone(true)
+		p.stageDone(blk.IOErr)
 	} else {
 		p.zero.Sectors = p.chunk
 		p.zero.SetTo(kcopyd.Place{Dev: p.dev, Sector: chunk * p.chunk})
@@ -106,6 +139,7 @@ func (p *persistent) startWriting() bool {
 	if !p.isValid() {
 		return true
 	}
+	p.tried = writing
 	p.gate.Store(2)
 	p.record.write(p.entries(p.written, p.committed))
 	return p.gate.Add(-1) == 0
@@ -125,15 +159,21 @@ func (p *persistent) entries(from, to uint64) (data []byte, sector uint64) {
 	return p.area[a:b], p.areaChunk(p.current)*p.chunk + a/blk.SectorSize
 }
 
-// reportAll tells every exception of this round how it went.
-func (p *persistent) reportAll() {
-	p.mu.Lock()
-	ok := p.valid
+// leaveAreaLocked goes on to the next area if this one is full. Called with mu
+// held.
+func (p *persistent) leaveAreaLocked() {
 	if p.committed == p.perArea {
 		p.current++
 		p.committed = 0
 		clear(p.area)
 	}
+}
+
+// reportAll tells every exception of this round how it went.
+func (p *persistent) reportAll() {
+	p.mu.Lock()
+	ok := p.valid
+	p.leaveAreaLocked()
 	p.written = p.committed
 	report := p.report.Take()
 	p.mu.Unlock()

@@ -64,12 +64,29 @@ func (s *snapshot) takeOver(src *snapshot) {
 	src.settle()
 	own := s.body.Load()
 	b := src.body.Load()
-	b.store.use(s.cow)
-	own.store.use(src.cow)
+	b.store.use(s.cow, s.space.park)
+	own.store.use(src.cow, src.space.park)
 	s.pending.init(s, min(s.cow.Limits().Size, s.originEnd)>>b.shift)
 	s.body.Store(b)
 	s.target.PartialUnit = b.mask + 1
 	s.set(src.flags.Load()&(flagValid|flagOverflowed), flagValid|flagOverflowed|flagWaiting)
+	switch m := b.store.merger(); {
+	case s.merge != nil:
+		s.merge.inherit(m.doubt())
+	case src.merge != nil || src.has(flagDoubt):
+		s.endMerge(b)
+	}
 	src.set(0, flagValid)
 	src.body.Store(own)
+}
+
+// endMerge lets the store of a merge that did not come to its end record
+// exceptions again.
+func (s *snapshot) endMerge(b *body) {
+	free := uint64(0)
+	b.complete.all(func(_, where uint64) { free = max(free, where+1) })
+	if err := b.store.merger().endMerge(free); err != nil {
+		s.set(flagDoubt, 0)
+		s.target.Log().Error("writes to a run that was merged last fail: its exceptions cannot be recorded", "reason", err)
+	}
 }

@@ -280,7 +280,7 @@ func (r *rig) fail(gate string, op blk.Op, sector uint64) {
 	if !ok {
 		r.Fatalf("%s holds no %v of %d, but %v", gate, op, sector, g.Held())
 	}
-	g.Fail(q.Index, blk.NoSpace)
+	g.Fail(q.Index, blk.Timeout)
 	r.run()
 }
 

@@ -22,7 +22,7 @@ func (s *snapshot) mapRun(c *dm.Clone, b *body) dm.Outcome {
 		return s.toCow(c, b, where, n)
 	case c.Op == blk.Read:
 		return s.readOrigin(c, b, chunk, n)
-	case c.Sector&b.mask != 0 || c.Sectors < 2<<b.shift || c.Flags&blk.NoWait != 0 || s.over():
+	case c.Sector&b.mask != 0 || c.Sectors < 2<<b.shift || c.Flags&blk.NoWait != 0 || s.has(flagNoSpace) || s.over():
 		b.accept(c, 1)
 		return s.writeNew(c, b, chunk)
 	}
@@ -59,22 +59,24 @@ func (s *snapshot) toCow(c *dm.Clone, b *body, where, n uint64) dm.Outcome {
 // follow.
 func (s *snapshot) writeRun(c *dm.Clone, b *body, pe *pending, sl *slot) {
 	pe.started = true
+	f := s.newFull(c, pe)
+	pe.full = f
 	sl.mu.Unlock()
 	n, last := uint64(1), pe
 	for most := c.Sectors >> b.shift; n < most; n++ {
-		next := s.extend(b, pe.old+n, pe.new+n)
+		next := s.extend(b, f, pe.old+n, pe.new+n)
 		if next == nil {
 			break
 		}
 		last.run, last = next, next
 	}
 	s.toCow(c, b, pe.new, n)
-	pe.startFull(c, n)
+	f.start(n)
 }
 
-// extend makes a pending exception of chunk at a certain place; nil when it has
-// one or the place is not free next.
-func (s *snapshot) extend(b *body, chunk, where uint64) *pending {
+// extend makes a pending exception of chunk at a certain place, for f to stand in
+// for its copy; nil when it has one or the place is not free next.
+func (s *snapshot) extend(b *body, f *fullWrite, chunk, where uint64) *pending {
 	sl := s.pending.slot(chunk)
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
@@ -86,7 +88,7 @@ func (s *snapshot) extend(b *body, chunk, where uint64) *pending {
 	}
 	pe := s.makeLocked(sl, b, chunk, where)
 	if pe != nil {
-		pe.started = true
+		pe.started, pe.full = true, f
 	}
 	return pe
 }
@@ -99,19 +101,34 @@ type fullWrite struct {
 	first  *pending
 	left   atomic.Int64 // exceptions
 	failed atomic.Bool
-	ended  func(*blk.Bio)
-	_      [16]byte // fills its cache line, as it is used on one processor
+	// The data has arrived; somebody completes or has completed the clone.
+	landed, answered atomic.Bool
+	ended            func(*blk.Bio)
+	_                [8]byte // fills its cache line, as it is used on one processor
 }
 
-// startFull lets c, which covers n chunks from pe's on, stand in for their
-// copies. Its end goes through kc, so that each takes its turn among the copies.
-func (pe *pending) startFull(c *dm.Clone, n uint64) {
-	s := pe.snap
+// newFull makes a write of whole chunks, from first on, of c.
+func (s *snapshot) newFull(c *dm.Clone, first *pending) *fullWrite {
 	f := s.pending.fulls.Get().(*fullWrite)
-	f.clone, f.first = c, pe
+	f.clone, f.first = c, first
+	return f
+}
+
+// free gives f back; no pending exception refers to it.
+func (f *fullWrite) free() {
+	f.clone, f.first = nil, nil
+	f.failed.Store(false)
+	f.landed.Store(false)
+	f.answered.Store(false)
+	f.snap.pending.fulls.Put(f)
+}
+
+// start sends the write of n chunks. Its end goes through kc, so that each chunk
+// takes its turn among the copies.
+func (f *fullWrite) start(n uint64) {
+	s, c := f.snap, f.clone
 	f.left.Store(int64(n))
-	for ; pe != nil; pe = pe.run {
-		pe.full = f
+	for pe := f.first; pe != nil; pe = pe.run {
 		s.tally.Take(pe.shard, 1)
 		s.kc.Prepare(&pe.job)
 	}
@@ -122,6 +139,10 @@ func (pe *pending) startFull(c *dm.Clone, n uint64) {
 // end is the end of the lower I/O. f is gone once the last one is fired.
 func (f *fullWrite) end(b *blk.Bio) {
 	kc, failed := f.snap.kc, b.Status() != blk.OK
+	if b.Status() == blk.NoSpace && f.wait() {
+		return
+	}
+	f.landed.Store(true)
 	for pe := f.first; pe != nil; {
 		next := pe.run
 		if failed {
@@ -140,11 +161,18 @@ func (f *fullWrite) done(failed bool) {
 	if f.left.Add(-1) > 0 {
 		return
 	}
-	c, st := f.clone, outcome(f.failed.Load())
-	f.clone, f.first = nil, nil
-	f.failed.Store(false)
-	f.snap.pending.fulls.Put(f)
-	c.Restore()
-	c.Rearm()
-	c.Complete(st)
+	c, st := f.answer(), outcome(f.failed.Load())
+	f.free()
+	if c != nil {
+		c.Complete(st)
+	}
+}
+
+// wait keeps a write that found no space for later, or gives it up.
+func (f *fullWrite) wait() bool {
+	if f.snap.has(flagNoSpace) {
+		f.giveUp()
+		return true
+	}
+	return f.snap.space.park(f.tryAgain, f.giveUp)
 }

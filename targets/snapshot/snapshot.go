@@ -42,6 +42,7 @@ type snapshot struct {
 	idle      env.Wait
 	order     inOrder // belongs to the callbacks of kc
 	throttled throttled
+	space     shortage
 
 	mu      sync.Mutex
 	dropped []func() // guarded by mu; to do once the store is marked invalid
@@ -72,6 +73,9 @@ const (
 	flagMergeFailed             // the merge met an error and stopped
 	flagDropping                // not valid any more, but the store is not told yet
 	flagWaiting                 // gets its exceptions in a handover
+	flagNoSpace                 // writes that need space below fail, as it did not come in time
+	flagDoubt                   // nobody knows whether the store has some exceptions still
+	flagClosing                 // what is under way may be left undone
 )
 
 // alloc orders the allocation of exceptions in an ordered store: sequence numbers
@@ -89,6 +93,7 @@ const (
 	pointAllocate point = iota // the chunk had no exception; nothing is locked
 	pointTracked               // a read is tracked; not looked again yet
 	pointHold                  // a bio is to be held back; nothing is locked
+	pointPlaced                // an exception has its place, and not its number yet; alloc.mu is locked
 )
 
 func (s *snapshot) at(p point) {
@@ -113,11 +118,10 @@ func (s *snapshot) Map(c *dm.Clone) dm.Outcome {
 	if c.Op >= blk.Flush {
 		return s.mapOther(c)
 	}
-	f := s.flags.Load()
-	if f&flagValid == 0 || f&flagOverflowed != 0 && c.Op == blk.Write {
+	b := s.body.Load()
+	if f := s.flags.Load(); f&(flagValid|flagOverflowed|flagDoubt) != flagValid && s.refuses(c, b, f) {
 		return dm.Kill
 	}
-	b := s.body.Load()
 	if c.Sector&b.mask+c.Sectors > b.mask+1 {
 		return s.mapRun(c, b)
 	}
@@ -131,6 +135,28 @@ func (s *snapshot) Map(c *dm.Clone) dm.Outcome {
 		return s.writeNew(c, b, chunk)
 	}
 	return s.readOrigin(c, b, chunk, 1)
+}
+
+// refuses tells whether c fails in the state f.
+func (s *snapshot) refuses(c *dm.Clone, b *body, f uint32) bool {
+	switch {
+	case f&flagValid == 0:
+		return true
+	case c.Op != blk.Write:
+		return false
+	}
+	return f&flagOverflowed != 0 || f&flagDoubt != 0 && b.inDoubt(c.Sector>>b.shift, b.chunks(c))
+}
+
+// inDoubt reports whether the store may have lost the exception of one of the n
+// chunks from first on: what is written to them now would be lost with it.
+func (b *body) inDoubt(first, n uint64) bool {
+	m := b.store.merger()
+	if m == nil {
+		return false
+	}
+	d := m.doubt()
+	return d.n > 0 && first <= d.old && d.old < first+n+d.n-1
 }
 
 func (b *body) remap(c *dm.Clone, where uint64) {
@@ -170,11 +196,16 @@ func (s *snapshot) NewPerIO() any { return &perIO{} }
 // after: it fails. (The kernel lets it pass.)
 func (s *snapshot) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	io := c.PerIO.(*perIO)
-	if !io.tracked {
+	if !io.tracked && st != blk.NoSpace {
 		return st, dm.EndDone
 	}
-	s.tracked.remove(io)
-	if c.Op == blk.Read && st == blk.OK && !s.has(flagValid) {
+	if io.tracked {
+		s.tracked.remove(io)
+	}
+	switch {
+	case st == blk.NoSpace && s.waitForSpace(c):
+		return st, dm.EndIncomplete
+	case c.Op == blk.Read && st == blk.OK && !s.has(flagValid):
 		st = blk.IOErr
 	}
 	return st, dm.EndDone
@@ -182,7 +213,7 @@ func (s *snapshot) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome)
 
 // writeNew maps a write to a chunk that had no exception a moment ago.
 func (s *snapshot) writeNew(c *dm.Clone, b *body, chunk uint64) dm.Outcome {
-	if refused(c) || s.throttle(c) {
+	if refused(c) || s.noSpace(c) || s.throttle(c) {
 		return dm.Submitted
 	}
 	s.at(pointAllocate)
@@ -242,8 +273,10 @@ func (s *snapshot) join(c *dm.Clone, b *body, pe *pending, sl *slot) {
 	first := !pe.started
 	pe.started = true
 	if first && c.Sectors == b.mask+1 && c.Sector&b.mask == 0 {
+		f := s.newFull(c, pe)
+		pe.full = f
 		sl.mu.Unlock()
-		pe.startFull(c, 1)
+		f.start(1)
 		return
 	}
 	pe.writes.Push(c)

@@ -34,8 +34,9 @@ type store interface {
 	open() (valid bool, err error)
 	read(add func(old, new uint64) error) error
 	// use makes cow, another open of the same device, the one that I/O goes to:
-	// who takes a store over outlives whoever opened it. No I/O is in flight.
-	use(cow *dm.Dev)
+	// who takes a store over outlives whoever opened it. park keeps what found no
+	// space there for later. No I/O is in flight.
+	use(cow *dm.Dev, park func(again, giveUp func()) bool)
 	// ordered says that the calls of prepare have to be serialised by the
 	// snapshot, and those of commit, in the same order. It never changes.
 	ordered() bool
@@ -65,7 +66,16 @@ type merger interface {
 	prepareMerge(done func(old, new, n uint64, err error))
 	// commitMerge forgets the last n exceptions.
 	commitMerge(n uint64, done func(error))
+	// doubt is the run whose forgetting failed: on the disk it may be there or
+	// not. prepareMerge gives it again.
+	doubt() mergedRun
+	// endMerge lets exceptions be recorded again, at free and behind, and waits
+	// until what is in doubt is on the disk again.
+	endMerge(free uint64) error
 }
+
+// mergedRun is n exceptions, the last of which maps old to new.
+type mergedRun struct{ old, new, n uint64 }
 
 // transient is the store that remembers nothing beyond its life
 // (dm-snap-transient.c). Chunks are handed out from the device's begin.
@@ -84,16 +94,16 @@ func newTransient(cow *dm.Dev, chunk uint64) *transient {
 	return t
 }
 
-func (t *transient) use(cow *dm.Dev)                        { t.cow = cow }
-func (t *transient) ordered() bool                          { return false }
-func (t *transient) chunkSize() uint64                      { return t.chunk }
-func (t *transient) open() (bool, error)                    { return true, nil }
-func (t *transient) read(func(old, new uint64) error) error { return nil }
-func (t *transient) commit(e *exception, ok bool)           { e.done(ok) }
-func (t *transient) drop(done func())                       { done() }
-func (t *transient) persistent() bool                       { return false }
-func (t *transient) merger() merger                         { return nil }
-func (t *transient) close()                                 {}
+func (t *transient) use(cow *dm.Dev, _ func(again, giveUp func()) bool) { t.cow = cow }
+func (t *transient) ordered() bool                                      { return false }
+func (t *transient) chunkSize() uint64                                  { return t.chunk }
+func (t *transient) open() (bool, error)                                { return true, nil }
+func (t *transient) read(func(old, new uint64) error) error             { return nil }
+func (t *transient) commit(e *exception, ok bool)                       { e.done(ok) }
+func (t *transient) drop(done func())                                   { done() }
+func (t *transient) persistent() bool                                   { return false }
+func (t *transient) merger() merger                                     { return nil }
+func (t *transient) close()                                             {}
 func (t *transient) usage() (allocated, total, metadata uint64) {
 	total = t.cow.Limits().Size
 	return min(t.free.Load(), total/t.chunk) * t.chunk, total, 0

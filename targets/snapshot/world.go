@@ -12,8 +12,10 @@ import (
 
 // world is what the targets of one dm.Control share: the kernel module's globals.
 type world struct {
-	threshold *dm.Param
-	throttle  *kcopyd.Throttle
+	threshold      *dm.Param
+	noSpaceTimeout *dm.Param
+	failNoSpace    *dm.Param
+	throttle       *kcopyd.Throttle
 
 	mu     sync.Mutex
 	groups map[dm.Number]*group // guarded by mu; by origin
@@ -21,16 +23,20 @@ type world struct {
 
 type worldKey struct{}
 
-// The parameters of the kernel module.
+// The parameters of the kernel module, and two for what the kernel does not do.
 const (
 	thresholdParam = "dm_snapshot.snapshot_cow_threshold"
 	throttleParam  = "dm_snapshot.snapshot_copy_throttle"
+	noSpaceParam   = "dm_snapshot.no_space_timeout"
+	failParam      = "dm_snapshot.error_if_no_space"
 )
 
 func params() []*dm.Param {
 	return []*dm.Param{
 		dm.NewParam(thresholdParam, 2048, "copies under way for a snapshot beyond which writes wait"),
 		dm.NewParam(throttleParam, 100, "percent of the time in which chunks may be copied"),
+		dm.NewParam(noSpaceParam, 60, "seconds that writes wait while the disk below a store is full; 0: for ever"),
+		dm.NewParam(failParam, 0, "1: writes fail at once while the disk below a store is full"),
 	}
 }
 
@@ -40,7 +46,10 @@ func worldOf(t *dm.Target) *world {
 
 func newWorld(t *dm.Target) *world {
 	throttle := kcopyd.NewThrottle(t.Env(), t.Param(throttleParam).Get)
-	return &world{threshold: t.Param(thresholdParam), throttle: throttle, groups: make(map[dm.Number]*group)}
+	return &world{
+		threshold: t.Param(thresholdParam), noSpaceTimeout: t.Param(noSpaceParam), failNoSpace: t.Param(failParam),
+		throttle: throttle, groups: make(map[dm.Number]*group),
+	}
 }
 
 // group is an origin with everything that has to do with it.

@@ -145,18 +145,22 @@ type Job struct {
 	IgnoreErrors bool
 	// AtOnce lets Done run as soon as the job is finished, on the stack of who
 	// finishes it, beside those of other jobs and in no order with them.
-	AtOnce  bool
+	AtOnce bool
+	// NoUnmap lets Zero keep, or take, the space of what it zeroes.
+	NoUnmap bool
 	Done    func(*Job)
 	Private any // the caller's
 
 	// What went wrong, for Done to read.
 	ReadFailed  bool  // some of the source could not be read
 	WriteFailed uint8 // bit i: some of To[i] could not be written
+	NoSpace     bool  // that is all, and it is for lack of space on the devices
 
 	zero     bool
 	one      [1]Place
 	readBad  atomic.Bool
 	writeBad atomic.Uint32
+	worse    atomic.Bool   // a write failed for another reason than lack of space
 	progress atomic.Uint64 // sectors given to segments
 	segments atomic.Int32  // under way
 	next     *Job          // link of Client.done
@@ -193,7 +197,7 @@ func (c *Client) Zero(j *Job) {
 // Prepare announces that Fire(j) will follow: Close waits for it. Of j only Done
 // and Private count.
 func (c *Client) Prepare(j *Job) {
-	j.ReadFailed, j.WriteFailed = false, 0
+	j.ReadFailed, j.WriteFailed, j.NoSpace = false, 0, false
 	if j.client != c {
 		j.client, j.shard = c, c.tally.Pick()
 	}
@@ -201,7 +205,7 @@ func (c *Client) Prepare(j *Job) {
 }
 
 // Fire lets j.Done run, as if j were a copy that is finished now. The caller may
-// set ReadFailed and WriteFailed before.
+// set ReadFailed, WriteFailed and NoSpace before.
 func (c *Client) Fire(j *Job) { c.finish(j) }
 
 func (c *Client) start(j *Job) {
@@ -212,6 +216,7 @@ func (c *Client) start(j *Job) {
 	}
 	j.readBad.Store(false)
 	j.writeBad.Store(0)
+	j.worse.Store(false)
 	n := min((j.Sectors+c.subJob-1)/c.subJob, splitCount)
 	if j.zero && j.zeroable() {
 		n = 1
@@ -239,5 +244,6 @@ func (c *Client) segmentDone(j *Job) {
 		return
 	}
 	j.ReadFailed, j.WriteFailed = j.readBad.Load(), uint8(j.writeBad.Load())
+	j.NoSpace = j.WriteFailed != 0 && !j.ReadFailed && !j.worse.Load()
 	c.finish(j)
 }

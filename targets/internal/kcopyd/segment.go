@@ -191,10 +191,13 @@ func (s *segment) enterWriting() bool {
 func (s *segment) write(i int, to Place) {
 	b := &s.writes[i]
 	b.Rearm()
-	b.Op, b.Sector, b.End, b.Private = blk.Write, to.Sector+s.off, s.wrote, i
+	b.Op, b.Flags, b.Sector, b.End, b.Private = blk.Write, 0, to.Sector+s.off, s.wrote, i
 	switch {
 	case s.zeroes():
 		b.Op, b.Sectors = blk.WriteZeroes, s.n
+		if s.job.NoUnmap {
+			b.Flags = blk.NoUnmap
+		}
 	case s.job.zero:
 		b.SetBufs(zeroes(), s.n)
 	default:
@@ -204,8 +207,11 @@ func (s *segment) write(i int, to Place) {
 }
 
 func (s *segment) endWrite(b *blk.Bio) {
-	if b.Status() != blk.OK {
+	if st := b.Status(); st != blk.OK {
 		s.job.writeBad.Or(1 << b.Private.(int))
+		if st != blk.NoSpace {
+			s.job.worse.Store(true)
+		}
 	}
 	if s.pass() {
 		s.run()
