@@ -17,6 +17,7 @@ import (
 	"udm/dm"
 	"udm/env"
 	"udm/targets/snapshot"
+	"udm/test/need"
 )
 
 // diskNames opens the disks of a test by name.
@@ -34,9 +35,7 @@ func (kept) Close() error { return nil }
 // TestSnapshotOnAFullFileSystem has a store in a sparse file, larger than its file
 // system. Writes wait when that is full and go on when there is room again.
 func TestSnapshotOnAFullFileSystem(t *testing.T) {
-	if lacks(t) {
-		return
-	}
+	need.Root(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		t.Fatal(err)
