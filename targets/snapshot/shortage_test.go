@@ -102,8 +102,12 @@ func (p put) check(r *rig) {
 // The disk below the store is full from each of its writes on, and gets space
 // later: nothing fails, nothing is lost.
 func TestSpaceRunsOutAtEachWrite(t *testing.T) {
+	step := 1
+	if testing.Short() {
+		step = 7
+	}
 	for _, kind := range []string{"P", "PO", "N"} {
-		for n := 0; ; n++ {
+		for n := 0; ; n += step {
 			if runOut(t, kind, n) == 0 {
 				t.Logf("%s: %d writes", kind, n)
 				break
@@ -150,8 +154,12 @@ func runOut(t *testing.T, kind string, n int) (refused int) {
 
 // Nobody makes space in time: writes fail, and only they.
 func TestWritesFailWhenSpaceDoesNotCome(t *testing.T) {
+	step := 2
+	if testing.Short() {
+		step = 9
+	}
 	for _, kind := range []string{"P", "N"} {
-		for n := 3; n < 90; n += 2 {
+		for n := 3; n < 90; n += step {
 			r, full := newFull(t, kind, n)
 			ps := puts(r)
 			sim(r).Advance(59 * time.Second)
@@ -243,12 +251,12 @@ func TestRemovedWhileThereIsNoSpace(t *testing.T) {
 	}
 }
 
-// fullMerge is a merge of 70 chunks, of which three are a run, into a disk
-// without space.
-func fullMerge(t *testing.T, origin, store int) (r *rig, o, c *fullDisk) {
+// fullMerge is a merge of chunks, some of them runs, into a disk that takes so many
+// writes, from a store that takes so many.
+func fullMerge(t *testing.T, chunks uint64, origin, store int) (r *rig, o, c *fullDisk) {
 	r, c = newFull(t, "P", 1<<30)
 	r.remove("o")
-	for i := range uint64(70) {
+	for i := range chunks {
 		r.wantEnd(r.write(r.dev("s"), i*i*6%511/2*2, 1+i%2, 2), blk.OK)
 	}
 	r.suspend("s")
@@ -263,10 +271,13 @@ func fullMerge(t *testing.T, origin, store int) (r *rig, o, c *fullDisk) {
 
 func TestMergeIntoAFullDisk(t *testing.T) {
 	for n := range 60 {
+		if testing.Short() && n%6 > 1 {
+			continue
+		}
 		for _, origin := range []bool{true, false} {
-			r, o, c := fullMerge(t, 1<<30, n)
+			r, o, c := fullMerge(t, 70, 1<<30, n)
 			if origin {
-				r, o, c = fullMerge(t, n, 1<<30)
+				r, o, c = fullMerge(t, 70, n, 1<<30)
 			}
 			before := make([]byte, 512*512)
 			sim(r).Advance(10 * time.Second)
@@ -296,7 +307,7 @@ func TestMergeIntoAFullDisk(t *testing.T) {
 func TestFailedMergeIsTakenUp(t *testing.T) {
 	for _, between := range []bool{false, true} {
 		blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) {
-			r, _, _ := fullMerge(t, 0, 0)
+			r, _, _ := fullMerge(t, 12, 0, 0)
 			o, c := r.disks["O"], r.disks["C"]
 			sim(r).Go("suspend", func() { r.suspend("m") })
 			sim(r).Advance(2 * time.Second)
