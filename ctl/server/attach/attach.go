@@ -28,7 +28,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"udm/ctl/server/exports"
@@ -140,5 +139,3 @@ func (k *Kernel) readSaved() {
 		k.devices[minor] = attachment{path: path}
 	}
 }
-
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
