@@ -79,7 +79,7 @@ func (a *authority) issue(dir, who string) (cert, key string) {
 	return a.write(dir, who+"-cert.pem", "CERTIFICATE", c.Raw), a.write(dir, who+"-key.pem", "PRIVATE KEY", der)
 }
 
-var listening = regexp.MustCompile(`msg=listening nbd=\S*:(\d+)`)
+var listening = regexp.MustCompile(`front_end=nbd-tcp addresses=\S*:(\d+)`)
 
 // port is the one that a daemon says it listens on.
 func (d *daemon) port(t *testing.T) string {
