@@ -25,13 +25,13 @@ func (memories) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 
 // Every target may be loaded over a device that has no live table, at each place
 // of its line where a device stands, or refuses it in words, and nothing stays
-// open. A thin-pool is not among them: it reads its metadata, and reads wait for a
-// table.
+// open.
 func TestTargetsOverADeviceWithoutATable(t *testing.T) {
 	for _, line := range []string{
 		"linear DEV 0", "striped 2 8 DEV 0 DEV 512", "error", "zero", "delay DEV 0 10 DEV 0 10", "flakey DEV 0 1 1",
 		"dust DEV 0 512", "log-writes DEV DEV", "snapshot DEV DEV P 8", "snapshot DEV DEV N 8", "snapshot-origin DEV",
 		"snapshot-merge DEV DEV P 8", "thin DEV 0", "thin DEV 0 DEV",
+		"thin-pool DEV DEV 128 0",
 	} {
 		for at := range strings.Count(line, "DEV") {
 			t.Run(line, func(t *testing.T) { loadOverNoTable(t, line, at) })

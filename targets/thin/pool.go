@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"udm/blk"
@@ -146,6 +147,10 @@ func (l *lower) String() string { return "thin-pool device" }
 
 // newPool makes the pool object for a table whose devices are open.
 func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
+	if pt.metadataBlocks() == 0 {
+		// A read would fail beyond the end; without a table it would wait for one.
+		return nil, dm.Errorf(syscall.EIO, "the metadata device has no room for a superblock")
+	}
 	e := pt.t.Env()
 	p := &pool{
 		env: e, dev: pt.t.Device(), metaNumber: pt.meta.Number, dataNumber: pt.data.Number,
@@ -165,8 +170,17 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	p.owner.queue = e.NewQueue("dm-thin")
 	p.owner.worker, p.owner.waker, p.owner.timeout = env.NewWork(p.pass), env.NewWork(p.tick), env.NewWork(p.noSpaceTimedOut)
 	p.copier = kcopyd.New(e, kcopyd.Options{Name: "thin", Throttle: pt.pools.throttleLocked(pt.t)})
-	p.md.SetPreCommit(func() error { return blk.FlushDevice(e, &p.data) })
+	p.md.SetPreCommit(p.flushData)
 	return p, nil
+}
+
+// flushData flushes the data device. One without a table has nothing to flush, and
+// would hold the flush until it gets one.
+func (p *pool) flushData() error {
+	if d := p.data.dev.Load(); d != nil && d.Limits().Size == 0 {
+		return nil
+	}
+	return blk.FlushDevice(p.env, &p.data)
 }
 
 // close ends the pool: no target uses it any more.

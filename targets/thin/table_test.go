@@ -17,7 +17,7 @@ func (r *rig) refuses(d *dm.Device, lines string) {
 	for line := range strings.Lines(strings.TrimSpace(lines)) {
 		table, want, _ := strings.Cut(strings.TrimSpace(line), " => ")
 		name, reason, _ := strings.Cut(want, " ")
-		errno := map[string]syscall.Errno{"EINVAL": syscall.EINVAL, "EBUSY": syscall.EBUSY, "ENODATA": syscall.ENODATA, "ENOTBLK": syscall.ENOTBLK, "EILSEQ": syscall.EILSEQ, "EPERM": syscall.EPERM, "ENODEV": syscall.ENODEV}[name]
+		errno := map[string]syscall.Errno{"EINVAL": syscall.EINVAL, "EBUSY": syscall.EBUSY, "ENODATA": syscall.ENODATA, "ENOTBLK": syscall.ENOTBLK, "EILSEQ": syscall.EILSEQ, "EPERM": syscall.EPERM, "EIO": syscall.EIO, "ENODEV": syscall.ENODEV}[name]
 		specs, err := dm.ParseTable(table)
 		r.Must(err)
 		err = d.Load(specs, dm.Mode{Write: true})
@@ -182,6 +182,16 @@ func TestStatusAndTable(t *testing.T) {
 	}
 	r.Message(r.pool, "create_thin 50", "", syscall.EOPNOTSUPP)
 	r.Message(r.pool, "nosuch", "", syscall.EOPNOTSUPP)
+}
+
+// TestMetadataOfNoSize is refused: no superblock has room there.
+func TestMetadataOfNoSize(t *testing.T) {
+	r := newRig(t)
+	d := r.empty("p")
+	for _, sectors := range []uint64{0, 7} {
+		r.Disk("x").Resize(sectors)
+		r.refuses(d, "0 8192 thin-pool x d 128 0 => EIO Error creating metadata object: the metadata device has no room")
+	}
 }
 
 func TestIgnoreDiscard(t *testing.T) {

@@ -19,14 +19,15 @@ func (t *Thin) InsertCost(block uint64) uint64 {
 }
 
 // RemoveCost bounds the metadata blocks that RemoveRange takes. Both ends of the
-// range are places where nodes are copied and joined with neighbours; nodes in
-// between lose a reference.
+// range are places where nodes are copied and joined with neighbours, which others
+// may have even if the way there is the volume's own; nodes in between lose a
+// reference.
 func (t *Thin) RemoveCost(begin, end uint64) uint64 {
 	n := min(end-begin, t.d.Mapped)
 	nodes1, shared1 := t.nodes(begin)
 	nodes2, shared2 := t.nodes(end - 1)
 	nodes, shared := nodes1+nodes2, shared1+shared2
-	return t.m.cost(nodes, n+6*perNode*min(shared, 1), perNode*(nodes+3*shared)+n/50)
+	return t.m.cost(nodes, n+6*perNode, perNode*(nodes+3*shared)+n/50)
 }
 
 // nodes bounds the nodes of the trees of mappings that a change at a block takes,
