@@ -44,6 +44,7 @@ func newFull(t *testing.T, kind string, n int) (r *rig, full *fullDisk) {
 	r.ok(blk.WriteSectors(r.e, o, blktest.Pattern(0, 512, 1), 0, 0))
 	full = &fullDisk{Device: memdev.New(2048), takes: n}
 	r.disks["O"], r.disks["C"] = o, full
+	t.Cleanup(func() { full.roomy = true })
 	r.device("o", 512, "snapshot-origin O")
 	if err := r.load("s", 512, "snapshot O C "+kind+" 2"); err != nil {
 		wantErrno(t, err, syscall.ENOSPC) // and nothing has happened

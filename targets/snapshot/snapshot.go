@@ -93,6 +93,7 @@ const (
 	pointAllocate point = iota // the chunk had no exception; nothing is locked
 	pointTracked               // a read is tracked; not looked again yet
 	pointHold                  // a bio is to be held back; nothing is locked
+	pointCounted               // it is counted, to be looked at once more; throttled.mu is locked
 	pointPlaced                // an exception has its place, and not its number yet; alloc.mu is locked
 )
 

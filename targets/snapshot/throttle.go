@@ -43,6 +43,7 @@ func (s *snapshot) hold(push func(*throttled)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.count.Add(1)
+	s.at(pointCounted)
 	if !s.over() {
 		t.count.Add(-1)
 		return false

@@ -1,0 +1,155 @@
+package snapshot
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"udm/blk"
+	"udm/env"
+)
+
+// Each of these notices a defect that no other test noticed when it was planted.
+
+// A write to the origin waits for all reads of the chunk that are under way there.
+func TestOriginWriteWaitsForTheLastRead(t *testing.T) {
+	r, s, o := gatedSnap(t)
+	first, last := r.read(s, 41, 1), r.read(s, 43, 1)
+	w := r.write(o, 40, 8, 2)
+	r.release("O", blk.Read, 42) // the copy
+	r.gates["C"].Open()
+	r.release("O", blk.Read, 41)
+	r.wantEnd(first, blk.OK)
+	r.wantWaiting(w, last)
+	r.wantTrace("O", "read 41+1", "read 43+1", "read 40+8")
+	r.release("O", blk.Read, 43)
+	r.wantEnd(last, blk.OK)
+	r.wantTrace("O", "read 41+1", "read 43+1", "read 40+8", "write 40+8")
+	r.open()
+	r.wantEnd(w, blk.OK)
+}
+
+// A copy that ends well after the snapshot was dropped makes no exception.
+func TestCopyOutlivesItsSnapshot(t *testing.T) {
+	for _, kind := range []string{"P", "N"} {
+		for _, sectors := range []uint64{3, 8} {
+			r := newGated(t, stepped(), 256, 512)
+			s := r.device("s", 256, "snapshot O C "+kind+" 8")
+			r.shut()
+			w := r.write(s, 40, sectors, 2)
+			r.snap("s").invalidate("a test")
+			r.open()
+			r.wantEnd(w, blk.IOErr)
+			if _, ok := r.snap("s").body.Load().complete.lookup(5); ok {
+				t.Error("an invalid snapshot got an exception")
+			}
+			r.snap("s").mustBeIdle(t)
+		}
+	}
+}
+
+// Whoever takes a snapshot out of its origin's list sees every exception that
+// somebody was making.
+func TestLeavingWaitsForWhoMakesAnException(t *testing.T) {
+	r := newGated(t, env.Real(), 4096, 8192)
+	o := r.device("o", 4096, "snapshot-origin O")
+	r.device("s", 4096, "snapshot O C P 8")
+	sn := r.snap("s")
+	r.gates["O"].Shut()
+	var once atomic.Bool
+	var wg sync.WaitGroup
+	sn.hook = func(p point) {
+		if p != pointPlaced || !once.CompareAndSwap(false, true) {
+			return
+		}
+		wg.Go(func() {
+			sn.group.unregister(sn)
+			if !sn.unfinished() {
+				t.Error("an exception that was being made has not been seen")
+			}
+		})
+		for sn.has(flagActive) {
+			runtime.Gosched()
+		}
+		for range 100 { // time for one that does not wait
+			runtime.Gosched()
+		}
+	}
+	w := r.write(o, 40, 1, 2)
+	wg.Wait()
+	r.open()
+	r.gates["O"].Open()
+	r.remove("s")
+	r.remove("o")
+	r.wantEnd(w, blk.OK)
+}
+
+// A bio that is to be held back is counted before it is looked at again: whoever
+// ends the last copy in between lets it go.
+func TestHeldBackBiosAreCountedFirst(t *testing.T) {
+	for _, name := range []string{"s", "o"} {
+		r := newGated(t, stepped(), 256, 512)
+		r.device("o", 256, "snapshot-origin O")
+		r.device("s", 256, "snapshot O C P 8")
+		sn := r.snap("s")
+		sn.world.threshold.Set(0)
+		r.shut()
+		first := r.write(r.dev(name), 0, 3, 2)
+		looked := 0
+		sn.hook = func(p point) {
+			if p != pointCounted {
+				return
+			}
+			if looked++; sn.throttled.count.Load() == 0 {
+				t.Error("looked at before it was counted")
+			}
+		}
+		second := r.write(r.dev(name), 8, 3, 2)
+		r.wantWaiting(first, second)
+		r.open()
+		r.wantEnd(first, blk.OK)
+		r.wantEnd(second, blk.OK)
+		if looked == 0 {
+			t.Error("nothing was held back")
+		}
+	}
+}
+
+// The areas of a store take their space when they are zeroed.
+func TestAreasTakeTheirSpace(t *testing.T) {
+	r := newGated(t, stepped(), 256, 512)
+	s := r.device("s", 256, "snapshot O C P 1")
+	for i := range uint64(40) { // 32 in an area
+		r.wantEnd(r.write(s, i, 1, 2), blk.OK)
+	}
+	var zeroed []string
+	for line := range strings.Lines(r.gates["C"].Trace()) {
+		if strings.HasPrefix(line, "write-zeroes") {
+			zeroed = append(zeroed, strings.TrimSpace(line))
+		}
+	}
+	if got := strings.Join(zeroed, ", "); got != "write-zeroes 0+2 nounmap, write-zeroes 34+1 nounmap" {
+		t.Fatal(got)
+	}
+}
+
+// A store that is opened when its last area is just full goes on behind the next
+// area.
+func TestOpenedWhenAnAreaIsFull(t *testing.T) {
+	r := newGated(t, stepped(), 256, 512)
+	for i := range uint64(40) { // 32 in an area
+		if i%32 == 0 || i == 35 {
+			if i > 0 {
+				r.remove("s")
+			}
+			r.device("s", 256, "snapshot O C P 1")
+		}
+		r.wantEnd(r.write(r.dev("s"), i, 1, 2), blk.OK)
+	}
+	r.remove("s")
+	s := r.device("s", 256, "snapshot O C P 1")
+	r.wantData(s, 0, 40, 2)
+	r.wantData(s, 40, 216, 1)
+}
