@@ -26,6 +26,7 @@ var layers = []struct {
 	{"pdata", []string{"internal", "env", "blk"}},
 	{"dm", []string{"internal", "env", "blk"}},
 	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
+	{"export/internal/virtq", nil}, // rings know bytes only
 	{"export", []string{"internal", "env", "blk"}},
 	{"ctl/server/frontend", []string{"ctl/."}},
 	{"ctl/server/events", []string{"env", "ctl/."}},

@@ -1,0 +1,136 @@
+package virtq
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
+
+// MaxSize is the largest ring of the specification, MaxChain the longest chain
+// that is taken, indirect descriptors included.
+const (
+	MaxSize  = 32768
+	MaxChain = 1024
+)
+
+// Features are those of the rings that both sides agreed on.
+type Features struct {
+	EventIdx bool // VIRTIO_F_EVENT_IDX
+	Indirect bool // VIRTIO_F_INDIRECT_DESC
+}
+
+// EventIdx reports whether this processor has what EVENT_IDX needs.
+func EventIdx() bool { return runtime.GOARCH != "arm64" || cpu.ARM64.HasATOMICS }
+
+// Rings is the memory of a ring's three parts. What is longer than needed is cut.
+type Rings struct{ Desc, Avail, Used []byte }
+
+// The lengths of the parts of a ring of n.
+func DescLen(n int) int  { return 16 * n }
+func AvailLen(n int) int { return 6 + 2*n }
+func UsedLen(n int) int  { return 6 + 8*n }
+
+// Check reports why r cannot be a ring of size entries.
+func (r Rings) Check(size int) error {
+	_, err := r.checked(size)
+	return err
+}
+
+// checked is r cut to size, if it can be a ring of that size.
+func (r Rings) checked(size int) (Rings, error) {
+	if size <= 0 || size > MaxSize || size&(size-1) != 0 {
+		return r, fmt.Errorf("a ring of %d entries: the size is a power of two, at most %d", size, MaxSize)
+	}
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return r, errors.New("rings need a little-endian processor")
+	}
+	parts := [...]struct {
+		p     *[]byte
+		n     int
+		align uintptr
+	}{{&r.Desc, DescLen(size), 16}, {&r.Avail, AvailLen(size), 2}, {&r.Used, UsedLen(size), 4}}
+	for i, a := range parts {
+		if len(*a.p) < a.n || address(*a.p)%a.align != 0 {
+			return r, errors.New("a part of the ring is not aligned, or not in one region of guest memory")
+		}
+		*a.p = (*a.p)[:a.n:a.n]
+		for _, b := range parts[:i] {
+			if overlap(*a.p, *b.p) {
+				return r, errors.New("the parts of the ring overlap")
+			}
+		}
+	}
+	return r, nil
+}
+
+func address(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(p))) }
+
+func overlap(a, b []byte) bool {
+	return address(a) < address(b)+uintptr(len(b)) && address(b) < address(a)+uintptr(len(a))
+}
+
+// The flags of a descriptor, and the one that both avail and used have: do not
+// tell me.
+const (
+	flagNext     = 1
+	flagWrite    = 2
+	flagIndirect = 4
+	quiet        = 1
+)
+
+// descriptor is one of the table, copied.
+type descriptor struct {
+	addr        uint64
+	len         uint32
+	flags, next uint16
+}
+
+// descriptorAt copies descriptor i of a table, which the driver may be changing.
+func descriptorAt(table []byte, i int) descriptor {
+	b := *(*[16]byte)(table[16*i:])
+	return descriptor{
+		addr:  binary.LittleEndian.Uint64(b[:]),
+		len:   binary.LittleEndian.Uint32(b[8:]),
+		flags: binary.LittleEndian.Uint16(b[12:]),
+		next:  binary.LittleEndian.Uint16(b[14:]),
+	}
+}
+
+func (d descriptor) put(table []byte, i int) {
+	b := table[16*i : 16*i+16]
+	binary.LittleEndian.PutUint64(b, d.addr)
+	binary.LittleEndian.PutUint32(b[8:], d.len)
+	binary.LittleEndian.PutUint16(b[12:], d.flags)
+	binary.LittleEndian.PutUint16(b[14:], d.next)
+}
+
+// load16 loads the two bytes at p[off:] with the aligned word around them. What
+// else the word holds may be anybody's; it lies in the same page, so it is there.
+func load16(p []byte, off int) uint16 {
+	at := unsafe.Pointer(&p[off])
+	odd := uintptr(at) & 2
+	return uint16(atomic.LoadUint32((*uint32)(unsafe.Add(at, -int(odd)))) >> (8 * odd))
+}
+
+// storeWord stores flags and index of a ring as one word.
+func storeWord(p []byte, flags, index uint16) {
+	atomic.StoreUint32((*uint32)(unsafe.Pointer(&p[0])), uint32(index)<<16|uint32(flags))
+}
+
+// passed reports whether event lies in the entries from old on, before index: the
+// other side wants to be told about one of them.
+func passed(event, old, index uint16) bool { return index-event-1 < index-old }
+
+// fence is where barriers are made.
+type fence struct{ word atomic.Uint32 }
+
+// store16 stores v at the end of p, before whatever is loaded next.
+func (f *fence) store16(p []byte, v uint16) {
+	*(*uint16)(unsafe.Pointer(&p[len(p)-2])) = v
+	f.word.Add(1)
+}
