@@ -157,6 +157,11 @@ func (d *Device) swap(t *Table) (*Table, error) {
 	case !s.suspended:
 		return nil, Errorf(syscall.EINVAL, "not suspended")
 	}
+	return d.install(t)
+}
+
+// install makes t the live table while nothing flows.
+func (d *Device) install(t *Table) (*Table, error) {
 	l, err := t.stack()
 	if err != nil {
 		return nil, err
@@ -170,19 +175,49 @@ func (d *Device) swap(t *Table) (*Table, error) {
 	return old, nil
 }
 
+// reinstall makes a table live again that was live before, or none.
+func (d *Device) reinstall(t *Table) (old *Table) {
+	if t != nil {
+		if old, err := d.install(t); err == nil {
+			return old
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old, d.live = d.live, t
+	return old
+}
+
 // InternalSuspend suspends the device without flushing on behalf of a target,
 // beside any suspend of the user's; calls are counted. It waits for I/O.
 func (d *Device) InternalSuspend() {
+	// Without a deadline nothing interrupts it.
+	_ = d.internalSuspend(context.Background())
+}
+
+// internalSuspend is InternalSuspend until ctx is cancelled; then it has not
+// happened.
+func (d *Device) internalSuspend(ctx context.Context) error {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()
 	d.mu.Lock()
 	d.state.internally++
 	first := d.state.internally == 1 && !d.state.suspended
-	d.mu.Unlock()
-	if first && d.table() != nil {
-		// Without a deadline nothing interrupts it.
-		_ = d.quiesce(context.Background(), true, func(*state) {})
+	if first && d.live == nil {
+		d.state.blocked = true
 	}
+	d.mu.Unlock()
+	if !first || d.table() == nil {
+		return nil
+	}
+	err := d.quiesce(ctx, true, func(*state) {})
+	if err != nil {
+		d.mu.Lock()
+		d.state.internally--
+		d.mu.Unlock()
+		d.drained.Wake()
+	}
+	return err
 }
 
 // InternalResume undoes one InternalSuspend. Targets' resume hooks do not run.
@@ -205,7 +240,7 @@ func (d *Device) InternalResume() {
 func (d *Device) Quiet(fn func()) {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()
-	if d.Suspended() || d.internallySuspended() || d.table() == nil {
+	if d.Stopped() || d.table() == nil {
 		fn()
 		return
 	}
@@ -216,6 +251,9 @@ func (d *Device) Quiet(fn func()) {
 
 // Suspended reports whether the user has suspended the device.
 func (d *Device) Suspended() bool { return d.stateNow().suspended }
+
+// Stopped reports whether a suspend is in force, the user's or an internal one.
+func (d *Device) Stopped() bool { return d.Suspended() || d.internallySuspended() }
 
 func (d *Device) internallySuspended() bool { return d.stateNow().internally > 0 }
 

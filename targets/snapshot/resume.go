@@ -21,7 +21,7 @@ func (s *snapshot) Preresume() error {
 		return nil
 	case sh.src == s:
 		return dm.Errorf(syscall.EINVAL, "Unable to resume snapshot source until handover completes.")
-	case !sh.src.target.Device().Suspended():
+	case !sh.src.target.Device().Stopped():
 		return dm.Errorf(syscall.EINVAL, "Unable to perform snapshot handover until source is suspended.")
 	}
 	return nil
