@@ -26,6 +26,7 @@ var layers = []struct {
 	{"pdata", []string{"internal", "env", "blk"}},
 	{"dm", []string{"internal", "env", "blk"}},
 	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
+	{"volume", []string{"env", "blk", "dm", "targets"}},
 	{"export/internal/virtq", nil}, // rings know bytes only
 	{"export", []string{"internal", "env", "blk"}},
 	{"ctl/server/frontend", []string{"ctl/."}},

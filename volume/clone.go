@@ -1,0 +1,209 @@
+package volume
+
+import (
+	"context"
+	"path/filepath"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/targets/linear"
+	"udm/targets/snapshot"
+	"udm/targets/thin"
+)
+
+// CloneSpec says what clones to make.
+type CloneSpec struct {
+	// Base is the absolute path of an image, or the name of a device. A device
+	// that can be written is kept as it is now, as by Snapshot.
+	Base  string
+	Names []string // of the clones, all made or none
+	Size  uint64   // bytes; 0: that of the base
+	// Store is the file for what is written to a single clone; "": one is made.
+	// One that is there is used again if it belongs to the base.
+	Store     string
+	StoreSize uint64 // most that a store may hold, in bytes; 0: all of the clone
+	Pool      string // keeps them instead of stores, if not ""
+}
+
+// Clone makes writable copies of a base, which take space only for what is
+// written to them.
+func (m *Manager) Clone(ctx context.Context, s CloneSpec) error {
+	o, err := m.object(s.Base)
+	if err != nil {
+		return m.run(ctx, &cloneImage{s})
+	}
+	if o.kind != Volume && o.readOnly && o.real == "" {
+		return m.run(ctx, &cloneDevice{cloneImage{s}})
+	}
+	if s.Size != 0 && s.Size != o.sectors*blk.SectorSize {
+		return refuse(syscall.EINVAL, "a clone of %s has its size; resize the clone afterwards", s.Base)
+	}
+	return m.Snapshot(ctx, SnapshotSpec{Of: s.Base, Names: s.Names, Store: s.Store, StoreSize: s.StoreSize})
+}
+
+// chunk is the chunk size of the stores that are made, in sectors.
+const chunk = 16
+
+// storeSize is how many bytes a store takes when every chunk of a device has
+// been written: a header, the chunks, and an area of entries for as many chunks
+// as it has entries of 16 bytes.
+func storeSize(sectors uint64) uint64 {
+	chunks := (sectors + chunk - 1) / chunk
+	perArea := uint64(chunk * blk.SectorSize / 16)
+	return (1 + chunks/perArea + 1 + chunks + 1) * chunk * blk.SectorSize
+}
+
+type cloneImage struct{ CloneSpec }
+
+func (c *cloneImage) kind() string { return "clone" }
+
+func (c *cloneImage) touches(*Manager) (claim, error) {
+	cl := claim{objects: c.Names, shared: []string{c.Base}}
+	if c.Store != "" {
+		cl.objects = append(cl.objects[:len(cl.objects):len(cl.objects)], c.Store)
+	}
+	if c.Pool != "" {
+		cl.objects = append(cl.objects[:len(cl.objects):len(cl.objects)], c.Pool)
+	}
+	return cl, nil
+}
+
+func (c *cloneImage) check(m *Manager) error {
+	switch {
+	case len(c.Names) == 0:
+		return refuse(syscall.EINVAL, "name the clone")
+	case c.Store != "" && (len(c.Names) > 1 || c.Pool != ""):
+		return refuse(syscall.EINVAL, "a store is for one clone, which is in no pool")
+	case c.Size%blk.SectorSize != 0 || c.StoreSize%blk.SectorSize != 0:
+		return refuse(syscall.EINVAL, "a size is a multiple of %d bytes", blk.SectorSize)
+	}
+	return m.free(c.Names...)
+}
+
+func (c *cloneImage) plan(m *Manager, op *operation) error {
+	if err := c.check(m); err != nil {
+		return err
+	}
+	img, err := m.image(c.Base)
+	if err != nil {
+		return err
+	}
+	whole := img.Size / blk.SectorSize
+	s := &cloneShape{spec: &c.CloneSpec, origin: img.Path, base: &img.Base, tail: img.tail,
+		origSectors: whole, sectors: (img.Size + blk.SectorSize - 1) / blk.SectorSize}
+	return s.plan(m, op)
+}
+
+// cloneDevice clones a device that nobody can write to.
+type cloneDevice struct{ cloneImage }
+
+func (c *cloneDevice) plan(m *Manager, op *operation) error {
+	if err := c.check(m); err != nil {
+		return err
+	}
+	o, err := m.object(c.Base)
+	if err != nil {
+		return err
+	}
+	if !o.readOnly {
+		return refuse(syscall.EBUSY, "%s can be written now; try again", c.Base)
+	}
+	s := &cloneShape{spec: &c.CloneSpec, origin: dev(o.name), origSectors: o.sectors, sectors: o.sectors}
+	return s.plan(m, op)
+}
+
+// cloneShape is what clones of a base are made of. A clone that is longer than its
+// base, or whose base ends within a sector, stands on a device NAME-base.
+type cloneShape struct {
+	spec                 *CloneSpec
+	origin               string // in tables
+	base                 *Base
+	tail                 []byte
+	origSectors, sectors uint64
+
+	files   []File
+	volumes steps
+	devices []Device
+}
+
+func (s *cloneShape) plan(m *Manager, op *operation) error {
+	if size := s.spec.Size / blk.SectorSize; size != 0 {
+		if size < s.sectors {
+			return refuse(syscall.EINVAL, "%s is larger than that; a clone cannot be smaller than its base", s.spec.Base)
+		}
+		s.sectors = size
+	}
+	var ids []uint32
+	if s.spec.Pool != "" {
+		var err error
+		if ids, err = m.freeIDs(s.spec.Pool, len(s.spec.Names)); err != nil {
+			return err
+		}
+	}
+	for i, name := range s.spec.Names {
+		r := Record{Base: s.base}
+		origin := s.under(m, name, &r)
+		if ids != nil {
+			s.volume(name, ids[i], origin, r)
+		} else if err := s.store(m, name, origin, r); err != nil {
+			return err
+		}
+	}
+	if len(s.files) > 0 {
+		op.Add = append(op.Add, &makeFiles{s.files})
+	}
+	op.Add = append(append(op.Add, s.volumes...), &createDevices{s.devices})
+	return nil
+}
+
+// under is what a clone stands on.
+func (s *cloneShape) under(m *Manager, name string, r *Record) string {
+	if s.sectors == s.origSectors {
+		return s.origin
+	}
+	d := Device{Name: name + baseSuffix, ReadOnly: true}
+	at := s.origSectors
+	d.Table = append(d.Table, dm.NewSpec(0, at, &linear.Line{Place: dm.Place{Device: s.origin}}))
+	if len(s.tail) > 0 {
+		f := File{Path: m.unused(filepath.Join(m.root, "stores", name+".tail")), Size: blk.SectorSize, Text: s.tail}
+		s.files, r.Files = append(s.files, f), append(r.Files, f.Path)
+		d.Table = append(d.Table, dm.NewSpec(at, 1, &linear.Line{Place: dm.Place{Device: f.Path}}))
+		at++
+	}
+	if at < s.sectors {
+		d.Table = append(d.Table, dm.Spec{Start: at, Len: s.sectors - at, Type: "zero"})
+	}
+	s.devices = append(s.devices, d)
+	return dev(d.Name)
+}
+
+func (s *cloneShape) volume(name string, id uint32, origin string, r Record) {
+	s.volumes = append(s.volumes, &createVolume{Pool: s.spec.Pool, ID: id})
+	s.devices = append(s.devices, Device{Name: name, Record: r, Table: []dm.Spec{
+		dm.NewSpec(0, s.sectors, &thin.ThinLine{Pool: dev(s.spec.Pool), ID: id, Origin: origin})}})
+}
+
+func (s *cloneShape) store(m *Manager, name, origin string, r Record) error {
+	path := s.spec.Store
+	if path == "" {
+		path = m.unused(m.storePath(name))
+	} else if err := m.reuse(path, s.base); err != nil {
+		return err
+	}
+	if _, err := m.files.Stat(path); err != nil {
+		size := s.spec.StoreSize
+		if size == 0 {
+			size = storeSize(s.sectors)
+		}
+		s.files = append(s.files, File{Path: path, Size: size})
+	}
+	r.Files = append(r.Files, path)
+	s.devices = append(s.devices, Device{Name: name, Record: r, Table: []dm.Spec{
+		dm.NewSpec(0, s.sectors, storeLine(origin, path))}})
+	return nil
+}
+
+func storeLine(origin, path string) *snapshot.Line {
+	return &snapshot.Line{Origin: origin, COW: path, Persistent: true, Chunk: chunk}
+}

@@ -1,0 +1,163 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"udm/blk"
+	"udm/blk/filedev"
+	"udm/env/hostfs"
+)
+
+// HostFiles are the files of the machine. They are their owner's only.
+type HostFiles struct{}
+
+// Make implements [Files]. Directories that are missing are made.
+func (HostFiles) Make(list []File) error {
+	dirs := make(dirSet)
+	for _, f := range list {
+		dir := filepath.Dir(f.Path)
+		if !dirs[dir] {
+			if err := makeDir(dir); err != nil {
+				return err
+			}
+			dirs[dir] = true
+		}
+		if err := makeFile(f); err != nil {
+			return err
+		}
+	}
+	return dirs.sync()
+}
+
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	return hostfs.MakeDir(hostfs.Disk{}, dir)
+}
+
+func makeFile(f File) error {
+	h, err := os.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = h.Write(f.Text)
+	return errors.Join(err, h.Truncate(int64(f.Size)), h.Sync(), h.Close())
+}
+
+// Link implements [Files].
+func (h HostFiles) Link(names []Names) error {
+	dirs := make(dirSet)
+	for _, n := range names {
+		err := os.Link(n.From, n.To)
+		if errors.Is(err, fs.ErrExist) && h.Same(n.From, n.To) {
+			err = nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%s exists; name another file, or remove that: %w", n.To, syscall.EEXIST)
+		}
+		if err != nil {
+			return err
+		}
+		dirs[filepath.Dir(n.To)] = true
+	}
+	return dirs.sync()
+}
+
+// Remove implements [Files].
+func (HostFiles) Remove(paths []string) error {
+	dirs := make(dirSet)
+	for _, p := range paths {
+		err := os.Remove(p)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if _, err := os.Stat(filepath.Dir(p)); err == nil {
+			dirs[filepath.Dir(p)] = true
+		}
+	}
+	return dirs.sync()
+}
+
+// dirSet are directories in which names have changed.
+type dirSet map[string]bool
+
+func (s dirSet) sync() error {
+	for dir := range s {
+		if err := (hostfs.Disk{}).SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Resize implements [Files].
+func (HostFiles) Resize(path string, size uint64) error {
+	h, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.Truncate(int64(size)), h.Sync(), h.Close())
+}
+
+// Same implements [Files].
+func (HostFiles) Same(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// Stat implements [Files]. A block device has the size that it has as a disk.
+func (HostFiles) Stat(path string) (Stat, error) {
+	i, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return Stat{}, err
+	case i.Mode().IsRegular():
+		return Stat{Size: uint64(i.Size()), Allocated: allocated(i), ModTime: i.ModTime().UnixNano()}, nil
+	}
+	d, err := filedev.Open(path, filedev.Options{ReadOnly: true})
+	if err != nil {
+		return Stat{}, err
+	}
+	size := d.Limits().Size * blk.SectorSize
+	return Stat{Size: size, Allocated: size, ModTime: i.ModTime().UnixNano()}, d.Close()
+}
+
+// List implements [Files].
+func (HostFiles) List(dir string) ([]string, error) {
+	names, err := hostfs.Disk{}.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return names, err
+}
+
+// Open implements [Files].
+func (HostFiles) Open(path string, write bool) (blk.Device, error) {
+	return filedev.Open(path, filedev.Options{ReadOnly: !write})
+}
+
+// ReadTail implements [Files].
+func (HostFiles) ReadTail(path string) ([]byte, error) {
+	h, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	i, err := h.Stat()
+	if err != nil {
+		return nil, err
+	}
+	tail := i.Size() % blk.SectorSize
+	return io.ReadAll(io.NewSectionReader(h, i.Size()-tail, tail))
+}

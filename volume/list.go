@@ -1,0 +1,188 @@
+package volume
+
+import (
+	"path/filepath"
+	"strings"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/targets/snapshot"
+	"udm/targets/thin"
+)
+
+// Object is an object as it is listed.
+type Object struct {
+	Name  string `json:"name"`
+	Kind  Kind   `json:"kind"`
+	State string `json:"state"` // active, suspended, or what is wrong with it
+	Bytes uint64 `json:"bytes"`
+	Store string `json:"store,omitempty"` // the file for what is written to it
+	Base  string `json:"base,omitempty"`  // what it stands on: a file, or an object
+	Pool  string `json:"pool,omitempty"`
+	Own   uint64 `json:"own"` // bytes that it takes for itself
+	// Shared are the bytes of its pool that it shares with others.
+	Shared uint64   `json:"shared,omitempty"`
+	On     []string `json:"on,omitempty"` // the objects that stand on it
+}
+
+// Objects lists all objects, ascending by name. Devices that were made below
+// others are parts of these.
+func (m *Manager) Objects() []Object {
+	list := make([]Object, 0)
+	for _, d := range m.control.List() {
+		o, err := m.object(d.Name())
+		switch {
+		case err != nil:
+			list = append(list, Object{Name: d.Name(), Kind: Disk, State: "no table"})
+		case m.whole(o) == nil:
+			list = append(list, m.describe(o))
+		}
+	}
+	return list
+}
+
+func (m *Manager) describe(o *object) Object {
+	d := Object{Name: o.name, Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standing(o)}
+	if o.dev.Status().Suspended {
+		d.State = "suspended"
+	}
+	switch o.kind {
+	case Clone, Snapshot, Merging:
+		m.describeStore(o, &d)
+	case Volume:
+		l := o.volume()
+		d.Pool, d.Base = mapped(l.Pool), l.Origin
+		if p, err := m.control.Name(d.Pool); err == nil {
+			d.Own, d.Shared, err = thin.Usage(p, l.ID)
+			if err != nil {
+				d.State = err.Error()
+			}
+		}
+	}
+	if o.record.Base != nil {
+		d.Base = o.record.Base.Path
+	}
+	for _, f := range o.record.Files {
+		if st, err := m.files.Stat(f); err == nil && o.kind != Volume {
+			d.Own += st.Allocated
+		}
+	}
+	return d
+}
+
+func (m *Manager) describeStore(o *object, d *Object) {
+	l := o.store()
+	d.Store, d.Base = l.COW, l.Origin
+	if name := mapped(l.Origin); name != "" {
+		d.Base = strings.TrimSuffix(name, realSuffix)
+	}
+	lines := o.dev.Lines(dm.Info, false, dm.StatusNoflush)
+	if len(lines) != 1 {
+		return
+	}
+	if st, err := snapshot.ParseStatus(lines[0].Params); err == nil && st.State != "" {
+		d.State = string(st.State)
+	}
+}
+
+// Orphan is what no object uses any more: a store without its device, or a volume
+// of a pool that no device has.
+type Orphan struct {
+	File  string `json:"file,omitempty"`
+	Pool  string `json:"pool,omitempty"`
+	ID    uint32 `json:"id,omitempty"`
+	Bytes uint64 `json:"bytes"`
+	Base  string `json:"base,omitempty"` // the image that a store belongs to
+}
+
+// Orphans lists what no object uses: in the directory of stores, and in pools.
+func (m *Manager) Orphans() ([]Orphan, error) {
+	dir := filepath.Join(m.root, "stores")
+	names, err := m.files.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	used := m.filesInUse()
+	var list []Orphan
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if strings.HasSuffix(name, noteSuffix) || used[path] {
+			continue
+		}
+		o := Orphan{File: path}
+		if st, err := m.files.Stat(path); err == nil {
+			o.Bytes = st.Allocated
+		}
+		if b, err := m.noted(path); err == nil && b != nil {
+			o.Base = b.Path
+		}
+		list = append(list, o)
+	}
+	return append(list, m.orphanVolumes()...), nil
+}
+
+// filesInUse are the files of all records and tables, and of operations that are
+// not over.
+func (m *Manager) filesInUse() map[string]bool {
+	used := make(map[string]bool)
+	for _, d := range m.control.List() {
+		for _, f := range m.devices.Record(d.Name()).Files {
+			used[f] = true
+		}
+		specs, _, _ := d.Loaded(false)
+		lines, _ := m.control.ParseLines(specs)
+		for _, l := range lines {
+			for _, w := range l.Devices() {
+				used[*w.Name] = true
+			}
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, op := range m.operations {
+		for _, s := range op.Add {
+			if made, ok := s.(*makeFiles); ok {
+				for _, f := range made.Files {
+					used[f.Path], used[mark(f.Path, op)] = true, true
+				}
+			}
+		}
+		for _, s := range op.Then {
+			if gone, ok := s.(*removeFiles); ok {
+				for _, f := range gone.Paths {
+					used[f] = true
+				}
+			}
+		}
+	}
+	return used
+}
+
+func (m *Manager) orphanVolumes() (list []Orphan) {
+	taken := make(map[string]map[uint32]bool)
+	var pools []*dm.Device
+	for _, d := range m.control.List() {
+		o, err := m.object(d.Name())
+		switch {
+		case err != nil:
+		case o.kind == Pool:
+			pools = append(pools, d)
+		case o.kind == Volume:
+			pool := mapped(o.volume().Pool)
+			if taken[pool] == nil {
+				taken[pool] = make(map[uint32]bool)
+			}
+			taken[pool][o.volume().ID] = true
+		}
+	}
+	for _, p := range pools {
+		ids, err := thin.Volumes(p)
+		for _, id := range ids {
+			if err == nil && !taken[p.Name()][id] {
+				own, _, _ := thin.Usage(p, id)
+				list = append(list, Orphan{Pool: p.Name(), ID: id, Bytes: own})
+			}
+		}
+	}
+	return list
+}

@@ -1,0 +1,172 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"udm/dm"
+	"udm/env"
+	"udm/env/hostfs"
+)
+
+// Machine is what a manager works with.
+type Machine struct {
+	Env     env.Env
+	Devices Devices
+	Files   Files
+	FS      hostfs.FS // of the journal
+	Root    string    // directory of the journal, and of the files that it makes
+	Log     *slog.Logger
+}
+
+// Manager carries out operations on volumes. It is safe for concurrent use.
+type Manager struct {
+	env     env.Env
+	devices Devices
+	control *dm.Control
+	files   Files
+	root    string
+	log     *slog.Logger
+	journal journal
+
+	ctx      context.Context // of what goes on by itself
+	cancel   context.CancelFunc
+	queue    env.Queue // of retrying
+	retrying *env.Work
+	changed  env.Wait // woken when an operation has got on
+
+	mu         sync.Mutex
+	operations map[string]*operation // guarded by mu; those that are not over
+	locks      map[string]*lock      // guarded by mu
+	bases      map[string]Base       // guarded by mu; images as they were seen last
+}
+
+// New returns a manager that has not recovered yet: see [Manager.Recover].
+func New(w Machine) *Manager {
+	m := &Manager{
+		env: w.Env, devices: w.Devices, control: w.Devices.Control(), files: w.Files, root: w.Root, log: w.Log,
+		journal: journal{w.FS, filepath.Join(w.Root, "operations")},
+		queue:   w.Env.NewQueue("volume"), changed: w.Env.NewWait(),
+		operations: make(map[string]*operation), locks: make(map[string]*lock), bases: make(map[string]Base),
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.retrying = env.NewWork(m.retry)
+	return m
+}
+
+// Recover completes or undoes what the last daemon has left, once its devices
+// are back and before anything is served. What cannot be completed yet waits, its
+// objects locked. The error tells of it; the rest works.
+func (m *Manager) Recover(ctx context.Context) error {
+	ops, err := m.journal.read()
+	for _, op := range ops {
+		op.m = m
+		m.mu.Lock()
+		m.operations[op.ID] = op
+		m.takeLocked(op)
+		op.turn = true
+		m.mu.Unlock()
+		aerr := m.advance(ctx, op)
+		m.endTurn(op)
+		if later := (*notYet)(nil); !errors.As(aerr, &later) {
+			err = errors.Join(err, aerr)
+		}
+	}
+	return err
+}
+
+// Close stops what goes on by itself. The next manager goes on with it.
+func (m *Manager) Close() {
+	m.cancel()
+	m.queue.Close()
+}
+
+// change is what is to be done, before anything is looked at.
+type change interface {
+	// kind is what people call it.
+	kind() string
+	// touches is what it locks.
+	touches(m *Manager) (claim, error)
+	// plan lists the steps, under the locks. It refuses what cannot be done.
+	plan(m *Manager, op *operation) error
+}
+
+// run carries out a change. It returns once that is over, or the error that says
+// what goes on by itself.
+func (m *Manager) run(ctx context.Context, c change) error {
+	op := &operation{ID: fmt.Sprintf("%016x", m.env.Uint64()), Kind: c.kind(), turn: true, m: m}
+	if err := m.acquire(ctx, op, func() (claim, error) { return c.touches(m) }); err != nil {
+		return err
+	}
+	if err := c.plan(m, op); err != nil {
+		m.release(op)
+		return err
+	}
+	m.mu.Lock()
+	m.operations[op.ID] = op
+	m.mu.Unlock()
+	err := m.perform(ctx, op)
+	m.endTurn(op)
+	if later := (*notYet)(nil); errors.As(err, &later) {
+		return m.await(ctx, op)
+	}
+	return err
+}
+
+// await waits for an operation that goes on by itself.
+func (m *Manager) await(ctx context.Context, op *operation) error {
+	stop := context.AfterFunc(ctx, m.changed.Wake)
+	defer stop()
+	var failure error
+	m.changed.Until(func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		var later *notYet
+		if failure = op.failure; errors.As(failure, &later) {
+			failure = nil
+		}
+		return op.over || failure != nil || ctx.Err() != nil
+	})
+	if failure == nil && !m.isOver(op) {
+		return fmt.Errorf("%s of %s goes on in the background", op.Kind, op.Objects[0])
+	}
+	return failure
+}
+
+func (m *Manager) isOver(op *operation) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return op.over
+}
+
+// Operation is an operation that is not over.
+type Operation struct {
+	ID      string   `json:"id"`
+	Kind    string   `json:"kind"`
+	Objects []string `json:"objects"`
+	// Steps are how many of All are done. Done and Total are bytes of the one
+	// that is under way, if it takes long.
+	Steps, All  int
+	Done, Total uint64
+	Problem     string `json:"problem,omitempty"` // why it waits to be tried again
+}
+
+// Operations lists what is under way.
+func (m *Manager) Operations() []Operation {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []Operation
+	for _, op := range m.operations {
+		o := Operation{ID: op.ID, Kind: op.Kind, Objects: op.Objects, Steps: op.finished,
+			All: len(op.Add) + len(op.Then), Done: op.done, Total: op.total}
+		if later := (*notYet)(nil); op.failure != nil && !errors.As(op.failure, &later) {
+			o.Problem = op.failure.Error()
+		}
+		list = append(list, o)
+	}
+	return list
+}

@@ -1,0 +1,192 @@
+package volume
+
+import (
+	"context"
+	"slices"
+	"syscall"
+
+	"udm/dm"
+	"udm/targets/linear"
+	"udm/targets/snapshot"
+	"udm/targets/thin"
+)
+
+// Merge writes what a clone holds to its image, or brings an object back to what
+// a snapshot of it holds. A snapshot with a store goes away, one in a pool stays.
+func (m *Manager) Merge(ctx context.Context, name string) error {
+	return m.run(ctx, &merge{name})
+}
+
+type merge struct{ name string }
+
+func (c *merge) kind() string { return "merge" }
+
+func (c *merge) touches(m *Manager) (claim, error) {
+	o, err := m.object(c.name)
+	if err != nil {
+		return claim{}, err
+	}
+	cl := claim{objects: []string{c.name}}
+	switch o.kind {
+	case Clone:
+		cl.objects = append(cl.objects, o.store().Origin)
+	case Snapshot:
+		cl.objects = append(cl.objects, m.front(mapped(o.store().Origin)))
+	case Volume:
+		cl.objects = append(cl.objects, mapped(o.volume().Pool))
+		for _, d := range m.control.List() {
+			if v, err := m.object(d.Name()); err == nil && v.kind == Volume && v.name != c.name &&
+				v.volume().Pool == o.volume().Pool && related(v, o) {
+				cl.objects = append(cl.objects, v.name)
+			}
+		}
+	}
+	return cl, nil
+}
+
+// related reports whether a rollback to the snapshot s concerns v: it is the
+// volume that s was taken of, or another snapshot of that.
+func related(v, s *object) bool {
+	of := s.record.Of
+	return of != nil && (v.volume().ID == *of || v.record.Of != nil && *v.record.Of == *of)
+}
+
+func (c *merge) plan(m *Manager, op *operation) error {
+	o, err := m.object(c.name)
+	if err != nil {
+		return err
+	}
+	if names := m.standing(o); len(names) > 0 {
+		return refuse(syscall.EBUSY, "%s stands on %s; remove it first", names[0], o.name)
+	}
+	switch o.kind {
+	case Clone:
+		return c.intoImage(m, op, o)
+	case Snapshot:
+		return c.intoOrigin(m, op, o)
+	case Volume:
+		return c.volume(m, op, o)
+	}
+	return refuse(syscall.EINVAL, "%s is a %s; what can be merged is a clone, or a snapshot", o.name, o.kind)
+}
+
+// intoImage merges a clone into an image that nothing else stands on.
+func (c *merge) intoImage(m *Manager, op *operation, o *object) error {
+	l := o.store()
+	if err := mergeable(o, l); err != nil {
+		return err
+	}
+	if mapped(l.Origin) != "" {
+		return refuse(syscall.EINVAL, "%s does not stand on an image of its size; flatten it, or commit it into a new base", o.name)
+	}
+	for _, u := range m.uses(l.Origin) {
+		if u.name != o.name {
+			return refuse(syscall.EBUSY, "%s stands on %s, too, and would be changed; commit %s into a new base instead", u.name, l.Origin, o.name)
+		}
+	}
+	if text := m.Changed(o.name); text != "" {
+		return refuse(syscall.ESTALE, "%s", text)
+	}
+	plain := o.device(&linear.Line{Place: dm.Place{Device: l.Origin}})
+	plain.Record = Record{}
+	op.Then = steps{
+		&swapTables{Devices: []Device{o.device(&snapshot.MergeLine{Line: *l})}},
+		&awaitMerge{Device: o.name},
+		&swapTables{Devices: []Device{plain}},
+		&removeFiles{Paths: o.record.Files},
+	}
+	return nil
+}
+
+func mergeable(o *object, l *snapshot.Line) error {
+	if !l.Persistent {
+		return refuse(syscall.EINVAL, "the store of %s is not persistent; only a persistent one can be merged", o.name)
+	}
+	lines := o.dev.Lines(dm.Info, false, dm.StatusNoflush)
+	if len(lines) == 1 && lines[0].Params == string(snapshot.Invalid) {
+		return refuse(syscall.EINVAL, "%s is invalid: what it held is lost, and there is nothing to merge", o.name)
+	}
+	return nil
+}
+
+// nothing is a table for a device that is about to go.
+func nothing(name string, sectors uint64, r Record) Device {
+	return Device{Name: name, Record: r, Table: []dm.Spec{{Len: sectors, Type: "error"}}}
+}
+
+// intoOrigin merges a snapshot into the object that it was taken of, which shows
+// its content at once and goes on being used.
+func (c *merge) intoOrigin(m *Manager, op *operation, o *object) error {
+	l := o.store()
+	if err := mergeable(o, l); err != nil {
+		return err
+	}
+	if o.dev.Status().Opens > 0 {
+		return refuse(syscall.EBUSY, "%s is in use; detach its clients first", o.name)
+	}
+	x, err := m.object(m.front(mapped(l.Origin)))
+	if err != nil {
+		return err
+	}
+	last := len(m.snapshots(x)) == 1
+	op.Then = steps{
+		&swapTables{Devices: []Device{nothing(o.name, o.sectors, o.record), x.device(&snapshot.MergeLine{Line: *l})}},
+		&removeDevice{Name: o.name},
+		&awaitMerge{Device: x.name},
+	}
+	if last {
+		op.Then = append(op.Then, m.putBack(x)...)
+	} else {
+		op.Then = append(op.Then, &swapTables{Devices: []Device{x.device(&snapshot.OriginLine{Origin: l.Origin})}})
+	}
+	op.Then = append(op.Then, &removeFiles{Paths: o.record.Files})
+	return nil
+}
+
+// putBack gives an object without snapshots the table that it had before them.
+func (m *Manager) putBack(x *object) steps {
+	d := x.device()
+	d.Table = x.table
+	return steps{
+		&swapTables{Devices: []Device{nothing(x.real, x.sectors, m.devices.Record(x.real)), d}},
+		&removeDevice{Name: x.real},
+	}
+}
+
+// volume puts a new snapshot of the snapshot in the place of the volume that it
+// was taken of.
+func (c *merge) volume(m *Manager, op *operation, o *object) error {
+	if o.record.Of == nil {
+		return refuse(syscall.EINVAL, "%s is no snapshot of a volume; name a snapshot", o.name)
+	}
+	l := o.volume()
+	pool := mapped(l.Pool)
+	ids, err := m.freeIDs(pool, 1)
+	if err != nil {
+		return err
+	}
+	var x *object
+	var siblings []Device
+	for _, name := range op.Objects {
+		v, err := m.object(name)
+		if err != nil || v.kind != Volume || v.record.Of == nil && v.volume().ID != *o.record.Of {
+			continue
+		}
+		if v.volume().ID == *o.record.Of {
+			x = v
+			continue
+		}
+		d := Device{Name: v.name, Table: v.table, ReadOnly: v.readOnly, Record: v.record}
+		d.Record.Of = &ids[0]
+		siblings = append(siblings, d)
+	}
+	if x == nil {
+		return refuse(syscall.ENXIO, "the volume that %s was taken of is gone; rename %s, or take a snapshot of it", o.name, o.name)
+	}
+	old := x.volume().ID
+	x.sectors = o.sectors
+	now := x.device(&thin.ThinLine{Pool: l.Pool, ID: ids[0], Origin: l.Origin})
+	op.Add = steps{&createVolume{Pool: pool, ID: ids[0], Of: &l.ID, Quiet: o.name}}
+	op.Then = steps{&swapTables{Devices: slices.Concat([]Device{now}, siblings)}, &deleteVolume{Pool: pool, ID: old}}
+	return nil
+}

@@ -1,0 +1,251 @@
+package volume
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"udm/dm"
+	"udm/targets/snapshot"
+	"udm/targets/thin"
+)
+
+// Kind is what an object is, by its table.
+type Kind string
+
+const (
+	Disk     Kind = "disk"     // whatever a user loaded
+	Clone    Kind = "clone"    // of an image, with a store
+	Snapshot Kind = "snapshot" // of another object, with a store
+	Merging  Kind = "merging"  // its store goes back into its origin
+	Pool     Kind = "pool"
+	Volume   Kind = "volume" // of a pool
+)
+
+// object is a device and what its table says, by names that last: mapped devices
+// are /dev/mapper/NAME.
+type object struct {
+	name     string
+	dev      *dm.Device
+	sectors  uint64
+	readOnly bool
+	table    []dm.Spec
+	lines    []dm.Line // nil: one of them is not understood
+	record   Record
+	kind     Kind
+	// real is the device below, NAME-real, that has the table which an object
+	// with snapshots had before; "": it has none.
+	real string
+}
+
+// The suffixes of devices that are made below others.
+const realSuffix, baseSuffix = "-real", "-base"
+
+// object looks a device up. ENXIO: there is none.
+func (m *Manager) object(name string) (*object, error) {
+	d, err := m.control.Name(name)
+	if err != nil {
+		return nil, refuse(syscall.ENXIO, "no device is named %q; udm ls lists them", name)
+	}
+	specs, mode, ok := d.Loaded(false)
+	if !ok {
+		return nil, refuse(syscall.ENXIO, "%s has no table; udm status %s tells why", name, name)
+	}
+	o := &object{name: name, dev: d, readOnly: !mode.Write, record: m.devices.Record(name)}
+	m.read(o, specs)
+	return o, nil
+}
+
+// read fills in what a table says.
+func (m *Manager) read(o *object, specs []dm.Spec) {
+	o.kind, o.lines = Disk, nil
+	for _, s := range specs {
+		o.sectors = max(o.sectors, s.Start+s.Len)
+		l, err := m.control.ParseLine(s)
+		if err != nil {
+			o.table = append(o.table, s)
+			continue
+		}
+		for _, w := range l.Devices() {
+			*w.Name = m.lasting(*w.Name)
+		}
+		o.lines = append(o.lines, l)
+		o.table = append(o.table, dm.NewSpec(s.Start, s.Len, l))
+	}
+	if len(specs) != 1 || len(o.lines) != 1 {
+		return
+	}
+	switch l := o.lines[0].(type) {
+	case *snapshot.OriginLine:
+		m.readReal(o, l.Origin)
+	case *snapshot.MergeLine:
+		o.kind = Merging
+	case *snapshot.Line:
+		o.kind = Clone
+		if strings.HasSuffix(mapped(l.Origin), realSuffix) && m.front(mapped(l.Origin)) != "" {
+			o.kind = Snapshot
+		}
+	case *thin.PoolLine:
+		o.kind = Pool
+	case *thin.ThinLine:
+		o.kind = Volume
+	}
+}
+
+// readReal makes an object with snapshots what it is without them.
+func (m *Manager) readReal(o *object, origin string) {
+	name := mapped(origin)
+	if name != o.name+realSuffix {
+		return
+	}
+	d, err := m.control.Name(name)
+	if err != nil {
+		return
+	}
+	if specs, _, ok := d.Loaded(false); ok {
+		o.table, o.sectors = nil, 0
+		m.read(o, specs)
+		o.real = name
+	}
+}
+
+// front is the object that a device NAME-real was made for: the one that stands on
+// it and writes to it. "": none.
+func (m *Manager) front(real string) string {
+	name := strings.TrimSuffix(real, realSuffix)
+	d, err := m.control.Name(name)
+	if err != nil {
+		return ""
+	}
+	specs, _, _ := d.Loaded(false)
+	if len(specs) != 1 || specs[0].Type != "snapshot-origin" && specs[0].Type != "snapshot-merge" {
+		return ""
+	}
+	l, err := m.control.ParseLine(specs[0])
+	if err != nil || mapped(m.lasting(*l.Devices()[0].Name)) != real {
+		return ""
+	}
+	return name
+}
+
+// lasting names a mapped device by its name, whatever a table calls it.
+func (m *Manager) lasting(word string) string {
+	if d := m.control.Mapped(word); d != nil {
+		return dev(d.Name())
+	}
+	return word
+}
+
+const mapperDir = "/dev/mapper/"
+
+// dev is what tables call a mapped device, mapped the reverse: "" for what is
+// none.
+func dev(name string) string { return mapperDir + name }
+
+func mapped(word string) string {
+	name, ok := strings.CutPrefix(word, mapperDir)
+	if !ok {
+		return ""
+	}
+	return name
+}
+
+// store is the line of a clone or snapshot.
+func (o *object) store() *snapshot.Line {
+	switch l := o.lines[0].(type) {
+	case *snapshot.Line:
+		return l
+	case *snapshot.MergeLine:
+		return &l.Line
+	}
+	return nil
+}
+
+func (o *object) volume() *thin.ThinLine { return o.lines[0].(*thin.ThinLine) }
+func (o *object) pool() *thin.PoolLine   { return o.lines[0].(*thin.PoolLine) }
+
+// device is the object's own device with another table.
+func (o *object) device(lines ...dm.Line) Device {
+	d := Device{Name: o.name, ReadOnly: o.readOnly, Record: o.record}
+	for _, l := range lines {
+		d.Table = append(d.Table, dm.NewSpec(0, o.sectors, l))
+	}
+	return d
+}
+
+// users are the devices whose tables use a device, by name, but for itself.
+func (m *Manager) users(name string) []*dm.Device {
+	d, err := m.control.Name(name)
+	if err != nil {
+		return nil
+	}
+	var us []*dm.Device
+	for _, u := range m.control.List() {
+		if u != d && slices.Contains(u.Deps(false), d.Number()) {
+			us = append(us, u)
+		}
+	}
+	return us
+}
+
+// snapshots are the snapshots of an object, those of them that have snapshots
+// themselves by the names of those.
+func (m *Manager) snapshots(o *object) []string {
+	var names []string
+	if o.real == "" {
+		return nil
+	}
+	for _, u := range m.users(o.real) {
+		name := u.Name()
+		if f := m.front(name); f != "" {
+			name = f
+		}
+		if name != o.name {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// standing are the names of the objects that stand on an object: its snapshots,
+// and devices that users have stacked on it.
+func (m *Manager) standing(o *object) []string {
+	names := m.snapshots(o)
+	for _, u := range m.users(o.name) {
+		names = append(names, u.Name())
+	}
+	return names
+}
+
+// free refuses a name that a device has, or that none can have.
+func (m *Manager) free(names ...string) error {
+	for _, name := range names {
+		if name == "" || strings.ContainsAny(name, "/") || len(name)+len(realSuffix) > 127 {
+			return refuse(syscall.EINVAL, "%q is no name for a device: it is empty, has a slash or is too long", name)
+		}
+		if _, err := m.control.Name(name); err == nil {
+			return refuse(syscall.EEXIST, "a device is named %s already; choose another name, or remove it first: udm remove %s", name, name)
+		}
+	}
+	return nil
+}
+
+// storePath is where the store of a new object is made, unless its user says
+// where.
+func (m *Manager) storePath(name string) string {
+	return filepath.Join(m.root, "stores", name+".cow")
+}
+
+// unused is a path for a new file, with a number in front of its extension if
+// the plain one is taken.
+func (m *Manager) unused(path string) string {
+	ext := filepath.Ext(path)
+	stem := strings.TrimSuffix(path, ext)
+	for i := 1; ; i++ {
+		if _, err := m.files.Stat(path); err != nil {
+			return path
+		}
+		path = stem + "." + itoa(i) + ext
+	}
+}

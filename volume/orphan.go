@@ -1,0 +1,110 @@
+package volume
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"udm/blk"
+)
+
+func itoa(i int) string { return strconv.Itoa(i) }
+
+func cutSuffix(s, suffix string) (string, bool) { return strings.CutSuffix(s, suffix) }
+
+// noteSuffix is behind the name of the file that says whose a store is that has
+// been kept without its device.
+const noteSuffix = ".base"
+
+// note is the file that says to which base a store belongs.
+func note(store string, b *Base) File {
+	text, _ := json.Marshal(b)
+	size := (uint64(len(text)) + blk.SectorSize - 1) / blk.SectorSize * blk.SectorSize
+	return File{Path: store + noteSuffix, Size: size, Text: text}
+}
+
+// reuse refuses a store that is there if it is none, is in use, or belongs to
+// another base.
+func (m *Manager) reuse(path string, b *Base) error {
+	if _, err := m.files.Stat(path); err != nil {
+		return nil
+	}
+	if us := m.uses(path); len(us) > 0 {
+		return refuse(syscall.EBUSY, "%s is the store of %s; name another file", path, us[0].name)
+	}
+	head, err := m.headOf(path)
+	if err == nil {
+		err = emptyOr(path, storeMagic, head)
+	}
+	if err != nil {
+		return err
+	}
+	was, err := m.noted(path)
+	if err != nil || was == nil {
+		return err
+	}
+	if b == nil || was.Path != b.Path && !m.files.Same(was.Path, b.Path) || !was.same(*b) {
+		return refuse(syscall.ESTALE, "the store %s belongs to %s as it was when the store was made; name that, or another store", path, was.Path)
+	}
+	return nil
+}
+
+func (m *Manager) headOf(path string) (_ []byte, err error) {
+	d, err := m.files.Open(path, false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return m.head(d)
+}
+
+// noted is the base that a store belongs to, nil if nobody knows.
+func (m *Manager) noted(store string) (*Base, error) {
+	if _, err := m.files.Stat(store + noteSuffix); err != nil {
+		return nil, nil
+	}
+	text, err := m.headOf(store + noteSuffix)
+	if err != nil {
+		return nil, err
+	}
+	b := new(Base)
+	return b, json.Unmarshal(bytes.TrimRight(text, "\x00"), b)
+}
+
+// RemoveOrphan removes what no object uses, as Orphans lists it.
+func (m *Manager) RemoveOrphan(ctx context.Context, o Orphan) error {
+	return m.run(ctx, &removeOrphan{o})
+}
+
+type removeOrphan struct{ Orphan }
+
+func (c *removeOrphan) kind() string { return "remove orphan" }
+
+func (c *removeOrphan) touches(*Manager) (claim, error) {
+	if c.Pool != "" {
+		return claim{objects: []string{c.Pool}}, nil
+	}
+	return claim{objects: []string{c.File}}, nil
+}
+
+func (c *removeOrphan) plan(m *Manager, op *operation) error {
+	list, err := m.Orphans()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list, func(o Orphan) bool { return o.File == c.File && o.Pool == c.Pool && o.ID == c.ID }) {
+		return refuse(syscall.EBUSY, "%s is no orphan; udm orphans lists them", cmp.Or(c.File, c.Pool))
+	}
+	if c.Pool != "" {
+		op.Then = steps{&deleteVolume{Pool: c.Pool, ID: c.ID}}
+		return nil
+	}
+	op.Then = steps{&removeFiles{Paths: []string{c.File, c.File + noteSuffix}}}
+	return nil
+}

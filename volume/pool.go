@@ -1,0 +1,200 @@
+package volume
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/targets/thin"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
+)
+
+// PoolSpec says what pool to make. Sizes are in bytes.
+type PoolSpec struct {
+	Name         string
+	Size         uint64
+	Metadata     uint64 // 0: what the size and a thousand volumes need
+	Block        uint64 // 0: 64 KiB
+	Dir          string // where its files are made; "": below the root
+	FailWhenFull bool   // writes fail at once, instead of waiting for space
+}
+
+// CreatePool makes a pool with files of its own.
+func (m *Manager) CreatePool(ctx context.Context, s PoolSpec) error {
+	if s.Block == 0 {
+		s.Block = 64 << 10
+	}
+	if s.Dir == "" {
+		s.Dir = filepath.Join(m.root, "pools", s.Name)
+	}
+	if s.Metadata == 0 {
+		s.Metadata = metadataSize(s.Size, s.Block)
+	}
+	return m.run(ctx, &createPool{s})
+}
+
+// The smallest and the largest metadata device, in bytes.
+const minMetadata, maxMetadata = 2 << 20, 255 * (1 << 14) * 4096
+
+func metadataSize(size, block uint64) uint64 {
+	n := thintools.MetadataSize(block, size, 1000)
+	return min(max((n+4095)/4096*4096, minMetadata), maxMetadata)
+}
+
+type createPool struct{ PoolSpec }
+
+func (c *createPool) kind() string { return "pool create" }
+
+func (c *createPool) touches(*Manager) (claim, error) {
+	return claim{objects: []string{c.Name}}, nil
+}
+
+func (c *createPool) plan(m *Manager, op *operation) error {
+	blocks := c.Size / c.Block
+	switch {
+	case blocks == 0:
+		return refuse(syscall.EINVAL, "a pool of %d bytes is smaller than one block of %d bytes", c.Size, c.Block)
+	case c.Block%blk.SectorSize != 0 || c.Metadata%4096 != 0:
+		return refuse(syscall.EINVAL, "a block is a multiple of %d bytes, metadata one of 4096", blk.SectorSize)
+	}
+	if err := m.free(c.Name); err != nil {
+		return err
+	}
+	data, meta := filepath.Join(c.Dir, c.Name+".data"), filepath.Join(c.Dir, c.Name+".metadata")
+	line := &thin.PoolLine{Metadata: meta, Data: data, BlockSectors: c.Block / blk.SectorSize, LowWater: blocks / 20, ErrorIfNoSpace: c.FailWhenFull}
+	op.Add = steps{
+		&makeFiles{[]File{{Path: data, Size: blocks * c.Block}, {Path: meta, Size: c.Metadata}}},
+		&createDevices{[]Device{{Name: c.Name, Record: Record{Files: []string{data, meta}},
+			Table: []dm.Spec{dm.NewSpec(0, blocks*line.BlockSectors, line)}}}},
+	}
+	return nil
+}
+
+// GrowPool gives a pool more space, while it is in use; 0 leaves data or metadata
+// as they are.
+func (m *Manager) GrowPool(ctx context.Context, name string, size, metadata uint64) error {
+	return m.run(ctx, &growPool{name, size, metadata})
+}
+
+type growPool struct {
+	name           string
+	size, metadata uint64
+}
+
+func (g *growPool) kind() string                    { return "pool grow" }
+func (g *growPool) touches(*Manager) (claim, error) { return claim{objects: []string{g.name}}, nil }
+
+func (g *growPool) plan(m *Manager, op *operation) error {
+	o, err := m.kindOf(g.name, Pool)
+	if err != nil {
+		return err
+	}
+	if g.size == 0 && g.metadata == 0 {
+		return refuse(syscall.EINVAL, "say how large %s is to be", g.name)
+	}
+	l := o.pool()
+	g.size -= g.size % (l.BlockSectors * blk.SectorSize)
+	for _, f := range []struct {
+		path string
+		size uint64
+	}{{l.Data, g.size}, {l.Metadata, g.metadata}} {
+		if f.size == 0 {
+			continue
+		}
+		s, err := m.growing(g.name, f.path, f.size)
+		if err != nil {
+			return err
+		}
+		op.Add = append(op.Add, s)
+	}
+	if g.size != 0 {
+		o.sectors = g.size / blk.SectorSize
+	}
+	op.Then = steps{&swapTables{Devices: []Device{o.device(l)}}}
+	return nil
+}
+
+// growing is the step that makes a file of an object longer.
+func (m *Manager) growing(name, path string, size uint64) (step, error) {
+	st, err := m.files.Stat(path)
+	switch {
+	case err != nil:
+		return nil, refuse(syscall.EINVAL, "%s stands on %s, which is no file; grow that first and load a longer table", name, path)
+	case size < st.Size:
+		return nil, refuse(syscall.EINVAL, "%s has %d bytes already and cannot shrink; copy what it holds to a smaller one", path, st.Size)
+	}
+	return &growFile{path, st.Size, size}, nil
+}
+
+// kindOf is an object of a kind, or says that it is none.
+func (m *Manager) kindOf(name string, kinds ...Kind) (*object, error) {
+	o, err := m.object(name)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(kinds, o.kind) {
+		return nil, refuse(syscall.EINVAL, "%s is a %s, not a %s; udm status %s shows it", name, o.kind, kinds[0], name)
+	}
+	return o, nil
+}
+
+// freeIDs are the lowest ids that no volume of a pool has.
+func (m *Manager) freeIDs(pool string, n int) ([]uint32, error) {
+	o, err := m.kindOf(pool, Pool)
+	if err != nil {
+		return nil, err
+	}
+	used, err := thin.Volumes(o.dev)
+	if err != nil {
+		return nil, err
+	}
+	var free []uint32
+	for id := uint32(0); id <= thinmeta.MaxID && len(free) < n; id++ {
+		if len(used) > 0 && used[0] == id {
+			used = used[1:]
+			continue
+		}
+		free = append(free, id)
+	}
+	if len(free) < n {
+		return nil, refuse(syscall.ENOSPC, "the pool %s has no numbers left for %d volumes; remove some", pool, n)
+	}
+	return free, nil
+}
+
+// CreateVolume makes an empty volume in a pool. size is in bytes.
+func (m *Manager) CreateVolume(ctx context.Context, pool, name string, size uint64) error {
+	return m.run(ctx, &newVolume{pool, name, size})
+}
+
+type newVolume struct {
+	pool, name string
+	size       uint64
+}
+
+func (v *newVolume) kind() string { return "volume create" }
+
+func (v *newVolume) touches(*Manager) (claim, error) {
+	return claim{objects: []string{v.name, v.pool}}, nil
+}
+
+func (v *newVolume) plan(m *Manager, op *operation) error {
+	if v.size == 0 || v.size%blk.SectorSize != 0 {
+		return refuse(syscall.EINVAL, "the size of a volume is a multiple of %d bytes", blk.SectorSize)
+	}
+	if err := m.free(v.name); err != nil {
+		return err
+	}
+	ids, err := m.freeIDs(v.pool, 1)
+	if err != nil {
+		return err
+	}
+	line := &thin.ThinLine{Pool: dev(v.pool), ID: ids[0]}
+	op.Add = steps{&createVolume{Pool: v.pool, ID: ids[0]},
+		&createDevices{[]Device{{Name: v.name, Table: []dm.Spec{dm.NewSpec(0, v.size/blk.SectorSize, line)}}}}}
+	return nil
+}

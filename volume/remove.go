@@ -1,0 +1,131 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"udm/targets/thin"
+)
+
+// RemoveSpec says what is to be removed.
+type RemoveSpec struct {
+	Name string
+	// Keep leaves the store of a clone, to be used again with its base.
+	Keep bool
+	// All removes a pool although there are volumes in it that no device has.
+	All bool
+}
+
+// Remove removes an object and what was made for it: its files, its space in a
+// pool, and with its last snapshot the device below the object that the snapshot
+// was taken of. What others stand on is refused.
+func (m *Manager) Remove(ctx context.Context, s RemoveSpec) error {
+	return m.run(ctx, &removal{s})
+}
+
+type removal struct{ RemoveSpec }
+
+func (c *removal) kind() string { return "remove" }
+
+func (c *removal) touches(m *Manager) (claim, error) {
+	o, err := m.object(c.Name)
+	if err != nil {
+		if _, merr := m.control.Name(c.Name); merr == nil {
+			return claim{objects: []string{c.Name}}, nil // one without a table
+		}
+		return claim{}, err
+	}
+	cl := m.own(o)
+	if o.kind == Snapshot {
+		cl.objects = append(cl.objects, m.front(mapped(o.store().Origin)))
+	}
+	return cl, nil
+}
+
+func (c *removal) plan(m *Manager, op *operation) error {
+	o, err := m.object(c.Name)
+	if err != nil {
+		op.Then = steps{&removeDevice{Name: c.Name}}
+		return nil
+	}
+	if err := m.whole(o); err != nil {
+		return err
+	}
+	if names := m.standing(o); len(names) > 0 {
+		return refuse(syscall.EBUSY, "%s %s; remove that first", list(names), stand(len(names), o.name))
+	}
+	op.Then = steps{&removeDevice{Name: o.name}}
+	switch o.kind {
+	case Merging:
+		return refuse(syscall.EBUSY, "%s is merging; what is not merged yet would be lost: wait for it", o.name)
+	case Pool:
+		if err := c.emptyPool(o); err != nil {
+			return err
+		}
+	case Volume:
+		op.Then = append(op.Then, &deleteVolume{Pool: mapped(o.volume().Pool), ID: o.volume().ID})
+	case Snapshot:
+		x, err := m.object(m.front(mapped(o.store().Origin)))
+		if err != nil {
+			return err
+		}
+		if len(m.snapshots(x)) == 1 {
+			op.Then = append(op.Then, m.putBack(x)...)
+		}
+	}
+	if base := o.name + baseSuffix; m.standsOn(o, base) {
+		op.Then = append(op.Then, &removeDevice{Name: base})
+	}
+	c.takeFiles(op, o)
+	return nil
+}
+
+// takeFiles removes the files that were made for an object, or keeps its store
+// and notes beside it whose it is.
+func (c *removal) takeFiles(op *operation, o *object) {
+	files := o.record.Files
+	if c.Keep && o.kind == Clone {
+		files = without(files, o.store().COW)
+		if o.record.Base != nil {
+			op.Add = steps{&makeFiles{[]File{note(o.store().COW, o.record.Base)}}}
+		}
+	}
+	if len(files) > 0 {
+		op.Then = append(op.Then, &removeFiles{Paths: files})
+	}
+}
+
+func (m *Manager) standsOn(o *object, name string) bool {
+	d, err := m.control.Name(name)
+	return err == nil && slices.Contains(o.dev.Deps(false), d.Number())
+}
+
+func (c *removal) emptyPool(o *object) error {
+	ids, err := thin.Volumes(o.dev)
+	if err != nil {
+		return err
+	}
+	if len(ids) > 0 && !c.All {
+		return refuse(syscall.ENOTEMPTY, "%d volumes without a device are in %s, such as number %d; list them with udm orphans, or remove all", len(ids), o.name, ids[0])
+	}
+	return nil
+}
+
+func list(names []string) string {
+	switch len(names) {
+	case 1:
+		return names[0]
+	case 2:
+		return names[0] + " and " + names[1]
+	}
+	return fmt.Sprintf("%s, %s and %d others", names[0], names[1], len(names)-2)
+}
+
+func stand(n int, on string) string {
+	if n == 1 {
+		return "stands on " + on
+	}
+	return "stand on " + on
+}

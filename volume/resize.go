@@ -1,0 +1,142 @@
+package volume
+
+import (
+	"context"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/targets/linear"
+)
+
+// ResizeSpec says how large an object is to be.
+type ResizeSpec struct {
+	Name string
+	Size uint64 // bytes
+	// Shrink allows a smaller size, which cuts off the end.
+	Shrink bool
+}
+
+// Resize makes an object larger or smaller while it is in use.
+func (m *Manager) Resize(ctx context.Context, s ResizeSpec) error {
+	o, err := m.object(s.Name)
+	if err == nil && o.kind == Pool {
+		return m.GrowPool(ctx, s.Name, s.Size, 0)
+	}
+	return m.run(ctx, &resize{s})
+}
+
+type resize struct{ ResizeSpec }
+
+func (c *resize) kind() string { return "resize" }
+
+func (c *resize) touches(m *Manager) (claim, error) {
+	if _, err := m.object(c.Name); err != nil {
+		return claim{}, err
+	}
+	return claim{objects: []string{c.Name}}, nil
+}
+
+func (c *resize) plan(m *Manager, op *operation) error {
+	o, err := m.object(c.Name)
+	if err == nil {
+		err = m.whole(o)
+	}
+	if err != nil {
+		return err
+	}
+	sectors := c.Size / blk.SectorSize
+	names := m.standing(o)
+	switch {
+	case c.Size == 0 || c.Size%blk.SectorSize != 0:
+		return refuse(syscall.EINVAL, "a size is a multiple of %d bytes", blk.SectorSize)
+	case o.kind == Snapshot || o.kind == Merging:
+		return refuse(syscall.EINVAL, "%s is a %s, which has the size of its origin; clone or copy it", o.name, o.kind)
+	case len(names) > 0:
+		return refuse(syscall.EBUSY, "%s %s, whose size would change; remove that first", list(names), stand(len(names), o.name))
+	case sectors < o.sectors && !c.Shrink:
+		return refuse(syscall.EINVAL, "%s has %d bytes; a smaller size cuts off its end: allow it with --shrink if nothing is there", o.name, o.sectors*blk.SectorSize)
+	}
+	switch o.kind {
+	case Volume:
+		l := o.volume()
+		o.sectors = sectors
+		op.Then = steps{&swapTables{Devices: []Device{o.device(l)}}}
+		return nil
+	case Clone:
+		return c.clone(m, op, o, sectors)
+	}
+	return c.disk(m, op, o, sectors)
+}
+
+// disk resizes a disk that is the whole of a file.
+func (c *resize) disk(m *Manager, op *operation, o *object, sectors uint64) error {
+	l, ok := (*linear.Line)(nil), false
+	if len(o.lines) == 1 {
+		l, ok = o.lines[0].(*linear.Line)
+	}
+	if !ok || l.Start != 0 || mapped(l.Device) != "" {
+		return refuse(syscall.EINVAL, "%s is not the whole of one file; load a table of the new size: udm dmsetup reload", o.name)
+	}
+	for _, u := range m.uses(l.Device) {
+		if u.name != o.name {
+			return refuse(syscall.EBUSY, "%s stands on %s, too; remove it first", u.name, l.Device)
+		}
+	}
+	st, err := m.files.Stat(l.Device)
+	if err != nil {
+		return err
+	}
+	if st.Size < sectors*blk.SectorSize {
+		op.Add = steps{&growFile{l.Device, st.Size, sectors * blk.SectorSize}}
+	}
+	o.sectors = sectors
+	op.Then = steps{&swapTables{Devices: []Device{o.device(l)}}}
+	return nil
+}
+
+// clone makes a clone longer: zeroes are behind the end of its base, and its
+// store can hold all of it.
+func (c *resize) clone(m *Manager, op *operation, o *object, sectors uint64) error {
+	if sectors < o.sectors {
+		return refuse(syscall.EINVAL, "%s is a clone, which cannot shrink; flatten it first", o.name)
+	}
+	l := *o.store()
+	st, err := m.files.Stat(l.COW)
+	if err != nil {
+		return err
+	}
+	if size := storeSize(sectors); st.Size < size {
+		op.Add = steps{&growFile{l.COW, st.Size, size}}
+	}
+	base := Device{Name: o.name + baseSuffix, ReadOnly: true}
+	was := o.sectors
+	o.sectors = sectors
+	if mapped(l.Origin) == base.Name {
+		b, err := m.object(base.Name)
+		if err != nil {
+			return err
+		}
+		base.Table = longer(b.table, sectors)
+		op.Then = steps{&swapTables{Devices: []Device{o.device(&l), base}}}
+		return nil
+	}
+	if err := m.free(base.Name); err != nil {
+		return err
+	}
+	base.Table = longer([]dm.Spec{dm.NewSpec(0, was, &linear.Line{Place: dm.Place{Device: l.Origin}})}, sectors)
+	l.Origin = dev(base.Name)
+	op.Add = append(op.Add, &createDevices{[]Device{base}})
+	op.Then = steps{&swapTables{Devices: []Device{o.device(&l)}}}
+	return nil
+}
+
+// longer is a table with zeroes behind its end.
+func longer(table []dm.Spec, sectors uint64) []dm.Spec {
+	last := table[len(table)-1]
+	if last.Type == "zero" {
+		table, last = table[:len(table)-1], dm.Spec{Len: last.Start}
+	}
+	at := last.Start + last.Len
+	return append(table[:len(table):len(table)], dm.Spec{Start: at, Len: sectors - at, Type: "zero"})
+}

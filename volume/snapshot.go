@@ -1,0 +1,135 @@
+package volume
+
+import (
+	"context"
+	"syscall"
+
+	"udm/dm"
+	"udm/targets/snapshot"
+	"udm/targets/thin"
+)
+
+// SnapshotSpec says what to keep.
+type SnapshotSpec struct {
+	Of        string   // the object
+	Names     []string // of the snapshots, all of one moment
+	Store     string   // file for the store of a single snapshot; "": one is made
+	StoreSize uint64   // most that a store may hold, in bytes; 0: all of the object
+}
+
+// Snapshot keeps an object as it is now. What is written to the object or to a
+// snapshot from then on is not seen in the others.
+func (m *Manager) Snapshot(ctx context.Context, s SnapshotSpec) error {
+	return m.run(ctx, &takeSnapshot{s})
+}
+
+type takeSnapshot struct{ SnapshotSpec }
+
+func (c *takeSnapshot) kind() string { return "snapshot" }
+
+func (c *takeSnapshot) touches(m *Manager) (claim, error) {
+	o, err := m.object(c.Of)
+	if err != nil {
+		return claim{}, err
+	}
+	cl := claim{objects: append([]string{c.Of}, c.Names...)}
+	if o.kind == Volume {
+		cl.objects = append(cl.objects, mapped(o.volume().Pool))
+	}
+	return cl, nil
+}
+
+func (c *takeSnapshot) plan(m *Manager, op *operation) error {
+	o, err := m.object(c.Of)
+	if err == nil {
+		err = m.whole(o)
+	}
+	if err == nil {
+		err = m.free(c.Names...)
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(c.Names) == 0:
+		return refuse(syscall.EINVAL, "name the snapshot")
+	case o.kind == Pool || o.kind == Merging:
+		return refuse(syscall.EINVAL, "%s is a %s, of which no snapshot can be taken", o.name, o.kind)
+	case o.kind == Volume:
+		return c.inPool(m, op, o)
+	case c.Store != "" && len(c.Names) > 1:
+		return refuse(syscall.EINVAL, "a store is for one snapshot")
+	}
+	return c.withStores(m, op, o)
+}
+
+// whole refuses a device that is a part of an object.
+func (m *Manager) whole(o *object) error {
+	for _, suffix := range []string{realSuffix, baseSuffix} {
+		if front, ok := cutSuffix(o.name, suffix); ok && len(m.users(o.name)) > 0 {
+			if _, err := m.control.Name(front); err == nil {
+				return refuse(syscall.EBUSY, "%s is a part of %s; name that", o.name, front)
+			}
+		}
+	}
+	return nil
+}
+
+// inPool makes snapshots of a volume, in constant time.
+func (c *takeSnapshot) inPool(m *Manager, op *operation, o *object) error {
+	if c.Store != "" || c.StoreSize != 0 {
+		return refuse(syscall.EINVAL, "%s is a volume of a pool, where its snapshots are kept; name no store", o.name)
+	}
+	l := o.volume()
+	pool := mapped(l.Pool)
+	ids, err := m.freeIDs(pool, len(c.Names))
+	if err != nil {
+		return err
+	}
+	var ds []Device
+	for i, name := range c.Names {
+		op.Add = append(op.Add, &createVolume{Pool: pool, ID: ids[i], Of: &l.ID, Quiet: o.name})
+		line := &thin.ThinLine{Pool: l.Pool, ID: ids[i], Origin: l.Origin}
+		ds = append(ds, Device{Name: name, Record: Record{Base: o.record.Base, Of: &l.ID},
+			Table: []dm.Spec{dm.NewSpec(0, o.sectors, line)}})
+	}
+	op.Add = append(op.Add, &createDevices{ds})
+	return nil
+}
+
+// withStores makes snapshots with a store each. The first one moves the object's
+// table to a device NAME-real, and the object stands on that.
+func (c *takeSnapshot) withStores(m *Manager, op *operation, o *object) error {
+	if o.real == "" {
+		if err := m.free(o.name + realSuffix); err != nil {
+			return err
+		}
+	}
+	real := o.name + realSuffix
+	var files []File
+	var made, now []Device
+	for _, name := range c.Names {
+		f := File{Path: c.Store, Size: c.StoreSize}
+		if f.Path == "" {
+			f.Path = m.unused(m.storePath(name))
+		}
+		if f.Size == 0 {
+			f.Size = storeSize(o.sectors)
+		}
+		files = append(files, f)
+		d := Device{Name: name, Record: Record{Operation: op.ID, Files: []string{f.Path}}}
+		made = append(made, d)
+		d.Table = []dm.Spec{dm.NewSpec(0, o.sectors, storeLine(dev(real), f.Path))}
+		now = append(now, d)
+	}
+	front := o.device(&snapshot.OriginLine{Origin: dev(real)})
+	swapped := append([]Device{front}, now...)
+	if o.real == "" {
+		d := Device{Name: real, Record: Record{Operation: op.ID}}
+		made = append(made, d)
+		d.Table, d.ReadOnly = o.table, o.readOnly
+		swapped = append(swapped, d)
+	}
+	op.Add = steps{&makeFiles{files}, &createDevices{made}}
+	op.Then = steps{&swapTables{Devices: swapped}}
+	return nil
+}

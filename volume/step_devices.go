@@ -1,0 +1,80 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"syscall"
+)
+
+// createDevices makes devices, with their tables or without.
+type createDevices struct{ Devices []Device }
+
+func (s *createDevices) kind() string { return "create devices" }
+
+func (s *createDevices) do(ctx context.Context, m *Manager, op *operation) error {
+	for i := range s.Devices {
+		s.Devices[i].Record.Operation = op.ID
+	}
+	return m.devices.Create(ctx, s.Devices)
+}
+
+func (s *createDevices) undo(ctx context.Context, m *Manager, op *operation) error {
+	for _, d := range slices.Backward(s.Devices) {
+		if m.devices.Record(d.Name).Operation != op.ID {
+			continue
+		}
+		if err := remove(ctx, m, d.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// swapTables gives devices new tables and records at one moment. One that is not
+// there any more is left out.
+type swapTables struct {
+	final   `json:"-"`
+	Devices []Device
+}
+
+func (s *swapTables) kind() string { return "swap tables" }
+
+func (s *swapTables) do(ctx context.Context, m *Manager, _ *operation) error {
+	return m.devices.Swap(ctx, s.Devices)
+}
+
+// removeDevice removes a device.
+type removeDevice struct {
+	final `json:"-"`
+	Name  string
+}
+
+func (s *removeDevice) kind() string { return "remove device" }
+
+func (s *removeDevice) do(ctx context.Context, m *Manager, _ *operation) error {
+	return remove(ctx, m, s.Name)
+}
+
+func remove(ctx context.Context, m *Manager, name string) error {
+	if err := m.devices.Remove(ctx, name); !errors.Is(err, syscall.ENXIO) {
+		return err
+	}
+	return nil
+}
+
+// renameDevice gives a device another name.
+type renameDevice struct {
+	final    `json:"-"`
+	From, To string
+}
+
+func (s *renameDevice) kind() string { return "rename device" }
+
+func (s *renameDevice) do(ctx context.Context, m *Manager, _ *operation) error {
+	if _, err := m.control.Name(s.From); err != nil {
+		_, err = m.control.Name(s.To) // it has its new name already
+		return err
+	}
+	return m.devices.Rename(ctx, s.From, s.To)
+}
