@@ -90,7 +90,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	defer closeLog()
 	log := slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level}))
 	return server.Run(cmd.Context(), server.Config{
-		Root: root, Program: version(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
+		Root: root, Program: thisBuild().String(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
 		Ready: func(*service.Service) { log.Info("ready", "root", root, "pid", os.Getpid()) },
 	})

@@ -69,7 +69,7 @@ func (q *quickstart) run(ctx context.Context) error {
 	defer stop()
 	var failure error
 	err := server.Run(ctx, server.Config{
-		Root: q.dir, Program: version(), Types: all.Types(),
+		Root: q.dir, Program: thisBuild().String(), Types: all.Types(),
 		Log: slog.New(slog.NewTextHandler(q.errOut, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Ready: func(s *service.Service) {
 			if failure = q.present(ctx, s); failure != nil {

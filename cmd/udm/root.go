@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -27,14 +26,15 @@ stacked on them; out come block devices over NBD.`,
   nbdinfo "nbd+unix:///disk?socket=$HOME/.local/state/udm/nbd.sock"`,
 		Args: cobra.ArbitraryArgs, RunE: needsCommand,
 		SilenceErrors: true, SilenceUsage: true, TraverseChildren: true,
-		Version:           version(),
+		Version:           thisBuild().String(),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
+	cmd.SetVersionTemplate("udm {{.Version}}\n")
 	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state (or $UDM_ROOT)")
 	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(),
-		cloneCommand(), snapshotCommand(), mergeCommand(), poolCommand(), volumeCommand(), thinCommand(), logWritesCommand(), manCommand())
+		cloneCommand(), snapshotCommand(), mergeCommand(), poolCommand(), volumeCommand(), thinCommand(), logWritesCommand(), versionCommand(), manCommand())
 	return cmd
 }
 
@@ -45,14 +45,6 @@ func needsCommand(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	return fmt.Errorf("%s has no command %q; %s --help lists them", cmd.CommandPath(), args[0], cmd.CommandPath())
-}
-
-// version is that of the build.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
 
 // defaultRoot is $UDM_ROOT, else the system's place for root and the user's own
