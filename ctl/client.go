@@ -48,9 +48,9 @@ type NotRunning struct {
 
 func (e *NotRunning) Error() string {
 	if errors.Is(e.Err, fs.ErrPermission) {
-		return fmt.Sprintf("no permission to control the daemon at %s; run as the user that started it", e.Root)
+		return fmt.Sprintf("permission denied by the daemon at %s; run as the user that started it", e.Root)
 	}
-	return fmt.Sprintf("no daemon runs at %s; start one with: udm daemon --root %s", e.Root, e.Root)
+	return fmt.Sprintf("no daemon is running at %s; start one: udm daemon --root %s", e.Root, e.Root)
 }
 
 func (e *NotRunning) Unwrap() error { return e.Err }
@@ -120,7 +120,7 @@ func (c *Client) failed(ctx context.Context, err error) error {
 	case errors.As(err, &op) && op.Op == "dial":
 		return &NotRunning{c.root, err}
 	}
-	return fmt.Errorf("the daemon at %s went away: %w", c.root, err)
+	return fmt.Errorf("the connection to the daemon at %s was lost: %w", c.root, err)
 }
 
 func decodeError(resp *http.Response) error {

@@ -51,7 +51,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 		}, "in use"},
 		"no JSON": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 500) }, "the daemon answered 500"},
 		"empty":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "the daemon answered 404"},
-		"cut off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "went away"},
+		"cut off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "was lost"},
 		"half":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"name":`) }, "unexpected EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {

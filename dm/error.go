@@ -3,7 +3,11 @@ package dm
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"syscall"
+
+	"udm/blk"
 )
 
 // Error is a control operation that failed: the errno that the kernel would
@@ -35,8 +39,20 @@ func (e *Error) Error() string {
 		return e.Errno.Error()
 	case e.Cause != nil:
 		return e.Reason + ": " + e.Cause.Error()
+	case e.complete():
+		return e.Reason
 	}
 	return e.Reason + ": " + e.Errno.Error()
+}
+
+// complete reports whether the reason needs no errno behind it: it ends with a
+// remedy, or says already what the errno says.
+func (e *Error) complete() bool {
+	said := []string{e.Errno.Error()}
+	if st := blk.StatusOf(e.Errno); st.Errno() == e.Errno {
+		said = append(said, st.Error())
+	}
+	return strings.Contains(e.Reason, "; ") || slices.ContainsFunc(said, func(s string) bool { return strings.HasSuffix(e.Reason, s) })
 }
 
 func (e *Error) Unwrap() error { return e.Errno }

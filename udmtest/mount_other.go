@@ -9,5 +9,5 @@ import (
 )
 
 func mountAt(export.Fixed, string) (func() error, error) {
-	return nil, errors.New("files of disks are for Linux only; use the disk as io.ReaderAt and io.WriterAt")
+	return nil, errors.New("Disk.Path requires Linux; use the disk as io.ReaderAt and io.WriterAt")
 }

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"udm/blk"
+	"udm/dm"
 )
 
 // maxBlock is the largest logical block that the kernel allows a disk: a page.
@@ -16,7 +17,7 @@ func parseBlock(name, rest string) (source, error) {
 	word, disk, _ := strings.Cut(rest, ":")
 	n, err := strconv.ParseUint(word, 10, 32)
 	if err != nil || n < blk.SectorSize || n > maxBlock || n&(n-1) != 0 {
-		return source{}, errorf(syscall.EINVAL, "%s: a logical block of %q bytes; it is a power of two from %d to %d", name, word, blk.SectorSize, maxBlock)
+		return source{}, dm.Errorf(syscall.EINVAL, "%s: a logical block cannot have %q bytes; use a power of two from %d to %d", name, word, blk.SectorSize, maxBlock)
 	}
 	src, err := resolve(disk)
 	src.block = max(src.block, uint32(n))

@@ -2,9 +2,9 @@
 // dm.Opener of the daemon and of programs that embed udm.
 //
 //	/PATH              a file or a block device, by its absolute path
-//	mem:SIZE[:NAME]    a disk in memory; gone when its last user closes it
-//	null:SIZE[:NAME]   a disk that forgets
-//	block=BYTES:…      any of these with logical blocks of BYTES, where it has smaller ones
+//	mem:SIZE[:NAME]    a disk in memory, which lasts until it is closed
+//	null:SIZE[:NAME]   a disk that stores nothing and reads as zeroes
+//	block=BYTES:…      any of these, with logical blocks of at least BYTES
 //	MAJOR:MINOR        any of these while it is open; else a real block device,
 //	                   unless its major is 1 or 7, which are given away here
 //
@@ -48,7 +48,6 @@ package leaf
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"sync"
 	"syscall"
@@ -56,6 +55,7 @@ import (
 	"udm/blk"
 	"udm/blk/checkdev"
 	"udm/blk/filedev"
+	"udm/dm"
 	"udm/env"
 )
 
@@ -140,7 +140,7 @@ func (o *Opener) acquire(name string) (*disk, error) {
 		d = &disk{source: src, number: o.numberLocked(&src), opening: env.NewMutex(o.env)}
 		o.disks[src.id], o.byNumber[d.number] = d, d
 	case d.source.block != src.block:
-		return nil, errorf(syscall.EBUSY, "%s: open as %s, with other logical blocks", src.name, d.source.name)
+		return nil, dm.Errorf(syscall.EBUSY, "%s: already open as %s, with logical blocks of another size", src.name, d.source.name)
 	}
 	d.users++
 	return d, nil
@@ -249,13 +249,8 @@ func (h *handle) Close() error {
 	return err
 }
 
-// errorf is an error that says why and has an errno.
-func errorf(n syscall.Errno, format string, args ...any) error {
-	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), n)
-}
-
 // openError gives an error of the operating system the errno that the kernel
-// has for it in a table.
+// has for it in a table. The path in it goes: name is that already.
 func openError(name string, err error) error {
 	var n syscall.Errno
 	switch {
@@ -268,5 +263,9 @@ func openError(name string, err error) error {
 	case !errors.As(err, &n):
 		n = syscall.EINVAL
 	}
-	return errorf(n, "%s: %v", name, err)
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return dm.Errorf(n, "%s: %v", name, err)
 }

@@ -43,7 +43,7 @@ func ParseSize(s string) (sectors uint64, err error) {
 	bytes := n << shift
 	switch {
 	case err != nil || bytes>>shift != n || int64(bytes) < 0:
-		return 0, fmt.Errorf("%q is not a size; write bytes or a number with K, M, G or T", s)
+		return 0, fmt.Errorf("%q is not a size; give a number of bytes, or a number with K, M, G or T", s)
 	case bytes == 0 || bytes%blk.SectorSize != 0:
 		return 0, fmt.Errorf("a size of %d bytes is not a multiple of %d", bytes, blk.SectorSize)
 	}

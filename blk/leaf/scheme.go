@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"udm/blk"
+	"udm/dm"
 	"udm/env"
 )
 
@@ -24,9 +25,9 @@ type scheme struct {
 func schemes() []scheme {
 	return []scheme{
 		{"", "/PATH", "a file or a block device, by its absolute path", LoopMajor, parsePath},
-		{"mem:", "mem:SIZE[:NAME]", "a disk in memory; gone when its last user closes it", RAMMajor, parseMemory},
-		{"null:", "null:SIZE[:NAME]", "a disk that forgets", RAMMajor, parseNull},
-		{"block=", "block=BYTES:…", "any of these with logical blocks of BYTES, where it has smaller ones", 0, parseBlock},
+		{"mem:", "mem:SIZE[:NAME]", "a disk in memory, which lasts until it is closed", RAMMajor, parseMemory},
+		{"null:", "null:SIZE[:NAME]", "a disk that stores nothing and reads as zeroes", RAMMajor, parseNull},
+		{"block=", "block=BYTES:…", "any of these, with logical blocks of at least BYTES", 0, parseBlock},
 	}
 }
 
@@ -91,7 +92,7 @@ func resolve(name string) (source, error) {
 		return src, err
 	}
 	if name == "" {
-		return source{}, errorf(syscall.ENXIO, "no device has that number")
+		return source{}, dm.Errorf(syscall.ENXIO, "there is no device with that number")
 	}
-	return source{}, errorf(syscall.ENODEV, "%s: not an absolute path", name)
+	return source{}, dm.Errorf(syscall.ENODEV, "%s: not an absolute path", name)
 }

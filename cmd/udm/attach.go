@@ -16,20 +16,20 @@ func attachCommand() *cobra.Command {
 	var nbd bool
 	cmd := &cobra.Command{
 		Use:   "attach [DEVICE]",
-		Short: "Make a device a block device of this machine's kernel",
-		Long: `attach gives a device to the kernel as a loop device and prints its path, to put a
-file system on and mount. The daemon needs the right to use loop devices: to be
-root, or in the group disk. Told twice it prints the same path. Without DEVICE it
-lists what is attached.
+		Short: "Attach a device to this machine as a block device",
+		Long: `attach makes a device a block device of the kernel and prints its path. The block
+device can be mounted and used like any other. If the device is attached already,
+attach prints the same path. Without DEVICE, attach lists the attached devices.
 
-With --nbd, or where the kernel has no loop driver, it is a block device of the
-kernel's nbd driver: that one needs no FUSE, but CAP_SYS_ADMIN, which root has, and
-Linux 5.14 or later. A machine that has the driver may still have to load it:
-modprobe nbd.
+The block device is a loop device. The daemon must be allowed to use loop devices:
+it must run as root or in the group disk. With --nbd, or if the kernel has no loop
+driver, the kernel's nbd driver is used. It needs no FUSE, but CAP_SYS_ADMIN and
+Linux 5.14 or later. The driver may have to be loaded first: modprobe nbd.
 
-What is attached counts as open. It lasts until "udm detach"; a daemon that is
-started again attaches it again, at the same path if that is free. What is mounted
-on it while the daemon is away gets I/O errors and has to be mounted anew.`,
+An attached device counts as open. It stays attached until "udm detach". The daemon
+attaches it again when it is restarted, with the same path if that is free. A file
+system that is mounted while the daemon stops gets I/O errors and must be mounted
+again.`,
 		Example: `  mkfs.ext4 $(udm attach disk)
   mount $(udm attach disk) /mnt
   umount /mnt && udm detach disk`,
@@ -82,7 +82,7 @@ func listAttached(cmd *cobra.Command, client *ctl.Client) error {
 func detachCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "detach DEVICE...",
-		Short: "End what udm attach began",
+		Short: "Detach devices that udm attach has attached",
 		Example: `  udm detach disk
   udm detach /dev/loop0`,
 		Args:              cobra.MinimumNArgs(1),
@@ -108,7 +108,7 @@ const attachHelper = "attach-helper"
 func attachHelperCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: attachHelper, Hidden: true, Args: cobra.NoArgs,
-		Short:   "Do one job with a block device of the kernel, for the daemon",
+		Short:   "Configure a block device of the kernel for the daemon",
 		Example: `  echo '{"do":"refresh","driver":"loop","path":"/dev/loop0","file":"/var/lib/udm/files/dm-0"}' | udm attach-helper`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return attach.Helper(cmd.InOrStdin(), cmd.OutOrStdout())
@@ -130,7 +130,7 @@ func detach(cmd *cobra.Command, client *ctl.Client, arg string) error {
 			}
 		}
 		if name == "" {
-			return fmt.Errorf("%s is no device of udm; udm attach lists them", arg)
+			return fmt.Errorf("%s is not attached by udm; udm attach lists the attached devices", arg)
 		}
 	}
 	return attachFailed(client.Detach(cmd.Context(), ctl.Ref{Name: name}))

@@ -23,11 +23,11 @@ func cloneCommand() *cobra.Command {
 	var size sectorsFlag
 	cmd := &cobra.Command{
 		Use:   "clone IMAGE NAME",
-		Short: "Make a writable copy of an image at once, without touching it",
-		Long: `clone makes a device that begins with the content of an image and can be written.
-The image is only read and must not change as long as the clone is there. What is
-written goes to a store file of its own, which takes space as it is written, or to
-a pool. Any number of clones can share an image.`,
+		Short: "Create a writable copy-on-write clone of an image",
+		Long: `clone creates a writable device with the content of an image. It takes no time,
+however large the image is. The image is only read. It must not change while the
+clone exists. Writes go to a sparse store file, or to a pool. Any number of clones
+can share an image.`,
 		Example: `  udm clone debian.img vm1
   udm clone debian.img vm2 --store /srv/vm2.cow --size 2G
   udm clone debian.img vm3 --pool fast`,
@@ -35,7 +35,7 @@ a pool. Any number of clones can share an image.`,
 		ValidArgsFunction: completeImage,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if pool != "" && (store != "" || size != 0) {
-				return errors.New("--pool keeps the clone in the pool; --store and --size are for a store of its own")
+				return errors.New("--pool cannot be used with --store or --size; a clone in a pool has no store file")
 			}
 			m, err := newMaker(cmd)
 			if err != nil {
@@ -58,9 +58,9 @@ a pool. Any number of clones can share an image.`,
 			return printDevice(cmd, d)
 		},
 	}
-	cmd.Flags().StringVar(&store, "store", "", "file for what is written (default ROOT/stores/NAME.cow); one that exists is used again")
-	cmd.Flags().Var(&size, "size", "most that the store may hold (default: all of the image)")
-	cmd.Flags().StringVar(&pool, "pool", "", "keep the clone in this pool instead")
+	cmd.Flags().StringVar(&store, "store", "", "file for what is written (default ROOT/stores/NAME.cow); an existing store is used again")
+	cmd.Flags().Var(&size, "size", "largest size of the store (default: enough for the whole image)")
+	cmd.Flags().StringVar(&pool, "pool", "", "keep the clone in this pool")
 	addJSON(cmd)
 	return cmd
 }
@@ -88,7 +88,7 @@ func imageSize(image string) (string, uint64, error) {
 		return "", 0, err
 	}
 	if n == 0 {
-		return "", 0, fmt.Errorf("image %s is shorter than a sector", image)
+		return "", 0, fmt.Errorf("image %s is smaller than a sector", image)
 	}
 	return path, n, nil
 }
@@ -135,7 +135,7 @@ func (m *maker) store(name, path string, sectors, size uint64) (_ string, made b
 	case named:
 		return path, false, nil
 	}
-	return "", false, fmt.Errorf("%s is left from an earlier clone; use it again with --store %s, or delete it", path, path)
+	return "", false, fmt.Errorf("%s exists, from an earlier clone; use it again with --store %s or delete it", path, path)
 }
 
 // storeSize is how many sectors a store takes when every chunk of a device has

@@ -20,11 +20,11 @@ func createCommand() *cobra.Command {
 	var readOnly bool
 	cmd := &cobra.Command{
 		Use:   "create NAME [FILE]",
-		Short: "Make a device from a table",
-		Long: `create makes a device from a table, which is given by --table, in a file, or on
-standard input: one line for each target, START LENGTH TYPE PARAMETERS, in sectors
-of 512 bytes. It is there whole or not at all. "udm targets TYPE" tells the
-parameters.`,
+		Short: "Create a device from a table",
+		Long: `create creates a device from a table. The table is given with --table, in a file,
+or on standard input. It has a line for each target: START LENGTH TYPE PARAMETERS.
+START and LENGTH are in sectors of 512 bytes. "udm targets TYPE" explains the
+parameters. If any step fails, no device is created.`,
 		Example: `  udm create disk --table "0 2097152 linear /srv/a.img 0"
   udm create both < table.txt
   udm create scratch --table "0 2097152 linear mem:1G 0"`,
@@ -38,8 +38,8 @@ parameters.`,
 		},
 	}
 	cmd.Flags().StringVar(&table, "table", "", "the table")
-	cmd.Flags().StringVarP(&uuid, "uuid", "u", "", "a unique identifier for the device")
-	cmd.Flags().BoolVarP(&readOnly, "readonly", "r", false, "make it read-only")
+	cmd.Flags().StringVarP(&uuid, "uuid", "u", "", "unique identifier of the device")
+	cmd.Flags().BoolVarP(&readOnly, "readonly", "r", false, "create a read-only device")
 	addJSON(cmd)
 	return cmd
 }
@@ -48,7 +48,7 @@ parameters.`,
 func tableText(cmd *cobra.Command, table string, files []string) (string, error) {
 	switch {
 	case table != "" && len(files) > 0:
-		return "", errors.New("give the table by --table or in a file, not both")
+		return "", errors.New("--table and a file cannot both be given")
 	case table != "":
 	case len(files) > 0:
 		text, err := os.ReadFile(files[0])
@@ -103,13 +103,13 @@ func explain(name string, err error) error {
 	remedy := ""
 	switch {
 	case e.Step == "create" && errors.Is(err, syscall.EBUSY):
-		remedy = "; choose another name, or udm remove " + name + " first"
+		remedy = "; choose another name, or remove the device first: udm remove " + name
 	case strings.HasSuffix(e.Reason, "unknown target type: "+syscall.EINVAL.Error()):
-		remedy = "; udm targets lists them"
+		remedy = "; udm targets lists the types"
 	case errors.Is(err, syscall.ENODEV) && strings.Contains(e.Reason, "not an absolute path"):
 		remedy = "; a device in a table is an absolute path, /dev/mapper/NAME or one of " + leaf.Syntax()
 	case e.Step == "" && errors.Is(err, syscall.EBUSY):
-		remedy = "; detach its clients and remove the devices above it, see udm status " + name
+		remedy = "; udm status --clients and udm ls show what uses it"
 	}
 	return fmt.Errorf("%s: %w%s", name, err, remedy)
 }

@@ -30,13 +30,15 @@ func daemonCommand() *cobra.Command {
 	var f daemonFlags
 	cmd := &cobra.Command{
 		Use:   "daemon",
-		Short: "Hold the devices and serve them, in the foreground",
-		Long: `daemon holds the mapped devices of one root, takes commands on ROOT/control.sock
-and serves every device that has a table to NBD clients on ROOT/nbd.sock, under
-its own name. What it was told survives it, however it ends: started again, it
-brings every device back. SIGTERM or Ctrl-C lets I/O that is under way finish,
-flushes and ends with exit code 0, after at most 10 seconds; a second one ends it at
-once. The log tells what was given up.`,
+		Short: "Run the daemon, which keeps and serves the devices, in the foreground",
+		Long: `daemon runs the mapped devices of one root directory. It takes commands on
+ROOT/control.sock. It serves every device that has a table to NBD clients on
+ROOT/nbd.sock, under the name of the device.
+
+The devices are saved. A restarted daemon restores all of them, even after a crash.
+On SIGTERM or Ctrl-C, the daemon finishes the I/O in flight, flushes the devices and
+exits with code 0, after 10 seconds at most. A second signal ends it at once. The log
+says what was given up.`,
 		Example: `  udm daemon
   udm daemon --root /tmp/lab
   udm daemon --listen :10809 --tls-cert server.pem --tls-key server-key.pem --tls-ca clients.pem`,
@@ -44,16 +46,16 @@ once. The log tells what was given up.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDaemon(cmd, f) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.listen, "listen", "", "also serve NBD on this TCP address, for example :10809")
+	fl.StringVar(&f.listen, "listen", "", "also serve NBD on this TCP address, such as :10809")
 	fl.StringVar(&f.mount, "mount", "", "also show every device as a file in this directory")
-	fl.StringVar(&f.cert, "tls-cert", "", "certificate (PEM) for --listen; TLS is required then")
-	fl.StringVar(&f.key, "tls-key", "", "key (PEM) of --tls-cert")
-	fl.StringVar(&f.ca, "tls-ca", "", "authority (PEM) that clients must have a certificate from")
+	fl.StringVar(&f.cert, "tls-cert", "", "certificate file (PEM) for --listen; clients must then use TLS")
+	fl.StringVar(&f.key, "tls-key", "", "key file (PEM) of --tls-cert")
+	fl.StringVar(&f.ca, "tls-ca", "", "authority file (PEM); clients must have a certificate from it")
 	fl.BoolVar(&f.readOnly, "read-only", false, "refuse writes of all NBD clients")
-	fl.IntVar(&f.maxConns, "max-connections", 1024, "most NBD connections at a time")
+	fl.IntVar(&f.maxConns, "max-connections", 1024, "maximum number of NBD connections")
 	addParams(fl, &f.params)
-	fl.StringVar(&f.log, "log", "", "write the log to this file instead of standard error; SIGHUP opens it anew")
-	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log also what went well")
+	fl.StringVar(&f.log, "log", "", "write the log to this file instead of standard error; SIGHUP reopens it")
+	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log successful operations too")
 	return cmd
 }
 
@@ -102,9 +104,9 @@ func (f *daemonFlags) tls() (*tls.Config, error) {
 	case f.cert == "" && f.key == "" && f.ca == "":
 		return nil, nil
 	case f.listen == "":
-		return nil, errors.New("--tls-… is for TCP; add --listen ADDRESS")
+		return nil, errors.New("the --tls options need --listen ADDRESS")
 	case f.cert == "" || f.key == "":
-		return nil, errors.New("TLS needs both --tls-cert and --tls-key")
+		return nil, errors.New("--tls-cert and --tls-key must be given together")
 	}
 	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
 	if err != nil {

@@ -13,12 +13,13 @@ import (
 func dmsetupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "dmsetup [OPTION|VERB]...",
-		Short: "Be dmsetup, on the devices of udm",
-		Long: `dmsetup is the command of that name, verb for verb, option for option and format
-for format, on the devices of the daemon. "udm dmsetup help" lists the verbs. A
-link to udm that is named dmsetup is the same.
+		Short: "Run dmsetup on the devices of udm",
+		Long: `dmsetup has the verbs, options and output formats of the program dmsetup, for the
+devices of the daemon. "udm dmsetup help" lists the verbs. A link to udm named
+dmsetup does the same.
 
-In a table a device is /dev/mapper/NAME for a device of udm, MAJOR:MINOR, or one of
+A table names a device of udm as /dev/mapper/NAME. It names an open disk as
+MAJOR:MINOR. Any other disk is one of
 
 ` + leaf.Help(),
 		Example: `  udm dmsetup create disk --table "0 2097152 linear /srv/a.img 0"

@@ -12,9 +12,9 @@ func loadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load DEVICE [FILE]",
 		Short: "Replace a device's table while it is in use",
-		Long: `load replaces the table of a device. I/O that is under way finishes on the old
-table, what comes meanwhile waits, nothing fails. If the new table is refused the
-old one stays.`,
+		Long: `load replaces the table of a device. I/O in flight finishes on the old table. New
+I/O waits for the new table. No I/O fails. If the new table is refused, the old one
+stays.`,
 		Example:           `  udm load disk --table "0 4194304 linear /srv/bigger.img 0"`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: completeDevices,

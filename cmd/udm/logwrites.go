@@ -17,10 +17,10 @@ import (
 func logWritesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log-writes",
-		Short: "Work on the logs of log-writes: ls, replay",
-		Long: `The log-writes commands read the log that the target log-writes of udm or of
-Linux has written, or the driver blklogwrites of qemu. Replayed up to any point
-onto a copy of what the disk held before, it shows what a power cut at that
+		Short: "List and replay the logs of log-writes: ls, replay",
+		Long: `The log-writes commands read logs that the target log-writes of udm or Linux, or
+the driver blklogwrites of qemu, has written. Replay a log, up to any point, onto a
+copy of what the disk held before. The copy then holds what a power failure at that
 point would have left.`,
 		Example: `  udm log-writes ls log.img
   udm log-writes replay log.img disk.img --every-flush --check 'e2fsck -fn "$1"'`,

@@ -31,22 +31,21 @@ func logWritesReplayCommand() *cobra.Command {
 	r := &replay{}
 	cmd := &cobra.Command{
 		Use:   "replay LOG DEVICE",
-		Short: "Do to a device what a log says, all of it or up to a point",
-		Long: `Replay does to DEVICE, a file or block device, what LOG says. DEVICE should hold
-what the logged device held when the logging began. What was discarded reads as
-zeroes afterwards.
+		Short: "Replay a log onto a device, completely or up to a point",
+		Long: `replay applies LOG to DEVICE, a file or block device. DEVICE should hold what the
+logged device held when the log began. Discarded sectors read as zeroes afterwards.
 
-The command of --check is run by sh with DEVICE as "$1", after DEVICE was flushed:
-behind every flush with --every-flush, behind every write with FUA with
---every-fua, and once at the end with neither. If it exits with another code than
-0, the replay ends there and fails; DEVICE is left as it was checked. The command
-should not change DEVICE: let it work on a copy or a clone if it must.`,
+--check runs a shell command with DEVICE as "$1". DEVICE is flushed first. The
+command runs after every flush with --every-flush, after every FUA write with
+--every-fua, and otherwise once at the end. If it fails, the replay stops and fails,
+and DEVICE stays as it was checked. The command must not change DEVICE. If it has
+to, let it work on a copy or a clone.`,
 		Example: `  udm log-writes replay log.img disk.img --to-mark mkfs
   udm log-writes replay log.img disk.img --every-flush --check 'e2fsck -fn "$1"'`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (r.flush || r.fua) && r.check == "" {
-				return errors.New("--every-flush and --every-fua need --check COMMAND")
+				return errors.New("--every-flush and --every-fua require --check COMMAND")
 			}
 			var err error
 			if r.device, err = filepath.Abs(args[1]); err != nil {
@@ -124,9 +123,9 @@ func (r *replay) stopsAt(e *logwrites.Entry) bool {
 func (r *replay) missing() error {
 	switch {
 	case r.mark != "":
-		return fmt.Errorf("the log has no mark %q; all of it was replayed", r.mark)
+		return fmt.Errorf("the log has no mark %q; the whole log was replayed", r.mark)
 	case r.entry >= 0:
-		return fmt.Errorf("the log has no entry %d, only %d; all of it was replayed", r.entry, r.log.Entries)
+		return fmt.Errorf("the log has no entry %d, only %d entries; the whole log was replayed", r.entry, r.log.Entries)
 	}
 	return nil
 }
@@ -140,7 +139,7 @@ func (r *replay) runCheck(cmd *cobra.Command, last *logwrites.Entry) error {
 	case err == nil:
 		return nil
 	case last == nil:
-		return fmt.Errorf("the check failed behind the last entry: %w", err)
+		return fmt.Errorf("the check failed after the last entry: %w", err)
 	}
-	return fmt.Errorf("the check failed behind entry %v: %w", last, err)
+	return fmt.Errorf("the check failed after entry %v: %w", last, err)
 }

@@ -45,9 +45,9 @@ func TestLogWritesReplay(t *testing.T) {
 		{"--every-flush", first, "9 entries replayed, 2 checks\n", ""},
 		{"--every-fua", "false", "9 entries replayed, 0 checks\n", ""},
 		{"--every-flush --to-entry 1", first, "2 entries replayed, 1 checks\n", ""},
-		{"--every-flush", "echo seen; false", "seen\n", "the check failed behind entry 1 flush: exit status 1"},
-		{"--to-mark none", first, "", `the log has no mark "none"; all of it was replayed`},
-		{"--to-entry 9", "", "", "the log has no entry 9, only 9; all of it was replayed"},
+		{"--every-flush", "echo seen; false", "seen\n", "the check failed after entry 1 flush: exit status 1"},
+		{"--to-mark none", first, "", `the log has no mark "none"; the whole log was replayed`},
+		{"--to-entry 9", "", "", "the log has no entry 9, only 9 entries; the whole log was replayed"},
 		{"--every-flush", "", "", "--every-flush and --every-fua need --check COMMAND"},
 	} {
 		if err := os.WriteFile(disk, make([]byte, 32<<10), 0o600); err != nil {

@@ -15,9 +15,9 @@ func lsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "ls [PREFIX]",
 		Aliases: []string{"list"},
-		Short:   "List the devices: size, state, what they are made of, how full they are",
+		Short:   "List devices with size, state, targets, lower devices and usage",
 		Example: `  udm ls
-  udm ls vm-            # those whose names begin so
+  udm ls vm-            # names that begin with vm-
   udm ls --json`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeDevices,
@@ -48,7 +48,7 @@ func runLs(cmd *cobra.Command, args []string) error {
 		return printJSON(cmd, withFullness(ds))
 	}
 	if len(ds) == 0 {
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), "No devices. Make one with: udm create NAME --table TABLE, or udm clone IMAGE NAME")
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "There are no devices. Create one: udm create NAME --table TABLE, or: udm clone IMAGE NAME")
 		return err
 	}
 	return printTable(cmd.OutOrStdout(), listRows(ds))
@@ -91,7 +91,7 @@ func stateOf(d ctl.Device) string {
 		state += " ro"
 	}
 	if d.DeferredRemove {
-		state += " going"
+		state += " removing"
 	}
 	return state
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -43,6 +44,17 @@ func run(ctx context.Context, args []string) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintln(os.Stderr, "udm:", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+	fmt.Fprintln(os.Stderr, "udm:", oneLine(err))
 	return 1
+}
+
+// oneLine is what an error says. Of joined errors that say the same, one does.
+func oneLine(err error) string {
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }

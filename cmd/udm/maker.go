@@ -60,7 +60,7 @@ func (m *maker) device(name string) (ctl.Device, error) {
 type notThere string
 
 func (e notThere) Error() string {
-	return fmt.Sprintf("no device is named %q; udm ls lists them", string(e))
+	return fmt.Sprintf("there is no device named %q; udm ls lists the devices", string(e))
 }
 func (e notThere) Unwrap() error { return syscall.ENXIO }
 
@@ -72,12 +72,12 @@ func found(name string, err error) error {
 	return err
 }
 
-// lineOf is the only line of a device's table, which must be an L; what says what
-// such a device is called.
+// lineOf is the only line of a device's table, which must be an L; what is what
+// such a device is called, with its article.
 func lineOf[L dm.Line](d ctl.Device, what string) (L, error) {
 	l, ok := only(d).(L)
 	if !ok {
-		return l, fmt.Errorf("%s is no %s; udm status %s shows what it is", d.Name, what, d.Name)
+		return l, fmt.Errorf("%s is not %s; udm status %s shows what it is", d.Name, what, d.Name)
 	}
 	return l, nil
 }

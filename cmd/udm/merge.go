@@ -19,14 +19,14 @@ import (
 func mergeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "merge NAME",
-		Short: "Write a snapshot or clone back to what it was made from",
-		Long: `merge writes what a snapshot or clone holds back to its original: the original then
-is as the snapshot was. This changes the original.
+		Short: "Merge a snapshot or clone into its origin",
+		Long: `merge copies the content of a snapshot or clone to its origin. This changes the
+origin.
 
-A snapshot made by udm snapshot goes away: the device that it was taken of shows
-its content at once and stays in use. A clone of an image stays as a device on
-the image. Interrupted, the merge goes on in the daemon; udm merge NAME again
-watches it and brings it to its end.`,
+The origin of a snapshot shows the merged content at once and may stay in use. The
+snapshot is removed. A clone of an image remains, as a device on the image. If the
+command is interrupted, the daemon goes on with the merge. Run "udm merge NAME"
+again to watch and complete it.`,
 		Example: `  udm merge before-upgrade
   udm merge vm1`,
 		Args:              cobra.ExactArgs(1),
@@ -67,16 +67,16 @@ func (m *maker) startMerge(d ctl.Device) (string, error) {
 	if _, ok := only(d).(*snapshot.MergeLine); ok {
 		return d.Name, nil
 	}
-	l, err := lineOf[*snapshot.Line](d, "snapshot or clone with a store")
+	l, err := lineOf[*snapshot.Line](d, "a snapshot or clone with a store")
 	if err != nil {
 		return "", err
 	}
 	if !l.Persistent {
-		return "", fmt.Errorf("the store of %s is not persistent; only a persistent one can be merged", d.Name)
+		return "", fmt.Errorf("the store of %s is not persistent; only a persistent store can be merged", d.Name)
 	}
 	// One that is suspended has handed its store on to a merge that did not begin.
 	if isInvalid(d) && !d.Suspended {
-		return "", fmt.Errorf("%s is invalid: what it held is lost, and there is nothing to merge", d.Name)
+		return "", fmt.Errorf("%s is invalid; its content is lost and cannot be merged", d.Name)
 	}
 	merge := &snapshot.MergeLine{Line: *l}
 	merge.ZeroesCOW, merge.PassdownOrigin = false, false
@@ -123,7 +123,7 @@ func (m *maker) originDevice(origin ctl.Dep) (ctl.Device, error) {
 			return u, nil
 		}
 	}
-	return ctl.Device{}, fmt.Errorf("no snapshot-origin stands on %s; load snapshot-merge by hand", origin.Map)
+	return ctl.Device{}, fmt.Errorf("no snapshot-origin device is on %s; load a snapshot-merge table with udm load", origin.Map)
 }
 
 // handOver gives the store of a snapshot to its origin's device, which shows
@@ -178,7 +178,7 @@ func (m *maker) followMerge(name string, bar *mpb.Bar) error {
 		}
 		select {
 		case <-m.ctx.Done():
-			return fmt.Errorf("the merge goes on in the daemon; udm merge %s watches it again", name)
+			return fmt.Errorf("interrupted; the daemon goes on with the merge; run udm merge %s again to watch it", name)
 		case <-time.After(watchEvery):
 		}
 	}
@@ -193,11 +193,11 @@ func (m *maker) mergeStatus(name string) (used, meta uint64, err error) {
 	}
 	_, merging := only(d).(*snapshot.MergeLine)
 	if !merging || len(d.Status) != 1 {
-		return 0, 0, fmt.Errorf("%s is not merging any more", name)
+		return 0, 0, fmt.Errorf("%s is no longer merging", name)
 	}
 	s, ok := statusOf(d.Status[0]).(*snapshot.Status)
 	if !ok || s.State != snapshot.Figures {
-		return 0, 0, fmt.Errorf("the merge of %s has failed: %s; what is not merged yet is still in its store", name, d.Status[0].Params)
+		return 0, 0, fmt.Errorf("the merge of %s failed: %s; what is not merged is still in its store", name, d.Status[0].Params)
 	}
 	return s.Allocated, s.Metadata, nil
 }
@@ -208,7 +208,7 @@ func (m *maker) endMerge(name string) error {
 	if err != nil {
 		return err
 	}
-	l, err := lineOf[*snapshot.MergeLine](d, "merge")
+	l, err := lineOf[*snapshot.MergeLine](d, "merging")
 	if err != nil {
 		return err
 	}

@@ -15,14 +15,16 @@ func mountCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mount [DIR]",
 		Short: "Show every active device as a file in a directory",
-		Long: `mount shows every device that has a table as a file of its size, under its name,
-in an existing directory: for programs that know files but not NBD. It needs no
-more than the right to use FUSE. Without DIR it lists where devices are shown.
+		Long: `mount shows every device that has a table as a file in an existing directory. The
+file has the name and the size of the device. This is for programs that use files
+but not NBD. It needs permission to use FUSE, and no other. Without DIR, mount
+lists the directories in use.
 
-The files are for the user who runs the daemon. A file that is open counts as open
-of its device. fsync makes written data durable; punching holes gives space back;
-cp and tar -S skip what was never written to volumes, clones and snapshots.
-The mount lasts until "udm unmount"; a daemon that is started again mounts again.`,
+Only the user who runs the daemon can use the files. An open file counts as an open
+of its device. fsync makes written data durable. Punching a hole discards. cp and
+tar -S skip what was never written to volumes, clones and snapshots.
+
+The mount lasts until "udm unmount". The daemon restores it when it is restarted.`,
 		Example: `  mkdir -p ~/disks && udm mount ~/disks
   mkfs.ext4 ~/disks/disk
   udm unmount ~/disks`,
@@ -66,9 +68,9 @@ func unmountCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "unmount DIR",
 		Aliases: []string{"umount"},
-		Short:   "End what udm mount began",
+		Short:   "End a mount made by udm mount",
 		Example: `  udm unmount ~/disks
-  udm unmount --lazy ~/disks     # cut off who has files open`,
+  udm unmount --lazy ~/disks     # even if files are open`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMounts,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -84,14 +86,14 @@ func unmountCommand() *cobra.Command {
 			err = client.Unmount(cmd.Context(), ctl.Mount{Dir: dir, Lazy: lazy})
 			switch {
 			case errors.Is(err, syscall.EBUSY):
-				return fmt.Errorf("%w; close its files, or cut them off with --lazy", err)
+				return fmt.Errorf("%w; close the files, or add --lazy", err)
 			case errors.Is(err, syscall.ENXIO):
-				return fmt.Errorf("%w; udm mount lists where they are", err)
+				return fmt.Errorf("%w; udm mount lists the mounts", err)
 			}
 			return err
 		},
 	}
-	cmd.Flags().BoolVarP(&lazy, "lazy", "l", false, "also when files are open: who has them open gets errors")
+	cmd.Flags().BoolVarP(&lazy, "lazy", "l", false, "unmount even if files are open; programs that use them get errors")
 	return cmd
 }
 

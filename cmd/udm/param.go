@@ -17,9 +17,9 @@ func paramCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "param [NAME[=VALUE]]...",
 		Short: "Show or set the parameters of target modules",
-		Long: `Parameters are numbers that all targets of a module go by, while they run: those
-that Linux has in /sys/module/MODULE/parameters. What is set lasts until the daemon
-ends; "udm daemon --param" sets them at its start.`,
+		Long: `A parameter is a number that applies to all targets of a module, at once. Linux has
+the same parameters in /sys/module/MODULE/parameters. A value lasts until the daemon
+ends. "udm daemon --param" sets a parameter when the daemon starts.`,
 		Example: `  udm param
   udm param dm_snapshot.snapshot_cow_threshold
   udm param dm_thin_pool.no_space_timeout=0`,
@@ -73,7 +73,7 @@ func chosen(ps []ctl.Param, names []string) ([]ctl.Param, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(ps, func(p ctl.Param) bool { return p.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("no parameter is named %q; udm param lists them", name)
+			return nil, fmt.Errorf("there is no parameter named %q; udm param lists the parameters", name)
 		}
 		out = append(out, ps[i])
 	}
@@ -110,7 +110,7 @@ func paramValue(name, text string) (uint32, error) {
 
 // addParams gives the daemon its option.
 func addParams(fl *pflag.FlagSet, to *map[string]string) {
-	fl.StringToStringVar(to, "param", nil, "set a parameter of a target module; udm param lists them")
+	fl.StringToStringVar(to, "param", nil, "set a parameter of a target module; udm param lists the parameters")
 }
 
 func setParams(types []*dm.Type, params map[string]string) error {

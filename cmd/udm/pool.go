@@ -18,9 +18,10 @@ import (
 func poolCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pool",
-		Short: "Pools of thin volumes: create, grow, status, rm",
-		Long: `A pool is space that thin volumes share: they take it as they are written. It is
-two files, for data and for metadata, both sparse. "udm volume" makes volumes in it.`,
+		Short: "Manage pools of thin volumes: create, grow, status, rm",
+		Long: `A pool is space that thin volumes share. A volume takes space as it is written.
+A pool consists of two sparse files, one for data and one for metadata. "udm volume"
+manages the volumes in a pool.`,
 		Example: `  udm pool create fast --size 100G
   udm volume create fast db --size 1T
   udm pool status
@@ -43,7 +44,7 @@ func poolCreateCommand() *cobra.Command {
 	s := poolShape{block: 128}
 	cmd := &cobra.Command{
 		Use:   "create POOL --size SIZE",
-		Short: "Make a pool",
+		Short: "Create a pool",
 		Example: `  udm pool create fast --size 100G
   udm pool create big --size 2T --block 1M --dir /srv/big`,
 		Args: cobra.ExactArgs(1),
@@ -61,20 +62,23 @@ func poolCreateCommand() *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
-	fl.Var(&s.size, "size", "space for data")
-	fl.Var(&s.metadata, "metadata-size", "space for metadata (default: what this size and block need)")
-	fl.Var(&s.block, "block", "unit in which volumes take space: 64K to 1G")
-	fl.StringVar(&s.dir, "dir", "", "where its files are made (default ROOT/pools/POOL)")
-	fl.BoolVar(&s.failWhenFull, "error-if-no-space", false, "writes fail at once when the pool is full, instead of waiting for it to grow")
+	fl.Var(&s.size, "size", "size of the data file (required)")
+	fl.Var(&s.metadata, "metadata-size", "size of the metadata file (default: enough for this pool)")
+	fl.Var(&s.block, "block", "unit of allocation, from 64K to 1G")
+	fl.StringVar(&s.dir, "dir", "", "directory for the files of the pool (default ROOT/pools/POOL)")
+	fl.BoolVar(&s.failWhenFull, "error-if-no-space", false, "when the pool is full, fail writes at once instead of waiting for it to grow")
 	addJSON(cmd)
 	return cmd
 }
 
 // createPool makes the files of a pool and its device.
 func (m *maker) createPool(name string, s poolShape) (ctl.Device, error) {
+	if s.size == 0 {
+		return ctl.Device{}, errNoSize
+	}
 	blocks := uint64(s.size) / uint64(max(s.block, 1))
 	if blocks == 0 {
-		return ctl.Device{}, fmt.Errorf("--size %s is less than one block of %s", &s.size, &s.block)
+		return ctl.Device{}, fmt.Errorf("--size %s is smaller than one block of %s", &s.size, &s.block)
 	}
 	if s.metadata == 0 {
 		s.metadata = sectorsFlag(metadataSize(blocks, uint64(s.block)))
@@ -114,7 +118,7 @@ func makeDir(dir string, u *undo) (string, error) {
 // createFile makes a sparse file of so many sectors.
 func createFile(path string, sectors uint64, u *undo) error {
 	if err := filedev.Create(path, sectors); err != nil {
-		return fmt.Errorf("%w; choose another --dir, or delete it", err)
+		return fmt.Errorf("%w; choose another --dir or delete the file", err)
 	}
 	u.add(func() error { return os.Remove(path) })
 	return nil
@@ -133,7 +137,7 @@ func poolGrowCommand() *cobra.Command {
 	var size, metadata sectorsFlag
 	cmd := &cobra.Command{
 		Use:   "grow POOL",
-		Short: "Give a pool more space while it is in use",
+		Short: "Enlarge a pool while it is in use",
 		Example: `  udm pool grow fast --size 200G
   udm pool grow fast --metadata-size 1G`,
 		Args:              cobra.ExactArgs(1),
@@ -145,13 +149,13 @@ func poolGrowCommand() *cobra.Command {
 			}
 			defer m.Close()
 			if size == 0 && metadata == 0 {
-				return errors.New("say how large it is to be: --size SIZE or --metadata-size SIZE")
+				return errors.New("--size or --metadata-size is required")
 			}
 			return explain(args[0], m.growPool(args[0], uint64(size), uint64(metadata)))
 		},
 	}
-	cmd.Flags().Var(&size, "size", "new space for data, all in all")
-	cmd.Flags().Var(&metadata, "metadata-size", "new space for metadata, all in all")
+	cmd.Flags().Var(&size, "size", "new total size of the data file")
+	cmd.Flags().Var(&metadata, "metadata-size", "new total size of the metadata file")
 	return cmd
 }
 
@@ -161,7 +165,7 @@ func (m *maker) growPool(name string, size, metadata uint64) error {
 	if err != nil {
 		return err
 	}
-	l, err := lineOf[*thin.PoolLine](d, "pool")
+	l, err := lineOf[*thin.PoolLine](d, "a pool")
 	if err != nil {
 		return err
 	}
@@ -187,9 +191,9 @@ func growFile(d ctl.Device, name string, sectors uint64) error {
 	info, err := os.Stat(dep.Source)
 	switch {
 	case err != nil || !info.Mode().IsRegular():
-		return fmt.Errorf("%s stands on %s, which is no file; grow that first and load a longer table", d.Name, depName(dep))
+		return fmt.Errorf("%s is on %s, which is not a file; enlarge that first, then load a longer table", d.Name, depName(dep))
 	case info.Size() > int64(sectors)*blk.SectorSize:
-		return fmt.Errorf("%s has %s already; a pool cannot shrink", dep.Source, formatSectors(uint64(info.Size())/blk.SectorSize))
+		return fmt.Errorf("%s is already %s large; a pool cannot shrink", dep.Source, formatSectors(uint64(info.Size())/blk.SectorSize))
 	}
 	return os.Truncate(dep.Source, int64(sectors)*blk.SectorSize)
 }
@@ -197,7 +201,7 @@ func growFile(d ctl.Device, name string, sectors uint64) error {
 func poolStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [POOL]...",
-		Short: "Show how full pools are, with a warning before they are full",
+		Short: "Show how full pools are, and warn about pools that are nearly full",
 		Example: `  udm pool status
   udm pool status fast --json`,
 		ValidArgsFunction: completeDevices,
@@ -214,7 +218,7 @@ func runPoolStatus(cmd *cobra.Command, args []string) error {
 	}
 	var pools []ctl.Device
 	for _, d := range ds {
-		if _, err := lineOf[*thin.PoolLine](d, "pool"); err == nil {
+		if _, err := lineOf[*thin.PoolLine](d, "a pool"); err == nil {
 			pools = append(pools, d)
 		} else if len(args) > 0 {
 			return err
@@ -224,7 +228,7 @@ func runPoolStatus(cmd *cobra.Command, args []string) error {
 		return printJSON(cmd, withFullness(pools))
 	}
 	if len(pools) == 0 {
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), "No pools. Make one with: udm pool create POOL --size SIZE")
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "There are no pools. Create one: udm pool create POOL --size SIZE")
 		return err
 	}
 	return printPools(cmd, pools)
@@ -280,9 +284,9 @@ func poolRmCommand() *cobra.Command {
 	var deleteFiles bool
 	cmd := &cobra.Command{
 		Use:   "rm POOL",
-		Short: "Remove a pool; its files stay unless they are to go too",
+		Short: "Remove a pool; its files stay unless --delete-files is given",
 		Example: `  udm pool rm fast
-  udm pool rm fast --delete-files    # and all that is in it`,
+  udm pool rm fast --delete-files    # with everything in it`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -294,7 +298,7 @@ func poolRmCommand() *cobra.Command {
 			return m.removePool(args[0], deleteFiles)
 		},
 	}
-	cmd.Flags().BoolVar(&deleteFiles, "delete-files", false, "delete its files with all volumes in them")
+	cmd.Flags().BoolVar(&deleteFiles, "delete-files", false, "delete the files of the pool, with all its volumes")
 	return cmd
 }
 
@@ -303,7 +307,7 @@ func (m *maker) removePool(name string, deleteFiles bool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := lineOf[*thin.PoolLine](d, "pool"); err != nil {
+	if _, err := lineOf[*thin.PoolLine](d, "a pool"); err != nil {
 		return err
 	}
 	users, err := m.users(d.Number)
@@ -311,7 +315,7 @@ func (m *maker) removePool(name string, deleteFiles bool) error {
 		return err
 	}
 	if len(users) > 0 {
-		return fmt.Errorf("%s has %d volumes in use, such as %s; remove them first", name, len(users), users[0].Name)
+		return fmt.Errorf("%s has %d active volumes, such as %s; remove them first", name, len(users), users[0].Name)
 	}
 	if err := m.remove(name); err != nil {
 		return explain(name, err)

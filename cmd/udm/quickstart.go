@@ -26,14 +26,14 @@ func quickstartCommand() *cobra.Command {
 	var q quickstart
 	cmd := &cobra.Command{
 		Use:   "quickstart [IMAGE]",
-		Short: "See it work: an image, clones of it and a pool, all served",
-		Long: `quickstart makes an image with a file system, or takes yours, stacks devices on
-it, serves them over NBD, and shows how to attach them. It stays until Ctrl-C.
-Started again it finds its data, in ./udm-data.
+		Short: "Set up and serve an example: an image, clones and a pool",
+		Long: `quickstart stacks devices on an image, serves them over NBD and shows how to attach
+them. Without IMAGE, it makes an image with a file system. It runs until Ctrl-C. Its
+data are in ./udm-data, where the next quickstart finds them.
 
-The image itself is served read-only and is never written: what you write to a
-clone or volume goes to files in ./udm-data. With --write the image is served for
-writing, and nothing is stacked on it.`,
+The image is served read-only and is never written. Writes to a clone or volume go
+to files in ./udm-data. With --write, the image itself is served for writing, and
+nothing is stacked on it.`,
 		Example: `  udm quickstart
   udm quickstart debian.qcow2.raw
   udm quickstart --write disk.img`,
@@ -46,7 +46,7 @@ writing, and nothing is stacked on it.`,
 			return q.run(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&q.dir, "dir", "udm-data", "where it keeps its data")
+	cmd.Flags().StringVar(&q.dir, "dir", "udm-data", "directory for its data")
 	cmd.Flags().BoolVar(&q.write, "write", false, "serve the image for writing")
 	return cmd
 }
@@ -148,7 +148,7 @@ func (q *quickstart) sameImage(d ctl.Device) error {
 	if d.Waiting != "" {
 		return fmt.Errorf("%s: %s", q.image, d.Waiting)
 	}
-	return fmt.Errorf("%s has the devices of another run; choose another --dir, or delete it", q.dir)
+	return fmt.Errorf("%s has the devices of another run; choose another --dir or delete it", q.dir)
 }
 
 // linear maps the image in two halves.
@@ -255,11 +255,11 @@ Attach one, from another terminal:
   qemu-system-x86_64 -m 1G -drive 'file=%[1]s,format=raw,if=virtio'
   sudo nbd-client -unix %[2]s /dev/nbd0 -N %[3]s && sudo mount /dev/nbd0 /mnt
 
-Look at them and change them:
+List and change the devices:
 
   udm --root %[4]s ls
   udm --root %[4]s dmsetup table
 
-Ctrl-C ends it. The data stay; udm quickstart finds them again.
+Press Ctrl-C to stop. The data stay; the next udm quickstart uses them again.
 `, uri, socket, name, q.dir)
 }

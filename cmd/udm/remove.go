@@ -15,14 +15,14 @@ func removeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "remove DEVICE...",
 		Aliases: []string{"rm"},
-		Short:   "Remove devices; the disks below them stay",
-		Long: `remove takes devices away. The disks and files below them stay as they are; only
---delete-store deletes the store of a clone or snapshot, and with it what was
-written to it. With its last snapshot a device gets back the table that it had
-before "udm snapshot".`,
+		Short:   "Remove devices; their disks and files stay",
+		Long: `remove removes devices. The disks and files below them are not changed. With
+--delete-store it also deletes the store of a clone or snapshot, and so everything
+that was written to it. When the last snapshot of a device is removed, the device
+gets back the table that it had before "udm snapshot".`,
 		Example: `  udm remove disk
-  udm remove --deferred disk     # when its last client has gone
-  udm remove --delete-store vm1  # a clone, and what was written to it`,
+  udm remove --deferred disk     # once it is no longer in use
+  udm remove --delete-store vm1  # a clone and everything written to it`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,8 +38,8 @@ before "udm snapshot".`,
 			return errors.Join(errs...)
 		},
 	}
-	cmd.Flags().BoolVar(&deferred, "deferred", false, "an open device goes when it is closed")
-	cmd.Flags().BoolVar(&deleteStore, "delete-store", false, "delete the store of a clone or snapshot too")
+	cmd.Flags().BoolVar(&deferred, "deferred", false, "remove a device that is in use when it is closed")
+	cmd.Flags().BoolVar(&deleteStore, "delete-store", false, "also delete the store of a clone or snapshot")
 	return cmd
 }
 
@@ -49,7 +49,7 @@ func (m *maker) take(name string, deferred, deleteStore bool) error {
 	if err != nil {
 		return explain(name, err)
 	}
-	l, noSnapshot := lineOf[*snapshot.Line](d, "clone or snapshot with a store")
+	l, noSnapshot := lineOf[*snapshot.Line](d, "a clone or snapshot with a store")
 	if deleteStore && noSnapshot != nil {
 		return noSnapshot
 	}

@@ -15,10 +15,10 @@ func rootCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "udm",
 		Short: "The Linux device mapper as an ordinary program",
-		Long: `udm maps block devices as the Linux device mapper does: the same tables, status
-lines, messages and on-disk formats, without root and without a kernel module.
-Files go in at the bottom; linear, striped, snapshot, thin and other targets are
-stacked on them; out come block devices over NBD.`,
+		Long: `udm is the Linux device mapper as an ordinary program. It has the same tables,
+status lines, messages and on-disk formats, and needs no root and no kernel module.
+It stacks linear, striped, snapshot, thin and other targets on files and disks, and
+serves the resulting block devices over NBD and FUSE.`,
 		Example: `  udm quickstart                                    # see it work
   udm daemon &                                      # run it
   udm dmsetup create disk --table "0 2097152 linear /srv/a.img 0"
@@ -30,7 +30,7 @@ stacked on them; out come block devices over NBD.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	cmd.SetVersionTemplate("udm {{.Version}}\n")
-	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state (or $UDM_ROOT)")
+	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state, or $UDM_ROOT")
 	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(),
@@ -44,7 +44,7 @@ func needsCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
 	}
-	return fmt.Errorf("%s has no command %q; %s --help lists them", cmd.CommandPath(), args[0], cmd.CommandPath())
+	return fmt.Errorf("%s has no command %q; %s --help lists the commands", cmd.CommandPath(), args[0], cmd.CommandPath())
 }
 
 // defaultRoot is $UDM_ROOT, else the system's place for root and the user's own

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -22,6 +23,9 @@ func formatSectors(sectors uint64) string {
 	s := strings.TrimSuffix(fmt.Sprintf("%.1f", bytes), ".0")
 	return s + unit
 }
+
+// errNoSize is what a command says that needs --size and was not given it.
+var errNoSize = errors.New("--size is required")
 
 // sectorsFlag is a size on the command line, in sectors.
 type sectorsFlag uint64

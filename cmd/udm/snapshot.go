@@ -16,18 +16,18 @@ func snapshotCommand() *cobra.Command {
 	var size sectorsFlag
 	cmd := &cobra.Command{
 		Use:   "snapshot DEVICE NAME",
-		Short: "Keep a device as it is now, as another device",
-		Long: `snapshot makes the device NAME with what DEVICE holds now. Both can be written from
-then on, independently of each other. DEVICE may be in use: its I/O waits for the
-moment that it takes.
+		Short: "Take a snapshot of a device, as another device",
+		Long: `snapshot creates the device NAME with the present content of DEVICE. From then on
+both can be written independently. DEVICE may be in use. Its I/O waits briefly
+while the snapshot is taken.
 
-The snapshot of a volume of a pool is made in constant time and lives in the pool.
-For any other device, the old content of what is written to DEVICE is copied to
-a store file first. DEVICE then stands on a device DEVICE-real, which has
-the table that it had.`,
+A snapshot of a thin volume takes constant time and is kept in the pool. For any
+other device, a write to DEVICE first copies the old content to a store file.
+DEVICE is then mapped to a new device, DEVICE-real, which has the table that
+DEVICE had before.`,
 		Example: `  udm snapshot disk before-upgrade
   udm snapshot disk before-upgrade --store /srv/before.cow --size 1G
-  udm merge before-upgrade           # go back to it`,
+  udm merge before-upgrade           # restore it`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,8 +43,8 @@ the table that it had.`,
 			return printDevice(cmd, d)
 		},
 	}
-	cmd.Flags().StringVar(&store, "store", "", "file for old content (default ROOT/stores/NAME.cow)")
-	cmd.Flags().Var(&size, "size", "most that the store may hold (default: all of the device)")
+	cmd.Flags().StringVar(&store, "store", "", "file for the old content (default ROOT/stores/NAME.cow)")
+	cmd.Flags().Var(&size, "size", "largest size of the store (default: enough for the whole device)")
 	addJSON(cmd)
 	return cmd
 }
@@ -58,18 +58,18 @@ func (m *maker) snapshot(of, name, store string, size uint64) (ctl.Device, error
 	switch only(d).(type) {
 	case *thin.ThinLine:
 		if store != "" || size != 0 {
-			return d, fmt.Errorf("%s is a volume of a pool, where its snapshots are kept; leave out --store and --size", of)
+			return d, fmt.Errorf("%s is a thin volume, whose snapshots are kept in its pool; omit --store and --size", of)
 		}
 		return m.thinSnapshot(d, name)
 	case *snapshot.Line, *snapshot.MergeLine:
-		return d, fmt.Errorf("%s is a snapshot itself; keep the original in a pool to take snapshots of snapshots", of)
+		return d, fmt.Errorf("%s is itself a snapshot; only thin volumes can have snapshots of snapshots", of)
 	}
 	path, made, err := m.store(name, store, d.Sectors, size)
 	if err != nil {
 		return d, err
 	}
 	if !made {
-		return d, fmt.Errorf("%s exists; a new snapshot needs a new store", path)
+		return d, fmt.Errorf("%s exists; choose a new file for the store", path)
 	}
 	if err := m.cowSnapshot(d, name, path); err != nil {
 		return d, errors.Join(explain(name, err), m.unmake(path, made))

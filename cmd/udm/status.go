@@ -15,10 +15,10 @@ func statusCommand() *cobra.Command {
 	var clients bool
 	cmd := &cobra.Command{
 		Use:   "status [DEVICE]...",
-		Short: "Tell all about devices: tables, status, how to attach them",
+		Short: "Show the table, status and address of devices",
 		Example: `  udm status
   udm status disk
-  udm status --clients         # who is connected, by which socket, mount or block device
+  udm status --clients         # who uses them, by which socket, mount or block device
   udm status --json | jq '.[].status'`,
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -28,7 +28,7 @@ func statusCommand() *cobra.Command {
 			return runStatus(cmd, args)
 		},
 	}
-	cmd.Flags().BoolVar(&clients, "clients", false, "tell what the daemon serves, and to whom")
+	cmd.Flags().BoolVar(&clients, "clients", false, "show what the daemon serves, and to whom")
 	addJSON(cmd)
 	return cmd
 }

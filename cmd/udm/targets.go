@@ -38,7 +38,7 @@ func runTargets(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("no target type is named %q; udm targets lists them", args[0])
+	return fmt.Errorf("there is no target type named %q; udm targets lists the types", args[0])
 }
 
 func targetOf(t *dm.Type) ctl.Target {

@@ -20,9 +20,9 @@ func thinCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "thin",
 		Short: "Work on the metadata of pools: check, dump, restore, ls, delta, trim, size, repair",
-		Long: `The thin commands work on metadata files or devices without a daemon, as the
-programs of thin-provisioning-tools do: on pools of udm and of Linux alike. Nobody
-may have the pool in use; a file that is in use is refused where it would be written.`,
+		Long: `The thin commands work on the metadata of a pool without a daemon, as the programs
+of thin-provisioning-tools do. They work on pools of udm and of Linux. The pool must
+not be in use. A command that writes refuses a file that is in use.`,
 		Example: `  udm thin check p.metadata
   udm thin dump p.metadata > p.xml
   udm thin restore p.xml new.metadata`,
@@ -82,5 +82,5 @@ func output(cmd *cobra.Command, path string, f func(io.Writer) error) error {
 
 // warnDamage tells of damage that is passed over.
 func warnDamage(cmd *cobra.Command) func(error) {
-	return func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "udm: passed over:", err) }
+	return func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "udm: skipped:", err) }
 }

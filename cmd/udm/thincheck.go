@@ -15,9 +15,9 @@ func thinCheckCommand() *cobra.Command {
 	var mend, quiet bool
 	cmd := &cobra.Command{
 		Use:   "check METADATA",
-		Short: "Look for damage; exit code 1 if there is any",
+		Short: "Check metadata for damage; the exit code is 1 if there is any",
 		Example: `  udm thin check p.metadata
-  udm thin check --repair p.metadata     # free what leaked, clear needs_check`,
+  udm thin check --repair p.metadata     # free leaked blocks, clear needs_check`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDevice(args[0], mend, func(dev blk.Device) error {
@@ -37,13 +37,13 @@ func thinCheckCommand() *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
-	fl.BoolVarP(&quiet, "quiet", "q", false, "print nothing; the exit code tells")
+	fl.BoolVarP(&quiet, "quiet", "q", false, "print nothing")
 	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "check the metadata snapshot")
-	fl.BoolVar(&o.SuperOnly, "super-block-only", false, "look at the superblock only")
-	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "look at superblock and devices only")
-	fl.BoolVar(&o.IgnoreNonFatal, "ignore-non-fatal-errors", false, "leaks are no errors")
-	fl.Uint64Var(&o.MappingRoot, "override-mapping-root", 0, "block where the mappings begin, instead of what the superblock says")
-	fl.BoolVar(&mend, "repair", false, "free blocks that leaked and clear the needs_check flag")
+	fl.BoolVar(&o.SuperOnly, "super-block-only", false, "check only the superblock")
+	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "check only the superblock and the list of volumes")
+	fl.BoolVar(&o.IgnoreNonFatal, "ignore-non-fatal-errors", false, "ignore leaked blocks")
+	fl.Uint64Var(&o.MappingRoot, "override-mapping-root", 0, "root block of the mappings, instead of the superblock's")
+	fl.BoolVar(&mend, "repair", false, "free leaked blocks and clear the needs_check flag")
 	addJSON(cmd)
 	return cmd
 }
@@ -73,7 +73,7 @@ func printReport(cmd *cobra.Command, r *thintools.Report, quiet bool) error {
 		for _, d := range c.Damages {
 			fmt.Fprintln(cmd.OutOrStdout(), d)
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%d devices, %d fatal damages, %d others, transaction %d\n", c.Devices, c.Fatal, c.NonFatal, c.Transaction)
+		fmt.Fprintf(cmd.OutOrStdout(), "%d devices, %d fatal errors, %d other errors, transaction %d\n", c.Devices, c.Fatal, c.NonFatal, c.Transaction)
 	}
 	if err == nil && c.Fatal+c.NonFatal > 0 {
 		err = exitCode(1)

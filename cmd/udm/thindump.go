@@ -17,9 +17,9 @@ import (
 // addOverrides gives a command the options that stand in for a bad superblock.
 func addOverrides(cmd *cobra.Command, o *thintools.Overrides) {
 	fl := cmd.Flags()
-	fl.Uint64Var(&o.TransactionID, "transaction-id", 0, "transaction number, if the superblock is bad")
-	fl.Uint32Var(&o.DataBlockSize, "data-block-size", 0, "sectors in a block, if the superblock is bad")
-	fl.Uint64Var(&o.DataBlocks, "nr-data-blocks", 0, "blocks of the data device, if the superblock is bad")
+	fl.Uint64Var(&o.TransactionID, "transaction-id", 0, "transaction number to use if the superblock is damaged")
+	fl.Uint32Var(&o.DataBlockSize, "data-block-size", 0, "block size in sectors to use if the superblock is damaged")
+	fl.Uint64Var(&o.DataBlocks, "nr-data-blocks", 0, "number of data blocks to use if the superblock is damaged")
 }
 
 func thinDumpCommand() *cobra.Command {
@@ -28,7 +28,7 @@ func thinDumpCommand() *cobra.Command {
 	var ids []uint
 	cmd := &cobra.Command{
 		Use:   "dump METADATA",
-		Short: "Write all metadata as XML, which restore reads, or for people",
+		Short: "Print the metadata as XML, which restore reads, or as text for people",
 		Example: `  udm thin dump p.metadata > p.xml
   udm thin dump -f human_readable p.metadata
   udm thin dump --repair -o p.xml p.metadata`,
@@ -39,7 +39,7 @@ func thinDumpCommand() *cobra.Command {
 			case "human_readable":
 				o.Human = true
 			default:
-				return fmt.Errorf("--format %s: use xml or human_readable", format)
+				return fmt.Errorf("--format %s is not supported; use xml or human_readable", format)
 			}
 			for _, id := range ids {
 				o.Devices = append(o.Devices, uint32(id))
@@ -58,11 +58,11 @@ func thinDumpCommand() *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&format, "format", "f", "xml", "xml or human_readable")
-	fl.BoolVarP(&o.Repair, "repair", "r", false, "pass over damage")
+	fl.BoolVarP(&o.Repair, "repair", "r", false, "skip damaged parts")
 	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "dump the metadata snapshot")
-	fl.StringVarP(&to, "output", "o", "", "write to this file")
-	fl.UintSliceVar(&ids, "dev-id", nil, "only the volumes with these numbers")
-	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "volumes without their mappings")
+	fl.StringVarP(&to, "output", "o", "", "file to write to")
+	fl.UintSliceVar(&ids, "dev-id", nil, "dump only the volumes with these numbers")
+	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "omit the mappings of volumes")
 	addOverrides(cmd, &o.Overrides)
 	return cmd
 }
@@ -71,7 +71,7 @@ func thinRestoreCommand() *cobra.Command {
 	var o thintools.RestoreOptions
 	cmd := &cobra.Command{
 		Use:   "restore XML METADATA",
-		Short: "Make metadata from XML; what METADATA held before is gone",
+		Short: "Write metadata from XML; METADATA is overwritten",
 		Example: `  truncate -s 64M new.metadata
   udm thin restore p.xml new.metadata`,
 		Args: cobra.ExactArgs(2),
@@ -99,9 +99,9 @@ func thinRepairCommand() *cobra.Command {
 	var o thintools.RepairOptions
 	cmd := &cobra.Command{
 		Use:   "repair METADATA NEW",
-		Short: "Make new metadata from what can be read of damaged ones",
-		Long: `repair reads damaged metadata, which it does not change, and makes new ones of what
-is good in them. It tells of what is lost.`,
+		Short: "Write new metadata from what is readable of damaged metadata",
+		Long: `repair reads damaged metadata and writes what is intact to NEW. It does not change
+METADATA. It reports what is lost.`,
 		Example: `  truncate -s 64M new.metadata
   udm thin repair p.metadata new.metadata`,
 		Args: cobra.ExactArgs(2),

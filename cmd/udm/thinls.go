@@ -40,9 +40,9 @@ func thinLsCommand() *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
-	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "of the metadata snapshot")
-	fl.BoolVar(&o.NoHeaders, "no-headers", false, "without headings")
-	fl.StringVarP(&format, "format", "o", "", "fields, separated by commas: "+strings.Join(thintools.LsFields(), ", "))
+	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "list the metadata snapshot")
+	fl.BoolVar(&o.NoHeaders, "no-headers", false, "omit the headings")
+	fl.StringVarP(&format, "format", "o", "", "comma-separated list of fields: "+strings.Join(thintools.LsFields(), ", "))
 	addJSON(cmd)
 	return cmd
 }
@@ -73,12 +73,12 @@ func thinDeltaCommand() *cobra.Command {
 	var o thintools.DeltaOptions
 	cmd := &cobra.Command{
 		Use:     "delta METADATA --thin1 ID --thin2 ID",
-		Short:   "Tell in which blocks two volumes differ, as XML",
+		Short:   "Print the blocks in which two volumes differ, as XML",
 		Example: `  udm thin delta --thin1 0 --thin2 1 p.metadata`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("thin1") || !cmd.Flags().Changed("thin2") {
-				return errors.New("name both volumes: --thin1 ID --thin2 ID; udm thin ls lists them")
+				return errors.New("--thin1 and --thin2 are required; udm thin ls lists the volumes")
 			}
 			return withDevice(args[0], false, func(dev blk.Device) error {
 				b := bufio.NewWriter(cmd.OutOrStdout())
@@ -87,17 +87,17 @@ func thinDeltaCommand() *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
-	fl.Uint32Var(&o.Left, "thin1", 0, "number of the one volume")
-	fl.Uint32Var(&o.Right, "thin2", 0, "number of the other")
-	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "in the metadata snapshot")
-	fl.BoolVar(&o.Verbose, "verbose", false, "with the blocks of the data device")
+	fl.Uint32Var(&o.Left, "thin1", 0, "number of the first volume (required)")
+	fl.Uint32Var(&o.Right, "thin2", 0, "number of the second volume (required)")
+	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "use the metadata snapshot")
+	fl.BoolVar(&o.Verbose, "verbose", false, "also print the blocks of the data device")
 	return cmd
 }
 
 func thinTrimCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "trim METADATA DATA",
-		Short:   "Discard what no volume uses on the data device of a pool",
+		Short:   "Discard the unused blocks of a pool's data device",
 		Example: `  udm thin trim p.metadata p.data`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -138,12 +138,12 @@ func thinSizeCommand() *cobra.Command {
 	var thins uint64
 	cmd := &cobra.Command{
 		Use:     "size --pool-size SIZE",
-		Short:   "Tell how large the metadata of a pool should be",
+		Short:   "Print how large the metadata of a pool should be",
 		Example: `  udm thin size --pool-size 100G --block-size 64K --max-thins 1000`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if pool == 0 {
-				return errors.New("say how large the pool is: --pool-size SIZE")
+				return errors.New("--pool-size is required")
 			}
 			sectors := thintools.MetadataSize(uint64(block)*blk.SectorSize, uint64(pool)*blk.SectorSize, thins) / blk.SectorSize
 			if wantsJSON(cmd) {
@@ -154,8 +154,8 @@ func thinSizeCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().VarP(&block, "block-size", "b", "size of the pool's blocks")
-	cmd.Flags().VarP(&pool, "pool-size", "s", "size of the pool's data device")
-	cmd.Flags().Uint64VarP(&thins, "max-thins", "m", 1, "most volumes and snapshots together")
+	cmd.Flags().VarP(&pool, "pool-size", "s", "size of the pool's data device (required)")
+	cmd.Flags().Uint64VarP(&thins, "max-thins", "m", 1, "maximum number of volumes and snapshots")
 	addJSON(cmd)
 	return cmd
 }

@@ -16,7 +16,7 @@ func volumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "volume",
 		Aliases: []string{"vol"},
-		Short:   "Thin volumes of a pool: create, rm, resize, ls",
+		Short:   "Manage thin volumes: create, rm, resize, ls",
 		Example: `  udm volume create fast db --size 1T
   udm snapshot db db-monday
   udm volume ls fast`,
@@ -30,13 +30,13 @@ func volumeCreateCommand() *cobra.Command {
 	var size sectorsFlag
 	cmd := &cobra.Command{
 		Use:               "create POOL NAME --size SIZE",
-		Short:             "Make an empty volume, which takes space as it is written",
+		Short:             "Create an empty volume, which takes space as it is written",
 		Example:           `  udm volume create fast db --size 1T`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if size == 0 {
-				return errors.New("say how large it is to be: --size SIZE")
+				return errNoSize
 			}
 			m, err := newMaker(cmd)
 			if err != nil {
@@ -50,7 +50,7 @@ func volumeCreateCommand() *cobra.Command {
 			return printDevice(cmd, d)
 		},
 	}
-	cmd.Flags().Var(&size, "size", "size of the volume")
+	cmd.Flags().Var(&size, "size", "size of the volume (required)")
 	addJSON(cmd)
 	return cmd
 }
@@ -62,7 +62,7 @@ func (m *maker) newVolume(pool, name string, sectors uint64, origin, message str
 	if err != nil {
 		return p, err
 	}
-	if _, err := lineOf[*thin.PoolLine](p, "pool"); err != nil {
+	if _, err := lineOf[*thin.PoolLine](p, "a pool"); err != nil {
 		return p, err
 	}
 	var u undo
@@ -103,7 +103,7 @@ func (m *maker) newThinID(pool ctl.Device, message string) (uint32, error) {
 			return id, err
 		}
 	}
-	return 0, fmt.Errorf("all %d numbers of %s are in use", thinmeta.MaxID+1, pool.Name)
+	return 0, fmt.Errorf("all %d volume numbers of %s are in use; delete a volume first", thinmeta.MaxID+1, pool.Name)
 }
 
 // thinIDs are the numbers of the volumes of a pool that are devices.
@@ -120,7 +120,7 @@ func (m *maker) thinIDs(pool ctl.Device) (map[uint32]bool, error) {
 
 // thinOf is the line of a volume, and its pool.
 func thinOf(d ctl.Device) (l *thin.ThinLine, pool ctl.Dep, err error) {
-	if l, err = lineOf[*thin.ThinLine](d, "volume of a pool"); err == nil {
+	if l, err = lineOf[*thin.ThinLine](d, "a volume of a pool"); err == nil {
 		pool, _ = depNamed(d, l.Pool)
 	}
 	return l, pool, err
@@ -166,7 +166,7 @@ func depPath(d ctl.Dep) string {
 func volumeRmCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "rm NAME...",
-		Short:             "Delete volumes and give their space back to the pool",
+		Short:             "Delete volumes and return their space to the pool",
 		Example:           `  udm volume rm db-monday`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeDevices,
@@ -205,14 +205,14 @@ func volumeResizeCommand() *cobra.Command {
 	var shrink bool
 	cmd := &cobra.Command{
 		Use:   "resize NAME --size SIZE",
-		Short: "Make a volume larger or smaller while it is in use",
+		Short: "Change the size of a volume while it is in use",
 		Example: `  udm volume resize db --size 2T
   udm volume resize db --size 500G --shrink`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if size == 0 {
-				return errors.New("say how large it is to be: --size SIZE")
+				return errNoSize
 			}
 			m, err := newMaker(cmd)
 			if err != nil {
@@ -228,13 +228,13 @@ func volumeResizeCommand() *cobra.Command {
 				return err
 			}
 			if uint64(size) < d.Sectors && !shrink {
-				return fmt.Errorf("%s has %s; a smaller size cuts off its end: add --shrink if nothing is there", d.Name, formatSectors(d.Sectors))
+				return fmt.Errorf("%s is %s large; a smaller size cuts off its end; add --shrink if the end is unused", d.Name, formatSectors(d.Sectors))
 			}
 			d.Sectors = uint64(size)
 			return explain(d.Name, m.replace(d, l))
 		},
 	}
-	cmd.Flags().Var(&size, "size", "new size")
+	cmd.Flags().Var(&size, "size", "new size (required)")
 	cmd.Flags().BoolVar(&shrink, "shrink", false, "allow a smaller size")
 	return cmd
 }
@@ -282,7 +282,7 @@ func runVolumeLs(cmd *cobra.Command, args []string) error {
 		return printJSON(cmd, vs)
 	}
 	if len(vs) == 0 {
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), "No volumes. Make one with: udm volume create POOL NAME --size SIZE")
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "There are no volumes. Create one: udm volume create POOL NAME --size SIZE")
 		return err
 	}
 	return printTable(cmd.OutOrStdout(), rows)

@@ -12,7 +12,7 @@ import (
 func unixSocket(path string) func() (net.Listener, error) {
 	return func() (net.Listener, error) {
 		if len(path) > maxSocketPath {
-			return nil, fmt.Errorf("%s is too long for a socket (%d bytes, at most %d); choose a shorter --root", path, len(path), maxSocketPath)
+			return nil, fmt.Errorf("%s is too long for the path of a socket (%d bytes, at most %d); choose a shorter --root", path, len(path), maxSocketPath)
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err

@@ -70,7 +70,7 @@ func lockRoot(root string) (io.Closer, error) {
 	if lockFile(f) != nil {
 		pid, _ := io.ReadAll(f)
 		f.Close()
-		return nil, fmt.Errorf("a daemon runs at %s already (process %s); stop it or choose another --root", root, strings.TrimSpace(string(pid)))
+		return nil, fmt.Errorf("a daemon is already running at %s (process %s); stop it or choose another --root", root, strings.TrimSpace(string(pid)))
 	}
 	if err := f.Truncate(0); err != nil {
 		return nil, err

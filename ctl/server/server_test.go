@@ -356,7 +356,7 @@ func TestOriginWaitsForItsSnapshots(t *testing.T) {
 		return d.Live, d.Waiting
 	}
 	r = start(t, root)
-	if l, why := live("disk"); l || !strings.Contains(why, "waits for its snapshot snap") {
+	if l, why := live("disk"); l || !strings.Contains(why, "waiting for its snapshot snap") {
 		t.Errorf("the origin is live: %v, %s", l, why)
 	}
 	if l, why := live("real"); !l {

@@ -23,7 +23,7 @@ func vacate(dir string) error {
 		dev, live, err := identify(dir)
 		if errors.Is(err, syscall.ENOTCONN) {
 			if err := unmount(dir, syscall.MNT_DETACH); err != nil {
-				return fmt.Errorf("a dead mount is in the way at %s: %w", dir, err)
+				return fmt.Errorf("the dead mount at %s cannot be removed: %w", dir, err)
 			}
 			continue
 		}
@@ -31,7 +31,7 @@ func vacate(dir string) error {
 			return err
 		}
 		if above, _, err := identify(filepath.Dir(dir)); err == nil && above != dev && live {
-			return fmt.Errorf("%s is a FUSE mount already; unmount it first: %w", dir, syscall.EBUSY)
+			return fmt.Errorf("%s is already a FUSE mount; unmount it first: %w", dir, syscall.EBUSY)
 		}
 		return nil
 	}
@@ -135,12 +135,12 @@ func mountFailed(dir string, err error) error {
 	}
 	switch {
 	case errors.Is(ferr, fs.ErrNotExist):
-		return fmt.Errorf("mount %s: the kernel has no FUSE (no /dev/fuse); try: modprobe fuse: %w", dir, syscall.ENODEV)
+		return fmt.Errorf("mount %s: the kernel has no FUSE (no /dev/fuse); try modprobe fuse: %w", dir, syscall.ENODEV)
 	case errors.Is(ferr, fs.ErrPermission):
-		return fmt.Errorf("mount %s: no right to open /dev/fuse; it is to be readable and writable for this user: %w", dir, syscall.EACCES)
+		return fmt.Errorf("mount %s: /dev/fuse must be readable and writable for this user: %w", dir, syscall.EACCES)
 	}
 	if _, perr := exec.LookPath(fusermount()); perr != nil {
-		return fmt.Errorf("mount %s: no right to mount, and fusermount3 is not installed (package fuse3): %w", dir, syscall.EPERM)
+		return fmt.Errorf("mount %s: only root may mount without fusermount3; install the package fuse3: %w", dir, syscall.EPERM)
 	}
 	return fmt.Errorf("mount %s: %w", dir, err)
 }

@@ -177,11 +177,11 @@ func (h *handshake) answer(data []byte) error {
 	case h.opt == proto.OptStartTLS:
 		return h.startTLS(data)
 	case cfg.TLS.Mode == TLSRequire && !h.secure:
-		return refuse(proto.RepErrTLSReqd, "this server wants TLS first")
+		return refuse(proto.RepErrTLSReqd, "this server requires TLS")
 	}
 	f, ok := optionFuncs[h.opt]
 	if !ok {
-		return refuse(proto.RepErrUnsup, "option %d is not known", h.opt)
+		return refuse(proto.RepErrUnsup, "unknown option %d", h.opt)
 	}
 	return f(h, data)
 }
@@ -190,9 +190,9 @@ func (h *handshake) startTLS(data []byte) error {
 	cfg := &h.c.srv.cfg.TLS
 	switch {
 	case len(data) != 0:
-		return refuse(proto.RepErrInvalid, "STARTTLS takes no data")
+		return refuse(proto.RepErrInvalid, "STARTTLS has no data")
 	case h.secure:
-		return refuse(proto.RepErrInvalid, "TLS is on already")
+		return refuse(proto.RepErrInvalid, "TLS is already on")
 	case cfg.Mode == TLSOff || !h.fixed:
 		return refuse(proto.RepErrPolicy, "TLS is not configured on this server")
 	}

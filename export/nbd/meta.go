@@ -40,7 +40,7 @@ func (h *handshake) setMeta(data []byte) error {
 // whether base:allocation is among what they mean.
 func (h *handshake) parseMeta(data []byte, list bool) (name string, match bool, err error) {
 	if h.mode == simple {
-		return "", false, refuse(proto.RepErrInvalid, "metadata contexts need structured replies")
+		return "", false, refuse(proto.RepErrInvalid, "metadata contexts require structured replies")
 	}
 	d := decoder{p: data}
 	name = d.str()

@@ -23,7 +23,7 @@ var optionFuncs = map[proto.Option]func(*handshake, []byte) error{
 
 func (h *handshake) list(data []byte) error {
 	if len(data) != 0 {
-		return refuse(proto.RepErrInvalid, "LIST takes no data")
+		return refuse(proto.RepErrInvalid, "LIST has no data")
 	}
 	for _, info := range h.c.srv.cfg.Exports.List() {
 		p := be.AppendUint32(nil, uint32(len(info.Name)))
@@ -42,9 +42,9 @@ func (h *handshake) list(data []byte) error {
 func (h *handshake) structuredReply(data []byte) error {
 	switch {
 	case len(data) != 0:
-		return refuse(proto.RepErrInvalid, "STRUCTURED_REPLY takes no data")
+		return refuse(proto.RepErrInvalid, "STRUCTURED_REPLY has no data")
 	case h.mode == extended:
-		return refuse(proto.RepErrExtHeaderReqd, "extended headers are on already")
+		return refuse(proto.RepErrExtHeaderReqd, "extended headers are already on")
 	}
 	h.mode = structured
 	h.reply(proto.RepAck, nil)
@@ -53,7 +53,7 @@ func (h *handshake) structuredReply(data []byte) error {
 
 func (h *handshake) extendedHeaders(data []byte) error {
 	if len(data) != 0 {
-		return refuse(proto.RepErrInvalid, "EXTENDED_HEADERS takes no data")
+		return refuse(proto.RepErrInvalid, "EXTENDED_HEADERS has no data")
 	}
 	h.mode = extended
 	h.reply(proto.RepAck, nil)
@@ -62,7 +62,7 @@ func (h *handshake) extendedHeaders(data []byte) error {
 
 func (h *handshake) exportName(data []byte) error {
 	if h.mode == extended {
-		return refuse(proto.RepErrInvalid, "EXPORT_NAME after EXTENDED_HEADERS")
+		return refuse(proto.RepErrInvalid, "EXPORT_NAME is not allowed after EXTENDED_HEADERS")
 	}
 	s, err := h.attach(string(data))
 	if err != nil {
@@ -85,7 +85,7 @@ func (h *handshake) attach(name string) (*session, error) {
 	}
 	e, err := open(h.c.srv.cfg.Exports, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, refuse(proto.RepErrUnknown, "no export is named %q", name)
+		return nil, refuse(proto.RepErrUnknown, "there is no export named %q", name)
 	}
 	if err != nil {
 		return nil, refuse(proto.RepErrPolicy, "%v", err)

@@ -133,7 +133,7 @@ func (c *conn) check(r *request) *failure {
 		return fail(proto.ESHUTDOWN, "the server is shutting down")
 	}
 	if int(r.Cmd) >= len(cmdRules) {
-		return fail(proto.EINVAL, "command %d is not known", r.Cmd)
+		return fail(proto.EINVAL, "unknown command %d", r.Cmd)
 	}
 	rule := &cmdRules[r.Cmd]
 	if rule.write && c.readOnly {
@@ -173,10 +173,10 @@ func (c *conn) checkFlags(r *request, may uint16) *failure {
 		may |= proto.CmdFlagPayloadLen
 	}
 	if bad := r.Flags &^ may; bad != 0 {
-		return fail(proto.EINVAL, "flags %#x do not go with command %d", bad, r.Cmd)
+		return fail(proto.EINVAL, "flags %#x are not allowed with command %d", bad, r.Cmd)
 	}
 	if c.mode == extended && r.Cmd == proto.CmdWrite && r.Flags&proto.CmdFlagPayloadLen == 0 {
-		return fail(proto.EINVAL, "a write needs the payload flag")
+		return fail(proto.EINVAL, "a write requires the payload flag")
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (c *conn) statusPayload(r *request) (length uint64, want bool, f *failure) 
 	}
 	for p = p[8:]; len(p) > 0; p = p[4:] {
 		if be.Uint32(p) != contextID || want {
-			return 0, false, fail(proto.EINVAL, "metadata context %d was not negotiated or is there twice", be.Uint32(p))
+			return 0, false, fail(proto.EINVAL, "metadata context %d was not negotiated or is repeated", be.Uint32(p))
 		}
 		want = true
 	}

@@ -62,7 +62,7 @@ func LoadCA(file string) (*x509.CertPool, error) {
 
 func (t TLS) check() error {
 	if t.Mode != TLSOff && t.Config == nil {
-		return errors.New("nbd: TLS without a configuration")
+		return errors.New("nbd: TLS requires a configuration")
 	}
 	return nil
 }

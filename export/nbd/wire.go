@@ -28,7 +28,7 @@ type wire interface {
 	close()
 }
 
-var errStalled = errors.New("nbd: the client stopped in the middle of a request or takes no replies")
+var errStalled = errors.New("nbd: the client stalled in the middle of a request or does not read replies")
 
 // stream is a wire over any stream of bytes. With deadlines it keeps to the
 // stall timeout; without, only the stream itself ends a wait.

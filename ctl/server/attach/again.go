@@ -26,7 +26,7 @@ func (k *Kernel) Resumed(d *dm.Device) {
 	}
 	err := k.refresh(d, a)
 	if err != nil && !errors.Is(err, errUnused) {
-		k.log.Error("a block device does not see a new size", "path", a.path, "reason", err)
+		k.log.Error("the new size of a device cannot be set for its block device", "path", a.path, "reason", err)
 	}
 }
 
@@ -49,7 +49,7 @@ func (k *Kernel) bringBack() {
 	}
 	if !maps.Equal(before, k.devices) {
 		if err := k.save(); err != nil {
-			k.log.Error("what is attached cannot be saved", "reason", err)
+			k.log.Error("the list of attached devices cannot be saved", "reason", err)
 		}
 	}
 }
@@ -65,7 +65,7 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 		return // until it works
 	}
 	if err := k.detachOne(minor, true); err != nil {
-		log.Warn("a block device from before the restart is still in use and fails", "path", a.path, "reason", err)
+		log.Warn("a block device from before the restart is still in use; its I/O fails", "path", a.path, "reason", err)
 	}
 	now, err := k.attached(d, driverOf(a.path))
 	switch {
@@ -73,7 +73,7 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 		log.Error("a device cannot be attached again", "device", d.Name(), "reason", err)
 		delete(k.devices, minor)
 	case now.path != a.path:
-		log.Warn("a device is attached as another block device now", "device", d.Name(), "path", now.path, "before", a.path)
+		log.Warn("a device is now attached as another block device", "device", d.Name(), "path", now.path, "before", a.path)
 	}
 }
 
@@ -86,7 +86,7 @@ func (k *Kernel) detachAll() error {
 			continue
 		}
 		if err := k.detachOne(minor, true); err != nil {
-			errs = append(errs, fmt.Errorf("%s, which is %s, fails from now on: %w", a.path, exports.Numbered(minor), err))
+			errs = append(errs, fmt.Errorf("%s, which is %s, cannot be detached; its I/O fails from now on: %w", a.path, exports.Numbered(minor), err))
 		}
 	}
 	k.cut.Store(true)

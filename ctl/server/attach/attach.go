@@ -129,7 +129,7 @@ func (k *Kernel) readSaved() {
 		err = json.Unmarshal(text, &s)
 	}
 	if err != nil {
-		k.log.Error("mounts and attached devices do not come back", "file", k.path(), "reason", err)
+		k.log.Error("mounts and attached devices cannot be restored", "file", k.path(), "reason", err)
 		return
 	}
 	for _, dir := range s.Mounts {

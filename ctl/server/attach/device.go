@@ -26,7 +26,7 @@ var errUnused = errors.New("not attached")
 // CheckDriver refuses drivers that there are not.
 func CheckDriver(driver string) error {
 	if !slices.Contains([]string{"", ctl.DriverLoop, ctl.DriverNBD}, driver) {
-		return dm.Errorf(syscall.EINVAL, "no driver %q, only loop and nbd", driver)
+		return dm.Errorf(syscall.EINVAL, "unknown driver %q; use loop or nbd", driver)
 	}
 	return nil
 }

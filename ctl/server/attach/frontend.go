@@ -30,7 +30,7 @@ func (f files) Start(func(error)) error {
 	defer f.op.Unlock()
 	for dir, m := range f.mounts {
 		if err := f.show(dir, m.saved); err != nil {
-			f.log.Error("devices cannot be mounted again", "dir", dir, "reason", err)
+			f.log.Error("a mount cannot be restored", "dir", dir, "reason", err)
 		}
 	}
 	if f.dir == "" {
@@ -79,7 +79,7 @@ func (k *Kernel) endMounts() error {
 	var errs []error
 	for dir, m := range k.mounts {
 		if err := m.end(true); err != nil {
-			errs = append(errs, fmt.Errorf("%s was in use, and who has files open there gets errors: %w", dir, err))
+			errs = append(errs, fmt.Errorf("%s was in use; programs with open files there get errors: %w", dir, err))
 		}
 	}
 	return errors.Join(errs...)

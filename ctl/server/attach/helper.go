@@ -90,7 +90,7 @@ func Helper(in io.Reader, out io.Writer) error {
 	case j.Do == jobDetach:
 		err = j.detach()
 	default:
-		return fmt.Errorf("no job is named %q", j.Do)
+		return fmt.Errorf("unknown job %q", j.Do)
 	}
 	if done.Unused = errors.Is(err, errUnused); err != nil && !done.Unused {
 		done.Error = ctl.NewError(err)

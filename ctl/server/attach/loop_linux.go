@@ -83,13 +83,13 @@ func missing(path string, err error) error {
 	who := fmt.Sprintf("the daemon, which runs as user %d,", os.Geteuid())
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return dm.Errorf(errnoIn(err), "%s may not use %s: run it as root or in the group disk; for files instead of block devices there is udm mount", who, path)
+		return dm.Errorf(errnoIn(err), "%s may not use %s; run it as root or in the group disk, or use udm mount", who, path)
 	case path == loopControl && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.ENODEV)):
-		return dm.Errorf(syscall.ENODEV, "the kernel has no loop driver (%s: %v); try: modprobe loop", path, err)
+		return dm.Errorf(syscall.ENODEV, "the kernel has no loop driver (%s: %v); try modprobe loop", path, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return dm.Errorf(syscall.ENODEV, "%s is missing: the daemon needs the /dev of the machine", path)
+		return dm.Errorf(syscall.ENODEV, "%s is missing; the daemon needs the machine's /dev", path)
 	case errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTTY):
-		return dm.Errorf(errnoIn(err), "%s cannot be configured (%v): Linux 5.8 or later is needed", path, err)
+		return dm.Errorf(errnoIn(err), "%s cannot be configured (%v); attach needs Linux 5.8 or later", path, err)
 	}
 	return &os.PathError{Op: "configure", Path: path, Err: err}
 }

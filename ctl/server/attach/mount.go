@@ -102,7 +102,7 @@ func (k *Kernel) Unmount(dir string, lazy bool) error {
 	dir = filepath.Clean(dir)
 	m := k.mounts[dir]
 	if m == nil {
-		return dm.Errorf(syscall.ENXIO, "no devices are mounted at %s", dir)
+		return dm.Errorf(syscall.ENXIO, "udm has no mount at %s", dir)
 	}
 	err := m.end(lazy)
 	if errors.Is(err, syscall.EBUSY) && !lazy {
@@ -126,7 +126,7 @@ func (m *mounted) end(lazy bool) error {
 	return m.files.Unmount()
 }
 
-var errEnding = dm.Errorf(syscall.EINTR, "the daemon is ending")
+var errEnding = dm.Errorf(syscall.EINTR, "the daemon is stopping")
 
 // Mounts tells where the devices are shown.
 func (k *Kernel) Mounts() []ctl.Mount {

@@ -171,7 +171,7 @@ func (j *kernelJob) connect() (string, error) {
 	}
 	j.Path = fmt.Sprint(nbdPrefix, n)
 	if !j.ours() {
-		return "", errors.Join(dm.Errorf(syscall.ENOTSUP, "%s does not tell its backend: Linux 5.14 or later is needed", j.Path), d.Disconnect(n))
+		return "", errors.Join(dm.Errorf(syscall.ENOTSUP, "%s does not report its backend; attach --nbd needs Linux 5.14 or later", j.Path), d.Disconnect(n))
 	}
 	return j.Path, nil
 }
@@ -180,11 +180,11 @@ func (j *kernelJob) connect() (string, error) {
 func (j *kernelJob) refused(err error) error {
 	switch {
 	case errors.Is(err, kernel.ErrMissing):
-		return dm.Errorf(syscall.ENODEV, "%v; try: modprobe nbd", err)
+		return dm.Errorf(syscall.ENODEV, "%v; try modprobe nbd", err)
 	case errors.Is(err, syscall.EPERM):
-		return dm.Errorf(syscall.EPERM, "the daemon, which runs as user %d, may not use the nbd driver: that needs CAP_SYS_ADMIN, as root has; for files instead of block devices there is udm mount", os.Geteuid())
+		return dm.Errorf(syscall.EPERM, "the daemon, which runs as user %d, may not use the nbd driver; run it with CAP_SYS_ADMIN, or use udm mount", os.Geteuid())
 	case errors.Is(err, syscall.EINVAL) && int(j.Block) > os.Getpagesize():
-		return dm.Errorf(syscall.EINVAL, "the nbd driver has no blocks of %d bytes, only up to %d", j.Block, os.Getpagesize())
+		return dm.Errorf(syscall.EINVAL, "the nbd driver does not support blocks of %d bytes, only up to %d", j.Block, os.Getpagesize())
 	}
 	return fmt.Errorf("nbd driver: %w", err)
 }

@@ -65,7 +65,7 @@ func (s Set) open(d *dm.Device) (*export.Export, error) {
 // makes no disk before the first table is loaded.
 func (s Set) noTable(d *dm.Device) error {
 	if why := s.Waiting(d); why != "" {
-		return fmt.Errorf("the table of %s could not be loaded yet: %s", d.Name(), why)
+		return fmt.Errorf("the table of %s is not loaded yet: %s", d.Name(), why)
 	}
 	return fs.ErrNotExist
 }

@@ -67,7 +67,7 @@ func failed(step string, d *dm.Device, err error) error {
 // changed saves a device and describes it.
 func (s *Service) changed(d *dm.Device) (ctl.Device, error) {
 	if err := s.state.Save(d); err != nil {
-		s.log.Error("saving a device failed", "device", d.Name(), "reason", err)
+		s.log.Error("a device cannot be saved", "device", d.Name(), "reason", err)
 		return ctl.Device{}, err
 	}
 	return s.describe(d, ctl.Query{}), nil
@@ -165,7 +165,7 @@ func (s *Service) Remove(ctx context.Context, r ctl.Remove) error {
 // RemoveAll implements [ctl.Service].
 func (s *Service) RemoveAll(ctx context.Context, r ctl.Remove) error {
 	if r.Ref != (ctl.Ref{}) {
-		return dm.Errorf(syscall.EINVAL, "remove_all takes no device")
+		return dm.Errorf(syscall.EINVAL, "remove_all does not take a device")
 	}
 	if err := s.settled(ctx); err != nil {
 		return err
@@ -189,7 +189,7 @@ func (s *Service) Rename(ctx context.Context, r ctl.Rename) (ctl.Device, error) 
 	defer s.naming.Unlock()
 	switch before := d.Name(); {
 	case r.NewUUID != "" && r.NewName != "":
-		return ctl.Device{}, dm.Errorf(syscall.EINVAL, "give a new name or a new uuid, not both")
+		return ctl.Device{}, dm.Errorf(syscall.EINVAL, "give either a new name or a new uuid, not both")
 	case r.NewUUID != "":
 		return s.change(d, state.Identifying(r.NewUUID), func() error { return d.SetUUID(r.NewUUID) })
 	default:

@@ -54,7 +54,7 @@ func (s *Service) Device(_ context.Context, q ctl.Query) (ctl.Device, error) {
 func (s *Service) find(r ctl.Ref) (*dm.Device, error) {
 	switch {
 	case r.UUID != "" && (r.Name != "" || r.Number != nil), r.Name != "" && r.Number != nil:
-		return nil, dm.Errorf(syscall.EINVAL, "name the device by only one of name, uuid and number")
+		return nil, dm.Errorf(syscall.EINVAL, "give only one of name, uuid and number")
 	case r.UUID != "":
 		return named(s.control.UUID(r.UUID))("no device has the uuid " + r.UUID)
 	case r.Name != "":
@@ -62,7 +62,7 @@ func (s *Service) find(r ctl.Ref) (*dm.Device, error) {
 	case r.Number != nil:
 		return named(s.control.Number(dm.Number(*r.Number)))("no device has the number " + r.Number.String())
 	}
-	return nil, dm.Errorf(syscall.ENXIO, "no device was named")
+	return nil, dm.Errorf(syscall.ENXIO, "no device was given")
 }
 
 // named gives a failed search its reason.

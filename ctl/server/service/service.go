@@ -177,7 +177,7 @@ func (s *Service) fail(d *dm.Device, sectors uint64) {
 		err = d.Resume(context.Background(), true)
 	}
 	if err != nil {
-		s.log.Error("I/O that waits in a suspended device cannot be ended", "device", d.Name(), "reason", err)
+		s.log.Error("I/O that waits for a suspended device cannot be failed", "device", d.Name(), "reason", err)
 	}
 }
 

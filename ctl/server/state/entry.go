@@ -51,7 +51,7 @@ func (s *State) saveAgain() {
 	s.mu.Unlock()
 	for _, d := range due {
 		if err := s.Save(d); err != nil {
-			s.log.Warn("saving a device fails again", "device", d.Name(), "reason", err)
+			s.log.Warn("a device still cannot be saved", "device", d.Name(), "reason", err)
 		}
 	}
 }

@@ -175,7 +175,7 @@ func (s *State) tell(d *dm.Device, before string, err error) {
 	case err != nil && err.Error() != before:
 		s.log.Warn("a saved table cannot be loaded yet", "device", d.Name(), "reason", err)
 	case err == nil && before != "":
-		s.log.Info("a saved table is back", "device", d.Name())
+		s.log.Info("a saved table is loaded again", "device", d.Name())
 	}
 }
 
@@ -189,12 +189,12 @@ func (s *State) loadSaved(d *dm.Device, t *table) error {
 	for _, name := range s.devices(specs, dm.Plain, dm.Snapshotted, dm.Origin) {
 		if under := s.control.Mapped(name); under != nil && under != d {
 			if why := s.notReady(under); why != "" {
-				return fmt.Errorf("waits for the device %s, %s", under.Name(), why)
+				return fmt.Errorf("waiting for the device %s, %s", under.Name(), why)
 			}
 		}
 	}
 	if name := s.missingSnapshot(d, specs); name != "" {
-		return fmt.Errorf("waits for its snapshot %s, whose table is missing; remove that to go on without it", name)
+		return fmt.Errorf("waiting for its snapshot %s, whose table is not loaded; remove the snapshot to continue without it", name)
 	}
 	return d.Load(specs, dm.Mode{Write: !t.ReadOnly})
 }
@@ -267,7 +267,7 @@ func (s *State) suspendAgain(ctx context.Context, e *entry) {
 		}
 	}
 	if err := e.dev.Suspend(ctx, true); err != nil {
-		s.log.Error("a device could not be suspended again", "device", e.dev.Name(), "reason", err)
+		s.log.Error("a device cannot be suspended again", "device", e.dev.Name(), "reason", err)
 	}
 }
 

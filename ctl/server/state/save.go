@@ -140,7 +140,7 @@ func (s *State) saveAfter(d *dm.Device, waiting []*dm.Device) error {
 		}
 		waiting = append(slices.Clip(waiting), d)
 		if slices.Contains(waiting, other) {
-			return errors.New("saving failed before, and the name is in the file of a device that waits for this one's")
+			return errors.New("an earlier save failed; this name is still saved for a device that waits to be saved")
 		}
 		if err := s.saveAfter(other, waiting); err != nil {
 			return err

@@ -95,7 +95,7 @@ func (s store) readOne(name string) (*record, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if s.path(r.Minor) != path {
-		return nil, fmt.Errorf("%s: describes the device with minor number %d", path, r.Minor)
+		return nil, fmt.Errorf("%s describes the device with minor number %d", path, r.Minor)
 	}
 	return r, nil
 }

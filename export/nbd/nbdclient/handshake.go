@@ -40,7 +40,7 @@ func DialURI(ctx context.Context, uri string, o Options) (*Client, error) {
 		return nil, err
 	}
 	if secure && o.TLS == nil {
-		return nil, fmt.Errorf("nbdclient: %s wants TLS and there are no certificates", uri)
+		return nil, fmt.Errorf("nbdclient: %s requires TLS, but no certificates were given", uri)
 	}
 	o.Export = export
 	return Dial(ctx, network, addr, o)
@@ -68,7 +68,7 @@ func ParseURI(uri string) (network, addr, export string, secure bool, err error)
 			return "unix", socket, export, u.Scheme == "nbds+unix", nil
 		}
 	}
-	return "", "", "", false, fmt.Errorf("nbdclient: %q is no NBD URI", uri)
+	return "", "", "", false, fmt.Errorf("nbdclient: %q is not an NBD URI", uri)
 }
 
 // serverInfo is what the server said about the export and what was agreed on.
@@ -228,7 +228,7 @@ func (h *haggle) reply(o proto.Option) (proto.OptReply, []byte, error) {
 func (h *haggle) startTLS(cfg *tls.Config) error {
 	nc, ok := h.rw.(net.Conn)
 	if !ok {
-		return errors.New("nbdclient: TLS needs a network connection")
+		return errors.New("nbdclient: TLS requires a network connection")
 	}
 	if err := h.option(proto.OptStartTLS, nil, nil); err != nil {
 		return err

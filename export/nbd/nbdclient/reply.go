@@ -137,7 +137,7 @@ func (c *Client) lookup(cookie uint64) (*call, error) {
 	if k := c.pending[cookie]; k != nil {
 		return k, nil
 	}
-	return nil, fmt.Errorf("nbdclient: reply to the unknown cookie %d", cookie)
+	return nil, fmt.Errorf("nbdclient: reply with unknown cookie %d", cookie)
 }
 
 func (c *Client) finish(k *call) {
@@ -196,7 +196,7 @@ func (c *Client) u64() (uint64, error) {
 // part calls f for the pieces of the bio's buffers that hold n bytes from at on.
 func (k *call) part(at, n uint64, f func([]byte) error) error {
 	if n > k.req.Length-at {
-		return fmt.Errorf("nbdclient: data beyond the request")
+		return fmt.Errorf("nbdclient: the reply has data beyond the request")
 	}
 	for seg := range k.bio.Segments() {
 		if at >= uint64(len(seg)) {
