@@ -14,6 +14,32 @@ run: build ## build udm and run its main job: udm quickstart
 build: ## build the one static binary, bin/udm
 	go build -o bin/udm ./cmd/udm
 
+man: build ## write the man pages to docs/man
+	./bin/udm man docs/man
+
+PREFIX ?= /usr/local
+UDM ?= bin/udm
+ROOM = $(DESTDIR)$(PREFIX)
+BASH = $(ROOM)/share/bash-completion/completions/udm
+ZSH = $(ROOM)/share/zsh/site-functions/_udm
+FISH = $(ROOM)/share/fish/vendor_completions.d/udm.fish
+UNITS = $(notdir $(wildcard packaging/systemd/*))
+
+install: $(if $(filter bin/udm,$(UDM)),build) ## install udm, man pages, completions and systemd units (PREFIX, DESTDIR)
+	install -D -m 755 $(UDM) $(ROOM)/bin/udm
+	umask 022; $(UDM) man $(ROOM)/share/man/man1
+	install -d $(dir $(BASH)) $(dir $(ZSH)) $(dir $(FISH)) $(ROOM)/lib/systemd/system
+	umask 022; $(UDM) completion bash > $(BASH)
+	umask 022; $(UDM) completion zsh > $(ZSH)
+	umask 022; $(UDM) completion fish > $(FISH)
+	umask 022; for unit in $(UNITS); do \
+		sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/$$unit > $(ROOM)/lib/systemd/system/$$unit || exit 1; \
+	done
+
+uninstall: ## remove what install has installed
+	rm -f $(ROOM)/bin/udm $(ROOM)/share/man/man1/udm.1 $(ROOM)/share/man/man1/udm-*.1 $(BASH) $(ZSH) $(FISH) \
+		$(addprefix $(ROOM)/lib/systemd/system/,$(UNITS))
+
 packages: ## install the Debian packages that the tests use, when that is allowed
 	@./test/packages.sh
 
@@ -76,4 +102,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build packages test test-kernel test-kernel-long planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: bin/bench help run build man install uninstall packages test test-kernel test-kernel-long planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz

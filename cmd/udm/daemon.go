@@ -12,6 +12,7 @@ import (
 
 	"udm/ctl/server"
 	"udm/ctl/server/service"
+	"udm/ctl/server/systemd"
 	"udm/export/nbd"
 	"udm/targets/all"
 )
@@ -70,7 +71,11 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 			return err
 		}
 	}
-	conf, err := f.tls()
+	sockets, err := systemd.Listeners()
+	if err != nil {
+		return err
+	}
+	conf, err := f.tls(sockets["nbd-tcp"] != nil)
 	if err != nil {
 		return err
 	}
@@ -94,16 +99,29 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	return server.Run(cmd.Context(), server.Config{
 		Root: root, Program: thisBuild().String(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
-		Ready: func(*service.Service) { log.Info("ready", "root", root, "pid", os.Getpid()) },
+		Sockets: sockets,
+		Ready: func(*service.Service) {
+			log.Info("ready", "root", root, "pid", os.Getpid())
+			notify(log, systemd.Ready)
+		},
+		Ending: func() { notify(log, systemd.Stopping) },
 	})
 }
 
+// notify tells a service manager, if there is one.
+func notify(log *slog.Logger, state string) {
+	if err := systemd.Notify(state); err != nil {
+		log.Warn("the service manager cannot be told", "state", state, "reason", err)
+	}
+}
+
 // tls is the configuration of --listen; nil when no certificate is given.
-func (f *daemonFlags) tls() (*tls.Config, error) {
+// tcp says that there is a TCP socket without --listen.
+func (f *daemonFlags) tls(tcp bool) (*tls.Config, error) {
 	switch {
 	case f.cert == "" && f.key == "" && f.ca == "":
 		return nil, nil
-	case f.listen == "":
+	case f.listen == "" && !tcp:
 		return nil, errors.New("the --tls options need --listen ADDRESS")
 	case f.cert == "" || f.key == "":
 		return nil, errors.New("--tls-cert and --tls-key must be given together")

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
+
+	"udm/ctl/server/systemd"
 )
 
 // openLog opens the file of a daemon's log, anew at each SIGHUP, as programs that
@@ -24,8 +27,9 @@ func openLog(path string) (log io.Writer, done func(), err error) {
 	var all sync.WaitGroup
 	all.Go(func() {
 		for range hangups {
-			if err := l.reopen(); err != nil {
-				fmt.Fprintln(l, "the log stays in the old file:", err)
+			err := errors.Join(systemd.Notify(systemd.Reloading), l.reopen())
+			if err = errors.Join(err, systemd.Notify(systemd.Ready)); err != nil {
+				fmt.Fprintln(l, "the log may stay in the old file:", err)
 			}
 		}
 	})

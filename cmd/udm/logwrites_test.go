@@ -48,7 +48,7 @@ func TestLogWritesReplay(t *testing.T) {
 		{"--every-flush", "echo seen; false", "seen\n", "the check failed after entry 1 flush: exit status 1"},
 		{"--to-mark none", first, "", `the log has no mark "none"; the whole log was replayed`},
 		{"--to-entry 9", "", "", "the log has no entry 9, only 9 entries; the whole log was replayed"},
-		{"--every-flush", "", "", "--every-flush and --every-fua need --check COMMAND"},
+		{"--every-flush", "", "", "--every-flush and --every-fua require --check COMMAND"},
 	} {
 		if err := os.WriteFile(disk, make([]byte, 32<<10), 0o600); err != nil {
 			t.Fatal(err)

@@ -17,17 +17,17 @@ func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 	x := s.Exports().For("nbd")
 	x.ReadOnly = cfg.ReadOnly
 	c := nbd.Config{Exports: x.ByName(), MaxConns: cfg.MaxConns, Log: cfg.Log}
-	local, err := newNBD("nbd", unixSocket(filepath.Join(cfg.Root, ctl.NBDSocket)), c)
+	local, err := newNBD(nbdName, cfg.socket(nbdName, unixSocket(filepath.Join(cfg.Root, ctl.NBDSocket))), c)
 	if err != nil {
 		return nil, err
 	}
-	control := protocol.NewServer(s, unixSocket(filepath.Join(cfg.Root, ctl.Socket)), cfg.Log)
+	control := protocol.NewServer(s, cfg.socket(controlName, unixSocket(filepath.Join(cfg.Root, ctl.Socket))), cfg.Log)
 	list := []frontend.Server{control, local}
-	if cfg.Listen != "" {
+	if cfg.Listen != "" || cfg.Sockets[nbdTCPName] != nil {
 		if cfg.TLS != nil {
 			c.TLS = nbd.TLS{Mode: nbd.TLSRequire, Config: cfg.TLS}
 		}
-		remote, err := newNBD("nbd-tcp", tcpSocket(cfg.Listen), c)
+		remote, err := newNBD(nbdTCPName, cfg.socket(nbdTCPName, tcpSocket(cfg.Listen)), c)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+
+	"udm/ctl/server/frontend"
 )
 
 // unixSocket opens a socket for its owner only, in place of one that a killed daemon
@@ -28,6 +31,28 @@ func unixSocket(path string) func() (net.Listener, error) {
 		return l, nil
 	}
 }
+
+// socket is the socket of a front end that a service manager has opened, or else
+// opens one.
+func (c *Config) socket(name string, open func() (net.Listener, error)) func() (net.Listener, error) {
+	if l := c.Sockets[name]; l != nil {
+		return func() (net.Listener, error) { return l, nil }
+	}
+	return open
+}
+
+// checkSockets refuses sockets that no front end is for.
+func checkSockets(sockets map[string]net.Listener, list []frontend.Server) error {
+	for name := range sockets {
+		if !slices.ContainsFunc(list, func(f frontend.Server) bool { return f.Name() == name }) {
+			return fmt.Errorf("a socket is named %q; use FileDescriptorName=%s, %s or %s in the socket unit", name, controlName, nbdName, nbdTCPName)
+		}
+	}
+	return nil
+}
+
+// The names of the front ends that have sockets.
+const controlName, nbdName, nbdTCPName = "control", "nbd", "nbd-tcp"
 
 func tcpSocket(address string) func() (net.Listener, error) {
 	return func() (net.Listener, error) { return net.Listen("tcp", address) }

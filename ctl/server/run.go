@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,8 +36,13 @@ type Config struct {
 	Drain time.Duration
 	// Hurry, if any, is closed when the daemon is to wait for nobody any more.
 	Hurry <-chan struct{}
-	// Ready, if any, is called once clients can connect.
-	Ready func(*service.Service)
+	// Sockets are listeners that a service manager has opened, by the names of
+	// front ends: control, nbd, nbd-tcp. What is missing is opened here.
+	Sockets map[string]net.Listener
+	// Ready, if any, is called once clients can connect, Ending when the daemon
+	// begins to end.
+	Ready  func(*service.Service)
+	Ending func()
 }
 
 // Run runs a daemon until ctx ends: then it stops taking commands, lets NBD
@@ -57,6 +63,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	err = serve(ctx, s, cfg)
+	if cfg.Ending != nil {
+		cfg.Ending()
+	}
 	return errors.Join(err, end(s, cfg))
 }
 
@@ -82,6 +91,9 @@ func lockRoot(root string) (io.Closer, error) {
 // serve runs the front ends until ctx ends or one of them fails.
 func serve(ctx context.Context, s *service.Service, cfg Config) error {
 	list, err := frontEnds(s, cfg)
+	if err == nil {
+		err = checkSockets(cfg.Sockets, list)
+	}
 	if err != nil {
 		return err
 	}

@@ -36,10 +36,10 @@ func (s *State) disksPath() string { return filepath.Join(filepath.Dir(s.store.d
 func (s *State) Register(d Disk) error {
 	r, ok := s.opener.(Registrar)
 	if !ok {
-		return dm.Errorf(syscall.ENOTSUP, "disks get no fixed numbers here")
+		return dm.Errorf(syscall.ENOTSUP, "this service cannot register disks")
 	}
 	if d.Major == dm.Major {
-		return dm.Errorf(syscall.EINVAL, "numbers with major %d are those of mapped devices", dm.Major)
+		return dm.Errorf(syscall.EINVAL, "major %d is for mapped devices; choose another", dm.Major)
 	}
 	s.disksLock.Lock()
 	defer s.disksLock.Unlock()

@@ -27,7 +27,7 @@ func (s *State) Save(d *dm.Device) error {
 	}
 	s.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("%s was changed, but the change could not be saved: %w", d.Name(), err)
+		return fmt.Errorf("%s was changed, but the change cannot be saved: %w", d.Name(), err)
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func (s *State) Prepare(d *dm.Device, change Change) error {
 	r := s.record(e)
 	change(r)
 	if err := s.prepare(e, r); err != nil {
-		return fmt.Errorf("%s was not changed, because that cannot be saved: %w", d.Name(), err)
+		return fmt.Errorf("%s was not changed, because the change cannot be saved: %w", d.Name(), err)
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func (s *State) Erase(d *dm.Device) error {
 		s.mu.Lock()
 		e.unsaved = true // the file may be gone, or go in a power cut
 		s.mu.Unlock()
-		return fmt.Errorf("%s was not removed, because that cannot be saved: %w", d.Name(), err)
+		return fmt.Errorf("%s was not removed, because the removal cannot be saved: %w", d.Name(), err)
 	}
 	return nil
 }
