@@ -36,7 +36,7 @@ type region struct {
 // areaStats fills a pair of cache lines: areas are used from different processors.
 type areaStats struct {
 	inFlight [2]atomic.Int64 // all pairs: reads, writes
-	stamp    atomic.Int64    // until when the times below have been counted
+	stamp    atomic.Int64    // until when the times that follow have been counted
 	ios      [2]atomic.Uint64
 	merges   [2]atomic.Uint64
 	sectors  [2]atomic.Uint64

@@ -1,7 +1,7 @@
 package pdata
 
-// spine is the way down a tree that is being changed: the node at hand and the
-// one above it, both shadowed. The node above names the node at hand.
+// spine is the way down a tree that is being changed: the node at hand and its
+// parent, both shadowed. The parent names the node at hand.
 type spine struct {
 	t     *tree
 	above wnode // valid once a second node was entered
@@ -146,7 +146,7 @@ func (s *spine) splitBeneath() error {
 	return nil
 }
 
-// moveOrSplit makes room in the full child at place i of the node above. Should
+// moveOrSplit makes room in the full child at place i of the parent. Should
 // a neighbour have some, entries move there, unless that would break sharing,
 // which costs more than it saves. Else there will be one more node; splitting
 // one into two is better at the edges, where keys often rise or fall steadily.

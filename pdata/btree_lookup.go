@@ -78,7 +78,7 @@ func (t *tree) lookupOne(root uint64, level int, key uint64) (node, int, error) 
 
 func tooDeep(nr uint64) error { return corrupt(nr, "tree is deeper than %d nodes", maxDepth) }
 
-// underAll puts blocks, from the root down, above those in err's path.
+// underAll puts blocks, from the root down, before those in err's path.
 func underAll(err error, path []uint64) error {
 	for i := len(path) - 1; i >= 0; i-- {
 		err = under(err, path[i])

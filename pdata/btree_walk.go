@@ -3,7 +3,7 @@ package pdata
 import "syscall"
 
 // Walk calls fn for every entry of a tree of one level, in order. It checks
-// that keys lie where the nodes above say, so that it ends whatever the tree is
+// that keys lie where their parents say, so that it ends whatever the tree is
 // like. fn must not change the tree.
 func (t *Tree[V]) Walk(root uint64, fn func(key uint64, v V) error) error {
 	return t.t.walk(root, 0, keyRange{}, func(n node) error {

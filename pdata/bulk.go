@@ -93,7 +93,7 @@ type level struct {
 // NewBuilder makes a builder of a tree whose values have size bytes.
 func (b *Bulk) NewBuilder(size int) *Builder { return &Builder{b: b, size: size} }
 
-// Add appends an entry; its key must be above all earlier ones.
+// Add appends an entry; its key must be greater than all earlier ones.
 func (t *Builder) Add(key uint64, value []byte) error {
 	if t.any && key <= t.last {
 		return fmt.Errorf("key %d comes after key %d", key, t.last)
@@ -119,7 +119,7 @@ func (t *Builder) add(i int, key uint64, value []byte) error {
 	return nil
 }
 
-// emit writes a node of the first n entries of a level and enters it above.
+// emit writes a node of the first n entries of a level and enters it in its parent.
 func (t *Builder) emit(i, n int) error {
 	key := t.levels[i].keys[0]
 	nr, err := t.node(i, n)

@@ -48,7 +48,7 @@ func corruptOf(err error) *Corrupt {
 	return c
 }
 
-// under puts a block above those that err's path names already.
+// under puts a block before those that err's path names already.
 func under(err error, block uint64) error {
 	if c := corruptOf(err); c != nil && (len(c.Path) == 0 || c.Path[0] != block) {
 		c.Path = append([]uint64{block}, c.Path...)

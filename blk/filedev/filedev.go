@@ -65,7 +65,7 @@ var ErrInUse = errors.New("already open for writing")
 type Device struct {
 	path   string
 	f      file
-	limits blk.Limits // set by Open; Size is below
+	limits blk.Limits // set by Open; Size is in a field of its own
 	size   atomic.Uint64
 	align  uint64 // of buffers in memory, bytes; 0: any will do
 	inline bool   // I/O never waits for a disk, so a pool would only be a detour

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"udm/blk"
+	"udm/dm"
 )
 
 // Register gives a disk a number of the caller's choice: it has it whenever it is
@@ -26,16 +27,16 @@ func (o *Opener) Register(name string, n blk.Number) error {
 		case other == n && path == name:
 			return nil
 		case other == n:
-			return errorf(syscall.EBUSY, "%s is the number of %s", n, path)
+			return dm.Errorf(syscall.EBUSY, "%s is the number of %s", n, path)
 		case path == name:
-			return errorf(syscall.EBUSY, "%s has the number %s; give that up first", name, other)
+			return dm.Errorf(syscall.EBUSY, "%s has the number %s; give that up first", name, other)
 		}
 	}
 	if d := o.byNumber[n]; d != nil && (missing || d.source.id != src.id) {
-		return errorf(syscall.EBUSY, "%s is the number of %s, which is open", n, d.source.name)
+		return dm.Errorf(syscall.EBUSY, "%s is the number of %s, which is open", n, d.source.name)
 	}
 	if d := o.disks[src.id]; d != nil && !missing && d.number != n {
-		return errorf(syscall.EBUSY, "%s is open as %s; close it first", name, d.number)
+		return dm.Errorf(syscall.EBUSY, "%s is open as %s; close it first", name, d.number)
 	}
 	o.registered[n] = name
 	return nil
@@ -47,7 +48,7 @@ func (o *Opener) Unregister(n blk.Number) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if _, ok := o.registered[n]; !ok {
-		return errorf(syscall.ENXIO, "no disk is registered as %s", n)
+		return dm.Errorf(syscall.ENXIO, "no disk is registered as %s", n)
 	}
 	delete(o.registered, n)
 	return nil

@@ -22,7 +22,7 @@ import (
 
 // Device is a memory disk.
 type Device struct {
-	limits   blk.Limits // set by New; Size and ReadOnly are below
+	limits   blk.Limits // set by New; Size and ReadOnly are in fields of their own
 	size     atomic.Uint64
 	readOnly atomic.Bool
 	pages    table

@@ -152,7 +152,7 @@ func (t *table) zero(off, end uint64, keep bool) {
 	}
 }
 
-// clone copies the pages below byte end.
+// clone copies the pages before byte end.
 func (t *table) clone(to *table, end uint64) {
 	for n, pg := range t.all(0, (end+pageSize-1)>>pageShift) {
 		pg.lock.rlock()

@@ -12,11 +12,10 @@ import (
 func eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Tell what happens to devices, as it happens",
-		Long: `events prints a line for each device that is created, loaded, suspended, resumed,
-renamed or removed, and for each event that a target raises, such as a pool that
-fills up. It begins when it is started and ends with Ctrl-C. With --json each line
-is an object.`,
+		Short: "Print events of devices as they happen",
+		Long: `events prints a line when a device is created, loaded, suspended, resumed, renamed
+or removed. It also prints a line when a target raises an event, for example when a
+pool fills up. It runs until Ctrl-C. With --json, each line is an object.`,
 		Example: `  udm events
   udm events --json | jq -r 'select(.kind == "event").name'`,
 		Args: cobra.NoArgs,

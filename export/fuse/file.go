@@ -39,7 +39,7 @@ func (n *node) Getattr(_ context.Context, h fs.FileHandle, out *fuse.AttrOut) sy
 	return 0
 }
 
-// Setattr accepts everything, a truncation above all, and changes nothing.
+// Setattr accepts everything, in particular a truncation, and changes nothing.
 func (n *node) Setattr(ctx context.Context, f fs.FileHandle, _ *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	return n.Getattr(ctx, f, out)
 }

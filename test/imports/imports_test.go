@@ -1,5 +1,5 @@
-// Package imports holds the rule of the layers: each package knows only what
-// stands above it in the list of ARCHITECTURE.md.
+// Package imports holds the rule of the layers: each package knows only
+// packages that come earlier in the list of ARCHITECTURE.md.
 package imports
 
 import (
@@ -102,7 +102,7 @@ func TestLayers(t *testing.T) {
 		}
 		for _, i := range p.Imports {
 			if (i == "udm" || strings.HasPrefix(i, "udm/")) && !within(i, may) {
-				t.Errorf("%s imports %s, which stands below it", p.ImportPath, i)
+				t.Errorf("%s imports %s, which comes later in the list of layers", p.ImportPath, i)
 			}
 		}
 	}
@@ -117,7 +117,7 @@ func allowed(path string) ([]string, bool) {
 	return nil, false
 }
 
-// The core stands on the standard library and golang.org/x/sys alone.
+// The core imports the standard library and golang.org/x/sys alone.
 func TestCoreDependencies(t *testing.T) {
 	for _, p := range list(t) {
 		if !within(p.ImportPath, core) {

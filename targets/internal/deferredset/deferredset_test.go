@@ -130,7 +130,7 @@ func TestNobodyIsInsideWhenAWorkRuns(t *testing.T) {
 	wg.Wait()
 }
 
-// As above, with one I/O that takes long, so that works pile up behind it.
+// The same with one I/O that takes long, so that works pile up behind it.
 func TestNobodyIsInsideWhenWorksRunBehindASlowOne(t *testing.T) {
 	blktest.Leaks(t)
 	const rounds, behind = 30, 2*ring - 5

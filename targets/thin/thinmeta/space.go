@@ -43,7 +43,7 @@ func (m *Metadata) DataRefs(block uint64) (uint32, error) {
 // MetadataRefs is a metadata block's reference count.
 func (m *Metadata) MetadataRefs(block uint64) (uint32, error) { return m.tm.Ref(block) }
 
-// DataShared reports whether a data block's reference count is above 1.
+// DataShared reports whether a data block's reference count is more than 1.
 func (m *Metadata) DataShared(block uint64) (bool, error) {
 	n, err := m.DataRefs(block)
 	return n > 1, err
