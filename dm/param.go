@@ -43,7 +43,7 @@ func Params(types ...*Type) []*Param {
 func FindParam(ps []*Param, name string) (*Param, error) {
 	i := slices.IndexFunc(ps, func(p *Param) bool { return p.Name == name })
 	if i < 0 {
-		return nil, Errorf(syscall.ENOENT, "no parameter is named %q", name)
+		return nil, Errorf(syscall.ENOENT, "there is no parameter named %q", name)
 	}
 	return ps[i], nil
 }

@@ -51,5 +51,5 @@ func Example() {
 	fmt.Println(err)
 	// Output:
 	// [6 7] 51200
-	// read-only device
+	// counting: byte 0: read-only device
 }

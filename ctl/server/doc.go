@@ -8,6 +8,7 @@
 //	events     what happens to them, for subscribers
 //	frontend   what all ways in to them have in common
 //	protocol   the control protocol's handler
+//	systemd    what a service manager is told, and the sockets that it passes on
 //
 // Here is what makes a daemon of them: the lock of its root, the sockets, the list
 // of front ends, and the order in which all that begins and ends:

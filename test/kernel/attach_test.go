@@ -31,7 +31,7 @@ gone() { # the block device has let go; its last user may be udev or the keeper 
 
 start
 udm create disk --table "0 65536 linear $D0 0"
-refused "no nbd driver; try: modprobe nbd" udm attach --nbd disk
+refused "no nbd driver; try modprobe nbd" udm attach --nbd disk
 modprobe -d /run/work nbd
 echo the missing module is named
 

@@ -204,7 +204,7 @@ func cmdQuickstart(ts *testscript.TestScript, neg bool, args []string) {
 	runningOf(ts).d = d
 	for d.log.Scan() {
 		fmt.Fprintln(ts.Stdout(), d.log.Text())
-		if strings.HasPrefix(d.log.Text(), "Ctrl-C ends it") {
+		if strings.HasPrefix(d.log.Text(), "Press Ctrl-C to stop") {
 			return
 		}
 	}

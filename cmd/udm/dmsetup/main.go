@@ -115,9 +115,9 @@ func (t *tool) check() error {
 func absent(name string) string {
 	switch name {
 	case "stats":
-		return "There is no stats command here; the messages behind it are: dmsetup message DEVICE 0 @stats_create - /1"
+		return "udm has no stats command; use messages, such as: dmsetup message DEVICE 0 @stats_create - /1"
 	case "measure":
-		return "There is no measure command here: nothing is measured for the kernel's IMA."
+		return "udm has no measure command, because it has no IMA to measure for."
 	}
 	return ""
 }

@@ -47,7 +47,7 @@ func (k *Kernel) Mount(dir string) error {
 	if m := k.mounts[dir]; err != nil && m == before {
 		m.saved = wasSaved
 	} else if err != nil {
-		err = errors.Join(fmt.Errorf("%s was not mounted, because that cannot be saved: %w", dir, err), m.end(true))
+		err = errors.Join(fmt.Errorf("%s was not mounted, because the mount cannot be saved: %w", dir, err), m.end(true))
 		delete(k.mounts, dir)
 	}
 	return err
@@ -63,7 +63,7 @@ func (k *Kernel) check(dir string) error {
 		return err
 	}
 	if !info.IsDir() {
-		return dm.Errorf(syscall.ENOTDIR, "%s is not a directory; devices are shown in one", dir)
+		return dm.Errorf(syscall.ENOTDIR, "%s is not a directory; give an existing directory", dir)
 	}
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real

@@ -29,7 +29,7 @@ func Handler(s ctl.Service, log *slog.Logger) http.Handler {
 }
 
 func unknown(w http.ResponseWriter, r *http.Request) {
-	reply(w, http.StatusNotFound, &ctl.Error{Errno: "ENOTTY", Reason: fmt.Sprintf("%s %s is no command; POST to /v1/COMMAND", r.Method, r.URL.Path)})
+	reply(w, http.StatusNotFound, &ctl.Error{Errno: "ENOTTY", Reason: fmt.Sprintf("%s %s is not a command; POST to /v1/COMMAND", r.Method, r.URL.Path)})
 }
 
 // handler answers one command.
