@@ -1,5 +1,6 @@
 // Package export says what a server has to offer: named block devices that
-// clients open and let go. The servers are its sub-packages (nbd, fuse).
+// clients open and let go. The servers are its sub-packages (nbd, fuse,
+// vhost).
 package export
 
 import (

@@ -1,0 +1,89 @@
+//go:build linux
+
+package vhost
+
+import (
+	"encoding/binary"
+
+	"udm/blk"
+	"udm/export/internal/virtq"
+)
+
+// The features of the device that are offered, by bit.
+const (
+	featSizeMax     = 1 << 1
+	featSegMax      = 1 << 2
+	featReadOnly    = 1 << 5
+	featBlockSize   = 1 << 6
+	featFlush       = 1 << 9
+	featTopology    = 1 << 10
+	featQueues      = 1 << 12
+	featDiscard     = 1 << 13
+	featWriteZeroes = 1 << 14
+	featIndirect    = 1 << 28
+	featEventIdx    = 1 << 29
+	featProtocol    = 1 << 30 // between front end and back end only
+	featVersion1    = 1 << 32
+)
+
+// The features of the protocol that are offered.
+const (
+	protoQueues   = 1 << 0
+	protoReplyAck = 1 << 3
+	protoBackend  = 1 << 5
+	protoConfig   = 1 << 9
+	protoSlots    = 1 << 15
+
+	protoOffered = protoQueues | protoReplyAck | protoBackend | protoConfig | protoSlots
+)
+
+// Bounds of a request: a guest that keeps to the config space makes none longer
+// than segMax*sizeMax.
+const (
+	segMax     = 126 // and two more descriptors fill a ring of 128
+	sizeMax    = 64 << 10
+	maxRequest = 16 << 20 // bytes
+	maxRange   = 1 << 22  // sectors of one discard or write-zeroes
+)
+
+// features are those of a device.
+func features(l *blk.Limits, readOnly bool) uint64 {
+	f := uint64(featSizeMax | featSegMax | featBlockSize | featTopology | featQueues | featWriteZeroes | featIndirect | featProtocol | featVersion1)
+	if readOnly {
+		f = f&^featWriteZeroes | featReadOnly
+	} else if l.MaxDiscard != 0 {
+		f |= featDiscard
+	}
+	if l.VolatileCache {
+		f |= featFlush
+	}
+	if virtq.EventIdx() {
+		f |= featEventIdx
+	}
+	return f
+}
+
+// configLen is the length of struct virtio_blk_config, up to what is not offered.
+const configLen = 60
+
+// configSpace is the config space of a device (virtio 1.2, 5.2.4).
+func configSpace(l *blk.Limits, queues int) (c [configLen]byte) {
+	le := binary.LittleEndian
+	le.PutUint64(c[0:], l.Size)
+	le.PutUint32(c[8:], sizeMax)
+	le.PutUint32(c[12:], segMax)
+	le.PutUint32(c[20:], l.LogicalBlock)
+	for l.PhysicalBlock>>c[24] > l.LogicalBlock {
+		c[24]++ // the exponent of physical blocks
+	}
+	le.PutUint16(c[26:], uint16(min(l.MinIO/l.LogicalBlock, 1<<16-1)))
+	le.PutUint32(c[28:], l.OptIO/l.LogicalBlock)
+	le.PutUint16(c[34:], uint16(queues))
+	le.PutUint32(c[36:], maxRange)
+	le.PutUint32(c[40:], 1)
+	le.PutUint32(c[44:], max(l.DiscardGranularity, l.LogicalBlock)/blk.SectorSize)
+	le.PutUint32(c[48:], maxRange)
+	le.PutUint32(c[52:], 1)
+	c[56] = 1 // write-zeroes may unmap
+	return c
+}

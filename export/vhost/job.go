@@ -1,0 +1,295 @@
+//go:build linux
+
+package vhost
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+
+	"udm/blk"
+	"udm/export/internal/virtq"
+)
+
+// The types of requests, and their status (virtio 1.2, 5.2.6).
+const (
+	typeIn          = 0
+	typeOut         = 1
+	typeFlush       = 4
+	typeID          = 8
+	typeDiscard     = 11
+	typeWriteZeroes = 13
+
+	statusOK          = 0
+	statusIOErr       = 1
+	statusUnsupported = 2
+)
+
+const (
+	reqHeaderLen = 16 // type 4, priority 4, sector 8
+	rangeLen     = 16 // sector 8, sectors 4, flags 4
+	rangeUnmap   = 1
+	idLen        = 20
+	keepBounce   = 64 << 10 // longer copies are not kept for the next request
+)
+
+// job is a request under way. The worker owns it but between Submit and End.
+type job struct {
+	worker *worker
+	view   *view
+	chain  virtq.Chain
+	bio    blk.Bio
+	op     uint32   // its type
+	data   [][]byte // of guest memory; the header and the status are cut off
+	status []byte   // one byte of guest memory
+	bounce []byte   // the copy of data that the bio has; empty: it has data itself
+	phase  atomic.Int32
+}
+
+// The phases of a bio: Submit returns and End runs in either order; whoever comes
+// second goes on.
+const (
+	submitting = iota
+	away       // Submit has returned: End goes on
+	done       // End has run: the worker goes on
+)
+
+func (j *job) forget() {
+	j.data, j.status = nil, nil
+	if j.bounce = j.bounce[:0]; cap(j.bounce) > keepBounce {
+		j.bounce = nil
+	}
+}
+
+// start begins a request: what is read of it is read once.
+func (w *worker) start(j *job) {
+	c := &j.chain
+	var status [][]byte
+	if status, j.data = cutLast(c.In); len(status) == 0 {
+		w.finish(j, 0) // there is no place for an answer
+		return
+	}
+	j.status = status[0]
+	var h [reqHeaderLen]byte
+	out, ok := cutFirst(c.Out, h[:])
+	if !ok {
+		w.finish(j, 0)
+		return
+	}
+	if c.Err != nil || c.Bytes > maxRequest {
+		w.answer(j, statusIOErr)
+		return
+	}
+	j.op = binary.LittleEndian.Uint32(h[:])
+	sector := binary.LittleEndian.Uint64(h[8:])
+	switch j.op {
+	case typeIn:
+		w.transfer(j, blk.Read, sector)
+	case typeOut:
+		j.data = out
+		w.transfer(j, blk.Write, sector)
+	case typeFlush:
+		j.bio.Reset()
+		j.bio.Op = blk.Flush
+		w.submit(j)
+	case typeID:
+		w.identify(j)
+	case typeDiscard, typeWriteZeroes:
+		w.erase(j, out)
+	default:
+		w.answer(j, statusUnsupported)
+	}
+}
+
+// cutLast takes the last byte off.
+func cutLast(bufs [][]byte) (last, rest [][]byte) {
+	n := len(bufs)
+	if n == 0 {
+		return nil, nil
+	}
+	p := bufs[n-1]
+	last = [][]byte{p[len(p)-1:]}
+	if len(p) == 1 {
+		return last, bufs[:n-1]
+	}
+	bufs[n-1] = p[:len(p)-1]
+	return last, bufs
+}
+
+// cutFirst copies the first bytes to p, which they must fill, and takes them off.
+func cutFirst(bufs [][]byte, p []byte) (rest [][]byte, ok bool) {
+	for len(p) > 0 && len(bufs) > 0 {
+		n := copy(p, bufs[0])
+		p = p[n:]
+		if bufs[0] = bufs[0][n:]; len(bufs[0]) == 0 {
+			bufs = bufs[1:]
+		}
+	}
+	return bufs, len(p) == 0
+}
+
+func length(bufs [][]byte) (n uint64) {
+	for _, p := range bufs {
+		n += uint64(len(p))
+	}
+	return n
+}
+
+// transfer submits a read or a write of j.data.
+func (w *worker) transfer(j *job, op blk.Op, sector uint64) {
+	n := length(j.data)
+	if n%blk.SectorSize != 0 {
+		w.answer(j, statusIOErr)
+		return
+	}
+	b := &j.bio
+	b.Reset()
+	b.Op, b.Sector = op, sector
+	if j.chain.Fixed {
+		b.SetBufs(j.data, n/blk.SectorSize)
+	} else {
+		b.SetData(w.copied(j, op, int(n)))
+	}
+	if op == blk.Write {
+		b.Flags = w.writeFlags(j)
+	}
+	w.submit(j)
+}
+
+// copied is memory of ours for the data.
+func (w *worker) copied(j *job, op blk.Op, n int) []byte {
+	if cap(j.bounce) < n {
+		j.bounce = make([]byte, n)
+	}
+	j.bounce = j.bounce[:n]
+	if op == blk.Write {
+		p := j.bounce
+		for _, from := range j.data {
+			p = p[copy(p, from):]
+		}
+	}
+	return j.bounce
+}
+
+// writeFlags: guests may write to their memory meanwhile, and one that has not taken
+// the flush counts on writes to last.
+func (w *worker) writeFlags(j *job) (f blk.Flags) {
+	if j.chain.Fixed {
+		f = blk.Unstable
+	}
+	s := w.ring.session
+	if s.features&featFlush == 0 && s.export.Device.Limits().VolatileCache {
+		f |= blk.FUA
+	}
+	return f
+}
+
+// identify answers with the serial.
+func (w *worker) identify(j *job) {
+	var id [idLen]byte
+	copy(id[:], w.ring.session.serial)
+	p := id[:]
+	for _, to := range j.data {
+		p = p[copy(to, p):]
+	}
+	w.finishWith(j, statusOK, uint32(idLen-len(p)))
+}
+
+// erase submits a discard or write-zeroes of one range.
+func (w *worker) erase(j *job, out [][]byte) {
+	var r [rangeLen]byte
+	rest, ok := cutFirst(out, r[:])
+	sectors, flags := binary.LittleEndian.Uint32(r[8:]), binary.LittleEndian.Uint32(r[12:])
+	unmap := j.op == typeWriteZeroes && flags&rangeUnmap != 0
+	switch {
+	case !ok || len(rest) > 0 || sectors > maxRange:
+		w.answer(j, statusIOErr)
+		return
+	case flags != 0 && !(unmap && flags == rangeUnmap):
+		w.answer(j, statusUnsupported)
+		return
+	}
+	b := &j.bio
+	b.Reset()
+	b.Op, b.Sector, b.Sectors = blk.Discard, binary.LittleEndian.Uint64(r[:]), uint64(sectors)
+	if j.op == typeWriteZeroes {
+		b.Op = blk.WriteZeroes
+		if !unmap {
+			b.Flags = blk.NoUnmap
+		}
+	}
+	w.submit(j)
+}
+
+// submit gives the bio to the device, which from then on may end it anywhere.
+func (w *worker) submit(j *job) {
+	s := w.ring.session
+	w.current = nil
+	if s.export.ReadOnly && j.bio.Op.IsWrite() && j.bio.Op != blk.Flush {
+		w.current = j
+		w.answer(j, statusIOErr)
+		return
+	}
+	j.bio.End, j.bio.Private = bioEnded, j
+	j.phase.Store(submitting)
+	s.export.Device.Submit(&j.bio)
+	if !j.phase.CompareAndSwap(submitting, away) {
+		w.current = j
+		w.answer(j, w.outcome(j))
+	}
+}
+
+func bioEnded(b *blk.Bio) {
+	j := b.Private.(*job)
+	if !j.phase.CompareAndSwap(submitting, done) {
+		j.worker.ended(j)
+	}
+}
+
+// settle gives back a job that ended on another goroutine.
+func (w *worker) settle(j *job) {
+	if w.dead {
+		w.recycle(j)
+		return
+	}
+	w.guard(func() error {
+		w.current = j
+		w.answer(j, w.outcome(j))
+		return nil
+	})
+}
+
+func (w *worker) outcome(j *job) byte {
+	switch st := j.bio.Status(); {
+	case st == blk.OK:
+		return statusOK
+	case st == blk.NotSupported || st == blk.Target:
+		return statusUnsupported
+	}
+	return statusIOErr
+}
+
+// answer ends a request: the data of a read that was copied, and the status.
+func (w *worker) answer(j *job, status byte) {
+	written := uint32(0)
+	if status == statusOK && j.op == typeIn {
+		written = uint32(length(j.data))
+		if len(j.bounce) > 0 {
+			p := j.bounce
+			for _, to := range j.data {
+				p = p[copy(to, p):]
+			}
+		}
+	}
+	w.finishWith(j, status, written)
+}
+
+func (w *worker) finishWith(j *job, status byte, written uint32) {
+	j.status[0] = status
+	w.finish(j, written+1)
+}
+
+// finish gives the chain back with how many bytes of it were written.
+func (w *worker) finish(j *job, written uint32) {
+	w.q.Put(j.chain.Head, written)
+	w.recycle(j)
+}

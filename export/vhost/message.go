@@ -1,0 +1,268 @@
+//go:build linux
+
+package vhost
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Header: request 4, flags 4, size 4.
+const (
+	headerLen  = 12
+	maxPayload = 512 // the longest legal one is 8 + 8*32
+
+	version     = 1
+	versionMask = 3
+	flagReply   = 4
+	needReply   = 8
+)
+
+// request is what a message asks for.
+type request uint32
+
+const (
+	getFeatures         request = 1
+	setFeatures         request = 2
+	setOwner            request = 3
+	resetOwner          request = 4
+	setMemTable         request = 5
+	setVringNum         request = 8
+	setVringAddr        request = 9
+	setVringBase        request = 10
+	getVringBase        request = 11
+	setVringKick        request = 12
+	setVringCall        request = 13
+	setVringErr         request = 14
+	getProtocolFeatures request = 15
+	setProtocolFeatures request = 16
+	getQueueNum         request = 17
+	setVringEnable      request = 18
+	setBackendReqFD     request = 21
+	getConfig           request = 24
+	setConfig           request = 25
+	getMaxMemSlots      request = 36
+	addMemReg           request = 37
+	remMemReg           request = 38
+)
+
+// message is a message decoded. Which fields it has depends on its form.
+type message struct {
+	request request
+	flags   uint32
+
+	value   uint64 // word
+	index   uint32 // state, address
+	num     uint32 // state; address: flags
+	addr    ringAddr
+	regions []regionDesc
+	config  configPart
+}
+
+// ringAddr is where a ring is, for the front end.
+type ringAddr struct{ desc, used, avail, log uint64 }
+
+// regionDesc is a region of guest memory as the front end tells of it.
+type regionDesc struct{ guest, size, user, offset uint64 }
+
+// configPart is a piece of the config space.
+type configPart struct {
+	offset, flags uint32
+	data          []byte
+}
+
+// A form is a kind of payload: its shortest and longest, and both directions.
+type form struct {
+	min, max int
+	decode   func(b []byte, m *message) error
+	encode   func(b []byte, m *message) []byte
+}
+
+const (
+	maxRegions = 8 // in one table
+	regionLen  = 32
+	maxConfig  = 256
+)
+
+var order = binary.NativeEndian
+
+var (
+	empty   = &form{0, 0, func([]byte, *message) error { return nil }, func(b []byte, _ *message) []byte { return b }}
+	word    = &form{8, 8, decodeWord, encodeWord}
+	state   = &form{8, 8, decodeState, encodeState}
+	address = &form{40, 40, decodeAddress, encodeAddress}
+	table   = &form{8, maxPayload, decodeTable, encodeTable}
+	single  = &form{8 + regionLen, maxPayload, decodeSingle, encodeSingle}
+	config  = &form{12, 12 + maxConfig, decodeConfig, encodeConfig}
+)
+
+func decodeWord(b []byte, m *message) error {
+	m.value = order.Uint64(b)
+	return nil
+}
+
+func encodeWord(b []byte, m *message) []byte { return order.AppendUint64(b, m.value) }
+
+func decodeState(b []byte, m *message) error {
+	m.index, m.num = order.Uint32(b), order.Uint32(b[4:])
+	return nil
+}
+
+func encodeState(b []byte, m *message) []byte {
+	return order.AppendUint32(order.AppendUint32(b, m.index), m.num)
+}
+
+func decodeAddress(b []byte, m *message) error {
+	m.index, m.num = order.Uint32(b), order.Uint32(b[4:])
+	m.addr = ringAddr{order.Uint64(b[8:]), order.Uint64(b[16:]), order.Uint64(b[24:]), order.Uint64(b[32:])}
+	return nil
+}
+
+func encodeAddress(b []byte, m *message) []byte {
+	b = encodeState(b, m)
+	for _, v := range []uint64{m.addr.desc, m.addr.used, m.addr.avail, m.addr.log} {
+		b = order.AppendUint64(b, v)
+	}
+	return b
+}
+
+// Front ends always send room for a few regions; the number says how many count.
+func decodeTable(b []byte, m *message) error {
+	n := order.Uint32(b)
+	if n > maxRegions || int(n)*regionLen > len(b)-8 {
+		return fmt.Errorf("a table of %d regions in %d bytes", n, len(b))
+	}
+	for i := range int(n) {
+		m.regions = append(m.regions, decodeRegion(b[8+i*regionLen:]))
+	}
+	return nil
+}
+
+func encodeTable(b []byte, m *message) []byte {
+	b = order.AppendUint64(b, uint64(len(m.regions)))
+	for _, r := range m.regions {
+		b = encodeRegion(b, r)
+	}
+	return b
+}
+
+func decodeSingle(b []byte, m *message) error {
+	m.regions = append(m.regions, decodeRegion(b[8:]))
+	return nil
+}
+
+func encodeSingle(b []byte, m *message) []byte {
+	return encodeRegion(order.AppendUint64(b, 0), m.regions[0])
+}
+
+func decodeRegion(b []byte) regionDesc {
+	return regionDesc{order.Uint64(b), order.Uint64(b[8:]), order.Uint64(b[16:]), order.Uint64(b[24:])}
+}
+
+func encodeRegion(b []byte, r regionDesc) []byte {
+	for _, v := range []uint64{r.guest, r.size, r.user, r.offset} {
+		b = order.AppendUint64(b, v)
+	}
+	return b
+}
+
+func decodeConfig(b []byte, m *message) error {
+	size := order.Uint32(b[4:])
+	if size == 0 || int(size) != len(b)-12 {
+		return fmt.Errorf("%d bytes of config in a payload of %d", size, len(b))
+	}
+	m.config = configPart{order.Uint32(b), order.Uint32(b[8:]), append([]byte(nil), b[12:]...)}
+	return nil
+}
+
+func encodeConfig(b []byte, m *message) []byte {
+	b = order.AppendUint32(b, m.config.offset)
+	b = order.AppendUint32(b, uint32(len(m.config.data)))
+	return append(order.AppendUint32(b, m.config.flags), m.config.data...)
+}
+
+// kind is what the table knows about a request.
+type kind struct {
+	name  string
+	in    *form
+	reply *form // nil: none of its own
+	fds   int   // how many it may bring
+}
+
+// kinds are the requests that a block device takes; it refuses all others.
+var kinds = map[request]kind{
+	getFeatures:         {"GET_FEATURES", empty, word, 0},
+	setFeatures:         {"SET_FEATURES", word, nil, 0},
+	setOwner:            {"SET_OWNER", empty, nil, 0},
+	resetOwner:          {"RESET_OWNER", empty, nil, 0},
+	setMemTable:         {"SET_MEM_TABLE", table, nil, maxRegions},
+	setVringNum:         {"SET_VRING_NUM", state, nil, 0},
+	setVringAddr:        {"SET_VRING_ADDR", address, nil, 0},
+	setVringBase:        {"SET_VRING_BASE", state, nil, 0},
+	getVringBase:        {"GET_VRING_BASE", state, state, 0},
+	setVringKick:        {"SET_VRING_KICK", word, nil, 1},
+	setVringCall:        {"SET_VRING_CALL", word, nil, 1},
+	setVringErr:         {"SET_VRING_ERR", word, nil, 1},
+	getProtocolFeatures: {"GET_PROTOCOL_FEATURES", empty, word, 0},
+	setProtocolFeatures: {"SET_PROTOCOL_FEATURES", word, nil, 0},
+	getQueueNum:         {"GET_QUEUE_NUM", empty, word, 0},
+	setVringEnable:      {"SET_VRING_ENABLE", state, nil, 0},
+	setBackendReqFD:     {"SET_BACKEND_REQ_FD", empty, nil, 1},
+	getConfig:           {"GET_CONFIG", config, config, 0},
+	setConfig:           {"SET_CONFIG", config, nil, 0},
+	getMaxMemSlots:      {"GET_MAX_MEM_SLOTS", empty, word, 0},
+	addMemReg:           {"ADD_MEM_REG", single, nil, 1},
+	remMemReg:           {"REM_MEM_REG", single, nil, 1},
+}
+
+func (r request) String() string {
+	if k, ok := kinds[r]; ok {
+		return k.name
+	}
+	return fmt.Sprintf("request %d", uint32(r))
+}
+
+// header is the first part of a message.
+type header struct {
+	request request
+	flags   uint32
+	size    uint32
+}
+
+// decodeHeader refuses what no payload should be waited for.
+func decodeHeader(b []byte) (h header, err error) {
+	h = header{request(order.Uint32(b)), order.Uint32(b[4:]), order.Uint32(b[8:])}
+	switch {
+	case h.flags&versionMask != version:
+		return h, fmt.Errorf("a message of version %d", h.flags&versionMask)
+	case h.flags&flagReply != 0:
+		return h, errors.New("a reply to nothing")
+	case h.size > maxPayload:
+		return h, fmt.Errorf("%v has a payload of %d bytes", h.request, h.size)
+	}
+	return h, nil
+}
+
+// decode reads the payload of a request.
+func decode(h header, payload []byte) (*message, error) {
+	k, ok := kinds[h.request]
+	if !ok {
+		return nil, errors.New("not for block devices")
+	}
+	if len(payload) < k.in.min || len(payload) > k.in.max {
+		return nil, fmt.Errorf("a payload of %d bytes", len(payload))
+	}
+	m := &message{request: h.request, flags: h.flags}
+	return m, k.in.decode(payload, m)
+}
+
+// encode is m as bytes, with a payload of a form.
+func encode(m *message, f *form) []byte {
+	b := make([]byte, headerLen, headerLen+f.min)
+	b = f.encode(b, m)
+	order.PutUint32(b, uint32(m.request))
+	order.PutUint32(b[4:], m.flags)
+	order.PutUint32(b[8:], uint32(len(b)-headerLen))
+	return b
+}

@@ -1,0 +1,177 @@
+//go:build linux
+
+package vhost
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"udm/export/internal/virtq"
+)
+
+// ring is a ring as the session knows it.
+//
+//	         num, addr, kick and base, in any order
+//	stopped ───────────────────────────────────────► running (a worker has it)
+//	   ▲                                                │
+//	   └────── GET_VRING_BASE, a new kick, the end ─────┘
+//
+// A ring that runs takes requests when it is enabled.
+type ring struct {
+	session *session
+	index   int
+	fail    func(error)
+
+	num     int // 0: not known
+	addr    ringAddr
+	hasAddr bool
+	base    uint16
+	kick    int // -1: none
+	call    int
+	err     int
+	enabled bool
+	worker  *worker // while it runs
+}
+
+func newRing(s *session, i int, fail func(error)) *ring {
+	return &ring{session: s, index: i, fail: fail, kick: -1, call: -1, err: -1}
+}
+
+func (r *ring) setNum(m *message) error {
+	if n := m.num; n == 0 || n&(n-1) != 0 || n > virtq.MaxSize {
+		return fmt.Errorf("a ring of %d entries", n)
+	}
+	if r.worker != nil && r.num != int(m.num) {
+		return errors.New("the size of a ring that runs")
+	}
+	r.num = int(m.num)
+	return r.update()
+}
+
+func (r *ring) setBase(m *message) error {
+	if r.worker != nil {
+		return errors.New("the position of a ring that runs")
+	}
+	r.base = uint16(m.num)
+	return nil
+}
+
+// setAddr takes the addresses of a ring; those of one that runs may only be said
+// again.
+func (r *ring) setAddr(m *message) error {
+	a := m.addr
+	a.log = 0
+	if r.worker != nil && a != r.addr {
+		return errors.New("the addresses of a ring that runs")
+	}
+	if m.num&^1 != 0 {
+		return fmt.Errorf("flags %#x of a ring", m.num)
+	}
+	if r.num != 0 {
+		if err := r.session.mem.rings(a, r.num).Check(r.num); err != nil {
+			return err
+		}
+	}
+	r.addr, r.hasAddr = a, true
+	return r.update()
+}
+
+// getBase stops the ring and tells where it is.
+func (r *ring) getBase(m *message) error {
+	r.stop()
+	closeFD(&r.kick)
+	closeFD(&r.call)
+	m.num = uint32(r.base)
+	return nil
+}
+
+func (r *ring) setKick(fd int) error {
+	if fd < 0 {
+		return errors.New("a ring without kicks is not supported")
+	}
+	r.stop()
+	closeFD(&r.kick)
+	r.kick = fd
+	return r.update()
+}
+
+// setCall replaces the eventfd of calls, and calls once: the front end may have
+// missed one by the former.
+func (r *ring) setCall(fd int) error {
+	r.between(func() {
+		closeFD(&r.call)
+		r.call = fd
+		signal(fd)
+	})
+	return nil
+}
+
+func (r *ring) setErr(fd int) error {
+	r.between(func() {
+		closeFD(&r.err)
+		r.err = fd
+	})
+	return nil
+}
+
+func (r *ring) setEnable(m *message) error {
+	if m.num > 1 {
+		return fmt.Errorf("enable a ring with %d", m.num)
+	}
+	r.between(func() { r.enabled = m.num == 1 })
+	return r.update()
+}
+
+// between runs f while the ring takes no request.
+func (r *ring) between(f func()) {
+	if r.worker != nil {
+		r.worker.do(f)
+	} else {
+		f()
+	}
+}
+
+// move gives the ring another memory. A ring that runs must be in it.
+func (r *ring) move(mem *memory) (err error) {
+	if r.worker != nil {
+		r.worker.do(func() { err = r.worker.move(mem) })
+	}
+	return err
+}
+
+// update starts the ring when all is known that it needs.
+func (r *ring) update() error {
+	if r.worker != nil || r.num == 0 || !r.hasAddr || r.kick < 0 || !r.enabled {
+		return nil
+	}
+	if err := r.session.mem.rings(r.addr, r.num).Check(r.num); err != nil {
+		return err
+	}
+	own, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	r.worker = startWorker(r, own)
+	return nil
+}
+
+// stop ends the worker, which waits for its bios.
+func (r *ring) stop() {
+	if r.worker == nil {
+		return
+	}
+	r.worker.do(func() { r.worker.stopping = true })
+	<-r.worker.done
+	closeFD(&r.worker.own)
+	r.base = r.worker.position
+	r.worker = nil
+}
+
+func (r *ring) close() {
+	r.stop()
+	closeFD(&r.kick)
+	closeFD(&r.call)
+	closeFD(&r.err)
+}

@@ -1,0 +1,244 @@
+//go:build linux
+
+package vhost
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"udm/export"
+)
+
+// Server serves one device on Unix sockets. All methods are safe for concurrent
+// use.
+type Server struct {
+	cfg Config
+
+	mu        sync.Mutex
+	closing   bool                       // guarded by mu
+	listeners map[*net.UnixListener]bool // guarded by mu
+	conn      *net.UnixConn              // guarded by mu; the front end
+	running   sync.WaitGroup             // added to under mu
+}
+
+// New makes a server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Exports == nil {
+		return nil, errors.New("vhost: no exports")
+	}
+	cfg.setDefaults(runtime.GOMAXPROCS(0))
+	return &Server{cfg: cfg, listeners: make(map[*net.UnixListener]bool)}, nil
+}
+
+// Serve accepts front ends from l until the server is closed, when it returns
+// ErrClosed, or l fails. It closes l.
+func (s *Server) Serve(l *net.UnixListener) error {
+	defer l.Close()
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.listeners[l] = true
+	s.running.Add(1)
+	s.mu.Unlock()
+	defer s.running.Done()
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return s.acceptFailed(l, err)
+		}
+		go func() {
+			if err := s.ServeConn(c); err != nil {
+				s.cfg.Log.Warn("vhost-user front end dropped", "export", s.cfg.Name, "reason", err)
+			}
+		}()
+	}
+}
+
+func (s *Server) acceptFailed(l *net.UnixListener, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+	if s.closing {
+		return ErrClosed
+	}
+	return err
+}
+
+// ServeConn serves a front end until it is gone, its last bio has ended, and
+// everything of its is given back. The error says why; nil if it hung up between two
+// messages.
+func (s *Server) ServeConn(c *net.UnixConn) error {
+	if err := s.enter(c); err != nil {
+		c.Close()
+		return err
+	}
+	defer s.leave()
+	x, err := s.cfg.Exports.Open(s.cfg.Name)
+	if err != nil {
+		return err
+	}
+	defer x.Done()
+	b := &broken{conn: c}
+	session := newSession(x, s.cfg.Queues, s.cfg.Serial, b.fail)
+	defer session.close()
+	if err := s.messages(c, session); err != nil {
+		b.fail(err)
+	}
+	return b.reason()
+}
+
+// enter makes c the front end, unless there is one: virtio has one driver.
+func (s *Server) enter(c *net.UnixConn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closing:
+		return ErrClosed
+	case s.conn != nil:
+		return errors.New("another front end has the device")
+	}
+	s.conn = c
+	s.running.Add(1)
+	return nil
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	s.conn.Close()
+	s.conn = nil
+	s.mu.Unlock()
+	s.running.Done()
+}
+
+// Clients tells who is connected.
+func (s *Server) Clients() (list []export.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		list = append(list, export.Client{Export: s.cfg.Name})
+	}
+	return list
+}
+
+// Close cuts the connection and waits until the last bio that was submitted for it
+// has ended.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closing = true
+	for l := range s.listeners {
+		l.Close()
+	}
+	if s.conn != nil {
+		s.conn.Close()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	return nil
+}
+
+// broken keeps the first reason for which a connection ends, and ends it.
+type broken struct {
+	conn *net.UnixConn
+	mu   sync.Mutex
+	err  error // guarded by mu
+}
+
+func (b *broken) fail(err error) {
+	b.mu.Lock()
+	if b.err == nil {
+		b.err = err
+	}
+	b.mu.Unlock()
+	b.conn.Close()
+}
+
+func (b *broken) reason() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// messages lets the session answer until the front end hangs up.
+func (s *Server) messages(c *net.UnixConn, session *session) error {
+	for {
+		h, payload, f, err := s.read(c)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			f.close()
+			return err
+		}
+		answer, err := session.receive(h, payload, f)
+		if err != nil {
+			return err
+		}
+		if len(answer) == 0 {
+			continue
+		}
+		if err := c.SetWriteDeadline(time.Now().Add(s.cfg.StallTimeout)); err != nil {
+			return err
+		}
+		if _, err := c.Write(answer); err != nil {
+			return err
+		}
+	}
+}
+
+// read reads a message. Between messages a front end may be silent for ever.
+func (s *Server) read(c *net.UnixConn) (h header, payload []byte, f fds, err error) {
+	head := make([]byte, headerLen)
+	oob := make([]byte, unix.CmsgSpace(4*maxRegions))
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		return h, nil, nil, err
+	}
+	n, oobn, flags, _, err := c.ReadMsgUnix(head, oob)
+	f, ferr := rights(oob[:oobn])
+	switch {
+	case err != nil:
+		return h, nil, f, err
+	case n == 0:
+		return h, nil, f, io.EOF
+	case ferr != nil:
+		return h, nil, f, ferr
+	case flags&unix.MSG_CTRUNC != 0:
+		return h, nil, f, errors.New("too many file descriptors")
+	}
+	if err := c.SetReadDeadline(time.Now().Add(s.cfg.StallTimeout)); err != nil {
+		return h, nil, f, err
+	}
+	if _, err := io.ReadFull(c, head[n:]); err != nil {
+		return h, nil, f, fmt.Errorf("in the middle of a message: %w", err)
+	}
+	if h, err = decodeHeader(head); err != nil {
+		return h, nil, f, err
+	}
+	payload = make([]byte, h.size)
+	if _, err := io.ReadFull(c, payload); err != nil {
+		return h, nil, f, fmt.Errorf("in the middle of %v: %w", h.request, err)
+	}
+	return h, payload, f, nil
+}
+
+// rights are the file descriptors beside a message; all that are there, even with
+// an error.
+func rights(oob []byte) (f fds, err error) {
+	list, err := unix.ParseSocketControlMessage(oob)
+	for i := range list {
+		got, e := unix.ParseUnixRights(&list[i])
+		if e != nil {
+			err = e
+		}
+		f = append(f, got...)
+	}
+	return f, err
+}

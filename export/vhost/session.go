@@ -1,0 +1,291 @@
+//go:build linux
+
+package vhost
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"udm/export"
+)
+
+// session is one front end's view of the device. Its messages come one after
+// another; nothing of it is used by two goroutines but fail.
+type session struct {
+	export   *export.Export
+	serial   string
+	offered  uint64
+	features uint64 // that the front end took
+	protocol uint64
+	mem      *memory
+	rings    []*ring
+	backend  int // the front end's socket for our messages; -1: none
+}
+
+// newSession makes a session. fail is called, from any goroutine, when a ring
+// cannot go on.
+func newSession(x *export.Export, queues int, serial string, fail func(error)) *session {
+	l := x.Device.Limits()
+	s := &session{export: x, serial: serial, offered: features(&l, x.ReadOnly || l.ReadOnly), backend: -1}
+	s.mem, _ = newMemory(nil)
+	for i := range queues {
+		s.rings = append(s.rings, newRing(s, i, fail))
+	}
+	return s
+}
+
+// close stops the rings, which waits for their bios, and gives everything back.
+func (s *session) close() {
+	for _, r := range s.rings {
+		r.close()
+	}
+	s.mem.release()
+	closeFD(&s.backend)
+}
+
+// fds are the file descriptors of a message. Whoever keeps one takes it; the rest is
+// closed.
+type fds []int
+
+func (f fds) take(i int) int {
+	fd := f[i]
+	f[i] = -1
+	return fd
+}
+
+func (f fds) close() {
+	for i := range f {
+		closeFD(&f[i])
+	}
+}
+
+func closeFD(fd *int) {
+	if *fd >= 0 {
+		_ = unix.Close(*fd)
+	}
+	*fd = -1
+}
+
+// receive does what a message asks for, and returns the answer, if there is one.
+// An error ends the session. It owns f.
+func (s *session) receive(h header, payload []byte, f fds) ([]byte, error) {
+	defer f.close()
+	m, err := decode(h, payload)
+	if err == nil && len(f) > kinds[h.request].fds {
+		err = fmt.Errorf("%d file descriptors", len(f))
+	}
+	if err == nil {
+		err = handlers[h.request](s, m, f)
+	}
+	k := kinds[h.request]
+	switch asked := h.flags&needReply != 0 && s.protocol&protoReplyAck != 0; {
+	case err == nil && k.reply != nil:
+		return reply(m, k.reply), nil
+	case asked && k.reply == nil:
+		m := &message{request: h.request}
+		if err != nil {
+			m.value = 1
+		}
+		return reply(m, word), nil
+	case err != nil:
+		return nil, fmt.Errorf("%v: %w", h.request, err)
+	}
+	return nil, nil
+}
+
+func reply(m *message, f *form) []byte {
+	m.flags = version | flagReply
+	return encode(m, f)
+}
+
+// handlers do what the requests ask for. A request with a reply of its own makes
+// its message that reply.
+var handlers map[request]func(*session, *message, fds) error
+
+func init() {
+	nothing := func(*session, *message, fds) error { return nil }
+	handlers = map[request]func(*session, *message, fds) error{
+		getFeatures:         answer(func(s *session) uint64 { return s.offered }),
+		setFeatures:         (*session).setFeatures,
+		setOwner:            nothing,
+		resetOwner:          nothing,
+		setMemTable:         (*session).setMemTable,
+		setVringNum:         onRing((*ring).setNum),
+		setVringAddr:        onRing((*ring).setAddr),
+		setVringBase:        onRing((*ring).setBase),
+		getVringBase:        onRing((*ring).getBase),
+		setVringKick:        onRingFD((*ring).setKick),
+		setVringCall:        onRingFD((*ring).setCall),
+		setVringErr:         onRingFD((*ring).setErr),
+		getProtocolFeatures: answer(func(*session) uint64 { return protoOffered }),
+		setProtocolFeatures: (*session).setProtocolFeatures,
+		getQueueNum:         answer(func(s *session) uint64 { return uint64(len(s.rings)) }),
+		setVringEnable:      onRing((*ring).setEnable),
+		setBackendReqFD:     (*session).setBackend,
+		getConfig:           (*session).getConfig,
+		setConfig:           func(*session, *message, fds) error { return errors.New("nothing in the config space can be set") },
+		getMaxMemSlots:      answer(func(*session) uint64 { return maxSlots }),
+		addMemReg:           (*session).addRegion,
+		remMemReg:           (*session).removeRegion,
+	}
+}
+
+func answer(f func(*session) uint64) func(*session, *message, fds) error {
+	return func(s *session, m *message, _ fds) error {
+		m.value = f(s)
+		return nil
+	}
+}
+
+func (s *session) ring(i uint32) (*ring, error) {
+	if uint64(i) >= uint64(len(s.rings)) {
+		return nil, fmt.Errorf("ring %d of %d", i, len(s.rings))
+	}
+	return s.rings[i], nil
+}
+
+func onRing(f func(*ring, *message) error) func(*session, *message, fds) error {
+	return func(s *session, m *message, _ fds) error {
+		r, err := s.ring(m.index)
+		if err != nil {
+			return err
+		}
+		return f(r, m)
+	}
+}
+
+// The word of a request that brings an eventfd: the ring, and that there is none.
+const (
+	ringMask = 0xff
+	noFD     = 1 << 8
+)
+
+func onRingFD(f func(*ring, int) error) func(*session, *message, fds) error {
+	return func(s *session, m *message, got fds) error {
+		r, err := s.ring(uint32(m.value & ringMask))
+		if err != nil {
+			return err
+		}
+		if m.value&noFD != 0 {
+			return f(r, -1)
+		}
+		if len(got) != 1 {
+			return errors.New("no eventfd")
+		}
+		if !isEventFD(got[0]) {
+			return errors.New("a file that is no eventfd")
+		}
+		return f(r, got.take(0))
+	}
+}
+
+func (s *session) setFeatures(m *message, _ fds) error {
+	if extra := m.value &^ s.offered; extra != 0 {
+		return fmt.Errorf("features %#x were not offered", extra)
+	}
+	s.features = m.value
+	for _, r := range s.rings {
+		if m.value&featProtocol == 0 {
+			r.between(func() { r.enabled = true })
+		}
+		if err := r.update(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Front ends echo bits that they know from elsewhere; what was not offered is off.
+func (s *session) setProtocolFeatures(m *message, _ fds) error {
+	s.protocol = m.value & protoOffered
+	return nil
+}
+
+func (s *session) setBackend(_ *message, f fds) error {
+	if len(f) != 1 {
+		return errors.New("no socket")
+	}
+	closeFD(&s.backend)
+	s.backend = f.take(0)
+	return nil
+}
+
+func (s *session) getConfig(m *message, _ fds) error {
+	c := &m.config
+	if c.offset > maxConfig || int(c.offset)+len(c.data) > maxConfig {
+		return fmt.Errorf("%d bytes at %d of the config space", len(c.data), c.offset)
+	}
+	l := s.export.Device.Limits()
+	space := configSpace(&l, len(s.rings))
+	clear(c.data)
+	if c.offset < configLen {
+		copy(c.data, space[c.offset:])
+	}
+	return nil
+}
+
+func (s *session) setMemTable(m *message, f fds) error {
+	if len(f) != len(m.regions) {
+		return fmt.Errorf("%d regions of guest memory and %d files", len(m.regions), len(f))
+	}
+	var maps []*mapping
+	for i, d := range m.regions {
+		p, err := mapRegion(d, f[i])
+		if err != nil {
+			drop(maps)
+			return err
+		}
+		maps = append(maps, p)
+	}
+	return s.setMemory(maps)
+}
+
+// drop unmaps regions that no memory has.
+func drop(maps []*mapping) {
+	for _, p := range maps {
+		p.users.Add(1)
+		p.release()
+	}
+}
+
+func (s *session) addRegion(m *message, f fds) error {
+	if len(f) != 1 {
+		return errors.New("no file")
+	}
+	p, err := mapRegion(m.regions[0], f[0])
+	if err != nil {
+		return err
+	}
+	return s.setMemory(append(slices.Clone(s.mem.maps), p))
+}
+
+func (s *session) removeRegion(m *message, _ fds) error {
+	d := m.regions[0]
+	i := slices.IndexFunc(s.mem.maps, func(p *mapping) bool {
+		return p.desc.guest == d.guest && p.desc.size == d.size && p.desc.user == d.user
+	})
+	if i < 0 {
+		return errors.New("no such region of guest memory")
+	}
+	return s.setMemory(slices.Delete(slices.Clone(s.mem.maps), i, i+1))
+}
+
+// setMemory replaces guest memory, under rings that run, too.
+func (s *session) setMemory(maps []*mapping) error {
+	mem, err := newMemory(maps)
+	if err != nil {
+		return err
+	}
+	for _, r := range s.rings {
+		if err := r.move(mem); err != nil {
+			mem.release()
+			return err
+		}
+	}
+	s.mem.release()
+	s.mem = mem
+	return nil
+}

@@ -1,0 +1,319 @@
+//go:build linux
+
+package vhost
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/memdev"
+	"udm/export"
+)
+
+const sectors = 4096
+
+// plain is a disk with everything, whose bios the test sees.
+type plain struct {
+	*memdev.Device
+	seen func(*blk.Bio)
+}
+
+func (d *plain) Submit(b *blk.Bio) {
+	if d.seen != nil {
+		d.seen(b)
+	}
+	d.Device.Submit(b)
+}
+
+func newDisk() *memdev.Device { return memdev.New(sectors, memdev.Volatile) }
+
+// elsewhere ends its bios on other goroutines.
+type elsewhere struct {
+	*memdev.Device
+	wg sync.WaitGroup
+}
+
+func (d *elsewhere) Submit(b *blk.Bio) { d.wg.Go(func() { d.Device.Submit(b) }) }
+
+func span(sector uint64, n, flags uint32) []byte {
+	p := binary.LittleEndian.AppendUint64(nil, sector)
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(p, n), flags)
+}
+
+// Every request, on memory that is worked on and on memory that is copied, with
+// every kind of ring.
+func TestRequests(t *testing.T) {
+	_, path := serve(t, newDisk(), nil)
+	for _, sealable := range []bool{true, false} {
+		for _, without := range []uint64{0, featEventIdx, featIndirect, featEventIdx | featIndirect | featFlush} {
+			f := guest(t, path, sealable, without)
+			everyRequest(t, f)
+			f.close()
+		}
+	}
+}
+
+func everyRequest(t *testing.T, f *front) {
+	t.Helper()
+	p := blktest.Pattern(8, 16, 3)
+	if st := f.write(8, p); st != statusOK {
+		t.Fatalf("write: %d", st)
+	}
+	if got, st := f.read(8, len(p)); st != statusOK || !bytes.Equal(got, p) {
+		t.Fatalf("read: %d, the same: %v", st, bytes.Equal(got, p))
+	}
+	if r := f.do(&ioreq{op: typeIn, sector: 8, in: 8192}); r.len != 8193 {
+		t.Errorf("a read of 8192 bytes wrote %d", r.len)
+	}
+	if r := f.do(&ioreq{op: typeFlush}); r.status != statusOK || r.len != 1 {
+		t.Errorf("flush: %+v", r)
+	}
+	if r := f.do(&ioreq{op: typeID, in: 20}); r.status != statusOK || string(f.data(0, 20)) != "serial-of-20-bytes-!" || r.len != 21 {
+		t.Errorf("the serial is %q", f.data(0, 20))
+	}
+	for _, op := range []uint32{typeDiscard, typeWriteZeroes} {
+		copy(f.data(0, 16), span(8, 8, 0))
+		if r := f.do(&ioreq{op: op, out: 16}); r.status != statusOK {
+			t.Errorf("type %d: %d", op, r.status)
+		}
+	}
+	if got, _ := f.read(8, 8192); !bytes.Equal(got, append(make([]byte, 4096), p[4096:]...)) {
+		t.Error("the range is not zeroes, or more is")
+	}
+}
+
+func TestRequestsThatFail(t *testing.T) {
+	_, path := serve(t, newDisk(), nil)
+	f := guest(t, path, true, 0)
+	for name, c := range map[string]struct {
+		r    ioreq
+		data []byte
+		want byte
+	}{
+		"type":             {ioreq{op: 99}, nil, statusUnsupported},
+		"secure erase":     {ioreq{op: 14, out: 16}, nil, statusUnsupported},
+		"half a sector":    {ioreq{op: typeIn, in: 256}, nil, statusIOErr},
+		"behind the end":   {ioreq{op: typeIn, sector: sectors - 1, in: 1024}, nil, statusIOErr},
+		"wraps":            {ioreq{op: typeOut, sector: 1<<64 - 1, out: 1024}, nil, statusIOErr},
+		"discard behind":   {ioreq{op: typeDiscard, out: 16}, span(sectors, 1, 0), statusIOErr},
+		"discard wraps":    {ioreq{op: typeDiscard, out: 16}, span(1<<64-1, 8, 0), statusIOErr},
+		"discard too long": {ioreq{op: typeDiscard, out: 16}, span(0, maxRange+1, 0), statusIOErr},
+		"discard unmap":    {ioreq{op: typeDiscard, out: 16}, span(0, 8, 1), statusUnsupported},
+		"zeroes flag":      {ioreq{op: typeWriteZeroes, out: 16}, span(0, 8, 2), statusUnsupported},
+		"two ranges":       {ioreq{op: typeDiscard, out: 32}, nil, statusIOErr},
+		"half a range":     {ioreq{op: typeDiscard, out: 8}, nil, statusIOErr},
+	} {
+		clear(f.data(0, 64))
+		copy(f.data(0, 64), c.data)
+		if r := f.do(&c.r); r.status != c.want {
+			t.Errorf("%s: status %d, want %d", name, r.status, c.want)
+		}
+	}
+	everyRequest(t, f) // all is well
+}
+
+func TestConfigSpace(t *testing.T) {
+	d := memdev.New(sectors, memdev.Volatile, memdev.Tune(func(l *blk.Limits) {
+		l.LogicalBlock, l.PhysicalBlock, l.MinIO, l.OptIO = 1024, 4096, 8192, 65536
+	}))
+	_, path := serve(t, d, nil)
+	f := connect(t, path, true)
+	c := f.ask(&message{request: getConfig, config: configPart{data: make([]byte, 96)}}).config.data
+	le := binary.LittleEndian
+	for off, want := range map[int]uint64{0: sectors, 8: sizeMax, 12: segMax, 20: 1024, 28: 64, 36: maxRange, 48: maxRange, 60: 0} {
+		if got := uint64(le.Uint32(c[off:])); got != want {
+			t.Errorf("offset %d: %d, want %d", off, got, want)
+		}
+	}
+	if c[24] != 2 || le.Uint16(c[26:]) != 8 || le.Uint16(c[34:]) != 2 || c[56] != 1 {
+		t.Errorf("% x", c)
+	}
+	if part := f.ask(&message{request: getConfig, config: configPart{offset: 20, data: make([]byte, 4)}}).config; le.Uint32(part.data) != 1024 || part.offset != 20 {
+		t.Errorf("%+v", part)
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	_, path := serve(t, newDisk(), func(_ *Config, x *export.Export) { x.ReadOnly = true })
+	f := guest(t, path, true, 0)
+	if got := f.ask(&message{request: getFeatures}).value; got&featReadOnly == 0 || got&(featDiscard|featWriteZeroes) != 0 {
+		t.Errorf("features %#x", got)
+	}
+	if st := f.write(0, make([]byte, 512)); st != statusIOErr {
+		t.Errorf("a write: %d", st)
+	}
+	copy(f.data(0, 16), span(0, 8, 0))
+	if r := f.do(&ioreq{op: typeWriteZeroes, out: 16}); r.status != statusIOErr {
+		t.Errorf("write-zeroes: %d", r.status)
+	}
+	if _, st := f.read(0, 512); st != statusOK {
+		t.Errorf("a read: %d", st)
+	}
+}
+
+// The flags that writes have: who cannot flush needs writes that last, and who
+// shares memory cannot promise that data stays.
+func TestFlagsOfWrites(t *testing.T) {
+	for _, c := range []struct {
+		sealable bool
+		without  uint64
+		want     blk.Flags
+	}{
+		{true, 0, blk.Unstable},
+		{true, featFlush, blk.Unstable | blk.FUA},
+		{false, 0, 0},
+		{false, featFlush, blk.FUA},
+	} {
+		seen := make(chan blk.Flags, 8)
+		d := &plain{newDisk(), func(b *blk.Bio) { seen <- b.Flags }}
+		d.Device = memdev.New(sectors, memdev.Volatile, memdev.Tune(func(l *blk.Limits) { l.FUA = true }))
+		_, path := serve(t, d, nil)
+		f := guest(t, path, c.sealable, c.without)
+		if st := f.write(0, make([]byte, 512)); st != statusOK || len(seen) != 1 || <-seen != c.want {
+			t.Errorf("%+v: status %d", c, st)
+		}
+	}
+}
+
+// Many requests under way that end anywhere and in any order, while the table of
+// memory is replaced.
+func TestRandomRequests(t *testing.T) {
+	for _, sealable := range []bool{true, false} {
+		d := &elsewhere{Device: newDisk()}
+		_, path := serve(t, d, nil)
+		f := guest(t, path, sealable, 0)
+		random(t, f, 3000)
+	}
+}
+
+// random keeps 16 slots busy, each with a part of the disk of its own.
+func random(t *testing.T, f *front, n int) {
+	const slots, part = 16, 128
+	r := rand.New(rand.NewPCG(5, 6))
+	disk := make([]byte, slots*part*512)
+	next := func(slot int) {
+		q := &ioreq{slot: slot, op: typeIn, sector: uint64(slot*part + r.IntN(part-8)), in: 512 * (1 + r.IntN(8))}
+		if r.IntN(2) == 0 {
+			q.op, q.out, q.in = typeOut, q.in, 0
+			p := f.data(slot, q.out)
+			for i := range p {
+				p[i] = byte(r.Uint32())
+			}
+			copy(disk[q.sector*512:], p)
+		}
+		f.add(q)
+	}
+	for s := range slots {
+		next(s)
+	}
+	f.publish()
+	for i := range n {
+		q := f.wait()
+		if q.status != statusOK || q.op == typeIn && !bytes.Equal(f.data(q.slot, q.in), disk[q.sector*512:][:q.in]) {
+			t.Fatalf("request %d: %+v", i, q)
+		}
+		next(q.slot)
+		f.publish()
+		if i%100 == 0 {
+			f.mustDo(&message{request: setMemTable, regions: []regionDesc{f.region()}}, f.fd)
+		}
+	}
+	for len(f.sent) > 0 {
+		f.wait()
+	}
+}
+
+// A ring that is stopped has nothing under way, and goes on where it was.
+func TestStopAndGoOn(t *testing.T) {
+	d := &elsewhere{Device: newDisk()}
+	_, path := serve(t, d, nil)
+	f := guest(t, path, true, 0)
+	for round := range 20 {
+		for s := range 8 {
+			f.add(&ioreq{slot: s, op: typeIn, in: 512})
+		}
+		f.publish()
+		base := f.ask(&message{request: getVringBase}).num
+		done := 0
+		for {
+			head, _, ok := f.d.Reap()
+			if !ok {
+				break
+			}
+			delete(f.sent, head)
+			done++
+		}
+		if want := uint32(8*round + done); base != want {
+			t.Fatalf("round %d: the ring stands at %d, %d are back", round, base, want)
+		}
+		f.start(base)
+		for len(f.sent) > 0 {
+			f.wait()
+		}
+	}
+}
+
+// A guest's memory that is cut ends its connection, and nothing else.
+func TestTruncatedMemory(t *testing.T) {
+	d := &elsewhere{Device: newDisk()}
+	_, path := serve(t, d, nil)
+	for _, left := range []int64{0, 0, tableOff, headOff, dataOff, dataOff} {
+		f := guest(t, path, false, 0)
+		if st := f.write(0, blktest.Pattern(0, 8, 1)); st != statusOK {
+			t.Fatal(st)
+		}
+		for s := range 16 {
+			f.add(&ioreq{slot: s, op: typeIn, in: 8192})
+		}
+		f.publish()
+		if err := unix.Ftruncate(f.fd, left); err != nil {
+			t.Fatal(err)
+		}
+		unix.Write(f.kick, one[:])
+		f.hungUp()
+		f.close()
+	}
+	f := guest(t, path, true, 0)
+	if err := unix.Ftruncate(f.fd, 0); err == nil {
+		t.Error("sealed memory can be cut")
+	}
+	everyRequest(t, f)
+}
+
+func TestOneFrontEnd(t *testing.T) {
+	s, path := serve(t, newDisk(), nil)
+	f := guest(t, path, true, 0)
+	second := &front{t: t, c: dial(t, path)}
+	defer second.c.Close()
+	second.hungUp()
+	everyRequest(t, f)
+	if len(s.Clients()) != 1 {
+		t.Error(s.Clients())
+	}
+}
+
+// Regions come and go while the ring runs.
+func TestSlots(t *testing.T) {
+	_, path := serve(t, newDisk(), nil)
+	f := guest(t, path, true, 0)
+	more := regionDesc{guestAt + memLen, memLen / 2, userAt + memLen, memLen / 2}
+	for range 3 {
+		f.mustDo(&message{request: addMemReg, regions: []regionDesc{more}}, f.fd)
+		if f.acked(&message{request: addMemReg, regions: []regionDesc{more}}, f.fd) {
+			t.Error("the same region twice")
+		}
+		everyRequest(t, f)
+		f.mustDo(&message{request: remMemReg, regions: []regionDesc{more}})
+	}
+	if f.acked(&message{request: remMemReg, regions: []regionDesc{f.region()}}) {
+		t.Error("the region that the ring lies in is gone")
+	}
+	everyRequest(t, f)
+}
