@@ -6,6 +6,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/targets/internal/prison"
+	"udm/targets/thin/thinmeta"
 )
 
 // Discards of whole blocks. What is left of a block that is discarded in part
@@ -15,17 +16,26 @@ import (
 //
 //	cell ─ erase cache ─ all I/O that was under way has ended ─► unmap, end
 //
-// With passdown the range goes in runs that are mapped to runs of data blocks;
-// the bio ends with the last of them, and the cell with the bio:
+// With passdown there is more to do before the end:
 //
-//	run ─ all I/O has ended ─► unmap, take the blocks ─ data device ─► release them
+//	… ─► unmap, take the data blocks ─ data device ─► release them, end
+//
+// A pass unmaps a portion of blocks only, so that other bios do not wait for a
+// large discard; the next passes go on with it. Each portion is whole by itself: a
+// crash leaves a discard that is done in part, as one that was not answered may be.
+// What is passed down comes in portions, too, larger ones, as each may take a commit.
 //
 // Blocks that are taken are not allocated while the data device still discards
 // them; a crash forgets that. (The kernel takes a reference instead, and leaks it.)
 // If others may use the blocks, only those go to the data device that nobody
 // refers to. What the data device answers does not matter: the blocks are unmapped.
 
-// processDiscard serves a deferred discard.
+const (
+	portion   = 1024 // mapped blocks that a pass unmaps at once
+	maxUnused = 1024 // runs of blocks of a discard that are passed down at once
+)
+
+// processDiscard serves a deferred discard. Its end releases the cell.
 func (t *thin) processDiscard(c *dm.Clone) {
 	begin, end := t.wholeBlocks(c)
 	if begin == end || t.pool.mode().readOnly() {
@@ -33,15 +43,11 @@ func (t *thin) processDiscard(c *dm.Clone) {
 		return
 	}
 	cell := t.pool.prison.Detain(prison.Key{Begin: begin, End: end, Dev: t.vol.id, Virtual: true}, c)
-	switch {
-	case cell == nil:
-	case t.pool.settings.features.passdown:
-		t.discardRuns(cell)
-	default:
-		m := t.newMapping(cell, 0)
-		m.clone = c
-		t.quiesce(m)
+	if cell == nil {
+		return
 	}
+	hookOf(c).cell = cell
+	t.quiesce(&mapping{t: t, begin: begin, end: end, clone: c, passdown: t.pool.settings.features.passdown})
 }
 
 // wholeBlocks are the blocks that lie in c as a whole.
@@ -64,114 +70,154 @@ func (t *thin) quiesce(m *mapping) {
 	}
 }
 
-// discardRuns discards the mapped runs in the cell's range.
-func (t *thin) discardRuns(cell *prison.Cell) {
-	c := cell.Holder
-	hookOf(c).cell = cell
-	for begin, end := cell.Begin, cell.End; begin < end; {
-		r, err := t.vol.td.FindRange(begin, end)
-		if err != nil {
-			break // nothing more, or not to be found: what was found is discarded
-		}
-		m := &mapping{t: t, begin: r.ThinBegin, end: r.ThinEnd, data: r.DataBegin, shared: r.Shared, clone: c}
-		c.Hold()
-		t.quiesce(m)
-		begin = r.ThinEnd
-	}
-	c.Complete(blk.OK)
-}
-
-// discardAll unmaps blocks whose I/O has ended and lets readers see that before
-// anybody is let at them again. It passes on to the data device what nobody uses
-// any more. Blocks that were shared have been left by the others in this
-// transaction, perhaps: it is committed first, once for all of them, since after a
-// power cut the last one would send these others to blocks that have lost their
-// content. (The kernel does not; there it does.)
-func (p *pool) discardAll(ms []*mapping) {
+// discardSome goes on with discards whose blocks are idle, as far as one portion
+// goes, and lets readers see what is unmapped before anybody is let at it again. What
+// is left is for the next pass, the discard that has had its turn last.
+func (p *pool) discardSome(ms []*mapping) {
 	if len(ms) == 0 {
 		return
 	}
-	p.md.Batch(func() { ms = slices.DeleteFunc(ms, func(m *mapping) bool { return !m.unmap() }) })
-	sharing := false
-	for _, m := range ms {
-		switch {
-		case m.bad.Load():
-		case m.aborts != p.transaction.aborts:
-			m.bad.Store(true) // what came after it took it along
-		case m.cell == nil:
-			m.findUnused()
-			sharing = sharing || m.shared && len(m.unused) > 0
+	var ready, again []*mapping
+	p.md.Batch(func() {
+		for left := uint64(portion); left > 0 && len(ms) > 0; ms = ms[1:] {
+			m := ms[0]
+			left -= max(1, m.unmapSome(left))
+			if m.begin < m.end && len(m.unused) < maxUnused {
+				again = append(again, m)
+			} else {
+				ready = append(ready, m)
+			}
 		}
+	})
+	p.goOnLater(append(ms, again...)...)
+	p.passDownAll(ready)
+}
+
+// goOnLater leaves discards to the next pass.
+func (p *pool) goOnLater(ms ...*mapping) {
+	if len(ms) > 0 {
+		p.next.idle = append(p.next.idle, ms...)
+		p.wake()
 	}
+}
+
+// passDownAll passes on to the data device what nobody uses any more, and ends
+// discards that have nothing of that. Blocks that were shared have been left by the
+// others in this transaction, perhaps: it is committed first, once for all of them,
+// since after a power cut the last one would send these others to blocks that have
+// lost their content. (The kernel does not; there it does.)
+func (p *pool) passDownAll(ms []*mapping) {
+	sharing := slices.ContainsFunc(ms, func(m *mapping) bool { return m.shared && !m.lost() })
 	failed := sharing && p.commit() != nil
 	for _, m := range ms {
 		switch {
-		case m.bad.Load():
-			m.endDiscard(blk.IOErr)
-		case m.cell == nil:
-			m.passDown(failed) // the cell is released in a later pass
+		case m.lost():
+			m.releaseUnused()
+			m.clone.Complete(blk.IOErr)
+		case m.passdown:
+			m.passDown(failed)
 		default:
-			m.endDiscard(blk.OK)
+			m.clone.Complete(blk.OK)
 		}
 	}
 }
 
-// unmap unmaps the blocks. It reports false when that was the end of it.
-func (m *mapping) unmap() bool {
-	p := m.t.pool
-	switch {
-	case p.mode() == modeFail:
-		m.endDiscard(blk.IOErr)
-		return false
-	case p.mode().readOnly():
-		m.endDiscard(blk.OK)
-		return false
+// lost reports whether blocks that were unmapped are mapped again, by a transaction
+// that was thrown away, or could not be unmapped.
+func (m *mapping) lost() bool {
+	return m.bad.Load() || m.begun && m.aborts != m.t.pool.transaction.aborts
+}
+
+// unmapSome unmaps the first of the blocks that are left, most mapped ones at
+// most, and tells how many. A pool that is read-only leaves them as they are.
+func (m *mapping) unmapSome(most uint64) (blocks uint64) {
+	p, td := m.t.pool, m.t.vol.td
+	if p.mode() >= modeOutOfMetadata || m.lost() {
+		m.stop(p.mode() == modeFail)
+		return 0
 	}
-	err := p.modify(m.t.vol.td.RemoveCost(m.begin, m.end), func() error {
-		m.aborts = p.transaction.aborts
-		p.change(m.t.vol)
-		return m.t.vol.td.RemoveRange(m.begin, m.end)
-	})
-	if err != nil {
+	rs, next, err := td.FindRanges(p.ranges[:0], m.begin, m.end, most)
+	p.ranges = rs
+	switch {
+	case err != nil && !m.passdown:
+		p.metadataFailed(err)
+		m.stop(true)
+		return 0
+	case err != nil:
+		m.end = next // what was found is discarded
+	}
+	for _, r := range rs {
+		blocks += r.ThinEnd - r.ThinBegin
+	}
+	if blocks > 0 && m.unmap(rs[0].ThinBegin, rs[len(rs)-1].ThinEnd, blocks) != nil {
+		m.stop(true)
+		return blocks
+	}
+	for i := range rs {
+		m.takeUnused(&rs[i])
+	}
+	m.begin = next
+	return blocks
+}
+
+// stop ends the unmapping.
+func (m *mapping) stop(bad bool) {
+	m.begin = m.end
+	if bad {
 		m.bad.Store(true)
 	}
-	return true
 }
 
-// endDiscard ends the bio's part that m is.
-func (m *mapping) endDiscard(st blk.Status) {
-	m.clone.Complete(st)
-	if m.cell != nil {
-		m.t.deferCell(m.cell)
-	}
-}
-
-// findUnused finds the runs of data blocks that nobody uses, as far as their
-// reference counts can be read, and takes them.
-func (m *mapping) findUnused() {
-	m.unused = nil
-	m.eachUnused(func(b, e uint64) {
-		m.unused = append(m.unused, blockRun{b, e})
-		m.t.pool.md.TakeData(b, e)
+func (m *mapping) unmap(begin, end, blocks uint64) error {
+	p, v := m.t.pool, m.t.vol
+	return p.modify(v.td.RemoveCost(begin, end, blocks), func() error {
+		if !m.begun {
+			m.begun, m.aborts = true, p.transaction.aborts
+		}
+		p.change(v)
+		return v.td.RemoveRange(begin, end)
 	})
 }
 
-func (m *mapping) eachUnused(fn func(begin, end uint64)) {
-	end := m.data + m.end - m.begin
-	if !m.shared {
-		fn(m.data, end)
+// takeUnused takes the data blocks of an unmapped run that nobody uses, as far as
+// their reference counts can be read.
+func (m *mapping) takeUnused(r *thinmeta.Range) {
+	if !m.passdown {
 		return
 	}
-	for b := m.data; b < end; {
+	begin, end := r.DataBegin, r.DataBegin+r.ThinEnd-r.ThinBegin
+	if !r.Shared {
+		m.take(begin, end)
+		return
+	}
+	for b := begin; b < end; {
 		e, free := m.sameUse(b, end)
 		if e == b {
 			return
 		}
 		if free {
-			fn(b, e)
+			m.shared = true
+			m.take(b, e)
 		}
 		b = e
 	}
+}
+
+func (m *mapping) take(begin, end uint64) {
+	m.t.pool.md.TakeData(begin, end)
+	if n := len(m.unused); n > 0 && m.unused[n-1].end == begin {
+		m.unused[n-1].end = end
+		return
+	}
+	m.unused = append(m.unused, blockRun{begin, end})
+}
+
+// releaseUnused lets the blocks be allocated that were taken.
+func (m *mapping) releaseUnused() {
+	for _, r := range m.unused {
+		m.t.pool.md.ReleaseData(r.begin, r.end)
+	}
+	m.unused, m.shared = m.unused[:0], false
 }
 
 // passDown discards the unused data blocks on the data device, or none.
@@ -219,13 +265,15 @@ func (m *mapping) passed(*blk.Bio) {
 	}
 }
 
-// discarded lets the blocks be allocated that the data device has discarded. A
-// commit finds that there is space again.
+// discarded is called when the data device has discarded what is unused. A commit
+// finds that there is space again.
 func (m *mapping) discarded() {
 	p := m.t.pool
-	for _, r := range m.unused {
-		p.md.ReleaseData(r.begin, r.end)
-	}
+	m.releaseUnused()
 	p.transaction.freed = true
-	m.endDiscard(blk.OK)
+	if m.begin < m.end {
+		p.goOnLater(m)
+		return
+	}
+	m.clone.Complete(blk.OK)
 }

@@ -17,18 +17,22 @@ import (
 //	new ─ copied, zeroed or overwritten, old readers gone ─► prepared ─ insert ─► mapped ─ release ─► gone
 type mapping struct {
 	t    *thin
-	cell *prison.Cell // of the blocks; nil if the bio's end releases it
+	cell *prison.Cell // of the blocks; nil: of a discard, whose end releases it
 
-	begin, end uint64     // virtual blocks
-	data       uint64     // where they are or will be mapped to, as a run
-	shared     bool       // a discard: others may use the data blocks
-	unused     []blockRun // a discard: that nobody uses
+	begin, end uint64 // virtual blocks
+	data       uint64 // where they are or will be mapped to, as a run
+
+	// Of a discard: [begin, end) is what is left to unmap.
+	passdown bool       // the data device is to discard, too
+	begun    bool       // a block has been unmapped
+	unused   []blockRun // blocks that are taken, for the data device
+	shared   bool       // some of them were shared
 
 	// clone is the bio that overwrites the block, or the discard.
 	clone *dm.Clone
 
 	left       atomic.Int32 // actions that are not done
-	aborts     uint64       // pool.transaction.aborts when it was inserted, or unmapped
+	aborts     uint64       // pool.transaction.aborts when it was inserted, or first unmapped
 	bad        atomic.Bool  // one of them failed
 	copy, tail kcopyd.Job
 }

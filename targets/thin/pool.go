@@ -55,6 +55,7 @@ type pool struct {
 	volumes map[uint32]*volume // the owner's
 	spare   []*mapping         // the owner's; to be used again
 	scratch []*dm.Clone        // the owner's
+	ranges  []thinmeta.Range   // the owner's; what unmapSome has found
 
 	refs    int           // guarded by pools.mu; targets of both types
 	targets []*poolTarget // the owner's; the pool's tables
@@ -100,7 +101,7 @@ type transaction struct {
 // next is what one part of a pass leaves to its end. The owner's.
 type next struct {
 	instant []*mapping // to insert: nothing to prepare
-	idle    []*mapping // discards whose blocks are idle
+	idle    []*mapping // discards that are to unmap blocks
 	missed  bool       // a read came to the owner because readers of the metadata are behind, perhaps
 }
 

@@ -13,7 +13,7 @@ import (
 // pass is the owner's work: everything that has become ready since the last one.
 func (p *pool) pass() {
 	p.insertAll(p.takeMappings(&p.inbox.prepared))
-	p.discardAll(p.takeMappings(&p.inbox.quiesced))
+	p.discardSome(p.takeMappings(&p.inbox.quiesced))
 	each(p.takeMappings(&p.inbox.passed), (*mapping).discarded)
 	p.md.Batch(func() {
 		for _, t := range p.takeReady() {
@@ -24,7 +24,7 @@ func (p *pool) pass() {
 	ms, idle := p.next.instant, p.next.idle
 	p.next.instant, p.next.idle = nil, nil
 	p.insertAll(ms)
-	p.discardAll(idle)
+	p.discardSome(idle)
 	if p.next.missed {
 		p.next.missed = false
 		p.md.Show()

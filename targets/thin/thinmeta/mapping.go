@@ -95,16 +95,53 @@ func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
 			r = Range{k, k + 1, m.Block, m.Shared}
 			return true
 		}
-		if k != r.ThinEnd || k >= end || m.Block != r.DataBegin+(k-r.ThinBegin) || m.Shared != r.Shared {
-			return false
-		}
-		r.ThinEnd++
-		return true
+		return k < end && r.extend(k, m)
 	})
 	if err == nil && r.ThinBegin == r.ThinEnd {
 		err = syscall.ENODATA
 	}
 	return r, t.in(err)
+}
+
+// extend makes a run longer by the block at k, if that is mapped likewise.
+func (r *Range) extend(k uint64, m Mapping) bool {
+	if k != r.ThinEnd || m.Block != r.DataBegin+(k-r.ThinBegin) || m.Shared != r.Shared {
+		return false
+	}
+	r.ThinEnd++
+	return true
+}
+
+// FindRanges appends the mapped runs of [begin, end) to rs, in order, up to most
+// blocks of them. What comes after them begins at next, which is end if nothing
+// does. With an error, next is where the runs that were found end.
+func (t *Thin) FindRanges(rs []Range, begin, end, most uint64) (found []Range, next uint64, err error) {
+	if err := t.m.sb.Usable(); err != nil {
+		return rs, begin, err
+	}
+	root, err := t.m.bottomRoot(t.id)
+	if err != nil {
+		return rs, begin, err
+	}
+	next = end
+	behind := begin
+	err = t.m.bottoms.Scan(root, begin, func(k, v uint64) bool {
+		if k >= end || most == 0 {
+			next = min(k, end)
+			return false
+		}
+		most--
+		behind = k + 1
+		m := t.mapping(v)
+		if n := len(rs); n == 0 || !rs[n-1].extend(k, m) {
+			rs = append(rs, Range{k, k + 1, m.Block, m.Shared})
+		}
+		return true
+	})
+	if err != nil {
+		next = behind
+	}
+	return rs, next, t.in(err)
 }
 
 // Insert maps a block to a data block that AllocDataBlock took. Another data block

@@ -18,12 +18,12 @@ func (t *Thin) InsertCost(block uint64) uint64 {
 	return t.m.cost(nodes, 2+perNode*min(shared, 1), perNode*shared)
 }
 
-// RemoveCost bounds the metadata blocks that RemoveRange takes. Both ends of the
+// RemoveCost bounds the metadata blocks that RemoveRange takes of n mapped blocks,
+// the first and the last of which are at the ends of the range. Both ends of the
 // range are places where nodes are copied and joined with neighbours, which others
 // may have even if the way there is the volume's own; nodes in between lose a
 // reference.
-func (t *Thin) RemoveCost(begin, end uint64) uint64 {
-	n := min(end-begin, t.d.Mapped)
+func (t *Thin) RemoveCost(begin, end, n uint64) uint64 {
 	nodes1, shared1 := t.nodes(begin)
 	nodes2, shared2 := t.nodes(end - 1)
 	nodes, shared := nodes1+nodes2, shared1+shared2

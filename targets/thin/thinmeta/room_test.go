@@ -30,7 +30,7 @@ func TestRemoveCost(t *testing.T) {
 		at := rng.Uint64N(n - 400)
 		ok(t, th.Insert(at, must(m.AllocDataBlock()))) // the way is not shared any more
 		ok(t, m.Commit())
-		bound, before := th.RemoveCost(at, at+1), m.FreeMetadata()
+		bound, before := th.RemoveCost(at, at+1, 1), m.FreeMetadata()
 		ok(t, th.RemoveRange(at, at+1))
 		took := before - m.FreeMetadata()
 		if took > bound {
