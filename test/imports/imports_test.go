@@ -26,6 +26,7 @@ var layers = []struct {
 	{"pdata", []string{"internal", "env", "blk"}},
 	{"dm", []string{"internal", "env", "blk"}},
 	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
+	{"lvm", []string{"internal", "env", "blk", "dm", "targets"}},
 	{"volume", []string{"env", "blk", "dm", "targets"}},
 	{"export/internal/virtq", nil}, // rings know bytes only
 	{"export", []string{"internal", "env", "blk"}},
@@ -40,10 +41,10 @@ var layers = []struct {
 	{"ctl", []string{"internal", "dm"}},
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
-	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl", ""}},
+	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "export", "ctl", ""}},
 	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl"}},
 	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},
-	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl", "test"}},
+	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "export", "ctl", "test"}},
 }
 
 // core are the folders that import nothing from elsewhere but golang.org/x/sys.

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"udm/blk/leaf"
+	"udm/env"
+	"udm/lvm"
+)
+
+func lvmCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "lvm",
+		Short:   "Look into LVM2 volume groups, without a daemon",
+		Example: `  udm lvm scan a.img b.img`,
+		Args:    cobra.ArbitraryArgs, RunE: needsCommand,
+	}
+	cmd.AddCommand(lvmScanCommand())
+	return cmd
+}
+
+func lvmScanCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "scan DISK…",
+		Short: "List the volume groups on disks: what is in them, what is missing or damaged",
+		Long: `List the volume groups on disks: what is in them, what is missing or damaged.
+Nothing is written. Give all disks of a group at once. A DISK is a path, or what
+a table may name:
+` + leaf.Help(),
+		Example: `  udm lvm scan a.img b.img
+  udm lvm scan --json /dev/sdb2`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDisks(args, func(disks []lvm.Disk) error {
+				r := lvm.Scan(env.Real(), disks)
+				if wantsJSON(cmd) {
+					return printJSON(cmd, scanned(r))
+				}
+				return printScan(cmd.OutOrStdout(), scanned(r))
+			})
+		},
+	}
+	addJSON(cmd)
+	return cmd
+}
+
+// withDisks opens disks for reading while f runs. What is no name of a table is a path.
+func withDisks(names []string, f func([]lvm.Disk) error) (err error) {
+	opener := leaf.New(env.Real())
+	var disks []lvm.Disk
+	defer func() {
+		for _, d := range disks {
+			err = errors.Join(err, d.Device.Close())
+		}
+	}()
+	for _, name := range names {
+		if _, missing := os.Lstat(name); missing == nil || !strings.Contains(name, ":") {
+			if name, err = filepath.Abs(name); err != nil {
+				return err
+			}
+		}
+		dev, _, err := opener.Open(name, false)
+		if err != nil {
+			return err
+		}
+		disks = append(disks, lvm.Disk{Name: name, Device: dev})
+	}
+	return f(disks)
+}
+
+// lvmScan is what was found, for programs.
+type lvmScan struct {
+	Disks  []lvmDisk  `json:"disks"`
+	Groups []lvmGroup `json:"groups"`
+}
+
+type lvmDisk struct {
+	Name    string    `json:"name"`
+	Sectors uint64    `json:"sectors"`
+	UUID    string    `json:"uuid,omitempty"`
+	Group   string    `json:"group,omitempty"`
+	Areas   []lvmArea `json:"areas,omitempty"`
+	Error   string    `json:"error,omitempty"`
+}
+
+type lvmArea struct {
+	Offset  uint64 `json:"offsetBytes"`
+	Size    uint64 `json:"sizeBytes"`
+	Ignored bool   `json:"ignored,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+type lvmGroup struct {
+	Name     string      `json:"name"`
+	UUID     string      `json:"uuid"`
+	Seqno    uint64      `json:"seqno"`
+	Extent   uint64      `json:"extentSectors,omitempty"`
+	Tags     []string    `json:"tags,omitempty"`
+	Error    string      `json:"error,omitempty"`
+	Problems []string    `json:"problems,omitempty"`
+	Missing  []string    `json:"missing,omitempty"`
+	Volumes  []lvmVolume `json:"volumes"`
+}
+
+type lvmVolume struct {
+	Name     string   `json:"name"`
+	UUID     string   `json:"uuid"`
+	Sectors  uint64   `json:"sectors"`
+	Type     string   `json:"type"`
+	Hidden   bool     `json:"hidden,omitempty"`
+	ReadOnly bool     `json:"readOnly,omitempty"`
+	Origin   string   `json:"origin,omitempty"`
+	Pool     string   `json:"pool,omitempty"`
+	Tags     []string `json:"tags,omitempty"`
+	Health   string   `json:"health"`             // "ok" or "partial"
+	Unusable string   `json:"unusable,omitempty"` // why it cannot be activated
+}
+
+func scanned(r *lvm.Result) lvmScan {
+	s := lvmScan{Disks: []lvmDisk{}, Groups: []lvmGroup{}}
+	for _, f := range r.Disks {
+		s.Disks = append(s.Disks, scannedDisk(f))
+	}
+	for _, g := range r.Groups {
+		s.Groups = append(s.Groups, scannedGroup(g))
+	}
+	return s
+}
+
+func scannedDisk(f *lvm.Found) lvmDisk {
+	d := lvmDisk{Name: f.Name, Sectors: f.Device.Limits().Size, Error: orEmpty(f.Err)}
+	if f.Label != nil {
+		d.UUID = f.Label.ID.String()
+	}
+	if f.Group != nil {
+		d.Group = f.Group.Name
+	}
+	for _, a := range f.Areas {
+		d.Areas = append(d.Areas, lvmArea{a.Offset, a.Size, a.Ignored, orEmpty(a.Err)})
+	}
+	return d
+}
+
+func scannedGroup(a *lvm.Assembled) lvmGroup {
+	g := lvmGroup{Name: a.Name, UUID: a.ID.String(), Seqno: a.Seqno, Problems: a.Problems, Missing: a.Missing(), Volumes: []lvmVolume{}}
+	_, skipped, err := a.Tree(lvm.TreeOptions{Skip: true})
+	g.Error = orEmpty(err)
+	if a.Group == nil {
+		return g
+	}
+	g.Extent, g.Tags = a.ExtentSize, a.Tags
+	for _, l := range a.LVs {
+		v := lvmVolume{Name: l.Name, UUID: l.ID.String(), Sectors: a.Sectors(l), Type: l.Type(), Hidden: !l.Visible(), ReadOnly: !l.Writable(),
+			Origin: l.Origin(), Pool: l.Pool(), Tags: l.Tags, Health: "ok"}
+		if a.Partial(l) {
+			v.Health = "partial"
+		}
+		for _, s := range skipped {
+			if s.LV == l.Name {
+				v.Unusable = s.Why.Error()
+			}
+		}
+		g.Volumes = append(g.Volumes, v)
+	}
+	return g
+}
+
+// orEmpty is the text of an error, if there is one.
+func orEmpty(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// printScan prints the disks, the volumes that users see, and what is wrong.
+func printScan(w io.Writer, s lvmScan) error {
+	disks := [][]string{{"DISK", "SIZE", "GROUP", "STATE"}}
+	volumes := [][]string{{"GROUP", "VOLUME", "SIZE", "TYPE", "ORIGIN", "POOL", "STATE"}}
+	var wrong []string
+	for _, d := range s.Disks {
+		disks = append(disks, []string{d.Name, formatSectors(d.Sectors), d.Group, d.state()})
+		if d.Error != "" {
+			wrong = append(wrong, d.Error)
+		}
+		for _, a := range d.Areas {
+			if a.Error != "" {
+				wrong = append(wrong, a.Error)
+			}
+		}
+	}
+	for _, g := range s.Groups {
+		if g.Error != "" {
+			wrong = append(wrong, g.Name+": "+g.Error)
+		}
+		for _, p := range g.Problems {
+			wrong = append(wrong, g.Name+": "+p)
+		}
+		for _, v := range g.Volumes {
+			if !v.Hidden {
+				volumes = append(volumes, []string{g.Name, v.Name, formatSectors(v.Sectors), v.Type, v.Origin, v.Pool, v.state()})
+			}
+		}
+	}
+	if err := printTable(w, disks); err != nil {
+		return err
+	}
+	if len(volumes) > 1 {
+		fmt.Fprintln(w)
+		if err := printTable(w, volumes); err != nil {
+			return err
+		}
+	}
+	for i, line := range wrong {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d lvmDisk) state() string {
+	switch {
+	case d.Error != "":
+		return "damaged"
+	case d.UUID == "":
+		return "no physical volume"
+	case d.Group == "":
+		return "in no group"
+	}
+	return ""
+}
+
+func (v lvmVolume) state() string {
+	if v.Health == "partial" {
+		return "partial"
+	}
+	return v.Unusable
+}

@@ -1,0 +1,77 @@
+package lvm
+
+import (
+	"errors"
+	"fmt"
+
+	"udm/blk"
+	"udm/env"
+)
+
+// Disk is a device to look at, and what to call it in tables and errors.
+type Disk struct {
+	Name   string
+	Device blk.Device
+}
+
+// Found is what is on a disk.
+type Found struct {
+	Disk
+	Label *Label // nil: the disk is no physical volume, or Err says why it cannot be told
+	Areas []*Area
+	Err   error // a *DiskError: the label is damaged
+	// Group is the volume group that the disk belongs to; nil: none, or none that is known.
+	Group *Assembled
+}
+
+// Result is what is on some disks.
+type Result struct {
+	Disks  []*Found
+	Groups []*Assembled // by name, then by UUID
+}
+
+// Scan reads the labels and metadata of disks and puts the groups together. What is
+// wrong with a disk or a group stands there; Scan itself does not fail.
+func Scan(e env.Env, disks []Disk) *Result {
+	r := &Result{}
+	for _, d := range disks {
+		r.Disks = append(r.Disks, readDisk(e, d))
+	}
+	r.Groups = assemble(r.Disks)
+	return r
+}
+
+func readDisk(e env.Env, d Disk) *Found {
+	f := &Found{Disk: d}
+	if f.Label, f.Err = readLabel(e, d); f.Label == nil {
+		return f
+	}
+	for i, r := range f.Label.Metadata {
+		a := readArea(e, d, r)
+		for _, other := range f.Label.Metadata[:i] {
+			if a.Err == nil && r.Offset < other.Offset+other.Size && other.Offset < r.Offset+r.Size {
+				a.Text, a.Err = nil, &DiskError{d.Name, r.Offset, "metadata area", errors.New("it overlaps another one")}
+			}
+		}
+		f.Areas = append(f.Areas, a)
+	}
+	return f
+}
+
+// problems are those of a disk by itself.
+func (f *Found) problems() (list []string) {
+	if f.Err != nil {
+		list = append(list, f.Err.Error())
+	}
+	for _, a := range f.Areas {
+		if a.Err != nil {
+			list = append(list, a.Err.Error())
+		}
+	}
+	if f.Label != nil && f.Label.Size > f.sectors()*blk.SectorSize {
+		list = append(list, fmt.Sprintf("%s: it has %d bytes, and its label says %d", f.Name, f.sectors()*blk.SectorSize, f.Label.Size))
+	}
+	return list
+}
+
+func (f *Found) sectors() uint64 { return f.Device.Limits().Size }

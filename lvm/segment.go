@@ -1,0 +1,230 @@
+package lvm
+
+import (
+	"slices"
+	"strings"
+
+	"udm/lvm/text"
+)
+
+// Segment is a part of a logical volume.
+type Segment struct {
+	Start, Count uint64 // in extents of the volume
+	Type         string // as the text has it, without what follows a "+"
+	TypeFlags    []string
+	Tags         []string
+	Kind         Kind
+	Text         *text.Section
+}
+
+// Kind is what a segment of a type says: a pointer to one of the structs below.
+type Kind interface {
+	// volumes are the logical volumes that it names, those of Place excepted.
+	volumes() []string
+	// places are where it lies.
+	places() []Place
+	// repeats reports whether a volume may have several segments when one is of this kind.
+	repeats() bool
+}
+
+// Place is where a part of a segment begins: an extent of a physical volume, or of a
+// logical one where no physical volume has that name.
+type Place struct {
+	Name  string
+	Start uint64 // extents
+}
+
+// place is a Place with its length in extents.
+type place struct {
+	Place
+	count uint64
+}
+
+// places are those of a segment.
+func places(s *Segment) (ps []place) {
+	n := s.Count
+	if k, ok := s.Kind.(*Striped); ok {
+		n /= uint64(len(k.Stripes))
+	}
+	for _, p := range s.Kind.places() {
+		ps = append(ps, place{p, n})
+	}
+	return ps
+}
+
+// The kinds. Lengths are in sectors.
+type (
+	// Striped is linear where there is one stripe.
+	Striped struct {
+		StripeSize uint64
+		Stripes    []Place
+	}
+	// Empty is "error" or "zero".
+	Empty struct{}
+	// Snapshot ties a COW store to its origin; the LV that has it has no device.
+	Snapshot struct {
+		Origin, COW string
+		ChunkSize   uint64
+		Merging     bool
+	}
+	// ThinPool is a thin pool.
+	ThinPool struct {
+		Metadata, Data string
+		Transaction    uint64
+		ChunkSize      uint64
+		Discards       string // "passdown", "nopassdown" or "ignore"
+		Zero           bool   // new blocks are zeroed
+		Messages       []Message
+	}
+	// Thin is a volume of a pool.
+	Thin struct {
+		Pool        string
+		Transaction uint64
+		Device      uint32 // its id in the pool
+		External    string // the external origin; "": none
+		Origin      string // the thin volume that it was a snapshot of; may be gone
+		Merge       string // the thin volume that it will take the place of
+	}
+	// Mirror has whole copies. With PVMOVE in its volume's status it is one under way.
+	Mirror struct {
+		Log        string // "": in memory
+		RegionSize uint64
+		Mirrors    []Place
+	}
+	// Raid is any of raid0 to raid10.
+	Raid struct {
+		StripeSize, RegionSize uint64
+		Copies                 uint64 // raid10
+		Meta, Images           []string
+	}
+	// CachePool is what a cache keeps its blocks in.
+	CachePool struct {
+		Data, Metadata string
+		Format         uint64
+		ChunkSize      uint64
+		Mode, Policy   string
+	}
+	// Cache is a cached volume.
+	Cache struct{ Pool, Origin string }
+	// Writecache is a volume with a cache for writes.
+	Writecache struct {
+		Origin, Cache string
+		BlockSize     uint64 // bytes
+	}
+	// Integrity is a volume with checksums.
+	Integrity struct {
+		Origin, Metadata string // "": with the data
+		DataSectors      uint64
+		Mode             string
+		BlockSize        uint64 // bytes
+	}
+	// VDO is a volume in a VDO pool.
+	VDO struct {
+		Pool   string
+		Offset uint64 // extents
+	}
+	// VDOPool holds the data of VDO volumes.
+	VDOPool struct{ Data string }
+	// Other is a type that is not understood; no table is made of it.
+	Other struct{}
+)
+
+// Message is one that a commit left for a thin pool.
+type Message struct {
+	Create string // the volume to create; "": none
+	Delete uint64 // the id to delete, if Create is ""
+}
+
+func (k *Striped) volumes() []string  { return nil }
+func (*Empty) volumes() []string      { return nil }
+func (k *Snapshot) volumes() []string { return []string{k.Origin, k.COW} }
+func (k *ThinPool) volumes() []string { return []string{k.Metadata, k.Data} }
+func (k *Thin) volumes() []string     { return named(k.Pool, k.External) }
+func (k *Mirror) volumes() []string   { return named(k.Log) }
+func (k *Raid) volumes() []string     { return slices.Concat(k.Meta, k.Images) }
+func (k *CachePool) volumes() []string {
+	return []string{k.Data, k.Metadata}
+}
+func (k *Cache) volumes() []string      { return []string{k.Pool, k.Origin} }
+func (k *Writecache) volumes() []string { return []string{k.Origin, k.Cache} }
+func (k *Integrity) volumes() []string  { return named(k.Origin, k.Metadata) }
+func (k *VDO) volumes() []string        { return []string{k.Pool} }
+func (k *VDOPool) volumes() []string    { return []string{k.Data} }
+func (*Other) volumes() []string        { return nil }
+
+// named leaves out what has no name.
+func named(names ...string) []string {
+	return slices.DeleteFunc(names, func(n string) bool { return n == "" })
+}
+
+func (k *Striped) places() []Place  { return k.Stripes }
+func (k *Mirror) places() []Place   { return k.Mirrors }
+func (*Empty) places() []Place      { return nil }
+func (*Snapshot) places() []Place   { return nil }
+func (*ThinPool) places() []Place   { return nil }
+func (*Thin) places() []Place       { return nil }
+func (*Raid) places() []Place       { return nil }
+func (*CachePool) places() []Place  { return nil }
+func (*Cache) places() []Place      { return nil }
+func (*Writecache) places() []Place { return nil }
+func (*Integrity) places() []Place  { return nil }
+func (*VDO) places() []Place        { return nil }
+func (*VDOPool) places() []Place    { return nil }
+func (*Other) places() []Place      { return nil }
+
+func (*Striped) repeats() bool    { return true }
+func (*Empty) repeats() bool      { return true }
+func (*Mirror) repeats() bool     { return true } // pvmove
+func (*Snapshot) repeats() bool   { return false }
+func (*ThinPool) repeats() bool   { return false }
+func (*Thin) repeats() bool       { return false }
+func (*Raid) repeats() bool       { return false }
+func (*CachePool) repeats() bool  { return false }
+func (*Cache) repeats() bool      { return false }
+func (*Writecache) repeats() bool { return false }
+func (*Integrity) repeats() bool  { return false }
+func (*VDO) repeats() bool        { return false }
+func (*VDOPool) repeats() bool    { return false }
+func (*Other) repeats() bool      { return true }
+
+func readSegment(r *reader, extent uint64) *Segment {
+	s := &Segment{Text: r.s, Tags: r.strings("tags")}
+	s.Start, s.Count = r.uint("start_extent", maxSector/max(extent, 1)), r.uint("extent_count", maxSector/max(extent, 1))
+	if s.Start+s.Count > maxSector/max(extent, 1) {
+		r.fail("it lies behind the end of any volume")
+	}
+	words := strings.Split(r.string("type"), "+")
+	s.Type, s.TypeFlags = words[0], words[1:]
+	s.Kind = readKind(r, s)
+	return s
+}
+
+// segmentTypes are those that are understood.
+var segmentTypes = map[string]func(*reader, *Segment) Kind{
+	"striped": readStriped, "linear": readStriped,
+	"error": readEmpty, "zero": readEmpty,
+	"snapshot": readSnapshot, "thin-pool": readThinPool, "thin": readThin,
+	"mirror": readMirror, "cache-pool": readCachePool, "cache": readCache, "writecache": readWritecache,
+	"integrity": readIntegrity, "vdo": readVDO, "vdo-pool": readVDOPool,
+}
+
+// typeFlags are those behind a type's "+" that are understood.
+var typeFlags = []string{
+	"METADATA_FORMAT", "CACHE_USES_CACHEVOL", "RESHAPE", "RESHAPE_DATA_OFFSET", "RESHAPE_DELTA_DISKS_PLUS",
+	"RESHAPE_DELTA_DISKS_MINUS", "REMOVE_AFTER_RESHAPE", "CROP_METADATA",
+}
+
+func readKind(r *reader, s *Segment) Kind {
+	for _, f := range s.TypeFlags {
+		if !slices.Contains(typeFlags, f) {
+			r.failAt("type", "%q is not understood, so what has it cannot be used", f)
+		}
+	}
+	if read := segmentTypes[s.Type]; read != nil {
+		return read(r, s)
+	}
+	if strings.HasPrefix(s.Type, "raid") {
+		return readRaid(r, s)
+	}
+	return &Other{}
+}

@@ -1,0 +1,213 @@
+package lvm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"udm/dm"
+)
+
+// Device is a mapped device as LVM would make it. In its table a physical volume has
+// the name of its disk, and another device is "/dev/mapper/" and its name.
+type Device struct {
+	Name     string
+	UUID     string
+	LV       string // the logical volume that it is, or is a layer of
+	ReadOnly bool
+	Table    []Line
+}
+
+// Line is one target of a table.
+type Line struct {
+	Start, Len uint64 // sectors
+	dm.Line
+}
+
+// String is the line as a table has it.
+func (l Line) String() string {
+	text := fmt.Sprintf("%d %d %s", l.Start, l.Len, l.Target())
+	if words := l.Line.String(); words != "" {
+		text += " " + words
+	}
+	return text
+}
+
+// Skipped is a logical volume that has no devices, and why.
+type Skipped struct {
+	LV  string
+	Why error
+}
+
+// TreeOptions say which volumes to make devices for.
+type TreeOptions struct {
+	Only    []string // these volumes and what they need; nil: all that are visible
+	Partial bool     // volumes of which a part is missing: it gives errors
+	Skip    bool     // volumes with ACTIVATION_SKIP, too
+}
+
+// Tree is the devices of a group's volumes in the order of creation: each stands behind
+// those that its table names.
+func (a *Assembled) Tree(o TreeOptions) ([]Device, []Skipped, error) {
+	switch {
+	case a.Err != nil:
+		return nil, nil, fmt.Errorf("%w: %w", errUnusable, a.Err)
+	case a.Exported():
+		return nil, nil, fmt.Errorf("%w: it is exported; import it first (vgimport)", errUnusable)
+	}
+	t := &tree{Assembled: a, options: o, made: map[string]bool{}}
+	volumes, err := t.chosen()
+	for _, l := range volumes {
+		t.activate(l)
+	}
+	return t.devices, t.skipped, err
+}
+
+// tree is a list of devices that grows.
+type tree struct {
+	*Assembled
+	options TreeOptions
+	devices []Device
+	made    map[string]bool // names of devices
+	skipped []Skipped
+}
+
+// chosen are the volumes to activate.
+func (t *tree) chosen() (ls []*LV, err error) {
+	if t.options.Only == nil {
+		for _, l := range t.LVs {
+			if l.Visible() {
+				ls = append(ls, l)
+			}
+		}
+		return ls, nil
+	}
+	for _, name := range t.options.Only {
+		l := t.lvs[name]
+		if l == nil || !l.Visible() {
+			return nil, fmt.Errorf("the group %s has no volume %q", t.Name, name)
+		}
+		ls = append(ls, l)
+	}
+	return ls, nil
+}
+
+// activate adds the devices of a volume, or none and why.
+func (t *tree) activate(l *LV) {
+	err := t.may(l)
+	if err == nil {
+		n := len(t.devices)
+		if err = t.user(l); err != nil {
+			for _, d := range t.devices[n:] {
+				delete(t.made, d.Name)
+			}
+			t.devices = t.devices[:n]
+		}
+	}
+	if err != nil {
+		t.skipped = append(t.skipped, Skipped{l.Name, err})
+	}
+}
+
+func (t *tree) may(l *LV) error {
+	if l.SkipsActivation() && !t.options.Skip {
+		return errors.New("it is to be activated only when that is asked for")
+	}
+	if !t.options.Partial && t.Partial(l) {
+		return errors.New("a part of it is on a disk that is missing")
+	}
+	return nil
+}
+
+// user adds what users of a volume open, and all below.
+func (t *tree) user(l *LV) error {
+	if l.snapshot != nil { // with its origin, which makes all its snapshots
+		return t.user(t.lvs[l.snapshot.Segments[0].Kind.(*Snapshot).Origin])
+	}
+	switch k := l.Segments[0].Kind.(type) {
+	case *ThinPool:
+		return t.poolUser(l, k)
+	case *Snapshot, *CachePool, *VDOPool:
+		return fmt.Errorf("a volume of type %s is no device by itself", l.Segments[0].Type)
+	}
+	switch {
+	case len(l.snapshots) > 0:
+		return t.origin(l)
+	case t.external(l):
+		return t.over(l, "", l.Writable())
+	}
+	return t.plain(l, "")
+}
+
+// layerOf adds the layer of a volume that other volumes lie on, and returns its name.
+func (t *tree) layerOf(name string) (string, error) {
+	l := t.lvs[name]
+	layer := ""
+	switch _, pool := l.Segments[0].Kind.(*ThinPool); {
+	case pool:
+		return t.pool(l)
+	case len(l.snapshots) > 0 || t.external(l):
+		layer = "real"
+	}
+	return "/dev/mapper/" + deviceName(t.Name, name, layer), t.plain(l, layer)
+}
+
+// external reports whether thin volumes have l for an external origin.
+func (t *tree) external(l *LV) bool {
+	return slices.ContainsFunc(t.LVs, func(v *LV) bool {
+		k, ok := v.Segments[0].Kind.(*Thin)
+		return ok && k.External == l.Name
+	})
+}
+
+// add adds a device, unless it is there.
+func (t *tree) add(l *LV, layer, suffix string, writable bool, table func() ([]Line, error)) error {
+	name := deviceName(t.Name, l.Name, layer)
+	if t.made[name] {
+		return nil
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("%s is too long a name for a device", name)
+	}
+	lines, err := table()
+	if err != nil {
+		return err
+	}
+	t.made[name] = true
+	t.devices = append(t.devices, Device{name, deviceUUID(t.ID, l.ID, suffix), l.Name, !writable, lines})
+	return nil
+}
+
+// plain adds a device with the volume's own segments.
+func (t *tree) plain(l *LV, layer string) error {
+	suffix := layer
+	if layer == "" {
+		suffix = t.suffix(l)
+	}
+	return t.add(l, layer, suffix, l.Writable(), func() ([]Line, error) { return t.segments(l) })
+}
+
+// over adds a device that is all of another layer of its volume, linear.
+func (t *tree) over(l *LV, suffix string, writable bool) error {
+	below, err := t.layerOf(l.Name)
+	if err != nil {
+		return err
+	}
+	return t.add(l, "", suffix, writable, func() ([]Line, error) { return whole(t.sectors(l), linearLine(below, 0)), nil })
+}
+
+func whole(n uint64, line dm.Line) []Line { return []Line{{0, n, line}} }
+
+func (t *tree) sectors(l *LV) uint64 { return l.Extents() * t.ExtentSize }
+
+// suffix is that of the uuid of a volume which is part of a pool.
+func (t *tree) suffix(l *LV) string {
+	for _, v := range t.LVs {
+		if k, ok := v.Segments[0].Kind.(*ThinPool); ok && k.Metadata == l.Name {
+			return "tmeta"
+		} else if ok && k.Data == l.Name {
+			return "tdata"
+		}
+	}
+	return ""
+}
