@@ -29,20 +29,21 @@ type Object struct {
 // others are parts of these.
 func (m *Manager) Objects() []Object {
 	list := make([]Object, 0)
+	all := m.allUsers()
 	for _, d := range m.control.List() {
 		o, err := m.object(d.Name())
 		switch {
 		case err != nil:
 			list = append(list, Object{Name: d.Name(), Kind: Disk, State: "no table"})
 		case m.whole(o) == nil:
-			list = append(list, m.describe(o))
+			list = append(list, m.describe(o, all))
 		}
 	}
 	return list
 }
 
-func (m *Manager) describe(o *object) Object {
-	d := Object{Name: o.name, Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standing(o)}
+func (m *Manager) describe(o *object, all users) Object {
+	d := Object{Name: o.name, Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standingAmong(o, all)}
 	if o.dev.Status().Suspended {
 		d.State = "suspended"
 	}

@@ -189,14 +189,40 @@ func (m *Manager) users(name string) []*dm.Device {
 	return us
 }
 
+// users lists the devices whose tables use each device.
+type users map[dm.Number][]*dm.Device
+
+// allUsers looks at every table once: for who asks about many devices.
+func (m *Manager) allUsers() users {
+	us := make(users)
+	for _, d := range m.control.List() {
+		for _, n := range d.Deps(false) {
+			us[n] = append(us[n], d)
+		}
+	}
+	return us
+}
+
+// of are the users of a device, by name, but for itself.
+func (us users) of(m *Manager, name string) []*dm.Device {
+	d, err := m.control.Name(name)
+	if err != nil {
+		return nil
+	}
+	return us[d.Number()]
+}
+
 // snapshots are the snapshots of an object, those of them that have snapshots
 // themselves by the names of those.
 func (m *Manager) snapshots(o *object) []string {
-	var names []string
 	if o.real == "" {
 		return nil
 	}
-	for _, u := range m.users(o.real) {
+	return m.snapshotsAmong(o, m.users(o.real))
+}
+
+func (m *Manager) snapshotsAmong(o *object, us []*dm.Device) (names []string) {
+	for _, u := range us {
 		name := u.Name()
 		if f := m.front(name); f != "" {
 			name = f
@@ -213,6 +239,17 @@ func (m *Manager) snapshots(o *object) []string {
 func (m *Manager) standing(o *object) []string {
 	names := m.snapshots(o)
 	for _, u := range m.users(o.name) {
+		names = append(names, u.Name())
+	}
+	return names
+}
+
+// standingAmong is standing for who has looked at all tables.
+func (m *Manager) standingAmong(o *object, all users) (names []string) {
+	if o.real != "" {
+		names = m.snapshotsAmong(o, all.of(m, o.real))
+	}
+	for _, u := range all.of(m, o.name) {
 		names = append(names, u.Name())
 	}
 	return names
