@@ -3,9 +3,9 @@ package pdata
 import "syscall"
 
 // Array is a type of arrays of plain values: a tree from block index to array
-// blocks, each full of values but the last. Calls that change an array return
-// its new root; the old one must not be used again in the running transaction.
-// (dm-array.c.)
+// blocks, all of which are full except the last. Calls that change an array
+// return its new root; the old one must not be used again in the running
+// transaction. (dm-array.c.)
 type Array[V any] struct {
 	tm   *TM
 	c    Codec[V]
@@ -34,7 +34,7 @@ func (a *Array[V]) drop(values []byte, n int) error {
 // Empty makes an array without values.
 func (a *Array[V]) Empty() (root uint64, err error) { return a.tree.Empty() }
 
-// New makes an array of size values, which value gives in order.
+// New makes an array of size values, calling value for each in order.
 func (a *Array[V]) New(size uint64, value func(i uint64) (V, error)) (root uint64, err error) {
 	if root, err = a.Empty(); err != nil {
 		return 0, err
@@ -67,13 +67,13 @@ func (a *Array[V]) addBlock(root, begin, end uint64, value func(i uint64) (V, er
 	return a.tree.Insert(root, s.nr, begin/a.per)
 }
 
-// at is the place of value i in its block.
+// at returns the bytes of value i in its block.
 func (a *Array[V]) at(p []byte, i uint64) []byte {
 	off := arrayHead + int(i%a.per)*a.c.Size
 	return p[off : off+a.c.Size]
 }
 
-// check refuses blocks of other arrays.
+// check rejects blocks of other types of arrays.
 func (a *Array[V]) check(b Block) error {
 	if size := le.Uint32(b.data[12:]); size != uint32(a.c.Size) || le.Uint32(b.data[4:]) != uint32(a.per) {
 		return corrupt(b.nr, "array of values of %d bytes, want %d", size, a.c.Size)
@@ -91,7 +91,7 @@ func (a *Array[V]) read(nr uint64) (Block, error) {
 	return b, a.check(b)
 }
 
-// Get is value i. ENODATA if the array is shorter.
+// Get returns value i, or ENODATA if the array is shorter.
 func (a *Array[V]) Get(root, i uint64) (v V, err error) {
 	nr, err := a.tree.Lookup(root, i/a.per)
 	if err != nil {
@@ -107,7 +107,7 @@ func (a *Array[V]) Get(root, i uint64) (v V, err error) {
 	return a.c.Get(a.at(b.Bytes(), i)), nil
 }
 
-// Set changes value i. ENODATA if the array is shorter.
+// Set changes value i. It returns ENODATA if the array is shorter.
 func (a *Array[V]) Set(root, i uint64, v V) (newRoot uint64, err error) {
 	if _, err := a.Get(root, i); err != nil {
 		return root, err
@@ -119,8 +119,8 @@ func (a *Array[V]) Set(root, i uint64, v V) (newRoot uint64, err error) {
 	return root, err
 }
 
-// shadow gets a block to change. The way to it is shadowed first: should that
-// be shared, the block gets its second reference then.
+// shadow returns a block that may be changed. It shadows the path to the block
+// first: if the path is shared, this adds the block's second reference.
 func (a *Array[V]) shadow(root, index uint64) (uint64, Shadow, error) {
 	nr, err := a.tree.Lookup(root, index)
 	if err != nil {
@@ -140,7 +140,7 @@ func (a *Array[V]) shadow(root, index uint64) (uint64, Shadow, error) {
 	return root, s, In("array", err)
 }
 
-// Resize changes the number of values from size to newSize; new ones are fill.
+// Resize changes the number of values from size to newSize; new values are fill.
 func (a *Array[V]) Resize(root, size, newSize uint64, fill V) (newRoot uint64, err error) {
 	if newSize < size {
 		return a.shrink(root, size, newSize)
@@ -164,7 +164,7 @@ func (a *Array[V]) Resize(root, size, newSize uint64, fill V) (newRoot uint64, e
 	return root, nil
 }
 
-// setLength sets the number of values in a block; 0 stands for a full one.
+// setLength sets the number of values in a block; 0 means full.
 func (a *Array[V]) setLength(root, index, n uint64) (uint64, error) {
 	if n == 0 {
 		n = a.per

@@ -11,7 +11,7 @@ import (
 	"udm/env"
 )
 
-// countArray adds an array's blocks to what is in use.
+// countArray counts an array's blocks in meta.
 func (s *store) countArray(a *Array[uint32], root uint64, meta map[uint64]uint32) {
 	s.t.Helper()
 	s.countTree(&a.tree.t, root, meta, func(v []byte) { meta[le.Uint64(v)]++ })
@@ -183,7 +183,7 @@ func TestExtendWhenFull(t *testing.T) {
 	}
 }
 
-// TestBitmapBitOrder holds the kernel's order of the two bits of an entry.
+// TestBitmapBitOrder pins the kernel's order of the two bits of an entry.
 func TestBitmapBitOrder(t *testing.T) {
 	b := bitmap(make([]byte, BlockSize))
 	for i, want := range []byte{0b00, 0b10, 0b01, 0b11} {
@@ -197,7 +197,8 @@ func TestBitmapBitOrder(t *testing.T) {
 	}
 }
 
-// TestReadersOfNothing: a reader of nothing gets no page, not a crash.
+// TestReadersOfNothing checks that reading an uncached or impossible block finds
+// no page.
 func TestReadersOfNothing(t *testing.T) {
 	s := newStore(t, 300, 0)
 	if _, _, found := s.tree.TryLookup(MaxBlocks+7, []uint64{1}); found {

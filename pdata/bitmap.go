@@ -23,7 +23,7 @@ func (b bitmap) set(i, count uint32) {
 func (b bitmap) free(begin, end uint32) (uint32, bool) {
 	for begin < end {
 		w := b.word(begin)
-		used := (w | w>>1) & highBits >> (2 * (begin % perWord)) // bit 2i: the i'th entry from begin is in use
+		used := (w | w>>1) & highBits >> (2 * (begin % perWord)) // bit 2i: the i-th entry from begin is in use
 		if n := uint32(bits.TrailingZeros64(^(used | ^uint64(highBits))) / 2); begin%perWord+n < perWord {
 			return begin + n, begin+n < end
 		}

@@ -1,11 +1,11 @@
 package pdata
 
-// Bitset is a type of sets of small numbers, kept as an array of 64-bit words.
-// It keeps the word that was used last: Flush stores it, before a commit and
-// before a root is used by others. (dm-bitset.c.)
+// Bitset is a type of sets of small numbers, stored as an array of 64-bit words.
+// It caches the word used last: call Flush to store it before a commit and before
+// others use the root. (dm-bitset.c.)
 type Bitset struct {
 	a     *Array[uint64]
-	index uint64 // of the word that is kept
+	index uint64 // of the cached word
 	word  uint64
 	kept  bool
 	dirty bool
@@ -17,7 +17,7 @@ func NewBitset(tm *TM) *Bitset { return &Bitset{a: NewArray(tm, U64)} }
 // Empty makes a bitset of size 0.
 func (b *Bitset) Empty() (root uint64, err error) { return b.a.Empty() }
 
-// New makes a bitset of size bits, which bit gives in order.
+// New makes a bitset of size bits, calling bit for each in order.
 func (b *Bitset) New(size uint64, bit func(i uint64) bool) (root uint64, err error) {
 	return b.a.New((size+63)/64, func(i uint64) (w uint64, err error) {
 		for j := i * 64; j < min(size, i*64+64); j++ {
@@ -29,7 +29,8 @@ func (b *Bitset) New(size uint64, bit func(i uint64) bool) (root uint64, err err
 	})
 }
 
-// Resize changes the number of bits, in whole words: new words are full of fill.
+// Resize changes the number of bits, in whole words. All bits of new words are
+// fill.
 func (b *Bitset) Resize(root, size, newSize uint64, fill bool) (newRoot uint64, err error) {
 	if root, err = b.Flush(root); err != nil {
 		return root, err
@@ -42,7 +43,7 @@ func (b *Bitset) Resize(root, size, newSize uint64, fill bool) (newRoot uint64, 
 	return b.a.Resize(root, (size+63)/64, (newSize+63)/64, w)
 }
 
-// Flush stores the word that is kept.
+// Flush stores the cached word.
 func (b *Bitset) Flush(root uint64) (newRoot uint64, err error) {
 	if !b.kept || !b.dirty {
 		return root, nil
@@ -52,7 +53,7 @@ func (b *Bitset) Flush(root uint64) (newRoot uint64, err error) {
 	return root, err
 }
 
-// keep gets the word that bit i is in.
+// keep caches the word that contains bit i.
 func (b *Bitset) keep(root, i uint64) (newRoot uint64, err error) {
 	if b.kept && b.index == i/64 {
 		return root, nil
@@ -69,7 +70,7 @@ func (b *Bitset) keep(root, i uint64) (newRoot uint64, err error) {
 // Set adds i.
 func (b *Bitset) Set(root, i uint64) (newRoot uint64, err error) { return b.put(root, i, 1) }
 
-// Clear takes i out.
+// Clear removes i.
 func (b *Bitset) Clear(root, i uint64) (newRoot uint64, err error) { return b.put(root, i, 0) }
 
 func (b *Bitset) put(root, i, bit uint64) (newRoot uint64, err error) {
@@ -93,7 +94,7 @@ func (b *Bitset) Del(root uint64) error {
 	return b.a.Del(root)
 }
 
-// Walk calls fn for every word, in order. Flush goes first.
+// Walk calls fn for every word, in order. Call Flush first.
 func (b *Bitset) Walk(root uint64, fn func(index, word uint64) error) error {
 	return b.a.Walk(root, fn)
 }

@@ -2,8 +2,8 @@ package pdata
 
 import "math/bits"
 
-// BlockSet is a set of blocks: a bit for each block of the parts where there are
-// any. The zero value is empty.
+// BlockSet is a sparse set of blocks. It keeps bits only for the parts of the
+// device that contain members. The zero value is empty.
 type BlockSet struct {
 	parts map[uint64]*setPart
 	n     uint64

@@ -13,11 +13,11 @@ const (
 	chunkLen   = 1 << chunkShift
 	numChunks  = 4096
 
-	// MaxBlocks is how many metadata blocks can be told apart; more than the
-	// largest metadata device holds (16 GiB).
+	// MaxBlocks is the number of blocks that a BlockManager can address. It
+	// exceeds the largest metadata device (16 GiB).
 	MaxBlocks = numChunks * chunkLen
 
-	// DefaultCache is the size of the cache in bytes when nothing else is asked for.
+	// DefaultCache is the default size of the cache in bytes.
 	DefaultCache = 64 << 20
 	minCache     = 64 // pages
 )
@@ -25,20 +25,20 @@ const (
 // page is the content of a block in memory.
 type page struct {
 	nr     uint64
-	data   *[BlockSize]byte // never changes once shown to readers, but for the checksum
+	data   *[BlockSize]byte // once published, only the header changes
 	kind   *Kind
-	used   atomic.Uint32 // looked at since the clock's hand came by
+	used   atomic.Uint32 // accessed since the clock hand last passed
 	dirty  bool          // differs from the disk
-	hidden bool          // never shown to readers: changed in place
-	ring   int           // place in BlockManager.ring
-	sum    uint32        // of a page that readers see, with invariants only
+	hidden bool          // never published to readers: changed in place
+	ring   int           // index in BlockManager.ring
+	sum    uint32        // checksum of a published page; only with invariants
 }
 
-// slot is a block's place in the table.
+// slot is a block's entry in the table.
 type slot struct {
 	shown atomic.Pointer[page] // what readers see; nil: not cached for them
 	cur   *page                // what the owner sees; nil: not cached
-	fresh bool                 // cur waits for Publish
+	fresh bool                 // cur is not published yet
 }
 
 type chunk [chunkLen]slot
@@ -48,20 +48,20 @@ type chunk [chunkLen]slot
 type BlockManager struct {
 	env   env.Env
 	dev   blk.Device
-	limit int // pages that the cache may hold; changed pages of a call may exceed it
+	limit int // pages in the cache; pages changed within one call may exceed it
 
 	table   [numChunks]atomic.Pointer[chunk]
 	version atomic.Uint64 // odd while Publish is under way
 
 	ring     []*page  // every cached page
-	hand     int      // of the clock
+	hand     int      // clock hand, an index in ring
 	fresh    []uint64 // blocks whose slot is fresh
-	dirty    []uint64 // blocks whose page became dirty; may name clean ones and repeat
+	dirty    []uint64 // blocks whose page became dirty; may contain clean ones and duplicates
 	readOnly bool
 }
 
 // NewBlockManager makes a cache of cacheBytes (0: DefaultCache) over dev. It
-// reads nothing. dev must not be closed before the last call.
+// reads nothing. dev must stay open until the last call has returned.
 func NewBlockManager(e env.Env, dev blk.Device, cacheBytes int) *BlockManager {
 	if cacheBytes == 0 {
 		cacheBytes = DefaultCache
@@ -69,7 +69,7 @@ func NewBlockManager(e env.Env, dev blk.Device, cacheBytes int) *BlockManager {
 	return &BlockManager{env: e, dev: dev, limit: max(minCache, cacheBytes/BlockSize)}
 }
 
-// Blocks is the size of the device in whole blocks, as it is now.
+// Blocks is the current size of the device in whole blocks.
 func (bm *BlockManager) Blocks() uint64 {
 	return min(bm.dev.Limits().Size/BlockSectors, MaxBlocks)
 }
@@ -77,7 +77,7 @@ func (bm *BlockManager) Blocks() uint64 {
 // SetReadOnly makes every attempt to change a block fail with EPERM.
 func (bm *BlockManager) SetReadOnly(ro bool) { bm.readOnly = ro }
 
-// ReadOnly tells what SetReadOnly said last.
+// ReadOnly reports whether changes are refused.
 func (bm *BlockManager) ReadOnly() bool { return bm.readOnly }
 
 // Block is a block to read.
@@ -89,17 +89,17 @@ type Block struct {
 // Nr is the block's location.
 func (b Block) Nr() uint64 { return b.nr }
 
-// Bytes is the block's content, BlockSize bytes, which must not be changed.
+// Bytes is the block's content, BlockSize bytes. The caller must not change it.
 func (b Block) Bytes() []byte { return b.data[:] }
 
-// Shadow is a block that belongs to the running transaction and may be changed:
-// it comes from TM.New or TM.Shadow only.
+// Shadow is a block that belongs to the running transaction and may be changed.
+// Only TM.New and TM.Shadow return one.
 type Shadow struct{ Block }
 
-// Data is the block's content, to be changed before the owner's call ends.
+// Data is the block's content. It may be changed until the owner's call ends.
 func (s Shadow) Data() []byte { return s.data[:] }
 
-// Read gets a block, from the disk when it is not cached.
+// Read returns a block, reading it from disk if it is not cached.
 func (bm *BlockManager) Read(nr uint64, k *Kind) (Block, error) {
 	p, err := bm.get(nr, k, true)
 	if err != nil {
@@ -117,8 +117,8 @@ func (bm *BlockManager) slot(nr uint64) *slot {
 	return &c[nr%chunkLen]
 }
 
-// get is the owner's way to a page. hidden says whether readers never see
-// blocks of this use.
+// get returns a page to the owner. hidden states that readers never see blocks of
+// this kind of use.
 func (bm *BlockManager) get(nr uint64, k *Kind, hidden bool) (*page, error) {
 	if nr >= MaxBlocks {
 		return nil, corrupt(nr, "beyond the metadata device of %d blocks", bm.Blocks())
@@ -150,7 +150,8 @@ func (p *page) touch() {
 	}
 }
 
-// peek is a reader's way to a page: nil when there is none to see.
+// peek returns the published page of a block to a reader, or nil if none is
+// cached.
 func (bm *BlockManager) peek(nr uint64) *page {
 	if nr >= MaxBlocks {
 		return nil
@@ -166,14 +167,14 @@ func (bm *BlockManager) peek(nr uint64) *page {
 	return p
 }
 
-// Version numbers the states that readers see. While it is odd they are being
-// exchanged; a look-up during which it changed must be repeated. Safe for
-// concurrent use.
+// Version numbers the states that readers see. It is odd while a new state is
+// being published; a lookup during which it changed must be repeated. Version is
+// safe for concurrent use.
 func (bm *BlockManager) Version() uint64 { return bm.version.Load() }
 
-// Publish shows the owner's changes to readers. show, which may be nil, runs in
-// the middle, for whatever must change together with the blocks; it must be
-// quick.
+// Publish makes the owner's changes visible to readers. show, which may be nil,
+// runs in the middle and changes whatever must change together with the blocks;
+// it must be quick.
 func (bm *BlockManager) Publish(show func()) {
 	bm.version.Add(1)
 	for _, nr := range bm.fresh {
@@ -193,7 +194,7 @@ func (bm *BlockManager) Publish(show func()) {
 	bm.version.Add(1)
 }
 
-// Forget drops every page, changed ones too, and shows readers an empty cache.
+// Forget drops every page, dirty ones too; readers then see an empty cache.
 func (bm *BlockManager) Forget(show func()) {
 	bm.version.Add(1)
 	for i := range bm.table {
@@ -206,7 +207,7 @@ func (bm *BlockManager) Forget(show func()) {
 	bm.version.Add(1)
 }
 
-// create gives block nr a zeroed page that the owner may change.
+// create makes a zeroed page for block nr that the owner may change.
 func (bm *BlockManager) create(nr uint64, k *Kind, hidden bool) (*page, error) {
 	if bm.readOnly {
 		return nil, syscall.EPERM
@@ -219,8 +220,8 @@ func (bm *BlockManager) create(nr uint64, k *Kind, hidden bool) (*page, error) {
 	return p, nil
 }
 
-// change gives the owner a page that it may change in place of p, which is the
-// current one: p itself unless readers see it.
+// change returns the page that the owner may change instead of p, the current
+// one: p itself, or a copy if readers see p.
 func (bm *BlockManager) change(p *page) (*page, error) {
 	if bm.readOnly {
 		return nil, syscall.EPERM

@@ -6,12 +6,12 @@ import (
 	"udm/internal/invariants"
 )
 
-// clockSteps bounds the search for a page to evict: should it find none, the
-// cache grows by one, and the next search goes on where this one ended.
+// clockSteps bounds the search for a page to evict. If it finds none, the cache
+// grows by one page, and the next search continues where this one ended.
 const clockSteps = 64
 
-// admit gives p a place in the ring, at the cost of a page that is clean and
-// was not looked at lately if the cache is full.
+// admit adds p to the ring. If the cache is full it evicts a page that is clean
+// and was not accessed lately.
 func (bm *BlockManager) admit(p *page) {
 	if len(bm.ring) >= bm.limit {
 		for range clockSteps {
@@ -28,7 +28,7 @@ func (bm *BlockManager) admit(p *page) {
 	bm.ring = append(bm.ring, p)
 }
 
-// evictable gives a page that was looked at a second chance.
+// evictable gives a page that was accessed a second chance.
 func (bm *BlockManager) evictable(p *page) bool {
 	if p.dirty || bm.slot(p.nr).fresh {
 		return false
@@ -45,9 +45,9 @@ func (bm *BlockManager) evict(p *page) {
 	s.shown.Store(nil)
 }
 
-// Settle ends a call of the owner: no Shadow of it is used any more. It writes
-// changed pages when there are many, which is legal at any time (see the
-// package comment), and brings the cache back to its size.
+// Settle ends a call of the owner, whose Shadows are no longer used. It writes
+// the dirty pages if they are many, which is allowed at any time (see the package
+// comment), and shrinks the cache to its limit.
 func (bm *BlockManager) Settle() error {
 	if len(bm.dirty) > bm.limit/2 {
 		if err := bm.writeBack(); err != nil {
@@ -69,15 +69,16 @@ func (bm *BlockManager) Settle() error {
 	return nil
 }
 
-// Crowded reports whether so much of the cache waits for Publish that the rest
-// is short of room.
+// Crowded reports whether pages that wait for Publish take up too much of the
+// cache.
 func (bm *BlockManager) Crowded() bool { return len(bm.fresh) > bm.limit/4 }
 
 // Cached is the number of pages in the cache.
 func (bm *BlockManager) Cached() int { return len(bm.ring) }
 
-// show remembers what readers are about to see, checkShown that nobody changed
-// it. The first 16 bytes are filled in when the page is written.
+// show records the checksum of a page that is about to be published; checkShown
+// checks that it has not changed. Writing the page fills in its first 16 bytes,
+// which do not count.
 func (p *page) show() {
 	if invariants.Enabled {
 		p.sum = crc32.Checksum(p.data[16:], castagnoli)

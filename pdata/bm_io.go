@@ -11,7 +11,7 @@ import (
 
 const (
 	maxRun     = 64 // blocks in one write
-	maxFlights = 32 // writes under way at once
+	maxFlights = 32 // writes in flight at once
 )
 
 // load reads a block and checks it.
@@ -27,7 +27,7 @@ func (bm *BlockManager) load(nr uint64, k *Kind, hidden bool) (*page, error) {
 	return p, nil
 }
 
-// ReadRaw reads a block from the device into buf, whatever is in it.
+// ReadRaw reads a block from the device into buf without checking it.
 func (bm *BlockManager) ReadRaw(nr uint64, buf []byte) error {
 	if n := bm.Blocks(); nr >= n {
 		return corrupt(nr, "beyond the metadata device of %d blocks", n)
@@ -58,8 +58,8 @@ func (bm *BlockManager) writeBack() error {
 	return nil
 }
 
-// writePages writes sorted pages, neighbours together, several runs at a time,
-// and waits for all of them.
+// writePages writes sorted pages and waits for all writes. Adjacent pages share a
+// write, and several writes are in flight at a time.
 func (bm *BlockManager) writePages(ps []*page) error {
 	w := NewWriter(bm.env, bm.dev)
 	for len(ps) > 0 {
@@ -77,12 +77,12 @@ func (bm *BlockManager) writePages(ps []*page) error {
 	return w.Wait()
 }
 
-// Writer writes blocks side by side, a bounded number at a time.
+// Writer writes blocks in parallel, with a bounded number of writes in flight.
 type Writer struct {
 	dev     blk.Device
 	wait    env.Wait
-	run     int          // blocks that one write may have
-	flights atomic.Int32 // writes under way
+	run     int          // most blocks in one write
+	flights atomic.Int32 // writes in flight
 	status  atomic.Uint32
 }
 
@@ -95,8 +95,8 @@ func NewWriter(e env.Env, dev blk.Device) *Writer {
 	return w
 }
 
-// Write starts to write blocks, each in a slice of its own, from block nr on;
-// at most Run of them. The slices belong to the writer until Wait.
+// Write starts to write at most Run blocks, each in a slice of its own, beginning
+// at block nr. The slices belong to the writer until Wait.
 func (w *Writer) Write(nr uint64, bufs [][]byte) {
 	w.wait.Until(func() bool { return w.flights.Load() < maxFlights })
 	w.flights.Add(1)
@@ -109,17 +109,17 @@ func (w *Writer) Write(nr uint64, bufs [][]byte) {
 	w.dev.Submit(b)
 }
 
-// Run is how many blocks one Write may have.
+// Run is the largest number of blocks in one Write.
 func (w *Writer) Run() int { return w.run }
 
-// Wait waits for all writes and reports the first failure.
+// Wait waits for all writes and returns the first error.
 func (w *Writer) Wait() error {
 	w.wait.Until(func() bool { return w.flights.Load() == 0 })
 	return blk.Status(w.status.Load()).Err()
 }
 
-// WriteSuper seals a superblock and writes it, durably: the flush before it
-// covers all that was written earlier, the one after it the block itself.
+// WriteSuper seals a superblock and writes it durably. The flush before the write
+// covers everything written earlier, the flush after it the superblock itself.
 func (bm *BlockManager) WriteSuper(nr uint64, k *Kind, p []byte) error {
 	if err := blk.FlushDevice(bm.env, bm.dev); err != nil {
 		return err

@@ -1,6 +1,6 @@
 package pdata
 
-// Codec says how a value of a tree is stored.
+// Codec encodes and decodes a value of a tree.
 type Codec[V any] struct {
 	Size int // bytes
 	Put  func([]byte, V)
@@ -13,11 +13,11 @@ var (
 	U32 = Codec[uint32]{4, func(p []byte, v uint32) { le.PutUint32(p, v) }, func(p []byte) uint32 { return le.Uint32(p) }}
 )
 
-// Tree is a B+tree from uint64 keys to values, or a tree of such trees: then
-// each value of the upper one is the root of a lower one, and a key has several
-// parts. A Tree is the type of the tree; which tree is meant, its root says.
-// Calls that change a tree return the new root; the old one must not be used
-// again in the running transaction. (dm-btree.c.)
+// Tree is a B+tree from uint64 keys to values, or a tree of such trees. In the
+// latter, each value of the upper tree is the root of a lower tree, and a key has
+// several parts. A Tree is only the type of a tree; the root passed to each call
+// identifies the tree. Calls that change a tree return the new root; the old one
+// must not be used again in the running transaction. (dm-btree.c.)
 type Tree[V any] struct {
 	t tree
 	c Codec[V]
@@ -28,15 +28,15 @@ type tree struct {
 	tm     *TM
 	levels int
 	size   int
-	hidden bool // readers never look at this tree
+	hidden bool // readers never see this tree
 	buf    [64]byte
-	damage func(error) // told by walk of what it passes over; nil: it does not
+	damage func(error) // called for each subtree that walk skips; nil: walk fails instead
 
-	// What n values refer to gets one more user, one user less; nil for values
-	// that refer to nothing.
+	// inc and dec add or drop a reference to whatever each of n values refers to;
+	// nil for values that refer to nothing.
 	inc, dec func(values []byte, n int) error
-	// equal reports whether two values refer to the same; then overwriting one
-	// with the other drops no reference. nil: never.
+	// equal reports whether two values refer to the same thing; overwriting one
+	// with the other then drops no reference. nil: never.
 	equal func(a, b []byte) bool
 }
 
@@ -48,8 +48,8 @@ func NewTree[V any](tm *TM, c Codec[V]) *Tree[V] {
 // Levels makes keys have n parts.
 func (t *Tree[V]) Levels(n int) *Tree[V] { t.t.levels = n; return t }
 
-// Refs makes values refer to something: see the fields of that name in tree.
-// inc and dec get n values in a row.
+// Refs declares that values refer to something: see the fields inc, dec and equal
+// of tree. inc and dec receive n consecutive values.
 func (t *Tree[V]) Refs(inc, dec func(values []byte, n int) error, equal func(a, b []byte) bool) *Tree[V] {
 	t.t.inc, t.t.dec, t.t.equal = inc, dec, equal
 	return t
@@ -64,7 +64,7 @@ func (t *Tree[V]) put(v V) []byte {
 	return p
 }
 
-// Lookup finds the value of a key. ENODATA if it is not there.
+// Lookup returns the value of a key, or ENODATA if it is absent.
 func (t *Tree[V]) Lookup(root uint64, keys ...uint64) (v V, err error) {
 	n, i, err := t.t.lookup(root, keys)
 	if err != nil {
@@ -73,8 +73,8 @@ func (t *Tree[V]) Lookup(root uint64, keys ...uint64) (v V, err error) {
 	return t.c.Get(n.values(i, i+1)), nil
 }
 
-// LookupNext finds the first key at or after the last of keys, within the tree
-// that the others lead to. ENODATA if there is none.
+// LookupNext finds the first key at or after the last part of keys, within the
+// tree that the other parts select. ENODATA if there is none.
 func (t *Tree[V]) LookupNext(root uint64, keys ...uint64) (key uint64, v V, err error) {
 	n, i, err := t.t.lookupNext(root, keys)
 	if err != nil {
@@ -89,19 +89,19 @@ func (t *Tree[V]) Insert(root uint64, v V, keys ...uint64) (newRoot uint64, err 
 	return newRoot, err
 }
 
-// InsertNotify is Insert and reports whether the key is new.
+// InsertNotify is like Insert and reports whether the key is new.
 func (t *Tree[V]) InsertNotify(root uint64, v V, keys ...uint64) (newRoot uint64, inserted bool, err error) {
 	return t.t.insert(root, keys, t.put(v))
 }
 
-// Remove takes out a key. ENODATA if it is not there: even then the new root
-// replaces the old one.
+// Remove removes a key. It returns ENODATA if the key is absent; even then the
+// new root replaces the old one.
 func (t *Tree[V]) Remove(root uint64, keys ...uint64) (newRoot uint64, err error) {
 	return t.t.remove(root, keys)
 }
 
-// RemoveRange takes out all keys in [begin, end) of a tree of one level and
-// reports how many there were.
+// RemoveRange removes all keys in [begin, end) from a tree of one level and
+// returns their number.
 func (t *Tree[V]) RemoveRange(root, begin, end uint64) (newRoot, removed uint64, err error) {
 	return t.t.removeRange(root, begin, end)
 }
@@ -112,10 +112,10 @@ func (t *Tree[V]) Del(root uint64) error { return t.t.del(root, 0, 0) }
 // Highest is the highest key of a tree of one level; ok is false for an empty one.
 func (t *Tree[V]) Highest(root uint64) (key uint64, ok bool, err error) { return t.t.edge(root, true) }
 
-// Lowest is the lowest key.
+// Lowest is the lowest key of a tree of one level; ok is false for an empty one.
 func (t *Tree[V]) Lowest(root uint64) (key uint64, ok bool, err error) { return t.t.edge(root, false) }
 
-// read gets a node. level is that of the tree it belongs to.
+// read returns a node. level is the level of the tree it belongs to.
 func (t *tree) read(nr uint64, level int) (node, error) {
 	p, err := t.tm.bm.get(nr, kindNode, t.hidden)
 	if err != nil {
@@ -151,8 +151,8 @@ func (t *tree) empty() (uint64, error) {
 	return n.nr, err
 }
 
-// shadow gets a node to change; what it refers to gets one more user if the old
-// node stays in use.
+// shadow returns a node that may be changed. If the old node stays in use,
+// everything it refers to gains a reference.
 func (t *tree) shadow(nr uint64, level int) (wnode, error) {
 	s, shared, err := t.tm.shadow(nr, kindNode, t.hidden)
 	if err != nil {

@@ -1,7 +1,7 @@
 package pdata
 
-// del drops a reference to a node; the last one drops one of each thing that
-// the node refers to.
+// del drops a reference to a node. Dropping the last one also drops a reference
+// to everything that the node refers to.
 func (t *tree) del(nr uint64, level, depth int) error {
 	if depth == 2*maxDepth {
 		return tooDeep(nr)

@@ -1,18 +1,18 @@
 package pdata
 
-// spine is the way down a tree that is being changed: the node at hand and its
-// parent, both shadowed. The parent names the node at hand.
+// spine is the path down a tree that is being changed. It keeps the current node
+// and its parent, both shadowed. The parent already points to the current node.
 type spine struct {
-	t     *tree
-	above wnode // valid once a second node was entered
-	cur   wnode
-	root  uint64 // of the whole tree, after its shadowing
-	depth int
-	path  [2 * maxDepth]uint64 // originals of the nodes passed, for errors
+	t      *tree
+	parent wnode // valid once a second node was entered
+	cur    wnode
+	root   uint64 // of the whole tree, after its shadowing
+	depth  int
+	path   [2 * maxDepth]uint64 // the nodes entered, before their shadowing, for errors
 }
 
-// enter shadows node nr, the child at place i of the node at hand, and makes it
-// the node at hand.
+// enter shadows node nr, child i of the current node, and makes it the current
+// node.
 func (s *spine) enter(nr uint64, level, i int) error {
 	if s.depth == len(s.path) {
 		return tooDeep(nr)
@@ -28,7 +28,7 @@ func (s *spine) enter(nr uint64, level, i int) error {
 	}
 	s.path[s.depth] = nr
 	s.depth++
-	s.above, s.cur = s.cur, n
+	s.parent, s.cur = s.cur, n
 	return nil
 }
 
@@ -67,7 +67,7 @@ func (t *tree) insert(root uint64, keys []uint64, value []byte) (newRoot uint64,
 	return root, false, nil
 }
 
-// set stores a value at place i of a leaf that has room for it.
+// set stores a value at index i of a leaf that has room for it.
 func (t *tree) set(n wnode, i int, key uint64, value []byte, missing bool) error {
 	if missing {
 		n.insert(i, key, value)
@@ -84,10 +84,10 @@ func (t *tree) set(n wnode, i int, key uint64, value []byte, missing bool) error
 	return nil
 }
 
-// makeRoom goes down to the leaf for key in the tree at nr, whose root is at
-// place i of the leaf at hand, and sees to it that every node on the way has a
-// free entry: a split then never has to go up again. It returns the place of
-// the key in the leaf.
+// makeRoom descends to the leaf for key in the tree at nr, whose root is value i
+// of the current leaf. It makes sure that every node on the way has a free entry,
+// so that a split never has to go up again. It returns the index of the key in
+// the leaf.
 func (s *spine) makeRoom(nr uint64, level, i int, key uint64) (int, error) {
 	for top := true; ; top = false {
 		if err := s.enter(nr, level, i); err != nil {
@@ -120,7 +120,7 @@ func (s *spine) split(top bool, level, i int, key uint64) error {
 	return s.moveOrSplit(level, i, key)
 }
 
-// splitBeneath moves the content of a full root to two new children.
+// splitBeneath moves the content of a full root into two new children.
 func (s *spine) splitBeneath() error {
 	n := s.cur
 	left, err := s.t.newNode(n.flags(), n.size())
@@ -146,14 +146,15 @@ func (s *spine) splitBeneath() error {
 	return nil
 }
 
-// moveOrSplit makes room in the full child at place i of the parent. Should
-// a neighbour have some, entries move there, unless that would break sharing,
-// which costs more than it saves. Else there will be one more node; splitting
-// one into two is better at the edges, where keys often rise or fall steadily.
+// moveOrSplit makes room in the current node, which is full and child i of its
+// parent. Entries move to a neighbour that has room, unless that would break
+// sharing, which costs more than it saves. Otherwise one node is added. Splitting
+// one node into two is better at the edges, where keys often rise or fall
+// steadily.
 func (s *spine) moveOrSplit(level, i int, key uint64) error {
 	anyShared := false
 	for _, j := range []int{i - 1, i + 1} {
-		if j < 0 || j >= s.above.count() {
+		if j < 0 || j >= s.parent.count() {
 			continue
 		}
 		shared, spare, err := s.neighbour(level, j)
@@ -165,7 +166,7 @@ func (s *spine) moveOrSplit(level, i int, key uint64) error {
 		}
 		anyShared = anyShared || shared
 	}
-	c := s.above.count()
+	c := s.parent.count()
 	if anyShared || c <= 2 || i == 0 || i+1 == c {
 		return s.oneToTwo(i, key)
 	}
@@ -173,7 +174,7 @@ func (s *spine) moveOrSplit(level, i int, key uint64) error {
 }
 
 func (s *spine) neighbour(level, j int) (shared bool, spare int, err error) {
-	nr := s.above.child(j)
+	nr := s.parent.child(j)
 	if shared, err = s.t.tm.sm.shared(nr); err != nil || shared {
 		return shared, 0, err
 	}
@@ -184,9 +185,9 @@ func (s *spine) neighbour(level, j int) (shared bool, spare int, err error) {
 	return false, n.max() - n.count(), nil
 }
 
-// moveTo balances the child at i with its neighbour at j.
+// moveTo balances child i with its neighbour j.
 func (s *spine) moveTo(level, i, j int, key uint64) error {
-	n, err := s.t.child(s.above, j, level)
+	n, err := s.t.child(s.parent, j, level)
 	if err != nil {
 		return err
 	}
@@ -196,7 +197,7 @@ func (s *spine) moveTo(level, i, j int, key uint64) error {
 	}
 	total := n.count() + s.cur.count()
 	spread(pair, total/2, total-total/2)
-	s.above.setKey(max(i, j), pair[1].key(0))
+	s.parent.setKey(max(i, j), pair[1].key(0))
 	s.choose(pair, key)
 	return nil
 }
@@ -209,14 +210,14 @@ func (s *spine) oneToTwo(i int, key uint64) error {
 	pair := []wnode{s.cur, right}
 	c := s.cur.count()
 	spread(pair, c/2, c-c/2)
-	s.insertAbove(i+1, right)
+	s.insertInParent(i+1, right)
 	s.choose(pair, key)
 	return nil
 }
 
 func (s *spine) twoToThree(level, i int, key uint64) error {
-	// The left neighbour takes part; the edges never come here.
-	left, err := s.t.child(s.above, i-1, level)
+	// The left neighbour takes part; a child at the edge never gets here.
+	left, err := s.t.child(s.parent, i-1, level)
 	if err != nil {
 		return err
 	}
@@ -228,19 +229,19 @@ func (s *spine) twoToThree(level, i int, key uint64) error {
 	total := left.count() + s.cur.count()
 	l, c := total/3, (total-total/3)/2
 	spread(three, l, c, total-l-c)
-	s.above.setKey(i, s.cur.key(0))
-	s.insertAbove(i, middle)
+	s.parent.setKey(i, s.cur.key(0))
+	s.insertInParent(i, middle)
 	s.choose(three, key)
 	return nil
 }
 
-func (s *spine) insertAbove(i int, n wnode) {
+func (s *spine) insertInParent(i int, n wnode) {
 	var p [8]byte
 	le.PutUint64(p[:], n.nr)
-	s.above.insert(i, n.key(0), p[:])
+	s.parent.insert(i, n.key(0), p[:])
 }
 
-// choose makes the one of some neighbours that key belongs to the node at hand.
+// choose makes the neighbour that key belongs to the current node.
 func (s *spine) choose(nodes []wnode, key uint64) {
 	s.cur = nodes[0]
 	for _, n := range nodes[1:] {

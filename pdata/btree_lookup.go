@@ -2,9 +2,9 @@ package pdata
 
 import "syscall"
 
-// TryLookup is Lookup for readers, from cached blocks only: ok is false when
-// one of them is not there to be read. It does not allocate. What it found holds
-// if BlockManager.Version was even before and is unchanged now.
+// TryLookup is Lookup for readers. It uses only cached blocks: ok is false if a
+// block it needs is not cached. It does not allocate. Its result is valid if
+// BlockManager.Version was even before the call and is unchanged after it.
 func (t *Tree[V]) TryLookup(root uint64, keys []uint64) (v V, found, ok bool) {
 	for level := 0; ; level++ {
 		n, i, ok := t.t.tryOne(root, keys[level])
@@ -39,7 +39,7 @@ func (t *tree) tryOne(root, key uint64) (n node, i int, ok bool) {
 	return n, 0, false
 }
 
-// lookup finds a key's leaf and its place in it.
+// lookup finds a key's leaf and its index there.
 func (t *tree) lookup(root uint64, keys []uint64) (n node, i int, err error) {
 	for level := 0; level < t.levels; level++ {
 		if n, i, err = t.lookupOne(root, level, keys[level]); err != nil {
@@ -78,7 +78,7 @@ func (t *tree) lookupOne(root uint64, level int, key uint64) (node, int, error) 
 
 func tooDeep(nr uint64) error { return corrupt(nr, "tree is deeper than %d nodes", maxDepth) }
 
-// underAll puts blocks, from the root down, before those in err's path.
+// underAll prepends blocks, from the root down, to err's path.
 func underAll(err error, path []uint64) error {
 	for i := len(path) - 1; i >= 0; i-- {
 		err = under(err, path[i])

@@ -2,9 +2,9 @@ package pdata
 
 import "syscall"
 
-// Removing keeps every node but the root at max/3 entries or more. On the way
-// down the children of the node at hand are balanced before one of them is
-// entered, so that the child entered has an entry to spare. (dm-btree-remove.c.)
+// Removal keeps every node but the root at max/3 entries or more. On the way down
+// it balances the children of the current node before it enters one of them, so
+// that the child it enters has an entry to spare. (dm-btree-remove.c.)
 
 func (t *tree) remove(root uint64, keys []uint64) (newRoot uint64, err error) {
 	s := &spine{t: t}
@@ -33,8 +33,8 @@ func (t *tree) removeFrom(n wnode, i, j int) error {
 	return nil
 }
 
-// removeRange takes out, each time that it goes down, as many entries of a leaf
-// as it can without leaving it too empty.
+// removeRange removes, with each descent, as many entries from a leaf as it can
+// without leaving it too empty.
 func (t *tree) removeRange(root, begin, end uint64) (newRoot, removed uint64, err error) {
 	for begin < end {
 		n, i, err := t.nextIn(root, begin, 0)
@@ -51,7 +51,7 @@ func (t *tree) removeRange(root, begin, end uint64) (newRoot, removed uint64, er
 		}
 		root = s.root
 		if i = s.cur.find(begin); i < 0 {
-			return root, removed, corrupt(s.cur.nr, "key %d went lost", begin)
+			return root, removed, corrupt(s.cur.nr, "key %d is missing from its leaf", begin)
 		}
 		j := min(s.cur.lower(end-1)+1, i+s.spare())
 		begin = s.cur.key(j-1) + 1
@@ -66,7 +66,7 @@ func (t *tree) removeRange(root, begin, end uint64) (newRoot, removed uint64, er
 	return root, removed, nil
 }
 
-// spare is how many entries the leaf at hand can lose.
+// spare is the number of entries that the current leaf can lose.
 func (s *spine) spare() int {
 	if s.cur.nr == s.root {
 		return s.cur.count()
@@ -74,7 +74,7 @@ func (s *spine) spare() int {
 	return max(1, s.cur.count()-s.cur.max()/3)
 }
 
-// toLeaf goes down to the leaf where key is, if it is anywhere.
+// toLeaf descends to the leaf that contains key, if any does.
 func (s *spine) toLeaf(nr uint64, level, i int, key uint64) error {
 	for {
 		if err := s.enter(nr, level, i); err != nil {
@@ -113,7 +113,7 @@ func (s *spine) balance(level int, key uint64) error {
 	return s.balance3(level, i-1)
 }
 
-// pullUp replaces the node at hand by its only child.
+// pullUp replaces the current node with its only child.
 func (s *spine) pullUp(level int) error {
 	nr := s.cur.child(0)
 	shared, err := s.t.tm.sm.shared(nr)
@@ -136,8 +136,8 @@ func (s *spine) pullUp(level int) error {
 	return s.pullUpAgain(level)
 }
 
-// pullUpAgain handles an internal node with one entry below another, which a
-// tree that keeps the rules does not have.
+// pullUpAgain handles an internal node with one entry whose parent also had one,
+// which a well-formed tree does not have.
 func (s *spine) pullUpAgain(level int) error {
 	if s.depth == len(s.path) {
 		return tooDeep(s.cur.nr)
@@ -159,8 +159,8 @@ func (s *spine) balance2(level, i int) error {
 	return s.mergeOrEven(l, r, i)
 }
 
-// mergeOrEven makes one node of two, the children at i and i+1, when both
-// together are so empty that else either had nothing to spare.
+// mergeOrEven balances children i and i+1. It merges them if they hold so few
+// entries that otherwise neither would have one to spare.
 func (s *spine) mergeOrEven(l, r wnode, i int) error {
 	if err := sameKind(l, r); err != nil {
 		return err

@@ -2,9 +2,9 @@ package pdata
 
 import "syscall"
 
-// Walk calls fn for every entry of a tree of one level, in order. It checks
-// that keys lie where their parents say, so that it ends whatever the tree is
-// like. fn must not change the tree.
+// Walk calls fn for every entry of a tree of one level, in order. It checks that
+// keys lie in the ranges given by the parent nodes, so that it ends even in a
+// damaged tree. fn must not change the tree.
 func (t *Tree[V]) Walk(root uint64, fn func(key uint64, v V) error) error {
 	return t.t.walk(root, 0, keyRange{}, func(n node) error {
 		for i := range n.count() {
@@ -16,8 +16,8 @@ func (t *Tree[V]) Walk(root uint64, fn func(key uint64, v V) error) error {
 	})
 }
 
-// Scan calls fn for the entries at key and after it in a tree of one level, in
-// order, until fn returns false.
+// Scan calls fn for the entries from key on in a tree of one level, in order,
+// until fn returns false.
 func (t *Tree[V]) Scan(root, key uint64, fn func(key uint64, v V) bool) error {
 	for {
 		n, i, err := t.t.nextIn(root, key, 0)
@@ -38,14 +38,14 @@ func (t *Tree[V]) Scan(root, key uint64, fn func(key uint64, v V) bool) error {
 	}
 }
 
-// keyRange is where the keys of a subtree may lie: at low or above, and below
-// high if limited.
+// keyRange is the range of keys of a subtree: at least low and, if limited, less
+// than high.
 type keyRange struct {
 	low, high uint64
 	limited   bool
 }
 
-// of is the range of n's child at i.
+// of is the range of n's child i.
 func (r keyRange) of(n node, i int) keyRange {
 	c := keyRange{low: n.key(i), high: r.high, limited: r.limited}
 	if i+1 < n.count() {
@@ -97,7 +97,7 @@ func (t *tree) pass(err error) error {
 	return err
 }
 
-// Cursor walks over the entries of a tree of one level. The tree must not
+// Cursor iterates over the entries of a tree of one level. The tree must not
 // change meanwhile. (dm_btree_cursor.)
 type Cursor[V any] struct {
 	t    *Tree[V]
@@ -110,13 +110,13 @@ type place struct {
 	r keyRange
 }
 
-// Cursor stands at the first entry; see Valid.
+// Cursor returns a cursor at the first entry; see Valid.
 func (t *Tree[V]) Cursor(root uint64) (*Cursor[V], error) {
 	c := &Cursor[V]{t: t}
 	return c, c.down(root, keyRange{})
 }
 
-// down enters nr and the first child of each node below.
+// down enters nr, then the first child of each node on the way to a leaf.
 func (c *Cursor[V]) down(nr uint64, r keyRange) error {
 	for {
 		if len(c.path) == maxDepth {
@@ -143,7 +143,7 @@ func (c *Cursor[V]) down(nr uint64, r keyRange) error {
 	}
 }
 
-// up leaves what is done with and goes to the next entry.
+// up moves to the next entry, leaving the nodes that are finished.
 func (c *Cursor[V]) up() error {
 	for len(c.path) > 0 {
 		p := &c.path[len(c.path)-1]
@@ -158,13 +158,13 @@ func (c *Cursor[V]) up() error {
 	return nil
 }
 
-// Valid reports whether the cursor stands at an entry.
+// Valid reports whether the cursor is at an entry.
 func (c *Cursor[V]) Valid() bool { return len(c.path) > 0 }
 
 // Key is the key of the entry.
 func (c *Cursor[V]) Key() uint64 { p := c.path[len(c.path)-1]; return p.n.key(p.i) }
 
-// Value is its value.
+// Value is the value of the entry.
 func (c *Cursor[V]) Value() V { p := c.path[len(c.path)-1]; return c.t.c.Get(p.n.values(p.i, p.i+1)) }
 
 // Next goes to the next entry.

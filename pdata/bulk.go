@@ -7,20 +7,20 @@ import (
 	"udm/env"
 )
 
-// Bulk lays out new metadata on a device block after block, everything once,
-// with one reference each, and the superblock last: for restoring.
+// Bulk writes new metadata to a device for a restore. It writes each block once,
+// in order and with one reference, and the superblock last.
 type Bulk struct {
 	e     env.Env
 	dev   blk.Device
 	w     *Writer
 	next  uint64 // the block that Put writes
 	limit uint64
-	run   [][]byte // blocks that are not written yet, up to next
+	run   [][]byte // blocks before next that are not written yet
 }
 
-// NewBulk starts behind the superblock at location super, which is spoiled
-// first, durably: whoever looks at an unfinished device finds damage, not an
-// empty pool.
+// NewBulk starts after the superblock at block super. It first overwrites the
+// superblock durably with an invalid one, so that an unfinished device looks
+// damaged and not like an empty pool.
 func NewBulk(e env.Env, dev blk.Device, super uint64) (*Bulk, error) {
 	limit := min(dev.Limits().Size/BlockSectors, MaxMetadataBlocks)
 	b := &Bulk{e: e, dev: dev, w: NewWriter(e, dev), next: super + 1, limit: limit}
@@ -35,10 +35,11 @@ func NewBulk(e env.Env, dev blk.Device, super uint64) (*Bulk, error) {
 	return b, blk.FlushDevice(e, dev)
 }
 
-// Blocks is the number of blocks that the device has, or that are used of it.
+// Blocks is the number of metadata blocks of the device, at most
+// MaxMetadataBlocks.
 func (b *Bulk) Blocks() uint64 { return b.limit }
 
-// Put writes p, which belongs to b from then on, to the next block.
+// Put writes p to the next block. b owns p from then on.
 func (b *Bulk) Put(k *Kind, p []byte) (nr uint64, err error) {
 	if b.next >= b.limit {
 		return 0, ErrFull
@@ -60,7 +61,7 @@ func (b *Bulk) flushRun() {
 	}
 }
 
-// Finish writes the superblock when all else is durable.
+// Finish writes the superblock once everything else is durable.
 func (b *Bulk) Finish(nr uint64, k *Kind, super []byte) error {
 	b.flushRun()
 	if err := b.w.Wait(); err != nil {
@@ -69,11 +70,11 @@ func (b *Bulk) Finish(nr uint64, k *Kind, super []byte) error {
 	return (&BlockManager{env: b.e, dev: b.dev}).WriteSuper(nr, k, super)
 }
 
-// Abandon waits for what is under way.
+// Abandon waits for the writes in flight.
 func (b *Bulk) Abandon() { _ = b.w.Wait() }
 
-// Builder makes a tree from entries in order, bottom up. Nodes are full but for
-// the last two of each level, which share what is left.
+// Builder builds a tree bottom up from entries in order. All nodes are full
+// except the last two of each level, which share the remaining entries.
 type Builder struct {
 	b      *Bulk
 	size   int
@@ -90,10 +91,10 @@ type level struct {
 	nodes  int // written
 }
 
-// NewBuilder makes a builder of a tree whose values have size bytes.
+// NewBuilder returns a builder of a tree whose values have size bytes.
 func (b *Bulk) NewBuilder(size int) *Builder { return &Builder{b: b, size: size} }
 
-// Add appends an entry; its key must be greater than all earlier ones.
+// Add appends an entry. Its key must be greater than all earlier ones.
 func (t *Builder) Add(key uint64, value []byte) error {
 	if t.any && key <= t.last {
 		return fmt.Errorf("key %d comes after key %d", key, t.last)
@@ -119,7 +120,8 @@ func (t *Builder) add(i int, key uint64, value []byte) error {
 	return nil
 }
 
-// emit writes a node of the first n entries of a level and enters it in its parent.
+// emit writes a node with the first n entries of a level and adds it to the next
+// level up.
 func (t *Builder) emit(i, n int) error {
 	key := t.levels[i].keys[0]
 	nr, err := t.node(i, n)
@@ -150,7 +152,7 @@ func (t *Builder) node(i, n int) (uint64, error) {
 	return t.b.Put(kindNode, w.data[:])
 }
 
-// Finish writes what is left and returns the root.
+// Finish writes the remaining entries and returns the root.
 func (t *Builder) Finish() (root uint64, err error) {
 	if !t.any {
 		t.levels = []*level{{size: t.size}}
@@ -199,8 +201,9 @@ func (b *Bulk) DataMap(blocks uint64, refs *RefCounts) (r MapRoot, err error) {
 	return r, err
 }
 
-// bitmap writes bitmap i, of blocks up to end; each calls its argument for those
-// that have references. many gets the high counts.
+// bitmap writes bitmap i, whose blocks end at end. each calls its argument for
+// the blocks that have references. many receives the counts that do not fit into
+// the bitmap.
 func (b *Bulk) bitmap(i, end uint64, each func(begin, end uint64, fn func(nr uint64, n uint32)), many *Builder) (e indexEntry, err error) {
 	p := make([]byte, BlockSize)
 	e.free = perBitmap
@@ -223,8 +226,8 @@ func (b *Bulk) bitmap(i, end uint64, each func(begin, end uint64, fn func(nr uin
 	return e, err
 }
 
-// MetadataMap writes the space map of the metadata device itself: the last
-// thing before Finish.
+// MetadataMap writes the space map of the metadata device itself. Nothing but
+// Finish may follow.
 func (b *Bulk) MetadataMap() (r MapRoot, err error) {
 	n := (b.limit + perBitmap - 1) / perBitmap
 	r.Blocks, r.Allocated = b.limit, b.next+n+2 // bitmaps, reference counts, index

@@ -4,16 +4,16 @@ import (
 	"errors"
 )
 
-// Checker looks at everything that a superblock leads to without trusting any of
-// it, counts the references to metadata blocks, and reports what is wrong.
+// Checker examines everything reachable from a superblock without trusting any of
+// it, counts the references to metadata blocks, and reports damage.
 type Checker struct {
 	bm     *BlockManager
 	Refs   *RefCounts
-	Damage func(*Corrupt) // called for each damage
+	Damage func(*Corrupt) // called for each finding
 	Lax    bool           // nodes may be emptier than the rules allow
-	Seen   func()         // called for each block that is looked at; may be nil
+	Seen   func()         // called for each node that is read; may be nil
 
-	known map[uint64]summary // of nodes that were walked
+	known map[uint64]summary // of the nodes walked so far
 }
 
 // NewChecker makes a checker that reads through bm.
@@ -21,15 +21,15 @@ func NewChecker(bm *BlockManager, damage func(*Corrupt)) *Checker {
 	return &Checker{bm: bm, Refs: NewRefCounts(), Damage: damage, known: map[uint64]summary{}}
 }
 
-// summary is what is known of a subtree that may be shared.
+// summary describes a subtree, which may be shared.
 type summary struct {
 	entries   uint64 // in its leaves
-	low, high uint64 // of its keys; if there are entries
+	low, high uint64 // lowest and highest key, if it has entries
 	size      int    // of its values
 	bad       bool
 }
 
-// Leaf is a leaf to look at.
+// Leaf is a leaf to read.
 type Leaf struct{ node }
 
 // Len is the number of entries.
@@ -41,16 +41,17 @@ func (l Leaf) Key(i int) uint64 { return l.key(i) }
 // Value is the value of entry i.
 func (l Leaf) Value(i int) []byte { return l.values(i, i+1) }
 
-// Tree walks a tree of one level whose values have size bytes; leaf, which may
-// be nil, is called for each leaf unless the leaf was walked before. It returns
-// the number of entries, and whether the whole tree could be walked.
+// Tree walks a tree of one level whose values have size bytes. It calls leaf,
+// which may be nil, for each leaf that was not walked before. It returns the
+// number of entries and whether the whole tree could be walked.
 func (c *Checker) Tree(name string, root uint64, size int, leaf func(Leaf)) (entries uint64, whole bool) {
 	w := treeWalk{c: c, name: name, size: size, leaf: leaf}
 	s := w.visit(root, keyRange{})
 	return s.entries, !s.bad
 }
 
-// Entries is the number of entries in a tree that was walked whole.
+// Entries is the number of entries in a tree; ok is false unless the whole tree
+// was walked.
 func (c *Checker) Entries(root uint64) (n uint64, ok bool) {
 	s, ok := c.known[root]
 	return s.entries, ok && !s.bad
@@ -84,7 +85,7 @@ func (w *treeWalk) visit(nr uint64, r keyRange) summary {
 	return s
 }
 
-// again checks a node that was walked before in its new place.
+// again checks a node that was walked before against its new position.
 func (w *treeWalk) again(nr uint64, s summary, r keyRange) summary {
 	switch {
 	case s.size != w.size:
@@ -96,7 +97,7 @@ func (w *treeWalk) again(nr uint64, s summary, r keyRange) summary {
 }
 
 func (w *treeWalk) walk(nr uint64, r keyRange) summary {
-	w.c.known[nr] = summary{bad: true, size: w.size} // should a path lead back here
+	w.c.known[nr] = summary{bad: true, size: w.size} // in case of a cycle
 	n, reason := w.node(nr)
 	if reason != "" {
 		return w.damage(nr, reason)
@@ -162,15 +163,15 @@ func reasonOf(err error) string {
 }
 
 // WalkLeaves calls fn for every leaf of a tree of one level whose values have
-// size bytes, in order. What cannot be read is given to damage and passed over;
-// if damage is nil the walk ends there with the error.
+// size bytes, in order. It passes the error of an unreadable subtree to damage
+// and skips the subtree; if damage is nil the walk ends with the error.
 func WalkLeaves(bm *BlockManager, root uint64, size int, damage func(error), fn func(Leaf) error) error {
 	t := tree{tm: &TM{bm: bm}, levels: 1, size: size, hidden: true, damage: damage}
 	err := t.walk(root, 0, keyRange{}, func(n node) error { return fn(Leaf{n}) })
 	return err
 }
 
-// ReadNode reads a node of whatever tree.
+// ReadNode reads a node of any tree.
 func ReadNode(bm *BlockManager, nr uint64) (Leaf, error) {
 	p, err := bm.get(nr, kindNode, true)
 	if err != nil {
@@ -182,5 +183,5 @@ func ReadNode(bm *BlockManager, nr uint64) (Leaf, error) {
 // Internal reports whether the node has children instead of values.
 func (l Leaf) Internal() bool { return !l.leaf() }
 
-// Size is the size of its values in bytes.
+// Size is the size of the node's values in bytes.
 func (l Leaf) Size() int { return l.size() }

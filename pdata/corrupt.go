@@ -7,11 +7,11 @@ import (
 	"syscall"
 )
 
-// Corrupt says that a metadata block is not what it must be.
+// Corrupt is the error of a damaged metadata block.
 type Corrupt struct {
 	Block  uint64
-	Path   []uint64 // blocks from the root of the tree to Block, Block included; may be just Block
-	Tree   string   // what the path leads through; may be empty
+	Path   []uint64 // blocks from the root of the tree to Block inclusive; may be just Block
+	Tree   string   // the trees on the path; may be empty
 	Reason string
 }
 
@@ -36,8 +36,8 @@ func corrupt(block uint64, format string, args ...any) *Corrupt {
 	return &Corrupt{Block: block, Path: []uint64{block}, Reason: fmt.Sprintf(format, args...)}
 }
 
-// corruptOf is the Corrupt in err, nil for none. It does not allocate in the
-// ordinary cases.
+// corruptOf returns the Corrupt in err, or nil. It does not allocate in the
+// common cases.
 func corruptOf(err error) *Corrupt {
 	switch err.(type) {
 	case nil, syscall.Errno:
@@ -48,7 +48,7 @@ func corruptOf(err error) *Corrupt {
 	return c
 }
 
-// under puts a block before those that err's path names already.
+// under prepends a block to err's path.
 func under(err error, block uint64) error {
 	if c := corruptOf(err); c != nil && (len(c.Path) == 0 || c.Path[0] != block) {
 		c.Path = append([]uint64{block}, c.Path...)
@@ -56,7 +56,7 @@ func under(err error, block uint64) error {
 	return err
 }
 
-// In names the tree that err's path leads through; names nest. It changes err.
+// In names the tree that err's path goes through; names nest. It modifies err.
 func In(tree string, err error) error {
 	if c := corruptOf(err); c != nil {
 		if c.Tree != "" {

@@ -1,7 +1,7 @@
 // Package pdata is the device mapper's persistent-data library
 // (drivers/md/persistent-data): checksummed 4096-byte metadata blocks, copy on
-// write with reference counts, B+trees, arrays and bitsets, all changed by
-// transactions that a single block write, the superblock's, makes real.
+// write with reference counts, B+trees, arrays and bitsets. All of them change in
+// transactions, and writing one block, the superblock, commits a transaction.
 //
 // # Layers
 //
@@ -14,33 +14,32 @@
 //
 // # Transactions
 //
-// Between two commits nothing that the committed superblock can reach is ever
-// written. A block is changed by shadowing it: the first time in a transaction,
-// or when it is shared, it is copied to a block that is free both in the
-// committed and in the current state, and the copy is changed. A block freed in
-// a transaction can be used again after the commit only. Therefore changed
-// blocks may reach the disk at any time and in any order. [Super] makes a transaction
-// real, in steps, or gives it up.
+// Between two commits, no block that the committed superblock can reach is
+// written. Changing a block means shadowing it. The first shadow of a block in a
+// transaction, or any shadow of a shared block, copies it to a block that is free
+// in both the committed and the current state; the change goes to the copy. A
+// block freed in a transaction can be reused only after the commit. Changed
+// blocks may therefore reach the disk at any time and in any order. [Super]
+// commits a transaction in steps, or aborts it.
 //
 // # Who may call what
 //
-// One owner, a goroutine or a queue, calls everything. Its calls wait for I/O.
-// Beside it any number of goroutines may call [BlockManager.Read] to look
-// things up in what is cached. They take no lock. They see the blocks of trees
-// as they were at the last [BlockManager.Publish]: the owner changes private
-// copies of blocks and shows all of them at once. A page that was shown is
-// never changed again (its checksum and nothing else is filled in when it is
-// written), so a reader that is overtaken by a Publish reads old but whole
-// pages, notices that the version moved on, and tries again.
+// One owner, a goroutine or a queue, makes all calls but the lookups below. Its
+// calls wait for I/O. Any number of goroutines may call [Tree.TryLookup] at the
+// same time; it reads only cached blocks and takes no lock. Readers see the
+// blocks of trees as of the last [BlockManager.Publish]: the owner changes
+// private copies of blocks and publishes all of them at once. A published page
+// never changes again, except that writing it fills in its header (checksum and
+// location). A reader that races with a Publish thus reads old but whole pages,
+// sees that the version changed, and tries again.
 //
-// There is no lock in this package. What a field's comment does not call
-// atomic belongs to the owner.
+// This package has no locks. Every field that is not atomic belongs to the owner.
 //
 // # Blocks on disk
 //
-// All numbers are little-endian. Every block begins with the CRC-32C of its
-// bytes 4..4095 (seed ~0, not inverted at the end) XORed with a constant of its
-// kind, and names its own location.
+// All numbers are little-endian. Every block begins with the CRC-32C of its bytes
+// 4..4095 (seed ~0, no final inversion) XORed with a constant of its kind. Every
+// block also stores its own location.
 //
 //	B+tree node, XOR 121107
 //	  0 u32 csum | 4 u32 flags: 1 internal, 2 leaf | 8 u64 blocknr

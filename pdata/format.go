@@ -1,14 +1,14 @@
 package pdata
 
-// Format makes a transaction manager for an empty device whose superblock has
-// the location super: an index, a reference count tree and the bitmaps follow
-// it on the disk. Nothing is written before the first commit.
+// Format makes a transaction manager for an empty device whose superblock is
+// block super. An index, a reference count tree and the bitmaps follow it on
+// disk. Format writes nothing; the first commit does.
 func Format(bm *BlockManager, super uint64) (*TM, error) {
 	tm := &TM{bm: bm}
 	m := &MetadataMap{cur: newLL(tm, true), begin: super + 1, boot: true}
 	tm.sm = m
 	blocks := min(bm.Blocks(), MaxMetadataBlocks)
-	m.cur.root.Blocks = blocks // New looks at it
+	m.cur.root.Blocks = blocks // New needs it
 	index, err := tm.create(kindIndex, true)
 	if err != nil {
 		return nil, err
@@ -29,14 +29,14 @@ func Format(bm *BlockManager, super uint64) (*TM, error) {
 	return tm, m.commit()
 }
 
-// OpenTM opens the metadata space map that root leads to.
+// OpenTM opens the metadata space map at root.
 func OpenTM(bm *BlockManager, root MapRoot) (*TM, error) {
 	tm := &TM{bm: bm}
 	return tm, tm.Reopen(root)
 }
 
-// Reopen makes tm what OpenTM would make: the last step of an abort. Trees made
-// with tm stay valid. After an error tm is of no use.
+// Reopen resets tm to what OpenTM would return. It is the last step of an abort.
+// Trees made with tm stay valid. After an error tm must not be used.
 func (tm *TM) Reopen(root MapRoot) error {
 	tm.wipeShadows()
 	m := &MetadataMap{cur: newLL(tm, true)}

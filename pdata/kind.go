@@ -20,7 +20,7 @@ type Kind struct {
 	Name    string
 	Xor     uint32              // constant of the checksum
 	BlockNr int                 // offset of the u64 that holds the block's own location
-	Check   func([]byte) string // what is wrong with a block whose checksum is right; "" for nothing
+	Check   func([]byte) string // describes what is wrong with a block whose checksum is right; "" if nothing
 }
 
 var (
@@ -44,8 +44,8 @@ func (k *Kind) Seal(p []byte, block uint64) {
 	le.PutUint32(p, k.sum(p))
 }
 
-// Verify says what is wrong with p as a block of this kind at a location; "" if
-// nothing is.
+// Verify describes what is wrong with p as a block of this kind at a location; ""
+// if nothing is.
 func (k *Kind) Verify(p []byte, block uint64) string {
 	if got, want := le.Uint32(p), k.sum(p); got != want {
 		return fmt.Sprintf("bad checksum of a %s: %#x, want %#x", k.Name, got, want)
@@ -69,5 +69,5 @@ func checkArray(p []byte) string {
 
 const arrayHead = 24
 
-// Kinds are the kinds of blocks that this package makes.
+// Kinds returns the kinds of blocks that this package writes.
 func Kinds() []*Kind { return []*Kind{kindNode, kindBitmap, kindIndex, kindArray} }

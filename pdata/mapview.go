@@ -2,21 +2,21 @@ package pdata
 
 import "slices"
 
-// MapView is a space map as it is on the disk.
+// MapView is a space map as it is on disk.
 type MapView struct {
 	c       *Checker
 	name    string
 	Root    MapRoot
-	bitmaps []bitmapAt // those that can be read
+	bitmaps []bitmapAt // the readable ones
 	many    map[uint64]uint32
 }
 
 type bitmapAt struct{ index, nr uint64 }
 
-// maxSpace bounds the size that a space map may claim.
+// maxSpace is the largest size in blocks that a space map may state.
 const maxSpace = 1 << 48
 
-// Map looks at a space map and counts the blocks that it is made of.
+// Map checks a space map and counts the references to its own blocks.
 func (c *Checker) Map(name string, root MapRoot, metadata bool) *MapView {
 	v := &MapView{c: c, name: name, Root: root, many: map[uint64]uint32{}}
 	n := (root.Blocks + perBitmap - 1) / perBitmap
@@ -81,8 +81,8 @@ func (v *MapView) readIndexTree(n uint64) {
 	v.bitmaps = slices.DeleteFunc(v.bitmaps, func(b bitmapAt) bool { return b.index >= n })
 }
 
-// Compare calls differ for each block whose count on the disk is not that of
-// want. Counts in bitmaps that cannot be read are passed over.
+// Compare calls differ for each block whose count on disk differs from want. It
+// skips counts in unreadable bitmaps.
 func (v *MapView) Compare(want *RefCounts, differ func(bitmap, nr uint64, have, want uint32)) {
 	for _, at := range v.bitmaps {
 		b, err := v.c.bm.Read(at.nr, kindBitmap)

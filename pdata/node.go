@@ -7,14 +7,14 @@ const (
 	flagInternal = 1
 	flagLeaf     = 2
 
-	// maxDepth bounds every descent; with 84 children in a node a tree never
-	// comes near.
+	// maxDepth bounds every descent. With 84 children in a node no tree comes
+	// near it.
 	maxDepth = 24
 
-	spareForMove = 8 // a sibling with that many free entries takes some over (SPACE_THRESHOLD)
+	spareForMove = 8 // a sibling with this many free entries accepts some (SPACE_THRESHOLD)
 )
 
-// MaxEntries is how many entries a node with values of size bytes has.
+// MaxEntries is the capacity of a node with values of size bytes.
 func MaxEntries(size int) int { return (BlockSize - nodeHead) / (8 + size) / 3 * 3 }
 
 // node is a B+tree node to read.
@@ -30,16 +30,17 @@ func (n node) full() bool    { return n.count() == n.max() }
 func (n node) key(i int) uint64   { return le.Uint64(n.data[nodeHead+8*i:]) }
 func (n node) child(i int) uint64 { return le.Uint64(n.data[nodeHead+8*(n.max()+i):]) }
 
-// keys are the keys from i on up to j.
+// keys are the keys [i, j).
 func (n node) keys(i, j int) []byte { return n.data[nodeHead+8*i : nodeHead+8*j] }
 
-// values are the values from i on up to j.
+// values are the values [i, j).
 func (n node) values(i, j int) []byte {
 	base, size := nodeHead+8*n.max(), n.size()
 	return n.data[base+size*i : base+size*j]
 }
 
-// lower is the last entry whose key is at most key; -1 if there is none.
+// lower is the index of the last entry whose key is at most key; -1 if there is
+// none.
 func (n node) lower(key uint64) int {
 	lo, hi := -1, n.count()
 	for hi-lo > 1 {
@@ -53,7 +54,7 @@ func (n node) lower(key uint64) int {
 	return lo
 }
 
-// find is the place of key; -1 if it is not there.
+// find is the index of key; -1 if it is absent.
 func (n node) find(key uint64) int {
 	if i := n.lower(key); i >= 0 && n.key(i) == key {
 		return i
@@ -77,7 +78,7 @@ func (n wnode) init(flags uint32, size int) {
 	le.PutUint32(n.data[24:], uint32(size))
 }
 
-// insert makes room at i for an entry. The node must not be full.
+// insert inserts an entry at i. The node must not be full.
 func (n wnode) insert(i int, key uint64, value []byte) {
 	c := n.count()
 	copy(n.keys(i+1, c+1), n.keys(i, c))
@@ -87,7 +88,7 @@ func (n wnode) insert(i int, key uint64, value []byte) {
 	n.setCount(c + 1)
 }
 
-// remove takes out the entries from i on up to j.
+// remove removes the entries [i, j).
 func (n wnode) remove(i, j int) {
 	c := n.count()
 	copy(n.keys(i, c-(j-i)), n.keys(j, c))
@@ -95,7 +96,7 @@ func (n wnode) remove(i, j int) {
 	n.setCount(c - (j - i))
 }
 
-// spread shares the entries of neighbouring nodes out anew: nodes[i] gets
+// spread redistributes the entries of neighbouring nodes: nodes[i] gets
 // counts[i], in order.
 func spread(nodes []wnode, counts ...int) {
 	same := true
@@ -118,8 +119,8 @@ func spread(nodes []wnode, counts ...int) {
 	}
 }
 
-// checkNode says what is wrong inside a node whose checksum is right. What it
-// accepts can be read and changed without leaving the block.
+// checkNode describes what is wrong inside a node whose checksum is right. A node
+// that it accepts can be read and changed without leaving the block.
 func checkNode(p []byte) string {
 	flags, count := le.Uint32(p[4:]), le.Uint32(p[16:])
 	most, size := le.Uint32(p[20:]), le.Uint32(p[24:])

@@ -24,7 +24,7 @@ var (
 
 var kindSuper = &Kind{Name: "superblock", Xor: 160774, BlockNr: 8}
 
-// store is a metadata device with one tree and one data space map, whose roots
+// store is a metadata device with one tree and one data space map; their roots
 // are in the superblock.
 type store struct {
 	t     *testing.T
@@ -88,7 +88,7 @@ func (s *store) settle() {
 	}
 }
 
-// reopen is what an abort or a restart does.
+// reopen does what an abort or a restart does.
 func (s *store) reopen() {
 	s.t.Helper()
 	s.bm.Forget(nil)
@@ -104,7 +104,7 @@ func (s *store) reopen() {
 	s.types()
 }
 
-// scaled makes a test smaller where every access is checked.
+// scaled makes a test smaller when every access is checked.
 func scaled(n int) int {
 	if invariants.Enabled {
 		return max(1, n/6)
@@ -119,8 +119,8 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// counts walks everything that the store is made of, checks every node, and
-// counts the references to metadata and data blocks.
+// counts walks all structures of the store, checks every node, and counts the
+// references to metadata and data blocks.
 func (s *store) counts(roots ...uint64) (meta, data map[uint64]uint32) {
 	s.t.Helper()
 	meta, data = map[uint64]uint32{0: 1}, map[uint64]uint32{}
@@ -191,7 +191,7 @@ func (s *store) countNode(t *tree, root, nr uint64, depth int, meta map[uint64]u
 	}
 }
 
-// check compares both space maps with what is there.
+// check compares both space maps with the actual references.
 func (s *store) check(roots ...uint64) {
 	s.t.Helper()
 	meta, data := s.counts(roots...)
@@ -358,7 +358,7 @@ func TestCorruptNamesBlockAndPath(t *testing.T) {
 	}
 }
 
-// TestOrder reads a tree in order in all ways that there are.
+// TestOrder reads a tree in order with each of the ways to do so.
 func TestOrder(t *testing.T) {
 	s := newStore(t, 2000, 1)
 	ok(t, s.sm.Extend(20000))

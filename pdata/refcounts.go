@@ -1,10 +1,10 @@
 package pdata
 
-// RefCounts counts references to blocks in little memory: a byte for each block of
-// the parts where there are any.
+// RefCounts counts references to blocks in little memory. It keeps one byte per
+// block, only for the parts of the device that have references.
 type RefCounts struct {
 	parts map[uint64]*[countsPart]uint8
-	many  map[uint64]uint32 // counts that a byte does not hold
+	many  map[uint64]uint32 // counts that do not fit in a byte
 }
 
 const (
@@ -17,7 +17,7 @@ func NewRefCounts() *RefCounts {
 	return &RefCounts{parts: map[uint64]*[countsPart]uint8{}, many: map[uint64]uint32{}}
 }
 
-// Add counts n more references to a block and returns the count.
+// Add adds n references to a block and returns the new count.
 func (t *RefCounts) Add(nr uint64, n uint32) uint32 {
 	p := t.parts[nr/countsPart]
 	if p == nil {
@@ -49,7 +49,7 @@ func (t *RefCounts) Get(nr uint64) uint32 {
 	return t.many[nr]
 }
 
-// each calls fn for the blocks of [begin, end) that are counted, in order.
+// each calls fn for the blocks of [begin, end) whose count is not 0, in order.
 func (t *RefCounts) each(begin, end uint64, fn func(nr uint64, n uint32)) {
 	for begin < end {
 		stop := min(end, (begin/countsPart+1)*countsPart)

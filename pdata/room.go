@@ -1,10 +1,10 @@
 package pdata
 
-// Bounds on the metadata blocks that a change takes, whatever it meets: so that
-// there can be room before it begins. They count in blocks, as they allow for
-// every node on the way being copied and split.
+// This file bounds the metadata blocks that a change can take, so that the caller
+// can make sure of enough free space before it starts. The bounds are in blocks
+// and assume that every node on the path is copied and split.
 
-// depth is the number of levels of nodes of a tree of one level.
+// depth is the height in nodes of a tree of one level.
 func (t *tree) depth(root uint64) (uint64, error) {
 	for d := uint64(1); d <= maxDepth; d++ {
 		n, err := t.read(root, 0)
@@ -19,12 +19,12 @@ func (t *tree) depth(root uint64) (uint64, error) {
 	return 0, corrupt(root, "tree is too deep")
 }
 
-// StoreCost bounds what setting or removing the value of a key takes: the nodes
-// of the tree itself, and how many nodes may be copied that others have, too,
-// and give what they name a reference more.
+// StoreCost bounds the cost of setting or removing the value of a key: nodes is
+// the number of the tree's own nodes, and shared the number of shared nodes that
+// may be copied; copying one adds a reference to everything it points to.
 func (t *Tree[V]) StoreCost(root uint64, keys ...uint64) (nodes, shared uint64, err error) {
 	for _, key := range keys {
-		nodes += 2 // for a root that is split
+		nodes += 2 // splitting the root
 		for depth := 0; ; depth++ {
 			n, err := t.t.read(root, 0)
 			if err != nil || depth == maxDepth {
@@ -50,9 +50,9 @@ func (t *Tree[V]) StoreCost(root uint64, keys ...uint64) (nodes, shared uint64, 
 	return nodes, shared, nil
 }
 
-// cost bounds what changing the counts of n blocks takes.
+// cost bounds the blocks that changing the counts of n blocks takes.
 func (l *ll) cost(n uint64) (uint64, error) {
-	const perLeaf = 56 // bitmaps that a leaf of the index names at least
+	const perLeaf = 56 // least number of bitmaps in a leaf of the index
 	all := (l.root.Blocks + perBitmap - 1) / perBitmap
 	bitmaps := min(n, all)
 	sum := bitmaps
@@ -67,8 +67,8 @@ func (l *ll) cost(n uint64) (uint64, error) {
 	return sum + refs, err
 }
 
-// refsCost is the part of the reference count tree in cost: a leaf of it that is
-// not the root counts 112 blocks at least.
+// refsCost is the reference count tree's part of cost. A leaf of it that is not
+// the root counts at least 112 blocks.
 func (l *ll) refsCost(n uint64) (uint64, error) {
 	const perLeaf = 112
 	depth, err := l.refs.t.depth(l.root.RefRoot)
@@ -79,11 +79,13 @@ func (l *ll) refsCost(n uint64) (uint64, error) {
 	return min(3*n*depth, 2*leaves+n/perLeaf+3*depth+8), err
 }
 
-// Cost bounds what changing the counts of n blocks of the data device takes.
+// Cost bounds the metadata blocks that changing the counts of n data blocks
+// takes.
 func (m *SpaceMap) Cost(n uint64) (uint64, error) { return m.cur.cost(n) }
 
-// Cost bounds what the metadata map itself takes in a change of others, which
-// changes n counts of blocks that are or become shared.
+// Cost bounds the blocks that the metadata map itself takes while other
+// structures change. n is the number of counts changed of blocks that are or
+// become shared.
 func (m *MetadataMap) Cost(n uint64) (uint64, error) {
 	refs, err := m.cur.refsCost(n)
 	return (m.cur.root.Blocks+perBitmap-1)/perBitmap + refs, err

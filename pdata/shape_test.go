@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// leaves makes a tree of a root over leaves with the given numbers of entries;
+// leaves makes a tree with a root and leaves of the given numbers of entries;
 // keys are multiples of 2.
 func (s *store) leaves(counts ...int) (root uint64) {
 	s.t.Helper()
@@ -31,7 +31,7 @@ func (s *store) leaves(counts ...int) (root uint64) {
 	return top.nr
 }
 
-// shape is the numbers of entries of the leaves below a root.
+// shape returns the numbers of entries of a root's leaves.
 func (s *store) shape(root uint64) (counts []int) {
 	s.t.Helper()
 	n := must(s.tree.t.read(root, 0))
@@ -51,8 +51,8 @@ func sum(counts []int) (n int) {
 	return n
 }
 
-// TestBalanceRules holds the kernel's rules for nodes of 252 entries: where it
-// moves, splits and merges, and how the entries are shared out.
+// TestBalanceRules pins the kernel's rules for nodes of 252 entries: when it
+// moves, splits and merges, and how it distributes the entries.
 func TestBalanceRules(t *testing.T) {
 	const most, third = 252, 84
 	remove := func(i int) func(*store, uint64, []int) (uint64, error) {
@@ -92,7 +92,7 @@ func TestBalanceRules(t *testing.T) {
 	}
 }
 
-// TestDrain empties full trees in several orders; no node may get too empty.
+// TestDrain empties full trees in several orders; no node may become too empty.
 func TestDrain(t *testing.T) {
 	n := scaled(30000)
 	for name, order := range map[string]func(keys []uint64){
@@ -129,9 +129,9 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestNearlyFull changes a count, which has to copy a bitmap and the way down
-// the reference count tree, with very few free blocks: that either works, and
-// all counts are right, or fails for want of space.
+// TestNearlyFull changes a count with very few free blocks. The change has to
+// copy a bitmap and a path of the reference count tree. It must either succeed
+// with all counts right or fail for lack of space.
 func TestNearlyFull(t *testing.T) {
 	worked := 0
 	const levels = 8
@@ -184,8 +184,8 @@ func (s *store) tryCommit() error {
 	return s.tm.Commit(0, kindSuper, make([]byte, BlockSize))
 }
 
-// TestPullUpShared removes from a snapshot whose root has a single child: the
-// child is then used by two trees, and so is all that it names.
+// TestPullUpShared removes from a snapshot whose root has a single child. Two
+// trees then use the child and everything it points to.
 func TestPullUpShared(t *testing.T) {
 	s := newStore(t, 300, 0)
 	ok(t, s.sm.Extend(5000))

@@ -5,9 +5,9 @@ import "syscall"
 // SpaceMap counts the references to the blocks of a data device.
 // (dm-space-map-disk.c.)
 type SpaceMap struct {
-	cur, old  ll     // the running transaction's state; the committed one
-	begin     uint64 // where the search for a free block goes on
-	allocated int64  // blocks taken less blocks freed since the last commit
+	cur, old  ll     // the state in the running transaction; the committed state
+	begin     uint64 // where the next search for a free block starts
+	allocated int64  // blocks allocated minus blocks freed since the last commit
 }
 
 // NewSpaceMap makes a map of a device of 0 blocks.
@@ -23,7 +23,7 @@ func NewSpaceMap(tm *TM) (*SpaceMap, error) {
 	return &SpaceMap{cur: l, old: l.snapshot()}, nil
 }
 
-// OpenSpaceMap opens the map that root leads to.
+// OpenSpaceMap opens the map at root.
 func OpenSpaceMap(tm *TM, root MapRoot) *SpaceMap {
 	l := newLL(tm, false)
 	l.root = root
@@ -36,9 +36,9 @@ func (m *SpaceMap) Root() MapRoot { return m.cur.root }
 // Blocks is the size of the device at the last commit.
 func (m *SpaceMap) Blocks() uint64 { return m.old.root.Blocks }
 
-// Free is the number of free blocks at the last commit, less those allocated
-// and more those freed since. A block freed since can be counted here before
-// New gives it out.
+// Free is the number of free blocks at the last commit, minus those allocated and
+// plus those freed since. A block freed since the commit may be counted although
+// New cannot return it yet.
 func (m *SpaceMap) Free() uint64 {
 	return uint64(int64(m.old.root.Blocks-m.old.root.Allocated) - m.allocated)
 }
@@ -46,7 +46,7 @@ func (m *SpaceMap) Free() uint64 {
 // Count is a block's reference count.
 func (m *SpaceMap) Count(nr uint64) (uint32, error) { return m.cur.count(nr) }
 
-// Size is the size of the device now.
+// Size is the current size of the device in blocks.
 func (m *SpaceMap) Size() uint64 { return m.cur.root.Blocks }
 
 // New allocates the block that FindFree finds.
@@ -58,9 +58,9 @@ func (m *SpaceMap) New() (uint64, error) {
 	return nr, m.Inc(nr, nr+1)
 }
 
-// FindFree finds the next block that is free now and at the last commit and is
-// not refused; nil refuses none. ENOSPC if there is none. The next search goes on
-// behind it.
+// FindFree finds the next block that is free now, was free at the last commit and
+// is not refused; nil refuses none. ENOSPC if there is none. The next search
+// starts after it.
 func (m *SpaceMap) FindFree(refuse func(nr uint64) bool) (uint64, error) {
 	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, refuse)
 	if err == syscall.ENOSPC {
@@ -75,7 +75,7 @@ func (m *SpaceMap) FindFree(refuse func(nr uint64) bool) (uint64, error) {
 // Inc adds a reference to each block of [begin, end).
 func (m *SpaceMap) Inc(begin, end uint64) error { return m.add(begin, end, 1) }
 
-// Dec drops a reference of each block of [begin, end).
+// Dec drops a reference to each block of [begin, end).
 func (m *SpaceMap) Dec(begin, end uint64) error { return m.add(begin, end, -1) }
 
 func (m *SpaceMap) add(begin, end uint64, delta int32) error {
@@ -84,10 +84,10 @@ func (m *SpaceMap) add(begin, end uint64, delta int32) error {
 	return In("data space map", err)
 }
 
-// Extend makes the map count more blocks.
+// Extend adds extra blocks to the map.
 func (m *SpaceMap) Extend(extra uint64) error { return m.cur.extend(extra) }
 
-// Commit makes the running state the committed one. It goes before TM.PreCommit.
+// Commit makes the running state the committed one. Call it before TM.PreCommit.
 func (m *SpaceMap) Commit() {
 	m.old = m.cur.snapshot()
 	m.allocated = 0

@@ -10,21 +10,21 @@ const (
 	bitmapHead = 16
 	perIndex   = 255 // bitmaps of a metadata space map
 	indexHead  = 16
-	rootSpace  = 128 // bytes that a superblock has for a root, of which it uses 32
-	manyRefs   = 3   // a bitmap entry that sends to the ref_count tree
+	rootSpace  = 128 // bytes that a superblock reserves for a root, of which 32 are used
+	manyRefs   = 3   // a bitmap entry that refers to the ref_count tree
 	perWord    = 32
 	highBits   = 0x5555555555555555 // bit 2i, the high bit of entry i
 
-	// MaxMetadataBlocks is the size of the largest metadata device that the
-	// kernel makes use of.
+	// MaxMetadataBlocks is the largest number of blocks of a metadata device that
+	// the kernel uses.
 	MaxMetadataBlocks = perIndex * (1<<14 - 64)
 )
 
-// indexEntry tells where a bitmap is and how full.
+// indexEntry locates a bitmap and summarizes its content.
 type indexEntry struct {
 	block uint64
-	free  uint32 // entries that are 0; the last bitmap's includes entries beyond the end
-	none  uint32 // no free entry lies before this one (none_free_before)
+	free  uint32 // number of entries that are 0; in the last bitmap it includes entries beyond the end
+	none  uint32 // no free entry precedes this one (none_free_before)
 }
 
 var indexCodec = Codec[indexEntry]{
@@ -39,7 +39,7 @@ var indexCodec = Codec[indexEntry]{
 	},
 }
 
-// MapRoot is a space map's root as a superblock holds it.
+// MapRoot is a space map's root as stored in a superblock.
 type MapRoot struct{ Blocks, Allocated, BitmapRoot, RefRoot uint64 }
 
 // Put writes the root to p, which has at least 32 bytes.
@@ -55,10 +55,9 @@ func GetMapRoot(p []byte) MapRoot {
 	return MapRoot{le.Uint64(p), le.Uint64(p[8:]), le.Uint64(p[16:]), le.Uint64(p[24:])}
 }
 
-// ll is one state of a space map: bitmaps with counts up to 2, and a tree for
-// higher ones. A copy of it (see snapshot) stays true of an older transaction
-// as long as the blocks of that one are not written over.
-// (dm-space-map-common.c.)
+// ll is one state of a space map: bitmaps with counts up to 2, and a tree of
+// higher counts. A copy (see snapshot) stays valid for its transaction as long as
+// the blocks of that transaction are not overwritten. (dm-space-map-common.c.)
 type ll struct {
 	tm   *TM
 	root MapRoot
@@ -109,7 +108,7 @@ func (l *ll) save(i uint64, e indexEntry) (err error) {
 	return In("bitmap index", err)
 }
 
-// check refuses blocks that the map does not count.
+// check rejects blocks beyond the map.
 func (l *ll) check(begin, end uint64) error {
 	if begin > end || end > l.root.Blocks {
 		return corrupt(begin, "reference to block %d beyond the space map of %d blocks", end-1, l.root.Blocks)
@@ -117,7 +116,7 @@ func (l *ll) check(begin, end uint64) error {
 	return nil
 }
 
-// lookup is a block's count, as far as its bitmap tells: 3 for more than 2.
+// lookup is a block's count according to its bitmap: 3 means 3 or more.
 func (l *ll) lookup(nr uint64) (uint32, error) {
 	if err := l.check(nr, nr+1); err != nil {
 		return 0, err
@@ -150,7 +149,7 @@ func (l *ll) many(nr uint64) (uint32, error) {
 	return n, In("reference counts", err)
 }
 
-// find looks for a free block in [begin, end).
+// find finds a free block in [begin, end).
 func (l *ll) find(begin, end uint64) (uint64, error) {
 	for end = min(end, l.root.Blocks); begin < end; begin = (begin/perBitmap + 1) * perBitmap {
 		i := begin / perBitmap
@@ -173,7 +172,7 @@ func (l *ll) find(begin, end uint64) (uint64, error) {
 	return 0, syscall.ENOSPC
 }
 
-// findCommon looks for a block that is free in both states and not refused.
+// findCommon finds a block that is free in both states and not refused.
 func findCommon(old, cur *ll, begin, end uint64, refuse func(uint64) bool) (uint64, error) {
 	for {
 		nr, err := cur.find(begin, end)

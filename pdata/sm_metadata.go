@@ -6,25 +6,25 @@ import (
 	"syscall"
 )
 
-// blockOp is a change of counts that came while another was under way.
+// blockOp is a queued change of counts.
 type blockOp struct {
 	begin, end uint64
 	delta      int32
 }
 
-// MetadataMap is the space map of the metadata device. It counts the blocks
-// that it is made of itself: changing a count allocates blocks, whose counts
-// change too. Changes that come from within a change are queued and made when
-// the outermost one is done. (dm-space-map-metadata.c; the kernel's queue holds
-// 1024 operations and fails when it is full, this one grows.)
+// MetadataMap is the space map of the metadata device. It also counts its own
+// blocks: changing a count allocates blocks, whose counts change too. Changes
+// made within a change are queued and applied after the outermost one.
+// (dm-space-map-metadata.c; the kernel's queue holds 1024 operations and fails
+// when full, this one grows.)
 type MetadataMap struct {
 	cur, old  ll
-	begin     uint64 // where the search for a free block goes on
-	allocated uint64 // blocks taken since the last commit
+	begin     uint64 // where the next search for a free block starts
+	allocated uint64 // blocks allocated since the last commit
 
-	depth int       // changes under way
+	depth int       // nesting of drain
 	queue []blockOp // first in, first out
-	boot  bool      // bootstrap: blocks are handed out from begin on, and all before it are in use
+	boot  bool      // bootstrap: New returns blocks from begin on; all blocks before it are in use
 
 	threshold uint64
 	below     func() // called when the number of free blocks falls to threshold; nil: never
@@ -35,7 +35,7 @@ type MetadataMap struct {
 // Root is the map's root, for a superblock.
 func (m *MetadataMap) Root() MapRoot { return m.cur.root }
 
-// Blocks is the number of blocks that the map counts.
+// Blocks is the number of blocks in the map.
 func (m *MetadataMap) Blocks() uint64 { return m.cur.root.Blocks }
 
 // Free is the number of blocks that were free at the last commit and still are.
@@ -44,11 +44,11 @@ func (m *MetadataMap) Free() uint64 {
 	return free - min(free, m.allocated)
 }
 
-// SetThreshold makes fn be called, on the owner and in the middle of a change,
-// when an allocation lets the number of free blocks fall to n.
+// SetThreshold sets fn to be called when an allocation reduces the number of free
+// blocks to n or less. fn runs on the owner, in the middle of a change.
 func (m *MetadataMap) SetThreshold(n uint64, fn func()) { m.threshold, m.below = n, fn }
 
-// queued is what the queue will add to a block's count.
+// queued is the sum that the queued changes will add to a block's count.
 func (m *MetadataMap) queued(nr uint64) (n int32) {
 	for _, op := range m.queue {
 		if op.begin <= nr && nr < op.end {
@@ -74,8 +74,8 @@ func boolCount(b bool) uint32 {
 	return 0
 }
 
-// shared reports whether a block has more than one reference; when in doubt it
-// says so.
+// shared reports whether a block has more than one reference. In doubt it returns
+// true.
 func (m *MetadataMap) shared(nr uint64) (bool, error) {
 	if m.boot {
 		return false, nil
@@ -94,7 +94,7 @@ func (m *MetadataMap) shared(nr uint64) (bool, error) {
 // Inc adds a reference to each block of [begin, end).
 func (m *MetadataMap) Inc(begin, end uint64) error { return m.change(blockOp{begin, end, 1}) }
 
-// Dec drops a reference of each block of [begin, end).
+// Dec drops a reference to each block of [begin, end).
 func (m *MetadataMap) Dec(begin, end uint64) error { return m.change(blockOp{begin, end, -1}) }
 
 func (m *MetadataMap) change(op blockOp) error {
@@ -108,8 +108,9 @@ func (m *MetadataMap) change(op blockOp) error {
 	return In("metadata space map", m.drain())
 }
 
-// drain makes the queued changes, and those that come meanwhile. A change stays
-// in the queue until it is made: its blocks are not to be given out meanwhile.
+// drain applies the queued changes, including those added meanwhile. A change
+// stays in the queue until it is applied, because New must not return its blocks
+// before.
 func (m *MetadataMap) drain() error {
 	m.depth++
 	defer func() { m.depth-- }()
@@ -124,11 +125,11 @@ func (m *MetadataMap) drain() error {
 	return nil
 }
 
-// ErrFull says that no metadata block is free.
+// ErrFull reports that no metadata block is free.
 var ErrFull = fmt.Errorf("no free metadata block: %w", syscall.ENOSPC)
 
-// New allocates a block that was free at the last commit and is free now. ErrFull
-// if there is none.
+// New allocates a block that was free at the last commit and is free now. It
+// returns ErrFull if there is none.
 func (m *MetadataMap) New() (uint64, error) {
 	if m.boot {
 		return m.bootNew()
@@ -161,7 +162,7 @@ func (m *MetadataMap) bootNew() (uint64, error) {
 	return m.begin - 1, nil
 }
 
-// checkThreshold calls below at the edge only.
+// checkThreshold calls below only when the threshold is crossed.
 func (m *MetadataMap) checkThreshold() {
 	free := m.Free()
 	was := m.known && m.lastFree <= m.threshold
@@ -197,8 +198,8 @@ func (m *MetadataMap) saveIndex() error {
 	return nil
 }
 
-// Extend makes the map count more blocks. The blocks that this takes come from
-// the new ones, so that a full device can be grown.
+// Extend adds extra blocks to the map. The blocks that it needs come from the new
+// ones, so that a full device can grow.
 func (m *MetadataMap) Extend(extra uint64) error {
 	used := m.cur.root.Blocks
 	m.begin, m.boot = used, true
@@ -206,7 +207,8 @@ func (m *MetadataMap) Extend(extra uint64) error {
 	if err := m.cur.extend(extra); err != nil {
 		return In("metadata space map", err)
 	}
-	// Counting the new blocks in use may take more of them, until it does not.
+	// Counting the new blocks in use may use more of them: repeat until it does
+	// not.
 	for used != m.begin {
 		m.queue = append(m.queue, blockOp{used, m.begin, 1})
 		used = m.begin

@@ -2,7 +2,7 @@ package pdata
 
 import "syscall"
 
-// add changes the counts of blocks by delta and reports how many more are in use.
+// add changes the counts of blocks by delta and returns how many more are in use.
 func (l *ll) add(begin, end uint64, delta int32) (allocated int64, err error) {
 	if err := l.check(begin, end); err != nil {
 		return 0, err
@@ -32,9 +32,9 @@ func (l *ll) mutate(begin, end uint64, fn func(nr uint64, old uint32) (uint32, e
 	return allocated, nil
 }
 
-// mutateBitmap changes counts in one bitmap. The index of a metadata map names
-// the new bitmap before any count changes: changing high counts looks for free
-// blocks, which must see those that this call takes.
+// mutateBitmap changes counts in one bitmap. It enters the new bitmap into a
+// metadata map's index before any count changes: changing high counts allocates
+// blocks, and that search must see the blocks that this call allocates.
 func (l *ll) mutateBitmap(i, begin, end uint64, fn func(nr uint64, old uint32) (uint32, error)) (allocated int64, err error) {
 	e, err := l.load(i)
 	if err != nil {
@@ -92,7 +92,7 @@ func (l *ll) mutateOne(b bitmap, bit uint32, nr uint64, fn func(nr uint64, old u
 	return old, now, In("reference counts", err)
 }
 
-// extend makes the map count more blocks.
+// extend adds extra blocks to the map.
 func (l *ll) extend(extra uint64) error {
 	old := (l.root.Blocks + perBitmap - 1) / perBitmap
 	n := (l.root.Blocks + extra + perBitmap - 1) / perBitmap

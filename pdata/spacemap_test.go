@@ -7,24 +7,23 @@ import (
 	"testing"
 )
 
-// checkEvery is how many operations a model test does between two looks at the
-// whole state.
+// checkEvery is the number of operations between two checks of the whole state.
 const checkEvery = 10000
 
-// wholeDue reports whether the whole state is to be looked at after operation i
-// of n: some times in a short run too.
+// wholeDue reports whether to check the whole state after operation i of n. Short
+// runs check it several times, too.
 func wholeDue(i, n int) bool { return i%max(1, min(n/20, checkEvery)) == 0 }
 
-// counted is a model of a space map: what each block counts now, and what it
-// counted at the last commit if that may differ.
+// counted is a model of a space map: each block's count now, and its count at the
+// last commit if that may differ.
 type counted struct {
 	t         *testing.T
 	rng       *rand.Rand
 	now, then map[uint64]uint32
 	size      uint64
 	thenSize  uint64
-	used      []uint64       // blocks that count, in no order
-	place     map[uint64]int // where in used
+	used      []uint64       // blocks with a count, in no order
+	place     map[uint64]int // index in used
 }
 
 func newCounted(t *testing.T, size, stream uint64) *counted {
@@ -80,7 +79,8 @@ func (c *counted) abort() {
 	clear(c.then)
 }
 
-// took holds that a block that New gave out was free, now and at the commit.
+// took checks that a block that New returned was free, both now and at the
+// commit.
 func (c *counted) took(nr uint64) {
 	c.t.Helper()
 	if c.now[nr] != 0 || c.before(nr) != 0 || nr >= c.size {
@@ -89,7 +89,7 @@ func (c *counted) took(nr uint64) {
 	c.set(nr, 1)
 }
 
-// run picks a few blocks in a row that all count.
+// run picks a few consecutive blocks that all have a count.
 func (c *counted) run() (begin, end uint64) {
 	begin = c.used[c.rng.IntN(len(c.used))]
 	for end = begin + 1; end-begin < 20 && c.now[end] > 0; end++ {
@@ -134,7 +134,7 @@ func (c *counted) dataStep(s *store) {
 		}
 		ok(c.t, err)
 		c.took(nr)
-	case op < 650 && len(c.now) < 60000: // any blocks, free ones too
+	case op < 650 && len(c.now) < 60000: // any blocks, including free ones
 		begin := c.rng.Uint64N(c.size)
 		end := min(c.size, begin+1+c.rng.Uint64N(20))
 		ok(c.t, s.sm.Inc(begin, end))
@@ -161,8 +161,8 @@ func (c *counted) dataStep(s *store) {
 	}
 }
 
-// checkData compares the whole map with the model and walks all that it and
-// the metadata space map are made of.
+// checkData compares the whole map with the model and walks all blocks of it and
+// of the metadata space map.
 func (c *counted) checkData(s *store) {
 	c.t.Helper()
 	for nr := range c.size {
@@ -176,8 +176,8 @@ func (c *counted) checkData(s *store) {
 	c.checkMetadata(s, nil)
 }
 
-// TestMetadataSpaceMapModel runs random operations on the map that counts what
-// it is made of itself.
+// TestMetadataSpaceMapModel runs random operations on the map that counts its own
+// blocks.
 func TestMetadataSpaceMapModel(t *testing.T) {
 	s := newStore(t, 18000, 1)
 	c := newCounted(t, 18000, 9)
@@ -205,7 +205,7 @@ func (c *counted) metadataStep(s *store, growing bool) {
 	c.t.Helper()
 	op := c.rng.IntN(1000)
 	if !growing && op < 800 {
-		op = 800 - op // less is taken, more dropped
+		op = 800 - op // allocate less, free more
 	}
 	switch {
 	case op < 350:
@@ -239,8 +239,8 @@ func (c *counted) metadataStep(s *store, growing bool) {
 	}
 }
 
-// checkMetadata compares the metadata space map with what the store is made of
-// and extra references.
+// checkMetadata compares the metadata space map with the store's references and
+// the extra ones.
 func (c *counted) checkMetadata(s *store, extra map[uint64]uint32) {
 	c.t.Helper()
 	meta, _ := s.counts(s.root)

@@ -10,24 +10,26 @@ import (
 	"udm/blk"
 )
 
-// SuperFormat is a kind of superblock. All begin alike,
+// SuperFormat describes a superblock. All formats begin with the same fields,
 //
 //	 0 u32 csum | 4 u32 flags | 8 u64 blocknr | 16 uuid[16] | 32 u64 magic
 //	40 u32 version
 //
-// and have the root of the metadata space map somewhere behind that. The fields
-// here tell what differs; a place that is 0 means that the format has no such
-// field. What changes lies within the first sector, so that its write is atomic.
+// followed somewhere by the root of the metadata space map. The fields below
+// state the differences; an offset of 0 means that the format lacks the field.
+// All fields that change lie within the first sector, so that writing them is
+// atomic.
 type SuperFormat struct {
 	Kind       *Kind
 	Block      uint64 // where the superblock is
-	Metadata   int    // place of the metadata space map's root
-	Held       int    // place of the number of the held root's block
-	NeedsCheck uint32 // the flag that says so; 0: none
-	Omit       [2]int // bytes that the copy for a held root has as zeroes
+	Metadata   int    // offset of the metadata space map's root
+	Held       int    // offset of the held root's block number
+	NeedsCheck uint32 // the needs_check flag; 0: none
+	Omit       [2]int // byte range that is zeroed in a held root
 }
 
-// NewSuperKind is the kind of a superblock.
+// NewSuperKind returns the kind of a superblock with this checksum constant and
+// magic.
 func NewSuperKind(xor uint32, magic uint64) *Kind {
 	return &Kind{Name: "superblock", Xor: xor, BlockNr: 8, Check: func(p []byte) string {
 		if m := le.Uint64(p[32:]); m != magic {
@@ -37,31 +39,33 @@ func NewSuperKind(xor uint32, magic uint64) *Kind {
 	}}
 }
 
-// Fields are the fields of a superblock that only its user knows, and what they
-// lead to.
+// Fields are the fields of a superblock that only its user knows, and the
+// structures they point to.
 type Fields interface {
-	// Load takes over the fields of a superblock and shows them to readers of
-	// trees, none of whom is under way.
+	// Load reads the fields from a superblock and makes them visible to readers
+	// of trees. No reader is active meanwhile.
 	Load(p []byte)
 
-	// Open opens what the fields lead to.
+	// Open opens the structures that the fields point to.
 	Open(tm *TM) error
 
-	// Save brings everything that the fields lead to to rest, data space maps
-	// too, and stores the fields in p, which holds those of the last commit.
+	// Save completes all changes to the structures that the fields point to, data
+	// space maps included, and stores the fields in p, which holds those of the
+	// last commit.
 	Save(p []byte) error
 }
 
 // Super is the superblock of open metadata, and the transaction that its next
-// write makes real.
+// write commits.
 //
 // # Commit
 //
-// A commit has these steps. A crash during one leaves what the right column says.
+// A commit has these steps. The right column states what a crash during the step
+// leaves.
 //
 //	1 the pre-commit callback flushes the data device      the old transaction
-//	2 fields, data map, metadata map come to rest:         the old transaction
-//	  from now on only blocks are written that were free
+//	2 fields, data map and metadata map are completed;     the old transaction
+//	  from now on, only blocks are written that were free
 //	  in the old transaction
 //	3 changed blocks are written, then flushed             the old transaction
 //	4 the superblock is written: its first sector holds    the old or the new one
@@ -73,42 +77,42 @@ type Fields interface {
 //
 // # Abort
 //
-// An error in any step of a commit, and of a change but for those that leave
-// everything as it was, breaks the transaction: each change and commit fails
+// An error in any step of a commit breaks the transaction, and so does the error
+// of a change that has modified anything. Every change and commit then fails
 // until Abort. The superblock may or may not have been written by then, so Abort
-// reads it, forgets the cache and opens everything again. If that cannot be read
-// the metadata have failed, for good.
+// reads it, drops the cache and opens everything again. If the superblock cannot
+// be read, the metadata have failed for good.
 //
 // # The needs_check flag
 //
-// It says that a transaction was given up, and is written by itself, at once,
-// over the committed superblock. Everything that this one leads to has been
-// durable since before it was written first, so that nothing is flushed before,
-// and the flag reaches the disk whenever this one block can be written.
+// The flag records that a transaction was aborted. It is written at once and
+// alone, over the committed superblock. Everything that this superblock points to
+// was durable before it was first written, so no flush is needed first, and the
+// flag reaches the disk whenever this one block can be written.
 //
 // # The held root
 //
 // A held root, also called a metadata snapshot, is a copy of the committed
-// superblock in a block of its own, whose trees have one more reference each:
-// others read them while the metadata change.
+// superblock in a block of its own. It holds one more reference to each of its
+// trees, so that others can read them while the metadata change.
 type Super struct {
 	format *SuperFormat
 	fields Fields
 	bm     *BlockManager
 	tm     *TM
 
-	disk      [BlockSize]byte // the superblock as it is on the disk
+	disk      [BlockSize]byte // the superblock as it is on disk
 	held      uint64          // block of the held root; 0: none
-	check     bool            // the next write sets needs_check, as the disk has it or should have it
+	check     bool            // needs_check is set on disk or should be; the next write sets it
 	preCommit func() error
 	broken    error       // why this transaction must be aborted
-	inService bool        // something was changed since OpenSuper: from now on commits write
-	changed   bool        // something was changed in this transaction
-	failed    atomic.Bool // nothing works any more
+	inService bool        // something changed since OpenSuper: from now on commits write
+	changed   bool        // something changed in this transaction
+	failed    atomic.Bool // the metadata have failed for good
 }
 
-// OpenSuper reads the superblock. fresh tells that it is all zero: Format makes
-// a new one then, and Load must not be called.
+// OpenSuper reads the superblock. If it is all zero, fresh is true: the caller
+// must call Format instead of Load.
 func OpenSuper(bm *BlockManager, f *SuperFormat, fields Fields) (s *Super, fresh bool, err error) {
 	s = &Super{format: f, fields: fields, bm: bm}
 	if err := bm.ReadRaw(f.Block, s.disk[:]); err != nil {
@@ -117,7 +121,7 @@ func OpenSuper(bm *BlockManager, f *SuperFormat, fields Fields) (s *Super, fresh
 	return s, !slices.ContainsFunc(s.disk[:], func(b byte) bool { return b != 0 }), nil
 }
 
-// Load checks the superblock and takes over its fields. Nothing is opened yet.
+// Load checks the superblock and loads its fields. It opens nothing yet.
 func (s *Super) Load() error {
 	if reason := s.format.Kind.Verify(s.disk[:], s.format.Block); reason != "" {
 		return &Corrupt{Block: s.format.Block, Path: []uint64{s.format.Block}, Reason: reason}
@@ -144,9 +148,9 @@ func (s *Super) Open() (err error) {
 	return s.fields.Open(s.tm)
 }
 
-// Format makes new metadata: the one time that blocks are written that the
-// superblock, which is all zero, does not protect. make makes what the fields
-// lead to.
+// Format makes new metadata. Only here are blocks written that no superblock
+// protects, since it is all zero. make creates the structures that the fields
+// point to.
 func (s *Super) Format(make func(tm *TM) error) (err error) {
 	if s.tm, err = Format(s.bm, s.format.Block); err != nil {
 		return err
@@ -157,7 +161,7 @@ func (s *Super) Format(make func(tm *TM) error) (err error) {
 	return s.write()
 }
 
-// Usable is EINVAL when the metadata have failed.
+// Usable returns EINVAL if the metadata have failed.
 func (s *Super) Usable() error {
 	if s.failed.Load() {
 		return syscall.EINVAL
@@ -165,7 +169,7 @@ func (s *Super) Usable() error {
 	return nil
 }
 
-// Changeable says why nothing can be changed now.
+// Changeable returns the reason why nothing can be changed now, or nil.
 func (s *Super) Changeable() error {
 	switch {
 	case s.failed.Load():
@@ -176,7 +180,7 @@ func (s *Super) Changeable() error {
 	return s.broken
 }
 
-// Change runs a function that changes the metadata. Its error breaks the
+// Change runs fn, which changes the metadata. An error of fn breaks the
 // transaction.
 func (s *Super) Change(fn func() error) error {
 	if err := s.Changeable(); err != nil {
@@ -193,9 +197,9 @@ func (s *Super) Change(fn func() error) error {
 func (s *Super) SetPreCommit(fn func() error) { s.preCommit = fn }
 
 // Commit makes all changes durable and then calls done, whose error breaks the
-// next transaction. It does nothing before the metadata are in service, that is
-// before the first change since OpenSuper; after that it always calls the
-// pre-commit callback, but writes only when something was changed.
+// next transaction. It does nothing until the metadata are in service, that is,
+// until the first change since OpenSuper. After that it always calls the
+// pre-commit callback, but writes only if something changed.
 func (s *Super) Commit(done func() error) error {
 	if err := s.Usable(); err != nil || !s.inService {
 		return err
@@ -269,10 +273,11 @@ func (s *Super) Abort() error {
 // Fail makes the metadata fail for good.
 func (s *Super) Fail() { s.failed.Store(true) }
 
-// Failed reports whether nothing works any more. Safe for concurrent use.
+// Failed reports whether the metadata have failed for good. It is safe for
+// concurrent use.
 func (s *Super) Failed() bool { return s.failed.Load() }
 
-// Err is why the transaction must be aborted, nil if it need not be.
+// Err returns the reason why the transaction must be aborted, or nil.
 func (s *Super) Err() error { return s.broken }
 
 // Changed reports whether there is anything to commit.
@@ -286,17 +291,17 @@ func (s *Super) putCheck(p []byte) {
 	le.PutUint32(p[4:], flags)
 }
 
-// NeedsCheck is the needs_check flag as the disk has it.
+// NeedsCheck is the needs_check flag as it is on disk.
 func (s *Super) NeedsCheck() bool { return le.Uint32(s.disk[4:])&s.format.NeedsCheck != 0 }
 
-// MustCheck reports whether the flag is set, or should be but could not be
+// MustCheck reports whether the flag is set, or should be set but could not be
 // written.
 func (s *Super) MustCheck() bool { return s.check }
 
-// SetNeedsCheck sets the needs_check flag in the superblock on the disk and
-// nothing else. It is for use right after Abort, and again later if it failed. An
-// error leaves the flag to the next write of the superblock, unless NeedsCheck
-// reports that the disk has taken it and only could not flush.
+// SetNeedsCheck sets the needs_check flag in the superblock on disk and changes
+// nothing else. Call it right after Abort, and again later if it failed. After an
+// error the next write of the superblock sets the flag, unless NeedsCheck reports
+// that the write succeeded and only the flush failed.
 func (s *Super) SetNeedsCheck() error {
 	if err := s.Usable(); err != nil || s.broken != nil {
 		return errors.Join(err, s.broken)
@@ -311,18 +316,18 @@ func (s *Super) SetNeedsCheck() error {
 	return blk.FlushDevice(s.bm.env, s.bm.dev)
 }
 
-// ClearNeedsCheck makes the next commit clear the flag. It runs within Change.
+// ClearNeedsCheck makes the next commit clear the flag. Call it within Change.
 func (s *Super) ClearNeedsCheck() { s.check = false }
 
-// Held is the block of the held root, 0 if there is none.
+// Held is the block of the held root; 0 means none.
 func (s *Super) Held() uint64 { return s.held }
 
-// Hold holds the last commit, which nothing may have been changed since; roots
-// are those of all its trees. EBUSY if there is a held root. It runs within
-// Change.
+// Hold makes a held root of the last commit. Nothing may have changed since then;
+// roots are the roots of all its trees. The caller makes sure that no held root
+// exists. Call it within Change.
 //
-// The superblock gets a reference that is given up again, since the kernel
-// shadows it: it decides which block is next.
+// The superblock gains a reference and loses it again because the kernel shadows
+// it here; that determines which block is allocated next.
 func (s *Super) Hold(roots ...uint64) error {
 	f := s.format
 	if err := s.tm.Inc(f.Block); err != nil {
@@ -346,8 +351,8 @@ func (s *Super) Hold(roots ...uint64) error {
 	return nil
 }
 
-// Release gives the held root up; del deletes the trees that it leads to. It
-// runs within Change.
+// Release frees the held root; del deletes the trees that it points to. Call it
+// within Change.
 func (s *Super) Release(del func(p []byte) error) error {
 	held := s.held
 	b, err := s.bm.Read(held, s.format.Kind)

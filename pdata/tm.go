@@ -1,13 +1,13 @@
 package pdata
 
-// TM is the transaction manager: it hands out blocks to change.
+// TM is the transaction manager: it provides blocks that may be changed.
 // (dm-transaction-manager.c.)
 type TM struct {
 	bm *BlockManager
 	sm *MetadataMap
 
 	shadowed []uint64 // bit set: blocks that are new in this transaction
-	shadows  []uint64 // the same as a list
+	shadows  []uint64 // the same blocks as a list
 }
 
 // BM is the block manager below.
@@ -54,10 +54,11 @@ func (tm *TM) create(k *Kind, hidden bool) (Shadow, error) {
 	return Shadow{Block{nr, p.data}}, nil
 }
 
-// Shadow takes one of a block's references and gives a block with the same
-// content that may be changed: the block itself if this transaction made it and
-// nobody else refers to it, else a copy. With shared true the original stays in
-// use, and what it refers to has one more user: the caller counts that.
+// Shadow consumes one of a block's references and returns a block with the same
+// content that may be changed. This is the block itself if it was made in this
+// transaction and has no other reference, else a copy. If shared is true the
+// original stays in use, and the caller must add a reference to everything that
+// it refers to.
 func (tm *TM) Shadow(nr uint64, k *Kind) (s Shadow, shared bool, err error) {
 	return tm.shadow(nr, k, true)
 }
@@ -98,7 +99,7 @@ func (tm *TM) IncAll(values []byte, n int) error {
 }
 
 // Runs calls fn for every run of consecutive blocks among n u64 values; block
-// takes the block number out of a value.
+// extracts the block number from a value.
 func Runs(values []byte, n int, block func(uint64) uint64, fn func(begin, end uint64) error) error {
 	for i := 0; i < n; {
 		begin := block(le.Uint64(values[8*i:]))
@@ -116,15 +117,15 @@ func Runs(values []byte, n int, block func(uint64) uint64, fn func(begin, end ui
 // Ref is a block's reference count.
 func (tm *TM) Ref(nr uint64) (uint32, error) { return tm.sm.Count(nr) }
 
-// PreCommit is the first of the two steps that make a transaction real: the
-// metadata space map comes to rest. After it the caller takes the space maps'
-// roots and fills in its superblock; nothing may be shadowed before Commit.
+// PreCommit is the first of the two steps of a commit: it completes the metadata
+// space map. The caller then stores the space maps' roots in its superblock.
+// Nothing may be shadowed until Commit.
 func (tm *TM) PreCommit() error { return tm.sm.commit() }
 
-// Commit is the second: all changed blocks are written and flushed, then the
-// superblock is written and flushed. A crash before the superblock's write
-// leaves the old transaction, after it the new one; the write itself is atomic
-// as long as what differs lies within its first 512 bytes.
+// Commit is the second step: it writes and flushes all changed blocks, then
+// writes and flushes the superblock. A crash before the superblock's write leaves
+// the old transaction, a crash after it the new one. The write itself is atomic
+// as long as all differences lie within its first 512 bytes.
 func (tm *TM) Commit(nr uint64, k *Kind, super []byte) error {
 	if err := tm.bm.writeBack(); err != nil {
 		return err
