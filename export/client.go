@@ -1,8 +1,8 @@
 package export
 
-// Client is who a server serves: a connection, or an open file.
+// Client is a client of a server: a connection, or an open file.
 type Client struct {
-	Address  string // of the connection's other side; "" where there is none
-	Export   string // "" as long as it has chosen none
+	Address  string // of the connection's remote end; "" if none
+	Export   string // "" until the client has chosen one
 	ReadOnly bool
 }

@@ -1,6 +1,5 @@
-// Package export says what a server has to offer: named block devices that
-// clients open and let go. The servers are its sub-packages (nbd, fuse,
-// vhost).
+// Package export defines what servers offer: named block devices that clients
+// open and release. The servers are its sub-packages (nbd, fuse).
 package export
 
 import (
@@ -13,14 +12,14 @@ import (
 // Exports is a changing set of exports. Its methods are called from many
 // goroutines, may block, and must not call the server.
 type Exports interface {
-	// List tells what there is, in the order in which clients see it.
+	// List returns the exports in the order in which clients see them.
 	List() []Info
-	// Find tells about the export of a name, exactly as List spells it.
+	// Find describes the export of a name, spelled exactly as in List.
 	Find(name string) (Info, bool)
-	// Open attaches a client to the export of a name, exactly as List spells
-	// it. An error that is [fs.ErrNotExist] means that there is no such export;
-	// any other refuses the client, who is shown its text: a device that is
-	// being removed, for example.
+	// Open attaches a client to the export of a name, spelled exactly as in List.
+	// [fs.ErrNotExist] means that no such export exists. Any other error refuses
+	// the client, which is shown its text, for example because the device is
+	// being removed.
 	Open(name string) (*Export, error)
 }
 
@@ -28,40 +27,40 @@ type Exports interface {
 type Info struct {
 	Name        string
 	Description string // for people; may be empty
-	Size        uint64 // sectors, as of now
+	Size        uint64 // current size in sectors
 	ReadOnly    bool   // refuses writes even if the device would take them
 }
 
 // Export is one client's hold on a device.
 type Export struct {
 	Info
-	// Device checks bios, and emulates what the device lacks: it is wrapped once,
-	// by whoever opens it, and servers submit what they are asked for as it is. A
-	// server whose clients share memory with it submits writes with
-	// [blk.Unstable], and data is copied if the device needs that.
+	// Device checks bios and emulates what the device lacks, so servers submit
+	// requests unchanged. Whoever opens the device wraps it, once. A server whose
+	// clients share memory with it submits writes with [blk.Unstable]; their data
+	// is copied if the device needs that.
 	Device *checkdev.Device
-	// Extents is the device's allocation map; nil: all of it counts as data.
+	// Extents is the device's allocation map. nil: everything is data.
 	Extents blk.ExtentsFunc
-	// SparseReads says that Extents costs less than reading zeroes does: long
-	// reads may ask it first. Where it waits for something they had better not.
+	// SparseReads states that Extents costs less than reading zeroes, so long
+	// reads may query it first. It must be false if Extents may wait.
 	SparseReads bool
-	// Release, if any, is called once when the client is gone and the last of
-	// its bios has ended. Until then the device must not be closed.
+	// Release, if not nil, is called once, after the client is gone and its last
+	// bio has ended. The device must stay open until then.
 	Release func()
 }
 
-// Check is the device of an export.
+// Check wraps a device for an export.
 func Check(d blk.Device) *checkdev.Device { return checkdev.New(d, checkdev.Options{}) }
 
-// Done calls Release, if there is one.
+// Done calls Release if it is set.
 func (e *Export) Done() {
 	if e.Release != nil {
 		e.Release()
 	}
 }
 
-// Fixed is a set of exports that does not change. The exports' Release is
-// called for every client.
+// Fixed is a set of exports that does not change. Release is called for every
+// client.
 type Fixed []Export
 
 // List implements [Exports].

@@ -43,8 +43,8 @@ func (f *file) Allocate(_ context.Context, off, size uint64, mode uint32) syscal
 	return syscall.EOPNOTSUPP
 }
 
-// zero makes a range of bytes read as zeroes: whole blocks by the device's own
-// ops, the ends by writing.
+// zero makes a range of bytes read as zeroes. It uses the device's own ops for
+// whole blocks and writes the ends.
 func (f *file) zero(off, n uint64, unmap bool) error {
 	block := uint64(f.export.Device.Limits().LogicalBlock)
 	first, last := (off+block-1)/block*block, (off+n)/block*block
@@ -64,9 +64,9 @@ func (f *file) zero(off, n uint64, unmap bool) error {
 	return f.unmap(sector, sectors)
 }
 
-// unmap gives space back and leaves zeroes. A discard promises nothing about
-// what is read afterwards, so where that is all there is, what does not read as
-// zeroes is zeroed.
+// unmap frees space and leaves zeroes. A discard does not guarantee what is read
+// afterwards. If the device has no write-zeroes, unmap therefore discards and
+// then zeroes everything that does not read as zeroes.
 func (f *file) unmap(sector, sectors uint64) error {
 	if f.export.Device.Native().MaxWriteZeroes > 0 {
 		return f.do(blk.WriteZeroes, 0, sector, sectors)
@@ -77,16 +77,16 @@ func (f *file) unmap(sector, sectors uint64) error {
 	return f.scrub(sector, sectors)
 }
 
-// unmaps reports whether the device can give space back. Where it cannot, the
-// caller is to write zeroes if he wants them: nobody trims a file system to have
-// all its free space written.
+// unmaps reports whether the device can free space. If it cannot, punching a hole
+// fails instead of writing zeroes, since trimming a file system must not write
+// all its free space.
 func (f *file) unmaps() bool {
 	l := f.export.Device.Native()
 	return l.MaxWriteZeroes > 0 || l.MaxDiscard > 0
 }
 
-// scrub zeroes what is left in a range that was discarded. What the allocation
-// map, if there is one, says to be a hole needs no look.
+// scrub zeroes the remaining data in a discarded range. It skips the holes of the
+// allocation map, if there is one.
 func (f *file) scrub(sector, sectors uint64) error {
 	const step = 256 << 10 / blk.SectorSize
 	buf := make([]byte, step*blk.SectorSize)
@@ -103,7 +103,7 @@ func (f *file) scrub(sector, sectors uint64) error {
 	return nil
 }
 
-// extent is what the first of some sectors belongs to, cut to them.
+// extent returns the extent at sector, limited to the given range.
 func (f *file) extent(sector, sectors uint64) (blk.Extent, error) {
 	if f.export.Extents == nil {
 		return blk.Extent{Sector: sector, Sectors: sectors, Data: true}, nil
@@ -115,8 +115,8 @@ func (f *file) extent(sector, sectors uint64) (blk.Extent, error) {
 	return es[0], nil
 }
 
-// clearRemains zeroes the sectors from sector on, len(p) bytes, that hold
-// something: whole 4 KiB, so that no more space is taken than need be.
+// clearRemains zeroes the nonzero parts of len(p) bytes from sector on, in units
+// of 4 KiB, so that it allocates no more space than needed.
 func (f *file) clearRemains(p []byte, sector uint64) error {
 	off := int64(sector * blk.SectorSize)
 	if _, err := f.io.ReadAt(p, off); err != nil {

@@ -43,7 +43,8 @@ func TestUnmountIsRefusedWhileBusy(t *testing.T) {
 	}
 }
 
-// Close waits for what is under way, lets the devices go, and frees the directory.
+// Close waits for requests in flight, releases the devices, and unmounts the
+// directory.
 func TestCloseWhileBusy(t *testing.T) {
 	gate := blktest.NewGate(env.Real(), memdev.New(sectors))
 	m := &moody{dev: gate}
@@ -56,7 +57,7 @@ func TestCloseWhileBusy(t *testing.T) {
 	}()
 	held := gate.WaitHeld(1)
 	go func() { ended <- s.Close() }()
-	s.root.changed.Until(func() bool { // Close has come to waiting for the write
+	s.root.changed.Until(func() bool { // Close waits for the write
 		s.root.mu.Lock()
 		defer s.root.mu.Unlock()
 		return s.root.over || m.heldNow() == 0
@@ -115,7 +116,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// The loop driver takes the block size of statfs for its granularity of discards.
+// The loop driver uses the block size of statfs as its discard granularity.
 func TestStatfs(t *testing.T) {
 	d := memdev.New(sectors, memdev.Tune(func(l *blk.Limits) { l.DiscardGranularity = 64 << 10 }))
 	path := one(t, d)
@@ -128,7 +129,7 @@ func TestStatfs(t *testing.T) {
 	}
 }
 
-// Names that a directory cannot have are left out.
+// The directory omits exports whose names are not valid file names.
 func TestOddNames(t *testing.T) {
 	d := memdev.New(sectors)
 	x := export.Fixed{}

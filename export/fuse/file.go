@@ -15,15 +15,15 @@ import (
 	"udm/export"
 )
 
-// node is a file; it is looked up again by its name at each open.
+// node is a file. Each open looks up its export by name again.
 type node struct {
 	fs.Inode
 	root *root
 	name string
 }
 
-// Getattr tells the size as it is now; an open file tells its own, also when its
-// device goes by another name meanwhile.
+// Getattr returns the current size. An open file returns the size of its own
+// device, even if that has been renamed.
 func (n *node) Getattr(_ context.Context, h fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	if f, ok := h.(*file); ok {
 		info := f.export.Info
@@ -39,12 +39,12 @@ func (n *node) Getattr(_ context.Context, h fs.FileHandle, out *fuse.AttrOut) sy
 	return 0
 }
 
-// Setattr accepts everything, in particular a truncation, and changes nothing.
+// Setattr accepts everything, in particular truncation, and changes nothing.
 func (n *node) Setattr(ctx context.Context, f fs.FileHandle, _ *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	return n.Getattr(ctx, f, out)
 }
 
-// Statfs tells the granularity of discards.
+// Statfs reports the discard granularity as the block size.
 func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 	errno := n.root.Statfs(ctx, out)
 	x, err := n.root.exports.Open(n.name)
@@ -91,10 +91,10 @@ func openErrno(err error) syscall.Errno {
 // file is an open file: one client of a device.
 type file struct {
 	root   *root
-	name   string // that it was opened by
+	name   string // the name it was opened by
 	export *export.Export
 	io     *blk.File
-	sync   bool // opened with O_SYNC or O_DSYNC, for which FUSE leaves the flush to us
+	sync   bool // opened with O_SYNC or O_DSYNC; FUSE leaves the flush to the server
 }
 
 func (f *file) size() uint64 { return f.export.Device.Limits().Size * blk.SectorSize }
@@ -115,7 +115,7 @@ func (f *file) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult,
 	return fuse.ReadResultData(dest[:n]), 0
 }
 
-// Write writes up to the end of the device; beyond it there is no space.
+// Write writes up to the end of the device; beyond it returns ENOSPC.
 func (f *file) Write(_ context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	if !f.root.enter() {
 		return 0, syscall.ENXIO
@@ -134,13 +134,13 @@ func (f *file) Write(_ context.Context, data []byte, off int64) (uint32, syscall
 	return uint32(n), 0
 }
 
-// clip is how many of n bytes at off lie within the device.
+// clip returns how many of n bytes at off lie within the device.
 func (f *file) clip(off, n uint64) uint64 {
 	size := f.size()
 	return min(n, size-min(off, size))
 }
 
-// Fsync makes what was written durable.
+// Fsync makes earlier writes durable.
 func (f *file) Fsync(context.Context, uint32) syscall.Errno {
 	if !f.root.enter() {
 		return syscall.ENXIO
@@ -149,22 +149,22 @@ func (f *file) Fsync(context.Context, uint32) syscall.Errno {
 	return errno(f.io.Sync())
 }
 
-// Flush is called at each close; durability is fsync's.
+// Flush is called at each close. It does nothing: only fsync makes data durable.
 func (f *file) Flush(context.Context) syscall.Errno { return 0 }
 
-// Release ends the hold on the device.
+// Release closes the file and releases its export.
 func (f *file) Release(context.Context) syscall.Errno {
 	f.root.drop(f)
 	return 0
 }
 
-// The whences of lseek that concern holes.
+// The lseek whences for holes.
 const (
 	seekData = 3
 	seekHole = 4
 )
 
-// Lseek finds data and holes by the allocation map.
+// Lseek finds data and holes in the allocation map.
 func (f *file) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
 	if !f.root.enter() {
 		return 0, syscall.ENXIO

@@ -1,47 +1,47 @@
 //go:build linux
 
-// Package fuse shows block devices as files: each export is a file of the
-// device's size under its name in one directory. No privilege is needed but the
-// right to mount FUSE.
+// Package fuse presents block devices as files in one directory: each export is a
+// file with the export's name and the device's size. It needs no privilege except
+// the right to mount FUSE.
 //
 // # What the files do
 //
-//	read, write    any offset and length; the page cache is bypassed, so that what
-//	               one client writes every other reads, over NBD too
-//	write at end   cut at the device's size; ENOSPC when nothing fits
+//	read, write    any offset and length; the page cache is bypassed, so that every
+//	               client reads what another one wrote, over NBD too
+//	write at end   truncated at the device's size; ENOSPC when nothing fits
 //	truncate       accepted, changes nothing
-//	fsync          flush; when it has returned, what was written before is durable
+//	fsync          flush; makes all earlier writes durable
 //	O_SYNC         each write is followed by a flush
-//	close          flushes nothing: like a disk, a file has to be told
-//	punch hole     the range reads as zeroes and its space is given back;
+//	close          does not flush: like a disk, a file needs an explicit flush
+//	punch hole     the range reads as zeroes and its space is freed;
 //	               EOPNOTSUPP where the device cannot
 //	zero range     the range reads as zeroes, its space stays
 //	fallocate      within the size: nothing to do; beyond it: ENOSPC
 //	mmap           private maps always, shared ones with Linux 6.6 and later
-//	SEEK_DATA/HOLE from the device's allocation map; without one all is data
-//	st_blocks      one less than the size has, so that cp and tar look for holes
-//	statfs         its block size is the device's granularity of discards, which
-//	               the kernel's loop driver takes for its own
+//	SEEK_DATA/HOLE from the device's allocation map; without one everything is data
+//	st_blocks      one sector less than the size, so that cp and tar look for holes
+//	statfs         its block size is the device's discard granularity, which the
+//	               kernel's loop driver adopts
 //
-// A file that is open counts as a client of its device; a device that fails or
-// goes away under an open file gives EIO or ENXIO. Files are 0600, or 0400 when
-// read-only, of the user who serves them. A size that changes is seen by the
-// next stat.
+// An open file counts as a client of its device. If the device fails or is
+// removed under an open file, I/O returns EIO or ENXIO. Files have mode 0600, or
+// 0400 if read-only, and belong to the serving user. The next stat sees a changed
+// size.
 //
-// The data of a write is the server's own copy when it gets here (the kernel hands
-// over no pages of the client's), so that it is stable whatever the client does.
+// The server receives a copy of the data of a write, never the client's pages, so
+// the data is stable whatever the client does.
 //
 // # In the same process
 //
 // A process that serves files must not use them itself. A page fault on a mapped
-// one holds what the server needs to answer it; and a process that is killed while
-// it waits for its own answer stays for ever, since the kernel gives up on a
-// server only when it has gone. A child process may use them.
+// file holds a resource that the server needs to answer it. A process that is
+// killed while it waits for its own answer never exits, since the kernel gives up
+// on a server only after it has exited. A child process may use the files.
 //
 // # Goroutines and locks
 //
-// The FUSE library runs a goroutine for each request in flight; a bio's End
-// wakes the one that waits. root.mu is a leaf; no I/O runs under it.
+// The FUSE library runs a goroutine for each request in flight; a bio's End wakes
+// it. root.mu is a leaf; no I/O runs under it.
 package fuse
 
 import (
@@ -58,16 +58,16 @@ import (
 	"udm/export"
 )
 
-// Options say how to mount.
+// Options configure a mount.
 type Options struct {
-	AllowOther bool // other users may use the files as well, as far as their modes allow
+	AllowOther bool // other users may use the files, too, if their modes allow it
 	Debug      bool // print each request to standard error
 }
 
 // Server is a mounted directory of devices.
 type Server struct {
 	dir  string // without symbolic links
-	dev  device // of the mount; names its connection in the kernel
+	dev  device // of the mount; identifies its connection in the kernel
 	root *root
 	srv  *fuse.Server
 }
@@ -75,15 +75,15 @@ type Server struct {
 const (
 	// maxRequest is the largest read or write that the kernel sends, in bytes.
 	maxRequest = 1 << 20
-	// maxBackground is how many asynchronous requests the kernel sends at a
-	// time for all files together. It is so high that it limits nothing: those
-	// of a suspended device must not keep the others from working. Who uses the
-	// files has limits of his own, as a loop device with its 128 requests.
+	// maxBackground limits the asynchronous requests that the kernel has in
+	// flight for all files together. It is high enough never to apply: requests
+	// of a suspended device must not block the other devices. Users of the files
+	// have limits of their own, such as a loop device with its 128 requests.
 	maxBackground = 1 << 14
 )
 
-// Mount shows what x has at dir, an existing directory. A mount that a killed
-// server left there is taken away first.
+// Mount presents the exports of x at dir, an existing directory. It first removes
+// a mount that a killed server left there.
 func Mount(e env.Env, x export.Exports, dir string, o Options) (*Server, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -114,8 +114,8 @@ func (o Options) fs() *fs.Options {
 	m := fuse.MountOptions{
 		AllowOther: o.AllowOther, Debug: o.Debug, FsName: "udm", Name: "udm", DirectMount: os.Geteuid() == 0,
 		MaxWrite: maxRequest, MaxBackground: maxBackground, DisableSplice: true, DisableXAttrs: true,
-		// Asynchronous I/O of a program, or a loop device, goes out side by
-		// side; shared maps, where the kernel (6.6) has them.
+		// Asynchronous I/O of a program or a loop device runs in parallel; shared
+		// maps work with Linux 6.6 and later.
 		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
 	}
 	if o.AllowOther {
@@ -124,18 +124,18 @@ func (o Options) fs() *fs.Options {
 	return &fs.Options{MountOptions: m}
 }
 
-// Dir is where the files are.
+// Dir is the directory of the files.
 func (s *Server) Dir() string { return s.dir }
 
-// Mounted reports whether the files are still there: others may have unmounted
-// them.
+// Mounted reports whether the directory is still mounted: others may have
+// unmounted it.
 func (s *Server) Mounted() bool {
 	dev, err := mountedAt(s.dir)
 	return err == nil && dev == s.dev
 }
 
-// Unmount ends the server if nobody uses its files. EBUSY: somebody does, and
-// nothing has changed.
+// Unmount ends the server if none of its files is in use. Otherwise it returns
+// EBUSY and changes nothing.
 func (s *Server) Unmount() error {
 	if s.Mounted() {
 		if err := unmount(s.dir, 0); err != nil {
@@ -147,9 +147,9 @@ func (s *Server) Unmount() error {
 	return nil
 }
 
-// Close ends the server: requests that are under way are answered, all files are
-// closed towards their devices, and the directory is free. EBUSY tells that files
-// were in use: whoever has them open gets errors from now on.
+// Close ends the server: it answers the requests in flight, releases all open
+// exports and unmounts the directory. EBUSY means that files were in use; their
+// users get errors from now on.
 func (s *Server) Close() error {
 	err := s.Unmount()
 	if err == nil || !errors.Is(err, syscall.EBUSY) {
@@ -164,10 +164,10 @@ func (s *Server) Close() error {
 }
 
 // Closed returns once no client has the file of a name open. A close(2) returns
-// to its caller a moment before the server hears of it.
+// to its caller shortly before the server is notified.
 func (s *Server) Closed(name string) { s.root.closed(name) }
 
-// Clients tells which files are open.
+// Clients lists the open files.
 func (s *Server) Clients() []export.Client {
 	list := make([]export.Client, 0)
 	for _, f := range s.root.files() {

@@ -216,7 +216,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// moody is one export that can refuse, and counts who holds it.
+// moody is a set of one export that can refuse to open and counts its clients.
 type moody struct {
 	dev  blk.Device
 	mu   sync.Mutex
@@ -302,8 +302,8 @@ func TestParallel(t *testing.T) {
 	wg.Wait()
 }
 
-// A shared map of the file sees what is written beside it. The map is in another
-// process: a page fault in this one would wait for itself.
+// A shared map of the file sees writes made through the device. The map is in
+// another process: a page fault in this one would deadlock.
 func TestMmap(t *testing.T) {
 	if path := os.Getenv("UDM_FUSE_TEST_MAP"); path != "" {
 		mapped(t, path)
@@ -359,11 +359,11 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// A mount whose server is gone is taken away by the next one.
+// The next server removes the mount of a dead one.
 func TestStaleMount(t *testing.T) {
 	dir := os.Getenv("UDM_FUSE_TEST_DIR")
 	x := export.Fixed{{Info: export.Info{Name: "disk"}, Device: export.Check(memdev.New(sectors))}}
-	if dir != "" { // the process that is killed
+	if dir != "" { // the process to be killed
 		if _, err := Mount(env.Real(), x, dir, Options{}); err != nil {
 			fmt.Println(err)
 			os.Exit(1)

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vacate makes dir free to mount at: what dead servers left there goes, and a
-// live file system stays and is an error.
+// vacate prepares dir for mounting. It removes mounts of dead servers; a live
+// FUSE mount is an error.
 func vacate(dir string) error {
 	for {
 		dev, live, err := identify(dir)
@@ -37,7 +37,7 @@ func vacate(dir string) error {
 	}
 }
 
-// identify tells the device number of the file system at dir and whether it is
+// identify returns the device number of the file system at dir and whether it is
 // a FUSE file system.
 func identify(dir string) (dev uint64, isFUSE bool, err error) {
 	var st unix.Stat_t
@@ -81,8 +81,8 @@ func fusermount() string {
 // device is the number of a mounted file system.
 type device struct{ major, minor uint32 }
 
-// mountedAt tells what is mounted at dir, the last if there are several. It asks
-// the kernel's list of mounts and not the file system itself.
+// mountedAt returns the device mounted at dir, the last if there are several. It
+// reads the kernel's list of mounts and does not access the file system itself.
 func mountedAt(dir string) (d device, err error) {
 	list, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -98,18 +98,18 @@ func mountedAt(dir string) (d device, err error) {
 	return d, err
 }
 
-// unescape undoes what the kernel does to paths in its list of mounts.
+// unescape reverses the kernel's escaping of paths in its list of mounts.
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
-// abort ends the kernel's connection of a mount, so that whoever still uses it
-// gets errors.
+// abort ends the kernel's connection of a mount, so that its remaining users get
+// errors.
 func abort(d device) error {
 	return os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", d.minor), []byte("1"), 0)
 }
 
-// keepFromChildren closes the server's side of all mounts in programs that this
-// process starts: who inherits it keeps the kernel waiting for answers after this
-// process has gone. The FUSE library leaves it open when it mounts by itself.
+// keepFromChildren sets close-on-exec on the server's side of all mounts. A child
+// process that inherited it would keep the kernel waiting for answers after this
+// process has exited. The FUSE library does not set it when it mounts by itself.
 func keepFromChildren() error {
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -127,7 +127,7 @@ func keepFromChildren() error {
 	return nil
 }
 
-// mountFailed says which right or program is missing.
+// mountFailed explains which permission or program is missing.
 func mountFailed(dir string, err error) error {
 	f, ferr := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if ferr == nil {

@@ -17,24 +17,24 @@ import (
 	"udm/export"
 )
 
-// root is the directory, and knows what is open and under way in it.
+// root is the directory. It tracks the open files and the requests in flight.
 type root struct {
 	fs.Inode
 	env     env.Env
 	exports export.Exports
-	changed env.Wait // woken when requests or open become less and when it is over
+	changed env.Wait // woken when requests or open shrinks and when over is set
 
 	mu       sync.Mutex
-	requests int            // guarded by mu; those that use an open file now
-	open     map[*file]bool // guarded by mu; false: it is being let go
-	over     bool           // guarded by mu; no request is let in any more
+	requests int            // guarded by mu; number of requests that use an open file now
+	open     map[*file]bool // guarded by mu; false: the file is being released
+	over     bool           // guarded by mu; further requests are refused
 }
 
 func newRoot(e env.Env, x export.Exports) *root {
 	return &root{env: e, exports: x, changed: e.NewWait(), open: make(map[*file]bool)}
 }
 
-// enter lets a request in unless the server has ended.
+// enter admits a request unless the server has ended.
 func (r *root) enter() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,7 +54,7 @@ func (r *root) leave() {
 	}
 }
 
-// add counts an open file, and refuses it when the server has ended.
+// add registers an open file unless the server has ended.
 func (r *root) add(f *file) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,7 +64,7 @@ func (r *root) add(f *file) bool {
 	return !r.over
 }
 
-// drop lets an open file go, once.
+// drop releases an open file, once.
 func (r *root) drop(f *file) {
 	r.mu.Lock()
 	mine := r.open[f]
@@ -82,8 +82,8 @@ func (r *root) drop(f *file) {
 	r.changed.Wake()
 }
 
-// close lets no request in any more, waits for those that are, and lets all open
-// files go.
+// close refuses further requests, waits for those in flight, and releases all
+// open files.
 func (r *root) close() {
 	r.mu.Lock()
 	r.over = true
@@ -127,7 +127,7 @@ func (r *root) closed(name string) {
 	})
 }
 
-// find looks an export up whose name can be a file's.
+// find looks up an export if its name is a valid file name.
 func (r *root) find(name string) (export.Info, bool) {
 	if name == "" || name == "." || name == ".." {
 		return export.Info{}, false
@@ -135,7 +135,8 @@ func (r *root) find(name string) (export.Info, bool) {
 	return r.exports.Find(name)
 }
 
-// ino is the same number for the same name each time: programs compare them.
+// ino always returns the same number for a name, since programs compare inode
+// numbers.
 func ino(name string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(name))
@@ -163,14 +164,14 @@ func (r *root) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
-// Getattr makes the directory the server's own.
+// Getattr makes the server's user the owner of the directory.
 func (r *root) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	out.Mode = syscall.S_IFDIR | 0o700
 	out.Uid, out.Gid = uint32(os.Getuid()), uint32(os.Getgid())
 	return 0
 }
 
-// Statfs has nothing to tell but the unit.
+// Statfs reports only the block size and the length of names.
 func (r *root) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 	out.Bsize, out.Frsize, out.NameLen = pageSize, pageSize, 127
 	return 0
@@ -178,15 +179,15 @@ func (r *root) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 
 const pageSize = 4096
 
-// attr fills in what stat prints about a file.
+// attr fills in the attributes of a file.
 func attr(a *fuse.Attr, i export.Info) {
 	a.Mode = syscall.S_IFREG | 0o600
 	if i.ReadOnly {
 		a.Mode = syscall.S_IFREG | 0o400
 	}
 	a.Size, a.Blksize = i.Size*blk.SectorSize, pageSize
-	// Programs look for holes only in files that take less space than their size,
-	// and some take one without blocks to be one hole.
+	// Programs look for holes only in files that use less space than their size,
+	// and some treat a file without blocks as a single hole.
 	a.Blocks = max(i.Size, 2) - 1
 	a.Nlink = 1
 	a.Uid, a.Gid = uint32(os.Getuid()), uint32(os.Getgid())

@@ -2,24 +2,24 @@ package nbd
 
 // Limits of one connection.
 const (
-	maxRequests = 512      // requests under way
-	maxMemory   = 64 << 20 // bytes of slabs, beyond the two that the reader cuts
+	maxRequests = 512      // requests in flight
+	maxMemory   = 64 << 20 // bytes of slabs, beyond the two that the reader allocates from
 	batchBytes  = 256 << 10
 	batchLen    = 128
 )
 
-// The reader takes requests and slabs here, and waits here when the connection
-// has as many as it may. Senders give them back: see freeLocked.
+// The reader takes requests and slabs here, and waits here while the connection
+// is at its limits. Senders return them: see freeLocked.
 
-// unref drops a reference of the reader's.
+// unref drops one of the reader's references.
 func (c *conn) unref(s *slab) {
 	c.mu.Lock()
 	c.dropLocked(s)
 	c.mu.Unlock()
 }
 
-// takeSlab returns a slab of at least n bytes, waiting until the connection may
-// have that much.
+// takeSlab waits until the connection may use n more bytes and returns a slab of
+// at least n bytes.
 func (c *conn) takeSlab(n int) *slab {
 	c.waitFor(func() bool { return c.held == 0 || c.held+n <= maxMemory })
 	s := c.srv.memory.take(n)
@@ -29,7 +29,8 @@ func (c *conn) takeSlab(n int) *slab {
 	return s
 }
 
-// take returns a free request, waiting until there are less than maxRequests.
+// take waits until fewer than maxRequests are in flight and returns a free
+// request.
 func (c *conn) take() *request {
 	if c.spare == nil {
 		c.refill()
@@ -47,8 +48,8 @@ func (c *conn) refill() {
 	}
 }
 
-// recycleLocked hands the free requests to the reader, if it has none left,
-// and reports whether it has some now. Called by the reader.
+// recycleLocked moves the free requests to the reader's list if that is empty,
+// and reports whether the list has any now. Only the reader calls it.
 func (c *conn) recycleLocked() bool {
 	if c.spare == nil {
 		c.spare, c.free = c.free, nil
@@ -56,8 +57,8 @@ func (c *conn) recycleLocked() bool {
 	return c.spare != nil
 }
 
-// waitFor waits until ok, called with mu held, is true. The replies that the
-// reader holds back are sent first: they may be what it waits for.
+// waitFor waits until ok, called with mu held, returns true. It first sends the
+// replies that the reader holds back, since it may be waiting for them.
 func (c *conn) waitFor(ok func() bool) {
 	c.mu.Lock()
 	good := ok()

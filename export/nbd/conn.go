@@ -13,28 +13,28 @@ import (
 )
 
 // conn is one connection. Its goroutine, the reader, does the handshake, then
-// parses requests, submits them and sends the replies of those that completed
-// on its stack. See sender.go for who sends the others.
+// parses requests, submits them and sends the replies of those that completed on
+// its stack. See sender.go for how the others are sent.
 type conn struct {
 	srv  *Server
-	base io.ReadWriter // as it was given to the server
+	base io.ReadWriter // as passed to the server
 	stop atomic.Int32  // running, draining or aborted
 
-	// Set before transmission, then constant, but for the size, which is the
-	// reader's.
+	// Set before transmission, then constant, except for the size, which the
+	// reader updates.
 	*session
 	dev      blk.Device // the export's
 	minBlock uint64     // bytes
 	hdrSize  int        // of a request
 	readOnly bool
 
-	// The reader's.
+	// Used only by the reader.
 	in      input
 	out     cutter     // replies are cut from it
 	batch   []*request // completed and not yet in the queue
 	batched int        // bytes of batch
 	spare   *request   // free requests, linked by next
-	taken   uint64     // requests that were ever in use
+	taken   uint64     // number of requests ever started
 
 	helpers sync.WaitGroup // goroutines of slow requests and of the sender
 
@@ -44,7 +44,7 @@ type conn struct {
 // Values of conn.stop, in this order only.
 const (
 	running  = iota
-	draining // answer new requests with ESHUTDOWN, close when nothing is under way
+	draining // answer new requests with ESHUTDOWN, close when no request is in flight
 	aborted
 )
 
@@ -90,7 +90,7 @@ func (c *conn) begin(s *session) {
 	c.mu.Lock()
 	c.wire = w
 	c.mu.Unlock()
-	switch c.stop.Load() { // it may have changed while there was no wire
+	switch c.stop.Load() { // it may have changed before the wire was set
 	case draining:
 		w.closeRead()
 	case aborted:
@@ -98,8 +98,8 @@ func (c *conn) begin(s *session) {
 	}
 }
 
-// end waits for what is under way, sends its replies unless err broke the
-// connection, lets go of the device and closes the connection.
+// end waits for the requests in flight, sends their replies unless err broke the
+// connection, releases the export and closes the connection.
 func (c *conn) end(err error) {
 	if err != nil {
 		c.wire.abort()
@@ -113,7 +113,7 @@ func (c *conn) end(err error) {
 	c.wire.close()
 }
 
-// shutdown lets what is under way finish.
+// shutdown lets the requests in flight finish.
 func (c *conn) shutdown() {
 	if !c.stop.CompareAndSwap(running, draining) {
 		return
@@ -144,7 +144,7 @@ func (c *conn) abort() {
 	}
 }
 
-// setDeadline limits the handshake; the wire has its own ways.
+// setDeadline limits the handshake; the wire has its own timeouts.
 func (c *conn) setDeadline(t time.Time) {
 	nc, ok := c.base.(net.Conn)
 	if !ok {

@@ -1,7 +1,7 @@
 package nbd
 
-// decoder reads integers and strings from an option's data; bad is set when
-// the data ends too soon.
+// decoder reads integers and strings from an option's data. It sets bad if the
+// data ends too soon.
 type decoder struct {
 	p   []byte
 	bad bool
@@ -31,7 +31,7 @@ func (d *decoder) u32() uint32 {
 	return 0
 }
 
-// str reads a length of 32 bits and that many bytes.
+// str reads a 32-bit length and that many bytes.
 func (d *decoder) str() string {
 	n := d.u32()
 	if uint64(n) > uint64(len(d.p)) {
@@ -41,5 +41,5 @@ func (d *decoder) str() string {
 	return string(d.bytes(int(n)))
 }
 
-// end reports whether the data was well-formed and is used up.
+// end reports whether the data was well-formed and is consumed.
 func (d *decoder) end() bool { return !d.bad && len(d.p) == 0 }

@@ -7,7 +7,7 @@ import (
 	"udm/export"
 )
 
-// What a server has to offer is said by package export.
+// Package export defines what a server offers.
 type (
 	Exports = export.Exports
 	Info    = export.Info
@@ -15,8 +15,8 @@ type (
 	Fixed   = export.Fixed
 )
 
-// open finds the export that a client asks for. The empty name is the default
-// export: one that is called so or, if there is just one, that one.
+// open opens the export that a client requests. The empty name means the default
+// export: the one with that name or, if there is only one export, that one.
 func open(x Exports, name string) (*Export, error) {
 	e, err := x.Open(name)
 	if name != "" || !errors.Is(err, fs.ErrNotExist) {

@@ -2,8 +2,8 @@
 //
 //	go test -run - -fuzz FuzzTransmission -fuzzminimizetime 10x ./export/nbd
 //
-// The limit is there because goroutines make coverage vary from run to run,
-// which lets the search for smaller inputs take for ever.
+// The limit is needed because goroutines make coverage vary from run to run, so
+// that minimizing an input may never end.
 
 package nbd_test
 
@@ -26,8 +26,8 @@ func fuzzServer(tb testing.TB) *nbd.Server {
 	return s
 }
 
-// FuzzHandshake gives a client's bytes from its flags on to the server: it
-// must come to an end and say nothing but well-formed messages.
+// FuzzHandshake sends a client's bytes, from its flags on, to the server. The
+// server must terminate and send only well-formed messages.
 func FuzzHandshake(f *testing.F) {
 	for _, t := range []*tape{
 		newTape(fixed).option(proto.OptList).option(proto.OptAbort),
@@ -49,8 +49,8 @@ func FuzzHandshake(f *testing.F) {
 	})
 }
 
-// FuzzTransmission gives bytes to a server in transmission. Each request that
-// it could tell from the next gets exactly one final reply, well-formed.
+// FuzzTransmission sends bytes to a server in transmission. Each complete request
+// must get exactly one final, well-formed reply.
 func FuzzTransmission(f *testing.F) {
 	for i, mode := range []string{"simple", "structured", "extended"} {
 		for _, t := range []*tape{
@@ -74,9 +74,9 @@ func FuzzTransmission(f *testing.F) {
 	})
 }
 
-// expected parses in as a well-behaved server must and returns how often each
-// cookie is to be answered; the lengths of reads go to play.reads. Payloads that
-// are cut off belong to requests that are not answered.
+// expected parses in as a correct server must and returns how often each cookie
+// must be answered. It stores the lengths of reads in play.reads. Requests with a
+// truncated payload get no answer.
 func expected(play *tape, in []byte) map[uint64]int {
 	ext := play.mode == "extended"
 	size := proto.RequestSize
@@ -103,7 +103,7 @@ func expected(play *tape, in []byte) map[uint64]int {
 			play.reads[r.Cookie] = r.Length
 		}
 		if !ext && want[r.Cookie] > 1 {
-			return nil // whose reply is whose cannot be told by the cookie
+			return nil // the cookie does not identify the reply
 		}
 	}
 	return want

@@ -10,8 +10,8 @@ import (
 	"udm/export/nbd/nbdclient"
 )
 
-// TestGrow: with Config.Grow an old connection gets what the device has grown by,
-// and no more.
+// TestGrow checks that with Config.Grow an old connection can use the space that
+// the device has gained, and no more.
 func TestGrow(t *testing.T) {
 	d := memdev.New(2048)
 	_, addr := serve(t, nbd.Config{Exports: nbd.Fixed{{Device: export.Check(d)}}, Grow: true})

@@ -18,7 +18,7 @@ var be = binary.BigEndian
 const (
 	maxOptions    = 1024     // options of one client
 	maxOptionData = 64 << 10 // bytes of data of one option
-	replyChunk    = 64 << 10 // bytes of replies that are sent at once
+	replyChunk    = 64 << 10 // bytes of replies sent at once
 )
 
 // replyMode is the form of replies and of request headers.
@@ -37,13 +37,13 @@ const (
 //	            └────┘  └─ a violation that cannot be answered ──▶ closed
 //	          STARTTLS forgets what was negotiated and goes on with options
 //
-// Nothing is read beyond the option at hand, so that bytes which arrived in
-// plain text are never taken for encrypted ones.
+// The handshake reads nothing beyond the current option, so that bytes which
+// arrived in plain text are never treated as encrypted.
 type handshake struct {
 	c        *conn
 	rw       io.ReadWriter // the connection, or TLS over it
-	out      bytes.Buffer  // replies that were not sent yet
-	opt      proto.Option  // the option at hand
+	out      bytes.Buffer  // replies not sent yet
+	opt      proto.Option  // the current option
 	fixed    bool
 	noZeroes bool
 	secure   bool // TLS is on
@@ -65,7 +65,7 @@ type session struct {
 	size   uint64 // bytes
 }
 
-// refusal is an error that the client is told as a reply to its option.
+// refusal is an error that is sent to the client as the reply to its option.
 type refusal struct {
 	reply proto.OptReply
 	text  string
@@ -79,8 +79,8 @@ func refuse(reply proto.OptReply, format string, args ...any) error {
 
 var errGoodbye = errors.New("nbd: the client ended the handshake")
 
-// run returns the session, or nil without an error if the client hung up
-// before it had chosen.
+// run returns the session, or nil without an error if the client hung up before
+// it chose an export.
 func (h *handshake) run() (*session, error) {
 	err := h.greet()
 	for n := 0; err == nil && h.session == nil; n++ {
@@ -131,7 +131,7 @@ func (h *handshake) next() error {
 	var r *refusal
 	if errors.As(err, &r) {
 		if h.opt == proto.OptExportName {
-			return err // it has no reply but the end of the connection
+			return err // its only error reply is to close the connection
 		}
 		h.reply(r.reply, []byte(r.text))
 		err = nil
@@ -142,7 +142,7 @@ func (h *handshake) next() error {
 	return err
 }
 
-// data reads the data of an option, or skips it if it is too much.
+// data reads the data of an option, or skips it if it is too long.
 func (h *handshake) data(n uint32) ([]byte, error) {
 	if n > maxOptionData {
 		if _, err := io.CopyN(io.Discard, h.rw, int64(n)); err != nil {
@@ -155,7 +155,7 @@ func (h *handshake) data(n uint32) ([]byte, error) {
 	return data, unexpected(err)
 }
 
-// unexpected makes an end of file an error: it came where more was announced.
+// unexpected turns io.EOF into io.ErrUnexpectedEOF, for reads of announced data.
 func unexpected(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
@@ -163,8 +163,8 @@ func unexpected(err error) error {
 	return err
 }
 
-// answer does what the option asks for, in the order in which the protocol
-// wants refusals.
+// answer performs the option. It checks for refusals in the order that the
+// protocol requires.
 func (h *handshake) answer(data []byte) error {
 	cfg := &h.c.srv.cfg
 	switch {
@@ -209,7 +209,7 @@ func (h *handshake) startTLS(data []byte) error {
 	return nil
 }
 
-// reply queues one reply to the option at hand.
+// reply queues one reply to the current option.
 func (h *handshake) reply(t proto.OptReply, data []byte) {
 	var p [20]byte
 	be.PutUint64(p[:], proto.MagicOptReply)
@@ -229,7 +229,7 @@ func (h *handshake) flush() error {
 	return err
 }
 
-// timeLimit sets the deadline of everything until transmission.
+// timeLimit is the deadline of the handshake.
 func (h *handshake) timeLimit() time.Time {
 	return time.Now().Add(h.c.srv.cfg.HandshakeTimeout)
 }

@@ -12,7 +12,7 @@ import (
 
 const fixed = proto.FlagFixedNewstyle | proto.FlagNoZeroes
 
-// The lines that the test disk is described by.
+// The lines that describe the test disk.
 const (
 	goExport = "7 info export 1048576 flags 0xd6d"
 	goBlock  = "7 info block 512 4096 33554432"
@@ -135,7 +135,7 @@ func TestDefaultExportNeedsToBeClear(t *testing.T) {
 	expect(t, said, goExport, goBlock, `7 info 1 ""`, "7 ack")
 }
 
-// counting counts who is attached.
+// counting counts the attached clients.
 type counting struct {
 	nbd.Fixed
 	open int

@@ -2,9 +2,9 @@ package nbd
 
 import "io"
 
-// input is the reader's side of the receive direction: bytes are received into
-// a slab, headers are parsed there, and the payloads of writes stay where they
-// arrived until the device is done with them.
+// input receives for the reader. It receives bytes into a slab and parses headers
+// there; the payloads of writes stay where they arrived until the device is done
+// with them.
 //
 //	slab.buf:  … pieces that bios use … | r: received, not parsed | w: free …
 type input struct {
@@ -13,9 +13,9 @@ type input struct {
 	r, w int
 }
 
-// next returns the next n bytes, which stay valid until the next call. It is
-// io.EOF if the stream ends before the first and io.ErrUnexpectedEOF if it
-// ends, or errStalled if it stops, after it.
+// next returns the next n bytes, which stay valid until the next call. The error
+// is io.EOF if the stream ends before the first byte, and io.ErrUnexpectedEOF or
+// errStalled if it ends or stalls after it.
 func (in *input) next(n int) ([]byte, error) {
 	if in.w-in.r < n {
 		if err := in.fill(n); err != nil {
@@ -27,7 +27,7 @@ func (in *input) next(n int) ([]byte, error) {
 	return p, nil
 }
 
-// fill receives until n bytes are there.
+// fill receives until n bytes are available.
 func (in *input) fill(n int) error {
 	in.room(n)
 	for in.w-in.r < n {
@@ -40,7 +40,8 @@ func (in *input) fill(n int) error {
 	return nil
 }
 
-// receive reads once. Before it can block it sends the replies that wait.
+// receive reads once. It first sends the pending replies, because the read may
+// block.
 func (in *input) receive(p []byte, inside bool) (int, error) {
 	in.c.park()
 	n, err := in.c.wire.read(p, inside)
@@ -54,8 +55,8 @@ func (in *input) receive(p []byte, inside bool) (int, error) {
 	return 0, err
 }
 
-// room makes a slab current that has n bytes from r on, moving what was
-// received and not parsed if it must.
+// room makes sure that the current slab has n bytes from r on. If necessary it
+// moves the bytes that were received but not parsed.
 func (in *input) room(n int) {
 	if in.slab != nil && in.slab.sole() {
 		if in.r == in.w || len(in.slab.buf)-in.r < n {
@@ -80,8 +81,8 @@ func (in *input) payload(r *request, n int) (err error) {
 	if n > bigPiece {
 		return in.bigPayload(r, n)
 	}
-	// The header may have been the last thing in its slab; n more is asked of
-	// a slab that has the room.
+	// The header may have been the end of its slab; inside then continues in a
+	// slab that has room for n bytes.
 	if r.data, err = in.inside(n); err == nil {
 		r.inSlab = in.slab
 		r.inSlab.refs.Add(1)
@@ -89,13 +90,13 @@ func (in *input) payload(r *request, n int) (err error) {
 	return err
 }
 
-// inside is next in the middle of a request.
+// inside is like next, in the middle of a request.
 func (in *input) inside(n int) ([]byte, error) {
 	p, err := in.next(n)
 	return p, unexpected(err)
 }
 
-// bigPayload gives the payload a slab of its own and receives straight into it.
+// bigPayload receives the payload directly into a slab of its own.
 func (in *input) bigPayload(r *request, n int) error {
 	r.inSlab = in.c.takeSlab(n)
 	r.data = r.inSlab.buf[:n]
@@ -135,15 +136,15 @@ func (in *input) close() {
 	}
 }
 
-// cutter cuts the space of replies from slabs, one after the other, so that
-// replies which complete in order are one run of bytes.
+// cutter allocates space for replies from slabs, one after the other, so that
+// replies which complete in order form one contiguous run of bytes.
 type cutter struct {
 	c    *conn
 	slab *slab
 	pos  int
 }
 
-// cut gives r n bytes for its reply.
+// cut allocates n bytes for r's reply.
 func (o *cutter) cut(r *request, n int) {
 	if n > bigPiece {
 		r.outSlab, r.outAt = o.c.takeSlab(n), 0
@@ -171,7 +172,7 @@ func (o *cutter) renew() {
 	o.slab = o.c.takeSlab(slabSize)
 }
 
-// rewind starts at the beginning again if no reply is in the slab any more.
+// rewind starts at the beginning again if the slab no longer holds a reply.
 func (o *cutter) rewind() {
 	if o.pos > 0 && o.slab.sole() {
 		o.pos = 0

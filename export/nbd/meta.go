@@ -35,9 +35,9 @@ func (h *handshake) setMeta(data []byte) error {
 	return nil
 }
 
-// parseMeta takes the data of the two META_CONTEXT options apart: name length,
-// name, number of queries, and a length and a string for each. It reports
-// whether base:allocation is among what they mean.
+// parseMeta decodes the data of the two META_CONTEXT options: name length, name,
+// number of queries, and a length and a string for each. It reports whether the
+// queries select base:allocation.
 func (h *handshake) parseMeta(data []byte, list bool) (name string, match bool, err error) {
 	if h.mode == simple {
 		return "", false, refuse(proto.RepErrInvalid, "metadata contexts require structured replies")

@@ -9,7 +9,7 @@ import (
 	"udm/export/nbd/internal/proto"
 )
 
-// optionFuncs are the options that need no special place in the handshake.
+// optionFuncs are the options without special handling in the handshake.
 var optionFuncs = map[proto.Option]func(*handshake, []byte) error{
 	proto.OptExportName:      (*handshake).exportName,
 	proto.OptList:            (*handshake).list,
@@ -78,7 +78,7 @@ func (h *handshake) exportName(data []byte) error {
 	return nil
 }
 
-// attach opens the export and works out what a session on it would be.
+// attach opens the export and computes the session on it.
 func (h *handshake) attach(name string) (*session, error) {
 	if len(name) > proto.MaxString {
 		return nil, refuse(proto.RepErrTooBig, "export name of %d bytes; the limit is %d", len(name), proto.MaxString)
@@ -139,7 +139,7 @@ func (h *handshake) infoOrGo(data []byte) error {
 	return nil
 }
 
-// parseInfo takes the data of INFO and GO apart: name length, name, number of
+// parseInfo decodes the data of INFO and GO: name length, name, number of
 // information requests, requests.
 func parseInfo(data []byte) (name string, wants []byte, err error) {
 	d := decoder{p: data}
@@ -175,8 +175,8 @@ func (h *handshake) describe(s *session, wants []byte) {
 // minBlock is the alignment of requests, in bytes.
 func minBlock(lim *blk.Limits) uint32 { return max(lim.LogicalBlock, blk.SectorSize) }
 
-// preferredBlock is the size of requests, in bytes, that cost no more than they
-// must: a power of two between the minimum and the largest payload.
+// preferredBlock is the smallest efficient size of requests, in bytes: a power of
+// two between the minimum and the largest payload.
 func preferredBlock(lim *blk.Limits) uint32 {
 	best := max(minBlock(lim), 4096)
 	for _, n := range []uint32{lim.PhysicalBlock, lim.MinIO} {

@@ -16,7 +16,7 @@ func (c *conn) dataHead() int {
 	return proto.ExtReplySize + 8
 }
 
-// ackSize is the length of a reply that says success and no more.
+// ackSize is the length of a plain success reply.
 func (c *conn) ackSize() int {
 	if c.mode == extended {
 		return proto.ExtReplySize
@@ -24,8 +24,8 @@ func (c *conn) ackSize() int {
 	return proto.SimpleSize
 }
 
-// seal makes the reply: out was cut for the reply of success, and holds the
-// data of a read behind its head already; f is nil for success.
+// seal completes the reply; f is nil for success. out was allocated for a success
+// reply and already holds the data of a read after its header.
 func (r *request) seal(f *failure) {
 	switch {
 	case f != nil:
@@ -92,8 +92,8 @@ func (r *request) chunk(p []byte, flags uint16, t proto.Chunk, size int) int {
 	return proto.StructuredSize
 }
 
-// room makes out n bytes long: a shorter piece of what was cut, or, for the
-// replies that are seldom, new memory.
+// room makes out n bytes long. It shortens the allocated piece or, for rare
+// replies, allocates new memory.
 func (r *request) room(n int) {
 	if n <= len(r.out) {
 		r.out = r.out[:n]

@@ -10,8 +10,7 @@ import (
 )
 
 // request is one request from its header to its reply. Requests belong to a
-// connection, which uses them again and again: in steady state a request
-// allocates nothing.
+// connection, which reuses them: in steady state a request allocates nothing.
 type request struct {
 	c *conn
 	proto.Request
@@ -19,10 +18,10 @@ type request struct {
 	phase atomic.Uint32 // submitting, away or done: see submit
 
 	data   []byte // payload of a write
-	inSlab *slab  // that data lies in
+	inSlab *slab  // the slab that contains data
 
-	// The reply: out, then more. out is cut from outSlab at outAt, with room
-	// for headers, and shortened when the reply is made.
+	// The reply: out, then more. out is allocated from outSlab at outAt, with
+	// room for headers, and shortened when the reply is completed.
 	out     []byte
 	outSlab *slab
 	outAt   int
@@ -31,12 +30,12 @@ type request struct {
 	next *request // in a free list
 }
 
-// reset drops what the request refers to.
+// reset drops all references.
 func (r *request) reset() {
 	r.data, r.inSlab, r.out, r.outSlab, r.more = nil, nil, nil, nil, nil
 }
 
-// readData is where the data of a read goes: in out, behind the head.
+// readData is the part of out that receives the data of a read, after the header.
 func (r *request) readData() []byte {
 	head, n := r.c.dataHead(), int(r.Length)
 	return r.out[head : head+n : head+n]
@@ -52,8 +51,8 @@ func fail(e proto.Errno, format string, args ...any) *failure {
 	return &failure{e, fmt.Sprintf(format, args...)}
 }
 
-// transmission reads and starts requests until the client disconnects (nil),
-// or breaks the protocol.
+// transmission reads and starts requests until the client disconnects, when it
+// returns nil, or breaks the protocol.
 func (c *conn) transmission() error {
 	for {
 		h, err := c.in.next(c.hdrSize)
@@ -73,14 +72,14 @@ func (c *conn) transmission() error {
 		r := c.take()
 		r.Request = req
 		if err := c.start(r); err != nil {
-			c.keep(r) // without a reply: it never arrived whole
+			c.keep(r) // without a reply: it did not arrive completely
 			return err
 		}
 	}
 }
 
-// start takes in the request's payload, if it has one, checks it and lets it
-// run. An error is one of the connection.
+// start checks the request, receives its payload, if any, and runs it. An error
+// ends the connection.
 func (c *conn) start(r *request) error {
 	f := c.check(r)
 	if n := c.payloadLen(r); n > 0 {
@@ -108,9 +107,8 @@ func (c *conn) payloadLen(r *request) uint64 {
 	return 0
 }
 
-// cmdRules says which flags a command may carry, besides FUA, which every
-// command may if it was advertised, and which error tells that its range is
-// beyond the end.
+// cmdRules lists the flags that a command may carry and the error for a range
+// beyond the end. If FUA was advertised, every command may also carry it.
 var cmdRules = [...]struct {
 	flags  uint16
 	need   uint16 // transmission flag that offers the command
@@ -126,8 +124,8 @@ var cmdRules = [...]struct {
 	proto.CmdBlockStatus: {proto.CmdFlagReqOne, 0, false, proto.EINVAL},
 }
 
-// check is the one place where requests from outside are judged. nil: r may
-// run, within the export, aligned, with flags that were offered.
+// check is the only validation of requests. nil means that r may run: it is
+// aligned, lies within the export and carries only flags that were offered.
 func (c *conn) check(r *request) *failure {
 	if c.stopping() {
 		return fail(proto.ESHUTDOWN, "the server is shutting down")
@@ -200,7 +198,7 @@ func (c *conn) checkRange(r *request, length uint64, beyond proto.Errno) *failur
 	return nil
 }
 
-// grow takes in what the device has grown by, if the client hears of that.
+// grow adopts a larger size of the device if Config.Grow is set.
 func (c *conn) grow() {
 	if c.srv.cfg.Grow {
 		c.size = max(c.size, c.dev.Limits().Size*blk.SectorSize)

@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// sender is the part of a connection that sends replies. At any moment at most
-// one goroutine sends; whoever has replies when nobody sends becomes it and
-// goes on until the queue is empty:
+// sender is the part of a connection that sends replies. At most one goroutine
+// sends at a time. A goroutine that has replies while none is sending becomes the
+// sender and continues until the queue is empty:
 //
 //	          flush, complete: queue not empty
 //	(nobody) ─────────────────────────────────▶ (reader or helper: blocks)
@@ -16,8 +16,8 @@ import (
 //	   │   └────────────────────────────────▶ (device: never blocks)
 //	   └──────────────── queue empty ─────────────────┴────────┘
 //
-// The reader's own completions do not pass one by one through the lock: they
-// collect in conn.batch until the reader would block.
+// The reader does not take the lock for each of its own completions: they collect
+// in conn.batch until the reader would block.
 //
 // Lock order: sender.mu, then the wire's own lock (for closeRead only). No I/O
 // and no callback happens under sender.mu.
@@ -29,25 +29,25 @@ type sender struct {
 	sending bool        // guarded by mu
 	waiting bool        // guarded by mu; the reader waits for changed
 	dead    bool        // guarded by mu; the wire failed, replies are dropped
-	parked  atomic.Bool // the reader's to set; it waits for the client
+	parked  atomic.Bool // set by the reader while it waits for the client
 	free    *request    // guarded by mu; linked by next
 	begun   uint64      // guarded by mu; conn.taken as of the last flush
 	ended   uint64      // guarded by mu; requests that were answered or dropped
 	held    int         // guarded by mu; bytes of slabs in use
 
-	work []*request // the sending goroutine's: what it took from queue
-	segs [][]byte   // the sending goroutine's: for the wire
+	work []*request // used by the sending goroutine: taken from queue
+	segs [][]byte   // used by the sending goroutine: for the wire
 }
 
 func (s *sender) init() { s.changed.L = &s.mu }
 
-// idleLocked reports whether the reader waits for a request and every other
-// request is answered. Only then begun is all that was taken.
+// idleLocked reports whether the reader waits for a request and every request is
+// answered. Only while the reader is parked does begun count all requests taken.
 func (s *sender) idleLocked() bool { return s.parked.Load() && s.ended == s.begun }
 
-// park is the reader's last step before it blocks for bytes from the client.
-// That it parks before it looks at stop, while shutdown writes stop before it
-// looks whether the reader is parked, lets one of the two see the other.
+// park is the reader's last step before it blocks for bytes from the client. The
+// reader sets parked before it reads stop, and shutdown sets stop before it reads
+// parked, so at least one of them sees the other's change.
 func (c *conn) park() {
 	c.flush()
 	c.parked.Store(true)
@@ -58,8 +58,8 @@ func (c *conn) park() {
 	}
 }
 
-// flush sends the reader's batch and what else waits, or leaves it to the
-// goroutine that is sending. The reader calls it before it blocks.
+// flush sends the reader's batch and all other pending replies, or leaves them to
+// the goroutine that is sending. The reader calls it before it blocks.
 func (c *conn) flush() {
 	if len(c.batch) == 0 && c.begun == c.taken {
 		return
@@ -75,15 +75,15 @@ func (c *conn) flush() {
 	c.out.rewind()
 }
 
-// complete takes a finished request from a goroutine that is not the reader's.
-// With block false it does not wait for the socket.
+// complete accepts a finished request from a goroutine other than the reader's.
+// If block is false it does not wait for the socket.
 func (c *conn) complete(r *request, block bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue = append(c.queue, r)
 	switch {
 	case c.sending:
-	case block || c.underWayLocked() <= 0:
+	case block || c.inFlightLocked() <= 0:
 		c.sendLocked(block)
 	default:
 		c.sending = true
@@ -92,14 +92,14 @@ func (c *conn) complete(r *request, block bool) {
 	}
 }
 
-// underWayLocked estimates how many requests are in the device's hands. It does
-// not know those that the reader has started since it last flushed.
-func (c *conn) underWayLocked() int {
+// inFlightLocked estimates the number of requests that the device is processing.
+// It misses those that the reader has started since its last flush.
+func (c *conn) inFlightLocked() int {
 	return int(c.begun-c.ended) - len(c.queue)
 }
 
-// sendLater is the helper that sends when more completions are to be expected:
-// they join while it waits for its turn to run.
+// sendLater is the helper that sends when more completions are expected: they
+// join the queue before it is scheduled.
 func (c *conn) sendLater() {
 	defer c.helpers.Done()
 	c.mu.Lock()
@@ -108,8 +108,8 @@ func (c *conn) sendLater() {
 	c.mu.Unlock()
 }
 
-// sendLocked sends the queue unless somebody does so already. It is called
-// with mu held and returns so, but sends without.
+// sendLocked sends the queue unless another goroutine is sending. mu is held at
+// call and return, but not while sending.
 func (c *conn) sendLocked(block bool) {
 	if c.sending {
 		return
@@ -118,7 +118,7 @@ func (c *conn) sendLocked(block bool) {
 	for len(c.queue) > 0 {
 		c.work, c.queue = c.queue, c.work[:0]
 		if !c.dead && !c.transmitUnlocked(block) {
-			return // a helper sends on
+			return // a helper continues
 		}
 		c.freeLocked()
 	}
@@ -126,7 +126,7 @@ func (c *conn) sendLocked(block bool) {
 	c.wakeLocked()
 }
 
-// transmitUnlocked lets go of mu, sends c.work, and takes mu again. It is
+// transmitUnlocked releases mu, sends c.work, and takes mu again. It returns
 // false if the socket is full and a helper goroutine has taken over.
 func (c *conn) transmitUnlocked(block bool) bool {
 	c.mu.Unlock()
@@ -150,7 +150,7 @@ func (c *conn) transmitUnlocked(block bool) bool {
 	return true
 }
 
-// sendRest is the helper that goes on when a device's goroutine found the
+// sendRest is the helper that continues after a device's goroutine found the
 // socket full.
 func (c *conn) sendRest(segs [][]byte) {
 	defer c.helpers.Done()
@@ -166,7 +166,7 @@ func (c *conn) sendRest(segs [][]byte) {
 	c.sendLocked(true)
 }
 
-// gather makes segs of work, joining replies that lie behind one another.
+// gather builds segs from work, joining replies that are adjacent in memory.
 func (c *conn) gather() {
 	segs := c.segs[:0]
 	var last *request // whose reply is the end of the last segment
@@ -211,7 +211,7 @@ func (c *conn) dropLocked(s *slab) {
 	}
 }
 
-// wakeLocked tells the reader, and closes a draining connection when it is idle.
+// wakeLocked wakes the reader, and closes a draining connection if it is idle.
 func (c *conn) wakeLocked() {
 	if c.waiting {
 		c.changed.Broadcast()

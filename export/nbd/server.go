@@ -13,27 +13,28 @@ import (
 	"udm/export"
 )
 
-// Config is what a server is made from. Only Exports is needed.
+// Config configures a server. Only Exports is required.
 type Config struct {
 	Exports Exports
 	TLS     TLS
 
-	// Grow serves what a device has grown by to the connections that it had
-	// before, too: the protocol cannot tell them, but package kernel can.
+	// Grow lets connections use the space that a device has gained since they
+	// attached. The protocol cannot report the new size to them, but package
+	// kernel can.
 	Grow bool
-	// MaxConns limits the connections; one more is closed at once. 0: 1024.
+	// MaxConns limits the connections; further ones are closed at once. 0: 1024.
 	MaxConns int
-	// HandshakeTimeout is how long a client may take until it has chosen an
-	// export, TLS included. 0: 30 seconds.
+	// HandshakeTimeout limits the time until a client has chosen an export, TLS
+	// included. 0: 30 seconds.
 	HandshakeTimeout time.Duration
 	// StallTimeout ends a connection whose client stops in the middle of a
 	// request or takes no replies. Between requests a client may be silent
 	// for ever. 0: 10 minutes.
 	StallTimeout time.Duration
 
-	// Env waits for the bios of requests that need several; nil: env.Real().
+	// Env waits for the bios of requests that need several. nil: env.Real().
 	Env env.Env
-	// Log gets one line for each connection that ends in an error; nil: none.
+	// Log receives one line for each connection that ends in an error. nil: none.
 	Log *slog.Logger
 }
 
@@ -177,7 +178,7 @@ func (s *Server) Conns() int {
 	return len(s.conns)
 }
 
-// Clients tells who is connected, in no order.
+// Clients lists the connected clients, in no order.
 func (s *Server) Clients() []export.Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,24 +189,24 @@ func (s *Server) Clients() []export.Client {
 	return list
 }
 
-// client tells who is at the other end.
+// client describes the connection's client.
 func (c *conn) client() (who export.Client) {
 	if nc, ok := c.base.(net.Conn); ok && nc.RemoteAddr() != nil {
 		who.Address = nc.RemoteAddr().String()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.wire != nil { // then the session stays
+	if c.wire != nil { // the session no longer changes
 		who.Export, who.ReadOnly = c.export.Name, c.readOnly
 	}
 	return who
 }
 
-// Shutdown ends the server in good order: no new connections, requests under
-// way are finished and answered, new ones are refused with ESHUTDOWN, and a
-// connection is closed when nothing of it is under way. When ctx ends first the
-// remaining connections are cut as by Close and the error is ctx's. A device
-// that does not complete its bios, such as a suspended one, delays even that.
+// Shutdown ends the server gracefully. It accepts no new connections, finishes
+// and answers the requests in flight, refuses new requests with ESHUTDOWN, and
+// closes each connection once it is idle. If ctx ends first it cuts the remaining
+// connections as Close does and returns ctx's error. A device that does not
+// complete its bios, such as a suspended one, delays even that.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop((*conn).shutdown)
 	done := make(chan struct{})
@@ -223,8 +224,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close cuts every connection and waits until the last bio that was submitted
-// for them has ended and every goroutine of the server is gone.
+// Close cuts every connection and waits until all of their bios have ended and
+// all goroutines of the server are gone.
 func (s *Server) Close() error {
 	s.stop((*conn).abort)
 	s.running.Wait()

@@ -6,15 +6,15 @@ import (
 	"sync/atomic"
 )
 
-// Slabs are the memory that requests and replies live in. A slab is cut from
-// its beginning on by one goroutine (a connection's reader); every piece holds
-// a reference, and so does whoever cuts. The last reference gives the slab back.
+// Slabs hold requests and replies. One goroutine, a connection's reader,
+// allocates pieces from the beginning of a slab; every piece holds a reference,
+// and so does the reader. Dropping the last reference returns the slab.
 const (
 	slabSize  = 256 << 10 // bytes; the smallest, for many small pieces
-	slabRoom  = 4 << 10   // bytes on top, so that a power of two fits with its headers
+	slabRoom  = 4 << 10   // extra bytes, so that a power of two fits with its headers
 	slabKinds = 8         // slabSize<<0 … slabSize<<7: room for the largest payload
-	// bigPiece is the largest piece that is cut from a slab with others; more
-	// get a slab of their own.
+	// bigPiece is the largest piece that shares a slab. Larger pieces get a slab
+	// of their own.
 	bigPiece = (slabSize + slabRoom) / 2
 )
 
@@ -45,6 +45,6 @@ func (m *memory) give(s *slab) { m.pools[s.kind].Put(s) }
 // unref drops a reference and reports whether it was the last one.
 func (s *slab) unref() bool { return s.refs.Add(-1) == 0 }
 
-// sole reports whether the caller's reference is the only one: no piece is in
-// use, and the slab may be cut anew.
+// sole reports whether the caller's reference is the only one. Then no piece is
+// in use, and the slab may be reused from its beginning.
 func (s *slab) sole() bool { return s.refs.Load() == 1 }

@@ -5,8 +5,8 @@ import (
 	"udm/export/nbd/internal/proto"
 )
 
-// Slow requests are those that are not one bio: they run on a goroutine of
-// their own, of which a connection has at most maxRequests.
+// Slow requests take more than one bio. Each runs on a goroutine of its own, of
+// which a connection has at most maxRequests.
 
 func (c *conn) goSlow(r *request, f func(*conn, *request) *failure) {
 	c.helpers.Add(1)
@@ -23,7 +23,7 @@ func (c *conn) do(r *request, op blk.Op, flags blk.Flags, offset, length uint64,
 	return blk.Do(c.srv.cfg.Env, c.dev, &r.bio)
 }
 
-// pieces calls f for consecutive parts of the range, each at most limit bytes,
+// pieces calls f for consecutive parts of the range, each of at most limit bytes,
 // until one fails.
 func pieces(offset, length, limit uint64, f func(offset, length uint64) blk.Status) *failure {
 	for length > 0 {
@@ -36,8 +36,8 @@ func pieces(offset, length, limit uint64, f func(offset, length uint64) blk.Stat
 	return nil
 }
 
-// trimDurably is a trim that has to be durable when it is answered: discards
-// know no FUA.
+// trimDurably handles a trim with FUA: it flushes afterwards, since discards have
+// no FUA.
 func (c *conn) trimDurably(r *request) *failure {
 	st := c.do(r, blk.Discard, 0, r.Offset, r.Length, nil)
 	if st != blk.OK && st != blk.NotSupported {
@@ -51,15 +51,15 @@ const zeroBlock = 256 << 10
 
 var zeroes [zeroBlock]byte // never written to
 
-// zeroByWriting is a write-zeroes that the device refused although its limits
-// offer it.
+// zeroByWriting handles a write-zeroes that the device refused although its
+// limits offer it.
 func (c *conn) zeroByWriting(r *request) *failure {
 	return pieces(r.Offset, r.Length, zeroBlock, func(off, n uint64) blk.Status {
 		return c.do(r, blk.Write, r.fua(), off, n, zeroes[:n:n])
 	})
 }
 
-// warm reads the range for its effect on what caches lie below.
+// warm reads the range to fill the caches below.
 func (c *conn) warm(r *request) *failure {
 	s := c.srv.memory.take(slabSize)
 	defer c.srv.memory.give(s)
@@ -68,8 +68,8 @@ func (c *conn) warm(r *request) *failure {
 	})
 }
 
-// readFragments asks the allocation map and reads what is not a hole. The
-// reply is in more; it is a single chunk if all of the range is data.
+// readFragments consults the allocation map and reads everything but holes. It
+// stores the reply in more, or in out if the whole range is data.
 func (c *conn) readFragments(r *request) *failure {
 	list, f := c.extents(r.Offset, r.Length)
 	if f != nil {
@@ -86,7 +86,7 @@ func (c *conn) readFragments(r *request) *failure {
 	return c.lastFragment(r, list[len(list)-1])
 }
 
-// fragment adds a chunk to the reply, either data, which it reads, or a hole.
+// fragment adds a chunk to the reply: a hole, or data, which it reads.
 func (c *conn) fragment(r *request, offset, length uint64, data bool) *failure {
 	head := make([]byte, c.chunkHead(), c.chunkHead()+12)
 	if !data {
@@ -101,7 +101,8 @@ func (c *conn) fragment(r *request, offset, length uint64, data bool) *failure {
 	return failureOf(c.do(r, blk.Read, 0, offset, length, p))
 }
 
-// lastFragment adds what the map did not reach after e, and marks the end.
+// lastFragment adds the rest of the range if the map ended at e, and the final
+// chunk.
 func (c *conn) lastFragment(r *request, e blk.Extent) *failure {
 	end := (e.Sector + e.Sectors) * blk.SectorSize
 	if left := r.Offset + r.Length - end; left > 0 {

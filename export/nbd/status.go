@@ -8,8 +8,8 @@ import (
 // maxExtents is the most descriptors in one block status reply.
 const maxExtents = 64 << 10
 
-// extents asks the export's map about a range in bytes; without a map all is
-// data.
+// extents looks up a range in bytes in the export's allocation map; without a map
+// everything is data.
 func (c *conn) extents(offset, length uint64) ([]blk.Extent, *failure) {
 	sector, sectors := offset/blk.SectorSize, length/blk.SectorSize
 	if c.export.Extents == nil {
@@ -56,8 +56,8 @@ func (c *conn) blockStatus(r *request) *failure {
 	return nil
 }
 
-// statusPayload takes the payload form of a request apart: the length of the
-// range in 64 bits, then the contexts wanted, in 32 bits each.
+// statusPayload decodes the payload form of a request: the length of the range in
+// 64 bits, then the requested contexts, 32 bits each.
 func (c *conn) statusPayload(r *request) (length uint64, want bool, f *failure) {
 	p := r.data
 	if len(p) < 8 || len(p)%4 != 0 {
@@ -95,7 +95,7 @@ func (c *conn) statusChunk(r *request, list []blk.Extent) []byte {
 	r.chunk(p, proto.ReplyDone, proto.ChunkBlockStatus, size)
 	p = be.AppendUint32(p, contextID)
 	for _, e := range list {
-		// The range asked for, and so every extent, is below 4 GiB here.
+		// The requested range, and so every extent, is shorter than 4 GiB here.
 		p = be.AppendUint32(p, uint32(e.Sectors*blk.SectorSize))
 		p = be.AppendUint32(p, stateOf(e))
 	}

@@ -5,12 +5,12 @@ import (
 	"udm/export/nbd/internal/proto"
 )
 
-// holesFrom is the length in bytes from which on a read that may be answered
-// in fragments asks for the allocation map first.
+// holesFrom is the minimum length in bytes of a read that consults the allocation
+// map first, if it may be answered in fragments.
 const holesFrom = 64 << 10
 
-// launch starts a request that was checked: on the reader's goroutine if it is
-// one bio, else on its own.
+// launch starts a checked request: on the reader's goroutine if it is one bio,
+// else on its own.
 func (c *conn) launch(r *request) {
 	switch r.Cmd {
 	case proto.CmdRead:
@@ -66,7 +66,7 @@ func (r *request) zeroFlags() blk.Flags {
 	return f
 }
 
-// prepare makes the bio of a range in bytes.
+// prepare sets up the bio for a range in bytes.
 func (r *request) prepare(op blk.Op, flags blk.Flags, offset, length uint64, data []byte) {
 	b := &r.bio
 	b.Reset()
@@ -78,12 +78,12 @@ func (r *request) prepare(op blk.Op, flags blk.Flags, offset, length uint64, dat
 	}
 }
 
-// The phases of a bio of the reader. Submit returns and End runs in any order,
-// on one goroutine or on two; whoever comes second goes on with the request.
+// The phases of a bio of the reader. Submit returns and End runs in any order, on
+// one goroutine or two; the second of them continues the request.
 const (
 	submitting = iota
-	away       // Submit has returned: End goes on
-	done       // End has run: the reader goes on
+	away       // Submit has returned: End continues
+	done       // End has run: the reader continues
 )
 
 func (c *conn) submit(r *request, op blk.Op, flags blk.Flags, data []byte) {
@@ -104,7 +104,8 @@ func bioEnded(b *blk.Bio) {
 	}
 }
 
-// settle makes the reply of a bio that ended; false: the request goes on.
+// settle completes the reply of a bio that ended. It returns false if the request
+// continues.
 func (r *request) settle() bool {
 	st := r.bio.Status()
 	if st == blk.NotSupported || st == blk.Target {
@@ -120,14 +121,14 @@ func (r *request) settle() bool {
 	return true
 }
 
-// finish answers a request of the reader that never ran.
+// finish answers a request that never ran.
 func (c *conn) finish(r *request, f *failure) {
 	r.seal(f)
 	c.keep(r)
 }
 
-// keep adds a request that the reader completed to its batch, and sends the
-// batch when it is large.
+// keep adds a request that the reader completed to its batch, and sends the batch
+// if it is large.
 func (c *conn) keep(r *request) {
 	c.batch = append(c.batch, r)
 	c.batched += len(r.out)
@@ -136,9 +137,9 @@ func (c *conn) keep(r *request) {
 	}
 }
 
-// failures is the one table from the data path's status to the errors of the
-// protocol. What is no error of the client's is EIO. NotSupported comes from a
-// write-zeroes with FastZero only: see settle.
+// failures maps the data path's status to the protocol's errors. Errors not
+// caused by the client are EIO. Only a write-zeroes with FastZero yields
+// NotSupported: see settle.
 var failures = map[blk.Status]*failure{
 	blk.IOErr:        {proto.EIO, blk.IOErr.String()},
 	blk.NotSupported: {proto.ENOTSUP, blk.NotSupported.String()},

@@ -17,11 +17,10 @@ import (
 
 var be = binary.BigEndian
 
-// tape is a connection whose client was recorded: the server reads in and
-// writes out.
+// tape is a connection to a recorded client: the server reads in and writes out.
 type tape struct {
-	in  bytes.Buffer // what the client says
-	out bytes.Buffer // what the server said
+	in  bytes.Buffer // sent by the client
+	out bytes.Buffer // sent by the server
 
 	mode  string            // simple, structured or extended
 	reads map[uint64]uint64 // lengths of reads by cookie, to tell simple replies apart
@@ -58,7 +57,7 @@ func u16s(v ...uint16) (p []byte) {
 
 func u32(v uint32) []byte { return be.AppendUint32(nil, v) }
 
-// attach negotiates mode and goes.
+// attach negotiates mode and sends GO.
 func (t *tape) attach(mode, name string) *tape {
 	t.mode = mode
 	switch mode {
@@ -87,7 +86,7 @@ func (t *tape) request(c proto.Cmd, flags uint16, offset, length uint64, payload
 	return t
 }
 
-// play runs the session on a server and returns what it said as text.
+// play runs the session on a server and returns the server's messages as text.
 func (t *tape) play(tb testing.TB, cfg nbd.Config) (said []string, err error) {
 	tb.Helper()
 	s, err := nbd.New(cfg)
@@ -110,7 +109,7 @@ var repNames = map[proto.OptReply]string{
 	proto.RepErrTooBig: "too-big", proto.RepErrExtHeaderReqd: "ext-header-reqd",
 }
 
-// decode turns a server's bytes into lines, one for each message.
+// decode converts a server's bytes into lines, one per message.
 func (t *tape) decode(p []byte) (said []string, err error) {
 	d := &dump{p: p}
 	if d.u64() != proto.MagicInit || d.u64() != proto.MagicOption || d.u16() != 3 {
@@ -266,7 +265,7 @@ func errnoName(e proto.Errno) string {
 	return names[e]
 }
 
-// digest tells data of one byte value by it and its length.
+// digest describes data of one byte value by that value and its length.
 func digest(p []byte) string {
 	for _, b := range p {
 		if b != p[0] {

@@ -20,10 +20,10 @@ type TLSMode int
 const (
 	TLSOff     TLSMode = iota // never
 	TLSOn                     // when the client asks for it
-	TLSRequire                // always: no other option is answered before
+	TLSRequire                // always: the server refuses other options first
 )
 
-// TLS is how a server encrypts. The zero value is off.
+// TLS configures a server's encryption. The zero value is off.
 type TLS struct {
 	Mode   TLSMode
 	Config *tls.Config // certificates; needed unless the mode is TLSOff

@@ -70,7 +70,7 @@ func writeCert(t *testing.T, dir, name string, cert, parent *x509.Certificate, k
 	}
 }
 
-// clientTLS is what a client with (or without) its certificate says.
+// clientTLS is the configuration of a client with or without a certificate.
 func clientTLS(t *testing.T, dir string, withCert bool) *tls.Config {
 	pool, err := nbd.LoadCA(filepath.Join(dir, "ca-cert.pem"))
 	if err != nil {
@@ -129,7 +129,7 @@ func attaches(addr string, o nbdclient.Options) bool {
 	if err != nil {
 		return false
 	}
-	// With TLS 1.3 a client hears of a refused certificate when it reads next.
+	// With TLS 1.3 a client learns of a refused certificate at its next read.
 	ok := c.Limits().Size == diskSize/blk.SectorSize
 	c.Close()
 	return ok
@@ -166,7 +166,8 @@ func TestOptionsAroundTLS(t *testing.T) {
 	}
 }
 
-// What was negotiated in plain text is forgotten, and TLS starts once only.
+// STARTTLS discards everything negotiated in plain text, and TLS can start only
+// once.
 func TestStartTLSForgets(t *testing.T) {
 	blktest.Leaks(t)
 	dir := authority(t)

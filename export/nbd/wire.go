@@ -9,19 +9,20 @@ import (
 	"time"
 )
 
-// wire is the byte stream of a connection in transmission. read and write are
-// called by one goroutine each at a time; closeRead and abort by any, at any
-// time; close when no other call is under way or comes.
+// wire is the byte stream of a connection in transmission. One goroutine at a
+// time calls read, and one write; any goroutine may call closeRead and abort at
+// any time. close is the last call.
 type wire interface {
-	// read waits for bytes and returns those that are there, as io.Reader. In
-	// the middle of a request (waiting longer than StallTimeout is an error
-	// then) inside is true.
+	// read waits for bytes and returns those available, like io.Reader. inside is
+	// true in the middle of a request; waiting longer than StallTimeout is then
+	// an error.
 	read(p []byte, inside bool) (int, error)
 	// write sends all of segs, in order.
 	write(segs [][]byte) error
-	// tryWrite sends what it can of segs without waiting and returns the rest.
+	// tryWrite sends as much of segs as it can without waiting and returns the
+	// rest.
 	tryWrite(segs [][]byte) (rest [][]byte, err error)
-	// closeRead makes read return what has arrived, then io.EOF.
+	// closeRead makes read return the bytes that have arrived, then io.EOF.
 	closeRead()
 	// abort makes every call fail soon.
 	abort()
@@ -30,14 +31,14 @@ type wire interface {
 
 var errStalled = errors.New("nbd: the client stalled in the middle of a request or does not read replies")
 
-// stream is a wire over any stream of bytes. With deadlines it keeps to the
-// stall timeout; without, only the stream itself ends a wait.
+// stream is a wire over any byte stream. It enforces the stall timeout if the
+// stream has deadlines; otherwise only the stream itself ends a wait.
 type stream struct {
 	rw     io.ReadWriter
 	stall  time.Duration
 	ending atomic.Bool // closeRead or abort was called
-	armed  bool        // reader's: a read deadline is set
-	buf    []byte      // writer's: small segments joined, for one TLS record
+	armed  bool        // used by the reader: a read deadline is set
+	buf    []byte      // used by the writer: joins small segments into one TLS record
 }
 
 type deadliner interface {
@@ -69,7 +70,7 @@ func (s *stream) read(p []byte, inside bool) (int, error) {
 	return n, err
 }
 
-// joined is how much is collected for one Write.
+// joined is the most bytes collected for one Write.
 const joined = 64 << 10
 
 func (s *stream) write(segs [][]byte) error {
@@ -118,7 +119,7 @@ func (s *stream) abort() {
 	if d, ok := s.rw.(deadliner); ok {
 		d.SetWriteDeadline(longAgo)
 	} else {
-		s.close() // what else could end a wait
+		s.close() // nothing else can end a wait
 	}
 }
 
@@ -128,7 +129,7 @@ func (s *stream) close() {
 	}
 }
 
-// newWire makes the fastest wire for rw: it owns rw from then on.
+// newWire returns the fastest wire for rw. The wire owns rw from then on.
 func newWire(rw io.ReadWriter, stall time.Duration) wire {
 	if nc, ok := rw.(net.Conn); ok {
 		if w := newSock(nc, stall); w != nil {

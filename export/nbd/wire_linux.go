@@ -11,21 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sock is a wire over a socket, by system calls on a blocking descriptor of its
-// own. The runtime's poller does not know the descriptor: a message that arrives
-// wakes the reader's thread and nothing else, and a reply costs one send.
-// Each connection that waits holds a thread.
+// sock is a wire over a socket. It makes system calls on its own blocking
+// descriptor, which the runtime's poller does not know: an arriving message wakes
+// only the reader's thread, and a reply costs one send. Each waiting connection
+// holds a thread.
 type sock struct {
 	fd int
 
-	iov []unix.Iovec // the writer's
-	msg unix.Msghdr  // the writer's
+	iov []unix.Iovec // used by the writer
+	msg unix.Msghdr  // used by the writer
 
 	mu     sync.Mutex
 	closed bool // guarded by mu; for shutdown(2), which must not hit a reused descriptor
 }
 
-// newSock takes the socket out of nc, or returns nil and leaves nc as it is.
+// newSock takes over nc's socket and closes nc, or returns nil and leaves nc
+// unchanged.
 func newSock(nc net.Conn, stall time.Duration) wire {
 	switch nc.(type) {
 	case *net.UnixConn, *net.TCPConn:
@@ -103,14 +104,14 @@ func (s *sock) tryWrite(segs [][]byte) (rest [][]byte, err error) {
 	return nil, nil
 }
 
-// recv is recv(2), which on a socket costs less than read(2).
+// recv calls recv(2), which costs less than read(2) on a socket.
 func (s *sock) recv(p []byte) (int, syscall.Errno) {
 	n, _, e := syscall.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
 	return int(n), e
 }
 
-// send sends the first of segs or, when there are more, at most maxIOV of them.
-// It does not allocate once the vector has grown.
+// send sends segs, at most maxIOV of them. It does not allocate once the vector
+// has grown.
 func (s *sock) send(segs [][]byte, flags int) (int, error) {
 	for {
 		n, e := s.sendOnce(segs, flags)
@@ -133,7 +134,7 @@ func (s *sock) sendOnce(segs [][]byte, flags int) (int, syscall.Errno) {
 	return int(n), e
 }
 
-// vector makes msg of segs.
+// vector sets msg to segs.
 func (s *sock) vector(segs [][]byte) {
 	s.iov = s.iov[:0]
 	for _, p := range segs {

@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrMissing is the error of a kernel without the driver. It is told in the first
-// network namespace only.
+// ErrMissing reports that the kernel lacks the driver. Only the initial network
+// namespace returns it.
 var ErrMissing = errors.New("the kernel has no nbd driver")
 
-// Driver is a connection to the driver. It is for one goroutine at a time. Its
-// commands need CAP_SYS_ADMIN in the first user namespace: EPERM.
+// Driver is a connection to the driver, for one goroutine at a time. Its commands
+// return EPERM without CAP_SYS_ADMIN in the initial user namespace.
 type Driver struct {
 	fd     int
 	family uint16
@@ -40,11 +40,11 @@ func Open() (*Driver, error) {
 	return nil, err
 }
 
-// Close lets go of the connection. What is connected stays.
+// Close closes the connection. Connected block devices stay.
 func (d *Driver) Close() { unix.Close(d.fd) }
 
-// Connect makes a block device of a socket and returns its index. EBUSY: the index
-// is in use.
+// Connect creates a block device from a socket and returns its index. EBUSY: the
+// index is in use.
 func (d *Driver) Connect(c Config) (uint32, error) {
 	as, err := d.ask(d.family, cmdConnect, driverVersion, c.connectAttrs())
 	if err != nil {
@@ -56,21 +56,22 @@ func (d *Driver) Connect(c Config) (uint32, error) {
 	return ne.Uint32(as[attrIndex]), nil
 }
 
-// Resize gives a block device another size in bytes. The backend is the one that it
-// was connected with. EINVAL: it is not connected, or to something else.
+// Resize changes the size in bytes of a block device. backend must be the one it
+// was connected with. EINVAL: it is not connected, or is connected to something
+// else.
 func (d *Driver) Resize(index uint32, size uint64, backend string) error {
 	_, err := d.ask(d.family, cmdReconfigure, driverVersion, resizeAttrs(index, size, backend))
 	return err
 }
 
-// Disconnect ends a block device: requests under way and later ones fail, and who
-// has it open keeps it, useless, until the last one closes it.
+// Disconnect disconnects a block device. Requests in flight and later ones fail.
+// The device stays, unusable, until its last user closes it.
 func (d *Driver) Disconnect(index uint32) error {
 	_, err := d.ask(d.family, cmdDisconnect, driverVersion, attr32(nil, attrIndex, index))
 	return err
 }
 
-// ask sends a request and waits for all of the answer.
+// ask sends a request and waits for the complete answer.
 func (d *Driver) ask(family uint16, cmd, version uint8, attrs []byte) (map[uint16][]byte, error) {
 	d.seq++
 	to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}

@@ -1,10 +1,10 @@
-// Package kernel connects the nbd driver of the Linux kernel to a socket, by
-// generic netlink: the driver is the client from then on, and the socket's other
-// end is served with [nbd.Server]. The handshake has to be over:
+// Package kernel connects the nbd driver of the Linux kernel to a socket by
+// generic netlink. The driver is the client from then on; serve the socket's
+// other end with [nbd.Server]. The handshake must be complete before:
 // [nbdclient.Negotiate].
 //
-// A message is in the machine's byte order; an attribute begins at a multiple of
-// four bytes, and its length is without what fills it up.
+// A message is in native byte order. An attribute begins at a multiple of four
+// bytes, and its length excludes the padding.
 //
 //	0  u32  length of the message    nlmsghdr, include/uapi/linux/netlink.h
 //	4  u16  family
@@ -17,8 +17,9 @@
 //	20      attributes: u16 length, u16 kind, value
 //
 // An answer has the request's sequence number. The last one is an error message,
-// whose body begins with an i32: 0 or a negative errno. Commands and attributes are
-// those of include/uapi/linux/nbd-netlink.h; what they do is in drivers/block/nbd.c.
+// whose body begins with an i32: 0 or a negative errno. Commands and attributes
+// are those of include/uapi/linux/nbd-netlink.h; drivers/block/nbd.c implements
+// them.
 //
 // [nbd.Server]: https://pkg.go.dev/udm/export/nbd#Server
 // [nbdclient.Negotiate]: https://pkg.go.dev/udm/export/nbd/nbdclient#Negotiate
@@ -32,13 +33,13 @@ import (
 	"udm/export/nbd/internal/proto"
 )
 
-// Config says what /dev/nbdN shall be.
+// Config describes a /dev/nbdN to create.
 type Config struct {
-	Index   int    // N; negative: any that is free
+	Index   int    // N; negative: any free one
 	Size    uint64 // bytes
 	Block   uint32 // bytes of a logical block, a power of two, 512 to the kernel's page size
 	Flags   uint16 // transmission flags of the handshake
-	Backend string // what /sys/block/nbdN/backend says, since Linux 5.14
+	Backend string // content of /sys/block/nbdN/backend, since Linux 5.14
 	Socket  int    // a descriptor; the driver takes the socket, not the descriptor
 }
 
@@ -78,7 +79,7 @@ const (
 	sockFD   = 1 // u32, in sockItem
 )
 
-// request is a whole message.
+// request encodes a complete message.
 func request(family uint16, cmd, version uint8, seq uint32, attrs []byte) []byte {
 	p := ne.AppendUint32(nil, uint32(headerSize+genSize+len(attrs)))
 	p = ne.AppendUint16(p, family)
@@ -109,9 +110,9 @@ func attrString(p []byte, kind uint16, s string) []byte {
 	return attr(p, kind, append([]byte(s), 0))
 }
 
-// connectAttrs are those of cmdConnect. No timeout is among them: the driver
-// counts none then, and a request may wait as long as its device does. Several
-// connections are for servers that have them.
+// connectAttrs are the attributes of cmdConnect. They set no timeout, so a
+// request may wait as long as its device does. They clear the multi-conn flag,
+// since there is only one connection.
 func (c *Config) connectAttrs() []byte {
 	var p []byte
 	if c.Index >= 0 {
@@ -125,7 +126,7 @@ func (c *Config) connectAttrs() []byte {
 	return attrString(p, attrBackend, c.Backend)
 }
 
-// resizeAttrs are those of cmdReconfigure.
+// resizeAttrs are the attributes of cmdReconfigure.
 func resizeAttrs(index uint32, size uint64, backend string) []byte {
 	p := attr32(nil, attrIndex, index)
 	p = attr64(p, attrSize, size)
@@ -134,14 +135,14 @@ func resizeAttrs(index uint32, size uint64, backend string) []byte {
 
 var errMalformed = errors.New("malformed netlink message")
 
-// answer collects what comes back for a request.
+// answer collects the answer to a request.
 type answer struct {
 	seq   uint32
 	attrs map[uint16][]byte
 }
 
-// take takes in a datagram, which may hold several messages, and reports whether
-// the last one was there. The error is the kernel's errno.
+// take processes a datagram, which may hold several messages, and reports whether
+// it contained the last one. The error is the kernel's errno.
 func (a *answer) take(p []byte) (last bool, err error) {
 	for len(p) > 0 {
 		if len(p) < headerSize {

@@ -1,18 +1,18 @@
-// Package nbdclient attaches to an export of an NBD server and is a
-// [blk.Device] over it: for tests of servers, for tools, and to put a remote
-// disk below.
+// Package nbdclient attaches to an export of an NBD server and presents it as a
+// [blk.Device]. It serves tests of servers, tools, and stacks on a remote disk.
 //
 //	c, err := nbdclient.DialURI(ctx, "nbd+unix:///disk?socket=nbd.sock", nbdclient.Options{})
 //	err = blk.ReadSectors(env.Real(), c, buf, 0)
 //	c.Close()
 //
-// Requests are pipelined: Submit queues, one goroutine sends, one receives; bios
-// end on the receiving goroutine. When the connection breaks, every bio ends
-// with [blk.Offline], those that are submitted later too. Nothing reconnects.
+// Requests are pipelined: Submit queues, one goroutine sends, another receives.
+// Bios end on the receiving goroutine. When the connection breaks, every bio ends
+// with [blk.Offline], including those submitted later. The client does not
+// reconnect.
 //
-// The protocol has neither Preflush nor Barrier nor requests without length: put
-// a [checkdev.Device] with Options.Preflush around a client whose bios may have
-// them.
+// The protocol has no Preflush, no Barrier and no requests without length. If
+// bios may have them, wrap the client in a [checkdev.Device] with
+// Options.Preflush.
 //
 // Lock order: Client.mu is a leaf; neither I/O nor a callback happens under it.
 package nbdclient
@@ -29,8 +29,8 @@ import (
 	"udm/export/nbd/internal/proto"
 )
 
-// Options say how to attach. The zero value asks for structured replies and
-// the allocation map, in plain text.
+// Options configure attaching. The zero value requests structured replies and the
+// allocation map, in plain text.
 type Options struct {
 	Export string
 	TLS    *tls.Config // nil: plain text
@@ -50,19 +50,19 @@ type Client struct {
 
 	mu      sync.Mutex
 	wake    sync.Cond        // mu; the queue has something, a slot is free, or down was set
-	queue   []*call          // guarded by mu; to be sent
+	queue   []*call          // guarded by mu; not sent yet
 	pending map[uint64]*call // guarded by mu; by cookie: queued or sent, not answered
 	cookie  uint64           // guarded by mu; the last one
 	closing bool             // guarded by mu; Close was called
-	down    error            // guarded by mu; why the connection is of no use any more
+	down    error            // guarded by mu; why the connection is unusable
 
 	running sync.WaitGroup
 }
 
-// maxPending is the most requests under way; Submit waits for a place.
+// maxPending is the most requests in flight; Submit waits for a slot.
 const maxPending = 256
 
-// call is a request under way.
+// call is a request in flight.
 type call struct {
 	req    proto.Request
 	bio    *blk.Bio // nil for a block status request
@@ -73,7 +73,7 @@ type call struct {
 
 var errClosed = errors.New("nbdclient: closed")
 
-// New does the handshake on rw, which it owns from then on.
+// New performs the handshake on rw, which it owns from then on.
 func New(rw io.ReadWriteCloser, o Options) (*Client, error) {
 	c := &Client{opts: o, pending: make(map[uint64]*call), name: o.Export}
 	c.wake.L = &c.mu
@@ -152,7 +152,7 @@ func (c *Client) send() {
 	}
 }
 
-// take waits for calls to send; false: there will be none.
+// take waits for calls to send. It returns false if there will be none.
 func (c *Client) take(calls *[]*call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,8 +163,9 @@ func (c *Client) take(calls *[]*call) bool {
 	return c.down == nil
 }
 
-// brokenPipe takes no more calls. A server that is shutting down reads nothing
-// more and still answers what it has: receive goes on until the connection ends.
+// brokenPipe refuses further calls. A server that is shutting down stops reading
+// but still answers the requests it has, so receive continues until the
+// connection ends.
 func (c *Client) brokenPipe(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,7 +192,7 @@ func (c *Client) fail(err error) {
 	}
 }
 
-// end tells whoever waits for the call. The call must be out of pending.
+// end completes the call, which must no longer be in pending.
 func (k *call) end() {
 	if k.bio != nil {
 		k.bio.Complete(k.status)
@@ -200,14 +201,15 @@ func (k *call) end() {
 	}
 }
 
-// Err tells why the connection is down: nil while it is up.
+// Err returns the reason why the connection is down, or nil while it is up.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.down
 }
 
-// Close waits for what was submitted, says goodbye and closes the connection.
+// Close waits for all submitted bios, sends a disconnect and closes the
+// connection.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closing = true

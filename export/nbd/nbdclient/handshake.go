@@ -32,8 +32,8 @@ func Dial(ctx context.Context, network, addr string, o Options) (*Client, error)
 	return New(nc, o)
 }
 
-// DialURI attaches to nbd://host[:port]/export or
-// nbd+unix:///export?socket=path; with nbds or nbds+unix o.TLS must be set.
+// DialURI attaches to nbd://host[:port]/export or nbd+unix:///export?socket=path;
+// for nbds and nbds+unix o.TLS must be set.
 func DialURI(ctx context.Context, uri string, o Options) (*Client, error) {
 	network, addr, export, secure, err := ParseURI(uri)
 	if err != nil {
@@ -46,7 +46,7 @@ func DialURI(ctx context.Context, uri string, o Options) (*Client, error) {
 	return Dial(ctx, network, addr, o)
 }
 
-// ParseURI takes an NBD URI apart.
+// ParseURI parses an NBD URI.
 func ParseURI(uri string) (network, addr, export string, secure bool, err error) {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -71,7 +71,8 @@ func ParseURI(uri string) (network, addr, export string, secure bool, err error)
 	return "", "", "", false, fmt.Errorf("nbdclient: %q is not an NBD URI", uri)
 }
 
-// serverInfo is what the server said about the export and what was agreed on.
+// serverInfo is the server's description of the export and the negotiated
+// features.
 type serverInfo struct {
 	size     uint64 // bytes
 	flags    uint16
@@ -105,22 +106,22 @@ func (s *serverInfo) limits() blk.Limits {
 	return l
 }
 
-// Offer is what a server said about an export.
+// Offer is a server's description of an export.
 type Offer struct {
 	Size     uint64 // bytes
 	Flags    uint16 // transmission flags of the protocol
-	MinBlock uint32 // bytes; requests are aligned to it
+	MinBlock uint32 // bytes; alignment of requests
 }
 
-// Negotiate does the handshake and leaves rw in transmission, for another client to
-// go on, such as the kernel. It reads nothing beyond the handshake.
+// Negotiate performs the handshake and leaves rw in transmission for another
+// client, such as the kernel. It reads nothing beyond the handshake.
 func Negotiate(rw io.ReadWriteCloser, o Options) (Offer, error) {
 	c := &Client{opts: o}
 	err := c.attach(rw)
 	return Offer{c.info.size, c.info.flags, c.info.min}, err
 }
 
-// attach does the handshake and sets c.rw and c.info.
+// attach performs the handshake and sets c.rw and c.info.
 func (c *Client) attach(rw io.ReadWriteCloser) error {
 	h := &haggle{rw: rw}
 	if err := h.greet(); err != nil {
@@ -145,7 +146,7 @@ func (c *Client) attach(rw io.ReadWriteCloser) error {
 	return err
 }
 
-// learn takes in an item of information from a reply to GO.
+// learn stores an item of information from a reply to GO.
 func (c *Client) learn(t proto.OptReply, p []byte) {
 	if t != proto.RepInfo || len(p) < 2 {
 		return
@@ -189,7 +190,7 @@ func (e *OptionError) Error() string {
 	return fmt.Sprintf("nbdclient: the server refused option %d with error %d: %s", e.Option, e.Reply&^(1<<31), e.Text)
 }
 
-// option sends an option and gives each reply before the last to f.
+// option sends an option and passes each reply before the last to f.
 func (h *haggle) option(o proto.Option, data []byte, f func(proto.OptReply, []byte)) error {
 	p := be.AppendUint64(nil, proto.MagicOption)
 	p = be.AppendUint32(p, uint32(o))
@@ -238,8 +239,8 @@ func (h *haggle) startTLS(cfg *tls.Config) error {
 	return tc.Handshake()
 }
 
-// features asks for what the options want. A server without structured replies
-// is used without them.
+// features negotiates the features that the options request. If the server lacks
+// structured replies, the client does without them.
 func (h *haggle) features(c *Client) error {
 	if c.opts.Extended {
 		if err := h.option(proto.OptExtendedHeaders, nil, nil); err != nil {

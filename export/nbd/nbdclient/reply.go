@@ -71,7 +71,7 @@ type chunk struct {
 	length uint64 // of the payload
 }
 
-// reply reads one message and gives its content to the call that it is for.
+// reply reads one message and passes its content to its call.
 func (c *Client) reply() error {
 	h, err := c.in.Peek(4)
 	if err != nil {
@@ -148,7 +148,7 @@ func (c *Client) finish(k *call) {
 	k.end()
 }
 
-// content takes in the payload of a chunk.
+// content reads the payload of a chunk.
 func (c *Client) content(k *call, ch chunk) error {
 	if ch.kind == proto.ChunkData && ch.length > 8 && k.req.Cmd == proto.CmdRead {
 		off, err := c.u64()
@@ -249,7 +249,7 @@ func (k *call) extents(p []byte, width int) error {
 	return nil
 }
 
-// Extents asks the server's allocation map, as a [blk.ExtentsFunc] does. Without
+// Extents queries the server's allocation map, as a [blk.ExtentsFunc]. Without
 // one everything is data.
 func (c *Client) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	if !c.info.meta {

@@ -4,8 +4,8 @@ import "encoding/binary"
 
 var be = binary.BigEndian
 
-// Request is a parsed request header. Length counts payload bytes for a write
-// and with CmdFlagPayloadLen, else bytes of the export.
+// Request is a parsed request header. Length counts payload bytes for a write or
+// with CmdFlagPayloadLen, otherwise bytes of the export.
 type Request struct {
 	Flags  uint16
 	Cmd    Cmd

@@ -1,5 +1,5 @@
-// Package proto holds the numbers and message layouts of the NBD protocol, for
-// the server and for the client. All integers are big-endian.
+// Package proto defines the numbers and message layouts of the NBD protocol for
+// the server and the client. All integers are big-endian.
 //
 // Specification: https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
 // and, for extended headers, its branch extension-ext-header. Names are those of
@@ -141,7 +141,7 @@ const (
 	ChunkErrorOffset    Chunk = 1<<15 + 2
 )
 
-// IsErr reports whether the chunk tells of an error.
+// IsErr reports whether the chunk reports an error.
 func (c Chunk) IsErr() bool { return c>>15 != 0 }
 
 // State bits of the context base:allocation.
