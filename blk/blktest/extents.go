@@ -31,8 +31,8 @@ func (m *Model) CheckExtents(list []blk.Extent) error {
 	return nil
 }
 
-// ExactExtents is an allocation map of d that is exact to the sector, made from
-// what d holds. d ends bios at once.
+// ExactExtents returns an allocation map of d that is exact to the sector,
+// computed from d's content. d must complete bios inline.
 func ExactExtents(d blk.Device, sector, sectors uint64) (list []blk.Extent, err error) {
 	p := make([]byte, sectors*blk.SectorSize)
 	if err := blk.ReadSectors(env.Real(), d, p, sector); err != nil {
@@ -47,9 +47,9 @@ func ExactExtents(d blk.Device, sector, sectors uint64) (list []blk.Extent, err 
 
 var zeroSector [blk.SectorSize]byte
 
-// PassesExtents fails the test unless what wrap makes of a device has that
-// device's allocation map. Wrappers lose it by default: it is no part of
-// [blk.Device].
+// PassesExtents fails the test unless the wrapper that wrap returns has the
+// allocation map of the wrapped device. Wrappers lose it by default, since it is
+// not part of [blk.Device].
 func PassesExtents(t *testing.T, wrap func(lower blk.Device) blk.Device) {
 	t.Helper()
 	lower := memdev.New(64)
@@ -73,7 +73,7 @@ func (d exact) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return ExactExtents(d.Device, sector, sectors)
 }
 
-// mayBeZero reports whether a read under way beside the writes may find zeroes.
+// mayBeZero reports whether a read concurrent with the writes may find zeroes.
 func (c *cell) mayBeZero() bool {
 	legal := c.legal()
 	i := slices.IndexFunc(c.versions, func(v version) bool { return v.id == legal[0].id })

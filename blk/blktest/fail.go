@@ -15,11 +15,11 @@ type Failer struct {
 
 	mu    sync.Mutex
 	count int    // guarded by mu; I/Os seen so far
-	hit   string // guarded by mu; the I/O that failed, "" for none yet
+	hit   string // guarded by mu; the I/O that failed; "": none yet
 }
 
-// Wrap returns d with the failure in it. I/Os of all wrapped devices of a
-// scenario are counted together, flushes too. It does not own d.
+// Wrap returns d with the failure injected. The I/Os of all wrapped devices of a
+// scenario, flushes included, are counted together. The wrapper does not own d.
 func (f *Failer) Wrap(d blk.Device) blk.Device { return &failing{Device: d, f: f} }
 
 // Hit reports whether an I/O has failed.
@@ -64,12 +64,12 @@ func (d *failing) Submit(b *blk.Bio) {
 
 func (d *failing) Close() error { return nil }
 
-// FailEach runs scenario with I/O number 0 to the devices that it wraps
-// failing, then number 1, and so on until a run ends before its I/O comes. Each
-// number is tried twice: with that I/O alone failing, and with all after it
-// failing as well. The scenario starts from nothing each time, and checks for
-// itself that a failure was reported and what was left behind. It returns the
-// number of I/Os of the run without a failure.
+// FailEach runs scenario with I/O number 0 to its wrapped devices failing, then
+// number 1, and so on until a run ends before its I/O. Each number is tried
+// twice: with only that I/O failing, and with all later ones failing as well. The
+// scenario starts from scratch each time. It must itself check that the failure
+// was reported and what it left behind. FailEach returns the number of I/Os of
+// the run without a failure.
 func FailEach(t *testing.T, scenario func(t *testing.T, f *Failer)) int {
 	t.Helper()
 	for n := 0; ; n++ {

@@ -10,10 +10,10 @@ import (
 	"udm/env"
 )
 
-// Gate is a device that holds every request until the test lets it go, so that
-// any order of submissions and completions can be made on purpose. A request
-// reaches the device below when it is released, on the stack of the caller of
-// Release, who also runs its End if that device completes inline.
+// Gate is a device that holds every request until the test releases it, so that a
+// test can produce any order of submissions and completions. A request reaches
+// the device below when it is released, on the stack of the caller of Release,
+// which also runs its End if that device completes inline.
 //
 // A gate works under env.Sim as well as among goroutines.
 //
@@ -29,7 +29,7 @@ type Gate struct {
 	ended []int      // guarded by mu; indices in the order of completion
 }
 
-// Request is what a gate knows of one submission.
+// Request describes one submission.
 type Request struct {
 	Index   int // 0 for the first submission, 1 for the next
 	Op      blk.Op
@@ -98,7 +98,7 @@ func (g *Gate) finish(r *request, st blk.Status) {
 	g.wait.Wake()
 }
 
-// take makes a held request a released one.
+// take marks a held request as released.
 func (g *Gate) take(i int) *request {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -110,15 +110,15 @@ func (g *Gate) take(i int) *request {
 	return r
 }
 
-// Release lets held request i go to the device below.
+// Release sends held request i to the device below.
 func (g *Gate) Release(i int) { g.pass(g.take(i)) }
 
 // Fail ends held request i with st; the device below never sees it. With blk.OK
-// it ends well without having happened.
+// it succeeds without effect.
 func (g *Gate) Fail(i int, st blk.Status) { g.finish(g.take(i), st) }
 
-// ReleaseAll releases what is held now, oldest first, but not what is submitted
-// meanwhile, and tells how many that were.
+// ReleaseAll releases the requests held now, oldest first, but not those
+// submitted meanwhile, and returns their number.
 func (g *Gate) ReleaseAll() int {
 	rs := g.Held()
 	for _, r := range rs {
@@ -127,7 +127,7 @@ func (g *Gate) ReleaseAll() int {
 	return len(rs)
 }
 
-// Open releases what is held and lets everything pass until Shut.
+// Open releases the held requests and lets everything pass until Shut.
 func (g *Gate) Open() {
 	g.mu.Lock()
 	g.open = true
@@ -135,7 +135,7 @@ func (g *Gate) Open() {
 	g.ReleaseAll()
 }
 
-// Shut holds what is submitted from now on.
+// Shut holds requests submitted from now on.
 func (g *Gate) Shut() {
 	g.mu.Lock()
 	g.open = false
@@ -222,13 +222,13 @@ func (g *Gate) Limits() blk.Limits { return g.lower.Limits() }
 
 func (g *Gate) String() string { return "gate:" + g.lower.String() }
 
-// Extents is that of the device below, where held requests have not been yet.
+// Extents is that of the device below, which held requests have not reached yet.
 func (g *Gate) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return blk.ExtentsOf(g.lower, sector, sectors), nil
 }
 
-// Close closes the device below. Requests that are still held are an error of
-// whoever closes: a device's owner waits for its bios first.
+// Close closes the device below. It is an error to close while requests are held:
+// a device's owner waits for its bios first.
 func (g *Gate) Close() error {
 	if rs := g.Held(); len(rs) > 0 {
 		return fmt.Errorf("blktest: gate closed while it holds %v", rs)

@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// Leaks fails the test at its end when goroutines run that did not run now. It
-// is for tests that do not run in parallel with others. Call it first, so that
-// its check comes after the cleanups of the test.
+// Leaks fails the test at its end if goroutines run that do not run now. It is
+// for tests that do not run in parallel with others. Call it first, so that its
+// check runs after the cleanups of the test.
 //
-// A goroutine that has been told to end may need a moment for its last
-// instructions, of which nobody is told: the check looks again and again. It counts
-// looks, not time, since on a busy machine both of them wait for a processor.
+// A goroutine that is ending may need a moment for its last instructions, so the
+// check repeats. It counts attempts, not time, since on a busy machine both
+// goroutines wait for a processor.
 func Leaks(t testing.TB) {
 	before := goroutines()
 	t.Cleanup(func() {
@@ -27,7 +27,7 @@ func Leaks(t testing.TB) {
 	})
 }
 
-// patience is the number of looks: more than a second of a processor.
+// patience is the number of attempts: more than a second of processor time.
 const patience = 20_000
 
 func leaked(before map[string]string) (stacks []string) {
@@ -39,8 +39,8 @@ func leaked(before map[string]string) (stacks []string) {
 	return stacks
 }
 
-// goroutines maps the "goroutine 12" of each goroutine to its stack, leaving
-// out the runtime's own, which come and go.
+// goroutines maps the "goroutine 12" of each goroutine to its stack. It omits
+// those of the testing package, which come and go.
 func goroutines() map[string]string {
 	buf := make([]byte, 1<<16)
 	for n := runtime.Stack(buf, true); ; n = runtime.Stack(buf, true) {

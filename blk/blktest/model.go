@@ -9,11 +9,12 @@ import (
 	"udm/blk"
 )
 
-// Model knows what each sector of a disk may hold: one value while the disk is
-// up, and a set after a power cut. A value is the seed of a [Fill]; 0 is zeroes.
+// Model tracks what each sector of a disk may hold: one value while the disk is
+// up, and a set of values after a power cut. A value is the seed of a [Fill]; 0
+// means zeroes.
 //
 // Each sector has a list of versions. The first is durable; each of the others
-// was written since and may have reached the medium or not:
+// was written later and may or may not have reached the medium:
 //
 //	Begin      a write is submitted        append, not acknowledged
 //	End ok     it ended                    acknowledged: what a read returns
@@ -32,7 +33,7 @@ type Model struct {
 
 type cell struct {
 	versions []version // oldest first, never empty
-	open     bool      // any version may be what a read returns
+	open     bool      // a read may return any version
 	crashed  bool      // open because of a power cut: the read tells what is durable
 }
 
@@ -43,7 +44,7 @@ type version struct {
 	id   uint64 // of the write that made it
 }
 
-// Op is a write under way, made by Begin.
+// Op is a write in flight, made by Begin.
 type Op struct {
 	sector, sectors uint64
 	id              uint64
@@ -69,12 +70,12 @@ func (m *Model) Resize(sectors uint64) {
 	m.cells = m.cells[:sectors]
 }
 
-// Begin tells that a write of the pattern of seed was submitted.
+// Begin records that a write of the pattern of seed was submitted.
 func (m *Model) Begin(sector, sectors, seed uint64) Op {
 	return m.begin(sector, sectors, version{seed: seed})
 }
 
-// BeginAny is Begin for a discard that leaves undefined content.
+// BeginAny is like Begin, for a discard that leaves undefined content.
 func (m *Model) BeginAny(sector, sectors uint64) Op {
 	return m.begin(sector, sectors, version{any: true})
 }
@@ -90,7 +91,7 @@ func (m *Model) begin(sector, sectors uint64, v version) Op {
 	return Op{sector, sectors, v.id}
 }
 
-// End tells how a write went. fua: it had the FUA flag, so it is durable.
+// End records the result of a write. fua: it had the FUA flag, so it is durable.
 func (m *Model) End(o Op, st blk.Status, fua bool) {
 	m.clock++
 	for i := o.sector; i < o.sector+o.sectors; i++ {
@@ -103,8 +104,8 @@ func (m *Model) End(o Op, st blk.Status, fua bool) {
 		case fua:
 			c.versions, n = c.versions[n:], 0
 		case c.open:
-			// Which of the older ones is there stays in doubt: a flush that
-			// covers one of them may have found another.
+			// It stays uncertain which of the older versions is there: a flush
+			// that covers one of them may have made another durable.
 			for i := range c.versions[:n] {
 				c.versions[i].ack = 0
 			}
@@ -114,11 +115,11 @@ func (m *Model) End(o Op, st blk.Status, fua bool) {
 	}
 }
 
-// FlushBegin tells that a flush was submitted; the token is for FlushEnd.
+// FlushBegin records that a flush was submitted; the token is for FlushEnd.
 func (m *Model) FlushBegin() uint64 { return m.clock }
 
-// FlushEnd tells that the flush of the token ended well. (One that failed
-// promises nothing: leave it out.)
+// FlushEnd records that the flush of the token succeeded. (A failed flush
+// promises nothing: do not record it.)
 func (m *Model) FlushEnd(token uint64) {
 	for i := range m.cells {
 		c := &m.cells[i]
@@ -128,15 +129,15 @@ func (m *Model) FlushEnd(token uint64) {
 				last = n
 			}
 		}
-		// A failed write may be on the medium beside the durable version
-		// whenever it came, so an open cell keeps what it has.
+		// A failed write may reach the medium at any time, so an open cell keeps
+		// all its versions.
 		if !c.open {
 			c.versions = c.versions[last:]
 		}
 	}
 }
 
-// Write, Zero, Discard and Flush are the steps of a run without concurrency.
+// Write, Zero, Discard and Flush are single steps, for runs without concurrency.
 func (m *Model) Write(sector, sectors, seed uint64, fua bool) {
 	m.End(m.Begin(sector, sectors, seed), blk.OK, fua)
 }
@@ -149,24 +150,24 @@ func (m *Model) Discard(sector, sectors uint64) {
 
 func (m *Model) Flush() { m.FlushEnd(m.FlushBegin()) }
 
-// Crash tells that the power failed: from now on every version is legal, until
-// a Check settles which one it is.
+// Crash records a power failure: from now on every version is legal, until a
+// Check settles which one it is.
 func (m *Model) Crash() {
 	for i := range m.cells {
 		m.cells[i].open, m.cells[i].crashed = true, true
 	}
 }
 
-// Doubt tells that what was not flushed may have got lost without a power cut:
-// every version is legal, and what a read finds may be in a cache still.
+// Doubt records that unflushed data may have been lost without a power cut: every
+// version is legal, and what a read finds may still be only in a cache.
 func (m *Model) Doubt() {
 	for i := range m.cells {
 		m.cells[i].open = m.cells[i].open || len(m.cells[i].versions) > 1
 	}
 }
 
-// Check compares what was read from sector on with what may be there, and
-// settles sectors that had a choice.
+// Check compares data read from sector on with the legal values, and settles the
+// sectors that had several.
 func (m *Model) Check(p []byte, sector uint64) error {
 	for ; len(p) > 0; p, sector = p[blk.SectorSize:], sector+1 {
 		if err := m.cells[sector].check(p[:blk.SectorSize], sector); err != nil {
@@ -176,9 +177,9 @@ func (m *Model) Check(p []byte, sector uint64) error {
 	return nil
 }
 
-// CheckAny is Check where all that was written since the last flush may go away
-// again at any moment, not only in a power cut: every version is legal, whatever
-// was read before.
+// CheckAny is like Check for a disk that may lose everything written since the
+// last flush at any moment, not only in a power cut: every version is legal,
+// whatever was read before.
 func (m *Model) CheckAny(p []byte, sector uint64) error {
 	for ; len(p) > 0; p, sector = p[blk.SectorSize:], sector+1 {
 		vs, one := m.cells[sector].versions, p[:blk.SectorSize]
@@ -218,9 +219,9 @@ func (c *cell) legal() []version {
 	}
 }
 
-// settle makes v what the sector holds. After a power cut that is the medium's
-// own content; after a failed write it may be a cache's, and the others stay
-// possible for the next power cut.
+// settle makes v the sector's content. After a power cut v is on the medium;
+// after a failed write it may be only in a cache, and the others stay possible
+// for the next power cut.
 func (c *cell) settle(v version) {
 	v.ack, v.id = 1, 0
 	if c.crashed {
@@ -236,7 +237,7 @@ func seeds(vs []version) (s []uint64) {
 	return s
 }
 
-// Clone is a copy that goes its own way: the model of a CrashClone.
+// Clone returns an independent copy: the model of a CrashClone.
 func (m *Model) Clone() *Model {
 	c := &Model{cells: slices.Clone(m.cells), clock: m.clock}
 	for i := range c.cells {
@@ -245,8 +246,8 @@ func (m *Model) Clone() *Model {
 	return c
 }
 
-// Digest writes to h what each sector may hold: equal for disks of which the
-// same is legal. A model of nil is no disk.
+// Digest writes the legal values of each sector to h, so that models with equal
+// legal values have equal digests. A nil model writes nothing.
 func (m *Model) Digest(h io.Writer) {
 	if m == nil {
 		return

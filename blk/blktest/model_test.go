@@ -82,7 +82,7 @@ func TestModelKnowsWhatAPowerCutMayLeave(t *testing.T) {
 	c.Crash()
 	expect(t, c, 2, 3, 4)
 
-	// A failed write may be there or not, with or without a power cut.
+	// A failed write may or may not be there, with or without a power cut.
 	m.End(o, blk.IOErr, false)
 	expect(t, m, 2, 3, 4)
 	if err := m.Check(blktest.Pattern(0, 1, 4), 0); err != nil {
@@ -100,8 +100,9 @@ func TestModelKnowsWhatAPowerCutMayLeave(t *testing.T) {
 	expect(t, m, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 }
 
-// Random runs on a volatile memdev with power cuts: the two agree. With keep
-// the flush of the device is left out, which the model must notice.
+// crashRun does random I/O with power cuts on a volatile memdev and compares it
+// with the model. With loseFlush it omits the device's flush, which the model
+// must notice.
 func crashRun(seed uint64, loseFlush bool) error {
 	e, rng := env.Real(), rand.New(rand.NewPCG(seed, 1))
 	const size = 64

@@ -7,8 +7,8 @@ import (
 	"udm/blk"
 )
 
-// Pattern data: each 8-byte little-endian word holds its own place on the disk
-// and the seed of the write that it came from.
+// Pattern data: each 8-byte little-endian word holds its own offset on the disk
+// and the seed of the write that stored it.
 //
 //	bits  0–39  byte offset on the disk / 8, modulo 2^40
 //	bits 40–63  seed, modulo 2^24
@@ -16,7 +16,7 @@ import (
 // Seed 0 stands for a sector of zeroes, so that every content has a seed.
 const (
 	offsetBits = 40
-	// MaxSeed is the largest seed that pattern data can tell from others.
+	// MaxSeed is the largest distinguishable seed.
 	MaxSeed = 1<<24 - 1
 )
 
@@ -44,7 +44,7 @@ func Pattern(sector, sectors, seed uint64) []byte {
 }
 
 // Check compares p with the pattern of seed for the disk from sector on. The
-// error names the first wrong sector and tells what lies there.
+// error names the first wrong sector and describes its content.
 func Check(p []byte, sector, seed uint64) error {
 	off := sector * blk.SectorSize
 	for i := 0; i < len(p); i += 8 {
@@ -57,7 +57,7 @@ func Check(p []byte, sector, seed uint64) error {
 	return nil
 }
 
-// describe tells what pattern a word belongs to.
+// describe names the pattern that a word belongs to.
 func describe(w uint64) string {
 	if w == 0 {
 		return "zeroes"
@@ -66,8 +66,8 @@ func describe(w uint64) string {
 	return fmt.Sprintf("%#016x (seed %d of sector %d byte %d)", w, w>>offsetBits, off/blk.SectorSize, off%blk.SectorSize)
 }
 
-// SeedOf tells which seed the sector p was filled with; false when it is no
-// whole pattern of that sector.
+// SeedOf returns the seed that sector p was filled with; ok is false if p is not
+// a complete pattern of that sector.
 func SeedOf(p []byte, sector uint64) (seed uint64, ok bool) {
 	for i := 0; i < len(p) && seed == 0; i += 8 {
 		seed = binary.LittleEndian.Uint64(p[i:]) >> offsetBits

@@ -9,18 +9,18 @@ import (
 	"udm/env"
 )
 
-// Suite is the conformance suite. Every device passes it; what a device leaves
-// out is told here and nowhere else.
+// Suite is the conformance suite, which every device must pass. Its fields
+// declare what a device leaves out.
 type Suite struct {
-	// Open makes a new device of at least 1 MiB with any content, which the
-	// suite closes.
+	// Open makes a new device of at least 1 MiB with any content. The suite
+	// closes it.
 	Open func(t *testing.T) blk.Device
-	// Env is what the device runs on; nil is env.Real.
+	// Env is the device's environment; nil means env.Real.
 	Env env.Env
-	// Forgets: the device does not keep what is written (null, zero).
+	// Forgets: the device does not keep written data (null, zero).
 	Forgets bool
-	// Crash cuts the power of a device that Open has made and returns it as
-	// it comes back, or is nil. The old one is not used any more.
+	// Crash, if not nil, cuts the power of a device made by Open and returns the
+	// device as it comes back. The old one is no longer used.
 	Crash func(t *testing.T, d blk.Device, seed uint64) blk.Device
 }
 
@@ -161,7 +161,8 @@ func (x *session) limits() {
 	}
 }
 
-// content: what was written is read, in other pieces, up to the last block.
+// content checks that written data is read back, in different pieces, up to the
+// last block.
 func (x *session) content() {
 	seed := uint64(1)
 	for n := x.block; n <= x.area; n *= 2 {

@@ -10,7 +10,7 @@ import (
 	"udm/env"
 )
 
-// flight is a number of bios under way together, each of which must end once.
+// flight is a group of bios in flight together, each of which must end once.
 type flight struct {
 	x    *session
 	wait env.Wait
@@ -41,7 +41,7 @@ func (f *flight) submit() {
 	}
 }
 
-// landed checks every bio and its only end.
+// landed checks that every bio has ended once and succeeded.
 func (f *flight) landed() {
 	for i, b := range f.bios {
 		if n := f.ends[i].Load(); n != 1 || b.Status() != blk.OK {
@@ -50,7 +50,7 @@ func (f *flight) landed() {
 	}
 }
 
-// queue: many bios are submitted before any is waited for.
+// queue submits many bios before it waits for any.
 func (x *session) queue() {
 	n := int(min(512, x.area/x.block))
 	for round := range uint64(2) {
@@ -64,7 +64,7 @@ func (x *session) queue() {
 	}
 }
 
-// closeWaits: after Close everything that was submitted has ended.
+// closeWaits checks that every submitted bio has ended when Close returns.
 func (x *session) closeWaits() {
 	w, r := x.flight(200, blk.Write, 1), x.flight(200, blk.Read, 1)
 	w.bios, r.bios = w.bios[:min(200, x.area/x.block/2)], r.bios[:min(200, x.area/x.block/2)]
@@ -80,7 +80,7 @@ func (x *session) closeWaits() {
 	r.landed()
 }
 
-// gang runs n functions side by side: goroutines, or tasks of the simulator.
+// gang runs n functions concurrently, as goroutines or as tasks of the simulator.
 func (x *session) gang(n int, fn func(i int)) {
 	if s, ok := x.Env.(*env.Sim); ok {
 		left := n
@@ -97,8 +97,8 @@ func (x *session) gang(n int, fn func(i int)) {
 	wg.Wait()
 }
 
-// model: users on parts of the disk of their own, whose borders share pages and
-// chunks, with flushes between, against a model.
+// model compares concurrent users with a model. Each has its own parts of the
+// disk, whose borders share pages and chunks, and also flushes.
 func (x *session) model() {
 	const users = 4
 	seed := uint64(time.Now().UnixNano())
@@ -117,8 +117,8 @@ func (x *session) model() {
 	})
 }
 
-// crash: random runs on a small area with power cuts, after each of which the
-// whole of it is compared with the model.
+// crash does random I/O on a small area with power cuts. After each cut it
+// compares the whole area with the model.
 func (x *session) crash() {
 	if x.Crash == nil {
 		return
@@ -163,7 +163,8 @@ func (u *user) place() (sector, sectors uint64) {
 	return at * u.x.block, n * u.x.block
 }
 
-// step does one operation; false after a difference, which it reports.
+// step does one operation. It reports a difference from the model and returns
+// false.
 func (u *user) step(seed uint64) bool {
 	at, n := u.place()
 	switch u.rng.IntN(12) {

@@ -7,9 +7,9 @@ import (
 	"udm/blk"
 )
 
-// cuts are sizes in bytes of the buffers that a vector is cut into; what is
-// left over is one more buffer. Borders need not be those of sectors, and a
-// buffer may be empty.
+// cuts are sizes in bytes of the buffers that a vector is cut into; the remainder
+// is one more buffer. Borders need not be sector borders, and a buffer may be
+// empty.
 var cuts = [][]int{
 	{512, 3584, 1024},
 	{1, 511, 512},
@@ -20,7 +20,7 @@ var cuts = [][]int{
 
 const canary = 0xc5
 
-// vector cuts n bytes into buffers, with canaries behind the data.
+// vector cuts n bytes into buffers, with canaries after the data.
 func vector(sizes []int, n int) (bufs [][]byte, all []byte) {
 	all = bytes.Repeat([]byte{canary}, n+64)
 	at := 0
@@ -39,8 +39,8 @@ func (x *session) vectors() {
 		bufs, all := vector(sizes, int(n*blk.SectorSize))
 		Fill(all[:n*blk.SectorSize], at, seed)
 		sent := bytes.Clone(all)
-		// Half of them start behind the first block of the vector, as the
-		// rest of a split bio does.
+		// Half of them start after the first block of the vector, as the rest of
+		// a split bio does.
 		skip := uint64(i%2) * x.block
 		x.transfer(blk.Write, bufs, at, n, skip)
 		if !bytes.Equal(all, sent) {
@@ -73,7 +73,8 @@ func (x *session) transfer(op blk.Op, bufs [][]byte, at, n, skip uint64) {
 	}
 }
 
-// flags: every legal flag is taken and changes nothing in what is read.
+// flags checks that every legal flag is accepted and does not change what is
+// read.
 func (x *session) flags() {
 	n := 8 * x.block
 	for i, f := range []blk.Flags{0, blk.FUA, blk.Preflush, blk.FUA | blk.Preflush} {
@@ -178,7 +179,7 @@ func (x *session) discard() {
 	}
 }
 
-// again: a bio may be used again as soon as it has ended.
+// again checks that a bio may be reused as soon as it has ended.
 func (x *session) again() {
 	b := &blk.Bio{}
 	for i := range uint64(20) {

@@ -29,7 +29,7 @@ func TestVolatileMemdev(t *testing.T) {
 	}.Run(t)
 }
 
-// A disk that can do nothing but read, write and flush, in small pieces.
+// Tests a disk that can only read, write and flush, in small pieces.
 func TestPoorMemdev(t *testing.T) {
 	poor := func(l *blk.Limits) {
 		*l = blk.DefaultLimits(l.Size)
@@ -69,7 +69,8 @@ func TestWrappers(t *testing.T) {
 	}
 }
 
-// Sizes of which no power of two is a divisor beyond the suite's own.
+// Tests sizes that are not divisible by larger powers of two than the suite
+// requires.
 func TestOddSizes(t *testing.T) {
 	for _, sectors := range []uint64{2048, 2112, 3072, 4032, 4097} {
 		t.Run(fmt.Sprint(sectors), func(t *testing.T) {
@@ -78,7 +79,7 @@ func TestOddSizes(t *testing.T) {
 	}
 }
 
-// In the simulator every bio takes time, which makes the order random.
+// In the simulator every bio takes time, so their order is random.
 func TestSlowDeviceInTheSimulator(t *testing.T) {
 	s := env.NewSim(7)
 	blktest.Suite{Env: s, Open: func(*testing.T) blk.Device {

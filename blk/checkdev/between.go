@@ -5,17 +5,17 @@ import (
 	"udm/internal/invariants"
 )
 
-// Between stands between two levels of a stack in builds with invariants. It
-// owns lower, passes everything on, and panics where the level above sends what
-// breaks the contract of bios, changes the data of a write under way, or the
-// level below completes a bio twice. It answers nothing itself, so a build with
-// it behaves like one without.
+// Between checks the bios between two levels of a stack in builds with
+// invariants. It owns lower and passes everything on. It panics if the level
+// above submits a bio that breaks the contract or changes the data of a write in
+// flight, or if the level below completes a bio twice. It never answers a bio
+// itself, so a build with it behaves like one without.
 func Between(lower blk.Device) blk.Device { return &between{lower, lower.Limits()} }
 
 // between's fields are set once by Between.
 type between struct {
 	lower blk.Device
-	was   blk.Limits // when it was opened: a device may shrink under its users
+	was   blk.Limits // at open: a device may shrink while in use
 }
 
 func (d *between) Submit(b *blk.Bio) {

@@ -1,17 +1,17 @@
-// Package checkdev is the one layer that validates bios and emulates what a
-// device lacks. It stands at the edges of a stack: around leaf devices below a
-// table, and under exports above. Nothing between checks or emulates again; in
-// builds with invariants [Between] finds out who sends there what it must not.
+// Package checkdev is the only layer that validates bios and emulates what a
+// device lacks. It sits at the edges of a stack: around leaf devices at the
+// bottom, and under exports at the top. Nothing in between validates or emulates
+// again; in builds with invariants [Between] detects violations there.
 //
 // # Validation
 //
-// A bio that lies beyond the end, is not aligned to the logical block, carries
-// a flag that its op does not know, or buffers that are too short, ends with
-// Invalid; a change of a read-only device with ReadOnly; a discard that the
-// device lacks and a NoWait that it does not honour with NotSupported; after
-// Close all end with Offline. The device below sees none of these. A bio of no
-// sectors ends with OK without reaching the device, except one with Preflush or
-// Barrier, which means something without data.
+// A bio ends with Invalid if it lies beyond the end, is not aligned to the
+// logical block, carries a flag that its op does not allow, or has too short
+// buffers. It ends with ReadOnly if it changes a read-only device, and with
+// NotSupported if the device lacks discards or does not honour NoWait. After
+// Close every bio ends with Offline. The device below sees none of these. A bio
+// of no sectors ends with OK without reaching the device, except one with
+// Preflush or Barrier, which has an effect without data.
 //
 // # Emulation
 //
@@ -24,11 +24,10 @@
 //	write-zeroes, none below      writes of zeroes; with FastZero NotSupported
 //	Unstable, StableWrites below  writes of copies of the data
 //
-// A split bio has a bounded number of parts in flight; a failure stops it. What
-// needs nothing of this goes down unchanged, without allocation. With
-// invariants on, the data of writes is checked to be the same at the end as it
-// was at the beginning, the data of failed reads is overwritten, and a second
-// completion panics.
+// A split bio has a bounded number of parts in flight; a failure stops it. A bio
+// that needs no emulation passes unchanged, without allocation. With invariants
+// on, the data of a write must be the same at the end as at the beginning, the
+// data of failed reads is overwritten, and a second completion panics.
 package checkdev
 
 import (
@@ -39,13 +38,13 @@ import (
 	"udm/internal/invariants"
 )
 
-// Options choose what is emulated beyond what the device's limits tell.
+// Options select emulation beyond what the device's limits imply.
 type Options struct {
-	// Preflush: the device does not know the Preflush flag.
+	// Preflush: the device does not support the Preflush flag.
 	Preflush bool
 }
 
-// Device checks and completes a device below, which it owns.
+// Device validates and emulates for a device below, which it owns.
 type Device struct {
 	lower  blk.Device
 	opts   Options
@@ -113,8 +112,8 @@ func (d *Device) validate(b *blk.Bio, l *blk.Limits) blk.Status {
 	return invalidUnless(fits(b, l))
 }
 
-// fits reports whether b lies within the device, on its blocks, and has the
-// buffers for it.
+// fits reports whether b lies within the device, is aligned to its blocks, and
+// has large enough buffers.
 func fits(b *blk.Bio, l *blk.Limits) bool {
 	mask := uint64(l.LogicalBlock/blk.SectorSize) - 1
 	return b.EndSector() >= b.Sector && b.EndSector() <= l.Size &&
@@ -133,8 +132,8 @@ func invalidUnless(ok bool) blk.Status {
 type action uint8
 
 const (
-	pass    action = iota // as it is
-	nothing               // it is done already
+	pass    action = iota // unchanged
+	nothing               // already done
 	refuse                // NotSupported
 	emulate               // see emulate.go
 )
@@ -160,10 +159,10 @@ func (d *Device) plan(b *blk.Bio, l *blk.Limits) action {
 	return pass
 }
 
-// Native are the limits of the device below: what it does by itself.
+// Native are the limits of the device below, without emulation.
 func (d *Device) Native() blk.Limits { return d.lower.Limits() }
 
-// Limits are those of the device below with what is emulated added.
+// Limits are those of the device below plus the emulated features.
 func (d *Device) Limits() blk.Limits {
 	l := d.lower.Limits()
 	l.FUA, l.MaxSectors, l.MaxWriteZeroes = true, 0, blk.NoLimit

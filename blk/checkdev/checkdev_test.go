@@ -98,7 +98,7 @@ func TestAbilitiesOfTheDevice(t *testing.T) {
 	}
 }
 
-// Each emulation as the device below sees it.
+// Checks each emulation as the device below sees it.
 func TestEmulation(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -249,7 +249,7 @@ func TestInvariantsCatchBadDevices(t *testing.T) {
 	}
 }
 
-// data notes where the data of writes lies and lets the client change it.
+// data records where the data of writes lies and lets the client change it.
 type data struct {
 	*memdev.Device
 	shared []byte
@@ -267,8 +267,8 @@ func (d *data) Submit(b *blk.Bio) {
 	d.Device.Submit(b)
 }
 
-// Data that a client may change is copied where it has to be stable, and only
-// there; in pieces that are each read once.
+// Data that a client may change is copied only if the device needs stable data,
+// in pieces that are each read once.
 func TestUnstableWrites(t *testing.T) {
 	const sectors = 2048
 	for _, c := range []struct {

@@ -9,9 +9,9 @@ import (
 const (
 	maxParts   = 4        // bios in flight for one emulated bio
 	zeroBlock  = 64 << 10 // bytes of zeroes in memory, shared by all
-	zeroRepeat = 16       // times that a write of zeroes names them
+	zeroRepeat = 16       // times that a write of zeroes repeats them
 	zeroChunk  = zeroBlock * zeroRepeat / blk.SectorSize
-	copyChunk  = 256 << 10 / blk.SectorSize // of unstable data
+	copyChunk  = 256 << 10 / blk.SectorSize // most sectors of unstable data in a part
 )
 
 // zeroes is a vector of 1 MiB over 64 KiB of memory. It is never written to.
@@ -24,7 +24,7 @@ var zeroes = func() (v [zeroRepeat][]byte) {
 }()
 
 // chunk is the length in sectors of the longest bio of an op that the device
-// takes; for write-zeroes on a device without it, of a write of zeroes.
+// accepts; for write-zeroes on a device without it, of a write of zeroes.
 func chunk(op blk.Op, l *blk.Limits) uint64 {
 	n := uint64(l.MaxSectors)
 	switch {
@@ -41,8 +41,8 @@ func chunk(op blk.Op, l *blk.Limits) uint64 {
 	return max(n-n%block, block)
 }
 
-// stage is a step of an emulated bio. They follow one another; each waits for
-// the one before it, and a failure leads to finished.
+// stage is a step of an emulated bio. Each stage waits for the previous one; a
+// failure leads to finished.
 type stage uint8
 
 const (
@@ -52,9 +52,9 @@ const (
 	finished
 )
 
-// req is an emulated bio under way. Whoever finds it not running runs it: takes
-// parts from it and submits them until none is ready. A part that ends inline
-// finds it running and returns, so that nothing recurses.
+// req is an emulated bio in flight. A caller that finds it not running runs it:
+// takes parts from it and submits them until none is ready. A part that ends
+// inline finds it running and returns, so nothing recurses.
 //
 // Lock order: mu is a leaf; nothing is submitted or completed under it.
 type req struct {
@@ -70,7 +70,7 @@ type req struct {
 	mu      sync.Mutex
 	running bool    // guarded by mu
 	stage   stage   // guarded by mu
-	issued  bool    // guarded by mu; the flush of this stage is
+	issued  bool    // guarded by mu; the flush of this stage was issued
 	rest    blk.Bio // guarded by mu; the data not yet issued
 	free    []*part // guarded by mu; parts not in flight
 
@@ -122,7 +122,7 @@ func (d *Device) emulate(b *blk.Bio, l *blk.Limits) {
 	r.run()
 }
 
-// end takes a part back.
+// end returns a part to the request.
 func (p *part) end() {
 	r := p.r
 	r.parent.SetStatus(p.bio.Status())
@@ -136,8 +136,8 @@ func (p *part) end() {
 	}
 }
 
-// run submits what is ready and completes the parent after the last part.
-// Called by whoever set running.
+// run submits the ready parts and completes the parent after the last one. The
+// caller has set running.
 func (r *req) run() {
 	for {
 		r.mu.Lock()
@@ -159,8 +159,8 @@ func (r *req) run() {
 	}
 }
 
-// nextLocked prepares the next part, or moves to the next stage; nil while
-// there is nothing to do before a part ends, and in the end.
+// nextLocked prepares the next part, moving to the next stage if necessary. It
+// returns nil if nothing can be done until a part ends, and at the end.
 func (r *req) nextLocked() *part {
 	for r.stage != finished {
 		idle := len(r.free) == maxParts
@@ -197,7 +197,7 @@ func (r *req) flushLocked() *part {
 	return p
 }
 
-// carveLocked takes the next piece off the data.
+// carveLocked makes a part of the next piece of the data.
 func (r *req) carveLocked() *part {
 	p := r.partLocked()
 	n := r.rest.Sectors
@@ -220,7 +220,7 @@ func (r *req) carveLocked() *part {
 	return p
 }
 
-// stabilise puts a copy in the place of the part's data.
+// stabilise replaces the part's data with a copy.
 func (p *part) stabilise() {
 	n := p.bio.Bytes()
 	if uint64(len(p.data)) < n {
@@ -230,7 +230,7 @@ func (p *part) stabilise() {
 	p.bio.SetData(p.data[:n])
 }
 
-// finish completes the parent; r goes back to the pool with all parts free.
+// finish completes the parent and returns r to the pool with all parts free.
 func (r *req) finish() {
 	b, d := r.parent, r.d
 	r.parent, r.d = nil, nil

@@ -9,10 +9,10 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// watch returns a stand-in for b that finds out a device which changes the data
-// of a write or completes twice, and a submitter who changes the data of a write
-// under way or, with spoil, uses that of a failed read. Only with invariants on: it
-// allocates.
+// watch returns a substitute for b that detects a device that changes the data of
+// a write or completes it twice, and a submitter that changes the data of a write
+// in flight. With spoil it overwrites the data of a failed read. It allocates, so
+// it is used only with invariants on.
 func watch(b *blk.Bio, spoil bool) *blk.Bio {
 	w := &blk.Bio{}
 	w.CloneFrom(b)
@@ -27,7 +27,7 @@ func watch(b *blk.Bio, spoil bool) *blk.Bio {
 	return w
 }
 
-// sum is a checksum of the data of a write that may not change, 0 for all else.
+// sum is a checksum of the data of a write if that must not change, otherwise 0.
 func sum(b *blk.Bio) (c uint32) {
 	if b.Op == blk.Write && b.Flags&blk.Unstable == 0 {
 		for p := range b.Segments() {

@@ -7,7 +7,7 @@ import (
 	"udm/env"
 )
 
-// delay is a bio whose time has not come.
+// delay is a delayed bio.
 type delay struct {
 	d    *Device
 	b    *blk.Bio
@@ -38,7 +38,7 @@ func (w *delay) run() {
 	w.d.wait.Wake()
 }
 
-// Close waits for what is delayed and closes the device below.
+// Close waits for delayed bios and closes the device below.
 func (d *Device) Close() error {
 	d.wait.Until(func() bool {
 		d.mu.Lock()
@@ -54,8 +54,8 @@ func (d *Device) Limits() blk.Limits { return d.lower.Limits() }
 
 func (d *Device) String() string { return fmt.Sprintf("fault:%v", d.lower) }
 
-// Extents is that of the device below, whatever the rules say: nothing is read
-// for it.
+// Extents is that of the device below. The rules do not apply, since it reads
+// nothing.
 func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return blk.ExtentsOf(d.lower, sector, sectors), nil
 }

@@ -1,10 +1,10 @@
-// Package faultdev makes a device fail and dawdle by rules, which can be
-// changed while it runs. The first rule that matches a bio decides; without
-// one the bio passes unchanged and at no cost.
+// Package faultdev makes a device fail or delay bios by rules, which can be
+// changed while it runs. The first rule that matches a bio applies; without one
+// the bio passes unchanged and at no cost.
 //
-// For power cuts put it over a memdev with a volatile cache: [Device.Crash]
-// takes the disk away in the middle of what is under way, then
-// memdev.CrashClone draws what the platters hold.
+// To simulate a power cut put it over a memdev with a volatile cache:
+// [Device.Crash] removes the disk while bios are in flight, then
+// memdev.CrashClone draws the content of the medium.
 //
 // Lock order: mu is a leaf; nothing is submitted or completed under it.
 package faultdev
@@ -20,20 +20,20 @@ import (
 	"udm/env"
 )
 
-// Rule tells what happens to some bios. The zero value lets all pass.
+// Rule defines what happens to some bios. The zero value lets them pass.
 type Rule struct {
-	// Which bios: all conditions hold.
+	// Which bios: those that meet all conditions.
 	Ops             []blk.Op  // none: all
 	Flags           blk.Flags // all of these are set
 	Sector, Sectors uint64    // the range touches this one; Sectors 0: no condition, flushes included
-	Skip            int       // the first so many matches pass
-	Count           int       // then so many are hit; 0: all
-	Percent         int       // of those, so many in a hundred, by chance; 0: all
+	Skip            int       // number of matches that pass first
+	Count           int       // number of bios affected after that; 0: all
+	Percent         int       // chance in percent that a match is affected; 0: all
 
 	// What happens: first the delay, then the failure.
 	Delay   time.Duration
-	Status  blk.Status // OK: it goes on to the device
-	Reached bool       // it goes on to the device and fails on the way back
+	Status  blk.Status // OK: the bio goes on to the device
+	Reached bool       // the bio goes on to the device and fails on the way back
 }
 
 func (r *Rule) matches(b *blk.Bio) bool {
@@ -47,15 +47,15 @@ func (r *Rule) matches(b *blk.Bio) bool {
 type Device struct {
 	lower blk.Device
 	env   env.Env
-	queue env.Queue // runs what was delayed
-	wait  env.Wait  // woken when delayed falls
+	queue env.Queue // runs delayed bios
+	wait  env.Wait  // woken when delayed shrinks
 
-	active atomic.Bool // there is a rule, or the device has crashed
+	active atomic.Bool // a rule is set, or the device has crashed
 
 	mu      sync.Mutex
 	rng     *rand.Rand          // guarded by mu
 	rules   []*ruleState        // guarded by mu
-	delayed map[*delay]struct{} // guarded by mu; bios whose time has not come
+	delayed map[*delay]struct{} // guarded by mu; bios not due yet
 	seq     uint64              // guarded by mu; counts delays
 	crashed bool                // guarded by mu
 }
@@ -65,7 +65,7 @@ type ruleState struct {
 	seen, hits int
 }
 
-// New returns a device without rules. Chance comes from seed, time from e.
+// New returns a device without rules. Randomness comes from seed, time from e.
 func New(e env.Env, lower blk.Device, seed uint64) *Device {
 	return &Device{
 		lower: lower, env: e, queue: e.NewQueue("fault " + lower.String()), wait: e.NewWait(),
@@ -73,8 +73,8 @@ func New(e env.Env, lower blk.Device, seed uint64) *Device {
 	}
 }
 
-// SetRules replaces the rules and starts their counts anew. What is delayed
-// already stays so.
+// SetRules replaces the rules and resets their counts. Bios already delayed stay
+// delayed.
 func (d *Device) SetRules(rules ...Rule) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,15 +85,15 @@ func (d *Device) SetRules(rules ...Rule) {
 	d.active.Store(len(rules) > 0 || d.crashed)
 }
 
-// Hits tells how many bios rule i has hit.
+// Hits returns how many bios rule i has affected.
 func (d *Device) Hits(i int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.rules[i].hits
 }
 
-// Crash takes the device away for good: what is delayed and what comes later
-// ends with Offline and never reaches the device below.
+// Crash removes the device for good: delayed and later bios end with Offline and
+// never reach the device below.
 func (d *Device) Crash() {
 	d.mu.Lock()
 	d.crashed = true
@@ -111,7 +111,7 @@ func (d *Device) Crash() {
 	}
 }
 
-// Submit passes b on, or does to it what the rules say.
+// Submit passes b on, or applies the rules to it.
 func (d *Device) Submit(b *blk.Bio) {
 	if !d.active.Load() {
 		d.lower.Submit(b)
@@ -129,7 +129,7 @@ func (d *Device) Submit(b *blk.Bio) {
 
 var offline = Rule{Status: blk.Offline}
 
-// pick finds the rule that hits b and counts it.
+// pick finds the rule that applies to b and counts it.
 func (d *Device) pick(b *blk.Bio) *Rule {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,7 +137,7 @@ func (d *Device) pick(b *blk.Bio) *Rule {
 		return &offline
 	}
 	for _, r := range d.rules {
-		if r.matches(b) && d.hitLocked(r) {
+		if r.matches(b) && d.appliesLocked(r) {
 			r.hits++
 			return &r.Rule
 		}
@@ -145,7 +145,7 @@ func (d *Device) pick(b *blk.Bio) *Rule {
 	return nil
 }
 
-func (d *Device) hitLocked(r *ruleState) bool {
+func (d *Device) appliesLocked(r *ruleState) bool {
 	r.seen++
 	if r.seen <= r.Skip || r.Count > 0 && r.hits >= r.Count {
 		return false

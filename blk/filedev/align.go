@@ -4,7 +4,7 @@ import "unsafe"
 
 func address(p []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p)))) }
 
-// aligned returns n bytes of zeroes at a multiple of align.
+// aligned returns n zero bytes at an address that is a multiple of align.
 func aligned(n int, align uint64) []byte {
 	if align == 0 {
 		return make([]byte, n)

@@ -49,8 +49,8 @@ func (f *osFile) blockGeometry() (geometry, error) {
 	}, nil
 }
 
-// queueLimit reads a number that has no ioctl; 0 when the kernel does not tell.
-// A partition has the limits of its disk, one folder up.
+// queueLimit reads a limit that has no ioctl; 0 if the kernel does not report it.
+// A partition has the limits of its disk, one directory up.
 func (f *osFile) queueLimit(name string) uint64 {
 	var st unix.Stat_t
 	if unix.Fstat(f.fd, &st) != nil {

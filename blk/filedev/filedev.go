@@ -1,39 +1,39 @@
-// Package filedev is a disk in a file or on a block device of the machine.
+// Package filedev provides a disk backed by a file or a block device of the host.
 //
 // # Durability
 //
-//	write          in the page cache when it ends: the cache is volatile
+//	write          reaches the page cache, which is a volatile cache
 //	flush          fdatasync
-//	FUA            RWF_DSYNC, or the write and then fdatasync
+//	FUA            RWF_DSYNC, or the write followed by fdatasync
 //	discard        punches a hole (BLKDISCARD on a block device)
 //	write-zeroes   punches a hole; with NoUnmap, or where that is not possible,
 //	               zeroes the range in place; where the file system can do
 //	               neither, writes zeroes, or NotSupported with FastZero
 //
-// The kernel tells of an error of write-back once and forgets it, and the pages
-// with it. So once a flush or a FUA write has failed every later flush and FUA
-// write fails: what was acknowledged before may be lost, and opening the file
-// again, with a check of what is in it, is the only way on.
+// The kernel reports a write-back error once and then forgets it together with
+// the pages. Once a flush or a FUA write has failed, every later flush and FUA
+// write therefore fails too: acknowledged data may be lost, and the only remedy
+// is to reopen the file and check its content.
 //
-// A file system without room, or a quota that is used up, is another matter: the
-// write ends with NoSpace, nothing that was written before is touched, and the
-// same write succeeds once there is room.
+// A full file system or an exhausted quota is different: the write ends with
+// NoSpace, earlier writes are unaffected, and the same write succeeds once there
+// is space.
 //
 // # Work
 //
-// A read of what the page cache holds is done on the submitter's stack, and so is
-// everything on a file system in memory (tmpfs), where nothing waits for a disk.
-// All else goes to a bounded pool of goroutines, which end when there is nothing to do.
-// When Options.Queue bios wait, Submit blocks, first come first served; a bio
-// with NoWait ends with WouldBlock instead.
-// End runs on a goroutine of the pool, or of the submitter; it may submit to the
-// same device again, but must not otherwise block for long.
+// A read that the page cache can satisfy runs on the submitter's stack. So does
+// all I/O to a file system in memory (tmpfs), which never waits for a disk.
+// Everything else runs on a bounded pool of goroutines, which end when idle.
+// While Options.Queue bios wait, Submit blocks, first come first served; a bio
+// with NoWait ends with WouldBlock instead. End runs on a goroutine of the pool
+// or on the submitter's. It may submit to the same device again but must not
+// otherwise block for long.
 //
 // # Locking
 //
-// A file that is open for writing is locked (flock) against a second opening for
-// writing, by this process or another. A block device is also opened with
-// O_EXCL, so that a mounted one is refused.
+// A file opened for writing is locked (flock), so that neither this process nor
+// another one can open it for writing again. A block device is also opened with
+// O_EXCL, which refuses a mounted one.
 //
 // Lock order: pool.mu is a leaf; no I/O and no End runs under it.
 package filedev
@@ -48,17 +48,17 @@ import (
 	"udm/blk"
 )
 
-// Options choose how a file is opened.
+// Options configure how a file is opened.
 type Options struct {
 	ReadOnly bool
-	// Direct bypasses the page cache (O_DIRECT). Buffers that are not aligned
-	// as the file system asks are copied. Linux only.
+	// Direct bypasses the page cache (O_DIRECT). Buffers that lack the alignment
+	// that the file system requires are copied. Linux only.
 	Direct  bool
 	Workers int // most goroutines doing I/O; 0: 8
 	Queue   int // bios that may wait for one before Submit blocks; 0: 128
 }
 
-// ErrInUse is why a file that somebody has open for writing is refused.
+// ErrInUse is the error for a file that is already open for writing.
 var ErrInUse = errors.New("already open for writing")
 
 // Device is an open file.
@@ -67,18 +67,18 @@ type Device struct {
 	f      file
 	limits blk.Limits // set by Open; Size is in a field of its own
 	size   atomic.Uint64
-	align  uint64 // of buffers in memory, bytes; 0: any will do
-	inline bool   // I/O never waits for a disk, so a pool would only be a detour
+	align  uint64 // required alignment of buffers in bytes; 0: none
+	inline bool   // I/O never waits for a disk, so the pool is not needed
 	pool   *pool
 	vecs   sync.Pool // of *vec
 	bounce sync.Pool // of *[]byte: aligned buffers of bounceSize
 
 	noTry atomic.Bool // the file cannot read without blocking
-	lost  atomic.Bool // an error of write-back was reported
+	lost  atomic.Bool // a write-back error was reported
 }
 
 // Open opens a regular file or a block device. The error names the file; it is
-// ErrInUse when the lock is taken.
+// ErrInUse if the file is locked.
 func Open(path string, o Options) (*Device, error) {
 	f, g, err := openFile(path, o)
 	if err != nil {
@@ -92,7 +92,7 @@ func Open(path string, o Options) (*Device, error) {
 	return d, nil
 }
 
-// geometry is what opening finds out about a file. Sizes are in bytes.
+// geometry describes an open file. Sizes are in bytes.
 type geometry struct {
 	logical, physical  uint32
 	minIO, optIO       uint32
@@ -128,8 +128,7 @@ func orDefault(n, def int) int {
 	return n
 }
 
-// Submit starts b: inline when that does not block, as on a file system in
-// memory, else on the pool.
+// Submit runs b inline if that does not block, otherwise on the pool.
 func (d *Device) Submit(b *blk.Bio) {
 	if st := d.refuse(b); st != blk.OK {
 		b.Complete(st)
@@ -157,7 +156,7 @@ func (d *Device) refuse(b *blk.Bio) blk.Status {
 	return blk.OK
 }
 
-// perform carries b out on the pool.
+// perform carries out b.
 func (d *Device) perform(b *blk.Bio) blk.Status {
 	if b.Flags&blk.Preflush != 0 {
 		if err := d.flush(); err != nil {
@@ -177,7 +176,7 @@ func statusOf(err error) blk.Status {
 	return blk.StatusOf(err)
 }
 
-// full reports whether the file system, or what its user may have of it, is.
+// full reports whether the file system is full or its quota is exhausted.
 func full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
@@ -202,7 +201,7 @@ func span(b *blk.Bio) (off, n int64) {
 	return int64(b.Sector) << blk.SectorShift, int64(b.Bytes())
 }
 
-// flush makes writes durable, unless some were lost already.
+// flush makes writes durable. It fails if writes were lost before.
 func (d *Device) flush() error {
 	if d.lost.Load() {
 		return blk.IOErr
@@ -212,22 +211,22 @@ func (d *Device) flush() error {
 	}
 	if err := retry(d.f.sync); err != nil {
 		d.lost.Store(true)
-		// Whatever the reason, also lack of space: writes that had ended well
-		// are gone, so nobody may take it for something that can be repeated.
+		// Always IOErr, even for lack of space: acknowledged writes are lost, so
+		// repeating the flush does not help.
 		return blk.IOErr
 	}
 	return nil
 }
 
-// Limits tells size and abilities.
+// Limits returns size and features.
 func (d *Device) Limits() blk.Limits {
 	l := d.limits
 	l.Size = d.size.Load()
 	return l
 }
 
-// Refresh reads the size of the file again, returns it in sectors and makes it
-// the device's. A last piece shorter than a logical block is left out.
+// Refresh adopts the current size of the file and returns it in sectors. It
+// ignores a last part shorter than a logical block.
 func (d *Device) Refresh() (uint64, error) {
 	n, err := d.f.size()
 	if err != nil {
@@ -238,8 +237,8 @@ func (d *Device) Refresh() (uint64, error) {
 	return d.size.Load(), nil
 }
 
-// Extents tells where the file has data and where holes. It is a
-// [blk.ExtentsFunc] and may block; it lists at most some hundred extents.
+// Extents lists the data and the holes of the file. It is a [blk.ExtentsFunc],
+// may block, and returns at most a few hundred extents.
 func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	const most = 512
 	var list []blk.Extent
@@ -257,8 +256,8 @@ func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return list, nil
 }
 
-// Close waits for the pool and gives up the lock. It does not flush. The error
-// of write-back that a flush reported is not repeated.
+// Close waits for the pool and releases the lock. It does not flush, and does not
+// report a write-back error again.
 func (d *Device) Close() error {
 	d.pool.close()
 	return d.f.close()
@@ -266,8 +265,8 @@ func (d *Device) Close() error {
 
 func (d *Device) String() string { return d.path }
 
-// Create makes a new sparse file of a number of sectors, for its owner only. A
-// file that exists is left alone and is an error.
+// Create creates a sparse file of the given number of sectors that only its owner
+// can access. It is an error if the file exists.
 func Create(path string, sectors uint64) error {
 	return create(path, int64(sectors)<<blk.SectorShift)
 }

@@ -50,8 +50,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// The page cache of a file outlives the process: whatever the seed, all that
-// was written is there when the file is opened again.
+// The page cache outlives the process: whatever the seed, everything written is
+// there when the file is opened again.
 func TestContentSurvivesClose(t *testing.T) {
 	blktest.Suite{
 		Open: func(t *testing.T) blk.Device { return open(t, newFile(t), Options{}) },
@@ -128,7 +128,7 @@ func TestRefreshSeesAnotherSize(t *testing.T) {
 // fake is a file with hooks in front of a real one.
 type fake struct {
 	file
-	before func(call string, m mode) error // nil: go on
+	before func(call string, m mode) error // nil: continue
 	most   int                             // bytes in one transfer; 0: no limit
 
 	mu    sync.Mutex
@@ -188,7 +188,7 @@ func (f *fake) zero(off, n int64, unmap bool) error {
 	return f.file.zero(off, n, unmap)
 }
 
-// withFake opens a file behind hooks. One worker keeps the calls in order.
+// withFake opens a file with hooks. A single worker keeps the calls in order.
 func withFake(t *testing.T, f *fake) *Device {
 	d := open(t, newFile(t), Options{Workers: 1})
 	f.file, d.f = d.f, f

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockByte lies behind all data: a lock on Windows forbids others to read.
+// lockByte lies beyond all data, because a lock on Windows also prevents others
+// from reading.
 const lockByte = 1<<63 - 1
 
 func lock(f *os.File) error {

@@ -86,7 +86,7 @@ func (f *osFile) fileGeometry(direct bool) (geometry, error) {
 		discardGranularity: max(st.Blksize, blk.SectorSize), maxDiscard: blk.NoLimit * blk.SectorSize, align: 4096,
 	}
 	if direct {
-		// Without STATX_DIOALIGN a page is safe everywhere.
+		// Without STATX_DIOALIGN, page alignment is always safe.
 		g.logical = 4096
 		if st.Mask&unix.STATX_DIOALIGN != 0 && st.Dio_offset_align != 0 {
 			g.logical = max(st.Dio_offset_align, blk.SectorSize)
@@ -133,7 +133,7 @@ func (f *osFile) allocate(mode uint32, off, n int64) error {
 	return unix.Fallocate(f.fd, mode|unix.FALLOC_FL_KEEP_SIZE, off, n)
 }
 
-// zero works on block devices too, where a hole is what the device can zero
+// zero also works on block devices, which punch a hole only if they can zero
 // without writing.
 func (f *osFile) zero(off, n int64, unmap bool) error {
 	if unmap {

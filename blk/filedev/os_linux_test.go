@@ -98,7 +98,7 @@ func TestCachedReadsEndOnTheSubmittersStack(t *testing.T) {
 	}
 }
 
-// The environment may name a scratch block device, whose content is lost.
+// The environment may name a scratch block device; the test destroys its content.
 func TestBlockDevice(t *testing.T) {
 	path := os.Getenv("FILEDEV_TEST_BLOCK_DEVICE")
 	if path == "" {

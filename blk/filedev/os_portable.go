@@ -13,7 +13,7 @@ import (
 	"udm/blk"
 )
 
-// osFile is what every system has: positioned reads and writes, and sync.
+// osFile uses only what every system has: positioned reads and writes, and sync.
 type osFile struct{ f *os.File }
 
 func openFile(path string, o Options) (file, geometry, error) {
@@ -78,7 +78,7 @@ func (f *osFile) size() (int64, error) {
 	return st.Size(), nil
 }
 
-// data takes the whole file for data.
+// data reports the whole file as data.
 func (f *osFile) data(off int64) (int64, int64, error) {
 	return off, math.MaxInt64 - blk.SectorSize, nil
 }

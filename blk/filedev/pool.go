@@ -6,9 +6,9 @@ import (
 	"udm/blk"
 )
 
-// pool runs bios on goroutines. One that is inside End does not count against
-// the bound, so that an End which submits and finds the queue full is waiting
-// for others, not for itself.
+// pool runs bios on goroutines. A goroutine inside End does not count against the
+// bound, so an End that submits to a full queue waits for other goroutines, not
+// for itself.
 //
 //	        submit            a worker is free       do returns
 //	bio ------------> queued ------------------> busy ----------> End
@@ -25,8 +25,8 @@ type pool struct {
 	live  int       // guarded by mu; goroutines
 }
 
-// entry is a queued bio. The submitter of one that lies beyond the bound waits
-// for admitted to be closed.
+// entry is a queued bio. If it lies beyond the bound, its submitter waits until
+// admitted is closed.
 type entry struct {
 	b        *blk.Bio
 	admitted chan struct{}
@@ -38,7 +38,7 @@ func newPool(busy, queue int, do func(*blk.Bio) blk.Status) *pool {
 	return p
 }
 
-// submit queues b, and blocks until it is within the bound.
+// submit queues b and blocks until it is within the bound.
 func (p *pool) submit(b *blk.Bio) {
 	p.mu.Lock()
 	e := entry{b: b}
@@ -63,8 +63,8 @@ func (p *pool) submit(b *blk.Bio) {
 	}
 }
 
-// nextLocked takes the oldest bio and admits the one that comes within the
-// bound by that.
+// nextLocked takes the oldest bio and admits the one that this brings within the
+// bound.
 func (p *pool) nextLocked() *blk.Bio {
 	if p.head == len(p.queue) {
 		p.queue, p.head = p.queue[:0], 0
@@ -85,7 +85,7 @@ func (p *pool) nextLocked() *blk.Bio {
 	return b
 }
 
-// work does bios until there is none, or as many others do as may.
+// work runs bios until none is left or maxBusy other goroutines are busy.
 func (p *pool) work() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,7 +112,7 @@ func (p *pool) endLocked() {
 	p.ended.Broadcast()
 }
 
-// close waits until all is done.
+// close waits until all goroutines have ended.
 func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

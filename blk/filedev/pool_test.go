@@ -8,7 +8,7 @@ import (
 	"udm/blk"
 )
 
-// gated makes a pool whose work is held until the test sends to release.
+// gated makes a pool whose work blocks until the test sends to release.
 func gated(busy, queue int) (p *pool, release chan blk.Status) {
 	release = make(chan blk.Status)
 	return newPool(busy, queue, func(*blk.Bio) blk.Status { return <-release }), release
@@ -33,7 +33,7 @@ func TestSubmitBlocksInOrderWhenTheQueueIsFull(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		// Two are being worked on, three wait in the queue.
+		// Two bios are running, three wait in the queue.
 		want := 5
 		for n := 0; ; n++ {
 			mu.Lock()
@@ -67,7 +67,7 @@ func TestSubmitBlocksInOrderWhenTheQueueIsFull(t *testing.T) {
 	})
 }
 
-// An End that submits to the full queue that its own goroutine serves.
+// An End may submit to the full queue that its own goroutine serves.
 func TestEndMaySubmitToAFullQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const chains, length = 6, 5

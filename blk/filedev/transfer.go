@@ -18,7 +18,7 @@ const (
 // vec is a list of buffers still to be transferred.
 type vec struct{ bufs [][]byte }
 
-// set takes the data of b.
+// set sets the list to the data of b.
 func (v *vec) set(b *blk.Bio) [][]byte {
 	v.bufs = v.bufs[:0]
 	for p := range b.Segments() {
@@ -45,9 +45,9 @@ func advance(bufs [][]byte, n int) [][]byte {
 	return bufs
 }
 
-// try does a read whole without blocking, or reports false; then it may have
-// been done in part. Writes are not tried: ext4 cannot, and on XFS it measured
-// slower than the pool.
+// try performs a whole read without blocking. It returns false if it could not;
+// part of the read may then have been done. It does not try writes: ext4 cannot
+// do them without blocking, and on XFS they measured slower than the pool.
 func (d *Device) try(b *blk.Bio) bool {
 	if b.Op != blk.Read || d.noTry.Load() {
 		return false
@@ -65,7 +65,7 @@ func (d *Device) try(b *blk.Bio) bool {
 	return err == nil && uint64(n) == b.Bytes()
 }
 
-// once is one system call.
+// once makes one system call.
 func (d *Device) once(op blk.Op, bufs [][]byte, off int64, m mode) (int, error) {
 	switch {
 	case len(bufs) == 0:
@@ -76,7 +76,7 @@ func (d *Device) once(op blk.Op, bufs [][]byte, off int64, m mode) (int, error) 
 	return d.f.writev(bufs, off, m)
 }
 
-// transfer does a read or write to its end.
+// transfer performs a whole read or write.
 func (d *Device) transfer(b *blk.Bio) error {
 	m := plain
 	if b.Op == blk.Write && b.Flags&blk.FUA != 0 {
@@ -101,9 +101,9 @@ func (d *Device) transfer(b *blk.Bio) error {
 	return err
 }
 
-// stillFull does b without FUA to see where a lack of space was met: by the write,
-// which changes nothing then, or by the write-back behind it, which may have lost
-// older writes.
+// stillFull repeats b without FUA to find out what failed for lack of space: the
+// write, which then changed nothing, or the write-back, which may have lost
+// earlier writes.
 func (d *Device) stillFull(b *blk.Bio) error {
 	err := d.moveBio(b, plain)
 	if full(err) {
@@ -123,7 +123,7 @@ func (d *Device) moveBio(b *blk.Bio, m mode) error {
 	return d.move(b.Op, bufs, int64(b.Sector)<<blk.SectorShift, m)
 }
 
-// move transfers bufs, going on after short and interrupted calls.
+// move transfers bufs, continuing after short and interrupted calls.
 func (d *Device) move(op blk.Op, bufs [][]byte, off int64, m mode) error {
 	for len(bufs) > 0 {
 		n, err := d.once(op, bufs[:min(len(bufs), maxVec)], off, m)
@@ -140,7 +140,7 @@ func (d *Device) move(op blk.Op, bufs [][]byte, off int64, m mode) error {
 	return nil
 }
 
-// bounced does b through an aligned buffer.
+// bounced performs b through an aligned buffer.
 func (d *Device) bounced(b *blk.Bio, m mode) error {
 	buf := d.bounce.Get().(*[]byte)
 	defer d.bounce.Put(buf)

@@ -1,12 +1,12 @@
-// Package logdev writes down what passes through a device: a line when a bio is
-// submitted and one when it ends, in the order in which it happened.
+// Package logdev logs the bios that pass through a device: one line when a bio is
+// submitted and one when it ends, in order of occurrence.
 //
 //	submit write 8+8 fua
 //	end write 8+8 fua ok
 //
 // Several devices may share a [Log]; their lines then begin with their labels:
-// "meta: submit flush 0+0". The log is meant for golden tests and small runs: it
-// lives in memory.
+// "meta: submit flush 0+0". The log is kept in memory, for golden tests and small
+// runs.
 package logdev
 
 import (
@@ -24,7 +24,7 @@ type Log struct {
 	lines []string // guarded by mu
 }
 
-// Add appends a line: a test's own mark among those of the devices.
+// Add appends a line, so that a test can mark positions in the log.
 func (l *Log) Add(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	l.mu.Lock()
@@ -81,7 +81,7 @@ func (d *Device) Limits() blk.Limits { return d.lower.Limits() }
 func (d *Device) Close() error       { return d.lower.Close() }
 func (d *Device) String() string     { return d.lower.String() }
 
-// Extents is that of the device below; the log does not tell of it.
+// Extents is that of the device below; it is not logged.
 func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return blk.ExtentsOf(d.lower, sector, sectors), nil
 }

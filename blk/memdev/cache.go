@@ -10,14 +10,14 @@ import (
 	"udm/blk"
 )
 
-// maxVersions bounds what is remembered of a sector that is written again and
-// again without a flush. Forgetting one in the middle leaves a legal set.
+// maxVersions bounds the versions recorded of a sector that is rewritten without
+// a flush. Dropping one from the middle leaves a legal set.
 const maxVersions = 8
 
-// cache knows what a power cut may leave. A sector that was changed since the
-// last flush has its durable content first in its list, then what was written
-// over it, oldest first; what it holds now is in the pages. A disk may write
-// its cache back at any moment and in any order, so each of them may survive.
+// cache records what a power cut may leave. Each sector changed since the last
+// flush has a list: its durable content, then the contents written since, oldest
+// first. The newest content is in the pages. A disk may write back its cache at
+// any moment and in any order, so each of these contents may survive.
 type cache struct {
 	mu    sync.Mutex          // also serialises the changes themselves
 	dirty map[uint64][][]byte // guarded by mu; by sector
@@ -25,7 +25,7 @@ type cache struct {
 
 func newCache() *cache { return &cache{dirty: make(map[uint64][][]byte)} }
 
-// change carries out a bio that writes, as one step with its bookkeeping.
+// change carries out a bio that writes, atomically with its bookkeeping.
 func (c *cache) change(d *Device, b *blk.Bio) blk.Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,7 +39,7 @@ func (c *cache) change(d *Device, b *blk.Bio) blk.Status {
 	return d.change(b)
 }
 
-// through makes a write durable: nothing older can come back.
+// through makes a write durable: no older content can survive.
 func (c *cache) through(d *Device, b *blk.Bio) blk.Status {
 	st := d.change(b)
 	if st == blk.OK {
@@ -50,8 +50,8 @@ func (c *cache) through(d *Device, b *blk.Bio) blk.Status {
 	return st
 }
 
-// rememberLocked keeps the content that b is about to replace. Zeroing an
-// absent page changes nothing and is not remembered.
+// rememberLocked records the content that b is about to replace. Zeroing an
+// absent page changes nothing and is not recorded.
 func (c *cache) rememberLocked(d *Device, b *blk.Bio) {
 	const perPage = pageSize / blk.SectorSize
 	end := b.EndSector()
@@ -88,8 +88,8 @@ func (c *cache) cut(sectors uint64) {
 	c.mu.Unlock()
 }
 
-// crash is a copy of d in which pick has chosen for every dirty sector, lowest
-// first, among its versions, the newest last.
+// crash returns a copy of d. For every dirty sector, lowest first, pick chooses
+// among its versions, the newest last.
 func (d *Device) crash(pick func(sector uint64, versions [][]byte) []byte) *Device {
 	n := New(0, Tune(func(l *blk.Limits) { *l = d.Limits() }))
 	if d.cache == nil {
@@ -111,14 +111,14 @@ func (d *Device) crash(pick func(sector uint64, versions [][]byte) []byte) *Devi
 	return n
 }
 
-// CrashClone is a legal disk after a power cut at this moment: every write that
-// was flushed or had FUA is there; of each other sector what it holds is any of
-// its contents since. Equal seeds give equal disks. How much survives, and in
-// pieces of which size, depends on the seed as well. d goes on unharmed.
+// CrashClone returns a legal disk after a power cut at this moment. Every write
+// that was flushed or had FUA is there; every other sector holds any one of its
+// contents since. Equal seeds give equal disks. The seed also determines how much
+// survives, and in pieces of which size. d is unaffected.
 func (d *Device) CrashClone(seed uint64) *Device {
 	r := rand.New(rand.NewPCG(seed, 0x6d656d646576))
 	survives := r.Float64()
-	piece := uint64(1) << r.IntN(8) // sectors that live or die together
+	piece := uint64(1) << r.IntN(8) // sectors that survive or are lost together
 	at, alive := ^uint64(0), false
 	return d.crash(func(s uint64, v [][]byte) []byte {
 		if s/piece != at {
@@ -134,13 +134,13 @@ func (d *Device) CrashClone(seed uint64) *Device {
 	})
 }
 
-// CrashCloneNone is the disk after a power cut of which nothing survived that
-// was not flushed.
+// CrashCloneNone returns the disk after a power cut that lost everything
+// unflushed.
 func (d *Device) CrashCloneNone() *Device {
 	return d.crash(func(_ uint64, v [][]byte) []byte { return v[0] })
 }
 
-// CrashCloneAll is the disk after a power cut of which everything survived.
+// CrashCloneAll returns the disk after a power cut that lost nothing.
 func (d *Device) CrashCloneAll() *Device {
 	return d.crash(func(_ uint64, v [][]byte) []byte { return v[len(v)-1] })
 }

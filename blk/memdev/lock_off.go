@@ -2,8 +2,8 @@
 
 package memdev
 
-// pageLock does nothing: what a read and a write of one sector at the same time
-// see of one another is undefined on any disk, and bytes may tear freely.
+// pageLock does nothing: the outcome of a concurrent read and write of one sector
+// is undefined on any disk, so torn data is allowed.
 type pageLock struct{}
 
 func (*pageLock) lock()    {}

@@ -4,8 +4,8 @@ package memdev
 
 import "sync"
 
-// pageLock keeps overlapping bios, which a disk must survive, from being
-// reported as data races of memdev.
+// pageLock keeps the race detector from reporting overlapping bios, which a disk
+// must survive, as data races in memdev.
 type pageLock struct{ mu sync.RWMutex }
 
 func (l *pageLock) lock()    { l.mu.Lock() }

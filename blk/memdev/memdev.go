@@ -1,15 +1,14 @@
-// Package memdev is a sparse disk in memory. Content lives in pages of 64 KiB,
-// which exist once something other than zeroes was written to them and vanish
-// when they are discarded or zeroed whole. Bios complete on the submitter's
-// stack.
+// Package memdev is a sparse disk in memory. Content lives in pages of 64 KiB.
+// The first write to a page allocates it; discarding or zeroing a whole page
+// frees it. Bios complete on the submitter's stack.
 //
-// A plain device has no volatile cache: a write is durable when it ends. Pages
-// are found without locks, so that I/O to different pages shares no cache line
-// that anyone writes to. Overlapping reads and writes at the same time may
-// leave a mix of both, as on any disk.
+// A plain device has no volatile cache: a write is durable when it ends. Page
+// lookup takes no locks, so that I/O to different pages shares no written cache
+// line. Concurrent overlapping reads and writes may leave a mix of both, as on
+// any disk.
 //
-// With [Volatile] the device remembers for each sector what a power cut could
-// leave there, and [Device.CrashClone] draws a legal disk from it.
+// With [Volatile] the device records for each sector what a power cut could leave
+// there, and [Device.CrashClone] draws a legal disk from that.
 package memdev
 
 import (
@@ -26,13 +25,13 @@ type Device struct {
 	size     atomic.Uint64
 	readOnly atomic.Bool
 	pages    table
-	cache    *cache // nil: plain
+	cache    *cache // nil: no volatile cache
 }
 
 // Option changes how a device behaves.
 type Option func(*Device)
 
-// Volatile gives the device a write cache that loses what was not flushed.
+// Volatile gives the device a write cache that loses unflushed data.
 func Volatile(d *Device) {
 	d.limits.VolatileCache = true
 	d.cache = newCache()
@@ -56,7 +55,7 @@ func New(sectors uint64, opts ...Option) *Device {
 	return d
 }
 
-// Submit carries b out and completes it before it returns. A bio out of range
+// Submit carries out b and completes it before it returns. A bio out of range
 // ends with Invalid, one that writes to a read-only device with ReadOnly.
 func (d *Device) Submit(b *blk.Bio) { b.Complete(d.do(b)) }
 
@@ -86,7 +85,7 @@ func (d *Device) read(b *blk.Bio) {
 	}
 }
 
-// change does what b says to the pages: a write, discard or write-zeroes.
+// change applies b, a write, discard or write-zeroes, to the pages.
 func (d *Device) change(b *blk.Bio) blk.Status {
 	off := b.Sector << blk.SectorShift
 	switch b.Op {
@@ -109,7 +108,7 @@ func (d *Device) flush() {
 	}
 }
 
-// Limits tells size and abilities.
+// Limits returns size and features.
 func (d *Device) Limits() blk.Limits {
 	l := d.limits
 	l.Size, l.ReadOnly = d.size.Load(), d.readOnly.Load()
@@ -119,14 +118,14 @@ func (d *Device) Limits() blk.Limits {
 // Close does nothing: no bio outlives Submit. The content stays readable.
 func (d *Device) Close() error { return nil }
 
-// String is the disk as a device table names it, its size in bytes.
+// String names the disk as device tables do, with its size in bytes.
 func (d *Device) String() string { return fmt.Sprintf("mem:%d", d.size.Load()*blk.SectorSize) }
 
-// SetReadOnly makes the device refuse or take writes.
+// SetReadOnly makes the device refuse or accept writes.
 func (d *Device) SetReadOnly(ro bool) { d.readOnly.Store(ro) }
 
-// Resize changes the size to a number of sectors. What lies behind a smaller
-// size is lost at once; no bio for that range may be under way.
+// Resize changes the size to the given number of sectors. Shrinking discards the
+// content beyond the new size at once; no bio for that range may be in flight.
 func (d *Device) Resize(sectors uint64) {
 	old := d.size.Swap(sectors)
 	if old <= sectors {
@@ -139,8 +138,8 @@ func (d *Device) Resize(sectors uint64) {
 	}
 }
 
-// Clone returns a plain device of the same size with the same content, which
-// shares nothing with d. Of a write under way it may have a part.
+// Clone returns a device without volatile cache of the same size and content,
+// which shares nothing with d. It may contain part of a write in flight.
 func (d *Device) Clone() *Device {
 	c := New(d.size.Load())
 	d.pages.clone(&c.pages, c.size.Load()<<blk.SectorShift)
@@ -161,8 +160,8 @@ func (d *Device) Sum256() (sum [sha256.Size]byte) {
 	return sum
 }
 
-// Extents tells which pages exist. It is a [blk.ExtentsFunc] and lists at most
-// some thousand extents.
+// Extents lists the allocated pages as data. It is a [blk.ExtentsFunc] and
+// returns at most a few thousand extents.
 func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	const perPage, most = pageSize / blk.SectorSize, 4096
 	var list []blk.Extent

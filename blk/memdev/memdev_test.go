@@ -128,8 +128,8 @@ func TestReadOnly(t *testing.T) {
 	read(t, d, 0, 1)
 }
 
-// What can be in sectors 0 (overwritten twice), 1 (flushed), 2 (FUA), 3
-// (discarded), 4 (flushed, then FUA over an unflushed write).
+// Checks the possible contents of sectors 0 (overwritten twice), 1 (flushed), 2
+// (FUA), 3 (discarded), 4 (flushed, then FUA over an unflushed write).
 func TestCrashCloneDrawsEveryLegalDiskAndNoOther(t *testing.T) {
 	d := memdev.New(128, memdev.Volatile)
 	write(t, d, 0, fill(1, 5), 0)
@@ -261,7 +261,7 @@ func benchmark(b *testing.B, op blk.Op) {
 func BenchmarkRead4K(b *testing.B)  { benchmark(b, blk.Read) }
 func BenchmarkWrite4K(b *testing.B) { benchmark(b, blk.Write) }
 
-// BenchmarkCopy4K is what the others are compared with.
+// BenchmarkCopy4K is the baseline for the others.
 func BenchmarkCopy4K(b *testing.B) {
 	const span = 16 << 20
 	disk, p := bytes.Repeat([]byte{1}, span), make([]byte, 4096)
@@ -271,8 +271,7 @@ func BenchmarkCopy4K(b *testing.B) {
 	}
 }
 
-// BenchmarkReadParallel4K shows whether readers of different pages get in one
-// another's way.
+// BenchmarkReadParallel4K shows whether readers of different pages interfere.
 func BenchmarkReadParallel4K(b *testing.B) {
 	const span = 1 << 15
 	d := memdev.New(span)

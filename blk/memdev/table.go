@@ -22,20 +22,20 @@ type page struct {
 
 type leaf [leafLen]atomic.Pointer[page]
 
-// table finds a page by its number without locks. Segment k holds 2^k leaves,
-// so the table grows with the highest page written and nothing in it ever
-// moves. The zero value is an empty table.
+// table looks up pages by number without locks. Segment k holds 2^k leaves, so
+// the table grows with the highest page written and nothing in it ever moves. The
+// zero value is an empty table.
 type table struct {
 	seg [segments]atomic.Pointer[[]atomic.Pointer[leaf]]
 }
 
-// locate turns a leaf's number into its segment and its place there.
+// locate returns the segment of leaf n and its index there.
 func locate(n uint64) (k int, i uint64) {
 	k = bits.Len64(n+1) - 1
 	return k, n + 1 - 1<<k
 }
 
-// leaf is nil when nothing was ever written there.
+// leaf returns nil if nothing was ever written there.
 func (t *table) leaf(n uint64) *leaf {
 	k, i := locate(n)
 	if s := t.seg[k].Load(); s != nil {
@@ -44,7 +44,7 @@ func (t *table) leaf(n uint64) *leaf {
 	return nil
 }
 
-// get is nil for an absent page.
+// get returns nil for an absent page.
 func (t *table) get(n uint64) *page {
 	if l := t.leaf(n >> leafShift); l != nil {
 		return l[n%leafLen].Load()
@@ -52,7 +52,7 @@ func (t *table) get(n uint64) *page {
 	return nil
 }
 
-// need returns the page, which is made when absent.
+// need returns the page, allocating it if absent.
 func (t *table) need(n uint64) *page {
 	k, i := locate(n >> leafShift)
 	s := loadOrMake(&t.seg[k], func() *[]atomic.Pointer[leaf] {
@@ -136,8 +136,8 @@ func (t *table) write(p []byte, off uint64) {
 	}
 }
 
-// zero makes bytes [off, end) read as zeroes. Pages that lie in it whole are
-// dropped unless keep is set.
+// zero makes bytes [off, end) read as zeroes. It drops pages that lie entirely in
+// the range unless keep is set.
 func (t *table) zero(off, end uint64, keep bool) {
 	for n, pg := range t.all(off>>pageShift, (end+pageSize-1)>>pageShift) {
 		first := n << pageShift

@@ -1,6 +1,6 @@
-// Package nulldev is a disk that forgets: every bio succeeds at once, on the
-// submitter's stack, without allocation. It is the floor that the cost of the
-// layers above is measured from, like the kernel's null_blk.
+// Package nulldev is a disk without content: every bio succeeds at once, on the
+// submitter's stack, without allocation. Like the kernel's null_blk, it is the
+// baseline for measuring the cost of the layers above.
 package nulldev
 
 import (
@@ -18,8 +18,8 @@ type Device struct {
 // Option changes how a device behaves.
 type Option func(*Device)
 
-// ZeroReads makes reads fill the buffers with zeroes. Without it they leave
-// them as they are and cost no memory traffic.
+// ZeroReads makes reads fill the buffers with zeroes. Without it reads leave the
+// buffers unchanged and cost no memory traffic.
 func ZeroReads(d *Device) { d.zeroReads = true }
 
 // Tune lets f change the limits that the device reports.
