@@ -12,8 +12,8 @@ import (
 	"udm/env"
 )
 
-// everywhere runs a test that waits in env.Wait only, in each environment; the
-// real one in a bubble, where its timers cost no time.
+// everywhere runs a test in each environment. The real one runs in a synctest
+// bubble, where timers take no time. The test must wait only in env.Wait.
 func everywhere(t *testing.T, run func(t *testing.T, e env.Env)) {
 	t.Run("real", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { run(t, env.Real()) })
@@ -182,7 +182,7 @@ func TestCancelAndClose(t *testing.T) {
 		q, r := e.NewQueue("q"), &trace{}
 		hold, open := e.NewWait(), false
 		var mu sync.Mutex
-		// The first work keeps the queue busy until all is set up.
+		// The first work keeps the queue busy until everything is set up.
 		q.Queue(env.NewWork(func() {
 			hold.Until(func() bool { mu.Lock(); defer mu.Unlock(); return open })
 			r.add("first")
@@ -226,7 +226,7 @@ func TestFlushWaitsForWhatWasQueuedBefore(t *testing.T) {
 	})
 }
 
-// Users hold the mutex while they wait for time to pass.
+// Users hold the mutex while they wait for a timer.
 func TestMutexIsHeldAcrossWaits(t *testing.T) {
 	everywhere(t, func(t *testing.T, e env.Env) {
 		m, w, clock := env.NewMutex(e), e.NewWait(), e.NewQueue("clock")
@@ -307,7 +307,7 @@ func TestRealFlushWaitsForTheRunningAndTheQueuedOnly(t *testing.T) {
 	})
 }
 
-// What a work queues itself comes after the Flush that waits for the work.
+// Flush waits for a work but not for the works that this one queues.
 func TestFlushDoesNotWaitForWhatComesLater(t *testing.T) {
 	everywhere(t, func(t *testing.T, e env.Env) {
 		q, w, open := e.NewQueue("q"), e.NewWait(), false
@@ -325,8 +325,7 @@ func TestFlushDoesNotWaitForWhatComesLater(t *testing.T) {
 	})
 }
 
-// An idle queue has no goroutine, so that one that is never closed leaks
-// nothing.
+// An idle queue has no goroutine, so a queue that is never closed leaks nothing.
 func TestIdleRealQueueHasNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, r := env.Real().NewQueue("q"), &trace{}

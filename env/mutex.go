@@ -2,9 +2,9 @@ package env
 
 import "sync"
 
-// Mutex is a lock that may be held while its holder waits in [Wait.Until]: the
-// one to serialise control operations with. In a simulator, who waits for it
-// gives way to the scheduler.
+// Mutex is a lock whose holder may wait in [Wait.Until]. Use it to serialise
+// control operations. In a simulator, a caller that waits for it yields to the
+// scheduler.
 type Mutex struct {
 	wait Wait
 	mu   sync.Mutex

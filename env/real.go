@@ -8,8 +8,8 @@ import (
 
 var start = time.Now()
 
-// Real is the production environment: a goroutine for each queue that has
-// something to do, the machine's clock, and a random seed.
+// Real returns the production environment: a goroutine for each busy queue, the
+// machine's clock, and a random seed.
 func Real() Env { return realEnv{} }
 
 type realEnv struct{}
@@ -38,9 +38,9 @@ func (w *realWait) Wake() {
 	w.mu.Unlock()
 }
 
-// realQueue keeps a goroutine only while there is work: it starts one when the
-// first work comes and the goroutine ends when the queue is empty, so that an
-// idle queue costs no stack and an unclosed one leaks nothing.
+// realQueue has a goroutine only while it has works: the first work starts it,
+// and it ends when the queue is empty. An idle queue thus costs no stack, and an
+// unclosed one leaks nothing.
 type realQueue struct {
 	mu      sync.Mutex
 	idle    sync.Cond            // mu; broadcast when a work has run or running becomes false
@@ -48,7 +48,7 @@ type realQueue struct {
 	head    int                  // guarded by mu
 	done    uint64               // guarded by mu; works that have run or were cancelled
 	running bool                 // guarded by mu; a goroutine is draining the queue
-	active  bool                 // guarded by mu; it is in a work, which is in works no more
+	active  bool                 // guarded by mu; a work is running; it is no longer in works
 	closed  bool                 // guarded by mu
 	armed   map[*Work]*realTimer // guarded by mu
 }
@@ -99,13 +99,14 @@ func (q *realQueue) run() {
 	q.mu.Unlock()
 }
 
-// deepen makes room on the stack of a new goroutine while there is nothing on it
-// yet. Works go deep; growing step by step below them costs more than they do.
+// deepen grows the stack of a new goroutine while it is still empty. Works need
+// deep stacks, and growing them step by step costs more than the works
+// themselves.
 //
 //go:noinline
 func deepen(i int) byte {
 	var room [5 << 10]byte
-	room[i] = 1 // lest the compiler does without
+	room[i] = 1 // prevents the compiler from removing room
 	return room[len(room)-1-i]
 }
 
@@ -146,7 +147,7 @@ func (q *realQueue) unqueueLocked(w *Work) bool {
 func (q *realQueue) Flush() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// The work under way counts too: its end is one more than those waiting.
+	// The running work counts, too.
 	target := q.done + uint64(len(q.works)-q.head)
 	if q.active {
 		target++
@@ -168,8 +169,8 @@ func (q *realQueue) Close() {
 	}
 }
 
-// realTimer is one arming of one work. A timer that fires after it was replaced
-// finds another one in its place and does nothing.
+// realTimer is one arming of a work. A timer that fires after it was replaced
+// finds another one in armed and does nothing.
 type realTimer struct{ t *time.Timer }
 
 func (q *realQueue) QueueAfter(w *Work, d time.Duration) {

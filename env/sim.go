@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// Sim is an Env in which nothing happens unless it is stepped, on one thread,
-// in virtual time. Works and tasks are coroutines: one that waits in Wait.Until
-// gives way to the scheduler and goes on when its condition holds.
+// Sim is an Env in which everything runs in steps, on one thread, in virtual
+// time. Works and tasks are coroutines: one that waits in Wait.Until yields to
+// the scheduler and continues when its condition holds.
 //
-// A Sim and everything built on it belong to one goroutine at a time: the
-// caller of Step, Run, Advance, or of an Until outside any task. A caller that
-// waits outside a task steps the scheduler itself until its condition holds;
-// should nothing be left that could make it hold, it panics with a description
-// of what waits: in a simulator a hang is a finding.
+// A Sim and everything built on it belong to one goroutine at a time: the caller
+// of Step, Run, Advance, or of an Until outside any task. A caller that waits
+// outside a task steps the scheduler itself until its condition holds. If nothing
+// is left to run, it panics with a description of what waits: in a simulator a
+// hang is a bug.
 type Sim struct {
 	rng    *rand.Rand
-	random bool // pick at random among what can run; else the oldest first
+	random bool // run ready tasks in random order; else the oldest first
 	now    time.Duration
 	seq    uint64
-	tasks  []*task // every live task and every queue with something to run
+	tasks  []*task // every live task and every queue with works
 	timers timerHeap
 	cur    *task // the running task; nil outside
 
@@ -39,23 +39,23 @@ func NewSim(seed uint64) *Sim {
 	return &Sim{rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), random: true}
 }
 
-// NewStepped returns a simulator that runs what can run in the order in which
-// it was queued: the one for tests that step an owner by hand.
+// NewStepped returns a simulator that runs works and tasks in the order in which
+// they were queued. It is for tests that step an owner by hand.
 func NewStepped() *Sim {
 	s := NewSim(1)
 	s.random = false
 	return s
 }
 
-// task is a coroutine, or a queue's place in the scheduler.
+// task is a coroutine, or a queue's entry in the scheduler.
 type task struct {
 	name  string
-	seq   uint64 // age of what it has to do; the oldest runs first
+	seq   uint64 // age of its next work; the oldest runs first
 	start func() // what to run next; nil when resumed or nothing queued
 	next  func() (struct{}, bool)
 	stop  func()
 	yield func(struct{}) bool
-	cond  func() bool // what a suspended coroutine waits for
+	cond  func() bool // the condition that a suspended coroutine waits for
 	queue *simQueue   // the queue that the task serves; nil for Go
 }
 
@@ -65,16 +65,16 @@ func (s *Sim) Now() time.Duration { return s.now }
 func (s *Sim) Uint64() uint64     { return s.rng.Uint64() }
 func (s *Sim) NewWait() Wait      { return simWait{s} }
 
-// Go adds a task that the scheduler runs beside the queues: in a simulator, a
-// user's thread of control.
+// Go adds a task that the scheduler runs beside the queues. It simulates a user's
+// thread.
 func (s *Sim) Go(name string, fn func()) {
 	s.tasks = append(s.tasks, &task{name: name, seq: s.nextSeq(), start: fn})
 }
 
 func (s *Sim) nextSeq() uint64 { s.seq++; return s.seq }
 
-// ready reports whether t can run. It asks a condition, which may take
-// something for t when it holds (a lock): t must then be resumed at once.
+// ready reports whether t can run. It evaluates t's condition, which may acquire
+// something for t (a lock) when it holds: t must then be resumed at once.
 func (t *task) ready() bool {
 	if t.next != nil {
 		return t.cond == nil || t.cond()
@@ -82,8 +82,8 @@ func (t *task) ready() bool {
 	return t.start != nil || t.queue != nil && len(t.queue.works) > 0
 }
 
-// Step runs one work or task until it ends or waits, or fires a timer whose time
-// has come, and reports whether there was one. It does not move time.
+// Step runs one work or task until it ends or waits, or fires a timer that is
+// due, and reports whether there was one. It does not advance time.
 func (s *Sim) Step() bool {
 	for _, t := range s.order() {
 		if t != s.cur && t.ready() {
@@ -98,7 +98,7 @@ func (s *Sim) Step() bool {
 	return false
 }
 
-// order is the tasks in the order in which they are asked whether they can run.
+// order returns the tasks in the order in which Step checks them.
 func (s *Sim) order() []*task {
 	ts := slices.Clone(s.tasks)
 	if s.random {
@@ -109,13 +109,13 @@ func (s *Sim) order() []*task {
 	return ts
 }
 
-// Run steps until nothing can run without time moving on.
+// Run steps until nothing can run without advancing time.
 func (s *Sim) Run() {
 	for s.Step() {
 	}
 }
 
-// Advance moves time by d, firing timers in order and running what they wake.
+// Advance advances time by d, firing timers in order and running what they wake.
 func (s *Sim) Advance(d time.Duration) {
 	end := s.now + d
 	s.Run()
@@ -129,15 +129,15 @@ func (s *Sim) Advance(d time.Duration) {
 // Pending counts the timers that are armed.
 func (s *Sim) Pending() int { return len(s.timers) }
 
-// AfterFunc calls fn from the scheduler, outside any task, once d has passed:
-// for simulated devices, whose latency it is. fn must not block.
+// AfterFunc calls fn from the scheduler, outside any task, once d has passed. It
+// simulates the latency of devices. fn must not block.
 func (s *Sim) AfterFunc(d time.Duration, fn func()) {
 	heap.Push(&s.timers, &simTimer{at: s.now + d, seq: s.nextSeq(), fn: fn})
 }
 
-// Close ends every task that waits: its stack unwinds by a panic that Close
-// catches. What it defers runs, but does not wait any more. The state that the
-// tasks leave behind is not to be used. Close must not be called from a task.
+// Close ends every waiting task: its stack unwinds by a panic that Close
+// recovers. Deferred functions run but do not wait. The state that the tasks
+// leave behind must not be used. Close must not be called from a task.
 func (s *Sim) Close() {
 	s.closing = true
 	defer func() { s.closing = false }()
@@ -155,8 +155,8 @@ func (s *Sim) fire() {
 	t.fn()
 }
 
-// resume runs t until it waits or ends. A panic or a Goexit of the task comes
-// out of it here, and leaves the simulator in order.
+// resume runs t until it waits or ends. A panic or a Goexit of the task
+// propagates from here and leaves the simulator consistent.
 func (s *Sim) resume(t *task) {
 	if t.next == nil {
 		s.begin(t)
@@ -172,11 +172,11 @@ func (s *Sim) resume(t *task) {
 	_, more = t.next()
 }
 
-// TaskPanic is what Step panics with when a task or a work panicked: the
-// coroutine's own stack would be lost otherwise.
+// TaskPanic is the value with which Step panics when a task or a work panicked.
+// It preserves the coroutine's stack.
 type TaskPanic struct {
 	Task  string
-	Value any // what it panicked with
+	Value any // the original panic value
 	Stack []byte
 }
 
@@ -184,7 +184,7 @@ func (p *TaskPanic) Error() string {
 	return fmt.Sprintf("%v\n\nin task %q of the simulator:\n%s", p.Value, p.Task, p.Stack)
 }
 
-// begin makes a coroutine of the task's next function.
+// begin starts a coroutine for the task's next function.
 func (s *Sim) begin(t *task) {
 	fn := t.start
 	if t.queue != nil {
@@ -243,7 +243,7 @@ func (s *Sim) until(cond func() bool) {
 	}
 }
 
-// sleep gives way until Step finds that cond holds.
+// sleep yields until Step finds that cond holds.
 func (t *task) sleep(cond func() bool) {
 	t.cond = cond
 	if !t.yield(struct{}{}) {
@@ -251,7 +251,7 @@ func (t *task) sleep(cond func() bool) {
 	}
 }
 
-// String lists what waits and what is armed.
+// String describes the waiting tasks and the number of armed timers.
 func (s *Sim) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "at %v, %d timers armed", s.now, len(s.timers))

@@ -10,8 +10,8 @@ import (
 	"udm/env"
 )
 
-// busy runs users that pass items between queues, with delays, and tells what
-// happened in which order.
+// busy runs users that pass items between queues, with delays, and returns the
+// order of events.
 func busy(s *env.Sim) string {
 	r, w := &trace{}, s.NewWait()
 	qs := []env.Queue{s.NewQueue("a"), s.NewQueue("b")}
@@ -121,7 +121,8 @@ func TestWaitingOutsideATaskFiresTimers(t *testing.T) {
 	}
 }
 
-// A panic of a work comes out of Step with its stack; the simulator goes on.
+// A panic of a work propagates from Step with its stack; the simulator stays
+// usable.
 func TestPanicOfAWorkComesOutOfStep(t *testing.T) {
 	s, r := env.NewStepped(), &trace{}
 	q := s.NewQueue("bad queue")

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// simQueue is a Queue of a Sim. It has a task while it has something to run.
+// simQueue is a Queue of a Sim. It has a task while it has works to run.
 type simQueue struct {
 	s      *Sim
 	name   string
@@ -17,7 +17,7 @@ type simQueue struct {
 	armed  map[*Work]*simTimer
 }
 
-// NewQueue makes a queue whose works are run by stepping the simulator.
+// NewQueue makes a queue whose works run when the simulator is stepped.
 func (s *Sim) NewQueue(name string) Queue {
 	return &simQueue{s: s, name: name, armed: make(map[*Work]*simTimer)}
 }
@@ -95,7 +95,7 @@ func (q *simQueue) Close() {
 	q.s.until(func() bool { return q.task == nil })
 }
 
-// sortedArmed keeps the simulator independent of the order of a Go map.
+// sortedArmed returns the armed works in a fixed order, independent of map order.
 func (q *simQueue) sortedArmed() []*Work {
 	var ws []*Work
 	for w := range q.armed {

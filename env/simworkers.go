@@ -7,18 +7,17 @@ type simWorkers struct {
 	most    int
 	room    func()
 	waiting workRing
-	refused bool // room is owed
+	refused bool // room must be called
 	running int  // tasks that run works
 	rooms   int  // tasks that call room
 	closed  bool
 }
 
-// defaultWorkers stands in for the number of processors, which must not change a
-// run.
+// defaultWorkers replaces the number of processors, which must not affect a run.
 const defaultWorkers = 4
 
-// NewWorkers makes workers whose works are run by stepping the simulator; what
-// runs next is one of those that wait, at random.
+// NewWorkers makes workers whose works run when the simulator is stepped, in
+// random order.
 func (s *Sim) NewWorkers(name string, n, depth int, room func()) Workers {
 	if n <= 0 {
 		n = defaultWorkers
@@ -44,7 +43,8 @@ func (p *simWorkers) Queue(w *Work) bool {
 	return true
 }
 
-// run runs one work; another task goes on, so that others come between.
+// run runs one work. Another task continues, so that other tasks may run in
+// between.
 func (p *simWorkers) run() {
 	defer func() {
 		if p.waiting.n > 0 {
@@ -54,7 +54,7 @@ func (p *simWorkers) run() {
 		}
 	}()
 	if p.waiting.n == 0 {
-		return // others have run what there was
+		return // other tasks have run all works
 	}
 	w := p.waiting.take(p.pick())
 	if p.refused && p.waiting.roomy() {

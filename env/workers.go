@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// Workers run works side by side, so many at a time, in any order: for what takes
-// a processor's time, such as checksums, encryption and compression. At most a
-// fixed number of works waits. A full one says so rather than block, so that Map
-// may ask it:
+// Workers run a fixed number of works in parallel, in any order. They are for
+// processor-bound work such as checksums, encryption and compression. A bounded
+// number of works may wait. When it is reached Queue returns false instead of
+// blocking, so that Map may call it:
 //
 //	t.mu.Lock()
 //	if !t.workers.Queue(&p.work) {
@@ -16,19 +16,20 @@ import (
 //	}
 //	t.mu.Unlock()
 //
-// The function room, given to NewWorkers, is called when there is room again, with
-// the caller's lock free to take: under it room queues what waits until that is
-// refused again.
+// The function room, passed to NewWorkers, is called when there is room again. It
+// may take the caller's lock, and queues the waiting works until Queue refuses
+// one again.
 type Workers interface {
-	// Queue has w run and reports true, or reports false because as many works
-	// wait as may, or after Close. A work that waits already stays where it is;
-	// one that runs may be queued again, and then runs beside itself. Queue neither blocks nor calls anything.
+	// Queue queues w and returns true. It returns false if the most works wait
+	// already, or after Close. A work that waits already stays where it is; a
+	// running one may be queued again and then runs in parallel with itself.
+	// Queue neither blocks nor calls anything.
 	//
-	// After a false for want of room, room is called once: after the return of
-	// this Queue, or beside it, but not on its stack.
+	// After Queue returned false for lack of room, room is called once, after
+	// Queue returns or concurrently, but not on its stack.
 	Queue(w *Work) bool
-	// Close runs what is queued and waits for it, and for a running room. It must
-	// not be called from a work or from room. Closing twice is allowed.
+	// Close runs the queued works and waits for them and for a running room. It
+	// must not be called from a work or from room. Closing twice is allowed.
 	Close()
 }
 
@@ -36,12 +37,12 @@ type Workers interface {
 type realWorkers struct {
 	most int
 	room func()
-	work func() // run, made once: a go statement of it does not allocate
+	work func() // the method value run, made once so that starting it does not allocate
 
 	mu      sync.Mutex
 	idle    sync.Cond // mu; broadcast when the last goroutine ends
 	waiting workRing  // guarded by mu
-	refused bool      // guarded by mu; room is owed
+	refused bool      // guarded by mu; room must be called
 	running int       // guarded by mu; goroutines
 	closed  bool      // guarded by mu
 }
@@ -104,7 +105,7 @@ func (p *realWorkers) Close() {
 	}
 }
 
-// workRing is the works that wait, the oldest first.
+// workRing holds the waiting works, oldest first.
 type workRing struct {
 	works []*Work
 	first int
@@ -115,7 +116,8 @@ func newWorkRing(depth int) workRing { return workRing{works: make([]*Work, max(
 
 func (r *workRing) full() bool { return r.n == len(r.works) }
 
-// roomy is when those who were refused are told: not at each place that is free.
+// roomy reports whether to call room: only when half of the ring is free, not for
+// each free slot.
 func (r *workRing) roomy() bool { return r.n <= len(r.works)/2 }
 
 func (r *workRing) at(i int) **Work { return &r.works[(r.first+i)%len(r.works)] }
@@ -126,7 +128,7 @@ func (r *workRing) push(w *Work) {
 	r.n++
 }
 
-// take takes the oldest work out, after it has changed places with work i.
+// take removes the oldest work, after swapping it with work i.
 func (r *workRing) take(i int) *Work {
 	first, other := r.at(0), r.at(i)
 	w := *other

@@ -11,7 +11,7 @@ import (
 	"udm/env"
 )
 
-// hold is a work that keeps a worker busy until it is let go.
+// hold is a work that keeps a worker busy until it is released.
 type hold struct {
 	wait        env.Wait
 	mu          sync.Mutex
@@ -115,8 +115,8 @@ func TestWorkersTakeAWaitingWorkOnce(t *testing.T) {
 	})
 }
 
-// feeder is how a target uses workers: what is refused waits in a list under the
-// target's lock, and room goes on with it.
+// feeder uses workers as a target does: refused works wait in a list under the
+// target's lock, and room queues them.
 type feeder struct {
 	workers env.Workers
 	wait    env.Wait
@@ -159,7 +159,7 @@ func (f *feeder) until(n int) {
 	f.wait.Until(func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.ran == n })
 }
 
-// Nothing is lost between a refusal and the call of room.
+// No work is lost between a refusal and the call of room.
 func TestWhatWasRefusedRunsWhenThereIsRoom(t *testing.T) {
 	everywhere(t, func(t *testing.T, e env.Env) {
 		for _, depth := range []int{0, 1, 2, 7} {
@@ -189,7 +189,7 @@ func TestRealWorkersFromManyGoroutines(t *testing.T) {
 	f.workers.Close()
 }
 
-// The order of works, and what comes between them, is the seed's.
+// The seed determines the order of works and what runs between them.
 func TestASeedReplaysWorkers(t *testing.T) {
 	run := func(s *env.Sim) string {
 		r, f := &trace{}, newFeeder(s, 3, 4)

@@ -1,9 +1,9 @@
-// Package hostfs is the file system of the host that a daemon keeps its state
-// in, as an interface, so that a test can cut its power.
+// Package hostfs is the host file system in which a daemon keeps its state. It is
+// an interface, so that a test can simulate a power cut.
 //
-// What is not flushed may get lost in a power cut: the content of a file until
-// its Sync, and its name, or that it has none any more, until SyncDir of its
-// directory. [Replace] is how a file is changed as a whole.
+// A power cut may lose everything that is not synced: the content of a file until
+// its Sync, and the creation, renaming or removal of a name until SyncDir of its
+// directory. [Replace] replaces a file atomically.
 package hostfs
 
 import (
@@ -19,22 +19,22 @@ import (
 type FS interface {
 	ReadDir(dir string) (names []string, err error) // ascending
 	ReadFile(path string) ([]byte, error)
-	Create(path string) (File, error) // an empty file, also in place of another
-	Rename(from, to string) error     // also in place of another file
+	Create(path string) (File, error) // an empty file; replaces an existing one
+	Rename(from, to string) error     // replaces an existing file
 	Remove(path string) error
 	Mkdir(dir string) error
 	SyncDir(dir string) error
 }
 
-// File is a file that is being written.
+// File is a file open for writing.
 type File interface {
 	io.Writer
 	Sync() error
 	Close() error
 }
 
-// Disk is the file system of the machine. Directories and files are their
-// owner's only.
+// Disk is the file system of the machine. Only the owner can access the
+// directories and files that it makes.
 type Disk struct{}
 
 func (Disk) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
@@ -60,8 +60,8 @@ func (Disk) ReadDir(dir string) (names []string, err error) {
 	return names, err
 }
 
-// SyncDir implements [FS]. A directory that may not be read is one that nothing
-// was made in.
+// SyncDir implements [FS]. It ignores a directory that may not be read, since
+// nothing was made in it.
 func (Disk) SyncDir(dir string) error {
 	if err := syncDir(dir); !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -69,9 +69,8 @@ func (Disk) SyncDir(dir string) error {
 	return nil
 }
 
-// MakeDir makes dir, and the directories above it where they are missing; on
-// return they are on the disk. One that is there may have been made by a daemon
-// that was killed before it was on the disk.
+// MakeDir makes dir and its missing parents durably. It also syncs existing ones,
+// since a daemon may have made them and been killed before they were durable.
 func MakeDir(f FS, dir string) error {
 	above := filepath.Dir(dir)
 	err := f.Mkdir(dir)
@@ -86,8 +85,8 @@ func MakeDir(f FS, dir string) error {
 	return f.SyncDir(above)
 }
 
-// Replace makes a file hold v as JSON. On return it is on the disk, whole; after
-// an error, or a crash, the file is as it was or holds v.
+// Replace durably replaces the content of a file with v as JSON. After an error
+// or a crash the file is unchanged or holds v.
 func Replace(f FS, path string, v any) error {
 	if err := Prepare(f, path, v); err != nil {
 		return err
@@ -95,8 +94,8 @@ func Replace(f FS, path string, v any) error {
 	return Commit(f, path)
 }
 
-// Prepare is the first half of Replace: it takes the space that is needed, beside
-// the file, which stays as it is.
+// Prepare is the first half of Replace: it writes the new content to a file
+// beside path, so that Commit needs no more space. path stays unchanged.
 func Prepare(f FS, path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
@@ -105,7 +104,7 @@ func Prepare(f FS, path string, v any) error {
 	return write(f, path+".new", append(text, '\n'))
 }
 
-// Commit is the second half: what was prepared last becomes the file.
+// Commit is the second half of Replace: it renames the prepared file to path.
 func Commit(f FS, path string) error {
 	if err := f.Rename(path+".new", path); err != nil {
 		return err
