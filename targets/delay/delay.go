@@ -1,13 +1,13 @@
-// Package delay is the target "delay": I/O is held back for a time and may go to
-// different devices by kind (drivers/md/dm-delay.c).
+// Package delay is the target "delay": it delays I/O and may send it to different
+// devices by kind (drivers/md/dm-delay.c).
 //
 //	delay DEVICE OFFSET MS [DEVICE OFFSET MS [DEVICE OFFSET MS]]
 //
 // The manual is [Type]'s Doc.
 //
-// Map puts a clone that is to wait at the end of its class's list, which is thus
-// in order of deadlines, and arms the work for the earliest of all. The work, or
-// a suspend at once, takes out what is due and issues it:
+// Map appends a clone that must wait to its class's list, which is thus in order
+// of deadlines, and arms the work for the earliest deadline of all. The work
+// issues the clones that are due; a suspend issues all of them at once:
 //
 //	Map ─ delay 0, or suspending ─► issued
 //	 └──► waiting ─ deadline passed, or presuspend ─► issued
@@ -67,8 +67,8 @@ const (
 type class struct {
 	leg.Leg
 	delay time.Duration
-	list  dm.CloneList // guarded by delay.mu; what waits, in order
-	count int          // guarded by delay.mu; how much that is
+	list  dm.CloneList // guarded by delay.mu; waiting clones, in order
+	count int          // guarded by delay.mu; length of list
 }
 
 type delay struct {
@@ -80,7 +80,7 @@ type delay struct {
 
 	mu    sync.Mutex
 	on    bool          // guarded by mu; clones may wait
-	armed bool          // guarded by mu; work comes at next
+	armed bool          // guarded by mu; work runs at next
 	next  time.Duration // guarded by mu
 }
 
@@ -115,7 +115,7 @@ func (c *class) open(t *dm.Target, g Group) (err error) {
 	return err
 }
 
-// Close has nothing to wait for: all that waited has been issued by presuspend.
+// Close has nothing to wait for: Presuspend has issued all waiting clones.
 func (d *delay) Close() { d.queue.Close() }
 
 func (d *delay) NewPerIO() any { return new(deadline) }
@@ -163,8 +163,7 @@ func (d *delay) armLocked(at time.Duration) {
 	d.queue.QueueAfter(d.work, at-d.target.Env().Now())
 }
 
-// due takes out what has waited long enough, or all, and arms the work for the
-// rest.
+// due removes the clones that are due, or all, and arms the work for the rest.
 func (d *delay) due(all bool) (out dm.CloneList) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -191,7 +190,7 @@ func (d *delay) issue(list dm.CloneList) {
 	}
 }
 
-// Presuspend lets everything go.
+// Presuspend issues all waiting clones.
 func (d *delay) Presuspend() {
 	d.turn(false)
 	d.queue.Cancel(d.work)

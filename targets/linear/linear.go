@@ -1,5 +1,5 @@
-// Package linear is the target "linear": a range of the mapped device is a
-// range of one lower device, in the same order (drivers/md/dm-linear.c).
+// Package linear is the target "linear": it maps a range of the mapped device to
+// a range of one lower device (drivers/md/dm-linear.c).
 //
 //	linear DEVICE OFFSET
 //
@@ -11,7 +11,7 @@ import (
 	"udm/targets/internal/leg"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type is the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "linear", Version: [3]uint32{1, 4, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }

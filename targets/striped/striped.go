@@ -1,11 +1,11 @@
-// Package striped is the target "striped": chunks go to several devices in turn
-// (drivers/md/dm-stripe.c).
+// Package striped is the target "striped": it distributes chunks over several
+// devices in turn (drivers/md/dm-stripe.c).
 //
 //	striped STRIPES CHUNK DEVICE OFFSET [DEVICE OFFSET]…
 //
 // The manual is [Type]'s Doc. Sector s of the target lies in chunk s/CHUNK; chunk
 // c is number c/STRIPES of stripe c mod STRIPES. A flush, discard or write-zeroes
-// arrives once for each stripe with the whole range; Clone.Num says for which.
+// arrives once for each stripe with the whole range; Clone.Num is the stripe.
 //
 // All fields but the error counters are fixed by construction; there is no lock.
 package striped
@@ -19,7 +19,7 @@ import (
 	"udm/targets/internal/leg"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type is the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "striped", Version: [3]uint32{1, 6, 0}, New: construct,
 		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
@@ -47,7 +47,7 @@ Example: two disks of 1 GiB, 64 KiB each in turn
   0 4194304 striped 2 128 /srv/a.img 0 /srv/b.img 0
 `
 
-// eventLimit is the count of errors from which a stripe raises no more events.
+// eventLimit is the number of errors after which a stripe raises no more events.
 const eventLimit = 15
 
 type stripe struct {
@@ -105,14 +105,14 @@ func (s *striped) send(c *dm.Clone, stripe, sector uint64) {
 	c.Sector = st.Start + sector
 }
 
-// place tells on which stripe, and where within it, a sector lies.
+// place returns the stripe of a sector and the sector's offset within it.
 func (s *striped) place(off uint64) (stripe, sector uint64) {
 	n := uint64(len(s.stripes))
 	chunk := off / s.chunk
 	return chunk % n, chunk/n*s.chunk + off%s.chunk
 }
 
-// edge is the first sector of a stripe that lies at off or behind.
+// edge is the first sector of a stripe that lies at off or after it.
 func (s *striped) edge(off, stripe uint64) uint64 {
 	at, sector := s.place(off)
 	if at == stripe {

@@ -1,8 +1,8 @@
-// Package deferredset waits for I/O that is in flight now, and only for that
+// Package deferredset waits for the I/O currently in flight, and only for that
 // (drivers/md/dm-bio-prison-v1.c, struct dm_deferred_set).
 //
-// I/O enters a [Set] before it is issued and leaves it when it has ended. A work
-// added to the set runs when everything that had entered before has left; what
+// I/O enters a [Set] before it is issued and leaves it after it has ended. A work
+// added to the set runs when all I/O that entered earlier has left; I/O that
 // enters later does not delay it.
 //
 // # Protocol
@@ -63,7 +63,7 @@ type Set struct {
 // cache line pairs.
 type shard struct{ n [ring]atomic.Int32 }
 
-// closed is set in a counter that nobody may enter.
+// closed is set in a counter that may no longer be entered.
 const closed = 1 << 30
 
 // Shard is where a processor's entries are counted: see [Set.Shard].
@@ -90,10 +90,10 @@ func New() *Set {
 func (s *Set) newToken() any { return &s.shards[int(s.dealt.Add(1))%len(s.shards)] }
 
 // Shard picks the shard for entries made on the caller's processor from now on.
-// It is right on any other as well, only slower until Enter gives it up.
+// It is also correct on any other processor, only slower until Enter replaces it.
 func (s *Set) Shard() Shard { return Shard{s.pick(nil)} }
 
-// pick deals out a shard, but for the one to avoid.
+// pick returns a shard other than the one to avoid.
 func (s *Set) pick(avoid *shard) *shard {
 	sh := s.tokens.Get().(*shard)
 	if sh == avoid {
@@ -103,9 +103,9 @@ func (s *Set) pick(avoid *shard) *shard {
 	return sh
 }
 
-// Enter adds one I/O to the set. It does not allocate and takes no lock. Where
-// two processors meet at a shard, because what holds it has moved, one of them is
-// given another.
+// Enter adds one I/O to the set. It does not allocate and takes no lock. If two
+// processors use the same shard, because its user has moved, one of them gets
+// another shard.
 func (s *Set) Enter(sh *Shard) Entry {
 	for {
 		i := s.current.Load() % ring
@@ -127,11 +127,11 @@ func (s *Set) Leave(e Entry) {
 	}
 }
 
-// In reports whether the entry is one.
+// In reports whether the entry is in a set.
 func (e Entry) In() bool { return e.s != nil }
 
-// AddWork runs fn once when everything that is in the set now has left it. It
-// reports false, without running fn, when there is nothing to wait for.
+// AddWork runs fn once, when all I/O now in the set has left it. If there is
+// nothing to wait for it returns false without running fn.
 func (s *Set) AddWork(fn func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +145,7 @@ func (s *Set) AddWork(fn func()) bool {
 }
 
 // closeLocked closes the current epoch and opens the next if the ring has room
-// for it. If not, the current one goes on until sweep has made room.
+// for it. Otherwise the current epoch continues until sweep makes room.
 func (s *Set) closeLocked() {
 	e := s.current.Load()
 	if e+1-s.oldest == ring {

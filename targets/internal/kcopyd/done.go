@@ -4,8 +4,8 @@ import "udm/internal/list"
 
 type jobList = list.List[Job, *Job]
 
-// borrowed is how many jobs one caller finishes on its own stack before the
-// queue takes over: the stack belongs to somebody who wants to go on.
+// borrowed is the number of jobs that one caller finishes on its own stack before
+// the queue takes over, so that the caller is not delayed too long.
 const borrowed = 128
 
 // finish lets j.Done be called in its turn.
@@ -62,7 +62,7 @@ func (c *Client) callAll(js jobList) (n int) {
 	return n
 }
 
-// putBack leaves js to the work.
+// putBack returns js to the list for the work.
 func (c *Client) putBack(js jobList) {
 	c.mu.Lock()
 	js.Append(&c.done)

@@ -1,7 +1,7 @@
-// Package kcopyd copies and zeroes ranges of block devices in the background
-// (the kernel's drivers/md/dm-kcopyd.c and dm-io.c). A [Client] belongs to one
-// target; a [Job] is one copy from a device to up to eight, one zeroing, or a
-// callback without I/O that takes its turn among those of the others.
+// Package kcopyd copies and zeroes ranges of block devices in the background (the
+// kernel's drivers/md/dm-kcopyd.c and dm-io.c). A [Client] belongs to one target.
+// A [Job] is a copy from one device to up to eight others, a zeroing, or a
+// callback without I/O that takes its turn among the others' callbacks.
 //
 // # Life of a job
 //
@@ -9,20 +9,20 @@
 //	Zero ─────────────────────────────► write ─────────────────────┼─► Done
 //	Prepare … Fire ────────────────────────────────────────────────┘
 //
-// A long job goes in segments of [Options.SubJob] sectors, up to eight of them
-// at a time, each with one buffer, so that a device sees large requests. Memory
-// is bounded by [Options.Memory]: segments wait for it in order.
+// A long job is split into segments of [Options.SubJob] sectors, up to eight at a
+// time, each with one buffer, so that devices see large requests.
+// [Options.Memory] bounds the memory: segments wait for it in order.
 //
 // # Who calls Done
 //
 // The Done functions of a client run one at a time, in the order in which the
-// jobs were finished. Nothing here has a goroutine: with [Options.Queue] they
-// run as a work of that queue, so one at a time with its other works too;
-// without it, whoever finishes a job runs Done at once unless somebody is
-// running another one, who then runs this one as well. Jobs that ask for it with
-// [Job.AtOnce] stay out of this order. Done may run before
-// Copy returns; the caller of Copy and Fire, and whoever completes a bio,
-// holds no lock that Done takes. Done may start jobs.
+// jobs were finished. This package starts no goroutine. With [Options.Queue] they
+// run as a work of that queue, and so never beside its other works. Without it,
+// the goroutine that finishes a job runs its Done at once, unless another
+// goroutine is running one and then runs this one as well. Jobs with [Job.AtOnce]
+// are exempt from this order. Done may run before Copy returns; callers of Copy
+// and Fire, and whoever completes a bio, must hold no lock that Done takes. Done
+// may start jobs.
 //
 // # Locks
 //
@@ -37,7 +37,7 @@ import (
 	"udm/env"
 )
 
-// MaxDests is how many destinations a copy may have.
+// MaxDests is the largest number of destinations of a copy.
 const MaxDests = 8
 
 const (
@@ -46,7 +46,7 @@ const (
 	splitCount    = 8 // segments of one job at a time
 )
 
-// Options are the sizes of a client. Zero values mean the defaults.
+// Options configure a client. Zero values mean the defaults.
 type Options struct {
 	Name     string    // for people
 	SubJob   uint64    // sectors in a segment; 512 KiB, at most 1 MiB
@@ -99,9 +99,9 @@ func New(e env.Env, o Options) *Client {
 	return c
 }
 
-// Close waits until no job is left. A prepared job must be fired for that. With
-// a queue of the owner's, that queue must still run, and Close must not be
-// called from one of its works.
+// Close waits until no job is left; prepared jobs must be fired. If the queue is
+// the owner's it must still run, and Close must not be called from one of its
+// works.
 func (c *Client) Close() {
 	c.closing.Store(true)
 	c.idle.Until(c.tally.Idle)
@@ -116,8 +116,8 @@ type Dev struct {
 	maxData, maxZeroes uint64 // sectors in one bio; maxZeroes 0: no write-zeroes
 }
 
-// Open looks at d's limits, which a device keeps while it is open. It does not
-// own d.
+// Open reads d's limits, which must not change while d is open. It does not own
+// d.
 func Open(d blk.Device) *Dev {
 	l := d.Limits()
 	dev := &Dev{Device: d, maxData: uint64(l.MaxSectors), maxZeroes: l.MaxWriteZeroes}
@@ -127,31 +127,31 @@ func Open(d blk.Device) *Dev {
 	return dev
 }
 
-// Place is where a range begins.
+// Place is the start of a range.
 type Place struct {
 	Dev    *Dev
 	Sector uint64
 }
 
-// Job is a piece of work. The caller owns it, fills the first group of fields
-// and may use it again once Done has been called, from within Done too. A zero
-// Job is ready for use; it must not be copied or changed while it is under way.
+// Job is a piece of work. The caller owns it, sets the first group of fields and
+// may reuse it once Done has been called, also within Done. A zero Job is ready
+// for use. It must not be copied or changed while it is in progress.
 type Job struct {
 	From    Place
 	To      []Place // at most MaxDests; for Copy and Zero
 	Sectors uint64  // 0: nothing to do but to call Done
-	// IgnoreErrors goes on after an error; what could not be read is written
-	// as whatever the buffer holds.
+	// IgnoreErrors continues after an error; where reading failed, the content of
+	// the buffer is written.
 	IgnoreErrors bool
-	// AtOnce lets Done run as soon as the job is finished, on the stack of who
-	// finishes it, beside those of other jobs and in no order with them.
+	// AtOnce runs Done as soon as the job is finished, on the stack that finishes
+	// it, concurrently with those of other jobs and in no order.
 	AtOnce bool
-	// NoUnmap lets Zero keep, or take, the space of what it zeroes.
+	// NoUnmap lets Zero keep or allocate the space that it zeroes.
 	NoUnmap bool
 	Done    func(*Job)
 	Private any // the caller's
 
-	// What went wrong, for Done to read.
+	// The result, for Done to read.
 	ReadFailed  bool  // some of the source could not be read
 	WriteFailed uint8 // bit i: some of To[i] could not be written
 	NoSpace     bool  // that is all, and it is for lack of space on the devices
@@ -168,7 +168,7 @@ type Job struct {
 	shard    *Shard        // of its tally; kept for the next time
 }
 
-// Link is where a list keeps the next job.
+// Link is the field that links jobs in a list.
 func (j *Job) Link() **Job { return &j.next }
 
 // Failed reports whether anything went wrong.
@@ -194,8 +194,8 @@ func (c *Client) Zero(j *Job) {
 	c.start(j)
 }
 
-// Prepare announces that Fire(j) will follow: Close waits for it. Of j only Done
-// and Private count.
+// Prepare announces that Fire(j) will follow, and Close waits for it. Only Done
+// and Private of j are used.
 func (c *Client) Prepare(j *Job) {
 	j.ReadFailed, j.WriteFailed, j.NoSpace = false, 0, false
 	if j.client != c {
@@ -204,7 +204,7 @@ func (c *Client) Prepare(j *Job) {
 	j.shard = c.tally.Begin(j.shard)
 }
 
-// Fire lets j.Done run, as if j were a copy that is finished now. The caller may
+// Fire finishes j as if it were a copy that has just completed. The caller may
 // set ReadFailed, WriteFailed and NoSpace before.
 func (c *Client) Fire(j *Job) { c.finish(j) }
 
@@ -238,7 +238,7 @@ func (j *Job) zeroable() bool {
 	return true
 }
 
-// segmentDone runs when one of j's segments has nothing more to do.
+// segmentDone runs when one of j's segments has ended.
 func (c *Client) segmentDone(j *Job) {
 	if j.segments.Add(-1) > 0 {
 		return

@@ -20,12 +20,12 @@ const (
 
 func classBytes(class int) int64 { return 1 << (smallestClass + class) }
 
-// classOf is the class for n sectors.
+// classOf is the buffer class for n sectors.
 func classOf(n uint64) int {
 	return max(0, bits.Len64(n*blk.SectorSize-1)-smallestClass)
 }
 
-// memory deals out segments with their buffers.
+// memory allocates segments with their buffers.
 type memory struct {
 	c     *Client
 	limit int64 // bytes in use at a time, by the client's tally
@@ -37,7 +37,7 @@ type memory struct {
 	waiting []waiter // guarded by mu; FIFO
 }
 
-// waiter is a segment-to-be of a job.
+// waiter is a segment of a job that waits for memory.
 type waiter struct {
 	job   *Job
 	class int
@@ -51,12 +51,13 @@ func (m *memory) init(c *Client) {
 	m.bare.New = func() any { return newSegment(c, noBuffer) }
 }
 
-// zeroes is what the longest segment writes. Nobody writes to it.
+// zeroes holds the data of the longest zeroing segment. It is never written to.
 var zeroes = sync.OnceValue(func() [][]byte {
 	return slices.Repeat([][]byte{make([]byte, zeroPage)}, maxSubJob*blk.SectorSize/zeroPage)
 })
 
-// get returns a segment for j, or nil when j has to wait: put will return it.
+// get returns a segment for j, or nil if j must wait; put then returns the
+// segment.
 func (m *memory) get(j *Job, class int) *segment {
 	if class == noBuffer {
 		return m.prepare(m.bare.Get(), j)
@@ -78,12 +79,12 @@ func (m *memory) prepare(s any, j *Job) *segment {
 	return seg
 }
 
-// reserve takes memory if there is enough.
+// reserve takes memory if enough is free.
 func (m *memory) reserve(sh *Shard, class int) bool {
 	return m.c.tally.TakeUpTo(m.limit, sh, classBytes(class))
 }
 
-// put gives s back and returns a segment for a job that waited, nil for none.
+// put frees s and returns a segment for a waiting job, or nil if none waits.
 func (m *memory) put(s *segment) *segment {
 	if s.size == noBuffer {
 		m.bare.Put(s)

@@ -19,9 +19,9 @@ import (
 //	  ▼
 //	gone
 //
-// gate counts the bios of a stage and whoever submits them. The last of these to
-// finish runs the next stage, so that devices that complete inline make a loop,
-// not a recursion.
+// gate counts the bios of a stage and their submitter. The last of them to finish
+// runs the next stage, so that devices that complete inline cause a loop, not a
+// recursion.
 type segment struct {
 	c     *Client
 	job   *Job
@@ -67,7 +67,7 @@ func newSegment(c *Client, class int) *segment {
 	return s
 }
 
-// startSegment begins one of j's segments, when there is memory for it.
+// startSegment starts one of j's segments once there is memory for it.
 func (c *Client) startSegment(j *Job) {
 	class := noBuffer
 	if !j.zero {
@@ -78,7 +78,7 @@ func (c *Client) startSegment(j *Job) {
 	}
 }
 
-// run goes through stages until one has to wait for a bio.
+// run runs stages until one has to wait for a bio.
 func (s *segment) run() {
 	for s != nil && s.enter() {
 		if s.job == nil {
@@ -129,7 +129,8 @@ func (s *segment) pieceDone() {
 	}
 }
 
-// take claims the next piece of the job, unless there is none or it is hopeless.
+// take claims the next piece of the job, unless none is left or the job has
+// failed.
 func (s *segment) take() bool {
 	j := s.job
 	if !j.IgnoreErrors && (j.readBad.Load() || j.writeBad.Load() != 0) {
@@ -162,7 +163,7 @@ func (s *segment) enterReading() bool {
 	return s.pass()
 }
 
-// pass takes one off the gate and reports whether it was the last.
+// pass decrements the gate and reports whether it reached zero.
 func (s *segment) pass() bool { return s.gate.Add(-1) == 0 }
 
 func (s *segment) endRead(b *blk.Bio) {
@@ -218,7 +219,7 @@ func (s *segment) endWrite(b *blk.Bio) {
 	}
 }
 
-// Submit sends b to the device in pieces that it takes.
+// Submit sends b to the device in pieces that the device accepts.
 func (d *Dev) Submit(b *blk.Bio) {
 	most := d.maxData
 	if b.Op == blk.WriteZeroes {

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// Tally counts what is under way, and how much of something it uses, without
-// that processors meet: each has a [Shard]. Init makes it ready.
+// Tally counts operations in progress and the resources they use. Each processor
+// has a [Shard], so that processors share no counter. Call Init before use.
 type Tally struct {
 	used   atomic.Int64 // with what the shards keep in reserve
 	shards []Shard
@@ -30,7 +30,7 @@ func (t *Tally) Init() {
 
 func (t *Tally) newToken() any { return &t.shards[int(t.dealt.Add(1))%len(t.shards)] }
 
-// Pick deals out shards: the same one as long as the caller stays on its
+// Pick returns a shard, the same one as long as the caller stays on its
 // processor.
 func (t *Tally) Pick() *Shard {
 	sh := t.tokens.Get().(*Shard)
@@ -38,8 +38,8 @@ func (t *Tally) Pick() *Shard {
 	return sh
 }
 
-// Begin counts a thing that is under way until End is called on the shard that it
-// returns: sh, or another one if another processor uses that.
+// Begin counts an operation as in progress until End is called on the returned
+// shard: sh, or another one if another processor uses sh.
 func (t *Tally) Begin(sh *Shard) *Shard {
 	n := sh.begun.Load()
 	if sh.begun.CompareAndSwap(n, n+1) {
@@ -57,8 +57,8 @@ func (t *Tally) Begin(sh *Shard) *Shard {
 // End undoes Begin.
 func (sh *Shard) End() { sh.ended.Add(1) }
 
-// Idle reports whether nothing was under way at some moment of the call. Ends
-// are counted before begins, so what begins or ends meanwhile is not missed.
+// Idle reports whether nothing was in progress at some moment of the call. It
+// counts ends before begins, so it misses nothing that begins or ends meanwhile.
 func (t *Tally) Idle() bool {
 	var n int64
 	for i := range t.shards {
@@ -70,15 +70,15 @@ func (t *Tally) Idle() bool {
 	return n == 0
 }
 
-// Take counts n as used; Give to the same shard undoes it. A shard keeps what
-// was given last for the next Take of as much.
+// Take counts n as used; Give on the same shard undoes it. A shard keeps the last
+// amount given for the next Take of the same amount.
 func (t *Tally) Take(sh *Shard, n int64) {
 	if !sh.spare.CompareAndSwap(n, 0) {
 		t.used.Add(n)
 	}
 }
 
-// TakeUpTo is Take if no more than limit is used then.
+// TakeUpTo is Take, if that leaves no more than limit in use.
 func (t *Tally) TakeUpTo(limit int64, sh *Shard, n int64) bool {
 	if sh.spare.CompareAndSwap(n, 0) || t.used.Add(n) <= limit {
 		return true
@@ -94,9 +94,9 @@ func (t *Tally) Give(sh *Shard, n int64) {
 	}
 }
 
-// Over reports whether more than limit is used. Who gives something back and
-// then looks who waits for it, and who begins to wait and then calls Over, do not
-// miss each other.
+// Over reports whether more than limit is in use. A caller that gives and then
+// checks for waiters, and one that registers as a waiter and then calls Over,
+// cannot miss each other.
 func (t *Tally) Over(limit int64) bool {
 	if t.used.Load() <= limit {
 		return false
@@ -105,13 +105,13 @@ func (t *Tally) Over(limit int64) bool {
 	return t.used.Load() > limit
 }
 
-// Used is how much is used.
+// Used is the amount in use.
 func (t *Tally) Used() int64 {
 	t.Reclaim()
 	return t.used.Load()
 }
 
-// Reclaim takes away what the shards keep.
+// Reclaim frees the amounts that the shards keep.
 func (t *Tally) Reclaim() {
 	for i := range t.shards {
 		if sh := &t.shards[i]; sh.spare.Load() != 0 {

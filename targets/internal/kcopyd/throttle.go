@@ -7,7 +7,7 @@ import (
 	"udm/env"
 )
 
-// Throttle bounds the share of time in which copies are under way, over all the
+// Throttle bounds the share of time during which copies are in flight, over all
 // clients that use it (the kernel's dm_kcopyd_throttle, a module parameter).
 type Throttle struct {
 	env     env.Env
@@ -22,21 +22,22 @@ type Throttle struct {
 
 const (
 	throttlePause = 100 * time.Millisecond
-	// maxPauses bounds the wait of one piece: several clients that share a
-	// throttle could otherwise keep each other waiting for ever.
+	// maxPauses bounds the pauses of one piece: clients that share a throttle
+	// could otherwise delay each other for ever.
 	maxPauses = 10
-	// accountFor is how much past counts: beyond it, busy and total are halved.
+	// accountFor is the length of the accounting period: beyond it, busy and
+	// total are halved.
 	accountFor = time.Second
 )
 
-// NewThrottle makes one that allows a share of the time that percent tells each
-// time it is asked: 100 and more for no limit, 0 for as little as there can be. Any
-// number of goroutines call it.
+// NewThrottle makes a throttle that calls percent for each decision: 100 or more
+// means no limit, 0 the least possible share. percent must be safe for concurrent
+// use.
 func NewThrottle(e env.Env, percent func() uint32) *Throttle {
 	return &Throttle{env: e, percent: percent}
 }
 
-// limits reports whether there is anything to count.
+// limits reports whether the throttle is active.
 func (t *Throttle) limits() bool { return t.percent() < 100 }
 
 // over reports whether copies had more than their share until now. If not, or
@@ -84,9 +85,9 @@ func (c *Client) holdBack(s *segment) bool {
 	return true
 }
 
-// hold puts s behind those that are held back and reports whether it is the only
-// one: then nobody has armed the timer. Who comes later leaves the timer alone,
-// so each segment waits for its own pause and not for those of others.
+// hold queues s behind the held segments and reports whether it is the only one;
+// then the timer is not armed yet. Later segments do not rearm the timer, so each
+// waits for its own pause and not for those of others.
 func (c *Client) hold(s *segment) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,8 +97,8 @@ func (c *Client) hold(s *segment) (first bool) {
 	return first
 }
 
-// releaseHeld lets the segments whose pause is over try again, and comes back
-// for the next one.
+// releaseHeld lets the segments whose pause is over try again, and rearms the
+// timer for the next one.
 func (c *Client) releaseHeld() {
 	due, wait := c.takeDue(c.throttle.env.Now())
 	if wait > 0 {
@@ -108,8 +109,8 @@ func (c *Client) releaseHeld() {
 	}
 }
 
-// takeDue takes out the segments that are due, and tells how long the next one
-// has to wait: 0 when there is none.
+// takeDue removes the due segments and returns the wait until the next one is
+// due: 0 if there is none.
 func (c *Client) takeDue(now time.Duration) (due segList, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,19 +1,19 @@
-// Package prison holds bios back while something is done to the blocks that
-// they address (drivers/md/dm-bio-prison-v1.c).
+// Package prison holds bios while the blocks that they address are being changed
+// (drivers/md/dm-bio-prison-v1.c).
 //
-// A [Cell] locks a range of blocks of one device. The first bio to be detained
-// on a range is the cell's holder; bios that are detained while a cell overlaps
-// their range become its inmates, and their submitter has lost them. Whoever
-// holds a cell releases it in one of several ways.
+// A [Cell] locks a range of blocks of one device. The first bio detained on a
+// range is the cell's holder. Bios detained while a cell overlaps their range
+// become its inmates and no longer belong to their submitter. The caller that
+// obtained the cell releases it in one of several ways.
 //
 //	free ─ Detain ─► held ─ Release, ReleaseNoHolder, VisitRelease, Error ─► free
 //	                  │ ▲
 //	                  └─┘ Detain of an overlapping range: one more inmate
 //
-// Nothing here issues or ends a bio under a lock: the functions hand lists back.
+// No function issues or ends a bio under a lock: they return lists.
 //
-// Cells of one block, nearly all, live in one of 16 shards. A wider cell is
-// known to every shard, so that a look-up asks one shard only.
+// A cell of one block, by far the most common, is in one of 16 shards. A wider
+// cell is in every shard, so that a lookup needs only one shard.
 //
 // Lock order: the shards in the order of their index, then a wide cell's mu.
 package prison
@@ -26,8 +26,8 @@ import (
 	"udm/dm"
 )
 
-// Key is what a cell locks: blocks [Begin, End) of a device, in its virtual
-// address space or in the one that it is mapped to. It is not empty.
+// Key is the range that a cell locks: blocks [Begin, End) of a device, in its
+// virtual address space or in the one it is mapped to. It is not empty.
 type Key struct {
 	Begin, End uint64
 	Dev        uint32
@@ -45,7 +45,8 @@ func (k Key) overlaps(o Key) bool {
 
 func (k Key) wide() bool { return k.End-k.Begin > 1 }
 
-// Cell is a locked range. It belongs to who detained it, until it is released.
+// Cell is a locked range. It belongs to the caller that detained it, until its
+// release.
 type Cell struct {
 	Key
 	Holder *dm.Clone // may be nil
@@ -54,8 +55,8 @@ type Cell struct {
 	bios dm.CloneList // guarded by the shard's mu (narrow) or mu (wide)
 }
 
-// Inmates are the bios that wait, without the holder. Only within the function
-// of VisitRelease, which takes them away.
+// Inmates are the waiting bios, without the holder. Call it only within the
+// function of VisitRelease, which must remove them.
 func (c *Cell) Inmates() *dm.CloneList { return &c.bios }
 
 func (c *Cell) add(b *dm.Clone) {
@@ -102,9 +103,9 @@ func (p *Prison) shard(k Key) *shard {
 	return &p.shards[h>>60]
 }
 
-// Detain locks k with b, which may be nil, as holder. When a cell overlaps k
-// already, nil is returned and b waits in that cell: it is not the caller's any
-// more.
+// Detain locks k with b, which may be nil, as holder. If a cell already overlaps
+// k, Detain returns nil and b waits in that cell; b no longer belongs to the
+// caller.
 func (p *Prison) Detain(k Key, b *dm.Clone) *Cell {
 	if k.wide() {
 		return p.detainWide(k, b)
@@ -221,7 +222,7 @@ func (p *Prison) Release(c *Cell) (bios dm.CloneList) {
 	return bios
 }
 
-// ReleaseNoHolder is Release without the holder, who stays the caller's.
+// ReleaseNoHolder is Release without the holder, which stays the caller's.
 func (p *Prison) ReleaseNoHolder(c *Cell) (bios dm.CloneList) {
 	p.VisitRelease(c, func(c *Cell) { bios = c.bios.Take() })
 	return bios

@@ -11,7 +11,7 @@ import (
 // disks is the Opener of rigs: disks are made when they are first named.
 type disks struct {
 	opts  []memdev.Option
-	gate  func(blk.Device) blk.Device // what stands before each disk
+	gate  func(blk.Device) blk.Device // wraps each disk
 	made  map[string]*disk
 	opens int
 }

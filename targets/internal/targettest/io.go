@@ -6,14 +6,15 @@ import (
 	"udm/dm"
 )
 
-// IO is one bio and what became of it. Ends counts the calls of End.
+// IO is one bio and its result. Ends counts the calls of End.
 type IO struct {
 	blk.Bio
 	Data []byte
 	Ends int
 }
 
-// Submit sends a bio, a write with the pattern of seed, and runs what can run.
+// Submit submits a bio, filling a write with the pattern of seed, and runs
+// everything that can run.
 func (r *Rig) Submit(d *dm.Device, op blk.Op, flags blk.Flags, sector, sectors, seed uint64) *IO {
 	x := &IO{}
 	x.Op, x.Flags, x.Sector, x.Sectors = op, flags, sector, sectors

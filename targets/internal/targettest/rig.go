@@ -1,5 +1,5 @@
-// Package targettest is what tests of targets lean on: a set of mapped devices
-// over memory disks that tables name a, b, c, …
+// Package targettest supports tests of targets: a set of mapped devices over
+// memory disks that tables name a, b, c, …
 package targettest
 
 import (
@@ -28,8 +28,8 @@ type Rig struct {
 	disks   *disks
 }
 
-// New returns a rig whose tables may use types. It is closed with the test, and
-// checked to close well. tune changes the limits of the disks.
+// New returns a rig whose tables may use types. The test's cleanup closes it and
+// checks that closing succeeds. tune changes the limits of the disks.
 func New(t testing.TB, types []*dm.Type, tune ...func(*blk.Limits)) *Rig {
 	sim := env.NewStepped()
 	var opts []memdev.Option
@@ -59,7 +59,7 @@ func (r *Rig) close() {
 // Disk is the memory of a disk.
 func (r *Rig) Disk(name string) *memdev.Device { return r.disks.get(name).mem }
 
-// Gate is the gate before a disk.
+// Gate is the gate in front of a disk.
 func (r *Rig) Gate(name string) *blktest.Gate { return r.disks.get(name).dev.(*blktest.Gate) }
 
 // Must fails the test for an error.
@@ -79,7 +79,7 @@ func (r *Rig) Device(name, table string) *dm.Device {
 	return d
 }
 
-// Swap gives a device another table and makes it live.
+// Swap loads another table into a device and makes it live.
 func (r *Rig) Swap(d *dm.Device, table string) {
 	r.Helper()
 	specs, err := dm.ParseTable(table)
@@ -88,7 +88,7 @@ func (r *Rig) Swap(d *dm.Device, table string) {
 	r.Must(d.Resume(context.Background(), false))
 }
 
-// Suspend and Resume are the user's.
+// Suspend and Resume act as the user's commands.
 func (r *Rig) Suspend(d *dm.Device, noflush bool) {
 	r.Helper()
 	r.Must(d.Suspend(context.Background(), noflush))
@@ -109,8 +109,9 @@ func (r *Rig) Lines(d *dm.Device, kind dm.StatusKind, want string) {
 
 var errnos = map[string]syscall.Errno{"EINVAL": syscall.EINVAL, "ENODEV": syscall.ENODEV, "ENOMEM": syscall.ENOMEM}
 
-// Refuses takes lines "TABLE => ERRNO REASON", loads each table, and checks that
-// it fails with that errno and that ti->error, and that nothing is left of it.
+// Refuses takes lines "TABLE => ERRNO REASON". It loads each table and checks
+// that loading fails with that errno and that ti->error, and leaves nothing
+// behind.
 func (r *Rig) Refuses(lines string) {
 	r.Helper()
 	d, err := r.Control.Create("refuses", "", -1)
