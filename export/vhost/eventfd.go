@@ -22,7 +22,13 @@ var one = func() (b [8]byte) {
 	return b
 }()
 
-// signal adds 1 to an eventfd. One that is full wakes its reader already, and
+// isPipe reports whether fd is a pipe: user-mode Linux is called by one.
+func isPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+}
+
+// signal adds 1 to an eventfd, or writes to a pipe. One that is full wakes its reader already, and
 // must not block us: the front end decides about O_NONBLOCK.
 func signal(fd int) {
 	if fd < 0 {

@@ -44,7 +44,7 @@ func TestHostileMessages(t *testing.T) {
 		"enable with 2":   {message{request: setVringEnable, num: 2}, nil},
 		"no kick":         {message{request: setVringKick, value: 1}, nil},
 		"kick is a pipe":  {message{request: setVringKick, value: 1}, []int{pipe[0]}},
-		"call is a pipe":  {message{request: setVringCall, value: 1}, []int{pipe[1]}},
+		"call is a file":  {message{request: setVringCall, value: 1}, []int{f.fd}},
 		"two kicks":       {message{request: setVringKick, value: 1}, []int{f.kick, f.kick}},
 		"file for num":    {message{request: setVringNum, index: 1, num: 8}, []int{f.kick}},
 		"config write":    {message{request: setConfig, config: configPart{offset: 32, data: []byte{1}}}, nil},

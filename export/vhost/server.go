@@ -171,7 +171,7 @@ func (b *broken) reason() error {
 func (s *Server) messages(c *net.UnixConn, session *session) error {
 	for {
 		h, payload, f, err := s.read(c)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -175,7 +175,7 @@ func onRingFD(f func(*ring, int) error) func(*session, *message, fds) error {
 		if len(got) != 1 {
 			return errors.New("no eventfd")
 		}
-		if !isEventFD(got[0]) {
+		if !isEventFD(got[0]) && (m.request == setVringKick || !isPipe(got[0])) {
 			return errors.New("a file that is no eventfd")
 		}
 		return f(r, got.take(0))
