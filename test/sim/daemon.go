@@ -61,7 +61,7 @@ func newDaemon(r *rand.Rand) scenario {
 	return d
 }
 
-func (d *daemon) prepare(w *world) {
+func (d *daemon) prepare(w *harness) {
 	w.files = newFilesys(w)
 	d.files = w.files
 	d.files.watch = d.look
@@ -74,7 +74,7 @@ func (d *daemon) prepare(w *world) {
 	}
 }
 
-func (d *daemon) start(w *world) {
+func (d *daemon) start(w *harness) {
 	var err error
 	d.files.off, d.files.fails, d.srv = false, false, nil
 	srv, err := service.New(service.Config{Root: root, Program: "sim", Env: w.sim, Opener: w, FS: d.files, Control: w.c})
@@ -96,7 +96,7 @@ func (d *daemon) start(w *world) {
 }
 
 // judge compares what is there after a start with what was acknowledged.
-func (d *daemon) judge(w *world) {
+func (d *daemon) judge(w *harness) {
 	for _, s := range d.slots {
 		now := d.now(s)
 		if !slices.Contains(s.may, now) {
@@ -173,11 +173,13 @@ func (d *daemon) command(name string, in any) error {
 	return e
 }
 
-func (d *daemon) create(w *world, c ctl.Create) { w.right(d.command("create", c), "create %s", c.Name) }
+func (d *daemon) create(w *harness, c ctl.Create) {
+	w.right(d.command("create", c), "create %s", c.Name)
+}
 
 // control has up to three commands carried out at the same time, each for
 // another device; names are taken and given up by all of them.
-func (d *daemon) control(w *world, r *rand.Rand) {
+func (d *daemon) control(w *harness, r *rand.Rand) {
 	left := 0
 	for _, i := range r.Perm(len(d.slots))[:1+r.IntN(3)] {
 		own := rand.New(rand.NewPCG(r.Uint64(), 5))
@@ -192,7 +194,7 @@ func (d *daemon) control(w *world, r *rand.Rand) {
 
 // change does one thing to a volume. Once it is acknowledged, nothing else may
 // be there after a crash.
-func (d *daemon) change(w *world, r *rand.Rand, s *slot) {
+func (d *daemon) change(w *harness, r *rand.Rand, s *slot) {
 	name, in := d.draw(w, r, s)
 	text, _ := json.Marshal(in)
 	w.note("device %d: %s %s", s.minor, name, text)
@@ -216,7 +218,7 @@ func (d *daemon) change(w *world, r *rand.Rand, s *slot) {
 }
 
 // draw chooses a command, and makes users leave where they would be in its way.
-func (d *daemon) draw(w *world, r *rand.Rand, s *slot) (string, any) {
+func (d *daemon) draw(w *harness, r *rand.Rand, s *slot) (string, any) {
 	name := []string{"a", "b", "c", "d", "e"}[r.IntN(5)]
 	dev := d.device(s)
 	if dev == nil {
@@ -260,7 +262,7 @@ func (s *slot) table(r *rand.Rand) string {
 	return fmt.Sprintf("0 %d linear %s 0\n%d %d linear %s %d", at, s.disk, at, s.size-at, s.disk, at)
 }
 
-func (d *daemon) leave(w *world, s *slot) {
+func (d *daemon) leave(w *harness, s *slot) {
 	if s.vol != nil {
 		w.drop(s.vol)
 		s.vol = nil
@@ -268,7 +270,7 @@ func (d *daemon) leave(w *world, s *slot) {
 }
 
 // open lets users at a volume that has a table and runs.
-func (d *daemon) open(w *world, s *slot) {
+func (d *daemon) open(w *harness, s *slot) {
 	dev := d.device(s)
 	if dev == nil || s.vol != nil {
 		return
@@ -278,10 +280,10 @@ func (d *daemon) open(w *world, s *slot) {
 	}
 }
 
-func (d *daemon) verify(*world) {}
+func (d *daemon) verify(*harness) {}
 
 // Name is what a disk that is open is called: see state.Opener.
-func (w *world) Name(n dm.Number) string {
+func (w *harness) Name(n dm.Number) string {
 	if n.Major != 7 || int(n.Minor) >= len(w.disks) {
 		return ""
 	}

@@ -36,7 +36,7 @@ func (d *deep) sectors(i int) uint64 {
 }
 
 // prepare writes the external origin.
-func (d *deep) prepare(w *world) {
+func (d *deep) prepare(w *harness) {
 	d.pool.prepare(w)
 	ext := w.disk("ext", d.size)
 	b := &blk.Bio{Op: blk.Write, End: func(*blk.Bio) {}}
@@ -47,7 +47,7 @@ func (d *deep) prepare(w *world) {
 	d.model.Write(0, d.size, seed, true)
 }
 
-func (d *deep) start(w *world) {
+func (d *deep) start(w *harness) {
 	began := d.pool.began
 	d.pool.start(w)
 	w.device("ext", fmt.Sprintf("0 %d linear ext 0", d.size))
@@ -64,7 +64,7 @@ func (d *deep) start(w *world) {
 	d.snapshots.start(w)
 }
 
-func (d *deep) verify(w *world) {
+func (d *deep) verify(w *harness) {
 	d.snapshots.verify(w)
 	d.pool.verify(w)
 }

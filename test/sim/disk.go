@@ -102,7 +102,7 @@ func (d *disk) cut(killed bool) {
 
 // breaks makes the function that decides which bios of d fail: reads, writes and
 // flushes, each before it was carried out or, writes, also after.
-func (w *world) breaks(d *disk) func(*blk.Bio) blk.Status {
+func (w *harness) breaks(d *disk) func(*blk.Bio) blk.Status {
 	perMille := []int{0, 5, 50, 300}[w.rng.IntN(4)]
 	return func(b *blk.Bio) blk.Status {
 		if !w.breaking || w.calm && w.busy || perMille == 0 || d.rng.IntN(1000) >= perMille || d.spared != nil && d.spared(b) {

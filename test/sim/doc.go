@@ -1,27 +1,27 @@
-// Package sim runs whole stacks of mapped devices in one seeded simulator and
-// judges them: disks with a volatile write cache, latency and reordering, users
-// that read and write at random, control operations beside them, and power cuts
-// at any moment, after which everything is opened again.
+// Package sim tests whole stacks of mapped devices in a seeded simulator: disks
+// with a volatile write cache, latency and reordering, users that read and write
+// at random, concurrent control operations, and power cuts at any moment, after
+// which everything is reopened.
 //
 // # A history
 //
-// One seed makes one history. A [world] has disks, which outlive power cuts, and
-// a scenario, which knows how to build the stack and what can be done to it.
-// It lives through a few rounds; each is a number of operations, then a power
-// cut in the middle of everything or an orderly stop, then a start from what is
-// on the disks. Operation i of a history is drawn from (seed, i) alone, so that
-// leaving others out does not change it: that is how a failing history is
-// reduced.
+// One seed makes one history. A [harness] has disks, which outlive power cuts,
+// and a scenario, which builds the stack and performs control operations on it. A
+// history has a few rounds. Each is a number of operations, then a power cut at
+// any point or an orderly stop, then a start from the content of the disks.
+// Operation i of a history is drawn from (seed, i) alone, so that omitting others
+// does not change it: this makes it possible to reduce a failing history.
 //
 // # The judge
 //
-// Each volume has a [blktest.Model]: what every sector may hold. Every read is
-// compared with it, every volume is read whole after each start and at the end,
-// scenarios check their on-disk state, nothing may pass a barrier, and whatever
-// hangs, or runs in circles, ends the history: the simulator says what waits.
+// Each volume has a [blktest.Model] of the legal content of every sector. Every
+// read is compared with it, and every volume is read whole after each start and
+// at the end. Scenarios check their on-disk state. No bio may pass a barrier. A
+// deadlock or livelock ends the history: the simulator reports what waits.
 //
-// In some kinds of histories errors are injected into the disks, or metadata is
-// damaged: then I/O and control operations may fail, but what is read is right.
+// Some kinds of histories inject errors into the disks or damage metadata. I/O
+// and control operations may then fail, but every successful read must return
+// legal content.
 //
 // docs/reliability.md tells what was run, and what it has found.
 package sim

@@ -21,7 +21,7 @@ import (
 // What was written to a file and not flushed survives up to any byte, and bytes
 // before that may be zeroes.
 type filesys struct {
-	w       *world
+	w       *harness
 	names   map[string]*node // what is there now; directories have a node as well
 	safe    map[string]*node // what was there when its directory was last flushed
 	changes []change         // since then, in order
@@ -47,7 +47,7 @@ type change struct {
 // root is where the daemon keeps its state; above it all is durable.
 const root = "/var/lib/udm"
 
-func newFilesys(w *world) *filesys {
+func newFilesys(w *harness) *filesys {
 	top := map[string]*node{"/var/lib": {dir: true}}
 	return &filesys{w: w, names: maps.Clone(top), safe: top}
 }

@@ -17,8 +17,8 @@ const (
 
 // live runs a whole history. A panic (a deadlock, a broken invariant) counts as
 // its finding.
-func live(seed uint64, k kind, skip func(int) bool) (w *world) {
-	w = &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors, hard: k.hard}
+func live(seed uint64, k kind, skip func(int) bool) (w *harness) {
+	w = &harness{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors, hard: k.hard}
 	defer func() {
 		if r := recover(); r != nil {
 			w.fail("%v", r)
@@ -50,11 +50,11 @@ type kind struct {
 	name   string
 	make   func(*rand.Rand) scenario
 	errors bool // disks fail now and then
-	hard   bool // see world
+	hard   bool // see harness
 }
 
 // round does n operations. After it, some are still under way.
-func (w *world) round(n int) {
+func (w *harness) round(n int) {
 	w.breaking, w.begun = w.injects, true
 	defer func() { w.breaking = false }()
 	w.task(func() {
@@ -71,7 +71,7 @@ func (w *world) round(n int) {
 	})
 }
 
-func (w *world) operation(r *rand.Rand) {
+func (w *harness) operation(r *rand.Rand) {
 	w.stats.ops++
 	switch k := r.IntN(100); {
 	case k < 10:
@@ -86,7 +86,7 @@ func (w *world) operation(r *rand.Rand) {
 }
 
 // beside starts a control operation unless one is under way.
-func (w *world) beside(r *rand.Rand) {
+func (w *harness) beside(r *rand.Rand) {
 	if w.busy {
 		return
 	}
@@ -98,14 +98,14 @@ func (w *world) beside(r *rand.Rand) {
 }
 
 // readAll compares every volume whole.
-func (w *world) readAll() {
+func (w *harness) readAll() {
 	w.quiet()
 	for _, v := range append([]*volume(nil), w.vols...) {
 		w.task(func() { w.readWhole(v) })
 	}
 }
 
-func (w *world) readWhole(v *volume) {
+func (w *harness) readWhole(v *volume) {
 	const step = 256
 	p := make([]byte, step*blk.SectorSize)
 	for s := uint64(0); s < v.model.Sectors(); s += step {

@@ -10,7 +10,7 @@ import (
 )
 
 // io submits one random bio to v.
-func (w *world) io(r *rand.Rand, v *volume) {
+func (w *harness) io(r *rand.Rand, v *volume) {
 	s := w.place(r, v)
 	k := r.IntN(100)
 	seed := r.Uint64() | 1
@@ -52,7 +52,7 @@ func (w *world) io(r *rand.Rand, v *volume) {
 
 // place draws a range that nothing in flight touches; no sectors if there is
 // none at hand.
-func (w *world) place(r *rand.Rand, v *volume) span {
+func (w *harness) place(r *rand.Rand, v *volume) span {
 	size := v.model.Sectors()
 	s := span{r.Uint64N(size), 1 + r.Uint64N(maxSectors)}
 	if r.IntN(3) == 0 { // often whole small blocks
@@ -74,7 +74,7 @@ func (v *volume) touched(s span) bool {
 
 // blocks draws a range of whole blocks that nothing in flight touches, as place
 // does.
-func (w *world) blocks(r *rand.Rand, v *volume) span {
+func (w *harness) blocks(r *rand.Rand, v *volume) span {
 	block := max(1, uint64(v.h.Limits().DiscardGranularity)/blk.SectorSize)
 	count := v.model.Sectors() / block
 	if count == 0 {
@@ -98,7 +98,7 @@ func chop(r *rand.Rand, p []byte) (bufs [][]byte) {
 }
 
 // fly sends b and calls done when it has ended.
-func (w *world) fly(v *volume, b *blk.Bio, done func(blk.Status)) {
+func (w *harness) fly(v *volume, b *blk.Bio, done func(blk.Status)) {
 	text := fmt.Sprintf("%s %v", v.name, b)
 	f := &flight{span{b.Sector, b.Sectors}, b.Flags&blk.Barrier != 0, text}
 	v.flying = append(v.flying, f)
@@ -116,7 +116,7 @@ func (w *world) fly(v *volume, b *blk.Bio, done func(blk.Status)) {
 
 // land takes f from v's flights, which are in the order of submission: nothing
 // passes a barrier.
-func (w *world) land(v *volume, f *flight) {
+func (w *harness) land(v *volume, f *flight) {
 	i := slices.Index(v.flying, f)
 	for _, older := range v.flying[:i] {
 		if f.barrier || older.barrier {
@@ -126,7 +126,7 @@ func (w *world) land(v *volume, f *flight) {
 	v.flying = slices.Delete(v.flying, i, i+1)
 }
 
-func (w *world) read(v *volume, b *blk.Bio) {
+func (w *harness) read(v *volume, b *blk.Bio) {
 	w.stats.reads++
 	p := make([]byte, b.Sectors*blk.SectorSize)
 	b.SetData(p)
@@ -139,7 +139,7 @@ func (w *world) read(v *volume, b *blk.Bio) {
 }
 
 // change writes, discards or zeroes; seed 0 is zeroes.
-func (w *world) change(v *volume, b *blk.Bio, seed uint64) {
+func (w *harness) change(v *volume, b *blk.Bio, seed uint64) {
 	w.stats.writes++
 	m, fua := v.model, b.Flags&blk.FUA != 0
 	token := m.FlushBegin()
@@ -158,7 +158,7 @@ func (w *world) change(v *volume, b *blk.Bio, seed uint64) {
 	})
 }
 
-func (w *world) flushBio(v *volume, b *blk.Bio) {
+func (w *harness) flushBio(v *volume, b *blk.Bio) {
 	m := v.model
 	token := m.FlushBegin()
 	w.fly(v, b, func(st blk.Status) {

@@ -37,12 +37,12 @@ func newLayers(r *rand.Rand) scenario {
 	return l
 }
 
-func (l *layers) prepare(w *world) {
+func (l *layers) prepare(w *harness) {
 	l.plain.prepare(w)
 	w.disk("log", logSectors)
 }
 
-func (l *layers) start(w *world) {
+func (l *layers) start(w *harness) {
 	low := "low"
 	if l.join {
 		n := l.most / 3
@@ -58,7 +58,7 @@ func (l *layers) start(w *world) {
 }
 
 // layer makes a device with the content of the one below.
-func (l *layers) layer(w *world, kind, below string, i int) string {
+func (l *layers) layer(w *harness, kind, below string, i int) string {
 	name := fmt.Sprintf("%s%d", kind, i)
 	path := "/dev/mapper/" + below
 	table := fmt.Sprintf("0 %d %s ", l.most, kind)
@@ -87,7 +87,7 @@ func (l *layers) layer(w *world, kind, below string, i int) string {
 }
 
 // control adds messages: they say things that change no content.
-func (l *layers) control(w *world, r *rand.Rand) {
+func (l *layers) control(w *harness, r *rand.Rand) {
 	if r.IntN(2) == 0 {
 		l.plain.control(w, r)
 		return
@@ -112,7 +112,7 @@ func (l *layers) control(w *world, r *rand.Rand) {
 }
 
 // remember reads what the logged device holds when the log begins.
-func (l *layers) remember(w *world, below string) {
+func (l *layers) remember(w *harness, below string) {
 	l.held = nil
 	d, err := w.c.Name(below)
 	if !w.must(err, "find %s", below) {
@@ -132,7 +132,7 @@ func (l *layers) remember(w *world, below string) {
 
 // verify replays the log of the last round, if there is one, onto what was there
 // when the round began: that is what the volume holds.
-func (l *layers) verify(w *world) {
+func (l *layers) verify(w *harness) {
 	if l.held == nil || w.faulty {
 		return
 	}
@@ -149,7 +149,7 @@ func (l *layers) verify(w *world) {
 	w.right(l.model.Check(p, 0), "content of the replayed log")
 }
 
-func (l *layers) replay(w *world, log io.ReaderAt) error {
+func (l *layers) replay(w *harness, log io.ReaderAt) error {
 	r, err := logwrites.OpenLog(log)
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ func (d *disk) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 // checkMap compares the allocation map of a part of a volume with its model:
 // holes are zeroes. Nobody writes to v, but merges may go on. Where
 // acknowledged writes may get lost at any moment the model says less.
-func (w *world) checkMap(v *volume, sector, sectors uint64) bool {
+func (w *harness) checkMap(v *volume, sector, sectors uint64) bool {
 	for end := sector + sectors; sector < end; {
 		list := blk.ExtentsOf(v.h, sector, end-sector)
 		if !(w.lossy && w.begun) && !w.right(v.model.CheckExtents(list), "extents of %s from %d on: %v", v.name, sector, list) {

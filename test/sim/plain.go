@@ -28,14 +28,14 @@ func newPlain(r *rand.Rand) scenario {
 	return &plain{chunk: chunk, parts: 1 + uint64(r.IntN(4)), length: length, most: length, low: "low"}
 }
 
-func (p *plain) prepare(w *world) {
+func (p *plain) prepare(w *harness) {
 	for i := range 3 {
 		w.disk(fmt.Sprintf("d%d", i), 4096)
 	}
 	p.model = blktest.NewModel(p.length)
 }
 
-func (p *plain) start(w *world) {
+func (p *plain) start(w *harness) {
 	w.device("low", p.lowTable())
 	top := w.device("top", p.table())
 	w.open(top, p.model)
@@ -57,7 +57,7 @@ func (p *plain) table() string {
 	return strings.Join(lines, "\n")
 }
 
-func (p *plain) control(w *world, r *rand.Rand) {
+func (p *plain) control(w *harness, r *rand.Rand) {
 	name := []string{"low", "top"}[r.IntN(2)]
 	d, err := w.c.Name(name)
 	if !w.must(err, "find %s", name) {
@@ -77,7 +77,7 @@ func (p *plain) control(w *world, r *rand.Rand) {
 }
 
 // resize makes the top another size, while nobody is at it.
-func (p *plain) resize(w *world, r *rand.Rand) {
+func (p *plain) resize(w *harness, r *rand.Rand) {
 	v := w.volume("top")
 	v.gone = true
 	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
@@ -89,7 +89,7 @@ func (p *plain) resize(w *world, r *rand.Rand) {
 }
 
 // pause suspends d for a while.
-func (w *world) pause(d *dm.Device, noflush bool, r *rand.Rand) {
+func (w *harness) pause(d *dm.Device, noflush bool, r *rand.Rand) {
 	w.note("suspend %s noflush=%v", d.Name(), noflush)
 	if !w.must(d.Suspend(context.Background(), noflush), "suspend %s", d.Name()) {
 		return
@@ -99,4 +99,4 @@ func (w *world) pause(d *dm.Device, noflush bool, r *rand.Rand) {
 	w.note("resumed %s", d.Name())
 }
 
-func (p *plain) verify(*world) {}
+func (p *plain) verify(*harness) {}

@@ -75,7 +75,7 @@ func (c *counts) add(o counts) {
 }
 
 // reduce leaves out operations for as long as the history still fails.
-func reduce(w *world, k kind) *world {
+func reduce(w *harness, k kind) *harness {
 	out := map[int]bool{}
 	for step := w.ops; step > 0; step /= 2 {
 		for at := 1; at <= w.ops; at += step {

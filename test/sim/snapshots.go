@@ -44,7 +44,7 @@ func newSnapshots(r *rand.Rand) scenario {
 	return s
 }
 
-func (s *snapshots) prepare(w *world) {
+func (s *snapshots) prepare(w *harness) {
 	w.calm = true
 	w.disk("o", s.size)
 	for _, c := range s.cows {
@@ -76,7 +76,7 @@ func (s *snapshots) path(disk string) string {
 }
 
 // with opens a disk for f.
-func (s *snapshots) with(w *world, disk string, f func(blk.Device)) {
+func (s *snapshots) with(w *harness, disk string, f func(blk.Device)) {
 	var d blk.Device
 	var err error
 	if !s.mapped {
@@ -92,7 +92,7 @@ func (s *snapshots) with(w *world, disk string, f func(blk.Device)) {
 	}
 }
 
-func (s *snapshots) start(w *world) {
+func (s *snapshots) start(w *harness) {
 	for _, c := range s.cows {
 		if c.model != nil && c != s.merging {
 			s.openSnapshot(w, c)
@@ -108,14 +108,14 @@ func (s *snapshots) originTable() string {
 	return fmt.Sprintf("0 %d snapshot-origin %s", s.size, s.path("o"))
 }
 
-func (s *snapshots) openSnapshot(w *world, c *cow) {
+func (s *snapshots) openSnapshot(w *harness, c *cow) {
 	table := fmt.Sprintf("0 %d snapshot %s %s %s %d", s.size, s.path("o"), s.path(c.disk), c.kind, c.chunk)
 	if v := w.open(w.device("snap-"+c.disk, table), c.model); v != nil {
 		v.faulty = c.small || w.faulty
 	}
 }
 
-func (s *snapshots) control(w *world, r *rand.Rand) {
+func (s *snapshots) control(w *harness, r *rand.Rand) {
 	c := s.cows[r.IntN(len(s.cows))]
 	switch k := r.IntN(10); {
 	case s.merging != nil && k < 5:
@@ -133,7 +133,7 @@ func (s *snapshots) control(w *world, r *rand.Rand) {
 }
 
 // take makes a snapshot: the origin stands still while it is activated.
-func (s *snapshots) take(w *world, c *cow) {
+func (s *snapshots) take(w *harness, c *cow) {
 	origin, _ := w.c.Name("origin")
 	w.note("snapshot on %s, %s chunk %d", c.disk, c.kind, c.chunk)
 	s.wipe(w, c)
@@ -148,7 +148,7 @@ func (s *snapshots) take(w *world, c *cow) {
 }
 
 // wipe makes a store new.
-func (s *snapshots) wipe(w *world, c *cow) {
+func (s *snapshots) wipe(w *harness, c *cow) {
 	s.with(w, c.disk, func(d blk.Device) {
 		w.must(blk.WriteSectors(w.sim, d, make([]byte, c.chunk*blk.SectorSize), 0, 0), "wipe %s", c.disk)
 		w.must(blk.FlushDevice(w.sim, d), "flush %s", c.disk)
@@ -157,7 +157,7 @@ func (s *snapshots) wipe(w *world, c *cow) {
 
 // flushOrigin makes durable what a snapshot will share: a flush of a snapshot
 // reaches its store only, as in the kernel.
-func (s *snapshots) flushOrigin(w *world) {
+func (s *snapshots) flushOrigin(w *harness) {
 	s.with(w, "o", func(d blk.Device) {
 		token := s.model.FlushBegin()
 		if w.must(blk.FlushDevice(w.sim, d), "flush o") {
@@ -166,7 +166,7 @@ func (s *snapshots) flushOrigin(w *world) {
 	})
 }
 
-func (s *snapshots) remove(w *world, c *cow) {
+func (s *snapshots) remove(w *harness, c *cow) {
 	v := w.volume("snap-" + c.disk)
 	if v == nil {
 		return
@@ -180,7 +180,7 @@ func (s *snapshots) remove(w *world, c *cow) {
 
 // merge puts a snapshot's content back into the origin: users leave both, the
 // origin's table becomes a merge that takes over the store.
-func (s *snapshots) merge(w *world, c *cow) {
+func (s *snapshots) merge(w *harness, c *cow) {
 	snap, origin := w.volume("snap-"+c.disk), w.volume("origin")
 	w.note("merge %s", c.disk)
 	w.drop(snap)
@@ -202,7 +202,7 @@ func (s *snapshots) merge(w *world, c *cow) {
 }
 
 // forget removes a snapshot that errors have made invalid: nothing can be merged.
-func (s *snapshots) forget(w *world, c *cow, snap, origin *volume) {
+func (s *snapshots) forget(w *harness, c *cow, snap, origin *volume) {
 	c.model = nil
 	_, err := snap.dev.Remove(false)
 	w.must(err, "remove %s", snap.name)
@@ -211,7 +211,7 @@ func (s *snapshots) forget(w *world, c *cow, snap, origin *volume) {
 }
 
 // finishMerge makes the origin plain again once nothing is left to merge.
-func (s *snapshots) finishMerge(w *world) {
+func (s *snapshots) finishMerge(w *harness) {
 	origin, _ := w.c.Name("origin")
 	if !s.merged(w, origin) {
 		return
@@ -228,7 +228,7 @@ func (s *snapshots) finishMerge(w *world) {
 }
 
 // merged reads the status: a merge is over when only metadata is allocated.
-func (s *snapshots) merged(w *world, origin *dm.Device) bool {
+func (s *snapshots) merged(w *harness, origin *dm.Device) bool {
 	lines := origin.Lines(dm.Info, false, 0)
 	f := strings.FieldsFunc(lines[0].Params, func(r rune) bool { return r == '/' || r == ' ' })
 	if len(f) != 3 {
@@ -241,7 +241,7 @@ func (s *snapshots) merged(w *world, origin *dm.Device) bool {
 	return f[0] == f[2]
 }
 
-func (s *snapshots) verify(w *world) {
+func (s *snapshots) verify(w *harness) {
 	if i := slices.IndexFunc(w.c.List(), func(d *dm.Device) bool { return true }); i >= 0 {
 		w.fail("a device is left")
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // mend is what is done to a pool that had errors before it is used again.
-func (t *thins) mend(w *world) {
+func (t *thins) mend(w *harness) {
 	if !w.injects {
 		return
 	}
@@ -24,7 +24,7 @@ func (t *thins) mend(w *world) {
 }
 
 // damage changes a bit in each of a few bytes of metadata that are not 0.
-func (t *thins) damage(w *world) {
+func (t *thins) damage(w *harness) {
 	w.last, w.faulty, w.lossy, w.begun = true, true, true, true
 	p := make([]byte, t.meta*blk.SectorSize)
 	d := w.disks[0].mem
@@ -56,7 +56,7 @@ func (t *thins) poolTable() string {
 }
 
 // grow makes the data device or the metadata larger under the pool.
-func (t *thins) grow(w *world, r *rand.Rand) {
+func (t *thins) grow(w *harness, r *rand.Rand) {
 	name, table := "md", ""
 	switch {
 	case t.spare > 0 && r.IntN(2) == 0:

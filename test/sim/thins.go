@@ -56,7 +56,7 @@ func newDamaged(r *rand.Rand) scenario {
 	return t
 }
 
-func (t *thins) prepare(w *world) {
+func (t *thins) prepare(w *harness) {
 	w.disk("meta", maxMeta)
 	w.disk("d0", (t.blocks+t.spare)*t.block/2)
 	w.disk("d1", (t.blocks+t.spare)*t.block/2+8)
@@ -64,7 +64,7 @@ func (t *thins) prepare(w *world) {
 	w.faulty = w.faulty || t.spare > 0
 }
 
-func (t *thins) start(w *world) {
+func (t *thins) start(w *harness) {
 	t.mend(w)
 	if t.corrupt && t.began && w.rng.IntN(2) == 0 {
 		t.damage(w)
@@ -92,13 +92,13 @@ func (t *thins) start(w *world) {
 	}
 }
 
-func (t *thins) open(w *world, v *thinVolume) {
+func (t *thins) open(w *harness, v *thinVolume) {
 	w.open(w.device(v.name(), fmt.Sprintf("0 %d thin /dev/mapper/pool %d", v.size, v.id)), v.model)
 }
 
 func (v *thinVolume) name() string { return fmt.Sprintf("thin%d", v.id) }
 
-func (t *thins) control(w *world, r *rand.Rand) {
+func (t *thins) control(w *harness, r *rand.Rand) {
 	k := r.IntN(13)
 	switch {
 	case len(t.vols) == 0 || k < 2:
@@ -120,7 +120,7 @@ func (t *thins) control(w *world, r *rand.Rand) {
 	}
 }
 
-func (t *thins) message(w *world, format string, args ...any) bool {
+func (t *thins) message(w *harness, format string, args ...any) bool {
 	pool, err := w.c.Name("pool")
 	if !w.must(err, "find the pool") {
 		return false
@@ -131,7 +131,7 @@ func (t *thins) message(w *world, format string, args ...any) bool {
 	return w.must(err, "message %s", text)
 }
 
-func (t *thins) create(w *world, r *rand.Rand) {
+func (t *thins) create(w *harness, r *rand.Rand) {
 	if len(t.vols) >= maxThins {
 		return
 	}
@@ -149,7 +149,7 @@ func (t *thins) create(w *world, r *rand.Rand) {
 	t.open(w, v)
 }
 
-func (t *thins) snapshot(w *world, r *rand.Rand) {
+func (t *thins) snapshot(w *harness, r *rand.Rand) {
 	if len(t.vols) >= maxThins {
 		return
 	}
@@ -174,7 +174,7 @@ func (t *thins) snapshot(w *world, r *rand.Rand) {
 	}
 }
 
-func (t *thins) remove(w *world, r *rand.Rand) {
+func (t *thins) remove(w *harness, r *rand.Rand) {
 	i := r.IntN(len(t.vols))
 	v := t.vols[i]
 	u := w.volume(v.name())
@@ -189,7 +189,7 @@ func (t *thins) remove(w *world, r *rand.Rand) {
 }
 
 // verify looks at all of the metadata.
-func (t *thins) verify(w *world) {
+func (t *thins) verify(w *harness) {
 	d, _, err := w.Open("meta", false)
 	if !w.right(err, "open meta") {
 		return

@@ -23,14 +23,14 @@ var (
 // step is one operation on a tiny stack. It runs as a task.
 type step struct {
 	name string
-	do   func(w *world, seed uint64)
+	do   func(w *harness, seed uint64)
 }
 
 // tiny is a stack of few blocks, and what can be done to it.
 type tiny struct {
 	name  string
 	make  func() scenario
-	begin func(w *world) // what was done before the first step; no power cuts in it
+	begin func(w *harness) // what was done before the first step; no power cuts in it
 	steps []step
 	clone func(scenario) scenario // with models that the power was cut from
 }
@@ -111,7 +111,7 @@ func (k tiny) names(seq []int) string {
 
 // run does one sequence.
 func (k tiny) run(y *tally, seq []int, fua bool, round uint64) (errs []string) {
-	w := &world{rng: rand.New(rand.NewPCG(round, 1))}
+	w := &harness{rng: rand.New(rand.NewPCG(round, 1))}
 	w.sc = k.make()
 	w.sc.prepare(w)
 	for _, d := range w.disks {
@@ -132,7 +132,7 @@ func (k tiny) run(y *tally, seq []int, fua bool, round uint64) (errs []string) {
 
 // cutAlways starts the stack on what a power cut would leave after every change
 // of a disk: on a few disks, until drawing one more gives nothing new twice.
-func (k tiny) cutAlways(w *world, y *tally, round uint64, errs *[]string) {
+func (k tiny) cutAlways(w *harness, y *tally, round uint64, errs *[]string) {
 	for _, d := range w.disks {
 		d.changed = func() {
 			for pick, old := 0, 0; pick < *picks && old < 2 && len(*errs) == 0; pick++ {
@@ -151,8 +151,8 @@ func (k tiny) cutAlways(w *world, y *tally, round uint64, errs *[]string) {
 
 // restart starts the stack on what a power cut now would leave of w's disks,
 // unless that was seen before.
-func (k tiny) restart(w *world, y *tally, pick int, seed uint64) []string {
-	after := &world{rng: rand.New(rand.NewPCG(2, 2)), sc: k.clone(w.sc)}
+func (k tiny) restart(w *harness, y *tally, pick int, seed uint64) []string {
+	after := &harness{rng: rand.New(rand.NewPCG(2, 2)), sc: k.clone(w.sc)}
 	after.stats.cuts = 1
 	for i, d := range w.disks {
 		after.disks = append(after.disks, &disk{name: d.name, mem: remains(d.mem, pick, seed*8+uint64(i)), rng: after.rng})
@@ -193,7 +193,7 @@ var digestSeed = maphash.MakeSeed()
 
 // digest is a hash of what is on the disks and what their volumes may hold. page
 // is a buffer that is kept.
-func (w *world) digest(page *[]byte) uint64 {
+func (w *harness) digest(page *[]byte) uint64 {
 	var h maphash.Hash
 	h.SetSeed(digestSeed)
 	for _, d := range w.disks {

@@ -10,13 +10,13 @@ import (
 )
 
 // finish waits, within a task, until the volume's I/O is done.
-func (w *world) finish(v *volume) {
+func (w *harness) finish(v *volume) {
 	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
 }
 
 // writes is a step that writes to a volume if it is there.
 func writes(vol string, sector, sectors uint64, flags blk.Flags) step {
-	return step{fmt.Sprintf("write %s %d+%d %v", vol, sector, sectors, flags), func(w *world, seed uint64) {
+	return step{fmt.Sprintf("write %s %d+%d %v", vol, sector, sectors, flags), func(w *harness, seed uint64) {
 		if v := w.volume(vol); v != nil {
 			b := &blk.Bio{Op: blk.Write, Flags: flags, Sector: sector}
 			b.SetData(blktest.Pattern(sector, sectors, seed))
@@ -27,7 +27,7 @@ func writes(vol string, sector, sectors uint64, flags blk.Flags) step {
 }
 
 func flushes(vol string) step {
-	return step{"flush " + vol, func(w *world, _ uint64) {
+	return step{"flush " + vol, func(w *harness, _ uint64) {
 		if v := w.volume(vol); v != nil {
 			w.flushBio(v, &blk.Bio{Op: blk.Flush})
 			w.finish(v)
@@ -36,7 +36,7 @@ func flushes(vol string) step {
 }
 
 func discards(vol string, sector, sectors uint64) step {
-	return step{fmt.Sprintf("discard %s %d+%d", vol, sector, sectors), func(w *world, _ uint64) {
+	return step{fmt.Sprintf("discard %s %d+%d", vol, sector, sectors), func(w *harness, _ uint64) {
 		if v := w.volume(vol); v != nil {
 			w.change(v, &blk.Bio{Op: blk.Discard, Sector: sector, Sectors: sectors}, 0)
 			w.finish(v)
@@ -91,7 +91,7 @@ func newTinySnapshots() scenario {
 func tinySnapshot() tiny {
 	return tiny{
 		name: "snapshot", make: newTinySnapshots, clone: cloneSnapshots,
-		begin: func(w *world) {
+		begin: func(w *harness) {
 			s := w.sc.(*snapshots)
 			writes("origin", 0, 16, blk.FUA).do(w, 99)
 			s.take(w, s.cows[0])
@@ -99,12 +99,12 @@ func tinySnapshot() tiny {
 		steps: []step{
 			writes("origin", 0, 1, 0), writes("origin", 3, 6, blk.FUA), writes("snap-c0", 0, 4, 0), writes("snap-c0", 5, 2, blk.FUA),
 			flushes("origin"), flushes("snap-c0"),
-			{"take c1", func(w *world, _ uint64) {
+			{"take c1", func(w *harness, _ uint64) {
 				if s := w.sc.(*snapshots); s.cows[1].model == nil {
 					s.take(w, s.cows[1])
 				}
 			}},
-			{"remove c0", func(w *world, _ uint64) {
+			{"remove c0", func(w *harness, _ uint64) {
 				if s := w.sc.(*snapshots); s.cows[0].model != nil {
 					s.remove(w, s.cows[0])
 				}
@@ -116,7 +116,7 @@ func tinySnapshot() tiny {
 func tinyMerge() tiny {
 	return tiny{
 		name: "merge", make: newTinySnapshots, clone: cloneSnapshots,
-		begin: func(w *world) {
+		begin: func(w *harness) {
 			s := w.sc.(*snapshots)
 			writes("origin", 0, 16, blk.FUA).do(w, 99)
 			s.take(w, s.cows[0])
@@ -125,12 +125,12 @@ func tinyMerge() tiny {
 			s.take(w, s.cows[1])
 		},
 		steps: []step{
-			{"merge", func(w *world, _ uint64) {
+			{"merge", func(w *harness, _ uint64) {
 				if s := w.sc.(*snapshots); s.merging == nil && s.cows[0].model != nil {
 					s.merge(w, s.cows[0])
 				}
 			}},
-			{"finish", func(w *world, _ uint64) {
+			{"finish", func(w *harness, _ uint64) {
 				if s := w.sc.(*snapshots); s.merging != nil {
 					w.sleep(ms(w.rng, 9))
 					s.finishMerge(w)
@@ -165,7 +165,7 @@ func tinyThin() tiny {
 	return tiny{
 		name: "thin", clone: cloneThins,
 		make: func() scenario { return &thins{blocks: 16, block: 128, meta: 1024, features: "0"} },
-		begin: func(w *world) {
+		begin: func(w *harness) {
 			t := w.sc.(*thins)
 			t.nextID++
 			v := &thinVolume{id: 1, size: 256, model: blktest.NewModel(256)}
@@ -177,9 +177,9 @@ func tinyThin() tiny {
 		},
 		steps: []step{
 			writes("thin1", 3, 2, 0), writes("thin1", 0, 128, blk.FUA), writes("thin1", 127, 2, 0), discards("thin1", 0, 128), flushes("thin1"),
-			{"snapshot", func(w *world, _ uint64) { w.sc.(*thins).snapshot(w, r) }},
+			{"snapshot", func(w *harness, _ uint64) { w.sc.(*thins).snapshot(w, r) }},
 			writes("thin2", 5, 1, 0), flushes("thin2"),
-			{"delete", func(w *world, _ uint64) {
+			{"delete", func(w *harness, _ uint64) {
 				if t := w.sc.(*thins); len(t.vols) > 1 {
 					t.remove(w, r)
 				}

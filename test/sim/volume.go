@@ -31,7 +31,7 @@ type flight struct {
 type span struct{ sector, sectors uint64 }
 
 // flights lists what is in flight.
-func (w *world) flights() string {
+func (w *harness) flights() string {
 	var b strings.Builder
 	for _, v := range w.vols {
 		for _, f := range v.flying {
@@ -42,7 +42,7 @@ func (w *world) flights() string {
 }
 
 // open adds a volume for users. A model of nil is a disk of zeroes.
-func (w *world) open(d *dm.Device, m *blktest.Model) *volume {
+func (w *harness) open(d *dm.Device, m *blktest.Model) *volume {
 	if d == nil {
 		return nil
 	}
@@ -63,7 +63,7 @@ func (w *world) open(d *dm.Device, m *blktest.Model) *volume {
 }
 
 // drop closes a volume once its I/O is done.
-func (w *world) drop(v *volume) {
+func (w *harness) drop(v *volume) {
 	v.gone = true
 	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
 	v.h.Close()
@@ -71,14 +71,14 @@ func (w *world) drop(v *volume) {
 }
 
 // check compares what was read from sector on with the model.
-func (w *world) check(v *volume, p []byte, sector uint64) error {
+func (w *harness) check(v *volume, p []byte, sector uint64) error {
 	if w.lossy && w.begun {
 		return v.model.CheckAny(p, sector)
 	}
 	return v.model.Check(p, sector)
 }
 
-func (w *world) volume(name string) *volume {
+func (w *harness) volume(name string) *volume {
 	for _, v := range w.vols {
 		if v.name == name && !v.gone {
 			return v
@@ -87,7 +87,7 @@ func (w *world) volume(name string) *volume {
 	return nil
 }
 
-func (w *world) flush(v *volume) {
+func (w *harness) flush(v *volume) {
 	token := v.model.FlushBegin()
 	if w.must(blk.FlushDevice(w.sim, v.h), "flush %s", v.name) {
 		v.model.FlushEnd(token)

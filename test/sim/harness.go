@@ -17,8 +17,9 @@ import (
 	"udm/targets/all"
 )
 
-// world is one history: what outlives power cuts, and the stack of this round.
-type world struct {
+// harness runs one history. It holds the state that outlives power cuts and the
+// stack of the current round.
+type harness struct {
 	seed  uint64
 	rng   *rand.Rand // draws the shape of the history
 	skip  func(op int) bool
@@ -30,21 +31,21 @@ type world struct {
 	sim  *env.Sim
 	c    *dm.Control
 	vols []*volume
-	// models are those of all volumes there ever were: a power cut concerns
-	// also one that nobody has open at the moment.
+	// models are those of all volumes that ever existed: a power cut also affects
+	// a volume that is not open.
 	models []*blktest.Model
-	busy   bool // a control operation is under way
-	// errors are injected, or are to be expected for other reasons: then I/O and
-	// control operations may fail, but what is read is right.
+	busy   bool // a control operation is in progress
+	// faulty: errors are injected or expected for other reasons. I/O and control
+	// operations may fail, but every successful read must return legal content.
 	faulty   bool
 	injects  bool // errors are injected into disks
-	breaking bool // now
-	calm     bool // not while a control operation is under way
-	// what was written since the last flush may go away again without a power
-	// cut, since a pool gives up a transaction when its disks fail
+	breaking bool // errors are being injected now
+	calm     bool // no errors while a control operation is in progress
+	// lossy: unflushed data may be lost without a power cut, since a pool aborts
+	// its transaction when its disks fail
 	lossy bool
-	// discards are of many whole blocks as well, and one bio in a few takes long
-	// at the disk, while much else goes on
+	// hard: discards may cover many whole blocks, and some bios take long at the
+	// disk while other operations continue
 	hard  bool
 	last  bool // no more starts after this round: its disks are damaged
 	begun bool // a round has begun since the last power cut
@@ -53,33 +54,34 @@ type world struct {
 	stats counts
 }
 
-// counts says how much a history did.
+// counts are the statistics of a history.
 type counts struct{ ops, reads, writes, cuts, holes int }
 
 // scenario is a kind of stack.
 type scenario interface {
-	// prepare makes disks and puts on them what a first start needs.
-	prepare(w *world)
-	// start builds the stack on what is on the disks and opens its volumes with
-	// w.open. It runs as a task.
-	start(w *world)
-	// control does one thing to the stack beside the I/O. It runs as a task.
-	control(w *world, r *rand.Rand)
+	// prepare makes the disks and their content for the first start.
+	prepare(w *harness)
+	// start builds the stack from the content of the disks and opens its volumes
+	// with w.open. It runs as a task.
+	start(w *harness)
+	// control performs one control operation, concurrently with the I/O. It runs
+	// as a task.
+	control(w *harness, r *rand.Rand)
 	// verify checks on-disk state after an orderly stop.
-	verify(w *world)
+	verify(w *harness)
 }
 
-func (w *world) fail(format string, args ...any) {
+func (w *harness) fail(format string, args ...any) {
 	w.errs = append(w.errs, fmt.Sprintf(format, args...))
 }
 
-func (w *world) note(format string, args ...any) {
+func (w *harness) note(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf("%10v ", w.sim.Now())+fmt.Sprintf(format, args...))
 }
 
 // must reports whether what was to succeed did. Where errors are to be expected
 // that is not a finding.
-func (w *world) must(err error, what string, args ...any) bool {
+func (w *harness) must(err error, what string, args ...any) bool {
 	if err != nil && w.faulty {
 		w.note("%s: %v", fmt.Sprintf(what, args...), err)
 		return false
@@ -88,14 +90,14 @@ func (w *world) must(err error, what string, args ...any) bool {
 }
 
 // right is must for what holds in any case.
-func (w *world) right(err error, what string, args ...any) bool {
+func (w *harness) right(err error, what string, args ...any) bool {
 	if err != nil {
 		w.fail("%s: %v", fmt.Sprintf(what, args...), err)
 	}
 	return err == nil
 }
 
-func (w *world) disk(name string, sectors uint64) *disk {
+func (w *harness) disk(name string, sectors uint64) *disk {
 	d := newDisk(name, sectors, w.rng)
 	if w.injects {
 		d.broken = w.breaks(d)
@@ -105,8 +107,8 @@ func (w *world) disk(name string, sectors uint64) *disk {
 	return d
 }
 
-// Open makes the world an Opener: disks by their names.
-func (w *world) Open(name string, write bool) (blk.Device, dm.Number, error) {
+// Open makes the harness an Opener: disks by their names.
+func (w *harness) Open(name string, write bool) (blk.Device, dm.Number, error) {
 	i := slices.IndexFunc(w.disks, func(d *disk) bool { return d.name == name })
 	if i < 0 {
 		i = slices.IndexFunc(w.disks, func(d *disk) bool { return name == fmt.Sprintf("7:%d", slices.Index(w.disks, d)) })
@@ -118,7 +120,7 @@ func (w *world) Open(name string, write bool) (blk.Device, dm.Number, error) {
 }
 
 // boot turns the power on and starts the stack.
-func (w *world) boot() {
+func (w *harness) boot() {
 	w.sim = env.NewSim(w.rng.Uint64())
 	for _, d := range w.disks {
 		d.on(w.sim)
@@ -130,7 +132,7 @@ func (w *world) boot() {
 }
 
 // task runs fn to its end as a task, everything else going on beside it.
-func (w *world) task(fn func()) {
+func (w *harness) task(fn func()) {
 	done := false
 	w.sim.Go("task", func() { fn(); done = true })
 	w.until(func() bool { return done })
@@ -145,7 +147,7 @@ const maxSteps = 300_000
 
 // until waits for cond from outside any task. What takes longer than patience
 // hangs, though timers go on, and so does what runs in circles.
-func (w *world) until(cond func() bool) {
+func (w *harness) until(cond func() bool) {
 	start, last, steps := w.sim.Now(), w.sim.Now(), 0
 	w.sim.NewWait().Until(func() bool {
 		if steps++; w.sim.Now() > last {
@@ -159,7 +161,7 @@ func (w *world) until(cond func() bool) {
 }
 
 // device makes a running device of table lines joined by "\n".
-func (w *world) device(name, table string) *dm.Device {
+func (w *harness) device(name, table string) *dm.Device {
 	d, err := w.c.Create(name, "", -1)
 	if !w.must(err, "create %s", name) {
 		return nil
@@ -172,7 +174,7 @@ func (w *world) device(name, table string) *dm.Device {
 	return d
 }
 
-func (w *world) reload(d *dm.Device, table string) bool {
+func (w *harness) reload(d *dm.Device, table string) bool {
 	specs, err := dm.ParseTable(table)
 	return w.must(err, "table %q", table) &&
 		w.must(d.Load(specs, dm.Mode{Write: true}), "load %q", table) &&
@@ -180,21 +182,21 @@ func (w *world) reload(d *dm.Device, table string) bool {
 }
 
 // sleep waits in virtual time, within a task.
-func (w *world) sleep(d time.Duration) {
+func (w *harness) sleep(d time.Duration) {
 	over := false
 	w.sim.AfterFunc(d, func() { over = true })
 	w.sim.NewWait().Until(func() bool { return over })
 }
 
 // quiet waits until no user I/O and no control operation is under way.
-func (w *world) quiet() {
+func (w *harness) quiet() {
 	w.until(func() bool {
 		return !w.busy && !slices.ContainsFunc(w.vols, func(v *volume) bool { return len(v.flying) > 0 })
 	})
 }
 
 // stop ends the round in order.
-func (w *world) stop() {
+func (w *harness) stop() {
 	w.quiet()
 	w.task(func() {
 		for _, v := range slices.Clone(w.vols) {
@@ -214,7 +216,7 @@ func (w *world) stop() {
 
 // cut ends the round by a power cut, or by the death of the process: the disks
 // keep what they were told then.
-func (w *world) cut() {
+func (w *harness) cut() {
 	killed := w.rng.IntN(4) == 0
 	w.note("power cut; killed=%v", killed)
 	w.stats.cuts++
@@ -231,7 +233,7 @@ func (w *world) cut() {
 	w.sim.Close()
 }
 
-func (w *world) report() string {
+func (w *harness) report() string {
 	n := max(0, len(w.trace)-200)
 	return fmt.Sprintf("seed %d:\n%s\nlast steps:\n%s", w.seed, strings.Join(w.errs, "\n"), strings.Join(w.trace[n:], "\n"))
 }
