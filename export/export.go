@@ -1,5 +1,5 @@
 // Package export defines what servers offer: named block devices that clients
-// open and release. The servers are its sub-packages (nbd, fuse).
+// open and release. The servers are its sub-packages (nbd, fuse, vhost).
 package export
 
 import (

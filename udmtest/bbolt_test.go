@@ -68,7 +68,7 @@ func fill(path string, noSync bool) error {
 		}
 		fmt.Println("committed", n)
 		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
-			return err // nobody has noted it
+			return err // it is not recorded anywhere
 		}
 	}
 	return nil

@@ -12,14 +12,14 @@ import (
 // Plan says how [Crashes] looks for trouble.
 type Plan struct {
 	Size  int64  // of the disk, in bytes
-	Start string // a file that the disk is loaded with first; may be empty
-	Seeds int    // disks to draw at each moment; 0: 3, of which one lost all that could be lost, and one nothing
+	Start string // a file with the disk's initial content; may be empty
+	Seeds int    // disks to draw at each moment; 0: 3, of which one lost everything it could lose, and one nothing
 	First uint64 // the first seed
 }
 
 // Moment is what the program had reached when the power went.
 type Moment struct {
-	Event int // writes and flushes done so far
+	Event int // number of writes and flushes so far
 	Mark  int // the last Mark that had returned before
 	Seed  uint64
 }

@@ -51,7 +51,7 @@ type Disk struct {
 	faults *faultdev.Device
 	dev    *checkdev.Device // mem behind faults and checks
 	file   *blk.File
-	log    *recorder // nil: nobody writes down what happens
+	log    *recorder // nil: events are not recorded
 	path   string
 	uri    string
 }

@@ -17,7 +17,7 @@ func (d *Disk) URI() string {
 	if d.uri != "" {
 		return d.uri
 	}
-	// The directory of a test may be too deep for the path of a socket.
+	// The path of a test's directory may be too long for a socket.
 	dir, err := os.MkdirTemp("", "udmtest")
 	if err != nil {
 		d.t.Fatal(err)

@@ -2,7 +2,7 @@ package leg
 
 import "udm/blk"
 
-// Extents is the allocation map of the leg, from a sector of the target on.
+// Extents is the allocation map of the leg, beginning at a sector of the target.
 func (l *Leg) Extents(offset, sectors uint64) []blk.Extent {
 	list := blk.ExtentsOf(l.Dev.Device, l.Start+offset, sectors)
 	for i := range list {
@@ -11,18 +11,18 @@ func (l *Leg) Extents(offset, sectors uint64) []blk.Extent {
 	return list
 }
 
-// Cursor goes forward through the allocation map of a leg.
+// Cursor moves forward through the allocation map of a leg.
 type Cursor struct {
 	leg  *Leg
-	list []blk.Extent // what the device has told and is not passed yet
+	list []blk.Extent // extents fetched from the device and not passed yet
 }
 
-// Cursor begins anywhere.
+// Cursor returns a cursor, which may begin anywhere.
 func (l *Leg) Cursor() Cursor { return Cursor{leg: l} }
 
-// At tells whether there is data at an offset, none below the last one, and for
-// how many sectors on that holds, as far as it is known: at least one. most, at
-// least one, is how much of the map will be of use.
+// At reports whether an offset, which must not be less than the last one, holds
+// data, and for how many sectors, at least one, this is known to hold. most, at
+// least one, is the part of the map that the caller needs.
 func (c *Cursor) At(offset, most uint64) (data bool, sectors uint64) {
 	for len(c.list) > 0 && c.list[0].Sector+c.list[0].Sectors <= offset {
 		c.list = c.list[1:]
