@@ -64,7 +64,7 @@ race: packages ## run the tests of the libraries under the race detector, and on
 	CGO_ENABLED=1 go test -race -short $(HANG) $(RACED)
 	GOMAXPROCS=1 go test -short -count=1 $(HANG) $(RACED)
 
-RACED = ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./lvm/... ./export/... ./ctl/...
+RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./export/... ./ctl/... ./udmtest
 
 test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons, for hours (root, loop devices)
 	CI=true go test -timeout 0 -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm

@@ -71,7 +71,7 @@ func TestNoDaemon(t *testing.T) {
 	defer c.Close()
 	_, err := c.Version(context.Background())
 	var none *NotRunning
-	if !errors.As(err, &none) || !strings.Contains(err.Error(), "start one with: udm daemon --root") {
+	if !errors.As(err, &none) || !strings.Contains(err.Error(), "start one: udm daemon --root") {
 		t.Error(err)
 	}
 }

@@ -134,7 +134,7 @@ func TestSocketsAreForTheirOwner(t *testing.T) {
 func TestSecondDaemonIsRefused(t *testing.T) {
 	r := start(t, tempRoot(t))
 	err := Run(context.Background(), Config{Root: r.root, Log: discard})
-	if err == nil || !strings.Contains(err.Error(), "a daemon runs at") {
+	if err == nil || !strings.Contains(err.Error(), "a daemon is already running at") {
 		t.Fatal(err)
 	}
 	r.create("x", "0 8 zero")
