@@ -295,8 +295,8 @@ func TestMountOption(t *testing.T) {
 	r.must(err)
 	defer f.Close()
 	r.stop()
-	if !strings.Contains(r.log.String(), "files were in use when their mount ended") {
-		t.Error("it does not say that files were in use")
+	if !strings.Contains(r.log.String(), "programs with open files there get errors") {
+		t.Error("the log does not say that files were in use")
 	}
 	if es, err := os.ReadDir(dir); err != nil || len(es) != 0 {
 		t.Errorf("the directory is not free: %v, %v", es, err)
