@@ -116,7 +116,6 @@ func pushBack(t *testing.T, params string) {
 			kept <- true
 		case p == beforeRequeue && d.idleNow():
 			t.Error("nothing is in flight although a bio is being pushed back")
-			suspended <- <-suspended // so that the suspend is over
 		}
 	})
 	var asked atomic.Bool

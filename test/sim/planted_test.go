@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"os"
@@ -8,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"udm/test/watchdog"
 )
 
 var planted = flag.Bool("planted", false, "build the stack with each planted defect and see that it is found")
@@ -151,6 +155,10 @@ func TestPlantedDefects(t *testing.T) {
 	}
 }
 
+// hangs is the own time after which a finder is ended: the longest that finds
+// something takes three minutes.
+const hangs = 20 * time.Minute
+
 // find expects the finder to fail on the module with an overlay.
 func find(t *testing.T, finder, overlay string) {
 	pkg, test, args := "test/sim", "TestHistories/"+finder, []string{"-whole", "-few", "5000"}
@@ -161,8 +169,14 @@ func find(t *testing.T, finder, overlay string) {
 	args = append([]string{"test", "-vet=off", "-count=1", "-timeout=0", "-overlay", overlay, "udm/" + pkg, "-run", run}, args...)
 	cmd := exec.Command("go", args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1") // for -race
-	out, err := cmd.CombinedOutput()
-	switch text := string(out); {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = 10 * time.Second // what a killed go test leaves behind has its output
+	err := cmd.Start()
+	if err == nil {
+		err = watchdog.Wait(cmd, hangs)
+	}
+	switch text := out.String(); {
 	case err == nil:
 		t.Errorf("not found by %s", finder)
 	case !strings.Contains(text, "--- FAIL: "+test):
