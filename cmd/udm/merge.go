@@ -21,7 +21,8 @@ func mergeCommand() *cobra.Command {
 		Use:   "merge NAME",
 		Short: "Merge a snapshot or clone into its origin",
 		Long: `merge copies the content of a snapshot or clone to its origin. This changes the
-origin.
+origin. Do not merge a clone while other clones or volumes use the same image: it
+would change under them.
 
 The origin of a snapshot shows the merged content at once and may stay in use. The
 snapshot is removed. A clone of an image remains, as a device on the image. If the
