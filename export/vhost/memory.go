@@ -42,7 +42,7 @@ func mapRegion(d regionDesc, fd int) (*mapping, error) {
 	case end > uint64(st.Size):
 		return nil, fmt.Errorf("a region that ends at %d in a file of %d bytes", end, st.Size)
 	}
-	page := uint64(max(int64(os.Getpagesize()), st.Blksize)) // that of huge pages is the block
+	page := uint64(max(int64(os.Getpagesize()), int64(st.Blksize))) // that of huge pages is the block
 	from := d.offset / page * page
 	length := (end - from + page - 1) / page * page
 	m := &mapping{desc: d}
