@@ -9,7 +9,8 @@ import (
 	"udm/env"
 )
 
-// Who does not keep up is told how many events are lost, and gets what comes after.
+// A subscriber that does not keep up is told how many events are lost, and gets
+// those that come after.
 func TestSlowSubscriber(t *testing.T) {
 	blktest.Leaks(t)
 	h := NewHub(env.Real())
@@ -41,6 +42,8 @@ func TestSlowSubscriber(t *testing.T) {
 		}
 		want++
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if len(h.subscribers) != 0 {
 		t.Error("a subscription has not ended")
 	}
