@@ -4,6 +4,8 @@ import (
 	"maps"
 	"syscall"
 	"testing"
+
+	"udm/internal/invariants"
 )
 
 // scenarios are operations, each with what is there before. The devices of all
@@ -163,7 +165,10 @@ const (
 
 func newCrasher(t *testing.T, h *host, do func(*Manager) error) *crasher {
 	x := &crasher{t: t, h: h, do: do, stride: 1}
-	if testing.Short() {
+	switch {
+	case testing.Short() && invariants.Enabled: // with the race detector each costs ten times as much
+		x.stride = 41
+	case testing.Short():
 		x.stride = 7
 	}
 	r := boot(t, h.clone())
