@@ -45,7 +45,7 @@ func NewError(err error) *Error {
 	if !ok {
 		name = "EIO"
 	}
-	return &Error{Errno: name, Reason: err.Error()}
+	return &Error{Errno: name, Reason: strings.ReplaceAll(err.Error(), "\n", "; ")}
 }
 
 // Strerror is the C library's text for the errno in err.
@@ -61,6 +61,6 @@ var errnoNames = map[syscall.Errno]string{
 	syscall.EMFILE: "EMFILE", syscall.ENAMETOOLONG: "ENAMETOOLONG", syscall.ENFILE: "ENFILE",
 	syscall.ENODATA: "ENODATA", syscall.ENODEV: "ENODEV", syscall.ENOTDIR: "ENOTDIR", syscall.ENOENT: "ENOENT", syscall.ENOMEM: "ENOMEM",
 	syscall.ENOSPC: "ENOSPC", syscall.ENOSYS: "ENOSYS", syscall.ENOTBLK: "ENOTBLK", syscall.ENOTSUP: "EOPNOTSUPP",
-	syscall.ENOTTY: "ENOTTY", syscall.ENXIO: "ENXIO", syscall.EOVERFLOW: "EOVERFLOW", syscall.EPERM: "EPERM",
+	syscall.ENOTTY: "ENOTTY", syscall.ENOTEMPTY: "ENOTEMPTY", syscall.ESTALE: "ESTALE", syscall.ENXIO: "ENXIO", syscall.EOVERFLOW: "EOVERFLOW", syscall.EPERM: "EPERM",
 	syscall.ERANGE: "ERANGE", syscall.EROFS: "EROFS", syscall.ESRCH: "ESRCH", syscall.ETIMEDOUT: "ETIMEDOUT",
 }

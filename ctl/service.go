@@ -73,4 +73,6 @@ type Service interface {
 	Events(context.Context) (iter.Seq2[Event, error], error)
 	// FrontEnds tells what the daemon serves, and to whom.
 	FrontEnds(context.Context) ([]FrontEnd, error)
+
+	Volumes
 }

@@ -64,7 +64,7 @@ func (m *Manager) lock(ctx context.Context, op *operation, c claim) error {
 		case other == nil:
 			return nil
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return errInterrupted
 		case tried[other] || !m.takeTurn(other):
 			return m.inTheWay(other)
 		}
@@ -152,12 +152,16 @@ func (m *Manager) releaseLocked(op *operation) {
 	}
 }
 
+// errInterrupted is the error of an operation that its client has given up and that
+// is undone.
+var errInterrupted = &Refusal{syscall.EINTR, "interrupted; nothing was changed"}
+
 // refuse is an error that says why, with an errno, and has changed nothing.
 func refuse(errno syscall.Errno, format string, args ...any) error {
 	return &Refusal{Errno: errno, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Refusal is an operation that was not begun.
+// Refusal is an operation that has changed nothing.
 type Refusal struct {
 	Errno  syscall.Errno
 	Reason string // one line: what is in the way and what to do

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"udm/blk"
@@ -16,19 +17,20 @@ import (
 type CloneSpec struct {
 	// Base is the absolute path of an image, or the name of a device. A device
 	// that can be written is kept as it is now, as by Snapshot.
-	Base  string
-	Names []string // of the clones, all made or none
-	Size  uint64   // bytes; 0: that of the base
+	Base  string   `json:"base"`
+	Names []string `json:"names"`          // of the clones, all made or none
+	Size  uint64   `json:"size,omitempty"` // bytes; 0: that of the base
 	// Store is the file for what is written to a single clone; "": one is made.
 	// One that is there is used again if it belongs to the base.
-	Store     string
-	StoreSize uint64 // most that a store may hold, in bytes; 0: all of the clone
-	Pool      string // keeps them instead of stores, if not ""
+	Store     string `json:"store,omitempty"`
+	StoreSize uint64 `json:"storeSize,omitempty"` // most that a store may hold, in bytes; 0: all of the clone
+	Pool      string `json:"pool,omitempty"`      // keeps them instead of stores, if not ""
 }
 
 // Clone makes writable copies of a base, which take space only for what is
 // written to them.
 func (m *Manager) Clone(ctx context.Context, s CloneSpec) error {
+	s.Base = strings.TrimPrefix(s.Base, mapperDir)
 	o, err := m.object(s.Base)
 	if err != nil {
 		return m.run(ctx, &cloneImage{s})
@@ -36,8 +38,11 @@ func (m *Manager) Clone(ctx context.Context, s CloneSpec) error {
 	if o.kind != Volume && o.readOnly && o.real == "" {
 		return m.run(ctx, &cloneDevice{cloneImage{s}})
 	}
-	if s.Size != 0 && s.Size != o.sectors*blk.SectorSize {
+	switch {
+	case s.Size != 0 && s.Size != o.sectors*blk.SectorSize:
 		return refuse(syscall.EINVAL, "a clone of %s has its size; resize the clone afterwards", s.Base)
+	case s.Pool != "" && (o.kind != Volume || mapped(o.volume().Pool) != s.Pool):
+		return refuse(syscall.EINVAL, "%s can be written and is not in %s; clone it without a pool, or commit it into an image first", s.Base, s.Pool)
 	}
 	return m.Snapshot(ctx, SnapshotSpec{Of: s.Base, Names: s.Names, Store: s.Store, StoreSize: s.StoreSize})
 }
@@ -73,6 +78,10 @@ func (c *cloneImage) check(m *Manager) error {
 	switch {
 	case len(c.Names) == 0:
 		return refuse(syscall.EINVAL, "name the clone")
+	case !filepath.IsAbs(c.Base) && !m.exists(c.Base):
+		return refuse(syscall.ENXIO, "no device is named %q; name one, or the absolute path of an image", c.Base)
+	case c.Store != "" && !filepath.IsAbs(c.Store):
+		return refuse(syscall.EINVAL, "the store %s is no absolute path", c.Store)
 	case c.Store != "" && (len(c.Names) > 1 || c.Pool != ""):
 		return refuse(syscall.EINVAL, "a store is for one clone, which is in no pool")
 	case c.Size%blk.SectorSize != 0 || c.StoreSize%blk.SectorSize != 0:

@@ -76,5 +76,6 @@ func (c *copyIn) plan(m *Manager, op *operation) error {
 		return refuse(syscall.EINVAL, "%s ends in the middle of a sector; fill it up first: truncate -s %%512 %s", c.path, c.path)
 	}
 	op.Then = steps{&copyContent{From: place{File: c.path}, To: place{Device: c.name}, Zeroes: true}}
+	op.entered = true // a copy that fails has changed something
 	return nil
 }

@@ -103,7 +103,7 @@ func (j journal) readOne(name string) (*operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	op := &operation{recovered: true, state: state}
+	op := &operation{entered: true, state: state}
 	if err := json.Unmarshal(text, op); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -92,7 +92,7 @@ type Orphan struct {
 	File  string `json:"file,omitempty"`
 	Pool  string `json:"pool,omitempty"`
 	ID    uint32 `json:"id,omitempty"`
-	Bytes uint64 `json:"bytes"`
+	Bytes uint64 `json:"bytes,omitempty"`
 	Base  string `json:"base,omitempty"` // the image that a store belongs to
 }
 
@@ -104,7 +104,7 @@ func (m *Manager) Orphans() ([]Orphan, error) {
 		return nil, err
 	}
 	used := m.filesInUse()
-	var list []Orphan
+	list := make([]Orphan, 0)
 	for _, name := range names {
 		path := filepath.Join(dir, name)
 		if strings.HasSuffix(name, noteSuffix) || used[path] {

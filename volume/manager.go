@@ -1,12 +1,15 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
+	"syscall"
 
 	"udm/dm"
 	"udm/env"
@@ -98,6 +101,9 @@ type change interface {
 // run carries out a change. It returns once that is over, or the error that says
 // what goes on by itself.
 func (m *Manager) run(ctx context.Context, c change) error {
+	if m.ctx.Err() != nil {
+		return refuse(syscall.EINTR, "the daemon is ending; try again when it runs")
+	}
 	op := &operation{ID: fmt.Sprintf("%016x", m.env.Uint64()), Kind: c.kind(), turn: true, m: m}
 	if err := m.acquire(ctx, op, func() (claim, error) { return c.touches(m) }); err != nil {
 		return err
@@ -132,7 +138,7 @@ func (m *Manager) await(ctx context.Context, op *operation) error {
 		return op.over || failure != nil || ctx.Err() != nil
 	})
 	if failure == nil && !m.isOver(op) {
-		return fmt.Errorf("%s of %s goes on in the background", op.Kind, op.Objects[0])
+		return dm.Errorf(syscall.EINTR, "%s of %s goes on in the background", op.Kind, op.Objects[0])
 	}
 	return failure
 }
@@ -150,16 +156,18 @@ type Operation struct {
 	Objects []string `json:"objects"`
 	// Steps are how many of All are done. Done and Total are bytes of the one
 	// that is under way, if it takes long.
-	Steps, All  int
-	Done, Total uint64
-	Problem     string `json:"problem,omitempty"` // why it waits to be tried again
+	Steps   int    `json:"steps"`
+	All     int    `json:"all"`
+	Done    uint64 `json:"done,omitempty"`
+	Total   uint64 `json:"total,omitempty"`
+	Problem string `json:"problem,omitempty"` // why it waits to be tried again
 }
 
-// Operations lists what is under way.
+// Operations lists what is under way, in no order that means anything but lasts.
 func (m *Manager) Operations() []Operation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var list []Operation
+	list := make([]Operation, 0)
 	for _, op := range m.operations {
 		o := Operation{ID: op.ID, Kind: op.Kind, Objects: op.Objects, Steps: op.finished,
 			All: len(op.Add) + len(op.Then), Done: op.done, Total: op.total}
@@ -168,5 +176,19 @@ func (m *Manager) Operations() []Operation {
 		}
 		list = append(list, o)
 	}
+	slices.SortFunc(list, func(a, b Operation) int { return cmp.Compare(a.ID, b.ID) })
 	return list
+}
+
+// underWay is the operation of a kind on an object that is not over, nil if there
+// is none.
+func (m *Manager) underWay(kind, name string) *operation {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, op := range m.operations {
+		if op.Kind == kind && op.Objects[0] == name {
+			return op
+		}
+	}
+	return nil
 }

@@ -13,13 +13,34 @@ import (
 
 // Merge writes what a clone holds to its image, or brings an object back to what
 // a snapshot of it holds. A snapshot with a store goes away, one in a pool stays.
+// While it is under way, who asks for it again waits for its end.
 func (m *Manager) Merge(ctx context.Context, name string) error {
-	return m.run(ctx, &merge{name})
+	return m.merge(ctx, &merge{name: name})
 }
 
-type merge struct{ name string }
+// Rollback is Merge of a snapshot only.
+func (m *Manager) Rollback(ctx context.Context, name string) error {
+	return m.merge(ctx, &merge{name: name, back: true})
+}
 
-func (c *merge) kind() string { return "merge" }
+func (m *Manager) merge(ctx context.Context, c *merge) error {
+	if op := m.underWay(c.kind(), c.name); op != nil {
+		return m.await(ctx, op)
+	}
+	return m.run(ctx, c)
+}
+
+type merge struct {
+	name string
+	back bool // of a snapshot only
+}
+
+func (c *merge) kind() string {
+	if c.back {
+		return "rollback"
+	}
+	return "merge"
+}
 
 func (c *merge) touches(m *Manager) (claim, error) {
 	o, err := m.object(c.name)
@@ -58,6 +79,9 @@ func (c *merge) plan(m *Manager, op *operation) error {
 	}
 	if names := m.standing(o); len(names) > 0 {
 		return refuse(syscall.EBUSY, "%s stands on %s; remove it first", names[0], o.name)
+	}
+	if o.kind == Clone && c.back {
+		return refuse(syscall.EINVAL, "%s is a clone, not a snapshot; reset makes it what its base is, merge writes it to its base", o.name)
 	}
 	switch o.kind {
 	case Clone:

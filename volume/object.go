@@ -57,6 +57,11 @@ func (m *Manager) object(name string) (*object, error) {
 	return o, nil
 }
 
+func (m *Manager) exists(name string) bool {
+	_, err := m.control.Name(name)
+	return err == nil
+}
+
 // read fills in what a table says.
 func (m *Manager) read(o *object, specs []dm.Spec) {
 	o.kind, o.lines = Disk, nil

@@ -31,9 +31,9 @@ type operation struct {
 	Then steps `json:"then,omitempty"`
 
 	// What follows belongs to who has the turn.
-	state     int  // in the journal: begun, or how many steps of Then are done
-	unsure    bool // moving it from begun to 0 has failed
-	recovered bool // read from the journal: Then[0] may have been done before
+	state   int  // in the journal: begun, or how many steps of Then are done
+	unsure  bool // moving it from begun to 0 has failed
+	entered bool // Then[0] may have been done, in part at least
 
 	// What follows is guarded by Manager.mu.
 	turn     bool          // somebody works on it
@@ -61,22 +61,22 @@ func (m *Manager) advance(ctx context.Context, op *operation) error {
 }
 
 // perform carries out an operation that is new. It is over, undone with err, or
-// waits to be tried again.
+// waits to be tried again. ctx ends what can be undone; the rest goes on until the
+// manager is closed.
 func (m *Manager) perform(ctx context.Context, op *operation) (err error) {
 	op.state = begun
 	if err = m.journal.begin(op); err == nil {
 		err = m.add(ctx, op)
 	}
-	ctx = context.WithoutCancel(ctx)
 	if err == nil {
 		op.unsure = true
 		err = m.journal.move(op, begun, 0)
 	}
 	if err != nil {
-		return errors.Join(err, m.takeBack(ctx, op))
+		return errors.Join(err, m.takeBack(m.ctx, op))
 	}
 	op.state, op.unsure = 0, false
-	return m.advance(ctx, op)
+	return m.advance(m.ctx, op)
 }
 
 // add does the steps that can be undone. One that takes long is done with the
@@ -98,8 +98,8 @@ func (m *Manager) addOne(ctx context.Context, op *operation, s step) error {
 		if !errors.As(err, &later) {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return errInterrupted
 		}
 		m.progress(op, func() { op.long, op.done, op.total = true, later.done, later.total })
 	}
@@ -129,16 +129,17 @@ func (m *Manager) complete(ctx context.Context, op *operation) error {
 		var on *notYet
 		switch {
 		case errors.As(err, &on):
+			op.entered = true
 			m.progress(op, func() { op.long, op.done, op.total = true, on.done, on.total })
 			return m.later(op, err)
-		case err != nil && op.state == 0 && !op.recovered && !errors.Is(err, ErrUnsure):
+		case err != nil && op.state == 0 && !op.entered && !errors.Is(err, ErrUnsure):
 			op.state, op.unsure = begun, true
 			return err
 		case err != nil:
 			return m.later(op, err)
 		}
 		if err := m.journal.move(op, op.state, op.state+1); err != nil {
-			op.recovered = true
+			op.entered = true
 			return m.later(op, err)
 		}
 		op.state++

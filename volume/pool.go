@@ -15,12 +15,12 @@ import (
 
 // PoolSpec says what pool to make. Sizes are in bytes.
 type PoolSpec struct {
-	Name         string
-	Size         uint64
-	Metadata     uint64 // 0: what the size and a thousand volumes need
-	Block        uint64 // 0: 64 KiB
-	Dir          string // where its files are made; "": below the root
-	FailWhenFull bool   // writes fail at once, instead of waiting for space
+	Name         string `json:"name"`
+	Size         uint64 `json:"size"`
+	Metadata     uint64 `json:"metadata,omitempty"`     // 0: what the size and a thousand volumes need
+	Block        uint64 `json:"block,omitempty"`        // 0: 64 KiB
+	Dir          string `json:"dir,omitempty"`          // where its files are made; "": below the root
+	FailWhenFull bool   `json:"failWhenFull,omitempty"` // writes fail at once, instead of waiting for space
 }
 
 // CreatePool makes a pool with files of its own.
@@ -58,6 +58,8 @@ func (c *createPool) plan(m *Manager, op *operation) error {
 	switch {
 	case blocks == 0:
 		return refuse(syscall.EINVAL, "a pool of %d bytes is smaller than one block of %d bytes", c.Size, c.Block)
+	case !filepath.IsAbs(c.Dir):
+		return refuse(syscall.EINVAL, "the directory %s is no absolute path", c.Dir)
 	case c.Block%blk.SectorSize != 0 || c.Metadata%4096 != 0:
 		return refuse(syscall.EINVAL, "a block is a multiple of %d bytes, metadata one of 4096", blk.SectorSize)
 	}
@@ -137,9 +139,17 @@ func (m *Manager) kindOf(name string, kinds ...Kind) (*object, error) {
 		return nil, err
 	}
 	if !slices.Contains(kinds, o.kind) {
-		return nil, refuse(syscall.EINVAL, "%s is a %s, not a %s; udm status %s shows it", name, o.kind, kinds[0], name)
+		return nil, o.is(kinds[0])
 	}
 	return o, nil
+}
+
+// is refuses an object that is of another kind than it has to be; "": of any.
+func (o *object) is(kind Kind) error {
+	if kind == "" || kind == o.kind {
+		return nil
+	}
+	return refuse(syscall.EINVAL, "%s is a %s, not a %s; udm status %s shows it", o.name, o.kind, kind, o.name)
 }
 
 // freeIDs are the lowest ids that no volume of a pool has.

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -11,11 +12,15 @@ import (
 
 // RemoveSpec says what is to be removed.
 type RemoveSpec struct {
-	Name string
-	// Keep leaves the store of a clone, to be used again with its base.
-	Keep bool
+	Name string `json:"name"`
+	// Keep leaves what the object holds: the store of a clone, which can be used
+	// again with its base, or of a snapshot, the files of a pool, or the volume in
+	// its pool. All but the files of a pool are orphans then.
+	Keep bool `json:"keep,omitempty"`
 	// All removes a pool although there are volumes in it that no device has.
-	All bool
+	All bool `json:"all,omitempty"`
+	// Kind, if any, is what the object has to be.
+	Kind Kind `json:"kind,omitempty"`
 }
 
 // Remove removes an object and what was made for it: its files, its space in a
@@ -48,9 +53,10 @@ func (c *removal) plan(m *Manager, op *operation) error {
 	o, err := m.object(c.Name)
 	if err != nil {
 		op.Then = steps{&removeDevice{Name: c.Name}}
+		c.takeFiles(op, &object{kind: Disk, record: m.devices.Record(c.Name)})
 		return nil
 	}
-	if err := m.whole(o); err != nil {
+	if err := errors.Join(m.whole(o), o.is(c.Kind)); err != nil {
 		return err
 	}
 	if names := m.standing(o); len(names) > 0 {
@@ -65,7 +71,9 @@ func (c *removal) plan(m *Manager, op *operation) error {
 			return err
 		}
 	case Volume:
-		op.Then = append(op.Then, &deleteVolume{Pool: mapped(o.volume().Pool), ID: o.volume().ID})
+		if !c.Keep {
+			op.Then = append(op.Then, &deleteVolume{Pool: mapped(o.volume().Pool), ID: o.volume().ID})
+		}
 	case Snapshot:
 		x, err := m.object(m.front(mapped(o.store().Origin)))
 		if err != nil {
@@ -82,15 +90,19 @@ func (c *removal) plan(m *Manager, op *operation) error {
 	return nil
 }
 
-// takeFiles removes the files that were made for an object, or keeps its store
-// and notes beside it whose it is.
+// takeFiles removes the files that were made for an object, or keeps those that
+// hold something, and notes beside the store of a clone whose it is.
 func (c *removal) takeFiles(op *operation, o *object) {
 	files := o.record.Files
-	if c.Keep && o.kind == Clone {
+	switch {
+	case !c.Keep:
+	case o.kind == Clone || o.kind == Snapshot:
 		files = without(files, o.store().COW)
 		if o.record.Base != nil {
 			op.Add = steps{&makeFiles{[]File{note(o.store().COW, o.record.Base)}}}
 		}
+	default:
+		files = nil
 	}
 	if len(files) > 0 {
 		op.Then = append(op.Then, &removeFiles{Paths: files})
@@ -107,8 +119,8 @@ func (c *removal) emptyPool(o *object) error {
 	if err != nil {
 		return err
 	}
-	if len(ids) > 0 && !c.All {
-		return refuse(syscall.ENOTEMPTY, "%d volumes without a device are in %s, such as number %d; list them with udm orphans, or remove all", len(ids), o.name, ids[0])
+	if len(ids) > 0 && !c.All && !c.Keep {
+		return refuse(syscall.ENOTEMPTY, "%d volumes without a device are in %s, such as number %d; udm orphans lists them, udm pool rm --delete-files removes all", len(ids), o.name, ids[0])
 	}
 	return nil
 }

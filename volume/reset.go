@@ -69,7 +69,7 @@ func without(list []string, s string) []string {
 func (c *reset) volume(m *Manager, op *operation, o *object) error {
 	l := *o.volume()
 	if l.Origin == "" {
-		return refuse(syscall.EINVAL, "%s has no base; bring it back to a snapshot: udm merge SNAPSHOT", o.name)
+		return refuse(syscall.EINVAL, "%s has no base; bring it back to a snapshot: udm rollback SNAPSHOT", o.name)
 	}
 	pool := mapped(l.Pool)
 	ids, err := m.freeIDs(pool, 1)

@@ -11,10 +11,12 @@ import (
 
 // ResizeSpec says how large an object is to be.
 type ResizeSpec struct {
-	Name string
-	Size uint64 // bytes
+	Name string `json:"name"`
+	Size uint64 `json:"size"` // bytes
 	// Shrink allows a smaller size, which cuts off the end.
-	Shrink bool
+	Shrink bool `json:"shrink,omitempty"`
+	// Kind, if any, is what the object has to be.
+	Kind Kind `json:"kind,omitempty"`
 }
 
 // Resize makes an object larger or smaller while it is in use.
@@ -41,6 +43,9 @@ func (c *resize) plan(m *Manager, op *operation) error {
 	o, err := m.object(c.Name)
 	if err == nil {
 		err = m.whole(o)
+	}
+	if err == nil {
+		err = o.is(c.Kind)
 	}
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"path/filepath"
 	"syscall"
 
 	"udm/dm"
@@ -11,10 +12,10 @@ import (
 
 // SnapshotSpec says what to keep.
 type SnapshotSpec struct {
-	Of        string   // the object
-	Names     []string // of the snapshots, all of one moment
-	Store     string   // file for the store of a single snapshot; "": one is made
-	StoreSize uint64   // most that a store may hold, in bytes; 0: all of the object
+	Of        string   `json:"of"`                  // the object
+	Names     []string `json:"names"`               // of the snapshots, all of one moment
+	Store     string   `json:"store,omitempty"`     // file for the store of a single snapshot; "": one is made
+	StoreSize uint64   `json:"storeSize,omitempty"` // most that a store may hold, in bytes; 0: all of the object
 }
 
 // Snapshot keeps an object as it is now. What is written to the object or to a
@@ -58,6 +59,8 @@ func (c *takeSnapshot) plan(m *Manager, op *operation) error {
 		return c.inPool(m, op, o)
 	case c.Store != "" && len(c.Names) > 1:
 		return refuse(syscall.EINVAL, "a store is for one snapshot")
+	case c.Store != "" && !filepath.IsAbs(c.Store):
+		return refuse(syscall.EINVAL, "the store %s is no absolute path", c.Store)
 	}
 	return c.withStores(m, op, o)
 }

@@ -31,8 +31,7 @@ func (s *createDevices) undo(ctx context.Context, m *Manager, op *operation) err
 	return nil
 }
 
-// swapTables gives devices new tables and records at one moment. One that is not
-// there any more is left out.
+// swapTables gives devices new tables and records at one moment.
 type swapTables struct {
 	final   `json:"-"`
 	Devices []Device

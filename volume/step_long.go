@@ -33,7 +33,7 @@ func (s *copyContent) kind() string { return "copy content" }
 // pieceSectors is how much is copied between two looks at whether to go on.
 const pieceSectors = 32 << 11
 
-func (s *copyContent) do(_ context.Context, m *Manager, _ *operation) (err error) {
+func (s *copyContent) do(ctx context.Context, m *Manager, _ *operation) (err error) {
 	from, err := m.open(s.From, false)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (s *copyContent) do(_ context.Context, m *Manager, _ *operation) (err error
 	for _, e := range blk.ExtentsOf(from, s.at, end-s.at) {
 		switch {
 		case e.Data:
-			err = m.copyRange(from, to, e)
+			err = m.copyRange(ctx, from, to, e)
 		case s.Zeroes:
 			err = blk.ZeroSectors(m.env, to, e.Sector, e.Sectors)
 		}
@@ -67,9 +67,12 @@ func (s *copyContent) do(_ context.Context, m *Manager, _ *operation) (err error
 // copyBytes is the size of one read and write of a copy.
 const copyBytes = 1 << 20
 
-func (m *Manager) copyRange(from, to blk.Device, e blk.Extent) error {
+func (m *Manager) copyRange(ctx context.Context, from, to blk.Device, e blk.Extent) error {
 	buf := make([]byte, min(copyBytes, e.Sectors*blk.SectorSize))
 	for at := e.Sector; at < e.Sector+e.Sectors; {
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
 		p := buf[:min(uint64(len(buf)), (e.Sector+e.Sectors-at)*blk.SectorSize)]
 		if err := blk.ReadSectors(m.env, from, p, at); err != nil {
 			return fmt.Errorf("reading %v: %w", from, err)

@@ -16,7 +16,7 @@ var errGivenUp = errors.New("the daemon ended before everything was flushed and 
 // it is told to hurry.
 const grace = time.Second
 
-// end ends the front ends and then the service:
+// end ends operations on volumes, the front ends and then the service:
 //
 //	draining ── clients have finished ──────────────► closing ──► ended
 //	    └────── 4/5 of the time is over, or hurry ──► cut off: I/O that waits in
@@ -29,6 +29,7 @@ func end(s *service.Service, cfg Config) error {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
+		s.EndOperations()
 		if err := s.FrontEnd.Drain(patience); err != nil {
 			cfg.Log.Warn("clients were cut off", "reason", oneLine(err))
 		}

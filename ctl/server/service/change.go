@@ -28,8 +28,16 @@ func (s *Service) Create(ctx context.Context, r ctl.Create) (ctl.Device, error) 
 	if err != nil {
 		return ctl.Device{}, failed("create", nil, err)
 	}
-	mode := dm.Mode{Write: !r.ReadOnly}
-	err = s.state.Prepare(d, state.Loading(specs, mode, true))
+	if err := s.furnish(ctx, d, specs, dm.Mode{Write: !r.ReadOnly}); err != nil {
+		return ctl.Device{}, err
+	}
+	return s.describe(d, ctl.Query{}), nil
+}
+
+// furnish gives a new device its table, if it has one, and saves it. When that
+// fails the device is gone.
+func (s *Service) furnish(ctx context.Context, d *dm.Device, specs []dm.Spec, mode dm.Mode) error {
+	err := s.state.Prepare(d, state.Loading(specs, mode, true))
 	if err == nil && len(specs) > 0 {
 		err = bringUp(ctx, d, specs, mode)
 	}
@@ -37,10 +45,10 @@ func (s *Service) Create(ctx context.Context, r ctl.Create) (ctl.Device, error) 
 		err = s.state.Save(d)
 	}
 	if err != nil {
-		s.log.Warn("a device was not created", "device", r.Name, "reason", err)
-		return ctl.Device{}, errors.Join(err, d.Close(), s.state.Save(d))
+		s.log.Warn("a device was not created", "device", d.Name(), "reason", err)
+		return errors.Join(err, d.Close(), s.state.Save(d))
 	}
-	return s.describe(d, ctl.Query{}), nil
+	return nil
 }
 
 func bringUp(ctx context.Context, d *dm.Device, specs []dm.Spec, mode dm.Mode) error {
@@ -150,15 +158,19 @@ func (s *Service) Remove(ctx context.Context, r ctl.Remove) error {
 	if err != nil {
 		return err
 	}
+	return s.remove(d, r.Deferred)
+}
+
+func (s *Service) remove(d *dm.Device, deferred bool) (err error) {
 	if d.Status().Opens == 0 {
 		err = s.state.Erase(d)
-	} else if r.Deferred {
+	} else if deferred {
 		err = s.state.Prepare(d, state.Marking())
 	}
 	if err != nil {
 		return err
 	}
-	_, err = d.Remove(r.Deferred)
+	_, err = d.Remove(deferred)
 	return errors.Join(err, s.state.Save(d))
 }
 
@@ -185,20 +197,26 @@ func (s *Service) Rename(ctx context.Context, r ctl.Rename) (ctl.Device, error) 
 	if err != nil {
 		return ctl.Device{}, err
 	}
-	s.naming.Lock()
-	defer s.naming.Unlock()
-	switch before := d.Name(); {
+	switch {
 	case r.NewUUID != "" && r.NewName != "":
 		return ctl.Device{}, dm.Errorf(syscall.EINVAL, "give either a new name or a new uuid, not both")
 	case r.NewUUID != "":
+		s.naming.Lock()
+		defer s.naming.Unlock()
 		return s.change(d, state.Identifying(r.NewUUID), func() error { return d.SetUUID(r.NewUUID) })
-	default:
-		desc, err := s.change(d, state.Naming(r.NewName), func() error { return d.Rename(r.NewName) })
-		if err != nil && d.Name() != before {
-			err = errors.Join(err, d.Rename(before), s.state.Save(d))
-		}
-		return desc, err
 	}
+	return s.rename(d, r.NewName)
+}
+
+func (s *Service) rename(d *dm.Device, to string) (ctl.Device, error) {
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	before := d.Name()
+	desc, err := s.change(d, state.Naming(to), func() error { return d.Rename(to) })
+	if err != nil && d.Name() != before {
+		err = errors.Join(err, d.Rename(before), s.state.Save(d))
+	}
+	return desc, err
 }
 
 // Message implements [ctl.Service]. It saves afterwards: @cancel_deferred_remove changes what is saved.
@@ -207,12 +225,16 @@ func (s *Service) Message(ctx context.Context, r ctl.Message) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return s.message(d, r.Sector, r.Text)
+}
+
+func (s *Service) message(d *dm.Device, sector uint64, text string) (string, error) {
 	before := d.Status().DeferredRemove
-	text, err := d.Message(r.Sector, r.Text)
+	answer, err := d.Message(sector, text)
 	if err == nil && before != d.Status().DeferredRemove {
 		_, err = s.changed(d)
 	}
-	return text, err
+	return answer, err
 }
 
 // Wait implements [ctl.Service].

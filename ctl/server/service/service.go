@@ -31,6 +31,7 @@ import (
 	"udm/dm"
 	"udm/env"
 	"udm/env/hostfs"
+	"udm/volume"
 )
 
 var _ ctl.Service = (*Service)(nil)
@@ -49,6 +50,7 @@ type Service struct {
 	kernel  *attach.Kernel
 	exports exports.Set
 	events  *events.Hub
+	volumes *volume.Manager
 	log     *slog.Logger
 	program string
 	naming  *env.Mutex // held while a device is renamed and that is saved
@@ -67,6 +69,7 @@ type Config struct {
 	Env    env.Env      // nil: [env.Real]
 	Opener state.Opener // of disks; nil: [leaf.Opener]
 	FS     hostfs.FS    // that Root is in; nil: [hostfs.Disk]
+	Files  volume.Files // of volumes; nil: [volume.HostFiles]
 	// Control is the set of devices, nil to make one: for tests that look at it,
 	// since what is changed in it directly is not saved.
 	Control *dm.Control
@@ -88,6 +91,9 @@ func (c *Config) setDefaults() {
 	if c.FS == nil {
 		c.FS = hostfs.Disk{}
 	}
+	if c.Files == nil {
+		c.Files = volume.HostFiles{}
+	}
 	if c.Control == nil {
 		c.Control = dm.NewControl(c.Env, c.Opener, c.Types...)
 	}
@@ -105,16 +111,20 @@ func New(c Config) (*Service, error) {
 	s := &Service{env: c.Env, control: c.Control, opener: c.Opener, state: saved, events: hub,
 		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env), wake: c.Env.NewWait()}
 	c.Control.SetWatch(s.watch)
+	s.volumes = volume.New(volume.Machine{Env: c.Env, Devices: devices{s}, Files: c.Files, FS: c.FS, Root: c.Root, Log: c.Log})
 	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Holder: dm.Program}
 	s.kernel, err = attach.New(attach.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log, Helper: c.Helper})
 	return s, err
 }
 
-// Restore makes every saved device and loads every table that can be loaded. It is
-// called once; commands that change something wait until it has returned. The error
-// tells of saved state that cannot be used; the rest runs.
+// Restore makes every saved device and loads every table that can be loaded, and
+// completes or undoes the operations on volumes that were under way: what takes long
+// goes on afterwards. It is called once; commands that change something wait until
+// it has returned. The error tells of saved state that cannot be used; the rest runs.
 func (s *Service) Restore(ctx context.Context) error {
-	err := s.state.Restore(ctx)
+	err := errors.Join(s.state.Restore(ctx), s.volumes.Recover(ctx))
+	s.state.Retry(ctx) // tables that have waited for what was undone or completed
+	s.tellChangedBases()
 	s.restored.Store(true)
 	s.wake.Wake()
 	return err
@@ -181,8 +191,13 @@ func (s *Service) fail(d *dm.Device, sectors uint64) {
 	}
 }
 
+// EndOperations lets operations on volumes that take long stop where they are. The
+// next service of this root goes on with them.
+func (s *Service) EndOperations() { s.volumes.Close() }
+
 // Close flushes every device and takes the stacks down, the saved state excepted.
 func (s *Service) Close() error {
+	s.EndOperations()
 	var errs []error
 	for _, d := range s.control.List() {
 		if st := d.Status(); st.Live && !st.Suspended {

@@ -6,6 +6,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
+	"udm/volume"
 )
 
 // entry is what is known about a device beside the device mapper.
@@ -19,6 +20,9 @@ type entry struct {
 	disk    bool    // guarded by State.mu; a table was loaded once
 	waiting *record // guarded by State.mu; saved tables that could not be loaded yet
 	reason  string  // guarded by State.mu; why
+
+	volume volume.Record // guarded by State.mu; what the volume manager keeps with it
+	next   *next         // guarded by State.mu; what is saved already and comes into force
 }
 
 // entry returns the entry of a device, a fresh one when the minor number has
@@ -73,6 +77,10 @@ func (s *State) record(e *entry) *record {
 			r.Inactive = w.Inactive
 		}
 	}
+	r.Volume = e.volume
+	if n := e.next; n != nil {
+		r.Live, r.Volume = n.live, n.volume
+	}
 	return r
 }
 
@@ -96,24 +104,29 @@ func newTable(specs []dm.Spec, mode dm.Mode) *table {
 // that its target refuses stays as it is: the load says why.
 func (s *State) Parse(text string) ([]dm.Spec, error) {
 	specs, err := dm.ParseTable(text)
+	return s.lasting(specs, s.lastingName), err
+}
+
+// lasting gives the devices of a table names that still mean them after a rename
+// or a restart.
+func (s *State) lasting(specs []dm.Spec, lastingName func(string) string) []dm.Spec {
+	specs = slices.Clone(specs)
 	for i, sp := range specs {
 		l, err := s.control.ParseLine(sp)
-		if err == nil && s.lasting(l) {
+		if err != nil {
+			continue
+		}
+		changed := false
+		for _, w := range l.Devices() {
+			name := lastingName(*w.Name)
+			changed = changed || name != *w.Name
+			*w.Name = name
+		}
+		if changed {
 			specs[i].Params = l.String()
 		}
 	}
-	return specs, err
-}
-
-// lasting gives the devices of a line names that still mean them after a rename or
-// a restart, and reports whether any had another one.
-func (s *State) lasting(l dm.Line) (changed bool) {
-	for _, w := range l.Devices() {
-		name := s.lastingName(*w.Name)
-		changed = changed || name != *w.Name
-		*w.Name = name
-	}
-	return changed
+	return specs
 }
 
 func (s *State) lastingName(name string) string {

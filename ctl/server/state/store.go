@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"udm/env/hostfs"
+	"udm/volume"
 )
 
 // record is a device as it is saved.
@@ -21,6 +22,8 @@ type record struct {
 	Inactive       *table `json:"inactive,omitempty"`
 	Suspended      bool   `json:"suspended,omitempty"`
 	DeferredRemove bool   `json:"deferredRemove,omitempty"`
+	// Volume is what the volume manager keeps with the device.
+	Volume volume.Record `json:"volume,omitzero"`
 }
 
 // table is a saved table: its text, a line for each target.
