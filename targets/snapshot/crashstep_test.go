@@ -24,7 +24,11 @@ func gatedPower(t *testing.T) (*powered, *rig) {
 
 // cutOften checks many of the power cuts that are possible now.
 func (p *powered) cutOften() {
-	for range 50 {
+	n := 50
+	if race && testing.Short() {
+		n = 10
+	}
+	for range n {
 		p.cut(p.o, p.c)
 	}
 }

@@ -121,7 +121,10 @@ func writeNext(d *dm.Device, b *blk.Bio, data []byte, at uint64) {
 }
 
 func TestEachChunkIsHandedOutOnce(t *testing.T) {
-	const chunks, workers = 1 << 21, 4
+	chunks, workers := uint64(1<<21), 4
+	if testing.Short() {
+		chunks = 1 << 18
+	}
 	r := newRig(t, env.Real(), disks{"O": nulldev.New(8 * chunks), "C": nulldev.New(8 * chunks)})
 	r.device("s", 8*chunks, "snapshot O C N 8")
 	st := r.snap("s").body.Load().store

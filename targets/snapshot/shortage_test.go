@@ -221,7 +221,11 @@ func TestNoTimeLimit(t *testing.T) {
 	r, full := newFull(t, "P", 10)
 	r.snap("s").world.noSpaceTimeout.Set(0)
 	ps := puts(r)
-	sim(r).Advance(time.Hour)
+	long := time.Hour
+	if testing.Short() {
+		long = 5 * time.Minute // five times the limit that there is by default
+	}
+	sim(r).Advance(long)
 	full.roomy = true
 	sim(r).Advance(5 * time.Second)
 	for _, p := range ps {
