@@ -22,7 +22,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // Type is the target type, to be given to dm.NewControl.
@@ -65,7 +65,7 @@ const (
 
 // class is where one kind of I/O goes, and when.
 type class struct {
-	leg.Leg
+	segment.Segment
 	delay time.Duration
 	list  dm.CloneList // guarded by delay.mu; waiting clones, in order
 	count int          // guarded by delay.mu; length of list
@@ -111,7 +111,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 
 func (c *class) open(t *dm.Target, g Group) (err error) {
 	c.delay = time.Duration(g.Milliseconds) * time.Millisecond
-	c.Leg, err = leg.Open(t, g.Place, "Device lookup failed")
+	c.Segment, err = segment.Open(t, g.Place, "Device lookup failed")
 	return err
 }
 

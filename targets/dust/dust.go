@@ -14,7 +14,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // Type is the target type, to be given to dm.NewControl.
@@ -55,7 +55,7 @@ Example: block 60 cannot be read until it is written
 `
 
 type dust struct {
-	leg     leg.Leg
+	segment segment.Segment
 	len     uint64
 	block   uint64 // sectors
 	enabled atomic.Bool
@@ -75,7 +75,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	}
 	d := &dust{len: t.Len, block: uint64(l.Block) / blk.SectorSize, bad: make(map[uint64]uint8)}
 	var err error
-	if d.leg, err = leg.Open(t, l.Place, ""); err != nil {
+	if d.segment, err = segment.Open(t, l.Place, ""); err != nil {
 		return nil, dm.Errorf(syscall.EINVAL, "Device lookup failed")
 	}
 	t.MaxIOLen = d.block
@@ -86,7 +86,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 // Map looks at the block of the first sector: reads and writes lie within one.
 // What is no read counts as a write, flushes included.
 func (d *dust) Map(c *dm.Clone) dm.Outcome {
-	d.leg.Map(c)
+	d.segment.Map(c)
 	if d.enabled.Load() && d.fails(c.Sector/d.block, c.Op == blk.Read) {
 		return dm.Kill
 	}
@@ -112,9 +112,9 @@ func (d *dust) Close() {}
 
 func (d *dust) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
-		return (&Line{d.leg.Place(), uint32(d.block * blk.SectorSize)}).String()
+		return (&Line{d.segment.Place(), uint32(d.block * blk.SectorSize)}).String()
 	}
-	return (&Status{d.leg.Dev.Name(), d.enabled.Load(), d.quiet.Load()}).String()
+	return (&Status{d.segment.Dev.Name(), d.enabled.Load(), d.quiet.Load()}).String()
 }
 
-func (d *dust) Areas() []dm.Area { return []dm.Area{d.leg.Area(d.len)} }
+func (d *dust) Areas() []dm.Area { return []dm.Area{d.segment.Area(d.len)} }

@@ -7,5 +7,5 @@ func (d *dust) Extents(offset, sectors uint64) []blk.Extent {
 	if d.enabled.Load() {
 		return blk.AllData(offset, sectors)
 	}
-	return d.leg.Extents(offset, sectors)
+	return d.segment.Extents(offset, sectors)
 }

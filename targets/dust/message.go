@@ -95,7 +95,7 @@ func (d *dust) ofBlock(word, number, count string) (string, error) {
 	if fails = uint64(uint32(fails)); fails > math.MaxUint8 {
 		return "", dm.Errorf(syscall.EINVAL, "selected write fail count out of range")
 	}
-	if n > d.leg.Dev.Limits().Size/d.block {
+	if n > d.segment.Dev.Limits().Size/d.block {
 		return "", dm.Errorf(syscall.EINVAL, "selected block value out of range")
 	}
 	d.mu.Lock()

@@ -8,5 +8,5 @@ func (f *flakey) Extents(offset, sectors uint64) []blk.Extent {
 	if f.isDown() {
 		return blk.AllData(offset, sectors)
 	}
-	return f.leg.Extents(offset, sectors)
+	return f.segment.Extents(offset, sectors)
 }

@@ -13,7 +13,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // Type is the target type, to be given to dm.NewControl.
@@ -51,11 +51,11 @@ Example: works for a minute, then loses all writes for ten seconds
 `
 
 type flakey struct {
-	line  *Line
-	leg   leg.Leg
-	len   uint64
-	now   func() time.Duration
-	start time.Duration
+	line    *Line
+	segment segment.Segment
+	len     uint64
+	now     func() time.Duration
+	start   time.Duration
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
@@ -65,7 +65,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	}
 	f := &flakey{line: l, len: t.Len, now: t.Env().Now, start: t.Env().Now()}
 	t.NumFlush, t.NumDiscard = 1, 1
-	f.leg, err = leg.Open(t, l.Place, "Device lookup failed")
+	f.segment, err = segment.Open(t, l.Place, "Device lookup failed")
 	return f, err
 }
 
@@ -92,7 +92,7 @@ func (f *flakey) Map(c *dm.Clone) dm.Outcome {
 		}
 		s.down, s.pos, s.sectors = true, c.Position(), c.Sectors
 	}
-	f.leg.Map(c)
+	f.segment.Map(c)
 	return dm.Remapped
 }
 
@@ -131,8 +131,8 @@ func (f *flakey) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 		return ""
 	}
 	l := *f.line
-	l.Place = f.leg.Place()
+	l.Place = f.segment.Place()
 	return l.String()
 }
 
-func (f *flakey) Areas() []dm.Area { return []dm.Area{f.leg.Area(f.len)} }
+func (f *flakey) Areas() []dm.Area { return []dm.Area{f.segment.Area(f.len)} }

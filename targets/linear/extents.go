@@ -3,4 +3,6 @@ package linear
 import "udm/blk"
 
 // Extents is that of the device below.
-func (l *linear) Extents(offset, sectors uint64) []blk.Extent { return l.leg.Extents(offset, sectors) }
+func (l *linear) Extents(offset, sectors uint64) []blk.Extent {
+	return l.segment.Extents(offset, sectors)
+}

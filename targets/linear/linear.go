@@ -8,7 +8,7 @@ package linear
 
 import (
 	"udm/dm"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // Type is the target type, for dm.NewControl.
@@ -35,8 +35,8 @@ Example: join two disks of 1 GiB to one of 2 GiB
 `
 
 type linear struct {
-	leg leg.Leg
-	len uint64
+	segment segment.Segment
+	len     uint64
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
@@ -44,16 +44,16 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := leg.Open(t, line.Place, "Device lookup failed")
+	seg, err := segment.Open(t, line.Place, "Device lookup failed")
 	if err != nil {
 		return nil, err
 	}
 	t.NumFlush, t.NumDiscard, t.NumWriteZeroes = 1, 1, 1
-	return &linear{l, t.Len}, nil
+	return &linear{seg, t.Len}, nil
 }
 
 func (l *linear) Map(c *dm.Clone) dm.Outcome {
-	l.leg.Map(c)
+	l.segment.Map(c)
 	return dm.Remapped
 }
 
@@ -61,9 +61,9 @@ func (l *linear) Close() {}
 
 func (l *linear) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
-		return (&Line{l.leg.Place()}).String()
+		return (&Line{l.segment.Place()}).String()
 	}
 	return ""
 }
 
-func (l *linear) Areas() []dm.Area { return []dm.Area{l.leg.Area(l.len)} }
+func (l *linear) Areas() []dm.Area { return []dm.Area{l.segment.Area(l.len)} }

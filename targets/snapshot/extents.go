@@ -2,7 +2,7 @@ package snapshot
 
 import (
 	"udm/blk"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // The allocation map of a snapshot is that of its origin, with data where there
@@ -35,7 +35,7 @@ func (s *snapshot) Extents(offset, sectors uint64) []blk.Extent {
 
 // below is the map of the origin.
 func (s *snapshot) below(offset, sectors uint64) []blk.Extent {
-	place := leg.Leg{Dev: s.origin, Start: s.target.Begin}
+	place := segment.Segment{Dev: s.origin, Start: s.target.Begin}
 	return place.Extents(offset, sectors)
 }
 
@@ -86,6 +86,6 @@ func behind(list []blk.Extent, n uint64) []blk.Extent {
 
 // Extents is that of the origin.
 func (o *origin) Extents(offset, sectors uint64) []blk.Extent {
-	place := leg.Leg{Dev: o.dev, Start: o.target.Begin}
+	place := segment.Segment{Dev: o.dev, Start: o.target.Begin}
 	return place.Extents(offset, sectors)
 }

@@ -16,7 +16,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // Type is the target type, for dm.NewControl.
@@ -51,7 +51,7 @@ Example: two disks of 1 GiB, 64 KiB each in turn
 const eventLimit = 15
 
 type stripe struct {
-	leg.Leg
+	segment.Segment
 	errors atomic.Uint32
 }
 
@@ -77,7 +77,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	l, wrong := parseStripes(args, n, chunk)
 	s.stripes = make([]stripe, len(l.Stripes))
 	for i, p := range l.Stripes {
-		if s.stripes[i].Leg, err = leg.Open(t, p, "Device lookup failed"); err != nil {
+		if s.stripes[i].Segment, err = segment.Open(t, p, "Device lookup failed"); err != nil {
 			return nil, dm.Because(err, notStripe)
 		}
 	}

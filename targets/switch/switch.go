@@ -16,7 +16,7 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // Type is the target type, to be given to dm.NewControl.
@@ -53,7 +53,7 @@ Example: two paths to one disk, regions of 64 KiB, all down the second path
 type switcher struct {
 	target *dm.Target
 	region uint64 // sectors
-	paths  []leg.Leg
+	paths  []segment.Segment
 	table  *table
 
 	mu sync.Mutex // held while a message changes table
@@ -70,7 +70,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	s := &switcher{target: t, region: uint64(line.Region)}
 	t.MaxIOLen = s.region
 	for _, p := range line.Paths {
-		l, err := leg.Open(t, p, "Device lookup failed")
+		l, err := segment.Open(t, p, "Device lookup failed")
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,7 @@ package thin
 
 import (
 	"udm/blk"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // Bounds of what one call lists and looks at, and of each piece of it, between
@@ -84,7 +84,7 @@ func (t *thin) told(e blk.Extent) []blk.Extent {
 		return []blk.Extent{e}
 	}
 	n := min(e.Sectors, size-e.Sector)
-	list := (&leg.Leg{Dev: t.origin}).Extents(e.Sector, n)
+	list := (&segment.Segment{Dev: t.origin}).Extents(e.Sector, n)
 	if blk.SumExtents(list) < n {
 		return list
 	}
@@ -93,5 +93,5 @@ func (t *thin) told(e blk.Extent) []blk.Extent {
 
 // Extents is that of the data device, to which everything is passed.
 func (pt *poolTarget) Extents(offset, sectors uint64) []blk.Extent {
-	return (&leg.Leg{Dev: pt.data}).Extents(offset, sectors)
+	return (&segment.Segment{Dev: pt.data}).Extents(offset, sectors)
 }

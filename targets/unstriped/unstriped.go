@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"udm/dm"
-	"udm/targets/internal/leg"
+	"udm/targets/internal/segment"
 )
 
 // Type is the target type, to be given to dm.NewControl.
@@ -42,7 +42,7 @@ Example: the second of two disks behind a RAID 0 controller with 64 KiB chunks
 `
 
 type unstriped struct {
-	leg     leg.Leg
+	segment segment.Segment
 	begin   uint64 // of the target
 	len     uint64
 	stripes uint32
@@ -56,14 +56,14 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 		return nil, wrong
 	}
 	// The device comes before its offset, and all errors are EINVAL.
-	l, err := leg.Open(t, line.Place, "")
+	seg, err := segment.Open(t, line.Place, "")
 	switch {
 	case err != nil:
 		return nil, dm.Errorf(syscall.EINVAL, "Couldn't get striped device")
 	case wrong != nil:
 		return nil, wrong
 	}
-	u := &unstriped{leg: l, begin: t.Begin, len: t.Len, stripes: line.Stripes, stripe: line.Stripe, chunk: uint64(line.Chunk)}
+	u := &unstriped{segment: seg, begin: t.Begin, len: t.Len, stripes: line.Stripes, stripe: line.Stripe, chunk: uint64(line.Chunk)}
 	if t.Len%u.chunk != 0 {
 		return nil, dm.Errorf(syscall.EINVAL, "Target length not divisible by chunk size")
 	}
@@ -73,12 +73,12 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 }
 
 func (u *unstriped) Map(c *dm.Clone) dm.Outcome {
-	c.SetDev(u.leg.Dev)
-	c.Sector = u.leg.Start + u.place(c.Sector)
+	c.SetDev(u.segment.Dev)
+	c.Sector = u.segment.Start + u.place(c.Sector)
 	return dm.Remapped
 }
 
-// place is where a sector of the mapped device lies behind the leg's begin.
+// place is the segment's sector at which a sector of the mapped device lies.
 func (u *unstriped) place(sector uint64) uint64 {
 	row := sector / u.chunk
 	return sector + (row*uint64(u.stripes-1)+uint64(u.stripe))*u.chunk
@@ -90,7 +90,7 @@ func (u *unstriped) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.Info {
 		return ""
 	}
-	return (&Line{u.stripes, uint32(u.chunk), u.stripe, u.leg.Place()}).String()
+	return (&Line{u.stripes, uint32(u.chunk), u.stripe, u.segment.Place()}).String()
 }
 
-func (u *unstriped) Areas() []dm.Area { return []dm.Area{u.leg.Area(u.len)} }
+func (u *unstriped) Areas() []dm.Area { return []dm.Area{u.segment.Area(u.len)} }
