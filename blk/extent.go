@@ -3,7 +3,7 @@ package blk
 // Extent is a run of sectors with one allocation state.
 //
 // Allocation maps are no part of [Device]: one that knows its own (memdev,
-// filedev, a mapped device) is an [Extenter] as well, and whoever serves a device
+// filedev, a mapped device) is an [ExtentsDevice] as well, and whoever serves a device
 // is given an [ExtentsFunc] beside it, or none. A wrapper passes on the map of the
 // device below (tested by blktest.PassesExtents).
 type Extent struct {
@@ -20,15 +20,15 @@ type Extent struct {
 // is data. It may block; how much one call looks at is bounded.
 type ExtentsFunc func(sector, sectors uint64) ([]Extent, error)
 
-// Extenter is a device with an allocation map: Extents is an [ExtentsFunc].
-type Extenter interface {
+// ExtentsDevice is a device with an allocation map: Extents is an [ExtentsFunc].
+type ExtentsDevice interface {
 	Extents(sector, sectors uint64) ([]Extent, error)
 }
 
 // ExtentsOf asks d for its allocation map. A device without one, and one whose
 // map cannot be read, is data; so is what lies beyond its end.
 func ExtentsOf(d Device, sector, sectors uint64) []Extent {
-	if x, ok := d.(Extenter); ok && sector < d.Limits().Size {
+	if x, ok := d.(ExtentsDevice); ok && sector < d.Limits().Size {
 		list, err := x.Extents(sector, min(sectors, d.Limits().Size-sector))
 		if err == nil && len(list) > 0 {
 			return list

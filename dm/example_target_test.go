@@ -13,17 +13,17 @@ import (
 	"udm/env"
 )
 
-// tally is a target that maps its range to a device and counts failed bios:
-// "START LENGTH tally DEVICE OFFSET".
-type tally struct {
+// counted is a target that maps its range to a device and counts failed bios:
+// "START LENGTH counted DEVICE OFFSET".
+type counted struct {
 	target *dm.Target
 	dev    *dm.Dev
 	offset uint64
 	failed atomic.Uint64
 }
 
-// newTally is the type's New. The core closes the device that it opens.
-func newTally(t *dm.Target, args []string) (dm.Mapper, error) {
+// newCounted is the type's New. The core closes the device that it opens.
+func newCounted(t *dm.Target, args []string) (dm.Mapper, error) {
 	if len(args) != 2 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
 	}
@@ -36,21 +36,21 @@ func newTally(t *dm.Target, args []string) (dm.Mapper, error) {
 		return nil, dm.Because(err, "Device lookup failed")
 	}
 	t.NumFlush = 1 // flushes go to the device, too
-	return &tally{target: t, dev: dev, offset: offset}, nil
+	return &counted{target: t, dev: dev, offset: offset}, nil
 }
 
 // Map must not block. It says where the clone goes.
-func (m *tally) Map(c *dm.Clone) dm.Outcome {
+func (m *counted) Map(c *dm.Clone) dm.Outcome {
 	offset := c.Offset() // before Sector is changed
 	c.SetDev(m.dev)
 	c.Sector = m.offset + offset
 	return dm.Remapped
 }
 
-func (m *tally) Close() {}
+func (m *counted) Close() {}
 
 // EndIO is a hook.
-func (m *tally) EndIO(_ *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
+func (m *counted) EndIO(_ *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	if st != blk.OK {
 		m.failed.Add(1)
 	}
@@ -58,12 +58,12 @@ func (m *tally) EndIO(_ *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 }
 
 // Areas is a hook: limits, checks and dependencies are taken from it.
-func (m *tally) Areas() []dm.Area {
+func (m *counted) Areas() []dm.Area {
 	return []dm.Area{{Dev: m.dev, Start: m.offset, Len: m.target.Len}}
 }
 
 // Status is a hook.
-func (m *tally) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
+func (m *counted) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
 		return fmt.Sprintf("%s %d", m.dev.Name(), m.offset)
 	}
@@ -74,7 +74,7 @@ func (m *tally) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 func ExampleType() {
 	e := env.Real()
 	types := []*dm.Type{
-		{Name: "tally", Version: [3]uint32{1, 0, 0}, New: newTally, Doc: "tally: a range of a device, with failed bios counted\n"},
+		{Name: "counted", Version: [3]uint32{1, 0, 0}, New: newCounted, Doc: "counted: a range of a device, with failed bios counted\n"},
 		{Name: "broken", New: func(*dm.Target, []string) (dm.Mapper, error) { return broken{}, nil }},
 	}
 	c := dm.NewControl(e, leaf.New(e), types...)
@@ -88,8 +88,8 @@ func ExampleType() {
 		must(d.Resume(context.Background(), false))
 		return d
 	}
-	run("half-broken", "0 8 tally mem:4K 0\n8 8 broken")
-	d := run("counted", "0 16 tally /dev/mapper/half-broken 0")
+	run("half-broken", "0 8 counted mem:4K 0\n8 8 broken")
+	d := run("sum", "0 16 counted /dev/mapper/half-broken 0")
 	fmt.Println(blk.WriteSectors(e, d, make([]byte, 4096), 0, 0))
 	fmt.Println(blk.WriteSectors(e, d, make([]byte, 4096), 8, 0))
 	fmt.Println(d.Lines(dm.Info, false, 0)[0])
@@ -97,8 +97,8 @@ func ExampleType() {
 	// Output:
 	// <nil>
 	// I/O error
-	// 0 16 tally 1
-	// 0 16 tally 254:0 0
+	// 0 16 counted 1
+	// 0 16 counted 254:0 0
 }
 
 // broken fails every bio.

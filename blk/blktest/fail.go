@@ -15,27 +15,27 @@ type Failer struct {
 
 	mu    sync.Mutex
 	count int    // guarded by mu; I/Os seen so far
-	hit   string // guarded by mu; the I/O that failed; "": none yet
+	what  string // guarded by mu; the I/O that failed; "": none yet
 }
 
 // Wrap returns d with the failure injected. The I/Os of all wrapped devices of a
 // scenario, flushes included, are counted together. The wrapper does not own d.
 func (f *Failer) Wrap(d blk.Device) blk.Device { return &failing{Device: d, f: f} }
 
-// Hit reports whether an I/O has failed.
-func (f *Failer) Hit() bool {
+// Failed reports whether an I/O has failed.
+func (f *Failer) Failed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.hit != ""
+	return f.what != ""
 }
 
 func (f *Failer) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.hit == "" {
+	if f.what == "" {
 		return fmt.Sprintf("no failure (at I/O %d), %d I/Os", f.n, f.count)
 	}
-	return fmt.Sprintf("failing I/O %d, %s, sticky=%v", f.n, f.hit, f.sticky)
+	return fmt.Sprintf("failing I/O %d, %s, sticky=%v", f.n, f.what, f.sticky)
 }
 
 func (f *Failer) fails(d blk.Device, b *blk.Bio) bool {
@@ -44,7 +44,7 @@ func (f *Failer) fails(d blk.Device, b *blk.Bio) bool {
 	i := f.count
 	f.count++
 	if i == f.n {
-		f.hit = fmt.Sprintf("%v of %v", b, d)
+		f.what = fmt.Sprintf("%v of %v", b, d)
 	}
 	return i == f.n || f.sticky && i > f.n
 }
@@ -79,7 +79,7 @@ func FailEach(t *testing.T, scenario func(t *testing.T, f *Failer)) int {
 			if t.Failed() {
 				t.Fatalf("failed with: %v", f)
 			}
-			if !f.Hit() {
+			if !f.Failed() {
 				return f.count
 			}
 		}

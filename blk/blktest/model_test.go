@@ -170,7 +170,7 @@ func TestFailEachFailsEveryIOOnce(t *testing.T) {
 		if blk.FlushDevice(e, d) != nil {
 			bad++
 		}
-		if (bad > 0) != f.Hit() {
+		if (bad > 0) != f.Failed() {
 			t.Errorf("%d errors, %v", bad, f)
 		}
 		runs = append(runs, bad)

@@ -10,8 +10,8 @@ import (
 	"udm/env"
 )
 
-// flight is a group of bios in flight together, each of which must end once.
-type flight struct {
+// batch is a group of bios that are in flight together. Each must end once.
+type batch struct {
 	x    *session
 	wait env.Wait
 	left atomic.Int64
@@ -19,33 +19,33 @@ type flight struct {
 	bios []*blk.Bio
 }
 
-func (x *session) flight(n int, op blk.Op, seed uint64) *flight {
-	f := &flight{x: x, wait: x.Env.NewWait(), ends: make([]atomic.Int32, n), bios: make([]*blk.Bio, n)}
-	f.left.Store(int64(n))
-	for i := range f.bios {
-		b := &blk.Bio{Op: op, Sector: uint64(i) * x.block}
-		b.SetData(Pattern(b.Sector, x.block, seed))
-		b.End = func(*blk.Bio) {
-			f.ends[i].Add(1)
-			f.left.Add(-1)
-			f.wait.Wake()
+func (x *session) batch(n int, op blk.Op, seed uint64) *batch {
+	b := &batch{x: x, wait: x.Env.NewWait(), ends: make([]atomic.Int32, n), bios: make([]*blk.Bio, n)}
+	b.left.Store(int64(n))
+	for i := range b.bios {
+		bio := &blk.Bio{Op: op, Sector: uint64(i) * x.block}
+		bio.SetData(Pattern(bio.Sector, x.block, seed))
+		bio.End = func(*blk.Bio) {
+			b.ends[i].Add(1)
+			b.left.Add(-1)
+			b.wait.Wake()
 		}
-		f.bios[i] = b
+		b.bios[i] = bio
 	}
-	return f
+	return b
 }
 
-func (f *flight) submit() {
-	for _, b := range f.bios {
-		f.x.dev.Submit(b)
+func (b *batch) submit() {
+	for _, bio := range b.bios {
+		b.x.dev.Submit(bio)
 	}
 }
 
-// landed checks that every bio has ended once and succeeded.
-func (f *flight) landed() {
-	for i, b := range f.bios {
-		if n := f.ends[i].Load(); n != 1 || b.Status() != blk.OK {
-			f.x.Errorf("%v %d: ended %d times, %v", b.Op, i, n, b.Status())
+// check checks that every bio has ended once and succeeded.
+func (b *batch) check() {
+	for i, bio := range b.bios {
+		if n := b.ends[i].Load(); n != 1 || bio.Status() != blk.OK {
+			b.x.Errorf("%v %d: ended %d times, %v", bio.Op, i, n, bio.Status())
 		}
 	}
 }
@@ -55,10 +55,10 @@ func (x *session) queue() {
 	n := int(min(512, x.area/x.block))
 	for round := range uint64(2) {
 		for _, op := range []blk.Op{blk.Write, blk.Read} {
-			f := x.flight(n, op, round+1)
-			f.submit()
-			f.wait.Until(func() bool { return f.left.Load() == 0 })
-			f.landed()
+			b := x.batch(n, op, round+1)
+			b.submit()
+			b.wait.Until(func() bool { return b.left.Load() == 0 })
+			b.check()
 		}
 		x.want(0, uint64(n)*x.block, round+1)
 	}
@@ -66,7 +66,7 @@ func (x *session) queue() {
 
 // closeWaits checks that every submitted bio has ended when Close returns.
 func (x *session) closeWaits() {
-	w, r := x.flight(200, blk.Write, 1), x.flight(200, blk.Read, 1)
+	w, r := x.batch(200, blk.Write, 1), x.batch(200, blk.Read, 1)
 	w.bios, r.bios = w.bios[:min(200, x.area/x.block/2)], r.bios[:min(200, x.area/x.block/2)]
 	for i, b := range r.bios {
 		b.Sector = uint64(i)*x.block + x.area/2
@@ -76,12 +76,12 @@ func (x *session) closeWaits() {
 	if err := x.dev.Close(); err != nil {
 		x.Errorf("close: %v", err)
 	}
-	w.landed()
-	r.landed()
+	w.check()
+	r.check()
 }
 
-// gang runs n functions concurrently, as goroutines or as tasks of the simulator.
-func (x *session) gang(n int, fn func(i int)) {
+// concurrently runs n functions at the same time, as goroutines or as tasks of the simulator.
+func (x *session) concurrently(n int, fn func(i int)) {
 	if s, ok := x.Env.(*env.Sim); ok {
 		left := n
 		for i := range n {
@@ -106,7 +106,7 @@ func (x *session) model() {
 	m := NewModel(x.area)
 	m.Write(0, x.area, 1, true)
 	var mu sync.Mutex // guards m
-	x.gang(users, func(i int) {
+	x.concurrently(users, func(i int) {
 		u := &user{x: x, rng: rand.New(rand.NewPCG(seed, uint64(i))), mu: &mu, m: m, part: uint64(i), parts: users}
 		for n := range 100 {
 			if !u.step(uint64(2 + n*users + i)) {

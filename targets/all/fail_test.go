@@ -97,7 +97,7 @@ func failScenario(t *testing.T, f *blktest.Failer, table string) {
 	sim.Run()
 	status := d.Lines(dm.Info, false, 0)[0].Params
 	logFailed := strings.Contains(status, "logging_disabled")
-	if f.Hit() != (failed > 0 || logFailed) {
+	if f.Failed() != (failed > 0 || logFailed) {
 		t.Errorf("%v: %d operations failed, status %s", f, failed, status)
 	}
 	if err := c.Close(); err != nil {

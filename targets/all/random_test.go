@@ -128,7 +128,7 @@ func (h *history) io() {
 // extents compares the allocation map with the model: holes are zeroes.
 func (h *history) extents() {
 	for at := uint64(0); at < h.area; {
-		list, err := h.top.(blk.Extenter).Extents(at, h.area-at)
+		list, err := h.top.(blk.ExtentsDevice).Extents(at, h.area-at)
 		if err == nil {
 			err = h.model.CheckExtents(list)
 		}

@@ -104,7 +104,7 @@ func (x *failRun) finish(t *testing.T, told bool) {
 	if err := x.c.Close(); err != nil {
 		t.Error(err)
 	}
-	if told = told || x.errors > 0; told != x.f.Hit() {
+	if told = told || x.errors > 0; told != x.f.Failed() {
 		t.Errorf("told of an error: %v, %v", told, x.f)
 	}
 }
@@ -182,7 +182,7 @@ func TestFailEachAtOpen(t *testing.T) {
 		ctl := r.c
 		r.c = dm.NewControl(e, disks{"O": f.Wrap(o), "C": f.Wrap(c)}, Types()...)
 		defer func() { r.ok(r.c.Close()); r.c = ctl }()
-		if err := r.load("s", 64, "snapshot O C P 8"); (err != nil) != f.Hit() {
+		if err := r.load("s", 64, "snapshot O C P 8"); (err != nil) != f.Failed() {
 			t.Errorf("got %v", err)
 		} else if err != nil {
 			wantErrno(t, err, 5)

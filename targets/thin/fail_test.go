@@ -22,7 +22,7 @@ func failScenario(t *testing.T, f *blktest.Failer) {
 	w.blocks, w.volBlocks = 24, 6
 	w.wrap = func(_ string, d blk.Device) blk.Device { return f.Wrap(d) }
 	if err := w.start(); err != nil {
-		if !f.Hit() {
+		if !f.Failed() {
 			t.Fatal(err)
 		}
 		_ = w.control.Close()
@@ -37,7 +37,7 @@ func failScenario(t *testing.T, f *blktest.Failer) {
 	for _, v := range w.vols {
 		after.maybe[v.id] = after.maybe[v.id] || s.lost[v.id]
 	}
-	after.verify(f.Hit(), false)
+	after.verify(f.Failed(), false)
 }
 
 // failing is a life in which things may go wrong.
@@ -53,10 +53,10 @@ type failing struct {
 func (s *failing) check(what string, ok bool) bool {
 
 	s.Helper()
-	if !ok && !s.f.Hit() {
+	if !ok && !s.f.Failed() {
 		s.Fatalf("%s failed without a reason", what)
 	}
-	if s.f.Hit() && !s.known {
+	if s.f.Failed() && !s.known {
 		s.known, s.idleDiscards = true, true
 		for _, v := range s.vols {
 			v.model.Crash()

@@ -156,7 +156,7 @@ func (w *harness) until(cond func() bool) {
 		return cond() || last > start+patience || steps > maxSteps
 	})
 	if !cond() {
-		panic("hangs: " + w.flights() + w.sim.String())
+		panic("hangs: " + w.listInFlight() + w.sim.String())
 	}
 }
 
@@ -191,7 +191,7 @@ func (w *harness) sleep(d time.Duration) {
 // quiet waits until no user I/O and no control operation is under way.
 func (w *harness) quiet() {
 	w.until(func() bool {
-		return !w.busy && !slices.ContainsFunc(w.vols, func(v *volume) bool { return len(v.flying) > 0 })
+		return !w.busy && !slices.ContainsFunc(w.vols, func(v *volume) bool { return len(v.inFlight) > 0 })
 	})
 }
 

@@ -11,7 +11,7 @@ import (
 const (
 	maxRounds   = 4
 	maxRoundOps = 60
-	maxFlying   = 6  // bios of one volume in flight
+	maxInFlight = 6  // bios of one volume in flight
 	maxSectors  = 40 // of one bio
 )
 

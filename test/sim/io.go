@@ -14,7 +14,7 @@ func (w *harness) io(r *rand.Rand, v *volume) {
 	s := w.place(r, v)
 	k := r.IntN(100)
 	seed := r.Uint64() | 1
-	if s.sectors == 0 || v.gone || len(v.flying) >= maxFlying {
+	if s.sectors == 0 || v.gone || len(v.inFlight) >= maxInFlight {
 		return
 	}
 	b := &blk.Bio{Sector: s.sector, Sectors: s.sectors}
@@ -67,8 +67,8 @@ func (w *harness) place(r *rand.Rand, v *volume) span {
 
 // touched reports whether something in flight overlaps s.
 func (v *volume) touched(s span) bool {
-	return slices.ContainsFunc(v.flying, func(f *flight) bool {
-		return s.sector < f.sector+f.sectors && f.sector < s.sector+s.sectors
+	return slices.ContainsFunc(v.inFlight, func(r *request) bool {
+		return s.sector < r.sector+r.sectors && r.sector < s.sector+s.sectors
 	})
 }
 
@@ -97,14 +97,14 @@ func chop(r *rand.Rand, p []byte) (bufs [][]byte) {
 	return bufs
 }
 
-// fly sends b and calls done when it has ended.
-func (w *harness) fly(v *volume, b *blk.Bio, done func(blk.Status)) {
+// submit sends b and calls done when it has ended.
+func (w *harness) submit(v *volume, b *blk.Bio, done func(blk.Status)) {
 	text := fmt.Sprintf("%s %v", v.name, b)
-	f := &flight{span{b.Sector, b.Sectors}, b.Flags&blk.Barrier != 0, text}
-	v.flying = append(v.flying, f)
+	r := &request{span{b.Sector, b.Sectors}, b.Flags&blk.Barrier != 0, text}
+	v.inFlight = append(v.inFlight, r)
 	w.note("%s", text)
 	b.End = func(b *blk.Bio) {
-		w.land(v, f)
+		w.ended(v, r)
 		w.note("%s: %v", text, b.Status())
 		if b.Status() != blk.OK && !v.faulty {
 			w.fail("%s: %v", text, b.Status())
@@ -114,16 +114,16 @@ func (w *harness) fly(v *volume, b *blk.Bio, done func(blk.Status)) {
 	v.h.Submit(b)
 }
 
-// land takes f from v's flights, which are in the order of submission: nothing
-// passes a barrier.
-func (w *harness) land(v *volume, f *flight) {
-	i := slices.Index(v.flying, f)
-	for _, older := range v.flying[:i] {
-		if f.barrier || older.barrier {
-			w.fail("%s ended before %s", f.text, older.text)
+// ended takes r from the bios of v in flight, which are in the order of submission:
+// nothing passes a barrier.
+func (w *harness) ended(v *volume, r *request) {
+	i := slices.Index(v.inFlight, r)
+	for _, older := range v.inFlight[:i] {
+		if r.barrier || older.barrier {
+			w.fail("%s ended before %s", r.text, older.text)
 		}
 	}
-	v.flying = slices.Delete(v.flying, i, i+1)
+	v.inFlight = slices.Delete(v.inFlight, i, i+1)
 }
 
 func (w *harness) read(v *volume, b *blk.Bio) {
@@ -131,7 +131,7 @@ func (w *harness) read(v *volume, b *blk.Bio) {
 	p := make([]byte, b.Sectors*blk.SectorSize)
 	b.SetData(p)
 	sector := b.Sector
-	w.fly(v, b, func(st blk.Status) {
+	w.submit(v, b, func(st blk.Status) {
 		if st == blk.OK {
 			w.right(w.check(v, p, sector), "read %s", v.name)
 		}
@@ -150,7 +150,7 @@ func (w *harness) change(v *volume, b *blk.Bio, seed uint64) {
 	} else {
 		op = m.Begin(b.Sector, b.Sectors, seed)
 	}
-	w.fly(v, b, func(st blk.Status) {
+	w.submit(v, b, func(st blk.Status) {
 		if flush && st == blk.OK {
 			m.FlushEnd(token)
 		}
@@ -161,7 +161,7 @@ func (w *harness) change(v *volume, b *blk.Bio, seed uint64) {
 func (w *harness) flushBio(v *volume, b *blk.Bio) {
 	m := v.model
 	token := m.FlushBegin()
-	w.fly(v, b, func(st blk.Status) {
+	w.submit(v, b, func(st blk.Status) {
 		if st == blk.OK {
 			m.FlushEnd(token)
 		}

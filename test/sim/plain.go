@@ -80,7 +80,7 @@ func (p *plain) control(w *harness, r *rand.Rand) {
 func (p *plain) resize(w *harness, r *rand.Rand) {
 	v := w.volume("top")
 	v.gone = true
-	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
+	w.sim.NewWait().Until(func() bool { return len(v.inFlight) == 0 })
 	p.length = 1 + r.Uint64N(p.most)
 	p.model.Resize(p.length)
 	w.note("resize top to %d sectors", p.length)

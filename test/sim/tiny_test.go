@@ -42,7 +42,7 @@ type tiny struct {
 func TestTinyStacks(t *testing.T) {
 	for _, k := range []tiny{tinySnapshot(), tinyMerge(), tinyThin()} {
 		t.Run(k.name, func(t *testing.T) {
-			y := &tally{seen: make(map[uint64]bool)}
+			y := &states{seen: make(map[uint64]bool)}
 			if *first == 1 {
 				longest := 2
 				if *exhaustive {
@@ -73,14 +73,14 @@ func TestTinyStacks(t *testing.T) {
 }
 
 // try does one sequence in the order of events that round gives.
-func (k tiny) try(t *testing.T, y *tally, seq []int, fua bool, round uint64) {
+func (k tiny) try(t *testing.T, y *states, seq []int, fua bool, round uint64) {
 	if errs := k.run(y, seq, fua, round); len(errs) > 0 {
 		t.Fatalf("%s, fua=%v, round %d, state %d: %s", k.names(seq), fua, round, y.drawn, strings.Join(errs, "\n"))
 	}
 }
 
-// tally counts crash states.
-type tally struct {
+// states counts crash states.
+type states struct {
 	drawn int
 	seen  map[uint64]bool // by what is on the disks and what may be there
 	page  []byte          // of digest
@@ -110,7 +110,7 @@ func (k tiny) names(seq []int) string {
 }
 
 // run does one sequence.
-func (k tiny) run(y *tally, seq []int, fua bool, round uint64) (errs []string) {
+func (k tiny) run(y *states, seq []int, fua bool, round uint64) (errs []string) {
 	w := &harness{rng: rand.New(rand.NewPCG(round, 1))}
 	w.sc = k.make()
 	w.sc.prepare(w)
@@ -132,7 +132,7 @@ func (k tiny) run(y *tally, seq []int, fua bool, round uint64) (errs []string) {
 
 // cutAlways starts the stack on what a power cut would leave after every change
 // of a disk: on a few disks, until drawing one more gives nothing new twice.
-func (k tiny) cutAlways(w *harness, y *tally, round uint64, errs *[]string) {
+func (k tiny) cutAlways(w *harness, y *states, round uint64, errs *[]string) {
 	for _, d := range w.disks {
 		d.changed = func() {
 			for pick, old := 0, 0; pick < *picks && old < 2 && len(*errs) == 0; pick++ {
@@ -151,7 +151,7 @@ func (k tiny) cutAlways(w *harness, y *tally, round uint64, errs *[]string) {
 
 // restart starts the stack on what a power cut now would leave of w's disks,
 // unless that was seen before.
-func (k tiny) restart(w *harness, y *tally, pick int, seed uint64) []string {
+func (k tiny) restart(w *harness, y *states, pick int, seed uint64) []string {
 	after := &harness{rng: rand.New(rand.NewPCG(2, 2)), sc: k.clone(w.sc)}
 	after.stats.cuts = 1
 	for i, d := range w.disks {

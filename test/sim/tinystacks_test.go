@@ -11,7 +11,7 @@ import (
 
 // finish waits, within a task, until the volume's I/O is done.
 func (w *harness) finish(v *volume) {
-	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
+	w.sim.NewWait().Until(func() bool { return len(v.inFlight) == 0 })
 }
 
 // writes is a step that writes to a volume if it is there.

@@ -12,17 +12,17 @@ import (
 
 // volume is a device that users write to, and what it should hold.
 type volume struct {
-	name   string
-	dev    *dm.Device
-	h      blk.Device
-	model  *blktest.Model
-	flying []*flight // bios in flight, oldest first; their ranges do not overlap
-	gone   bool      // being removed: no new I/O
-	faulty bool      // errors are to be expected
+	name     string
+	dev      *dm.Device
+	h        blk.Device
+	model    *blktest.Model
+	inFlight []*request // bios in flight, oldest first; their ranges do not overlap
+	gone     bool       // being removed: no new I/O
+	faulty   bool       // errors are to be expected
 }
 
-// flight is a bio in flight.
-type flight struct {
+// request is a bio in flight.
+type request struct {
 	span
 	barrier bool
 	text    string
@@ -30,12 +30,12 @@ type flight struct {
 
 type span struct{ sector, sectors uint64 }
 
-// flights lists what is in flight.
-func (w *harness) flights() string {
+// listInFlight names the bios in flight.
+func (w *harness) listInFlight() string {
 	var b strings.Builder
 	for _, v := range w.vols {
-		for _, f := range v.flying {
-			b.WriteString(f.text + ", ")
+		for _, r := range v.inFlight {
+			b.WriteString(r.text + ", ")
 		}
 	}
 	return b.String()
@@ -65,7 +65,7 @@ func (w *harness) open(d *dm.Device, m *blktest.Model) *volume {
 // drop closes a volume once its I/O is done.
 func (w *harness) drop(v *volume) {
 	v.gone = true
-	w.sim.NewWait().Until(func() bool { return len(v.flying) == 0 })
+	w.sim.NewWait().Until(func() bool { return len(v.inFlight) == 0 })
 	v.h.Close()
 	w.vols = slices.DeleteFunc(w.vols, func(o *volume) bool { return o == v })
 }

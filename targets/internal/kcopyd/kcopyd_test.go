@@ -368,7 +368,7 @@ func TestFailEach(t *testing.T) {
 		c := New(e, Options{SubJob: 8})
 		j := &Job{From: Place{Open(f.Wrap(source(t, 64))), 0}, Sectors: 64}
 		j.To = []Place{{Open(f.Wrap(memdev.New(64))), 0}, {Open(f.Wrap(memdev.New(64))), 0}}
-		if run(e, c.Copy, j).Failed() != f.Hit() {
+		if run(e, c.Copy, j).Failed() != f.Failed() {
 			t.Error("failure not reported")
 		}
 		if run(e, c.Zero, j).ReadFailed {

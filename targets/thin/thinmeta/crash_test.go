@@ -93,8 +93,8 @@ func TestFailInFormat(t *testing.T) {
 	blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) {
 		dev := metatest.Disk(1024)
 		m, err := thinmeta.Open(env.Real(), f.Wrap(dev), thinmeta.Options{DataBlockSize: 128, Format: true})
-		if (err != nil) != f.Hit() {
-			t.Fatalf("error %v, though I/O failed: %v", err, f.Hit())
+		if (err != nil) != f.Failed() {
+			t.Fatalf("error %v, though I/O failed: %v", err, f.Failed())
 		}
 		if err == nil {
 			ok(t, m.Close())
@@ -204,7 +204,7 @@ func failOne(t *testing.T, f *blktest.Failer, base *metatest.Pool, op func(p *me
 	p.Dev.Resize(2048 * pdata.BlockSectors)
 	m, err := thinmeta.Open(env.Real(), f.Wrap(p.Dev), p.O)
 	if err != nil {
-		if !f.Hit() {
+		if !f.Failed() {
 			t.Fatal(err)
 		}
 		return
@@ -213,8 +213,8 @@ func failOne(t *testing.T, f *blktest.Failer, base *metatest.Pool, op func(p *me
 	if err = op(p); err == nil {
 		err = m.Commit()
 	}
-	if (err != nil) != f.Hit() {
-		t.Fatalf("error %v, though I/O failed: %v", err, f.Hit())
+	if (err != nil) != f.Failed() {
+		t.Fatalf("error %v, though I/O failed: %v", err, f.Failed())
 	}
 	if err == nil {
 		ok(t, metatest.Matches(p.Dev, p.Now))
