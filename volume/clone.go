@@ -79,7 +79,7 @@ func (c *cloneImage) check(m *Manager) error {
 	case len(c.Names) == 0:
 		return refuse(syscall.EINVAL, "name the clone")
 	case !filepath.IsAbs(c.Base) && !m.exists(c.Base):
-		return refuse(syscall.ENXIO, "no device is named %q; name one, or the absolute path of an image", c.Base)
+		return refuse(syscall.ENXIO, "there is no device named %q; name one, or the absolute path of an image", c.Base)
 	case c.Store != "" && !filepath.IsAbs(c.Store):
 		return refuse(syscall.EINVAL, "the store %s is no absolute path", c.Store)
 	case c.Store != "" && (len(c.Names) > 1 || c.Pool != ""):
@@ -134,6 +134,7 @@ type cloneShape struct {
 	files   []File
 	volumes steps
 	devices []Device
+	notes   []string // of a store that is used again
 }
 
 func (s *cloneShape) plan(m *Manager, op *operation) error {
@@ -163,6 +164,9 @@ func (s *cloneShape) plan(m *Manager, op *operation) error {
 		op.Add = append(op.Add, &makeFiles{s.files})
 	}
 	op.Add = append(append(op.Add, s.volumes...), &createDevices{s.devices})
+	if len(s.notes) > 0 {
+		op.Then = steps{&removeFiles{Paths: s.notes}}
+	}
 	return nil
 }
 
@@ -200,7 +204,9 @@ func (s *cloneShape) store(m *Manager, name, origin string, r Record) error {
 	} else if err := m.reuse(path, s.base); err != nil {
 		return err
 	}
-	if _, err := m.files.Stat(path); err != nil {
+	if _, err := m.files.Stat(path); err == nil {
+		s.notes = []string{path + noteSuffix}
+	} else {
 		size := s.spec.StoreSize
 		if size == 0 {
 			size = storeSize(s.sectors)

@@ -12,14 +12,21 @@ import (
 
 // Object is an object as it is listed.
 type Object struct {
-	Name  string `json:"name"`
+	Name string `json:"name"`
+	Description
+}
+
+// Description is what there is to know about an object.
+type Description struct {
 	Kind  Kind   `json:"kind"`
 	State string `json:"state"` // active, suspended, or what is wrong with it
 	Bytes uint64 `json:"bytes"`
 	Store string `json:"store,omitempty"` // the file for what is written to it
 	Base  string `json:"base,omitempty"`  // what it stands on: a file, or an object
 	Pool  string `json:"pool,omitempty"`
-	Own   uint64 `json:"own"` // bytes that it takes for itself
+	// ID is a volume's number in its pool.
+	ID  *uint32 `json:"id,omitempty"`
+	Own uint64  `json:"own"` // bytes that it takes for itself
 	// Shared are the bytes of its pool that it shares with others.
 	Shared uint64   `json:"shared,omitempty"`
 	On     []string `json:"on,omitempty"` // the objects that stand on it
@@ -34,16 +41,16 @@ func (m *Manager) Objects() []Object {
 		o, err := m.object(d.Name())
 		switch {
 		case err != nil:
-			list = append(list, Object{Name: d.Name(), Kind: Disk, State: "no table"})
+			list = append(list, Object{d.Name(), Description{Kind: Disk, State: "no table"}})
 		case m.whole(o) == nil:
-			list = append(list, m.describe(o, all))
+			list = append(list, Object{o.name, m.describe(o, all)})
 		}
 	}
 	return list
 }
 
-func (m *Manager) describe(o *object, all users) Object {
-	d := Object{Name: o.name, Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standingAmong(o, all)}
+func (m *Manager) describe(o *object, all users) Description {
+	d := Description{Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standingAmong(o, all)}
 	if o.dev.Status().Suspended {
 		d.State = "suspended"
 	}
@@ -52,7 +59,7 @@ func (m *Manager) describe(o *object, all users) Object {
 		m.describeStore(o, &d)
 	case Volume:
 		l := o.volume()
-		d.Pool, d.Base = mapped(l.Pool), l.Origin
+		d.Pool, d.ID, d.Base = mapped(l.Pool), &l.ID, l.Origin
 		if p, err := m.control.Name(d.Pool); err == nil {
 			d.Own, d.Shared, err = thin.Usage(p, l.ID)
 			if err != nil {
@@ -71,7 +78,7 @@ func (m *Manager) describe(o *object, all users) Object {
 	return d
 }
 
-func (m *Manager) describeStore(o *object, d *Object) {
+func (m *Manager) describeStore(o *object, d *Description) {
 	l := o.store()
 	d.Store, d.Base = l.COW, l.Origin
 	if name := mapped(l.Origin); name != "" {

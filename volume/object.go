@@ -46,7 +46,7 @@ const realSuffix, baseSuffix = "-real", "-base"
 func (m *Manager) object(name string) (*object, error) {
 	d, err := m.control.Name(name)
 	if err != nil {
-		return nil, refuse(syscall.ENXIO, "no device is named %q; udm ls lists them", name)
+		return nil, refuse(syscall.ENXIO, "there is no device named %q; udm ls lists the devices", name)
 	}
 	specs, mode, ok := d.Loaded(false)
 	if !ok {

@@ -49,7 +49,7 @@ func TestRefusals(t *testing.T) {
 		{"a store in use", func(m *Manager) error {
 			return m.Clone(ctx, CloneSpec{Base: "/img/j.img", Names: []string{"new"}, Store: "/udm/stores/a.cow"})
 		}, syscall.EBUSY, "the store of a"},
-		{"nothing", func(m *Manager) error { return m.Merge(ctx, "nosuch") }, syscall.ENXIO, "no device is named"},
+		{"nothing", func(m *Manager) error { return m.Merge(ctx, "nosuch") }, syscall.ENXIO, "no device named"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := boot(t, h.clone())
@@ -120,7 +120,14 @@ func TestBases(t *testing.T) {
 		if r.ok(err); len(list) != 1 || list[0].File != store || list[0].Base != "/img/i.img" {
 			t.Errorf("orphans: %+v", list)
 		}
+		for range 2 { // what notes whose the store is goes, and comes again
+			r.ok(r.m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"a"}, Store: store}))
+			r.ok(r.m.Remove(ctx, RemoveSpec{Name: "a", Keep: true}))
+		}
 		r.ok(r.m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"a"}, Store: store}))
+		if r.h.names[store+noteSuffix] != nil {
+			t.Error("the store of a clone still has a note")
+		}
 		n := r.h.names["/img/j.img"]
 		n.modTime++
 		r.ok(blk.WriteSectors(r.sim, n.dev, make([]byte, 512), 0, blk.FUA))

@@ -94,6 +94,14 @@ func printDevice(cmd *cobra.Command, d ctl.Device) error {
 	return nil
 }
 
+// found is err about the device name, or that there is none.
+func found(name string, err error) error {
+	if errors.Is(err, syscall.ENXIO) {
+		return fmt.Errorf("there is no device named %q; udm ls lists the devices", name)
+	}
+	return err
+}
+
 // explain says what a failed command about a device was about, and what to do.
 func explain(name string, err error) error {
 	var e *ctl.Error

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"udm/ctl"
+	"udm/dm"
+	"udm/targets/all"
 )
 
 // fullness is how full a part of a device is.
@@ -66,16 +68,30 @@ func bars(d ctl.Device) string {
 	return strings.Join(s, ", ")
 }
 
-// listed is a device for programs.
-type listed struct {
+// described is a device for programs.
+type described struct {
 	ctl.Device
 	Full []fullness `json:"full,omitempty"`
 }
 
-func withFullness(ds []ctl.Device) []listed {
-	out := make([]listed, 0, len(ds))
+func withFullness(ds []ctl.Device) []described {
+	out := make([]described, 0, len(ds))
 	for _, d := range ds {
-		out = append(out, listed{d, full(d)})
+		out = append(out, described{d, full(d)})
 	}
 	return out
+}
+
+// statusOf is a status, understood; nil: its target says nothing, or nobody
+// understands it.
+func statusOf(l ctl.Line) dm.StatusLine {
+	ty := all.Type(l.Target)
+	if ty == nil || ty.ParseStatus == nil {
+		return nil
+	}
+	s, err := ty.ParseStatus(l.Params)
+	if err != nil {
+		return nil
+	}
+	return s
 }

@@ -104,8 +104,8 @@ func sparse(path string, sectors uint64) error {
 
 // fill copies the image to the striped device, and puts a name into the first
 // sector of each device that can be written, which a file system leaves free.
-func fill(s *service.Service) error {
-	if err := copyDevice(s, "image", "striped"); err != nil {
+func fill(ctx context.Context, s *service.Service, image string) error {
+	if err := s.CopyIn(ctx, ctl.ObjectFile{Name: "striped", File: image}); err != nil {
 		return err
 	}
 	for _, name := range []string{"clone-1", "clone-2", "volume"} {
@@ -119,26 +119,6 @@ func fill(s *service.Service) error {
 		}
 	}
 	return nil
-}
-
-// copyDevice copies one device to the beginning of another.
-func copyDevice(s *service.Service, from, to string) error {
-	return withMapped(s, from, false, func(src blk.Device) error {
-		return withMapped(s, to, true, func(dst blk.Device) error {
-			buf := make([]byte, 1<<20)
-			step := uint64(len(buf)) / blk.SectorSize
-			for at, size := uint64(0), src.Limits().Size; at < size; at += step {
-				part := buf[:min(step, size-at)*blk.SectorSize]
-				if err := blk.ReadSectors(env.Real(), src, part, at); err != nil {
-					return fmt.Errorf("reading %s: %w", from, err)
-				}
-				if err := blk.WriteSectors(env.Real(), dst, part, at, 0); err != nil {
-					return fmt.Errorf("writing %s: %w", to, err)
-				}
-			}
-			return blk.FlushDevice(env.Real(), dst)
-		})
-	})
 }
 
 func withMapped(s *service.Service, name string, write bool, f func(blk.Device) error) error {

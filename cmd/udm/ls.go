@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -9,13 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
+	"udm/volume"
 )
 
 func lsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "ls [PREFIX]",
 		Aliases: []string{"list"},
-		Short:   "List devices with size, state, targets, lower devices and usage",
+		Short:   "List devices with kind, size, state, what they stand on, and usage",
 		Example: `  udm ls
   udm ls vm-            # names that begin with vm-
   udm ls --json`,
@@ -33,11 +35,11 @@ func runLs(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer client.Close()
-	q := ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}, Noflush: true}
+	prefix := ""
 	if len(args) > 0 {
-		q.Name = args[0]
+		prefix = args[0]
 	}
-	ds, err := client.List(cmd.Context(), q)
+	ds, err := list(cmd.Context(), client, prefix)
 	if err != nil {
 		return err
 	}
@@ -45,13 +47,44 @@ func runLs(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if wantsJSON(cmd) {
-		return printJSON(cmd, withFullness(ds))
+		return printJSON(cmd, ds)
 	}
 	if len(ds) == 0 {
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "There are no devices. Create one: udm create NAME --table TABLE, or: udm clone IMAGE NAME")
 		return err
 	}
 	return printTable(cmd.OutOrStdout(), listRows(ds))
+}
+
+// listed is an object with the device that it is.
+type listed struct {
+	ctl.Device
+	volume.Description
+	Full []fullness `json:"full,omitempty"`
+}
+
+// list lists the objects whose names have a prefix. Devices that were made below
+// others are parts of these.
+func list(ctx context.Context, s ctl.Service, prefix string) ([]listed, error) {
+	objects, err := s.Objects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ds, err := s.List(ctx, ctl.Query{Ref: ctl.Ref{Name: prefix}, With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}, Noflush: true})
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[string]ctl.Device)
+	for _, d := range ds {
+		byName[d.Name] = d
+	}
+	all := make([]listed, 0)
+	for _, o := range objects {
+		if d, ok := byName[o.Name]; ok {
+			all = append(all, listed{d, o.Description, full(d)})
+		}
+	}
+	return all, nil
 }
 
 // tellRestoring says, beside the answer, that a daemon that was just started has not
@@ -64,14 +97,18 @@ func tellRestoring(cmd *cobra.Command, client *ctl.Client) error {
 	return err
 }
 
-func listRows(ds []ctl.Device) [][]string {
-	rows := [][]string{{"NAME", "SIZE", "STATE", "MAPS", "ON", "OPEN", "FULL"}}
+func listRows(ds []listed) [][]string {
+	rows := [][]string{{"NAME", "KIND", "SIZE", "STATE", "MAPS", "ON", "OPEN", "FULL"}}
 	for _, d := range ds {
 		open := ""
 		if d.Opens > 0 {
 			open = fmt.Sprint(d.Opens)
 		}
-		rows = append(rows, []string{d.Name, formatSectors(d.Sectors), stateOf(d), kinds(d), below(d), open, bars(d)})
+		state := stateOf(d.Device)
+		if d.State != "active" && d.State != "suspended" && d.Live {
+			state = d.State
+		}
+		rows = append(rows, []string{d.Name, string(d.Kind), formatSectors(d.Sectors), state, kinds(d.Device), below(d.Device), open, bars(d.Device)})
 	}
 	return rows
 }

@@ -1,18 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"udm/blk"
-	"udm/blk/filedev"
 	"udm/ctl"
 	"udm/targets/thin"
-	"udm/targets/thin/thintools"
+	"udm/volume"
 )
 
 func poolCommand() *cobra.Command {
@@ -32,106 +29,36 @@ manages the volumes in a pool.`,
 	return cmd
 }
 
-// poolShape is what a new pool is to be like. Sizes are in sectors.
-type poolShape struct {
-	size, metadata sectorsFlag
-	block          sectorsFlag
-	dir            string
-	failWhenFull   bool
-}
-
 func poolCreateCommand() *cobra.Command {
-	s := poolShape{block: 128}
+	var s volume.PoolSpec
+	var size, metadata sectorsFlag
+	block := sectorsFlag(128)
 	cmd := &cobra.Command{
 		Use:   "create POOL --size SIZE",
 		Short: "Create a pool",
 		Example: `  udm pool create fast --size 100G
   udm pool create big --size 2T --block 1M --dir /srv/big`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := newMaker(cmd)
-			if err != nil {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if size == 0 {
+				return errNoSize
+			}
+			if s.Dir, err = absolute(s.Dir); err != nil {
 				return err
 			}
-			defer m.Close()
-			d, err := m.createPool(args[0], s)
-			if err != nil {
-				return err
-			}
-			return printDevice(cmd, d)
+			s.Name, s.Size, s.Metadata, s.Block = args[0], size.bytes(), metadata.bytes(), block.bytes()
+			return operate(cmd, args, func(ctx context.Context, c *ctl.Client) error { return c.CreatePool(ctx, s) })
 		},
 	}
 	fl := cmd.Flags()
-	fl.Var(&s.size, "size", "size of the data file (required)")
-	fl.Var(&s.metadata, "metadata-size", "size of the metadata file (default: enough for this pool)")
-	fl.Var(&s.block, "block", "unit of allocation, from 64K to 1G")
-	fl.StringVar(&s.dir, "dir", "", "directory for the files of the pool (default ROOT/pools/POOL)")
-	fl.BoolVar(&s.failWhenFull, "error-if-no-space", false, "when the pool is full, fail writes at once instead of waiting for it to grow")
+	fl.Var(&size, "size", "size of the data file (required)")
+	fl.Var(&metadata, "metadata-size", "size of the metadata file (default: enough for this pool)")
+	fl.Var(&block, "block", "unit of allocation, from 64K to 1G")
+	fl.StringVar(&s.Dir, "dir", "", "directory for the files of the pool (default ROOT/pools/POOL)")
+	fl.BoolVar(&s.FailWhenFull, "error-if-no-space", false, "when the pool is full, fail writes at once instead of waiting for it to grow")
 	addJSON(cmd)
 	return cmd
 }
-
-// createPool makes the files of a pool and its device.
-func (m *maker) createPool(name string, s poolShape) (ctl.Device, error) {
-	if s.size == 0 {
-		return ctl.Device{}, errNoSize
-	}
-	blocks := uint64(s.size) / uint64(max(s.block, 1))
-	if blocks == 0 {
-		return ctl.Device{}, fmt.Errorf("--size %s is smaller than one block of %s", &s.size, &s.block)
-	}
-	if s.metadata == 0 {
-		s.metadata = sectorsFlag(metadataSize(blocks, uint64(s.block)))
-	}
-	if s.dir == "" {
-		s.dir = filepath.Join(m.root, "pools", name)
-	}
-	var u undo
-	dir, err := makeDir(s.dir, &u)
-	if err != nil {
-		return ctl.Device{}, u.after(err)
-	}
-	data, meta := filepath.Join(dir, name+".data"), filepath.Join(dir, name+".metadata")
-	if err := createFile(data, uint64(s.size), &u); err != nil {
-		return ctl.Device{}, u.after(err)
-	}
-	if err := createFile(meta, uint64(s.metadata), &u); err != nil {
-		return ctl.Device{}, u.after(err)
-	}
-	d, err := m.client.Create(m.ctx, ctl.Create{Name: name, Table: s.line(blocks, meta, data)})
-	return d, u.after(explain(name, err))
-}
-
-// makeDir makes a directory, if it is not there, and returns its absolute path.
-func makeDir(dir string, u *undo) (string, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	u.add(func() error { return os.Remove(dir) })
-	return dir, os.MkdirAll(dir, 0o700)
-}
-
-// createFile makes a sparse file of so many sectors.
-func createFile(path string, sectors uint64, u *undo) error {
-	if err := filedev.Create(path, sectors); err != nil {
-		return fmt.Errorf("%w; choose another --dir or delete the file", err)
-	}
-	u.add(func() error { return os.Remove(path) })
-	return nil
-}
-
-func (s *poolShape) line(blocks uint64, meta, data string) string {
-	return table(blocks*uint64(s.block), &thin.PoolLine{
-		Metadata: meta, Data: data, BlockSectors: uint64(s.block), LowWater: blocks / 20, ErrorIfNoSpace: s.failWhenFull,
-	})
-}
-
-// The smallest and the largest metadata device, in sectors.
-const minMetadata, maxMetadata = 4096, 255 * (1 << 14) * 8
 
 func poolGrowCommand() *cobra.Command {
 	var size, metadata sectorsFlag
@@ -143,59 +70,18 @@ func poolGrowCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := newMaker(cmd)
-			if err != nil {
-				return err
-			}
-			defer m.Close()
 			if size == 0 && metadata == 0 {
 				return errors.New("--size or --metadata-size is required")
 			}
-			return explain(args[0], m.growPool(args[0], uint64(size), uint64(metadata)))
+			return operate(cmd, args, func(ctx context.Context, c *ctl.Client) error {
+				return c.GrowPool(ctx, ctl.GrowPool{Name: args[0], Size: size.bytes(), Metadata: metadata.bytes()})
+			})
 		},
 	}
 	cmd.Flags().Var(&size, "size", "new total size of the data file")
 	cmd.Flags().Var(&metadata, "metadata-size", "new total size of the metadata file")
+	addJSON(cmd)
 	return cmd
-}
-
-// growPool enlarges the files of a pool and tells the pool.
-func (m *maker) growPool(name string, size, metadata uint64) error {
-	d, err := m.device(name)
-	if err != nil {
-		return err
-	}
-	l, err := lineOf[*thin.PoolLine](d, "a pool")
-	if err != nil {
-		return err
-	}
-	if err := growFile(d, l.Metadata, metadata); err != nil {
-		return err
-	}
-	if err := growFile(d, l.Data, size); err != nil {
-		return err
-	}
-	if size != 0 {
-		d.Sectors = size / l.BlockSectors * l.BlockSectors
-	}
-	return m.replace(d, l)
-}
-
-// growFile enlarges the file that a device stands on to so many sectors; 0
-// leaves it.
-func growFile(d ctl.Device, name string, sectors uint64) error {
-	if sectors == 0 {
-		return nil
-	}
-	dep, _ := depNamed(d, name)
-	info, err := os.Stat(dep.Source)
-	switch {
-	case err != nil || !info.Mode().IsRegular():
-		return fmt.Errorf("%s is on %s, which is not a file; enlarge that first, then load a longer table", d.Name, depName(dep))
-	case info.Size() > int64(sectors)*blk.SectorSize:
-		return fmt.Errorf("%s is already %s large; a pool cannot shrink", dep.Source, formatSectors(uint64(info.Size())/blk.SectorSize))
-	}
-	return os.Truncate(dep.Source, int64(sectors)*blk.SectorSize)
 }
 
 func poolStatusCommand() *cobra.Command {
@@ -218,10 +104,10 @@ func runPoolStatus(cmd *cobra.Command, args []string) error {
 	}
 	var pools []ctl.Device
 	for _, d := range ds {
-		if _, err := lineOf[*thin.PoolLine](d, "a pool"); err == nil {
+		if len(d.Table) == 1 && d.Table[0].Target == "thin-pool" {
 			pools = append(pools, d)
 		} else if len(args) > 0 {
-			return err
+			return fmt.Errorf("%s is not a pool; udm status %s shows what it is", d.Name, d.Name)
 		}
 	}
 	if wantsJSON(cmd) {
@@ -290,49 +176,9 @@ func poolRmCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := newMaker(cmd)
-			if err != nil {
-				return err
-			}
-			defer m.Close()
-			return m.removePool(args[0], deleteFiles)
+			return removeObjects(cmd, args, volume.RemoveSpec{Kind: volume.Pool, Keep: !deleteFiles, All: deleteFiles})
 		},
 	}
 	cmd.Flags().BoolVar(&deleteFiles, "delete-files", false, "delete the files of the pool, with all its volumes")
 	return cmd
-}
-
-func (m *maker) removePool(name string, deleteFiles bool) error {
-	d, err := m.device(name)
-	if err != nil {
-		return err
-	}
-	if _, err := lineOf[*thin.PoolLine](d, "a pool"); err != nil {
-		return err
-	}
-	users, err := m.users(d.Number)
-	if err != nil {
-		return err
-	}
-	if len(users) > 0 {
-		return fmt.Errorf("%s has %d active volumes, such as %s; remove them first", name, len(users), users[0].Name)
-	}
-	if err := m.remove(name); err != nil {
-		return explain(name, err)
-	}
-	var errs []error
-	for _, dep := range d.Deps {
-		if deleteFiles && dep.Source != "" {
-			errs = append(errs, os.Remove(dep.Source))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// metadataSize is how many sectors of metadata a pool of so many blocks needs
-// with a thousand volumes.
-func metadataSize(blocks, block uint64) uint64 {
-	bytes := thintools.MetadataSize(block*blk.SectorSize, blocks*block*blk.SectorSize, 1000)
-	sectors := (bytes/blk.SectorSize + 7) / 8 * 8
-	return min(max(sectors, minMetadata), maxMetadata)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"udm/blk"
 	"udm/cmd/udm/dmsetup"
 	"udm/ctl"
 	"udm/ctl/server"
@@ -20,6 +21,7 @@ import (
 	"udm/targets/all"
 	"udm/targets/linear"
 	"udm/targets/striped"
+	"udm/volume"
 )
 
 func quickstartCommand() *cobra.Command {
@@ -93,49 +95,58 @@ func (q *quickstart) prepare(ctx context.Context) (err error) {
 		q.image = filepath.Join(q.dir, "disk.img")
 		return makeImage(ctx, q.image)
 	}
-	q.image, _, err = imageSize(q.image)
+	if q.image, err = filepath.Abs(q.image); err != nil {
+		return err
+	}
+	_, err = q.sectors()
 	return err
+}
+
+// sectors is the size of the image.
+func (q *quickstart) sectors() (uint64, error) {
+	st, err := volume.HostFiles{}.Stat(q.image)
+	if err == nil && st.Size < blk.SectorSize {
+		err = errors.New("it is smaller than a sector")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("image %s: %w", q.image, err)
+	}
+	return st.Size / blk.SectorSize, nil
 }
 
 // present makes the devices that are not there yet and shows them.
 func (q *quickstart) present(ctx context.Context, s *service.Service) error {
-	m := &maker{ctx, ctl.NewClient(q.dir), q.dir}
-	defer m.Close()
-	first, err := q.stack(m)
+	first, err := q.stack(ctx, s)
 	if err != nil {
 		return err
 	}
 	if first && q.own && !q.write {
-		if err := fill(s); err != nil {
+		if err := fill(ctx, s, q.image); err != nil {
 			return err
 		}
 	}
-	return q.show(ctx, m)
+	return q.show(ctx, s)
 }
 
 // stack makes the devices and reports whether there were none before.
-func (q *quickstart) stack(m *maker) (first bool, err error) {
-	old, err := m.device("image")
+func (q *quickstart) stack(ctx context.Context, s *service.Service) (first bool, err error) {
+	old, err := s.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: "image"}, With: []ctl.With{ctl.WithDeps}})
 	if err == nil {
 		return false, q.sameImage(old)
 	}
-	_, sectors, err := imageSize(q.image)
+	sectors, err := q.sectors()
 	if err != nil {
 		return false, err
 	}
-	if q.own && !q.write {
-		if err := q.stripes(m, sectors); err != nil {
-			return false, err
+	for _, part := range q.parts(ctx, s, sectors) {
+		if _, err := s.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: part.name}}); err == nil {
+			continue
+		}
+		if err := part.make(); err != nil {
+			return false, fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	if !q.write {
-		err = q.copies(m, sectors)
-	}
-	if err == nil {
-		// The last one: as long as it is missing the next start goes on here.
-		err = q.linear(m, sectors)
-	}
-	return true, err
+	return true, nil
 }
 
 // sameImage refuses data that were made of another image.
@@ -151,74 +162,68 @@ func (q *quickstart) sameImage(d ctl.Device) error {
 	return fmt.Errorf("%s has the devices of another run; choose another --dir or delete it", q.dir)
 }
 
+// part is a device of the example.
+type part struct {
+	name string
+	make func() error
+}
+
+// parts are the image, a copy of it on two files, two clones of it, and a pool with a
+// volume that begins with it and a snapshot of that.
+func (q *quickstart) parts(ctx context.Context, s *service.Service, sectors uint64) (parts []part) {
+	if q.own && !q.write {
+		parts = append(parts, part{"striped", func() error { return q.stripes(ctx, s, sectors) }})
+	}
+	if !q.write {
+		for _, name := range []string{"clone-1", "clone-2"} {
+			parts = append(parts, part{name, func() error {
+				return s.Clone(ctx, volume.CloneSpec{Base: q.image, Names: []string{name}, Store: filepath.Join(q.dir, name+".cow")})
+			}})
+		}
+		parts = append(parts,
+			part{"pool", func() error {
+				return s.CreatePool(ctx, volume.PoolSpec{Name: "pool", Size: max(2*sectors, 1<<20) * blk.SectorSize, Dir: filepath.Join(q.dir, "pool")})
+			}},
+			part{"volume", func() error {
+				return s.Clone(ctx, volume.CloneSpec{Base: q.image, Names: []string{"volume"}, Pool: "pool"})
+			}},
+			part{"volume-snap", func() error {
+				return s.Snapshot(ctx, volume.SnapshotSpec{Of: "volume", Names: []string{"volume-snap"}})
+			}})
+	}
+	// The last one: as long as it is missing the next start goes on here.
+	return append(parts, part{"image", func() error { return q.linear(ctx, s, sectors) }})
+}
+
 // linear maps the image in two halves.
-func (q *quickstart) linear(m *maker, sectors uint64) error {
+func (q *quickstart) linear(ctx context.Context, s *service.Service, sectors uint64) error {
 	half := sectors / 2 / 8 * 8
 	specs := []dm.Spec{dm.NewSpec(half, sectors-half, &linear.Line{Place: dm.Place{Device: q.image, Start: half}})}
 	if half > 0 {
 		specs = append([]dm.Spec{dm.NewSpec(0, half, &linear.Line{Place: dm.Place{Device: q.image}})}, specs...)
 	}
-	return m.ensure("image", func() error {
-		_, err := m.client.Create(m.ctx, ctl.Create{Name: "image", Table: dm.FormatTable(specs), ReadOnly: !q.write})
-		return err
-	})
+	_, err := s.Create(ctx, ctl.Create{Name: "image", Table: dm.FormatTable(specs), ReadOnly: !q.write})
+	return err
 }
 
 // stripes is a device over two files, to hold a copy of the image.
-func (q *quickstart) stripes(m *maker, sectors uint64) error {
+func (q *quickstart) stripes(ctx context.Context, s *service.Service, sectors uint64) error {
 	const chunk = 128
 	each := (sectors + 2*chunk - 1) / (2 * chunk) * chunk
 	a, b := filepath.Join(q.dir, "stripe-a.img"), filepath.Join(q.dir, "stripe-b.img")
-	return m.ensure("striped", func() error {
-		for _, f := range []string{a, b} {
-			if err := sparse(f, each); err != nil {
-				return err
-			}
-		}
-		l := &striped.Line{Chunk: chunk, Stripes: []dm.Place{{Device: a}, {Device: b}}}
-		_, err := m.client.Create(m.ctx, ctl.Create{Name: "striped", Table: table(2*each, l)})
-		return err
-	})
-}
-
-// copies are two clones of the image, and a pool with a volume that begins with
-// the image and a snapshot of it.
-func (q *quickstart) copies(m *maker, sectors uint64) error {
-	for _, name := range []string{"clone-1", "clone-2"} {
-		store := filepath.Join(q.dir, name+".cow")
-		err := m.ensure(name, func() error { _, err := m.clone(q.image, sectors, name, store, 0); return err })
-		if err != nil {
+	for _, f := range []string{a, b} {
+		if err := sparse(f, each); err != nil {
 			return err
 		}
 	}
-	shape := poolShape{block: 128, size: sectorsFlag(max(2*sectors, 1<<20)), dir: filepath.Join(q.dir, "pool")}
-	steps := []struct {
-		name string
-		make func() error
-	}{
-		{"pool", func() error { _, err := m.createPool("pool", shape); return err }},
-		{"volume", func() error { _, err := m.thinClone(q.image, sectors, "pool", "volume"); return err }},
-		{"volume-snap", func() error { _, err := m.snapshot("volume", "volume-snap", "", 0); return err }},
-	}
-	for _, s := range steps {
-		if err := m.ensure(s.name, s.make); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ensure makes a device unless it is there.
-func (m *maker) ensure(name string, make func() error) error {
-	if _, err := m.device(name); err == nil {
-		return nil
-	}
-	return make()
+	l := &striped.Line{Chunk: chunk, Stripes: []dm.Place{{Device: a}, {Device: b}}}
+	_, err := s.Create(ctx, ctl.Create{Name: "striped", Table: dm.NewSpec(0, 2*each, l).String()})
+	return err
 }
 
 // show prints what there is and what to do with it.
-func (q *quickstart) show(ctx context.Context, m *maker) error {
-	ds, err := m.client.List(ctx, ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithStatus, ctl.WithDeps}})
+func (q *quickstart) show(ctx context.Context, s *service.Service) error {
+	ds, err := list(ctx, s, "")
 	if err != nil {
 		return err
 	}
@@ -239,7 +244,7 @@ func (q *quickstart) dmsetup(ctx context.Context, title, args string) {
 }
 
 // advice is how to attach a client.
-func (q *quickstart) advice(ds []ctl.Device) string {
+func (q *quickstart) advice(ds []listed) string {
 	name := "image"
 	for _, d := range ds {
 		if d.Name == "clone-1" {

@@ -1,84 +1,130 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"os"
+	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
-	"udm/targets/snapshot"
+	"udm/volume"
 )
 
 func removeCommand() *cobra.Command {
-	var deferred, deleteStore bool
+	var deferred, keep, deleteStore bool
 	cmd := &cobra.Command{
-		Use:     "remove DEVICE...",
+		Use:     "remove NAME...",
 		Aliases: []string{"rm"},
-		Short:   "Remove devices; their disks and files stay",
-		Long: `remove removes devices. The disks and files below them are not changed. With
---delete-store it also deletes the store of a clone or snapshot, and so everything
-that was written to it. When the last snapshot of a device is removed, the device
-gets back the table that it had before "udm snapshot".`,
-		Example: `  udm remove disk
-  udm remove --deferred disk     # once it is no longer in use
-  udm remove --delete-store vm1  # a clone and everything written to it`,
+		Short:   "Remove devices of every kind, with what was made for them",
+		Long: `remove removes devices and what was made for them: the store of a clone or snapshot,
+the files of a pool, the space of a volume in its pool. The disks, files and images
+that they stand on are not changed. With --keep, what was written to them stays, too:
+a store can be used again with "udm clone --store", and "udm orphans" lists it.
+
+A device that others stand on is not removed. When the last snapshot of a device is
+removed, the device gets back the table that it had before "udm snapshot".`,
+		Example: `  udm remove vm1
+  udm remove --keep vm1          # its store stays
+  udm remove --deferred disk     # once it is no longer in use; files stay`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := newMaker(cmd)
-			if err != nil {
-				return err
+			if deferred {
+				return removeEach(cmd, args, func(ctx context.Context, c *ctl.Client, name string) error {
+					return explain(name, found(name, c.Remove(ctx, ctl.Remove{Ref: ctl.Ref{Name: name}, Deferred: true})))
+				})
 			}
-			defer m.Close()
-			var errs []error
-			for _, name := range args {
-				errs = append(errs, m.take(name, deferred, deleteStore))
-			}
-			return errors.Join(errs...)
+			return removeObjects(cmd, args, volume.RemoveSpec{Keep: keep})
 		},
 	}
 	cmd.Flags().BoolVar(&deferred, "deferred", false, "remove a device that is in use when it is closed")
-	cmd.Flags().BoolVar(&deleteStore, "delete-store", false, "also delete the store of a clone or snapshot")
+	cmd.Flags().BoolVar(&keep, "keep", false, "keep what was written to it")
+	cmd.Flags().BoolVar(&deleteStore, "delete-store", false, "")
+	_ = cmd.Flags().MarkHidden("delete-store") // what it asks for is done without it
 	return cmd
 }
 
-// take removes a device and what was made for it alone.
-func (m *maker) take(name string, deferred, deleteStore bool) error {
-	d, err := m.device(name)
-	if err != nil {
-		return explain(name, err)
-	}
-	l, noSnapshot := lineOf[*snapshot.Line](d, "a clone or snapshot with a store")
-	if deleteStore && noSnapshot != nil {
-		return noSnapshot
-	}
-	if err := m.client.Remove(m.ctx, ctl.Remove{Ref: ctl.Ref{Name: name}, Deferred: deferred}); err != nil {
-		return explain(name, err)
-	}
-	if noSnapshot != nil {
-		return nil
-	}
-	store, _ := depNamed(d, l.COW)
-	if deleteStore && store.Source != "" {
-		err = os.Remove(store.Source)
-	}
-	origin, _ := depNamed(d, l.Origin)
-	return errors.Join(err, m.releaseOrigin(origin))
+func removeObjects(cmd *cobra.Command, names []string, s volume.RemoveSpec) error {
+	return removeEach(cmd, names, func(ctx context.Context, c *ctl.Client, name string) error {
+		s.Name = name
+		return c.RemoveObject(ctx, s)
+	})
 }
 
-// releaseOrigin puts back the table of a device that has no snapshots any more:
-// when nothing but its snapshot-origin stands on NAME-real.
-func (m *maker) releaseOrigin(origin ctl.Dep) error {
-	if origin.Map == "" {
-		return nil
-	}
-	users, err := m.users(origin.Number)
-	if err != nil || len(users) != 1 || users[0].Name+"-real" != origin.Map {
+func removeEach(cmd *cobra.Command, names []string, remove func(context.Context, *ctl.Client, string) error) error {
+	client, err := clientOf(cmd)
+	if err != nil {
 		return err
 	}
-	if _, ok := only(users[0]).(*snapshot.OriginLine); !ok {
-		return nil
+	defer client.Close()
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, remove(cmd.Context(), client, name))
 	}
-	return m.putBack(users[0], origin.Map)
+	return errors.Join(errs...)
+}
+
+func orphansCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "orphans",
+		Short: "List what no device uses any more: stores, and volumes in pools",
+		Long: `orphans lists stores in the daemon's directory that no device uses, and volumes of
+pools that no device has. "udm orphans rm" removes them. A store can be used again
+with "udm clone --store", and a volume with "udm create".`,
+		Example: `  udm orphans
+  udm orphans rm /var/lib/udm/stores/vm1.cow fast:7`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			list, err := client.Orphans(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if wantsJSON(cmd) {
+				return printJSON(cmd, list)
+			}
+			rows := [][]string{{"ORPHAN", "TAKEN", "OF"}}
+			for _, o := range list {
+				rows = append(rows, []string{orphanName(o), formatSectors(o.Bytes / 512), o.Base})
+			}
+			return printTable(cmd.OutOrStdout(), rows)
+		},
+	}
+	addJSON(cmd)
+	cmd.AddCommand(&cobra.Command{
+		Use:     "rm ORPHAN...",
+		Short:   "Remove orphans, as udm orphans lists them",
+		Example: `  udm orphans rm /var/lib/udm/stores/vm1.cow fast:7`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return removeEach(cmd, args, func(ctx context.Context, c *ctl.Client, name string) error {
+				return c.RemoveOrphan(ctx, parseOrphan(name))
+			})
+		},
+	})
+	return cmd
+}
+
+func orphanName(o volume.Orphan) string {
+	if o.Pool != "" {
+		return fmt.Sprintf("%s:%d", o.Pool, o.ID)
+	}
+	return o.File
+}
+
+// parseOrphan reads what orphanName writes.
+func parseOrphan(name string) volume.Orphan {
+	pool, number, ok := strings.Cut(name, ":")
+	id, err := strconv.ParseUint(number, 10, 32)
+	if ok && err == nil && !strings.Contains(pool, "/") {
+		return volume.Orphan{Pool: pool, ID: uint32(id)}
+	}
+	return volume.Orphan{File: name}
 }

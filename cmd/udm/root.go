@@ -34,7 +34,8 @@ serves the resulting block devices over NBD and FUSE.`,
 	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(),
-		cloneCommand(), snapshotCommand(), mergeCommand(), poolCommand(), volumeCommand(), thinCommand(), lvmCommand(), logWritesCommand(), versionCommand(), manCommand())
+		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(),
+		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), lvmCommand(), logWritesCommand(), versionCommand(), manCommand())
 	return cmd
 }
 

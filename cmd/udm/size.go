@@ -43,4 +43,6 @@ func (f *sectorsFlag) Set(s string) error {
 	return err
 }
 
+func (f *sectorsFlag) bytes() uint64 { return uint64(*f) * blk.SectorSize }
+
 func (f *sectorsFlag) Type() string { return "SIZE" }

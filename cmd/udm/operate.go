@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"udm/ctl"
+	"udm/volume"
+)
+
+// operate has the daemon carry out an operation on objects, shows how far that is if
+// it takes long, and prints what the objects are then, for programs.
+func operate(cmd *cobra.Command, names []string, do func(context.Context, *ctl.Client) error) error {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := follow(cmd, client, names, do); err != nil || !wantsJSON(cmd) {
+		return err
+	}
+	all, err := list(cmd.Context(), client, "")
+	if err != nil {
+		return err
+	}
+	made := slices.DeleteFunc(all, func(d listed) bool { return !slices.Contains(names, d.Name) })
+	if len(names) == 1 && len(made) == 1 {
+		return printJSON(cmd, made[0])
+	}
+	return printJSON(cmd, made)
+}
+
+// watchEvery is how often the progress of an operation is looked at.
+const watchEvery = 200 * time.Millisecond
+
+// follow waits for an operation on objects and shows a bar while it takes long.
+func follow(cmd *cobra.Command, client *ctl.Client, names []string, do func(context.Context, *ctl.Client) error) error {
+	ctx := cmd.Context()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx, client) }()
+	b := operationBar{w: cmd.ErrOrStderr(), names: names}
+	for {
+		select {
+		case err := <-done:
+			b.end(err)
+			if ctx.Err() != nil {
+				return errors.New("interrupted; udm operations shows whether it goes on in the daemon")
+			}
+			return err
+		case <-time.After(watchEvery):
+			b.look(ctx, client)
+		}
+	}
+}
+
+// operationBar is a bar for the part of an operation that takes long.
+type operationBar struct {
+	w     io.Writer
+	names []string      // of its objects
+	all   *mpb.Progress // nil until there is something to show
+	bar   *mpb.Bar
+}
+
+func (b *operationBar) look(ctx context.Context, client *ctl.Client) {
+	ops, err := client.Operations(ctx)
+	i := slices.IndexFunc(ops, func(op volume.Operation) bool { return op.Total > 0 && slices.ContainsFunc(op.Objects, b.isNamed) })
+	if err != nil || i < 0 {
+		return
+	}
+	if b.all == nil {
+		b.all = mpb.New(mpb.WithOutput(b.w), mpb.WithWidth(60))
+		b.bar = b.all.AddBar(0, mpb.PrependDecorators(decor.Name(ops[i].Kind+" of "+b.names[0])), mpb.AppendDecorators(decor.Percentage()))
+	}
+	b.bar.SetTotal(int64(ops[i].Total), false)
+	b.bar.SetCurrent(int64(ops[i].Done))
+}
+
+func (b *operationBar) isNamed(object string) bool { return slices.Contains(b.names, object) }
+
+func (b *operationBar) end(err error) {
+	switch {
+	case b.all == nil:
+		return
+	case err != nil:
+		b.bar.Abort(false)
+	default:
+		b.bar.SetTotal(-1, true)
+	}
+	b.all.Wait()
+}
+
+// isDevice reports whether a word on the command line is the name of a device. One
+// with a slash is a file.
+func isDevice(ctx context.Context, client *ctl.Client, word string) (bool, error) {
+	if strings.Contains(word, "/") {
+		return false, nil
+	}
+	_, err := client.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: word}})
+	if errors.Is(err, syscall.ENXIO) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// absolute is the absolute path of a file that an option may name.
+func absolute(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
+}
+
+func operationsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "operations",
+		Short: "List operations that are under way",
+		Long: `operations lists what the daemon is doing with clones, snapshots, pools and volumes.
+An operation that could not be completed is tried again every few seconds, and when
+the daemon is started.`,
+		Example: `  udm operations
+  udm operations --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			ops, err := client.Operations(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if wantsJSON(cmd) {
+				return printJSON(cmd, ops)
+			}
+			rows := [][]string{{"OPERATION", "OF", "DONE", "PROBLEM"}}
+			for _, op := range ops {
+				done := fmt.Sprintf("%d of %d steps", op.Steps, op.All)
+				if op.Total > 0 {
+					done += " " + bar(op.Done, op.Total)
+				}
+				rows = append(rows, []string{op.Kind, strings.Join(op.Objects, " "), done, op.Problem})
+			}
+			return printTable(cmd.OutOrStdout(), rows)
+		},
+	}
+	addJSON(cmd)
+	return cmd
+}
