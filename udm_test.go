@@ -14,8 +14,8 @@ import (
 	"udm"
 	"udm/blk"
 	"udm/blk/blktest"
+	"udm/blk/nbdclient"
 	"udm/env"
-	"udm/export/nbd/nbdclient"
 )
 
 func must[T any](t *testing.T) func(T, error) T {

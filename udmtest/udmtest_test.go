@@ -13,9 +13,9 @@ import (
 	"testing/iotest"
 
 	"udm/blk"
+	"udm/blk/nbdclient"
 	"udm/env"
 	"udm/export"
-	"udm/export/nbd/nbdclient"
 )
 
 func TestDisk(t *testing.T) {

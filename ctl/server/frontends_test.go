@@ -9,10 +9,10 @@ import (
 	"testing"
 
 	"udm/blk"
+	"udm/blk/nbdclient"
 	"udm/ctl"
 	"udm/ctl/server/frontend"
 	"udm/env"
-	"udm/export/nbd/nbdclient"
 )
 
 // The front ends tell what they serve, and to whom.

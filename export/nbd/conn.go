@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // conn is one connection. Its goroutine, the reader, does the handshake, then

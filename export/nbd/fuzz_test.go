@@ -13,7 +13,7 @@ import (
 	"udm/blk/memdev"
 	"udm/export"
 	"udm/export/nbd"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // fuzzServer is a server of a small disk, so that random offsets hit it.

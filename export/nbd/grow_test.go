@@ -5,9 +5,9 @@ import (
 
 	"udm/blk"
 	"udm/blk/memdev"
+	"udm/blk/nbdclient"
 	"udm/export"
 	"udm/export/nbd"
-	"udm/export/nbd/nbdclient"
 )
 
 // TestGrow checks that with Config.Grow an old connection can use the space that

@@ -9,7 +9,7 @@ import (
 	"io"
 	"time"
 
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 var be = binary.BigEndian

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"udm/export/nbd"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 const fixed = proto.FlagFixedNewstyle | proto.FlagNoZeroes

@@ -3,7 +3,7 @@ package nbd
 import (
 	"strings"
 
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 func (h *handshake) listMeta(data []byte) error {

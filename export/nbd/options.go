@@ -6,7 +6,7 @@ import (
 	"math/bits"
 
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // optionFuncs are the options without special handling in the handshake.

@@ -1,7 +1,7 @@
 package nbd
 
 import (
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // dataHead is the room in front of the data of a read reply: the header and,

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // request is one request from its header to its reply. Requests belong to a

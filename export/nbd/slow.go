@@ -2,7 +2,7 @@ package nbd
 
 import (
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // Slow requests take more than one bio. Each runs on a goroutine of its own, of

@@ -17,12 +17,12 @@ import (
 	"udm/blk/blktest"
 	"udm/blk/checkdev"
 	"udm/blk/memdev"
+	"udm/blk/nbdclient"
 	"udm/env"
 	"udm/export"
 	"udm/export/nbd"
-	"udm/export/nbd/internal/proto"
-	"udm/export/nbd/nbdclient"
 	"udm/internal/invariants"
+	"udm/internal/nbd/proto"
 )
 
 // serve starts a server on a Unix socket and returns it with the address.

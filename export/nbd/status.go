@@ -2,7 +2,7 @@ package nbd
 
 import (
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // maxExtents is the most descriptors in one block status reply.

@@ -2,7 +2,7 @@ package nbd
 
 import (
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // holesFrom is the minimum length in bytes of a read that consults the allocation

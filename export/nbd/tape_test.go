@@ -12,7 +12,7 @@ import (
 	"udm/blk/memdev"
 	"udm/export"
 	"udm/export/nbd"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 var be = binary.BigEndian

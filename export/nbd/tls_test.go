@@ -22,10 +22,10 @@ import (
 	"udm/blk/blktest"
 	"udm/blk/checkdev"
 	"udm/blk/memdev"
+	"udm/blk/nbdclient"
 	"udm/export"
 	"udm/export/nbd"
-	"udm/export/nbd/internal/proto"
-	"udm/export/nbd/nbdclient"
+	"udm/internal/nbd/proto"
 	"udm/test/need"
 )
 

@@ -13,7 +13,7 @@ import (
 	"udm/env"
 	"udm/export"
 	"udm/export/nbd"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // replies plays the tape and returns what came after the handshake. Requests

@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"udm/blk"
+	"udm/blk/nbdclient"
 	"udm/env"
-	"udm/export/nbd/nbdclient"
 	"udm/test/need"
 )
 

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"udm/blk"
+	"udm/blk/nbdclient"
 	"udm/dm"
 	"udm/export/nbd/kernel"
-	"udm/export/nbd/nbdclient"
 )
 
 // link is what the daemon has of an attachment by nbd: a connection that it serves

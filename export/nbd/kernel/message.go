@@ -22,7 +22,7 @@
 // them.
 //
 // [nbd.Server]: https://pkg.go.dev/udm/export/nbd#Server
-// [nbdclient.Negotiate]: https://pkg.go.dev/udm/export/nbd/nbdclient#Negotiate
+// [nbdclient.Negotiate]: https://pkg.go.dev/udm/blk/nbdclient#Negotiate
 package kernel
 
 import (
@@ -30,7 +30,7 @@ import (
 	"errors"
 	"syscall"
 
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // Config describes a /dev/nbdN to create.

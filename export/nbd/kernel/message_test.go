@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // raw is the bytes of a text of hexadecimal digits, without what follows a # in a line.

@@ -10,7 +10,7 @@ import (
 	"net/url"
 
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // DefaultPort is NBD's port.

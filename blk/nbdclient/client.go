@@ -26,7 +26,7 @@ import (
 	"sync"
 
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 // Options configure attaching. The zero value requests structured replies and the

@@ -16,7 +16,7 @@ import (
 	"udm/blk/blktest"
 	"udm/blk/checkdev"
 	"udm/env"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 	"udm/test/need"
 )
 

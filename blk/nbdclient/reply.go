@@ -6,7 +6,7 @@ import (
 	"io"
 
 	"udm/blk"
-	"udm/export/nbd/internal/proto"
+	"udm/internal/nbd/proto"
 )
 
 var be = binary.BigEndian
