@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"udm/dm"
+	"udm/targets/crypt"
 	"udm/targets/delay"
 	"udm/targets/dust"
 	errortarget "udm/targets/error"
@@ -22,6 +23,7 @@ import (
 // Types returns one type for each table keyword, to be given to dm.NewControl.
 func Types() []*dm.Type {
 	types := []*dm.Type{
+		crypt.Type(nil),
 		delay.Type(),
 		dust.Type(),
 		errortarget.Type(),

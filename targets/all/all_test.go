@@ -17,6 +17,9 @@ func TestTypesAreComplete(t *testing.T) {
 	}
 }
 
+// cryptKey is a key of 32 bytes.
+var cryptKey = strings.Repeat("0123456789abcdef", 4)
+
 // TestManuals: each type's manual has what "udm targets NAME" promises.
 func TestManuals(t *testing.T) {
 	for _, ty := range all.Types() {

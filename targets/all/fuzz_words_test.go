@@ -22,6 +22,7 @@ func FuzzMessages(f *testing.F) {
 		"pool 0 create_thin 1\npool 0 create_snap 2 0\npool 0 delete 1\npool 0 set_transaction_id 0 5",
 		"pool 0 create_snap 3 0\npool 0 delete 0\npool 0 reserve_metadata_snap\npool 0 create_thin 0\npool 0 release_metadata_snap",
 		"pool 0 create_thin 16777216\npool 0 create_thin -1\npool 0 delete 99\npool 0 set_transaction_id 1 18446744073709551615",
+		"crypt 0 key wipe\ncrypt 0 key set " + cryptKey + "\ncrypt 0 KEY set :32:logon:a\ncrypt 0 key\ncrypt 0 x y",
 		"switch 0 set_region_mappings 0:1 R1,3f 5:0 :1\nswitch 0 set_region_mappings R0,1 R9,9 ffffffff:1 1:2",
 		"dust 0 addbadblock 7\ndust 0 enable\ndust 0 addbadblock 8 2\ndust 0 listbadblocks\ndust 0 clearbadblocks\ndust 0 quiet",
 		"dust 0 queryblock 0x10\ndust 0 removebadblock 7\ndust 0 disable\ndust 0 countbadblocks",
@@ -69,6 +70,7 @@ func talkers(r *targettest.Rig) map[string]*dm.Device {
 		{"snap", "0 4096 snapshot i j P 8"},
 		{"flakey", "0 4096 flakey k 0 1 0"},
 		{"delay", "0 4096 delay l 0 0"},
+		{"crypt", "0 4096 crypt aes-cbc-essiv:sha256 " + cryptKey + " 0 m 0"},
 	} {
 		if d[0] == "thin" {
 			r.Message(ds["pool"], "create_thin 0", "", 0)
@@ -110,7 +112,8 @@ func FuzzTargets(f *testing.F) {
 	for _, seed := range []string{
 		"linear a 8", "striped 2 8 a 0 b 8", "zero", "error", "error-if-you-can", "delay a 0 5 b 8 6 a 0 7", "unstriped 2 8 1 a 0",
 		"flakey a 0 1 2 5 corrupt_bio_byte 32 r 1 0", "flakey a 0 0 9 1 drop_writes", "flakey a 0 1 1 2 error_writes error_reads",
-		"dust a 0 512", "switch 2 64 0 a 0 b 8", "log-writes a b", "snapshot a b P 8", "snapshot a b N 16 2 discard_zeroes_cow discard_passdown_origin",
+		"dust a 0 512", "switch 2 64 0 a 0 b 8", "log-writes a b", "crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt twofish:2-cbc-eboiv " + cryptKey + " 8 a 0 2 sector_size:4096 iv_large_sectors",
+		"crypt cipher_null-ecb - 0 a 0", "snapshot a b P 8", "snapshot a b N 16 2 discard_zeroes_cow discard_passdown_origin",
 		"snapshot-origin a", "snapshot-merge a b PO 8", "thin-pool a b 128 0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin a 0",
 		"linear a 18446744073709551615", "striped 4294967295 1 a 0", "linear  a\\ b  0 ",
 	} {

@@ -19,6 +19,8 @@ func FuzzLines(f *testing.F) {
 		"thin-pool a b 128 +0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin-pool a b 128 0 2 ignore_discard no_discard_passdown",
 		"thin a 0", "thin a +5 b", "zero", "error 5", "log-writes a b c", "dust a 8 512", "unstriped 2 8 1 a 0", "switch 2 8 0 a 0 b +8",
 		"striped 2 8 a 0 b 8", "striped 1 +8 a 18446744073709551617", "delay a 0 5", "delay a 0 4294967297 b 8 6 a 0 7", "flakey a 0 1 2",
+		"crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt capi:cbc(aes)-essiv:sha256 " + cryptKey + " 8 a 0 3 iv_large_sectors sector_size:1024 high_priority",
+		"crypt aes-xts-plain64 :64:logon:a\\ b 0 a 0", "crypt cipher_null-ecb - 0 a 0 0 spare",
 		"flakey a 0 1 2 6 error_writes corrupt_bio_byte 32 R 1 0", "flakey a 0 1 2 1 Drop_Writes", "flakey a 0 1 2 5 corrupt_bio_byte 32 w 255 131072",
 	} {
 		f.Add(seed)

@@ -29,7 +29,7 @@ func (memories) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 func TestTargetsOverADeviceWithoutATable(t *testing.T) {
 	for _, line := range []string{
 		"linear DEV 0", "striped 2 8 DEV 0 DEV 512", "error", "zero", "delay DEV 0 10 DEV 0 10", "flakey DEV 0 1 1",
-		"dust DEV 0 512", "log-writes DEV DEV", "snapshot DEV DEV P 8", "snapshot DEV DEV N 8", "snapshot-origin DEV",
+		"dust DEV 0 512", "crypt aes-cbc-plain " + cryptKey + " 0 DEV 0", "log-writes DEV DEV", "snapshot DEV DEV P 8", "snapshot DEV DEV N 8", "snapshot-origin DEV",
 		"snapshot-merge DEV DEV P 8", "thin DEV 0", "thin DEV 0 DEV",
 		"thin-pool DEV DEV 128 0",
 	} {

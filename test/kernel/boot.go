@@ -50,9 +50,10 @@ type Options struct {
 	Dir string
 }
 
-// DefaultModules give the targets linear, striped, error, zero, delay, flakey, snapshot, thin, dust, switch, unstriped and
-// log-writes, and the loop driver.
-var DefaultModules = []string{"dm-mod", "dm-zero", "dm-delay", "dm-flakey", "dm-snapshot", "dm-thin-pool", "dm-dust", "dm-switch", "dm-unstripe", "dm-log-writes", "loop"}
+// DefaultModules give the targets linear, striped, error, zero, delay, flakey, snapshot, thin, dust, switch, unstriped,
+// log-writes and crypt, with its ciphers, which have to be there before it, and the loop driver.
+var DefaultModules = []string{"dm-mod", "dm-zero", "dm-delay", "dm-flakey", "dm-snapshot", "dm-thin-pool", "dm-dust", "dm-switch", "dm-unstripe", "dm-log-writes", "loop",
+	"hmac", "cbc", "xts", "ecb", "essiv", "twofish_generic", "dm-crypt"}
 
 // Result is what a boot left behind.
 type Result struct {

@@ -1,0 +1,150 @@
+package crypt
+
+import (
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"udm/dm"
+	"udm/targets/crypt/skcipher"
+)
+
+// key is a key in force. A wiped one is all zeroes.
+type key struct {
+	bytes []byte
+	name  string // ":SIZE:TYPE:DESCRIPTION", when it came from the store
+}
+
+// word is the key as a table shows it.
+func (k *key) word() string {
+	switch {
+	case k.name != "":
+		return k.name
+	case len(k.bytes) == 0:
+		return noKey
+	}
+	return hex.EncodeToString(k.bytes)
+}
+
+const noKey = "-"
+
+// keySize is how many bytes the key has that a table or a message gives: half of
+// the digits, or what a name of the store says.
+func keySize(word string) (int, error) {
+	if !strings.HasPrefix(word, ":") {
+		return len(word) / 2, nil
+	}
+	text, _, ok := strings.Cut(word[1:], ":")
+	n, err := strconv.ParseUint(text, 10, 31)
+	if !ok || err != nil {
+		return 0, errors.New("size")
+	}
+	return int(n), nil
+}
+
+// decode is the key that a word gives, or names in the store. No error tells what
+// the word is.
+func (c *crypt) decode(word string) (key, error) {
+	size, err := keySize(word)
+	switch {
+	case err != nil || size == 0 && word != noKey:
+		return key{}, badKey()
+	case !strings.HasPrefix(word, ":"):
+		return decodeHex(word)
+	case c.keys == nil:
+		return key{}, dm.Errorf(syscall.EINVAL, "the table names a key, and this program has no key store; give the key in hexadecimal digits")
+	}
+	_, rest, _ := strings.Cut(word[1:], ":")
+	kind, description, _ := strings.Cut(rest, ":")
+	k, err := c.keys.Key(kind, description)
+	if err == nil && len(k) != size {
+		clear(k)
+		err = dm.Errorf(syscall.EINVAL, "the key in the store has another size than the table says")
+	}
+	return key{k, word}, err
+}
+
+// decodeHex reads pairs of digits; a digit that is left over means nothing.
+func decodeHex(word string) (key, error) {
+	b, err := hex.DecodeString(word[:len(word)/2*2])
+	if err != nil {
+		clear(b)
+		return key{}, badKey()
+	}
+	return key{bytes: b}, nil
+}
+
+func badKey() error {
+	return dm.Errorf(syscall.EINVAL, "the key is none; use hexadecimal digits, or - for no key")
+}
+
+// set puts the key of a word in force.
+func (c *crypt) set(word string) error {
+	k, err := c.decode(word)
+	if err != nil {
+		return err
+	}
+	cipher, err := c.newCipher(k)
+	if err != nil {
+		clear(k.bytes)
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.key.bytes)
+	c.key = k
+	c.cipher.Store(cipher)
+	return nil
+}
+
+func (c *crypt) newCipher(k key) (*skcipher.Sectors, error) {
+	return c.spec.New(k.bytes, c.line.SectorSize, c.line.IVLargeSectors)
+}
+
+// wipe forgets the key.
+func (c *crypt) wipe() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.key.bytes)
+	c.key.name = ""
+	c.cipher.Store(nil)
+}
+
+// Message takes "key set KEY" and "key wipe", only while the device is suspended.
+func (c *crypt) Message(args []string) (string, error) {
+	if len(args) < 2 || !strings.EqualFold(args[0], "key") {
+		return "", unrecognised()
+	}
+	if !c.isSuspended() {
+		return "", dm.Errorf(syscall.EINVAL, "not suspended during key manipulation; suspend the device first")
+	}
+	switch {
+	case len(args) == 3 && strings.EqualFold(args[1], "set"):
+		return "", c.replace(args[2])
+	case len(args) == 2 && strings.EqualFold(args[1], "wipe"):
+		c.wipe()
+		return "", nil
+	}
+	return "", unrecognised()
+}
+
+func unrecognised() error { return dm.Errorf(syscall.EINVAL, "unrecognised message received.") }
+
+func (c *crypt) isSuspended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.suspended
+}
+
+// replace puts a key of the same size in force.
+func (c *crypt) replace(word string) error {
+	c.mu.Lock()
+	size := len(c.key.bytes)
+	c.mu.Unlock()
+	if n, err := keySize(word); err != nil || n != size {
+		return dm.Errorf(syscall.EINVAL, "the key has another size than the one of the table; give one of %d bytes", size)
+	}
+	return c.set(word)
+}

@@ -1,0 +1,180 @@
+package crypt
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/targets/crypt/skcipher"
+)
+
+// Line is what a table says behind "crypt". It holds the key: see [HideKey].
+type Line struct {
+	Cipher   string
+	Key      string // hexadecimal digits, ":SIZE:TYPE:DESCRIPTION", or "-" for none
+	IVOffset uint64 // added to a sector's number for its vector
+	dm.Place
+
+	AllowDiscards    bool
+	SameCPUCrypt     bool
+	SubmitFromCPUs   bool
+	NoReadWorkqueue  bool
+	NoWriteWorkqueue bool
+	HighPriority     bool
+	SectorSize       int // bytes
+	IVLargeSectors   bool
+}
+
+// sectors is how many sectors of the device are encrypted as one.
+func (l *Line) sectors() uint64 { return uint64(l.SectorSize / blk.SectorSize) }
+
+// ParseLine understands the words of a table. Beside an error about OFFSET, which
+// the kernel finds when it has the device, it returns the rest.
+func ParseLine(words []string) (*Line, error) {
+	if len(words) < 5 {
+		return nil, dm.Errorf(syscall.EINVAL, "Not enough arguments")
+	}
+	size, err := keySize(words[1])
+	if err != nil {
+		return nil, dm.Errorf(syscall.EINVAL, "Cannot parse key size")
+	}
+	l := &Line{Cipher: words[0], SectorSize: blk.SectorSize}
+	if err := l.parseFeatures(words[5:]); err != nil {
+		return nil, err
+	}
+	if err := l.parseKey(words[1], size); err != nil {
+		return nil, err
+	}
+	if l.IVOffset, err = dm.ParseUint(words[2], math.MaxUint64); err != nil || l.IVOffset%l.sectors() != 0 {
+		return nil, dm.Errorf(syscall.EINVAL, "Invalid iv_offset sector")
+	}
+	l.Device = words[3]
+	if l.Start, err = dm.ParseUint(words[4], math.MaxUint64); err != nil {
+		return l, dm.Errorf(syscall.EINVAL, "Invalid device sector")
+	}
+	return l, nil
+}
+
+// parseKey sees that the cipher is one, and the key one of its keys, as far as the
+// word itself is the key.
+func (l *Line) parseKey(word string, size int) error {
+	spec, err := skcipher.Parse(l.Cipher)
+	if err != nil {
+		return err
+	}
+	l.Key = word
+	if !strings.HasPrefix(word, ":") {
+		k, err := decodeHex(strings.TrimPrefix(word, noKey))
+		if err == nil && size == 0 && word != noKey {
+			err = badKey()
+		}
+		if err == nil {
+			_, err = spec.New(k.bytes, l.SectorSize, l.IVLargeSectors)
+		}
+		if err != nil {
+			return dm.Because(err, "Error decoding and setting key")
+		}
+		l.Key = k.word()
+		clear(k.bytes)
+	}
+	return nil
+}
+
+func (l *Line) parseFeatures(words []string) error {
+	if len(words) == 0 {
+		return nil
+	}
+	args := dm.NewArgs(words)
+	n, err := args.Group(0, 8, "Invalid number of feature args")
+	if err != nil {
+		return err
+	}
+	for range n {
+		if err := l.parseFeature(args.Next()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// switches are the features that are there or not, in the order of the table.
+func (l *Line) switches() []feature {
+	return []feature{
+		{"allow_discards", &l.AllowDiscards},
+		{"same_cpu_crypt", &l.SameCPUCrypt},
+		{"high_priority", &l.HighPriority},
+		{"submit_from_crypt_cpus", &l.SubmitFromCPUs},
+		{"no_read_workqueue", &l.NoReadWorkqueue},
+		{"no_write_workqueue", &l.NoWriteWorkqueue},
+		{"iv_large_sectors", &l.IVLargeSectors},
+	}
+}
+
+type feature struct {
+	name string
+	on   *bool
+}
+
+func (l *Line) parseFeature(word string) error {
+	for _, f := range l.switches() {
+		if strings.EqualFold(word, f.name) {
+			*f.on = true
+			return nil
+		}
+	}
+	if strings.HasPrefix(word, "integrity:") {
+		cause := dm.Errorf(syscall.EINVAL, "udm has no authenticated encryption; leave the feature integrity out")
+		return dm.Because(cause, "Integrity profile not supported.")
+	}
+	if text, ok := strings.CutPrefix(word, "sector_size:"); ok {
+		if n, err := dm.ParseUint(text, math.MaxUint64); err == nil {
+			return l.setSectorSize(n)
+		}
+	}
+	return dm.Errorf(syscall.EINVAL, "Invalid feature arguments")
+}
+
+func (l *Line) setSectorSize(n uint64) error {
+	if n < blk.SectorSize || n > 4096 || n&(n-1) != 0 {
+		return dm.Errorf(syscall.EINVAL, "Invalid feature value for sector_size")
+	}
+	l.SectorSize = int(n)
+	return nil
+}
+
+func (l *Line) Target() string { return "crypt" }
+
+// String is the line with its key.
+func (l *Line) String() string {
+	var features []string
+	for _, f := range l.switches() {
+		if f.on == &l.IVLargeSectors && l.SectorSize != blk.SectorSize {
+			features = append(features, fmt.Sprintf("sector_size:%d", l.SectorSize))
+		}
+		if *f.on {
+			features = append(features, f.name)
+		}
+	}
+	text := fmt.Sprintf("%s %s %d %v", dm.QuoteWord(l.Cipher), dm.QuoteWord(l.Key), l.IVOffset, l.Place)
+	if len(features) > 0 {
+		text += fmt.Sprintf(" %d %s", len(features), strings.Join(features, " "))
+	}
+	return text
+}
+
+func (l *Line) Devices() []dm.DeviceWord { return []dm.DeviceWord{l.Word(dm.Plain)} }
+
+// HideKey is the words of a line with zeroes in the place of the key's digits, as
+// dmsetup shows them unless it is asked for the keys. The name of a key in a store is
+// left.
+func HideKey(params string) string {
+	cipher, rest, _ := strings.Cut(params, " ")
+	key, rest, more := strings.Cut(rest, " ")
+	if !more || strings.HasPrefix(key, ":") {
+		return params
+	}
+	return cipher + " " + strings.Repeat("0", len(key)) + " " + rest
+}

@@ -1,0 +1,178 @@
+package skcipher
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/binary"
+	"sync"
+	"syscall"
+
+	"golang.org/x/crypto/twofish" //lint:ignore SA1019 disks that are encrypted with it exist
+
+	"udm/dm"
+)
+
+const (
+	blockSize  = 16
+	maxSector  = 4096 // bytes
+	nullCipher = "cipher_null"
+)
+
+// ciphers make a block cipher from a key; the null cipher has none.
+var ciphers = map[string]func(key []byte) (cipher.Block, error){
+	"aes":      aes.NewCipher,
+	"twofish":  func(key []byte) (cipher.Block, error) { return twofish.NewCipher(key) },
+	nullCipher: nil,
+}
+
+// Sectors encrypts and decrypts sectors under a key. It is safe for concurrent use
+// and allocates nothing.
+type Sectors struct {
+	modes  []mode // a power of two; sectors take turns
+	vector vector
+	salts  []cipher.Block // of essiv, one for each mode
+	size   int            // bytes in a sector
+	step   uint64         // 512-byte sectors in a sector
+	shift  uint           // what a sector's number is divided by for its vector
+}
+
+// mode is a block cipher under one key at work on a whole sector in place.
+type mode interface {
+	encrypt(p []byte, s *scratch)
+	decrypt(p []byte, s *scratch)
+}
+
+// scratch is the memory of one call: iv is the vector of the sector, which a mode
+// may change.
+type scratch struct {
+	iv   [blockSize]byte
+	work [maxSector]byte
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// New makes the cipher for sectors of so many bytes, 512 to 4096, with a key. With
+// large the vectors count such sectors, else they count 512 bytes.
+func (s Spec) New(key []byte, sectorSize int, large bool) (*Sectors, error) {
+	c := &Sectors{vector: vectors[s.IV], size: sectorSize, step: uint64(sectorSize / 512)}
+	for n := c.step; large && n > 1; n /= 2 {
+		c.shift++
+	}
+	part := len(key) / s.Keys
+	for i := range s.Keys {
+		k := key[i*part : (i+1)*part]
+		m, err := s.newMode(k)
+		if err != nil {
+			return nil, err
+		}
+		c.modes = append(c.modes, m)
+		if s.IV == "essiv" {
+			salt, err := s.newSalt(k)
+			if err != nil {
+				return nil, err
+			}
+			c.salts = append(c.salts, salt)
+		}
+	}
+	return c, nil
+}
+
+func (s Spec) newMode(key []byte) (mode, error) {
+	if s.Cipher == nullCipher {
+		if len(key) > 0 {
+			return nil, dm.Errorf(syscall.EINVAL, "the null cipher has no key; use -")
+		}
+		return null{}, nil
+	}
+	if s.Mode == "xts" {
+		if len(key)%2 != 0 {
+			return nil, wrongSize(key)
+		}
+		data, err := s.block(key[:len(key)/2])
+		if err != nil {
+			return nil, wrongSize(key)
+		}
+		tweak, err := s.block(key[len(key)/2:])
+		return &xts{data, tweak}, err
+	}
+	b, err := s.block(key)
+	if err != nil {
+		return nil, wrongSize(key)
+	}
+	if s.Mode == "cbc" {
+		return &cbc{b}, nil
+	}
+	return &ecb{b}, nil
+}
+
+// block is the block cipher under a key.
+func (s Spec) block(key []byte) (cipher.Block, error) { return ciphers[s.Cipher](key) }
+
+func (s Spec) newSalt(key []byte) (cipher.Block, error) {
+	sum := sha256.Sum256(key)
+	defer clear(sum[:])
+	return s.block(sum[:])
+}
+
+// wrongSize does not tell the key.
+func wrongSize(key []byte) error {
+	return dm.Errorf(syscall.EINVAL, "the cipher has no keys of %d bits; use one of another size", len(key)*8)
+}
+
+// Encrypt encrypts p, whole sectors of which the first has this number, counted in
+// units of 512 bytes, in place.
+func (c *Sectors) Encrypt(p []byte, sector uint64) {
+	s := scratches.Get().(*scratch)
+	for ; len(p) > 0; p, sector = p[c.size:], sector+c.step {
+		c.begin(s, sector).encrypt(p[:c.size:c.size], s)
+	}
+	scratches.Put(s)
+}
+
+// Decrypt undoes Encrypt.
+func (c *Sectors) Decrypt(p []byte, sector uint64) {
+	s := scratches.Get().(*scratch)
+	for ; len(p) > 0; p, sector = p[c.size:], sector+c.step {
+		c.begin(s, sector).decrypt(p[:c.size:c.size], s)
+	}
+	scratches.Put(s)
+}
+
+// begin makes a sector's vector in s and returns the mode with its key.
+func (c *Sectors) begin(s *scratch, sector uint64) mode {
+	i := int(sector & uint64(len(c.modes)-1))
+	if c.vector != nil {
+		clear(s.iv[:])
+		c.vector(c, s, i, sector>>c.shift)
+	}
+	return c.modes[i]
+}
+
+// vector makes the vector of sector number n in s.iv, which is zero, for key i.
+type vector func(c *Sectors, s *scratch, i int, n uint64)
+
+var vectors = map[string]vector{
+	"null":      func(*Sectors, *scratch, int, uint64) {},
+	"plain":     func(_ *Sectors, s *scratch, _ int, n uint64) { binary.LittleEndian.PutUint32(s.iv[:], uint32(n)) },
+	"plain64":   plain64,
+	"plain64be": func(_ *Sectors, s *scratch, _ int, n uint64) { binary.BigEndian.PutUint64(s.iv[8:], n) },
+	"benbi":     func(_ *Sectors, s *scratch, _ int, n uint64) { binary.BigEndian.PutUint64(s.iv[8:], n<<5+1) },
+	"essiv":     essiv,
+	"eboiv":     eboiv,
+}
+
+func plain64(_ *Sectors, s *scratch, _ int, n uint64) { binary.LittleEndian.PutUint64(s.iv[:], n) }
+
+func essiv(c *Sectors, s *scratch, i int, n uint64) {
+	plain64(c, s, i, n)
+	c.salts[i].Encrypt(s.iv[:], s.iv[:])
+}
+
+func eboiv(c *Sectors, s *scratch, i int, n uint64) {
+	plain64(c, s, i, n*uint64(c.size))
+	zero := s.work[maxSector-blockSize:] // what one block needs of work is in front
+	clear(zero)
+	c.modes[i].encrypt(zero, s)
+	copy(s.iv[:], zero)
+}

@@ -1,0 +1,30 @@
+// Package skcipher encrypts sectors as dm-crypt does: a block cipher in a mode,
+// with an initialisation vector made from each sector's number. The names are
+// those of the kernel's crypto API, which calls such a thing an skcipher.
+//
+//	CIPHER[:KEYS]-MODE-IV[:HASH]       aes-xts-plain64, aes-cbc-essiv:sha256
+//	capi:MODE(CIPHER)-IV[:HASH]        capi:xts(aes)-plain64
+//
+// [Parse] understands such a specification, [Spec.New] gives it a key.
+//
+// # Initialisation vectors
+//
+// They have the length of a cipher's block, 16 bytes; what is not named is zero.
+// S is the number of the sector, in units of 512 bytes or of larger sectors.
+//
+//	plain     S, 32 bits, little-endian
+//	plain64   S, 64 bits, little-endian
+//	plain64be S, 64 bits, big-endian, in the last 8 bytes
+//	essiv     plain64, encrypted by the cipher under the hash of the key
+//	benbi     S·32+1, 64 bits, big-endian, in the last 8 bytes: blocks of the
+//	          cipher, counted from 1
+//	null      zero
+//	eboiv     S times the size of a sector in bytes as plain64, by which a
+//	          block of zeroes is encrypted under the key
+//
+// # Speed
+//
+// A cipher of crypto/aes encrypts one block at a time. XTS computes the tweaks of
+// a whole sector first, adds them to all of it at once, and runs the cipher over
+// the blocks in between, so that nothing depends on the block before.
+package skcipher
