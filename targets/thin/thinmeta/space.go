@@ -71,6 +71,10 @@ func (m *Metadata) FreeMetadata() uint64 {
 	return free - min(free, m.reserve)
 }
 
+// growStep is the number of data blocks that are added at a time. All of their
+// bitmaps, 4 MiB, are in the cache before the first one can be written.
+const growStep = 1 << 24
+
 // ResizeData makes the data device blocks large. EINVAL if it is larger now.
 func (m *Metadata) ResizeData(blocks uint64) error {
 	if err := m.sb.Changeable(); err != nil {
@@ -80,7 +84,13 @@ func (m *Metadata) ResizeData(blocks uint64) error {
 	if blocks <= old {
 		return growing(blocks, old)
 	}
-	return m.change(func() error { return m.data.Extend(blocks - old) })
+	for ; old < blocks; old = m.data.Size() {
+		err := m.change(func() error { return m.data.Extend(min(growStep, blocks-old)) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ResizeMetadata makes the metadata device blocks large, or MaxMetadataBlocks if
