@@ -21,10 +21,18 @@ const (
 	validBit  = 1 << 41
 	tagShift  = 42
 
-	smallest = 10      // log2 of the words of a table, when it has any
-	largest  = 22      // likewise: 32 MiB
-	maxWords = 6 << 20 // in all tables of a pool: 48 MiB
+	smallest = 10 // log2 of the words of a table, when it has any
 )
+
+// budget bounds the memory of the mapping caches of a pool.
+type budget struct {
+	words   atomic.Int64 // in all tables
+	most    int64        // words in all tables
+	largest uint8        // log2 of the words of a table
+}
+
+// setDefaults allows 48 MiB in all tables and 32 MiB in one.
+func (b *budget) setDefaults() { b.most, b.largest = 6<<20, 22 }
 
 // table is a direct-mapped table of entries: block b is at word b mod 2^bits.
 type table struct {
@@ -38,17 +46,17 @@ type table struct {
 // cache is a volume's mapping cache. Any goroutine may read and fill it; see
 // the package comment for who may do so when.
 type cache struct {
-	table atomic.Pointer[table]
-	words *atomic.Int64 // in all tables of the pool
+	table  atomic.Pointer[table]
+	budget *budget
 }
 
 func newTable(bits, want uint8) *table {
 	return &table{mask: 1<<bits - 1, bits: bits, want: want, words: make([]atomic.Uint64, 1<<bits)}
 }
 
-func (c *cache) init(words *atomic.Int64) {
-	c.words = words
-	words.Add(1)
+func (c *cache) init(b *budget) {
+	c.budget = b
+	b.words.Add(1)
 	c.table.Store(newTable(0, smallest))
 }
 
@@ -89,11 +97,12 @@ func (c *cache) fill(t *table, block uint64, m thinmeta.Mapping) {
 // allows.
 func (c *cache) grow(t *table, bits uint8) {
 	t.conflicts.Store(0)
-	if bits > largest || c.words.Load()-int64(len(t.words))+1<<bits > maxWords {
+	b := c.budget
+	if bits > b.largest || b.words.Load()-int64(len(t.words))+1<<bits > b.most {
 		return
 	}
 	if c.table.CompareAndSwap(t, newTable(bits, bits)) {
-		c.words.Add(1<<bits - int64(len(t.words)))
+		b.words.Add(1<<bits - int64(len(t.words)))
 	}
 }
 
@@ -120,11 +129,11 @@ func (c *cache) clear() {
 	for {
 		t := c.table.Load()
 		if c.table.CompareAndSwap(t, newTable(0, max(t.want, smallest))) {
-			c.words.Add(1 - int64(len(t.words)))
+			c.budget.words.Add(1 - int64(len(t.words)))
 			return
 		}
 	}
 }
 
 // drop gives the cache's memory back to the pool's bound.
-func (c *cache) drop() { c.words.Add(-int64(len(c.table.Load().words))) }
+func (c *cache) drop() { c.budget.words.Add(-int64(len(c.table.Load().words))) }

@@ -2,7 +2,6 @@ package thin
 
 import (
 	"math/rand/v2"
-	"sync/atomic"
 	"testing"
 
 	"udm/targets/thin/thinmeta"
@@ -16,9 +15,10 @@ func (c *cache) look(block uint64) (m thinmeta.Mapping, ok bool) {
 }
 
 func TestCacheNeverLies(t *testing.T) {
-	var words atomic.Int64
+	var all budget
+	all.setDefaults()
 	var c cache
-	c.init(&words)
+	c.init(&all)
 	r := rand.New(rand.NewPCG(1, 1))
 	model := map[uint64]thinmeta.Mapping{}
 	hits := 0
@@ -50,41 +50,47 @@ func TestCacheNeverLies(t *testing.T) {
 			c.fill(c.table.Load(), b, m)
 		}
 	}
-	if hits < 20000 || words.Load() > maxWords {
-		t.Errorf("%d hits, %d words", hits, words.Load())
+	if hits < 20000 || all.words.Load() > all.most {
+		t.Errorf("%d hits, %d words", hits, all.words.Load())
 	}
-	if c.drop(); words.Load() != 0 {
-		t.Errorf("%d words left", words.Load())
+	if c.drop(); all.words.Load() != 0 {
+		t.Errorf("%d words left", all.words.Load())
 	}
 }
 
 func TestCacheGrowsAsFarAsThePoolAllows(t *testing.T) {
-	var words atomic.Int64
+	var all budget
+	all.setDefaults()
+	if testing.Short() {
+		all.most, all.largest = all.most>>6, all.largest-6
+	}
 	var a, b cache
-	a.init(&words)
-	b.init(&words)
-	for i := range uint64(1 << 24) {
+	a.init(&all)
+	b.init(&all)
+	n := uint64(1) << all.largest
+	for i := range 2 * n {
 		a.fill(a.table.Load(), i, thinmeta.Mapping{Block: i})
 	}
-	if got := len(a.table.Load().words); got != 1<<largest {
+	if got := uint64(len(a.table.Load().words)); got != n {
 		t.Errorf("%d words", got)
 	}
-	for i := range uint64(1 << 23) {
+	for i := range 2 * n {
 		b.fill(b.table.Load(), i, thinmeta.Mapping{Block: i})
 	}
-	if got := words.Load(); got > maxWords || got < 1<<largest {
+	if got := all.words.Load(); got > all.most || got < int64(n) {
 		t.Errorf("%d words in all", got)
 	}
-	if _, ok := b.look(1<<23 - 1); !ok {
+	if _, ok := b.look(2*n - 1); !ok {
 		t.Error("the second cache is of no use")
 	}
 }
 
 // What was looked up before the table was replaced does not come back.
 func TestFillOfAnOldTableIsNotSeen(t *testing.T) {
-	var words atomic.Int64
+	var all budget
+	all.setDefaults()
 	var c cache
-	c.init(&words)
+	c.init(&all)
 	c.fill(c.table.Load(), 1, thinmeta.Mapping{}) // grows
 	c.fill(c.table.Load(), 1, thinmeta.Mapping{Block: 7})
 	if m, ok := c.look(1); !ok || m.Block != 7 {

@@ -72,10 +72,10 @@ type owner struct {
 
 // told is what the owner tells everybody.
 type told struct {
-	mode       atomic.Uint32 // a mode
-	discards   atomic.Bool   // features.discard
-	sectors    atomic.Uint64 // of the bound target, as far as they make whole blocks
-	cacheWords atomic.Int64
+	mode     atomic.Uint32 // a mode
+	discards atomic.Bool   // features.discard
+	sectors  atomic.Uint64 // of the bound target, as far as they make whole blocks
+	caches   budget
 }
 
 // settings are what the table in force says and what became of it. The owner's.
@@ -162,6 +162,7 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	p.owner.answered, p.inbox.suspended, p.transaction.lastCommit = e.NewWait(), true, e.Now()
 	p.settings.features = features{zero: true, discard: true, passdown: true}
 	p.told.discards.Store(true)
+	p.told.caches.setDefaults()
 	p.take(pt)
 	var err error
 	p.md, err = thinmeta.Open(e, &p.meta, thinmeta.Options{DataBlockSize: uint32(blockSectors), Format: !pt.requested.readOnly})
@@ -333,7 +334,7 @@ func (p *pool) openVolume(id uint32) (*volume, error) {
 			return nil, err
 		}
 		v = &volume{id: id, td: td}
-		v.cache.init(&p.told.cacheWords)
+		v.cache.init(&p.told.caches)
 		v.changed.Store(td.Changed())
 		p.volumes[id] = v
 	}
