@@ -105,7 +105,7 @@ func TestCountCosts(t *testing.T) {
 				if c.rng.IntN(2) > 0 && len(c.used) > 0 {
 					nr := c.used[c.rng.IntN(len(c.used))]
 					d := 2*c.rng.IntN(2) - 1
-					ok(t, s.sm.add(nr, nr+1, int32(d)))
+					ok(t, s.sm.add([]span{{nr, nr + 1}}, int32(d)))
 					c.add(nr, nr+1, d)
 					continue
 				}

@@ -116,7 +116,7 @@ func (m *MetadataMap) drain() error {
 	defer func() { m.depth-- }()
 	for len(m.queue) > 0 {
 		op := m.queue[0]
-		if _, err := m.cur.add(op.begin, op.end, op.delta); err != nil {
+		if _, err := m.cur.add([]span{{op.begin, op.end}}, op.delta); err != nil {
 			m.queue = m.queue[:0]
 			return err
 		}

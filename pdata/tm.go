@@ -8,6 +8,7 @@ type TM struct {
 
 	shadowed []uint64 // bit set: blocks that are new in this transaction
 	shadows  []uint64 // the same blocks as a list
+	scratch  []span   // reused by spans
 }
 
 // BM is the block manager below.

@@ -72,7 +72,13 @@ func (d *failing) Close() error { return nil }
 // the run without a failure.
 func FailEach(t *testing.T, scenario func(t *testing.T, f *Failer)) int {
 	t.Helper()
-	for n := 0; ; n++ {
+	return FailEvery(t, 1, scenario)
+}
+
+// FailEvery is FailEach with I/O number 0, every, 2*every and so on.
+func FailEvery(t *testing.T, every int, scenario func(t *testing.T, f *Failer)) int {
+	t.Helper()
+	for n := 0; ; n += every {
 		for _, sticky := range []bool{false, true} {
 			f := &Failer{n: n, sticky: sticky}
 			scenario(t, f)

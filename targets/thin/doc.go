@@ -83,7 +83,7 @@
 //
 // What is prepared is inserted first, all of it, then the bios that waited for it
 // are issued. Then come discards whose blocks are idle, a portion of them, deferred
-// cells and bios, and the commit. What a metadata operation may need is there before it starts
+// cells and bios, a portion of what deleted volumes have left, and the commit. What a metadata operation may need is there before it starts
 // ([pool.modify]): a pass commits in between, and an operation that may be too much
 // is a transaction of its own, so that a pool that is full turns read-only without
 // losing anything. When a metadata operation fails for another reason, the transaction

@@ -96,21 +96,33 @@ func TestExtentsInPieces(t *testing.T) {
 	r.Disk("m").Resize(4 * 4096)
 	r.start(n+1, "skip_block_zeroing")
 	d := r.thin(0, 2*n)
-	for i := uint64(0); i < n/2; i++ {
-		r.Write(d, 2*i*bs, 1, 1) // every other block
-	}
+	_, th := r.internals(d)
+	r.mapEveryOther(th, 0, n)
 	r.Do(d, blk.Write, n*bs, 1, 1, blk.OK)
 	want := ""
 	for range n/2 - 1 {
 		want += "+128 -128 "
 	}
 	wantExtents(t, d, want+fmt.Sprintf("+128 -128 +128 -%d", (n-1)*bs))
-	_, th := r.internals(d)
 	if list := th.Extents(0, 2*n*bs); len(list) < 1000 || len(list) > maxExtents+pieceRuns+1 {
 		t.Errorf("%d extents in one call", len(list))
 	}
-	for i := uint64(0); i < n/2; i++ {
-		r.Write(d, (2*i+1)*bs, 1, 1)
-	}
+	r.mapEveryOther(th, 1, n)
 	wantExtents(t, d, fmt.Sprintf("+%d -%d", (n+1)*bs, (n-1)*bs))
+}
+
+// mapEveryOther maps every other block from begin to end.
+func (r *rig) mapEveryOther(t *thin, begin, end uint64) {
+	r.Helper()
+	r.Sim.Go("map", func() {
+		t.pool.call(func() {
+			t.pool.change(t.vol)
+			for b := begin; b < end; b += 2 {
+				data, err := t.pool.md.AllocDataBlock()
+				r.Must(err)
+				r.Must(t.vol.td.Insert(b, data))
+			}
+		})
+	})
+	r.Sim.Run()
 }

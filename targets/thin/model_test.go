@@ -175,6 +175,9 @@ func crashRun(t *testing.T, seed uint64) (states int) {
 	if invariants.Enabled {
 		rarely = 40
 	}
+	if testing.Short() {
+		rarely *= 4
+	}
 	sim := env.NewSim(seed)
 	r := rand.New(rand.NewPCG(seed, 5))
 	w := newWorld(t, sim)

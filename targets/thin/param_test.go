@@ -84,7 +84,7 @@ func TestCopyThrottle(t *testing.T) {
 func TestParamsAreThePools(t *testing.T) {
 	a, b := newRig(t), newRig(t)
 	a.setParam(noSpaceParam, 1)
-	if n := b.Control.Params()[0]; n.Name != noSpaceParam || n.Get() != 60 {
+	if n := b.Control.Params()[1]; n.Name != noSpaceParam || n.Get() != 60 {
 		t.Errorf("%s is %d in another control", n.Name, n.Get())
 	}
 }

@@ -36,6 +36,7 @@ type pool struct {
 	metaNumber, dataNumber dm.Number
 	blockSectors           uint64
 	noSpaceTimeout         *dm.Param // seconds; looked at when the pool runs out of space
+	deleteMost             *dm.Param // mappings of deleted volumes that are removed at once
 
 	md         *thinmeta.Metadata
 	meta, data lower
@@ -52,10 +53,11 @@ type pool struct {
 	inbox       inbox
 	tests       hooks
 
-	volumes map[uint32]*volume // the owner's
-	spare   []*mapping         // the owner's; to be used again
-	scratch []*dm.Clone        // the owner's
-	ranges  []thinmeta.Range   // the owner's; what unmapSome has found
+	volumes  map[uint32]*volume // the owner's
+	deleting bool               // the owner's; mappings of deleted volumes are left, perhaps
+	spare    []*mapping         // the owner's; to be used again
+	scratch  []*dm.Clone        // the owner's
+	ranges   []thinmeta.Range   // the owner's; what unmapSome has found
 
 	refs    int           // guarded by pools.mu; targets of both types
 	targets []*poolTarget // the owner's; the pool's tables
@@ -155,7 +157,7 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	e := pt.t.Env()
 	p := &pool{
 		env: e, dev: pt.t.Device(), metaNumber: pt.meta.Number, dataNumber: pt.data.Number,
-		blockSectors: blockSectors, noSpaceTimeout: pt.t.Param(noSpaceParam),
+		blockSectors: blockSectors, noSpaceTimeout: pt.t.Param(noSpaceParam), deleteMost: pt.t.Param(deleteParam),
 		prison: prison.New(), allIO: deferredset.New(), sharedIO: deferredset.New(),
 		volumes: make(map[uint32]*volume),
 	}

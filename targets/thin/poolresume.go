@@ -49,6 +49,7 @@ func (p *pool) bind(pt *poolTarget) {
 	p.settings.lowWater = pt.lowWater
 	p.markCheck()
 	p.setMode(pt.mode)
+	p.deleting = true // one may have been interrupted
 }
 
 func (pt *poolTarget) growData() (grown bool, err error) {
@@ -111,6 +112,12 @@ func (pt *poolTarget) resumeThins() {
 	for _, d := range ds {
 		d.InternalResume()
 	}
+}
+
+func (p *pool) isSuspended() bool {
+	p.inbox.mu.Lock()
+	defer p.inbox.mu.Unlock()
+	return p.inbox.suspended
 }
 
 func (p *pool) setSuspended(on bool) {

@@ -133,7 +133,7 @@ func (p *pool) obey(word string, n [2]uint64) error {
 	case "create_snap":
 		return p.createSnap(uint32(n[0]), uint32(n[1]))
 	case "delete":
-		return p.md.DeleteThin(uint32(n[0]))
+		return p.delete(uint32(n[0]))
 	case "set_transaction_id":
 		return p.md.SetTransactionID(n[0], n[1])
 	case "reserve_metadata_snap":

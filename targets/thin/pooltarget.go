@@ -84,8 +84,14 @@ func (pt *poolTarget) take(l *PoolLine) {
 func (pt *poolTarget) Close() {
 	pt.pools.mu.Lock()
 	defer pt.pools.mu.Unlock()
-	pt.pool.call(func() { pt.pool.forget(pt) })
-	pt.pools.put(pt.pool)
+	p := pt.pool
+	p.call(func() {
+		if p.refs == 1 && p.settings.bound == pt {
+			p.deleteAll()
+		}
+		p.forget(pt)
+	})
+	pt.pools.put(p)
 }
 
 // Map passes everything to the data device: the pool device can be used as that.

@@ -108,7 +108,8 @@ func (p *pool) allocate() (uint64, error) {
 }
 
 // findSpace makes sure that a data block is free, by a commit if need be: blocks
-// that were freed in this transaction are free after it only.
+// that were freed in this transaction are free after it only. Deleted volumes give
+// back what they have before the pool is called full.
 func (p *pool) findSpace() error {
 	free := p.md.FreeData()
 	p.checkLowWater(free)
@@ -118,9 +119,15 @@ func (p *pool) findSpace() error {
 	if err := p.commit(); err != nil {
 		return err
 	}
-	if p.md.FreeData() == 0 {
-		p.setMode(modeOutOfData)
-		return errNoData
+	for p.md.FreeData() == 0 {
+		if !p.deleting {
+			p.setMode(modeOutOfData)
+			return errNoData
+		}
+		p.deletePortion()
+		if err := p.commit(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

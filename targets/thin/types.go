@@ -12,16 +12,18 @@ func PoolType() *dm.Type {
 	}
 }
 
-// The parameters of the kernel module.
+// The parameters of the kernel module, and one that it does not have.
 const (
 	noSpaceParam  = "dm_thin_pool.no_space_timeout"
 	throttleParam = "dm_thin_pool.snapshot_copy_throttle"
+	deleteParam   = "dm_thin_pool.delete_portion"
 )
 
 func params() []*dm.Param {
 	return []*dm.Param{
 		dm.NewParam(noSpaceParam, 60, "seconds that writes wait for space, from when the pool is full; 0: for ever"),
 		dm.NewParam(throttleParam, 100, "percent of the time in which blocks may be copied or zeroed"),
+		dm.NewParam(deleteParam, portion, "mapped blocks of a deleted volume that are removed before other I/O has its turn"),
 	}
 }
 
@@ -58,7 +60,8 @@ Messages (dmsetup message POOL 0 ...):
   create_thin ID                    an empty volume; ID is 0 to 16777215
   create_snap ID ORIGIN             a volume with the content of another one, whose
                                     I/O is held back for that moment
-  delete ID                         remove a volume that no table uses
+  delete ID                         remove a volume that no table uses; the space
+                                    of a large one comes back little by little
   set_transaction_id OLD NEW        change the number in the status line
   reserve_metadata_snap             keep the metadata as they are now, for reading
   release_metadata_snap             give that up

@@ -29,6 +29,7 @@ func (p *pool) pass() {
 		p.next.missed = false
 		p.md.Show()
 	}
+	p.deleteSome()
 	p.commitIfNeeded()
 }
 

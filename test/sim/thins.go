@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"udm/blk/blktest"
+	"udm/dm"
 	"udm/targets/thin/thintools"
 )
 
@@ -70,6 +71,7 @@ func (t *thins) start(w *harness) {
 		t.damage(w)
 	}
 	t.began = true
+	t.setPortion(w)
 	w.device("data", t.dataTable())
 	w.device("md", t.metaTable())
 	w.device("pool", t.poolTable())
@@ -89,6 +91,14 @@ func (t *thins) start(w *harness) {
 		default:
 			w.fail("%s is gone", v.name())
 		}
+	}
+}
+
+// setPortion makes some pools delete all volumes in portions, of one leaf each.
+func (t *thins) setPortion(w *harness) {
+	p, err := dm.FindParam(w.c.Params(), "dm_thin_pool.delete_portion")
+	if w.right(err, "find the parameter") && t.meta%3 != 0 {
+		p.Set(0)
 	}
 }
 

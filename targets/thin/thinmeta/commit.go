@@ -76,6 +76,7 @@ func (m *Metadata) abort(lost bool) error {
 }
 
 func (m *Metadata) reloadThins(lost bool) error {
+	m.deletion = deletion{}
 	for id, t := range m.thins {
 		t.aborted = t.aborted || t.changed && lost
 		t.changed = false

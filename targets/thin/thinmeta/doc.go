@@ -45,4 +45,6 @@
 //	20 u32 snapshotted_time
 //
 // A data block's reference count is the number of leaves that name it.
+//
+// Ids above [MaxID] are of devices that are being deleted: see [Metadata.DetachThin].
 package thinmeta

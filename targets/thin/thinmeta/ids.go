@@ -2,13 +2,15 @@ package thinmeta
 
 import "udm/pdata"
 
-// IDs lists the ids of all devices, ascending.
+// IDs lists the ids of all devices, ascending, without those that are detached.
 func (m *Metadata) IDs() (ids []uint32, err error) {
 	if err := m.sb.Usable(); err != nil {
 		return nil, err
 	}
 	err = m.tops.Walk(m.super.MappingRoot, func(id uint64, _ uint64) error {
-		ids = append(ids, uint32(id))
+		if id <= MaxID {
+			ids = append(ids, uint32(id))
+		}
 		return nil
 	})
 	return ids, pdata.In("device tree", err)

@@ -198,13 +198,8 @@ func (t *Thin) RemoveRange(begin, end uint64) error {
 
 func (t *Thin) removeRange(begin, end uint64) error {
 	m := t.m
-	root, err := m.bottomRoot(t.id)
+	root, err := t.ownRoot()
 	if err != nil {
-		return err
-	}
-	// Storing the root that is there already shadows the way to it: should the
-	// top tree be shared, the root has got its second reference then.
-	if err := t.setRoot(root); err != nil {
 		return err
 	}
 	root, n, err := m.bottoms.RemoveRange(root, begin, end)
@@ -214,6 +209,17 @@ func (t *Thin) removeRange(begin, end uint64) error {
 	t.d.Mapped -= n
 	t.changed = true
 	return t.setRoot(root)
+}
+
+// ownRoot is the root of the mappings, to be changed. Storing the root that is there
+// already shadows the way to it: should the top tree be shared, the root has got its
+// second reference then.
+func (t *Thin) ownRoot() (uint64, error) {
+	root, err := t.m.bottomRoot(t.id)
+	if err != nil {
+		return 0, err
+	}
+	return root, t.setRoot(root)
 }
 
 func (t *Thin) setRoot(root uint64) (err error) {

@@ -44,6 +44,8 @@ type Metadata struct {
 	plenty  uint64         // free blocks that are enough for any Insert; 0: to be found out
 	taken   pdata.BlockSet // data blocks that are not to be allocated though nothing refers to them
 	readers readers
+
+	deletion deletion
 }
 
 // readers is what those see who look mappings up beside the owner.
@@ -131,12 +133,8 @@ func (m *Metadata) setReserve() {
 // setTypes says what the values of the trees refer to.
 func (m *Metadata) setTypes() {
 	block := func(v uint64) uint64 { return v >> 24 }
-	inc := func(v []byte, n int) error {
-		return pdata.Runs(v, n, block, func(b, e uint64) error { return m.data.Inc(b, e) })
-	}
-	dec := func(v []byte, n int) error {
-		return pdata.Runs(v, n, block, func(b, e uint64) error { return m.data.Dec(b, e) })
-	}
+	inc := func(v []byte, n int) error { return m.data.AddAll(v, n, block, 1) }
+	dec := func(v []byte, n int) error { return m.data.AddAll(v, n, block, -1) }
 	same := func(a, b []byte) bool { return block(le.Uint64(a)) == block(le.Uint64(b)) }
 	m.maps = pdata.NewTree(m.tm, pdata.U64).Levels(2).Refs(inc, dec, same)
 	m.bottoms = pdata.NewTree(m.tm, pdata.U64).Refs(inc, dec, same)

@@ -159,24 +159,20 @@ func (m *Metadata) bottomRoot(id uint32) (uint64, error) {
 // DeleteThin removes a device and frees what only it used. ENODATA if there is
 // none, EBUSY while it is open.
 func (m *Metadata) DeleteThin(id uint32) error {
-	if err := m.sb.Changeable(); err != nil {
+	if _, _, err := m.deletable(id); err != nil {
 		return err
 	}
-	t, err := m.get(id)
-	if err != nil {
-		return err
-	}
-	if t.opens > 0 {
-		return syscall.EBUSY
-	}
+	return m.change(func() error { return m.remove(id) })
+}
+
+// remove removes a device from both trees.
+func (m *Metadata) remove(id uint32) (err error) {
 	delete(m.thins, id)
-	return m.change(func() error {
-		if err := m.dropDetails(id); err != nil {
-			return pdata.In("device details", err)
-		}
-		m.super.MappingRoot, err = m.tops.Remove(m.super.MappingRoot, uint64(id))
-		return pdata.In("device tree", err)
-	})
+	if err := m.dropDetails(id); err != nil {
+		return pdata.In("device details", err)
+	}
+	m.super.MappingRoot, err = m.tops.Remove(m.super.MappingRoot, uint64(id))
+	return pdata.In("device tree", err)
 }
 
 // dropDetails removes a device's details, which are not there yet if the device

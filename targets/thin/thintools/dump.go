@@ -143,6 +143,9 @@ func (s *source) emit(out emitter) error {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(roots)) {
+		if id > thinmeta.MaxID && len(s.o.Devices) == 0 {
+			continue // the rest of a deleted device: a restore leaves it out
+		}
 		if len(s.o.Devices) > 0 && !slices.Contains(s.o.Devices, id) {
 			continue
 		}
