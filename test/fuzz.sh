@@ -1,10 +1,16 @@
 #!/bin/sh
-# Runs every fuzz target of the project for the given time. Shrinking inputs that
-# find new paths is cut short: it would take all of it where inputs are long.
+# Runs every fuzz target of the project for the given time, and the targets whose
+# names match the second argument if there is one. Targets are found in the sources,
+# and each has to be in its package's test binary, so that none is left out.
+# Shrinking inputs that find new paths is cut short: it would take all of the time
+# where inputs are long.
 set -eu
-for pkg in $(go list ./...); do
-	for f in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
-		echo "$pkg $f"
-		go test -run '^$' -fuzz "^$f\$" -fuzzminimizetime 100x -fuzztime "$1" "$pkg"
+grep -rHoE --include='*_test.go' '^func Fuzz\w*' . | grep -E "${2:-}" | sort |
+	while IFS=: read -r file func; do
+		dir=$(dirname "$file") name=${func#func }
+		echo "$dir $name"
+		cd "$dir"
+		go test -list "^$name\$" . | grep -qx "$name" || { echo "$name is not in the test binary of $dir" >&2; exit 1; }
+		go test -run '^$' -fuzz "^$name\$" -fuzzminimizetime 100x -fuzztime "$1" .
+		cd "$OLDPWD"
 	done
-done
