@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// SplitWords splits a target's parameters at white space. A backslash takes the
-// next character as it is (the kernel's dm_split_args).
+// SplitWords splits a target's parameters at white space. A backslash makes the next
+// character part of a word (the kernel's dm_split_args).
 func SplitWords(s string) (args []string) {
 	var w strings.Builder
 	in := false
@@ -34,7 +34,7 @@ func SplitWords(s string) (args []string) {
 	return args
 }
 
-// QuoteWord writes a word, such as a path, so that SplitWords takes it for one.
+// QuoteWord quotes a word, such as a path, so that SplitWords returns it as one.
 func QuoteWord(word string) string {
 	if !strings.ContainsAny(word, blanks+`\`) {
 		return word
@@ -51,9 +51,9 @@ func QuoteWord(word string) string {
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
-// ParseUint reads a decimal number as the kernel's sscanf "%llu%c" does: digits
-// only, nothing behind them, and what does not fit into 64 bits wraps. max is
-// the largest value allowed.
+// ParseUint parses a decimal number as the kernel's sscanf with "%llu%c" does: only
+// digits, and a number that does not fit into 64 bits wraps. max is the largest value
+// allowed. The error is EINVAL.
 func ParseUint(s string, max uint64) (uint64, error) {
 	n, ok := scanDigits(s)
 	if !ok || n > max {
@@ -62,8 +62,8 @@ func ParseUint(s string, max uint64) (uint64, error) {
 	return n, nil
 }
 
-// ParseUint32 and ParseUint64 read a number as the kernel's kstrtouint and
-// kstrtoull do: one plus sign is allowed, what does not fit is refused.
+// ParseUint32 and ParseUint64 parse a number as the kernel's kstrtouint and kstrtoull
+// do: one plus sign is allowed, and a number that does not fit is refused with EINVAL.
 func ParseUint32(s string) (uint32, error) {
 	n, err := parseStrict(s, 32)
 	return uint32(n), err
@@ -90,16 +90,16 @@ func scanDigits(s string) (n uint64, ok bool) {
 	return n, s != ""
 }
 
-// Args reads a target's words in order: the kernel's struct dm_arg_set.
+// Args reads a target's words in order (the kernel's struct dm_arg_set).
 type Args struct{ rest []string }
 
-// NewArgs reads from words.
+// NewArgs returns an Args that reads words.
 func NewArgs(words []string) *Args { return &Args{words} }
 
-// Len is how many words are left.
+// Len returns the number of words left.
 func (a *Args) Len() int { return len(a.rest) }
 
-// Next takes the next word, "" when there is none.
+// Next takes the next word; it returns "" if none is left.
 func (a *Args) Next() string {
 	if len(a.rest) == 0 {
 		return ""
@@ -109,9 +109,9 @@ func (a *Args) Next() string {
 	return w
 }
 
-// Number takes a number between min and max; what is not one is an EINVAL that
-// says reason. As in the kernel's dm_read_arg the number has 32 bits, and a
-// larger one wraps.
+// Number takes a number from min to max. If the next word is not one, the error is
+// EINVAL with the text reason. As in the kernel's dm_read_arg, the number has 32 bits
+// and a larger one wraps.
 func (a *Args) Number(min, max uint64, reason string) (uint64, error) {
 	n, ok := scanDigits(a.Next())
 	n = uint64(uint32(n))
@@ -121,8 +121,8 @@ func (a *Args) Number(min, max uint64, reason string) (uint64, error) {
 	return n, nil
 }
 
-// Group takes a count between min and max that at least so many words follow;
-// else the EINVAL says reason.
+// Group takes a count from min to max that at least as many words follow. If there is
+// none, the error is EINVAL with the text reason.
 func (a *Args) Group(min, max uint64, reason string) (int, error) {
 	n, err := a.Number(min, max, reason)
 	if err != nil {

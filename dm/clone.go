@@ -5,21 +5,23 @@ import (
 	"udm/internal/list"
 )
 
-// Clone is the bio that carries (a piece of) an original bio through a target
-// to a lower device. Its Sector is, at first, an address in the mapped device.
+// Clone is the bio that carries a piece of an original bio, or all of it, through a
+// target to a lower device. Its Sector is at first an address in the mapped device.
 //
-// A target that returned Submitted finishes a clone in one of two ways: it sets
-// Dev and calls Issue, or it calls Complete. Both lead through the target's
-// EndIO.
+// A target whose Map has returned Submitted owns the clone and finishes it in one
+// of two ways: it sets Dev and Sector and calls Issue, or it calls Complete. Either
+// way the target's EndIO runs. The core reuses clones: a target keeps no reference
+// to one that it has finished.
 type Clone struct {
 	blk.Bio
 
-	// Dev is where the clone goes: set by Map before Remapped or Issue.
+	// Dev is the device that the clone goes to. The target sets it before Map
+	// returns Remapped or before Issue.
 	Dev blk.Device
-	// Num tells the clones of one flush, discard or write-zeroes apart: 0 …
+	// Num numbers the clones of one flush, discard or write-zeroes, from 0 to
 	// NumFlush-1 and so on.
 	Num int
-	// PerIO is the target's own data: see PerIOHook.
+	// PerIO is the target's own data; see PerIOHook.
 	PerIO any
 
 	target *Target
@@ -31,11 +33,11 @@ type Clone struct {
 // SetDev directs the clone to d.
 func (c *Clone) SetDev(d *Dev) { c.Dev = d.Device }
 
-// Target is the target that the clone was made for.
+// Target returns the target that the clone was made for.
 func (c *Clone) Target() *Target { return c.target }
 
-// Offset is the clone's sector counted from the target's begin, before Map
-// changes Sector.
+// Offset returns the clone's sector counted from the target's begin. It is valid
+// until Map changes Sector.
 func (c *Clone) Offset() uint64 { return c.Sector - c.target.Begin }
 
 // Issue submits the clone to Dev.
@@ -46,16 +48,16 @@ func (c *Clone) Issue() {
 	c.Dev.Submit(&c.Bio)
 }
 
-// Redirect makes fn the clone's End until Restore: for a target that must see
-// the end of a lower I/O before the core does.
+// Redirect makes fn the clone's End until Restore, for a target that must see the
+// end of a lower I/O before the core does.
 func (c *Clone) Redirect(fn func(*blk.Bio)) { c.End = fn }
 
 // Restore undoes Redirect.
 func (c *Clone) Restore() { c.End = c.end }
 
-// Rewind makes a clone of a read or write that has ended what it was before Map,
-// ready to be mapped once more: for targets that try again after an EndIO with
-// EndIncomplete, or a Redirect.
+// Rewind resets the clone of a read or write that has ended to its state before
+// Map, so that it can be mapped once more: for targets that try again after EndIO
+// has returned EndIncomplete, or after a Redirect.
 func (c *Clone) Rewind() {
 	p := c.piece
 	pos := p.pos
@@ -66,8 +68,8 @@ func (c *Clone) Rewind() {
 	c.Seek(pos, p.sectors)
 }
 
-// CloneList is a queue of clones. Adding to it never allocates; a clone is in
-// one list at a time. The zero value is empty.
+// CloneList is a queue of clones. Adding a clone does not allocate. A clone is in at
+// most one list at a time. The zero value is empty.
 type CloneList = list.List[Clone, *Clone]
 
 // Link is where a [CloneList] keeps the next clone.

@@ -11,9 +11,9 @@ import (
 //
 //	NAME,UUID,MINOR,FLAGS,TABLE[,TABLE]…[;NAME,…]…
 //
-// A backslash takes the next character as it is. Blanks behind the first four
-// commas and behind semicolons do not matter. MINOR may be empty; FLAGS is ro,
-// rw or empty; each TABLE is one line of a table.
+// A backslash makes the next character part of a field. Blanks after the first four
+// commas and after semicolons are ignored. MINOR may be empty; FLAGS is ro, rw or
+// empty; each TABLE is one line of a table.
 
 // Concise is one device of such a line.
 type Concise struct {
@@ -25,16 +25,16 @@ type Concise struct {
 
 const conciseFields = 5
 
-// ConciseError is a line of devices that is none.
+// ConciseError reports what is wrong with a line of devices.
 type ConciseError struct {
 	Reason string // dmsetup's words, in one line or two
 }
 
 func (e *ConciseError) Error() string { return e.Reason }
 
-// ParseConcise reads a line of devices. Those before the first wrong one are
-// returned beside the error, for dmsetup has created them by then. The error
-// is a *[ConciseError] or a *[TableError].
+// ParseConcise parses a line of devices. With an error it also returns the devices
+// before the wrong one, because dmsetup creates these before it fails. The error is a
+// *[ConciseError] or a *[TableError].
 func ParseConcise(text string) ([]Concise, error) {
 	var devices []Concise
 	for p := (&conciseParser{rest: text}); ; {
@@ -62,7 +62,7 @@ func newConcise(f []string) (d Concise, err error) {
 	return d, err
 }
 
-// atoi is C's: the number in front, 0 when there is none.
+// atoi is C's atoi: the number that s begins with, or 0.
 func atoi(s string) int {
 	n, _, _ := cutNumber(s)
 	return int(int32(n))
@@ -70,7 +70,7 @@ func atoi(s string) int {
 
 type conciseParser struct {
 	rest   string
-	fields []string // of the device at hand; the last one is growing
+	fields []string // of the current device; the last one is not complete
 }
 
 func (p *conciseParser) put(c byte) {
@@ -78,7 +78,7 @@ func (p *conciseParser) put(c byte) {
 	*last += string([]byte{c})
 }
 
-// device returns the fields of the next device, nil at the end of the line.
+// device returns the fields of the next device, or nil at the end of the line.
 func (p *conciseParser) device() ([]string, error) {
 	p.fields = []string{""}
 	for p.rest != "" {
@@ -125,7 +125,7 @@ func (p *conciseParser) wrong(reason string) error {
 		reason, len(p.fields), f[0], f[1], f[2], f[3], f[4])}
 }
 
-// FormatConcise is the line that makes the devices again.
+// FormatConcise returns the line from which ParseConcise makes the devices again.
 func FormatConcise(devices []Concise) string {
 	var b strings.Builder
 	for i, d := range devices {
@@ -151,7 +151,7 @@ func (d *Concise) format(b *strings.Builder) {
 	}
 }
 
-// quoteConcise puts a backslash before what would end the field.
+// quoteConcise puts a backslash before each character that would end the field.
 func quoteConcise(s string) string {
 	var b strings.Builder
 	for i, c := range []byte(s) {

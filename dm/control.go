@@ -13,22 +13,22 @@ import (
 	"udm/env"
 )
 
-// Control is a set of mapped devices: what the kernel's dm-ioctl.c keeps for the
+// Control is a set of mapped devices, as the kernel's dm-ioctl.c keeps one for the
 // whole machine. All methods are safe for concurrent use.
 type Control struct {
 	env    env.Env
 	opener Opener
 	log    *slog.Logger // set before the first device is made
-	watch  func(Event)  // set before the first device is made; nil: nobody watches
+	watch  func(Event)  // set before the first device is made; may be nil
 	types  map[string]*Type
 	reaper env.Queue // runs reap
 	reap   *env.Work // removes closed devices that are marked for it
 
 	events  env.Wait
 	sharing sync.Mutex
-	things  map[any]any // guarded by sharing: see Target.Shared
+	things  map[any]any // guarded by sharing; see Target.Shared
 
-	nesting sync.Mutex // held from the look for a cycle until the open that it is about
+	nesting sync.Mutex // held from the check for a cycle until the open that it is about
 
 	mu       sync.Mutex
 	byName   map[string]*Device // guarded by mu
@@ -37,8 +37,8 @@ type Control struct {
 	globalNr uint32             // guarded by mu
 }
 
-// NewControl makes an empty set of devices whose tables may use types and find
-// what is not a mapped device through opener.
+// NewControl makes an empty set of devices. Their tables may use the given types;
+// devices that are not mapped devices are opened by opener, which may be nil.
 func NewControl(e env.Env, opener Opener, types ...*Type) *Control {
 	c := &Control{
 		env: e, opener: opener, log: slog.New(slog.DiscardHandler), types: make(map[string]*Type),
@@ -52,20 +52,19 @@ func NewControl(e env.Env, opener Opener, types ...*Type) *Control {
 	return c
 }
 
-// Close removes every device, users above those that they use, and reports EBUSY
-// if some are still open from outside. What the reaper was removing had those
-// below it open until then.
+// Close removes all devices, each before the devices that it uses. EBUSY: some are
+// still open from outside.
 func (c *Control) Close() error {
 	c.RemoveAll(false)
 	c.reaper.Close()
-	c.RemoveAll(false)
+	c.RemoveAll(false) // devices that those of the reaper had open
 	if n := len(c.List()); n > 0 {
 		return Errorf(syscall.EBUSY, "%d devices are still open", n)
 	}
 	return nil
 }
 
-// Types lists the target types, ascending by name.
+// Types returns the target types in the order of their names.
 func (c *Control) Types() []*Type {
 	return slices.SortedFunc(maps.Values(c.types), func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
 }
@@ -90,10 +89,11 @@ func (c *Control) shared(key any, mk func() any) any {
 
 const maxNameLen, maxUUIDLen = 127, 128
 
-// Create makes a device without a table. minor is its minor number, negative
-// for the lowest free one; uuid may be empty. EBUSY: the name or the uuid is
-// taken. ENXIO: the minor is taken, or over 2^20-1. EINVAL: a name with a slash,
-// empty or over 127 bytes.
+// Create makes a device without a table. minor is its minor number; a negative one
+// stands for the lowest free number. uuid may be empty. EBUSY: the name or the uuid is
+// taken, or no minor number is free. ENXIO: the minor number is taken or exceeds
+// 2^20-1. EINVAL: the name is empty, has a slash or more than 127 bytes, or the uuid
+// has more than 128 bytes.
 func (c *Control) Create(name, uuid string, minor int) (*Device, error) {
 	d, err := c.create(name, uuid, minor)
 	if err == nil {
@@ -184,21 +184,21 @@ func newDevice(c *Control, n Number) *Device {
 	return d
 }
 
-// Name finds a device by its name; ENXIO when there is none.
+// Name returns the device with a name. ENXIO: there is none.
 func (c *Control) Name(name string) (*Device, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return found(c.byName[name])
 }
 
-// UUID finds a device by its uuid; ENXIO when there is none.
+// UUID returns the device with a uuid. ENXIO: there is none.
 func (c *Control) UUID(uuid string) (*Device, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return found(c.byUUID[uuid])
 }
 
-// Number finds a device by its number; ENXIO when there is none.
+// Number returns the device with a number. ENXIO: there is none.
 func (c *Control) Number(n Number) (*Device, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -215,7 +215,7 @@ func found(d *Device) (*Device, error) {
 	return d, nil
 }
 
-// List is all devices, ascending by name.
+// List returns all devices in the order of their names.
 func (c *Control) List() []*Device {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -5,14 +5,14 @@ import (
 	"udm/internal/invariants"
 )
 
-// Cutting: how a bio becomes pieces. A piece goes to the end of its target or,
-// for reads and writes, to the next multiple of the target's MaxIOLen; where the
-// target's PartialUnit lets it, Map shortens it further. The original moves past
-// each piece and is held open once more for it.
+// Cutting: how a bio becomes pieces. A piece ends where its target ends or, for
+// reads and writes, at the next multiple of the target's MaxIOLen; Map may shorten
+// it further if the target has a PartialUnit. The original bio advances past each
+// piece and gets one hold for it, so that it ends after its last piece.
 
-// splitAndMap sends a read or write piece by piece. The table is looked at
-// again for each piece: the rest of a bio goes through the table that is live
-// when its turn comes, or waits for one.
+// splitAndMap sends a read or write piece by piece. The table is checked again for
+// each piece: the rest of a bio goes through the table that is live when its turn
+// comes, or waits for one.
 func (d *Device) splitAndMap(t *Table, b *blk.Bio) {
 	for {
 		ti := t.find(b.Sector)
@@ -32,8 +32,8 @@ func (d *Device) splitAndMap(t *Table, b *blk.Bio) {
 	}
 }
 
-// mapHeld is splitAndMap for a bio whose caller holds the device: the worker's,
-// which must go through although submitters are kept out.
+// mapHeld is splitAndMap for callers that hold the device, such as the worker. The
+// bio is mapped although submitters are kept out.
 func (d *Device) mapHeld(t *Table, b *blk.Bio) {
 	for {
 		ti := t.find(b.Sector)
@@ -49,7 +49,7 @@ func (d *Device) mapHeld(t *Table, b *blk.Bio) {
 	}
 }
 
-// mapRange sends a discard or write-zeroes, cut at target borders only.
+// mapRange sends a discard or write-zeroes, cut only where targets end.
 func (d *Device) mapRange(t *Table, b *blk.Bio) {
 	for {
 		ti := t.find(b.Sector)
@@ -74,8 +74,8 @@ func (d *Device) mapRange(t *Table, b *blk.Bio) {
 	}
 }
 
-// pieceLen is how many sectors of b its first target takes: to the target's
-// end and, for reads and writes, to the next multiple of MaxIOLen.
+// pieceLen returns how many sectors of b its first target takes: up to the target's
+// end and, for reads and writes, up to the next multiple of MaxIOLen.
 func (ti *Target) pieceLen(b *blk.Bio) uint64 {
 	off := b.Sector - ti.Begin
 	n := min(b.Sectors, ti.Len-off)
@@ -88,8 +88,8 @@ func (ti *Target) pieceLen(b *blk.Bio) uint64 {
 	return n
 }
 
-// send maps the first n sectors of b, moves b past them, and reports whether
-// there are more.
+// send maps the first n sectors of b, advances b past them, and reports whether
+// sectors are left.
 func (p *piece) send(b *blk.Bio, n uint64) (more bool) {
 	p.orig, p.sectors = b, n
 	p.Clone.CloneFrom(b)
@@ -106,7 +106,7 @@ func (p *piece) send(b *blk.Bio, n uint64) (more bool) {
 	return more
 }
 
-// sendMany is send with n clones of the same range, told apart by Num.
+// sendMany is send with n clones of the same range, which differ in Num.
 func (p *piece) sendMany(b *blk.Bio, sectors uint64, n int) (more bool) {
 	p.orig, p.sectors = b, sectors
 	if p.dev.stats.Load() != nil {
@@ -122,7 +122,7 @@ func (p *piece) sendMany(b *blk.Bio, sectors uint64, n int) (more bool) {
 	return more
 }
 
-// cut makes p the first n sectors of b, which lives on as what comes after.
+// cut makes p the first n sectors of b and advances b to the rest.
 func (p *piece) cut(b *blk.Bio, n uint64) {
 	p.split, p.pos = true, b.Position()
 	p.Clone.Sectors = n
@@ -130,13 +130,14 @@ func (p *piece) cut(b *blk.Bio, n uint64) {
 	b.Advance(n)
 }
 
-// mayAccept reports whether Map may take a part only of a read or write that is
-// not longer than pieceLen.
+// mayAccept reports whether Map may take only a part of a read or write that is not
+// longer than pieceLen.
 func (ti *Target) mayAccept(sector, sectors uint64) bool {
 	return ti.PartialUnit != 0 && (sector^(sector+sectors-1))&^(ti.PartialUnit-1) != 0
 }
 
-// sendPartial keeps one completion of b for what Map may leave.
+// sendPartial sends a piece of which Map may take only a part. It keeps one hold on
+// b for the part that Map may leave.
 func (p *piece) sendPartial(b *blk.Bio, more bool) bool {
 	if !more {
 		p.cut(b, p.sectors)
@@ -152,8 +153,8 @@ func (p *piece) sendPartial(b *blk.Bio, more bool) bool {
 	return false
 }
 
-// runPartial is run for a target that may accept a part only: it keeps the
-// piece until Map has returned and tells how much Map left.
+// runPartial is run for a target that may accept only a part. It keeps the piece
+// until Map has returned, and returns how many sectors Map left.
 func (p *piece) runPartial() (left uint64) {
 	whole := p.sectors
 	p.parts.Store(2)
@@ -165,7 +166,8 @@ func (p *piece) runPartial() (left uint64) {
 }
 
 // Accept shrinks the clone to its first n sectors, 0 < n <= Sectors; the rest of
-// the bio is sent again. Only inside Map, where the target's PartialUnit lets it.
+// the bio is mapped afterwards as another piece. Only Map may call it, for reads and
+// writes that cross a multiple of the target's PartialUnit.
 func (c *Clone) Accept(n uint64) {
 	p := c.piece
 	if p.stats != nil {

@@ -14,7 +14,7 @@ import (
 //
 // Life of a bio:
 //
-//	Submit ─ live table and nothing odd ────────────► split ► Map ► lower device
+//	Submit ─ live table, plain read or write ───────► split ► Map ► lower device
 //	   │                                                ▲
 //	   └─ suspended, no table, or barriers at work ─► waiting ─ worker ┘
 type Device struct {
@@ -35,16 +35,16 @@ type Device struct {
 	typed   atomic.Bool // a table has been loaded before; written under loading
 }
 
-// hints are what bios on their way look at. Written rarely.
+// hints are read on the path of bios and rarely written.
 type hints struct {
 	noflushing atomic.Bool              // a noflush suspend is under way; written under mu
-	noDiscard  atomic.Bool              // a lower device turned out not to do it
-	noZeroes   atomic.Bool              // likewise
+	noDiscard  atomic.Bool              // a lower device has refused a discard that it offered
+	noZeroes   atomic.Bool              // the same for write-zeroes
 	stats      atomic.Pointer[statsRef] // nil: no region
-	lastWrite  atomic.Bool              // the I/O that was counted last was no read
+	lastWrite  atomic.Bool              // the last I/O counted was not a read
 }
 
-// work is what the device does by itself, and who waits for it.
+// work is the device's own work, and what it wakes.
 type work struct {
 	queue   env.Queue
 	send    *env.Work // sendWaiting
@@ -53,30 +53,31 @@ type work struct {
 	events  env.Wait  // wakes at each event
 }
 
-// slots are the live table and the bios that wait for one, or for their turn.
+// slots are the live table and the bios that wait for a table or for their turn.
 type slots struct {
 	mu       sync.Mutex
 	state    state                    // guarded by mu
 	live     *Table                   // guarded by mu
 	limits   blk.Limits               // guarded by mu; of the live table
 	waiting  waiting                  // guarded by mu
-	flushed  list.List[piece, *piece] // guarded by mu; their preflush is done, their data not sent
+	flushed  list.List[piece, *piece] // guarded by mu; preflush done, data not sent yet
 	requeued list.List[piece, *piece] // guarded by mu; LIFO
 	barrier  barrier                  // guarded by mu
 	eventNr  uint32                   // guarded by mu
 }
 
-// record is what dm-ioctl.c keeps beside a device; all guarded by control.mu.
+// record is what dm-ioctl.c keeps for a device. All of it is guarded by control.mu.
 type record struct {
 	name, uuid     string
 	inactive       *Table
 	readOnly       bool
 	deferredRemove bool
 	opens          int
-	holders        map[Holder]int // parts of opens
+	holders        map[Holder]int // opens by kind of holder
 }
 
-// Submit maps b through the live table, or keeps it until there is one.
+// Submit maps b through the live table. A bio that cannot be mapped now waits: for
+// a table, a resume, or older bios. It never blocks.
 func (d *Device) Submit(b *blk.Bio) {
 	t := d.fast.Load()
 	if t == nil || b.Op > blk.Write || b.Flags&(blk.Preflush|blk.Barrier) != 0 {
@@ -86,7 +87,7 @@ func (d *Device) Submit(b *blk.Bio) {
 	d.splitAndMap(t, b)
 }
 
-// Limits are those of the live table; a device without one has size 0.
+// Limits returns the limits of the live table. A device without one has size 0.
 func (d *Device) Limits() blk.Limits {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -103,7 +104,7 @@ func (d *Device) Limits() blk.Limits {
 // Number is the device's major and minor number.
 func (d *Device) Number() Number { return d.number }
 
-// disable stops offering an op that a lower device said it would do and did not.
+// disable stops offering an op that a lower device offered and then refused.
 func (d *Device) disable(op blk.Op) {
 	switch op {
 	case blk.Discard:

@@ -10,22 +10,23 @@ import (
 	"udm/blk"
 )
 
-// Error is a control operation that failed: the errno that the kernel would
-// give and the reason in words. errors.Is finds the errno.
+// Error is the error of a control operation: the errno that the kernel would return,
+// and the reason in words. errors.Is finds the errno.
 type Error struct {
 	Errno  syscall.Errno
 	Reason string // the kernel's ti->error or log line; may be empty
-	Cause  error  // what is behind it, with the same errno; may be nil
+	Cause  error  // has the same errno; may be nil
 }
 
 var errRemoved = Errorf(syscall.ENXIO, "device has been removed")
 
-// Errorf makes an Error.
+// Errorf returns an [*Error] with a formatted reason.
 func Errorf(errno syscall.Errno, format string, args ...any) error {
 	return &Error{Errno: errno, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Because gives err a reason before its own and keeps its errno; nil stays nil.
+// Because returns err with a reason before its own text. The errno stays; nil stays
+// nil.
 func Because(err error, reason string) error {
 	if err == nil {
 		return nil
@@ -45,8 +46,8 @@ func (e *Error) Error() string {
 	return e.Reason + ": " + e.Errno.Error()
 }
 
-// complete reports whether the reason needs no errno behind it: it ends with a
-// remedy, or says already what the errno says.
+// complete reports whether the reason needs no text of the errno after it, because it
+// ends with a remedy or with that text.
 func (e *Error) complete() bool {
 	said := []string{e.Errno.Error()}
 	if st := blk.StatusOf(e.Errno); st.Errno() == e.Errno {
@@ -57,7 +58,7 @@ func (e *Error) complete() bool {
 
 func (e *Error) Unwrap() error { return e.Errno }
 
-// ErrnoOf is the errno in err: 0 for nil, EINVAL when there is none.
+// ErrnoOf returns the errno in err: 0 for nil, EINVAL if err has none.
 func ErrnoOf(err error) syscall.Errno {
 	if err == nil {
 		return 0

@@ -4,15 +4,15 @@ package dm
 type Event struct {
 	Kind   EventKind
 	Number Number
-	Name   string // of a device that was renamed, the new one
-	Nr     uint32 // the device's event number by then
+	Name   string // of a device that was renamed, the new name
+	Nr     uint32 // the device's event number at that time
 }
 
 // EventKind says what has happened.
 type EventKind string
 
-// What happens to devices. Renamed is also that a uuid was set; TableEvent is one
-// that a target has raised.
+// Renamed is also the event of a uuid that was set; TableEvent is an event that a
+// target has raised.
 const (
 	Created    EventKind = "created"
 	Loaded     EventKind = "loaded"
@@ -23,12 +23,12 @@ const (
 	TableEvent EventKind = "event"
 )
 
-// SetWatch has every event told to watch, which must not block and takes no lock
-// that is held around calls of this package: a target may raise an event under
-// locks of its own. It is called before the first device is made.
+// SetWatch makes c call watch for every event. Targets raise events under locks of
+// their own, so watch must not block, and must not take a lock under which this package
+// is called. SetWatch must be called before the first device is made.
 func (c *Control) SetWatch(watch func(Event)) { c.watch = watch }
 
-// tell tells of an event. No lock is held.
+// tell reports an event to the watcher. No lock of this package is held.
 func (d *Device) tell(kind EventKind) {
 	if d.control.watch != nil {
 		d.control.watch(Event{kind, d.number, d.Name(), d.eventNow()})

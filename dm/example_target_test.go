@@ -57,7 +57,7 @@ func (m *counted) EndIO(_ *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) 
 	return st, dm.EndDone
 }
 
-// Areas is a hook: limits, checks and dependencies are taken from it.
+// Areas is a hook: the core takes the device's limits from it.
 func (m *counted) Areas() []dm.Area {
 	return []dm.Area{{Dev: m.dev, Start: m.offset, Len: m.target.Len}}
 }

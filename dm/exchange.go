@@ -10,22 +10,23 @@ import (
 // Change is the next table of a device.
 type Change struct {
 	Device *Device
-	Specs  []Spec // nil: it keeps its table, and only stops meanwhile
+	Specs  []Spec // nil: the device keeps its table and only stops meanwhile
 	Mode   Mode
 }
 
-// Exchange gives several devices new tables at one moment, as seen by those who
-// use them, without the inactive slot and without any suspend of a user's: the
-// devices stop in order, the last one gets its table first, and they run on in
-// reverse order. A device that stands on another comes before it, also in the
-// new tables, and what takes over exceptions of a snapshot comes behind it. A
-// device that has no table yet gets its first one.
+// Exchange replaces the tables of several devices at once, as seen by their users. It
+// uses neither the inactive slots nor the user's suspends. The devices stop in the
+// order of cs; they get their tables and run on in reverse order. A device must come
+// before the devices that it uses, in its old table and in its new one; a device that
+// takes over the exceptions of a snapshot must come after it. A device without a table
+// gets its first one.
 //
-// Tables are made while nothing flows, so that one may read what the device's
-// old table wrote; the constructor of none may need I/O of another device in cs.
+// Tables are constructed while the devices stand still, so a constructor may read what
+// the old table of its device has written, but it must not need I/O of another device
+// in cs.
 //
-// EBUSY: a user has suspended one of the devices. EINTR: ctx was cancelled while
-// I/O was in flight. After an error every device has the table that it had.
+// EBUSY: a user has suspended one of the devices. EINTR: ctx was cancelled while I/O
+// was in flight. After an error every device has its old table.
 func Exchange(ctx context.Context, cs []Change) (err error) {
 	x := exchange{cs: cs, old: make([]*Table, len(cs)), resumed: make([]bool, len(cs))}
 	defer func() { err = errors.Join(err, x.runOn()) }()
@@ -41,12 +42,12 @@ func Exchange(ctx context.Context, cs []Change) (err error) {
 // exchange is an Exchange under way.
 type exchange struct {
 	cs      []Change
-	stopped int      // the first so many have stopped
-	old     []*Table // what has been replaced
+	stopped int      // number of devices that have stopped, in the order of cs
+	old     []*Table // the tables that have been replaced
 	resumed []bool   // the resume hooks of the live table have run
 }
 
-// runOn lets the devices that have stopped run on, after the resume hooks.
+// runOn runs the resume hooks of the devices that have stopped, and lets them run on.
 func (x *exchange) runOn() (err error) {
 	for i, c := range slices.Backward(x.cs[:x.stopped]) {
 		if !x.resumed[i] {
@@ -87,7 +88,7 @@ func (d *Device) stop(ctx context.Context) error {
 	return nil
 }
 
-// swap gives devices that have stopped their new tables, or takes that back.
+// swap gives the stopped devices their new tables, or all of them their old ones.
 func (x *exchange) swap() error {
 	for i, c := range slices.Backward(x.cs) {
 		if c.Specs == nil {
@@ -110,8 +111,7 @@ func (x *exchange) swap() error {
 	return nil
 }
 
-// change makes a new table, puts it in the place of the live one, and runs its
-// resume hooks.
+// change makes a new table, replaces the live one by it, and runs its resume hooks.
 func (d *Device) change(specs []Spec, mode Mode) (old *Table, err error) {
 	d.loading.Lock()
 	defer d.loading.Unlock()
@@ -146,7 +146,7 @@ func (d *Device) changeTo(t *Table) (old *Table, err error) {
 	return old, nil
 }
 
-// changed notes that the device is writable or not as its live table is.
+// changed makes the device read-only if its live table is.
 func (d *Device) changed() {
 	t := d.table()
 	d.control.mu.Lock()
@@ -155,10 +155,10 @@ func (d *Device) changed() {
 	d.control.changedLocked()
 }
 
-// takeBack gives devices their old tables again when that of number failed could
-// not be changed. What the new tables have taken over is lost to the objects of
-// the old ones, which are therefore made anew from their lines once all others
-// are gone.
+// takeBack gives the devices their old tables again after the change of the device at
+// index failed has failed. The old targets have lost the state that the new ones have
+// taken over, so the old tables are constructed again from their lines, after the new
+// ones have been closed.
 func (x *exchange) takeBack(failed int) (err error) {
 	if !slices.Contains(x.resumed, true) {
 		return nil

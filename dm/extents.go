@@ -5,14 +5,14 @@ import (
 	"udm/internal/invariants"
 )
 
-// maxExtents is how many extents one call lists at most.
+// maxExtents is the most extents that one call lists.
 const maxExtents = 1024
 
-// Extents is the device's allocation map, a [blk.ExtentsFunc], put together from
-// those of its targets ([ExtentsHook]). It holds no I/O up and waits for no suspend:
-// a device that is suspended or has no table is data. A suspend does not wait for
-// it either. What it found in a table counts only if that is still in force
-// afterwards, as what lies below may be in use for something else since.
+// Extents returns the device's allocation map as [blk.ExtentsFunc] defines it, put
+// together from those of its targets ([ExtentsHook]). It delays no I/O and waits for no
+// suspend, and no suspend waits for it: a device that is suspended or has no table is
+// data. The result counts only if the table is still live afterwards, because the
+// devices below may be in use for something else by then.
 func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	t := d.useRunning()
 	if t == nil {
@@ -26,8 +26,7 @@ func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return list, nil
 }
 
-// useRunning returns the live table, to be released after use; nil while bios
-// wait.
+// useRunning returns the live table, to be released after use, or nil while bios wait.
 func (d *Device) useRunning() *Table {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -45,8 +44,7 @@ func (d *Device) runs(t *Table) bool {
 	return d.live == t && d.state.runs()
 }
 
-// extents asks the targets in turn, until one does not tell about all that it was
-// asked for.
+// extents asks the targets in turn, until one reports less than it was asked for.
 func (t *Table) extents(sector, sectors uint64) (list []blk.Extent) {
 	for end := sector + sectors; sector < end && len(list) <= maxExtents; {
 		ti := t.find(sector)
@@ -75,7 +73,7 @@ func (ti *Target) extents(offset, sectors uint64) []blk.Extent {
 	return list
 }
 
-// Extents is the map of the device behind the handle.
+// Extents is the allocation map of the mapped device.
 func (h *handle) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return h.dev.Extents(sector, sectors)
 }

@@ -6,18 +6,18 @@ import (
 	"udm/blk"
 )
 
-// The hooks: what a Mapper may do beside Map, each an interface of one method.
-// Each says what holds when a target lacks it. Suspend and resume hooks run one
-// at a time for a device, in table order, and may wait.
+// The hooks are what a Mapper may implement beside Map, each an interface with one
+// method. Each comment says what happens if a target lacks the hook. Suspend and
+// resume hooks of a device run one at a time, in table order, and may wait.
 type (
 	// PerIOHook gives each clone data of its own: Clone.PerIO holds what NewPerIO
-	// made. It stays with the clone when that is used again, so Map resets it.
-	// Absent: PerIO is nil.
+	// has returned. It stays with the clone when the core reuses that, so Map
+	// must reset it. Absent: PerIO is nil.
 	PerIOHook interface{ NewPerIO() any }
 
-	// EndIOHook sees each clone that Map remapped, or that the target completed,
-	// at its end, with its status; with EndDone it returns the status to use.
-	// Absent: the clone's own.
+	// EndIOHook runs at the end of each clone that Map has remapped or that the
+	// target has completed, with the clone's status. With EndDone it returns the
+	// status to use. Absent: the clone's own status counts.
 	EndIOHook interface {
 		EndIO(c *Clone, st blk.Status) (blk.Status, EndOutcome)
 	}
@@ -31,43 +31,44 @@ type (
 	// PreresumeHook runs for all targets before any Resume. An error leaves the
 	// device suspended; nothing is undone.
 	PreresumeHook interface{ Preresume() error }
-	// ResumeHook runs before the first I/O is let in. With an internal resume it
-	// does not run.
+	// ResumeHook runs before the first I/O is let in. It does not run after an
+	// internal suspend.
 	ResumeHook interface{ Resume() }
 
-	// StatusHook gives the words behind the target's name in status lines.
-	// Absent: none.
+	// StatusHook returns the words after the target's name in status and table
+	// lines. It may run at any time. Absent: there are none.
 	StatusHook interface {
 		Status(kind StatusKind, flags StatusFlags) string
 	}
 
-	// MessageHook takes messages, words split as in a table. A nil error with an
-	// empty reply prints nothing. Absent: EINVAL.
+	// MessageHook takes messages, with their words split as in a table; there is
+	// at least one. With a nil error and an empty reply, nothing is printed.
+	// Absent: messages fail with EINVAL.
 	MessageHook interface {
 		Message(args []string) (reply string, err error)
 	}
 
-	// AreasHook lists the areas of lower devices that the target uses, for limits,
-	// checks and dependencies. Absent: none.
+	// AreasHook lists the areas of lower devices that the target uses, for limits
+	// and checks. Absent: there are none.
 	AreasHook interface{ Areas() []Area }
 
-	// ExtentsHook tells which sectors hold data, as [blk.ExtentsFunc] does; offset
-	// counts from the target's begin, in the answer too. It runs beside I/O and
-	// suspends, may wait, and looks at a bounded number of things: what it does
-	// not reach it leaves out. Whoever looks first at what is above a device and
-	// then below must not miss what moves down meanwhile, nor the reverse.
-	// Absent: all of it is data.
+	// ExtentsHook reports which sectors hold data, as [blk.ExtentsFunc] does.
+	// Sectors count from the target's begin, in the result as well. It runs
+	// concurrently with I/O and suspends and may wait. One call does a bounded
+	// amount of work and leaves out the sectors that it does not reach. If data
+	// moves between two devices meanwhile, the hook must find it in one of them.
+	// Absent: all sectors are data.
 	ExtentsHook interface {
 		Extents(offset, sectors uint64) []blk.Extent
 	}
 
-	// HintHook overrides the limits combined from the target's areas
-	// (the kernel's io_hints). Absent: they stay.
+	// HintHook changes the limits combined from the target's areas (the kernel's
+	// io_hints). Absent: they stay as they are.
 	HintHook interface{ Hint(l *blk.Limits) }
 )
 
-// hooks are those of one target. In the place of what its Mapper lacks stands
-// the behaviour of a target without it, so callers need not ask.
+// hooks are the hooks of one target. A hook that its Mapper lacks is replaced by one
+// with the default behaviour, so that callers need not check.
 type hooks struct {
 	perIO PerIOHook // nil: none
 	endIO EndIOHook // nil: none
@@ -83,7 +84,7 @@ type hooks struct {
 	HintHook
 }
 
-// findHooks looks for every hook in m.
+// findHooks looks up all hooks of m.
 func findHooks(ti *Target, m Mapper) hooks {
 	none := hookless{ti}
 	return hooks{
@@ -109,7 +110,7 @@ func hook[H any](m Mapper, none H) H {
 	return none
 }
 
-// hookless is a target without hooks.
+// hookless has the default behaviour of every hook.
 type hookless struct{ target *Target }
 
 func (hookless) Presuspend()                           {}

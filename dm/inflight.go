@@ -5,21 +5,21 @@ import (
 	"sync/atomic"
 )
 
-// inFlight counts the pieces that are on their way, by processor.
+// inFlight counts the pieces in flight, by processor.
 type inFlight struct {
-	// fast is the live table while bios may be mapped inline: nil when there is
+	// fast is the live table while bios may be mapped inline. It is nil if there is
 	// none, while the device is suspended, and while older bios wait for their
-	// turn. Written under mu. Submitters count themselves in flight first and
-	// look second; who stores nil looks at the counts afterwards.
+	// turn. Written under mu. A submitter counts its piece in flight first and
+	// reads fast second; a suspend stores nil first and reads the counts second.
 	fast     atomic.Pointer[Table]
-	draining atomic.Int32 // how many wait for in-flight I/O to end
+	draining atomic.Int32 // number of waiters for in-flight I/O to end
 	shards   []shard
 	tokens   sync.Pool     // *shard: deals out shards by processor
 	dealt    atomic.Uint32 // shards dealt out so far
 }
 
-// shard counts I/O in flight for the pieces that are used on one processor. It
-// fills a pair of cache lines so that processors do not share any.
+// shard counts the pieces in flight that are used on one processor. It fills a pair
+// of cache lines, so that processors share none.
 type shard struct {
 	n atomic.Int64
 	_ [120]byte
@@ -30,8 +30,8 @@ func (f *inFlight) init(shards int) {
 	f.tokens.New = f.newToken
 }
 
-// pickShard deals out counters: the same one as long as the caller stays on its
-// processor, but for the one to avoid (nil for none).
+// pickShard returns a counter other than avoid, which may be nil. A caller gets the
+// same one again as long as it stays on its processor.
 func (f *inFlight) pickShard(avoid *shard) *shard {
 	sh := f.tokens.Get().(*shard)
 	if sh == avoid {
@@ -56,9 +56,9 @@ func (d *Device) enter(p *piece, t *Table) bool {
 	return false
 }
 
-// count counts p in flight. Pieces come to other processors with the goroutines
-// that hold them, and stay there; where two processors meet at a counter, one
-// takes another.
+// count counts p in flight. Pieces move to other processors with the goroutines that
+// hold them, and stay in their pools; if two processors meet at one counter, the
+// piece takes another one.
 func (p *piece) count() {
 	p.dev.reach(beforeCount)
 	n := p.shard.n.Load()
@@ -68,7 +68,7 @@ func (p *piece) count() {
 	}
 }
 
-// leave undoes enter. Never called with mu held: it wakes who waits.
+// leave undoes enter. It wakes waiters, so it is never called with mu held.
 func (d *Device) leave(sh *shard) {
 	sh.n.Add(-1)
 	if d.draining.Load() != 0 {
@@ -78,17 +78,16 @@ func (d *Device) leave(sh *shard) {
 }
 
 // holdLocked counts one bio in flight while mu is held, so that a suspend that
-// begins after cannot overlook it. leave undoes it.
+// begins afterwards sees it. leave undoes it.
 func (d *Device) holdLocked() *shard {
 	sh := &d.shards[0]
 	sh.n.Add(1)
 	return sh
 }
 
-// idleLocked reports whether nothing is in flight. It means something only
-// while fast is nil: then the count of pieces only falls, except under a hold,
-// which is in the first shard and so is seen first, and which is taken with mu
-// held. Called with mu held.
+// idleLocked reports whether nothing is in flight. The answer is reliable only while
+// fast is nil: then the counts of pieces only fall, except under a hold, which is
+// taken with mu held and counts in the first shard, which is read first.
 func (d *Device) idleLocked() bool {
 	for i := range d.shards {
 		if d.shards[i].n.Load() != 0 {

@@ -7,10 +7,9 @@ import (
 	"udm/blk"
 )
 
-// stack combines the limits of every device below the table and checks that
-// the targets fit them (the kernel's dm_calculate_queue_limits). It is computed
-// at the first load of a device and at every swap, from the devices' limits as
-// they are then.
+// stack combines the limits of all devices below the table and checks that the targets
+// fit them (the kernel's dm_calculate_queue_limits). It runs at the first load of a
+// device and at every swap, with the devices' limits at that time.
 func (t *Table) stack() (blk.Limits, error) {
 	l := stackingDefaults()
 	for _, ti := range t.targets {
@@ -30,7 +29,8 @@ func (t *Table) stack() (blk.Limits, error) {
 	return l, nil
 }
 
-// stackingDefaults limit nothing, so that merging with them changes nothing.
+// stackingDefaults returns limits that limit nothing: merging others with them gives
+// the others.
 func stackingDefaults() blk.Limits {
 	return blk.Limits{
 		LogicalBlock: blk.SectorSize, PhysicalBlock: blk.SectorSize, MinIO: blk.SectorSize,
@@ -38,7 +38,7 @@ func stackingDefaults() blk.Limits {
 	}
 }
 
-// combined is what the target's devices and then its own hints allow.
+// combined returns the combined limits of the target's devices, changed by its hints.
 func (ti *Target) combined() blk.Limits {
 	l := stackingDefaults()
 	for _, a := range ti.core.hooks.Areas() {
@@ -49,8 +49,8 @@ func (ti *Target) combined() blk.Limits {
 	return l
 }
 
-// checkAreas refuses areas that reach beyond their device or are not aligned
-// to the target's combined logical block (device_area_is_invalid).
+// checkAreas refuses areas that reach beyond their device or are not aligned to the
+// target's combined logical block (the kernel's device_area_is_invalid).
 func (ti *Target) checkAreas(l *blk.Limits) error {
 	block := uint64(l.LogicalBlock) / blk.SectorSize
 	for _, a := range ti.core.hooks.Areas() {
@@ -69,9 +69,9 @@ func (ti *Target) checkAreas(l *blk.Limits) error {
 	return nil
 }
 
-// checkJoins refuses tables in which a logical block of the whole device would
-// straddle targets that cannot take a part of it
-// (validate_hardware_logical_block_alignment).
+// checkJoins refuses tables in which a logical block of the whole device would straddle
+// two targets of which one cannot take a part of it (the kernel's
+// validate_hardware_logical_block_alignment).
 func (t *Table) checkJoins(logical uint32) error {
 	block := uint64(logical) / blk.SectorSize
 	var next, rest uint64
@@ -92,7 +92,7 @@ func (t *Table) checkJoins(logical uint32) error {
 	return nil
 }
 
-// merge lowers l to what under allows as well (blk_stack_limits).
+// merge restricts l to what under allows as well (the kernel's blk_stack_limits).
 func merge(l, under *blk.Limits) {
 	l.LogicalBlock = max(l.LogicalBlock, under.LogicalBlock)
 	l.PhysicalBlock = max(l.PhysicalBlock, under.PhysicalBlock)
@@ -105,8 +105,8 @@ func merge(l, under *blk.Limits) {
 	l.StableWrites = l.StableWrites || under.StableWrites
 }
 
-// setAbilities applies the rules that hold for whole tables: an op is there
-// only if every target does it, a volatile cache if any device has one.
+// setAbilities applies the rules for whole tables: the device supports an op only if
+// every target does, and has a volatile cache if any device below has one.
 func (t *Table) setAbilities(l *blk.Limits) {
 	if !t.every(func(ti *Target) bool { return ti.discards() }) {
 		l.MaxDiscard, l.DiscardGranularity = 0, 0
@@ -125,8 +125,8 @@ func (t *Table) every(ok func(*Target) bool) bool {
 	return !slices.ContainsFunc(t.targets, func(ti *Target) bool { return !ok(ti) })
 }
 
-// onEvery reports whether all of the target's devices are such; a target
-// without devices has no ability that comes from them.
+// onEvery reports whether ok is true for all devices of the target. It is false for a
+// target without devices.
 func (ti *Target) onEvery(ok func(blk.Limits) bool) bool {
 	areas := ti.core.hooks.Areas()
 	return len(areas) > 0 && !slices.ContainsFunc(areas, func(a Area) bool { return !ok(a.Dev.Limits()) })
@@ -140,8 +140,8 @@ func (ti *Target) zeroes() bool {
 	return ti.NumWriteZeroes > 0 && ti.onEvery(func(l blk.Limits) bool { return l.MaxWriteZeroes > 0 })
 }
 
-// caches reports whether the target has a volatile cache below it, with fua
-// whether it has one that honours FUA.
+// caches reports whether there is a volatile cache below the target; with fua, whether
+// there is one that honours FUA.
 func (ti *Target) caches(fua bool) bool {
 	if ti.NumFlush == 0 {
 		return false

@@ -2,14 +2,14 @@ package dm
 
 import "log/slog"
 
-// SetLog lets targets report to l what Linux would write into its log: changes of
-// a pool's mode, snapshots that are lost. It is called before the first device is
-// made; without it reports go nowhere. l is used by many goroutines, also by those
-// that submit bios.
+// SetLog makes targets report to l what Linux writes to its log, such as changes of a
+// pool's mode and lost snapshots. Without it the reports are discarded. It must be
+// called before the first device is made. Many goroutines use l, among them those that
+// submit bios.
 func (c *Control) SetLog(l *slog.Logger) { c.log = l }
 
-// Log is where the target reports what its users should know. No lock is held
-// around its use.
+// Log returns the logger for what the target's users should know. A target must not
+// hold a lock while it uses the logger.
 func (t *Target) Log() *slog.Logger {
 	d := t.Device()
 	return d.control.log.With("device", d.Name())

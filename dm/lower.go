@@ -9,26 +9,26 @@ import (
 	"udm/internal/invariants"
 )
 
-// lowers are the devices that the tables of a mapped device have open, those
-// that are being loaded included.
+// lowers are the devices that the tables of a mapped device have open, including
+// tables that are being loaded.
 type lowers struct {
 	lowerMu sync.Mutex
 	opened  []*lower // guarded by lowerMu
 }
 
-// lower is one open of a lower device. The tables of a mapped device share it
-// (the kernel's struct table_device). In builds with invariants dev checks what
-// the targets send down.
+// lower is one open of a lower device, which the tables of a mapped device share (the
+// kernel's struct table_device). In builds with invariants, dev checks the bios that
+// targets send to it.
 type lower struct {
 	dev    blk.Device
 	num    Number
 	write  bool
-	mapped *Device // what dev is an open of; nil: another kind
-	users  int     // guarded by lowerMu; tables
+	mapped *Device // the mapped device that dev is an open of; nil: another kind
+	users  int     // guarded by lowerMu; number of tables that use it
 }
 
-// adopt makes l, just opened, a lower device, or closes it in favour of one that
-// is there already.
+// adopt adds l, which was just opened, to the lower devices. If the same device is open
+// already, adopt closes l and returns that one.
 func (ls *lowers) adopt(l lower) *lower {
 	ls.lowerMu.Lock()
 	i := slices.IndexFunc(ls.opened, func(o *lower) bool { return o.num == l.num && o.write == l.write })
@@ -48,8 +48,8 @@ func (ls *lowers) adopt(l lower) *lower {
 	return there
 }
 
-// drop undoes adopt; the last user closes the device. What is wrong with a device
-// shows in its I/O: there is nobody to tell here.
+// drop undoes adopt; after the last user the device is closed. An error of that close is
+// ignored, because nobody could act on it: errors that matter show in the I/O before.
 func (ls *lowers) drop(l *lower) {
 	ls.lowerMu.Lock()
 	l.users--
@@ -63,7 +63,7 @@ func (ls *lowers) drop(l *lower) {
 	}
 }
 
-// mappedLowers are the mapped devices among them.
+// mappedLowers returns the mapped devices among the lower devices.
 func (ls *lowers) mappedLowers() (ds []*Device) {
 	ls.lowerMu.Lock()
 	defer ls.lowerMu.Unlock()

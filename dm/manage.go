@@ -6,17 +6,17 @@ import (
 	"syscall"
 )
 
-// What dmsetup does to a device: each method is one command of dm-ioctl.c and
-// has its errors.
+// The control operations on one device. Each is a command of the kernel's dm-ioctl.c,
+// with the same errors. ENXIO means that the device has been removed.
 
-// Name is the device's name.
+// Name returns the device's name.
 func (d *Device) Name() string {
 	d.control.mu.Lock()
 	defer d.control.mu.Unlock()
 	return d.name
 }
 
-// UUID is the device's uuid, "" for none.
+// UUID returns the device's uuid, or "" if it has none.
 func (d *Device) UUID() string {
 	d.control.mu.Lock()
 	defer d.control.mu.Unlock()
@@ -25,16 +25,16 @@ func (d *Device) UUID() string {
 
 func (d *Device) String() string { return "/dev/mapper/" + d.Name() }
 
-// Close is Remove, so that a Device is a blk.Device. To do I/O beside others
-// use Open.
+// Close removes the device; it makes Device a blk.Device. To use a device that has
+// other users, use Open and close what it returns.
 func (d *Device) Close() error {
 	_, err := d.Remove(false)
 	return err
 }
 
-// Load constructs a table and puts it into the inactive slot, in place of the
-// one that is there. The live table is not touched. Devices are opened and
-// metadata may be read: it can take time.
+// Load constructs a table and puts it into the inactive slot, where it replaces the
+// table that is there. The live table does not change. Load opens devices and may read
+// metadata, so it can take a while. The errors are those of the constructors.
 func (d *Device) Load(specs []Spec, mode Mode) error {
 	d.loading.Lock()
 	defer d.loading.Unlock()
@@ -49,8 +49,8 @@ func (d *Device) Load(specs []Spec, mode Mode) error {
 	return d.setInactive(t)
 }
 
-// admit checks a table against what the device has: its first one must have
-// valid limits, and an immutable target type stays.
+// admit checks a new table of the device: the first one must have valid limits, and an
+// immutable target type cannot be replaced.
 func (d *Device) admit(t *Table) error {
 	if !d.typed.Load() {
 		if _, err := t.stack(); err != nil {
@@ -78,7 +78,7 @@ func (t *Table) wildcard() bool {
 	return false
 }
 
-// setInactive fills the inactive slot and destroys what was there.
+// setInactive puts t into the inactive slot and closes the table that was there.
 func (d *Device) setInactive(t *Table) error {
 	c := d.control
 	c.mu.Lock()
@@ -112,17 +112,17 @@ func (d *Device) inactiveTable() *Table {
 	return d.inactive
 }
 
-// Clear destroys the inactive table, if there is one.
+// Clear closes the inactive table, if there is one.
 func (d *Device) Clear() {
 	if t := d.takeInactive(); t != nil {
 		t.close()
 	}
 }
 
-// Suspend stops I/O: what is in flight is waited for, what comes later waits
-// for Resume. With noflush, targets may push bios back to wait as well.
-// Suspending twice is allowed. EINTR: ctx was cancelled while I/O was in
-// flight; the device runs on.
+// Suspend stops I/O: it waits for the I/O in flight, and later I/O waits for Resume.
+// With noflush, targets may push bios back, which then wait as well. Suspending a
+// suspended device does nothing. EINTR: ctx was cancelled while I/O was in flight; the
+// device runs on.
 func (d *Device) Suspend(ctx context.Context, noflush bool) error {
 	if err := d.present(); err != nil {
 		return err
@@ -137,9 +137,10 @@ func (d *Device) Suspend(ctx context.Context, noflush bool) error {
 	return err
 }
 
-// Resume makes the inactive table, if there is one, the live one, and lets I/O
-// flow. When the new table does not fit it is lost and the device stays
-// suspended with the old one. Resuming what runs is allowed.
+// Resume makes the inactive table, if there is one, the live one, and lets I/O flow. It
+// suspends a running device for that, with noflush as in Suspend. If the new table does
+// not fit, it is closed and the device stays suspended with the old one. Resuming a
+// running device without an inactive table does nothing.
 func (d *Device) Resume(ctx context.Context, noflush bool) error {
 	if err := d.present(); err != nil {
 		return err
@@ -190,8 +191,8 @@ func (d *Device) present() error {
 	return nil
 }
 
-// Remove destroys the device. EBUSY: it is open. With later, an open device is
-// marked instead and goes when its last user closes it; marked says so.
+// Remove removes the device. EBUSY: it is open. With later, an open device is marked
+// instead, which marked reports, and removed when its last user closes it.
 func (d *Device) Remove(later bool) (marked bool, err error) {
 	c := d.control
 	c.mu.Lock()
@@ -215,8 +216,8 @@ func (d *Device) Remove(later bool) (marked bool, err error) {
 	return false, nil
 }
 
-// RemoveAll removes every device that is not open, until none is left that can
-// go; with later it marks the others.
+// RemoveAll removes all devices that are not open, again and again until none is left
+// that can be removed. With later it marks the others.
 func (c *Control) RemoveAll(later bool) {
 	for progress := true; progress; {
 		progress = false
@@ -228,7 +229,7 @@ func (c *Control) RemoveAll(later bool) {
 	}
 }
 
-// removeMarked removes devices that are closed and marked, until none is left.
+// removeMarked removes marked devices that are not open, until none is left.
 func (c *Control) removeMarked() {
 	for progress := true; progress; {
 		progress = false
@@ -242,7 +243,7 @@ func (c *Control) removeMarked() {
 	}
 }
 
-// Rename gives the device another name. EBUSY: it is taken.
+// Rename changes the device's name. EBUSY: the name is taken. EINVAL: see Create.
 func (d *Device) Rename(name string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -265,7 +266,8 @@ func (d *Device) Rename(name string) error {
 	return nil
 }
 
-// SetUUID gives the device a uuid, once. EINVAL: it has one. EBUSY: taken.
+// SetUUID gives a device without a uuid one. EINVAL: the device has one, or uuid is empty
+// or has more than 128 bytes. EBUSY: uuid is taken.
 func (d *Device) SetUUID(uuid string) error {
 	if uuid == "" || len(uuid) > maxUUIDLen {
 		return Errorf(syscall.EINVAL, "uuid is empty or longer than %d bytes", maxUUIDLen)
@@ -291,8 +293,8 @@ func (d *Device) SetUUID(uuid string) error {
 	return nil
 }
 
-// renamed raises an event if there is a live table to raise it, and tells of it in
-// any case.
+// renamed reports a rename. Only a device with a live table raises an event for it, as in
+// the kernel.
 func (d *Device) renamed() {
 	if d.table() != nil {
 		d.event(Renamed)
@@ -301,7 +303,7 @@ func (d *Device) renamed() {
 	}
 }
 
-// event raises an event: the device's number goes up and waiters wake.
+// event raises an event: it increments the device's event number and wakes waiters.
 func (d *Device) event(kind EventKind) {
 	d.mu.Lock()
 	d.eventNr++
@@ -314,8 +316,8 @@ func (d *Device) event(kind EventKind) {
 	d.tell(kind)
 }
 
-// Message sends words to the target that maps sector, or, when the first begins
-// with @, to the core. EINVAL: no such target, or it takes no messages.
+// Message sends words to the target that maps a sector, or to the core if the first word
+// begins with @. EINVAL: there is no such target, or it does not take the message.
 func (d *Device) Message(sector uint64, text string) (string, error) {
 	args := SplitWords(text)
 	if len(args) == 0 {
@@ -326,7 +328,7 @@ func (d *Device) Message(sector uint64, text string) (string, error) {
 	}
 	t := d.useSlot(false)
 	if t == nil {
-		return "", nil // what the kernel does: it answers success
+		return "", nil // the kernel reports success as well
 	}
 	defer t.release()
 	ti := t.find(sector)

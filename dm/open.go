@@ -9,21 +9,21 @@ import (
 	"udm/blk"
 )
 
-// Open opens the device for I/O and counts it as open until the result is
-// closed: it cannot be removed meanwhile. EACCES: writing to a read-only
-// device. ENXIO: it has been removed.
+// Open opens the device for I/O. It counts as open, and cannot be removed, until the
+// result is closed. EACCES: the device is read-only and write is set. ENXIO: the device
+// has been removed.
 func (d *Device) Open(write bool) (blk.Device, error) { return d.OpenFor(Program, write) }
 
-// Holder is the kind of who has a device open.
+// Holder is a kind of user that has a device open.
 type Holder string
 
-// Holders that this package knows; servers have kinds of their own.
+// The holders of this package; servers have kinds of their own.
 const (
 	Tables  Holder = "tables"
 	Program Holder = "program"
 )
 
-// OpenFor is Open for another kind of user.
+// OpenFor is Open for a given kind of user.
 func (d *Device) OpenFor(who Holder, write bool) (blk.Device, error) {
 	if write && d.Status().ReadOnly {
 		return nil, Errorf(syscall.EACCES, "%s is read-only", d.Name())
@@ -61,7 +61,7 @@ func (d *Device) closed(who Holder) {
 	}
 }
 
-// openLower opens what a table of d names.
+// openLower opens the device that a table of d names.
 func (d *Device) openLower(name string, write bool) (*lower, error) {
 	c := d.control
 	if under := c.Mapped(name); under != nil {
@@ -77,9 +77,9 @@ func (d *Device) openLower(name string, write bool) (*lower, error) {
 	return d.adopt(lower{dev: dev, num: num, write: write}), nil
 }
 
-// openMapped opens a mapped device for a table of d. That it does not use d and
-// that d uses it from now on is one step: of two loads that make a cycle
-// together one fails.
+// openMapped opens a mapped device for a table of d. It checks that the device does not
+// use d and makes d use it in one step: of two loads that together make a cycle, one
+// fails.
 func (d *Device) openMapped(under *Device, name string, write bool) (*lower, error) {
 	d.control.nesting.Lock()
 	defer d.control.nesting.Unlock()
@@ -89,8 +89,8 @@ func (d *Device) openMapped(under *Device, name string, write bool) (*lower, err
 	if !under.typed.Load() {
 		return nil, absent(name)
 	}
-	// A table may write to what is read-only, as in the kernel; what it is
-	// built from refuses.
+	// As in the kernel, a table may open a read-only device for writing; the devices
+	// below that one refuse the writes.
 	h, err := under.open(Tables, write)
 	if err != nil {
 		return nil, err
@@ -98,8 +98,8 @@ func (d *Device) openMapped(under *Device, name string, write bool) (*lower, err
 	return d.adopt(lower{dev: h, num: under.number, write: write, mapped: under}), nil
 }
 
-// absent is what the kernel says of a device that has never had a table: it has
-// no disk yet.
+// absent is the kernel's error for a device that has never had a table: it does not have
+// a disk yet.
 func absent(name string) error {
 	if strings.HasPrefix(name, "/") {
 		return Errorf(syscall.ENODEV, "%s: no such device", name)
@@ -107,8 +107,8 @@ func absent(name string) error {
 	return Errorf(syscall.ENXIO, "%s: no such device", name)
 }
 
-// Mapped resolves the names that mapped devices have in tables: /dev/mapper/NAME,
-// /dev/dm-MINOR and MAJOR:MINOR. nil: it is not one of those, or not there.
+// Mapped returns the mapped device that a table names: /dev/mapper/NAME, /dev/dm-MINOR
+// or MAJOR:MINOR. It returns nil if the name is none of these or there is no such device.
 func (c *Control) Mapped(name string) *Device {
 	if name, ok := strings.CutPrefix(name, "/dev/mapper/"); ok {
 		d, _ := c.Name(name)
@@ -125,8 +125,8 @@ func (c *Control) Mapped(name string) *Device {
 	return d
 }
 
-// uses reports whether d is user or has it, at any depth, in a table. seen are
-// the devices that were asked already.
+// uses reports whether d is user or has it in a table, directly or through other
+// devices. seen is the set of devices already visited.
 func (d *Device) uses(user *Device, seen map[*Device]bool) bool {
 	if d == user {
 		return true

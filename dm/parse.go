@@ -8,16 +8,16 @@ import (
 
 // Table text as dmsetup reads and prints it (libdm/dm-tools/dmsetup.c of LVM2).
 //
-//	START LENGTH TYPE PARAMS…       one target; all sectors
-//	# …                             a comment, also behind PARAMS
+//	START LENGTH TYPE PARAMS…       one target; START and LENGTH in sectors
+//	# …                             a comment, also after PARAMS
 //
-// Blank lines and blanks around a line do not matter. What begins with # in
-// PARAMS is cut off wherever the # stands. Numbers are those of C's %llu: a
-// minus sign wraps, what is too large is the largest.
+// Blank lines and blanks around a line are ignored. PARAMS end at the first #, wherever
+// it stands. Numbers are those of C's %llu: a minus sign wraps, and a number that is too
+// large becomes the largest one.
 
 const maxTypeLen = 15 // DM_MAX_TYPE_NAME without its NUL
 
-// TableError is a line of table text that is none.
+// TableError reports a line of table text that has the wrong format.
 type TableError struct {
 	Line   int    // from 1
 	Reason string // dmsetup's words
@@ -25,7 +25,7 @@ type TableError struct {
 
 func (e *TableError) Error() string { return e.Reason }
 
-// ParseTable reads the text of a table. What the lines mean is checked when the
+// ParseTable parses the text of a table. The words of targets are checked only when the
 // table is loaded. The error is a *[TableError].
 func ParseTable(text string) ([]Spec, error) {
 	var specs []Spec
@@ -66,7 +66,7 @@ func parseSpec(line string) (s Spec, ok bool) {
 	return s, s.Type != ""
 }
 
-// cutNumber reads a number as C's sscanf does and returns what is behind it.
+// cutNumber parses a number as C's sscanf does, and returns the text after it.
 func cutNumber(s string) (n uint64, rest string, ok bool) {
 	s = strings.TrimLeft(s, blanks)
 	digits := s
@@ -83,7 +83,7 @@ func cutNumber(s string) (n uint64, rest string, ok bool) {
 	return n, digits[end:], end > 0
 }
 
-// addDigit is n*10+d, or the largest number.
+// addDigit returns n*10+d, or the largest number if that is too large.
 func addDigit(n uint64, d byte) uint64 {
 	if n > (math.MaxUint64-uint64(d))/10 {
 		return math.MaxUint64
@@ -91,13 +91,12 @@ func addDigit(n uint64, d byte) uint64 {
 	return n*10 + uint64(d)
 }
 
-// String is the line as dmsetup prints it. Without parameters it ends in a
-// blank.
+// String returns the line as dmsetup prints it. Without parameters it ends in a blank.
 func (s Spec) String() string {
 	return fmt.Sprintf("%d %d %s %s", s.Start, s.Len, s.Type, s.Params)
 }
 
-// FormatTable is the text of a table, one line for each target.
+// FormatTable returns the text of a table, with one line for each target.
 func FormatTable(specs []Spec) string {
 	var b strings.Builder
 	for _, s := range specs {

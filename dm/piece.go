@@ -7,7 +7,7 @@ import (
 	"udm/blk"
 )
 
-// statusRequeue is the status of a piece that a target pushed back. It never
+// statusRequeue is the status of a piece that its target has pushed back. It never
 // leaves the package.
 const statusRequeue = blk.Status(255)
 
@@ -21,15 +21,15 @@ type piece struct {
 	shard *shard // counts the piece while it is in flight; see count
 	orig  *blk.Bio
 
-	// split says that orig has more pieces than this one; pos and sectors are
-	// this one's place, which the orig has moved on from.
+	// split: orig has more pieces than this one. pos and sectors are the range of
+	// this piece, which orig has advanced past.
 	split   bool
-	flush   bool // the flush phase of orig, which may carry data
+	flush   bool // this is the flush phase of orig, which may carry data
 	pos     blk.Position
 	sectors uint64
 
-	// parts counts what must end before the piece does, when that is more than
-	// its one clone; 0 else. status collects what they say.
+	// parts counts what must end before the piece ends, if that is more than its
+	// own clone; else it is 0. status collects their statuses.
 	parts  atomic.Int32
 	status atomic.Uint32
 
@@ -42,7 +42,7 @@ type piece struct {
 
 func (p *piece) Link() **piece { return &p.next }
 
-// newPiece makes a piece for ti's pool.
+// newPiece makes a piece for the pool of ti.
 func newPiece(ti *Target) *piece {
 	p := &piece{dev: ti.table.dev}
 	p.shard = p.dev.pickShard(nil)
@@ -82,8 +82,8 @@ func (c *Clone) run() {
 	}
 }
 
-// refused ends a clone that the target did not take. A piece of which that was
-// all is not counted in statistics.
+// refused ends a clone that the target did not take. If it is the piece's own
+// clone, statistics do not count the piece.
 func (c *Clone) refused(st blk.Status) {
 	if p := c.piece; p.stats != nil && c == &p.Clone {
 		p.dropStats()
@@ -117,7 +117,7 @@ func (p *piece) cloneDone(st blk.Status) {
 	p.partDone(st)
 }
 
-// partDone counts one part and completes the piece with the last.
+// partDone ends one part, and completes the piece after the last one.
 func (p *piece) partDone(st blk.Status) {
 	p.addStatus(st)
 	if p.parts.Add(-1) == 0 {
@@ -125,8 +125,8 @@ func (p *piece) partDone(st blk.Status) {
 	}
 }
 
-// addStatus keeps the last error, except that a push-back stays while a noflush
-// suspend is under way: the whole piece is sent again then.
+// addStatus keeps the last error. But a push-back is not replaced while a noflush
+// suspend is under way: the whole piece is then sent again.
 func (p *piece) addStatus(st blk.Status) {
 	for st != blk.OK {
 		old := p.status.Load()
@@ -139,7 +139,7 @@ func (p *piece) addStatus(st blk.Status) {
 	}
 }
 
-// complete ends the piece with everything that it had to wait for done.
+// complete ends the piece once all its parts have ended.
 func (p *piece) complete(st blk.Status) {
 	if st == statusRequeue {
 		p.requeue()

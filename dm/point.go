@@ -6,15 +6,15 @@ import (
 	"udm/internal/invariants"
 )
 
-// point is a place between two steps that must not be torn apart: count and look
-// again, decide and count down. In builds with invariants tests stop goroutines
-// there; in others a point is nothing.
+// point is a place between two steps that another goroutine must not come between: to
+// count and to check again, to decide and to uncount. In builds with invariants, tests
+// stop goroutines at points; in other builds a point does nothing.
 type point uint8
 
 const (
-	beforeCount   point = iota // a submitter has seen a table and not counted itself
-	keptOut                    // a drain has taken the table away and not looked at the counts
-	beforeRequeue              // a piece was pushed back, and nobody has decided about it
+	beforeCount   point = iota // a submitter has seen a table and not counted its piece yet
+	keptOut                    // a drain has taken the table away and not read the counts yet
+	beforeRequeue              // a piece was pushed back and not decided about yet
 )
 
 var atPoint atomic.Pointer[func(*Device, point)] // set by tests

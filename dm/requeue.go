@@ -4,16 +4,16 @@ import "udm/blk"
 
 // Requeue in two stages (drivers/md/dm.c and dm-io-rewind.c, Linux 6.0).
 //
-// The pieces of a split bio share the original, which has moved on by the time
-// one of them is pushed back, so the original itself cannot be sent again for
-// it. Stage one puts such a piece on slots.requeued; a work then clones the
-// original once more, for exactly this piece's range of its untouched buffers,
-// and chains the clone to it. Stage two, at once for pieces that are not split,
-// decides: during a noflush suspend the bio goes before all that wait,
-// to be submitted after resume; otherwise it fails with IOErr.
+// The pieces of a split bio share the original, which has advanced by the time one
+// of them is pushed back, so the original cannot be sent again for that piece. Stage
+// one puts such a piece on slots.requeued; a work then makes another clone of the
+// original for exactly the range of this piece, whose buffers have not changed, and
+// makes the end of the original depend on it. Stage two, which follows at once for a
+// piece that is not split, decides: during a noflush suspend the bio is queued before
+// all that wait, to be submitted after the resume; otherwise it fails with IOErr.
 //
-// A piece counts as in flight until stage two has decided, so that a suspend
-// cannot be over before the bio is where resume finds it.
+// A piece counts as in flight until stage two has decided, so that a suspend cannot
+// end before the bio is where the resume finds it.
 
 func (p *piece) requeue() {
 	d := p.dev
@@ -41,12 +41,12 @@ func (d *Device) requeuePieces() {
 	}
 }
 
-// rebuild makes a bio of its own for the piece, whose end is a part of the
-// original's.
+// rebuild makes a bio for the range of the piece. Its end completes one hold on the
+// original.
 func (p *piece) rebuild() *blk.Bio {
 	orig := p.orig
-	// The original's place moves while its later pieces are cut: only what
-	// never changes is read here.
+	// The original advances while its later pieces are cut, so only fields that
+	// never change are read here.
 	b := &blk.Bio{Op: orig.Op, Flags: orig.Flags, Bufs: orig.Bufs}
 	b.Seek(p.pos, p.sectors)
 	b.End = func(b *blk.Bio) { orig.Complete(b.Status()) }
@@ -65,7 +65,7 @@ func (p *piece) secondStage(b *blk.Bio) {
 	d.leave(sh)
 }
 
-// pushBack puts b before all that wait if a noflush suspend is under way.
+// pushBack queues b before all bios that wait if a noflush suspend is under way.
 func (d *Device) pushBack(b *blk.Bio) bool {
 	d.reach(beforeRequeue)
 	d.mu.Lock()

@@ -2,25 +2,26 @@ package dm
 
 import "udm/blk"
 
-// What does not go inline: bios that wait, flushes, discards and write-zeroes.
+// Bios that are not mapped inline: those that wait, flushes, discards and
+// write-zeroes.
 //
-// Whoever decides about bios holds mu and returns an action; it is performed
-// when mu has been released.
+// A function that decides about bios runs with mu held and returns an action, which
+// is performed after mu has been released.
 
-// action is what to do with a bio.
+// action is what is to be done with a bio.
 type action struct {
 	do    verdict
 	bio   *blk.Bio
-	table *Table     // mapBio: to map it through
+	table *Table     // mapBio: the table to map it through
 	hold  *shard     // to be left afterwards; nil: none
-	st    blk.Status // endBio: what with
+	st    blk.Status // endBio: the status
 }
 
 type verdict uint8
 
 const (
-	wait   verdict = iota // nothing, before something else happens
-	again                 // nothing, but there may be more to decide about
+	wait   verdict = iota // do nothing until something else happens
+	again                 // do nothing, but decide about the next bio
 	mapBio                // map the bio
 	endBio                // complete the bio
 )
@@ -37,7 +38,7 @@ func (d *Device) perform(a action) {
 	}
 }
 
-// submitSlowly decides about a bio that Submit did not map at once.
+// submitSlowly handles a bio that Submit could not map inline.
 func (d *Device) submitSlowly(b *blk.Bio) {
 	d.mu.Lock()
 	a := d.admitLocked(b)
@@ -45,8 +46,8 @@ func (d *Device) submitSlowly(b *blk.Bio) {
 	d.perform(a)
 }
 
-// admitLocked lets b go, or queues it behind what waits already. A bio for which
-// nobody can wait fails instead.
+// admitLocked lets b go or queues it behind the bios that wait already. While the
+// device has no table or is suspended, a bio that must not wait fails instead.
 func (d *Device) admitLocked(b *blk.Bio) action {
 	maps := d.mayMapLocked()
 	switch {
@@ -72,12 +73,12 @@ func refusal(b *blk.Bio) blk.Status {
 	return blk.IOErr
 }
 
-// mayMapLocked reports whether bios may be mapped: there is a table and no
-// suspend. Called with mu held.
+// mayMapLocked reports whether bios may be mapped: the device has a table and no
+// suspend is in force.
 func (d *Device) mayMapLocked() bool { return d.live != nil && d.state.runs() }
 
-// inOrderLocked reports whether b has to stay behind bios that wait: because of
-// a barrier, or because it touches what one of them is about.
+// inOrderLocked reports whether b has to stay behind the bios that wait: because of a
+// barrier, or because it overlaps with one of them.
 func (d *Device) inOrderLocked(b *blk.Bio) bool {
 	return b.Flags&blk.Barrier != 0 || d.barrier.orig != nil || d.waiting.barriers > 0 || d.waiting.overlaps(b)
 }
@@ -87,7 +88,7 @@ func (d *Device) mapLocked(b *blk.Bio) action {
 	return action{do: mapBio, bio: b, table: d.live, hold: d.holdLocked()}
 }
 
-// process maps one bio of any op through t, under a hold of its caller.
+// process maps one bio of any op through t. The caller has a hold.
 func (d *Device) process(t *Table, b *blk.Bio) {
 	switch {
 	case b.Op == blk.Flush || b.Flags&blk.Preflush != 0:
@@ -99,7 +100,7 @@ func (d *Device) process(t *Table, b *blk.Bio) {
 	}
 }
 
-// begin makes the piece wait for n clones and for its sender's own part.
+// begin makes the piece wait for n clones and for one part of its sender.
 func (p *piece) begin(n int) {
 	p.status.Store(uint32(blk.OK))
 	p.parts.Store(int32(n) + 1)
@@ -116,10 +117,10 @@ func (p *piece) sendClones(ti *Target, proto *blk.Bio, n int) {
 	}
 }
 
-// flushable stands in for a bio that has data to be sent after its flush,
-// without the flag: the flags of b are its submitter's.
+// flushable returns a copy of b if b has data, which is sent after the flush without
+// the Preflush flag: the flags of b itself belong to its submitter.
 func (d *Device) flushable(b *blk.Bio) *blk.Bio {
-	if b.Sectors == 0 || b == &d.barrier.bio { // which is a stand-in already
+	if b.Sectors == 0 || b == &d.barrier.bio { // which is such a copy already
 		return b
 	}
 	s := &blk.Bio{}
@@ -128,8 +129,9 @@ func (d *Device) flushable(b *blk.Bio) *blk.Bio {
 	return s
 }
 
-// sendFlush sends b's flush clones to every target that wants them. When all
-// are done a bio with data goes on without its Preflush flag: see afterFlush.
+// sendFlush sends flush clones for b to every target that wants them. After the last
+// one has ended, a bio with data continues without its Preflush flag; see
+// afterFlush.
 func (d *Device) sendFlush(t *Table, b *blk.Bio) {
 	p := t.targets[0].get()
 	p.count()
@@ -141,14 +143,14 @@ func (d *Device) sendFlush(t *Table, b *blk.Bio) {
 	p.begin(n)
 	proto := blk.Bio{Op: blk.Flush, Flags: b.Flags & blk.NoWait}
 	for _, ti := range t.targets {
-		proto.Sector = ti.Begin // so that targets need no special case
+		proto.Sector = ti.Begin // so that targets can map it like any other bio
 		p.sendClones(ti, &proto, ti.NumFlush)
 	}
 	p.partDone(blk.OK)
 }
 
-// afterFlush takes a piece whose flush phase is done and whose bio has data. It
-// stays in flight until the worker has sent the data.
+// afterFlush passes a piece whose flush is done and whose bio has data to the worker.
+// The piece stays in flight until the worker has sent the data.
 func (d *Device) afterFlush(p *piece) {
 	d.mu.Lock()
 	p.orig.Flags &^= blk.Preflush

@@ -8,24 +8,24 @@ import (
 // Statistics of regions of a device (drivers/md/dm-stats.c; the manual is
 // Documentation/admin-guide/device-mapper/statistics.rst).
 //
-// A region is a range of sectors cut into areas of equal length. A piece of I/O
-// counts in every area that it touches: in flight from its beginning, in the
-// other counters when it ends. A target that refuses it (Kill, Requeue) never
-// had it: it is in flight for a moment and counts nowhere.
+// A region is a range of sectors that is divided into areas of equal length. A piece
+// counts in every area that it touches: as in flight from its beginning, and in the
+// other counters when it ends. A piece that its target refuses (Kill, Requeue) is in
+// flight for a moment and counts nowhere else.
 //
-// Device.stats is nil without regions, so that I/O pays one load. A set of
-// regions never changes; who changes it puts another in its place. A piece keeps
-// the set that it began with, and a region is added while nothing is in flight:
-// so every piece leaves the areas that it entered.
+// Device.stats is nil without regions, so that I/O costs one load then. A set of
+// regions never changes; it is replaced by another one. A piece keeps the set that it
+// began with, and a region is added while nothing is in flight, so every piece leaves
+// the areas that it has entered.
 
-// statsRef is the set of regions of a device, ascending by id.
+// statsRef is the set of regions of a device in the order of their ids.
 type statsRef struct{ regions []*region }
 
-// region is fixed but for aux and the counters.
+// region is one region. Only aux and the counters change.
 type region struct {
 	id               int
 	start, end, step uint64        // sectors
-	unit             time.Duration // of all times: a millisecond, or a nanosecond when precise
+	unit             time.Duration // of all times: a millisecond; if precise, a nanosecond
 	bounds           []uint64      // of the histogram, in units; ascending
 	program          string
 	aux              atomic.Pointer[string]
@@ -36,20 +36,20 @@ type region struct {
 // areaStats fills a pair of cache lines: areas are used from different processors.
 type areaStats struct {
 	inFlight [2]atomic.Int64 // all pairs: reads, writes
-	stamp    atomic.Int64    // until when the times that follow have been counted
+	stamp    atomic.Int64    // the time up to which the times below have been counted
 	ios      [2]atomic.Uint64
 	merges   [2]atomic.Uint64
 	sectors  [2]atomic.Uint64
-	ticks    [2]atomic.Uint64 // time from beginning to end, summed
-	busy     [2]atomic.Uint64 // time with any in flight
+	ticks    [2]atomic.Uint64 // sum of the times from beginning to end
+	busy     [2]atomic.Uint64 // time with at least one in flight
 	busyAny  atomic.Uint64
-	queued   atomic.Uint64 // time multiplied by how many were in flight
+	queued   atomic.Uint64 // time multiplied by the number in flight
 	_        [8]byte
 }
 
 const areaSize = 128 // bytes
 
-// ioSpan is the I/O of a piece as statistics see it.
+// ioSpan is the direction and the range of a piece.
 type ioSpan struct {
 	dir        int // 0 read, 1 everything else
 	begin, end uint64
@@ -67,8 +67,8 @@ func (p *piece) span() ioSpan {
 	return s
 }
 
-// beginStats begins to count a piece of which orig has not moved on yet. What
-// has no sectors is not counted.
+// beginStats begins to count a piece that orig has not advanced past yet. A piece
+// without sectors is not counted.
 func (p *piece) beginStats() {
 	ref := p.dev.stats.Load()
 	if ref == nil || p.sectors == 0 {
@@ -87,8 +87,9 @@ func (p *piece) enterStats(now time.Duration) {
 	p.stats.enter(s, now)
 }
 
-// mergesLikeLinux is true where Linux counts a merge: by a slip of operators it
-// compares the sector with whether the direction is that of the I/O before.
+// mergesLikeLinux reports whether Linux counts a merge for s: because of a mistake in
+// operator precedence, Linux compares the sector with the truth value of "the direction
+// is that of the I/O before".
 func (d *Device) mergesLikeLinux(s ioSpan) bool {
 	write := s.dir == 1
 	same := d.lastWrite.Load() == write
@@ -98,7 +99,7 @@ func (d *Device) mergesLikeLinux(s ioSpan) bool {
 	return s.begin == 1 && same || s.begin == 0 && !same
 }
 
-// endStats counts the end of a piece that has begun.
+// endStats counts the end of a piece.
 func (p *piece) endStats() {
 	ref := p.stats
 	p.stats = nil
@@ -114,7 +115,7 @@ func (p *piece) endStats() {
 	}
 }
 
-// dropStats undoes beginStats for a piece that its target refused.
+// dropStats undoes beginStats for a piece that its target has refused.
 func (p *piece) dropStats() {
 	if p.entered {
 		p.stats.leave(p.span(), p.dev.env.Now())
@@ -122,7 +123,7 @@ func (p *piece) dropStats() {
 	p.stats = nil
 }
 
-// cutStats lets a piece count for its first n sectors only.
+// cutStats makes a piece count only for its first n sectors.
 func (p *piece) cutStats(n uint64) {
 	if !p.entered {
 		return
@@ -155,7 +156,7 @@ func (r *region) leave(i, dir int, now time.Duration) {
 	r.areas[i].inFlight[dir].Add(-1)
 }
 
-// fragments yields the areas that s touches and how many sectors of each.
+// fragments yields the areas that s touches, and how many sectors of each.
 func (r *region) fragments(s ioSpan) func(yield func(i int, sectors uint64) bool) {
 	return func(yield func(int, uint64) bool) {
 		at, end := max(s.begin, r.start), min(s.end, r.end)
@@ -170,8 +171,8 @@ func (r *region) fragments(s ioSpan) func(yield func(i int, sectors uint64) bool
 	}
 }
 
-// round counts the time since the last round for what was in flight. Of two at
-// the same moment one does it.
+// round adds the time since the last round to the times, according to what was in
+// flight. Of two calls at the same moment one does it.
 func (a *areaStats) round(now time.Duration) {
 	since := a.stamp.Load()
 	diff := int64(now) - since
@@ -204,13 +205,14 @@ func (r *region) count(i, dir int, sectors uint64, merged bool, took time.Durati
 	}
 }
 
-// buckets are the histogram of area i.
+// buckets returns the histogram of area i.
 func (r *region) buckets(i int) []atomic.Uint64 {
 	n := len(r.bounds) + 1
 	return r.histogram[i*n : (i+1)*n]
 }
 
-// bucket is how many bounds do not exceed took.
+// bucket returns the index of the bucket for took: the number of bounds that do not
+// exceed it.
 func (r *region) bucket(took uint64) int {
 	lo, hi := 0, len(r.bounds)
 	for lo < hi {

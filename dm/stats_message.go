@@ -18,8 +18,8 @@ import (
 //	@stats_print_clear ID [FIRST LINES]
 //	@stats_set_aux ID AUX
 //
-// RANGE is START+LENGTH or - for the device; STEP is sectors or /N for N areas;
-// OPTION is precise_timestamps or histogram:N,N…; FIRST and LINES may be -.
+// RANGE is START+LENGTH in sectors, or - for the whole device; STEP is sectors, or /N
+// for N areas; OPTION is precise_timestamps or histogram:N,N…; FIRST and LINES may be -.
 func (d *Device) statsMessage(args []string) (string, error) {
 	var run func(*Args) (string, error)
 	switch strings.ToLower(args[0]) {
@@ -124,7 +124,7 @@ func (r *region) parseStep(word string) error {
 	return nil
 }
 
-// parseOptions takes "N OPTION…" if the next word is a number.
+// parseOptions parses "N OPTION…" if the next word is a number.
 func (r *region) parseOptions(a *Args) error {
 	if a.Len() == 0 {
 		return nil
@@ -164,7 +164,7 @@ func (r *region) parseHistogram(list string) error {
 	return nil
 }
 
-// regionID takes the id, which is a C int.
+// regionID takes the id, which the kernel reads into an int.
 func regionID(a *Args) (int, error) {
 	n, ok := scanDigits(a.Next())
 	if id := int32(n); ok && id >= 0 {
@@ -229,7 +229,7 @@ func (d *Device) statsPrint(a *Args, clear bool) (string, error) {
 	return r.print(d.env.Now(), min(from, to), to, clear), nil
 }
 
-// dashOr reads a number, or leaves n as it is for a dash.
+// dashOr parses a number into n, and leaves n unchanged for a dash.
 func dashOr(word string, n *uint64) bool {
 	if word == "-" {
 		return true

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// What the messages about regions do.
+// The operations on regions that messages ask for.
 
-// memoryFactor: all regions together get this part of the machine's memory, so
-// that a typing error does not take all of it.
+// memoryFactor limits all regions together to this fraction of the machine's memory, so
+// that a typing error cannot use up all of it.
 const memoryFactor = 4
 
 // allocate makes the areas and the histogram of r.
@@ -36,8 +36,8 @@ func (r *region) allocate(c *Control) error {
 	return nil
 }
 
-// statsMemory is what the regions of all devices use, in bytes. It is summed up
-// when a region is made, so nothing has to be kept in step.
+// statsMemory returns the bytes that the regions of all devices use. It is computed
+// whenever a region is made, so that no sum has to be kept up to date.
 func (c *Control) statsMemory() (n uint64) {
 	for _, d := range c.List() {
 		for _, r := range d.regions() {
@@ -62,7 +62,7 @@ func (d *Device) region(id int) (*region, error) {
 	return nil, Errorf(syscall.ENOENT, "no region %d", id)
 }
 
-// replaceRegions puts what change makes of the regions in their place.
+// replaceRegions replaces the set of regions by the one that change makes from a copy.
 func (d *Device) replaceRegions(change func([]*region) []*region) {
 	for {
 		old := d.stats.Load()
@@ -103,7 +103,7 @@ func (d *Device) deleteRegion(id int) error {
 	return nil
 }
 
-// list is the region's line in @stats_list.
+// list returns the region's line in the reply to @stats_list.
 func (r *region) list() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d: %d+%d %d %s %s", r.id, r.start, r.end-r.start, r.step, r.program, *r.aux.Load())
@@ -121,8 +121,8 @@ func (r *region) list() string {
 	return b.String() + "\n"
 }
 
-// print writes lines for areas [from, to); clear takes away from the counters
-// what it has written.
+// print returns lines for the areas [from, to). With clear it subtracts from the counters
+// what it prints.
 func (r *region) print(now time.Duration, from, to uint64, clear bool) string {
 	var b strings.Builder
 	for i := from; i < to; i++ {
@@ -147,10 +147,10 @@ func (r *region) print(now time.Duration, from, to uint64, clear bool) string {
 	return b.String()
 }
 
-// columnInFlight is the place of the in-flight count among the columns.
+// columnInFlight is the position of the in-flight count among the columns.
 const columnInFlight = 8
 
-// columns are the counters in the order of a line, without those in flight.
+// columns returns the counters in the order of a line, without the in-flight counts.
 func (a *areaStats) columns() [12]*atomic.Uint64 {
 	return [12]*atomic.Uint64{
 		&a.ios[0], &a.merges[0], &a.sectors[0], &a.ticks[0],
@@ -159,7 +159,7 @@ func (a *areaStats) columns() [12]*atomic.Uint64 {
 	}
 }
 
-// take reads a counter and, with clear, takes what it read away.
+// take returns the value of a counter and, with clear, subtracts it.
 func take(c *atomic.Uint64, clear bool) uint64 {
 	n := c.Load()
 	if clear {

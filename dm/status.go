@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// Status is what dmsetup info prints about a device.
+// Status is the state of a device as dmsetup info prints it.
 type Status struct {
 	Name, UUID          string
 	Number              Number
@@ -15,15 +15,15 @@ type Status struct {
 	InternallySuspended bool
 	ReadOnly            bool
 	DeferredRemove      bool
-	Live, Inactive      bool // tables present
+	Live, Inactive      bool // there is such a table
 	Targets             int  // in the live table
 	Opens               int
-	Holders             map[Holder]int // parts of Opens
+	Holders             map[Holder]int // Opens by kind of holder
 	EventNr             uint32
-	Sectors             uint64
+	Sectors             uint64 // of the live table
 }
 
-// Status tells the device's state.
+// Status returns the device's state.
 func (d *Device) Status() Status {
 	d.control.mu.Lock()
 	s := Status{Name: d.name, UUID: d.uuid, Number: d.number, ReadOnly: d.readOnly,
@@ -38,8 +38,9 @@ func (d *Device) Status() Status {
 	return s
 }
 
-// Lines are the texts of a table's targets: Spec.Params is INFO or TABLE text,
-// as kind says. inactive selects the slot. No table, no lines.
+// Lines returns a line for each target of a table, whose Params are the target's status
+// or table text, as kind says. inactive selects the slot. Without a table there are no
+// lines.
 func (d *Device) Lines(kind StatusKind, inactive bool, flags StatusFlags) []Spec {
 	t := d.useSlot(inactive)
 	if t == nil {
@@ -53,8 +54,9 @@ func (d *Device) Lines(kind StatusKind, inactive bool, flags StatusFlags) []Spec
 	return lines
 }
 
-// Loaded returns the lines that a slot's table was loaded from, and how; ok is
-// false when the slot is empty. Whoever keeps tables across restarts saves these.
+// Loaded returns the lines and the mode that a slot's table was loaded with; ok is false
+// if the slot is empty. These are what has to be saved to load the table again after a
+// restart.
 func (d *Device) Loaded(inactive bool) (specs []Spec, mode Mode, ok bool) {
 	t := d.slot(inactive)
 	if t == nil {
@@ -63,7 +65,7 @@ func (d *Device) Loaded(inactive bool) (specs []Spec, mode Mode, ok bool) {
 	return slices.Clone(t.specs), t.mode, true
 }
 
-// useSlot returns the table of a slot, to be released after use; nil for none.
+// useSlot returns the table of a slot, to be released after use, or nil.
 func (d *Device) useSlot(inactive bool) *Table {
 	mu := &d.mu
 	slot := &d.live
@@ -85,8 +87,8 @@ func (d *Device) slot(inactive bool) *Table {
 	return d.table()
 }
 
-// Target returns the live target that maps sector, nil for none: for commands
-// that know a target's Mapper.
+// Target returns the live target that maps a sector, or nil. It is for callers that know
+// the target's Mapper.
 func (d *Device) Target(sector uint64) *Target {
 	if t := d.table(); t != nil {
 		return t.find(sector)
@@ -94,7 +96,7 @@ func (d *Device) Target(sector uint64) *Target {
 	return nil
 }
 
-// Deps lists the devices that a table uses, the most recently opened first.
+// Deps returns the devices that a slot's table uses, the most recently opened first.
 func (d *Device) Deps(inactive bool) []Number {
 	t := d.slot(inactive)
 	if t == nil {
@@ -103,8 +105,8 @@ func (d *Device) Deps(inactive bool) []Number {
 	return t.deps()
 }
 
-// Wait blocks until the device's event number is not nr any more. EINTR: ctx
-// was cancelled. ENXIO: the device has been removed.
+// Wait blocks until the device's event number is not nr. A removal is an event, too.
+// EINTR: ctx was cancelled.
 func (d *Device) Wait(ctx context.Context, nr uint32) error {
 	stop := context.AfterFunc(ctx, d.events.Wake)
 	defer stop()

@@ -15,20 +15,20 @@ import (
 //	   └──────────────────────────────────────────────────────────────────┘ ◄┘
 //	          resume: preresume hooks, resume hooks, let deferred bios go
 //
-// An internal suspend is one of these that a target asks for, counted, beside
-// the user's own: I/O flows only when neither is in force.
+// Targets can suspend a device as well, any number of times, independently of the user:
+// these are internal suspends. I/O flows only if neither kind is in force.
 
 // state says which suspends are in force.
 type state struct {
 	blocked    bool // bios are deferred
 	suspended  bool // by the user
-	internally int  // by targets
+	internally int  // number of internal suspends
 	dead       bool // destroyed: bios fail
 }
 
 func (s state) runs() bool { return !s.blocked && !s.dead }
 
-// suspend is the user's suspend. A cancelled ctx gives up waiting for I/O.
+// suspend is the user's suspend. If ctx is cancelled, it stops waiting for I/O and fails.
 func (d *Device) suspend(ctx context.Context, noflush bool) error {
 	if err := d.lockSettled(ctx); err != nil {
 		return err
@@ -40,8 +40,8 @@ func (d *Device) suspend(ctx context.Context, noflush bool) error {
 	return d.quiesce(ctx, noflush, func(s *state) { s.suspended = true })
 }
 
-// lockSettled takes ctl once no internal suspend is in force: the user's suspend
-// and resume wait for it to end.
+// lockSettled takes ctl when no internal suspend is in force: the user's suspend and
+// resume wait for its end.
 func (d *Device) lockSettled(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, d.drained.Wake)
 	defer stop()
@@ -62,7 +62,7 @@ func (d *Device) lockSettled(ctx context.Context) error {
 	}
 }
 
-// quiesce runs the hooks and the drain, with ctl held, and marks the state.
+// quiesce runs the suspend hooks and the drain with ctl held, and marks the state.
 func (d *Device) quiesce(ctx context.Context, noflush bool, mark func(*state)) error {
 	d.setNoflushing(noflush)
 	d.table().forEach(func(h *hooks) { h.Presuspend() })
@@ -104,8 +104,8 @@ func (d *Device) drain(ctx context.Context) error {
 	return nil
 }
 
-// unblock lets bios in again. Those that waited go in order; what is submitted
-// meanwhile waits only for those that it overlaps.
+// unblock lets bios in again. Those that waited go in order; a bio that is submitted
+// meanwhile waits only for those that it overlaps with.
 func (d *Device) unblock() {
 	d.mu.Lock()
 	d.state.blocked = false
@@ -188,15 +188,16 @@ func (d *Device) reinstall(t *Table) (old *Table) {
 	return old
 }
 
-// InternalSuspend suspends the device without flushing on behalf of a target,
-// beside any suspend of the user's; calls are counted. It waits for I/O.
+// InternalSuspend suspends the device on behalf of a target, without flushing and
+// independently of the user's suspends. It waits for the I/O in flight. Each call is
+// undone by one InternalResume.
 func (d *Device) InternalSuspend() {
-	// Without a deadline nothing interrupts it.
+	// This context is never cancelled, so there is no error.
 	_ = d.internalSuspend(context.Background())
 }
 
-// internalSuspend is InternalSuspend until ctx is cancelled; then it has not
-// happened.
+// internalSuspend is InternalSuspend with a context. If ctx is cancelled, it fails and
+// changes nothing.
 func (d *Device) internalSuspend(ctx context.Context) error {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()
@@ -220,7 +221,7 @@ func (d *Device) internalSuspend(ctx context.Context) error {
 	return err
 }
 
-// InternalResume undoes one InternalSuspend. Targets' resume hooks do not run.
+// InternalResume undoes one InternalSuspend. The targets' resume hooks do not run.
 func (d *Device) InternalResume() {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()
@@ -234,9 +235,8 @@ func (d *Device) InternalResume() {
 	d.drained.Wake()
 }
 
-// Quiet keeps I/O out of the device while fn runs, without any hook: for
-// changes that need a moment without I/O (the kernel's internal suspend "fast").
-// A device that is suspended is quiet already.
+// Quiet runs fn while no I/O is in flight and new I/O waits. No hooks run. It is for
+// changes that need a moment without I/O (the kernel's dm_internal_suspend_fast).
 func (d *Device) Quiet(fn func()) {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()
@@ -249,7 +249,7 @@ func (d *Device) Quiet(fn func()) {
 	d.unblock()
 }
 
-// Suspended reports whether the user has suspended the device.
+// Suspended reports whether the device is suspended by the user.
 func (d *Device) Suspended() bool { return d.stateNow().suspended }
 
 // Stopped reports whether a suspend is in force, the user's or an internal one.
@@ -263,14 +263,14 @@ func (d *Device) stateNow() state {
 	return d.state
 }
 
-// table is the live table, nil for none.
+// table returns the live table, or nil.
 func (d *Device) table() *Table {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.live
 }
 
-// destroy ends the device: nobody has it open. What waits fails.
+// destroy ends a device that nobody has open. Bios that wait fail.
 func (d *Device) destroy() {
 	d.ctl.Lock()
 	defer d.ctl.Unlock()

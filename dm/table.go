@@ -9,19 +9,19 @@ import (
 	"udm/blk"
 )
 
-// Spec is one line of a table in text: start and length in sectors, the
-// target's type, and the words behind it.
+// Spec is one line of a table as text: start and length in sectors, the name of the
+// target's type, and the words after it.
 type Spec struct {
 	Start, Len uint64
 	Type       string
 	Params     string
 }
 
-// Mode is how a table is loaded.
+// Mode says how a table is loaded: for reading, or also for writing.
 type Mode struct{ Write bool }
 
-// Table maps the sectors of a device to its targets. Once made it never changes,
-// so that look-ups need no lock.
+// Table maps the sectors of a device to its targets. The targets of a complete table
+// never change, so look-ups need no lock.
 type Table struct {
 	dev     *Device
 	mode    Mode
@@ -32,11 +32,11 @@ type Table struct {
 
 	mu     sync.Mutex
 	opened []*Dev // guarded by mu; most recently opened last
-	users  int    // guarded by mu; control operations that look at the targets
+	users  int    // guarded by mu; number of control operations that use the targets
 }
 
-// use keeps the table from being closed until release: for status and messages,
-// which run beside a resume that replaces it.
+// use keeps the table from being closed until release, for status and messages: they run
+// concurrently with a resume that replaces the table.
 func (t *Table) use() {
 	t.mu.Lock()
 	t.users++
@@ -56,15 +56,15 @@ func (t *Table) unused() bool {
 	return t.users == 0
 }
 
-// targetCore is what the core keeps for each target.
+// targetCore is the core's part of a target.
 type targetCore struct {
 	mapper Mapper
 	hooks  hooks
 	pieces sync.Pool
 }
 
-// newTable constructs the targets of specs for d. On error everything that was
-// opened or made is closed again.
+// newTable constructs the targets of specs for d. After an error, everything that was
+// opened or made has been closed again.
 func newTable(d *Device, specs []Spec, mode Mode) (*Table, error) {
 	t := &Table{dev: d, mode: mode, specs: slices.Clone(specs)}
 	if len(specs) == 0 {
@@ -88,7 +88,7 @@ func newTable(d *Device, specs []Spec, mode Mode) (*Table, error) {
 // maxSectors is the largest device: its size in bytes is a signed 64-bit number.
 const maxSectors = 1<<54 - 1
 
-// add constructs one target. The checks come in the order of the kernel's
+// add constructs one target. The order of the checks is that of the kernel's
 // dm_table_add_target.
 func (t *Table) add(s Spec) error {
 	if t.singleton() {
@@ -130,7 +130,7 @@ func (t *Table) admit(ty *Type) error {
 	return nil
 }
 
-// immutable is the table's immutable target type, nil for none.
+// immutable returns the table's immutable target type, or nil.
 func (t *Table) immutable() *Type {
 	for _, ti := range t.targets {
 		if ti.Type.Features&Immutable != 0 {
@@ -154,7 +154,7 @@ func (t *Table) construct(ti *Target, args []string) error {
 	return nil
 }
 
-// find returns the target that maps sector, nil beyond the end.
+// find returns the target that maps a sector, or nil beyond the end.
 func (t *Table) find(sector uint64) *Target {
 	if len(t.targets) == 1 {
 		if sector < t.size {
@@ -169,8 +169,9 @@ func (t *Table) find(sector uint64) *Target {
 	return t.targets[i]
 }
 
-// open opens a lower device for this table, once for each device; asking for
-// writing what was opened for reading opens it anew for both.
+// open opens a lower device for this table. A device that the table has open already is
+// not opened twice; but if it was opened for reading and write is set, the open for
+// writing replaces that one.
 func (t *Table) open(name string, write bool) (*Dev, error) {
 	l, err := t.dev.openLower(name, write)
 	if err != nil {
@@ -192,8 +193,8 @@ func (t *Table) open(name string, write bool) (*Dev, error) {
 	return d, nil
 }
 
-// deps lists the numbers of the table's devices, the most recently opened
-// first, as the kernel does.
+// deps returns the numbers of the table's devices, the most recently opened first, as
+// the kernel does.
 func (t *Table) deps() []Number {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -204,7 +205,7 @@ func (t *Table) deps() []Number {
 	return ns
 }
 
-// close undoes newTable. No I/O is in flight, and the table is in no slot.
+// close undoes newTable. No I/O may be in flight, and the table must not be in a slot.
 func (t *Table) close() {
 	t.dev.drained.Until(t.unused)
 	for _, ti := range slices.Backward(t.targets) {
@@ -219,7 +220,7 @@ func (t *Table) close() {
 	}
 }
 
-// clones is how many clones of b the target wants.
+// clones returns how many clones of a bio with an op the target wants.
 func (ti *Target) clones(op blk.Op) int {
 	switch op {
 	case blk.Flush:

@@ -6,29 +6,29 @@ import (
 	"udm/blk"
 )
 
-// waiting are the bios that wait for a table, a resume or their turn, in order,
-// and an index of what they touch. The zero value is empty.
+// waiting is the queue of the bios that wait for a table, a resume or their turn,
+// with an index of the sectors that they touch. The zero value is empty.
 //
-// A bio of n sectors is filed in blocks of the smallest power of two that is not
-// below n, so in one or two of them. Blocks that are shared count as an overlap,
-// and so does what would touch very many: an overlap that is none costs a turn.
+// A bio of n sectors is filed under one or two blocks whose size is the smallest
+// power of two that is at least n. Two bios in one block count as overlapping, and so
+// does a bio that touches very many blocks: a false overlap only makes a bio wait.
 type waiting struct {
 	list     blk.List
-	barriers int               // how many are barriers
-	blocks   map[block]touched // only what is touched
-	sizes    [65]int           // how many bios are filed in blocks of each size
+	barriers int               // number of barriers among them
+	blocks   map[block]touched // only blocks with bios
+	sizes    [65]int           // number of bios filed under blocks of each size
 }
 
-// block is a power of two of sectors, aligned to its size.
+// block is the range of 1<<shift sectors that begins at sector number<<shift.
 type block struct {
 	shift  uint8
 	number uint64
 }
 
-// touched is how many bios touch a block, and how many of them change it.
+// touched counts the bios in a block, and those that change it.
 type touched struct{ all, changes int }
 
-// lookups is how many blocks of one size are looked at for one bio.
+// lookups is the most blocks of one size that are looked up for one bio.
 const lookups = 64
 
 func (w *waiting) empty() bool { return w.list.Empty() }
@@ -44,7 +44,7 @@ func (w *waiting) pop() *blk.Bio {
 	return b
 }
 
-// file adds b to the index, or takes it out.
+// file adds b to the index (n is 1) or removes it (n is -1).
 func (w *waiting) file(b *blk.Bio, n int) {
 	if b.Flags&blk.Barrier != 0 {
 		w.barriers += n
@@ -79,8 +79,8 @@ func (w *waiting) touch(at block, n int, changes bool) {
 	w.blocks[at] = t
 }
 
-// overlaps reports whether b touches what a waiting bio changes, or changes what
-// one touches.
+// overlaps reports whether b may touch sectors that a waiting bio changes, or change
+// sectors that one touches.
 func (w *waiting) overlaps(b *blk.Bio) bool {
 	if w.list.Empty() || b.Sectors == 0 {
 		return false

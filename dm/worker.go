@@ -2,29 +2,28 @@ package dm
 
 import "udm/blk"
 
-// The worker: the work that sends waiting bios in order.
+// The worker is the work that sends waiting bios in order.
 //
-// Barriers (the kernel's 2.6.30 dm.c). A bio flagged Barrier waits for the
-// worker, and so does all that is submitted after it until it has ended. The
-// worker maps plain bios as it finds them; for a barrier it waits until nothing
-// is in flight, sends it alone and without the flag, and goes on when it has
-// ended:
+// Barriers (dm.c of Linux 2.6.30). A bio flagged Barrier waits for the worker, and so
+// do all bios that are submitted before it has ended. The worker maps plain bios as
+// it finds them. For a barrier it waits until nothing is in flight, sends it alone
+// and without the flag, and goes on when it has ended:
 //
 //	idle ─ Barrier popped ─► draining ─ in flight = 0 ─► sent ─ all parts ended ─► idle
 //	                             │ no data: ends here        │ requeued: back to the
 //	                             ▼                           ▼ head of the waiting bios
 //
-// A suspend stops the worker between bios; a draining barrier keeps its place
-// and goes on after resume. No cache of a lower device is flushed for a
-// barrier: with volatile caches below, combine it with Preflush and FUA.
+// A suspend stops the worker between two bios; a draining barrier keeps its place and
+// goes on after the resume. A barrier does not flush the caches of lower devices:
+// above volatile caches, combine it with Preflush and FUA.
 
-// barrier is the one barrier that a device may have at a time.
+// barrier is the barrier that the worker deals with; there is at most one at a time.
 type barrier struct {
 	orig  *blk.Bio // nil: none
 	drain bool     // counted in draining
 	sent  bool
-	again bool    // a suspend pushed a part back: send it all again after resume
-	bio   blk.Bio // stands in for orig below
+	again bool    // a part was pushed back: send all of it again after the resume
+	bio   blk.Bio // the copy of orig that is sent
 }
 
 // sendWaiting is the worker.
@@ -40,12 +39,12 @@ func (d *Device) sendWaiting() {
 	}
 }
 
-// nextLocked decides what comes next.
+// nextLocked decides what the worker does next.
 func (d *Device) nextLocked() action {
 	if p := d.flushed.Pop(); p != nil {
 		return d.sendFlushedLocked(p)
 	}
-	// During a noflush suspend what was pushed back would be so again.
+	// During a noflush suspend, bios that were pushed back would be pushed back again.
 	if !d.mayMapLocked() || d.noflushing.Load() {
 		return action{do: wait}
 	}
@@ -64,9 +63,9 @@ func (d *Device) nextLocked() action {
 	return d.mapLocked(b)
 }
 
-// sendFlushedLocked sends the data behind a preflush; while no bio may be
-// mapped it puts the bio back before all that wait, and a barrier is sent again
-// from its beginning. The count of the piece passes to the hold.
+// sendFlushedLocked sends the data after a preflush. While no bio may be mapped, it
+// puts the bio back before all others that wait, and makes a barrier start again from
+// its beginning. The hold takes over the count of the piece.
 func (d *Device) sendFlushedLocked(p *piece) action {
 	b, sh := p.orig, p.shard
 	p.put()
@@ -83,8 +82,8 @@ func (d *Device) sendFlushedLocked(p *piece) action {
 	return action{do: endBio, bio: b, hold: sh}
 }
 
-// waitAgainLocked puts a bio that had been sent before all that wait. A barrier
-// that is draining came after it, so it waits again as well.
+// waitAgainLocked puts a bio that was already sent before all bios that wait. A
+// barrier that is draining came after it, so the barrier waits again as well.
 func (d *Device) waitAgainLocked(b *blk.Bio) {
 	if br := &d.barrier; br.orig != nil && !br.sent {
 		d.waiting.pushHead(br.orig)
@@ -93,7 +92,7 @@ func (d *Device) waitAgainLocked(b *blk.Bio) {
 	d.waiting.pushHead(b)
 }
 
-// advanceBarrierLocked takes the barrier one step on, if it can go on.
+// advanceBarrierLocked takes the barrier one step further if that is possible.
 func (d *Device) advanceBarrierLocked() action {
 	br := &d.barrier
 	if br.sent || !d.drainedLocked() {
@@ -126,7 +125,7 @@ func (d *Device) drainedLocked() bool {
 	return true
 }
 
-// endBarrier runs when every part of the barrier has ended.
+// endBarrier runs when all parts of the barrier have ended.
 func (d *Device) endBarrier(*blk.Bio) {
 	d.mu.Lock()
 	br := &d.barrier
@@ -142,8 +141,8 @@ func (d *Device) endBarrier(*blk.Bio) {
 	d.queue.Queue(d.send)
 }
 
-// requeueBarrier decides about a part of the barrier that was pushed back: in a
-// noflush suspend all of it is sent again, and the part counts as done.
+// requeueBarrier decides about a part of the barrier that was pushed back: during a
+// noflush suspend the whole barrier is sent again later, and the part counts as done.
 func (d *Device) requeueBarrier() blk.Status {
 	d.reach(beforeRequeue)
 	d.mu.Lock()

@@ -1,12 +1,12 @@
-// Package delay is the target "delay": it delays I/O and may send it to different
-// devices by kind (drivers/md/dm-delay.c).
+// Package delay is the target "delay": it delays I/O, and may send reads, writes and
+// flushes to different devices (drivers/md/dm-delay.c).
 //
 //	delay DEVICE OFFSET MS [DEVICE OFFSET MS [DEVICE OFFSET MS]]
 //
 // The manual is [Type]'s Doc.
 //
-// Map appends a clone that must wait to its class's list, which is thus in order
-// of deadlines, and arms the work for the earliest deadline of all. The work
+// Map appends a clone that must wait to the list of its class, whose order is therefore
+// that of the deadlines, and arms the work for the earliest deadline of all. The work
 // issues the clones that are due; a suspend issues all of them at once:
 //
 //	Map ─ delay 0, or suspending ─► issued
@@ -25,7 +25,7 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "delay", Version: [3]uint32{1, 3, 0}, New: construct,
 		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
@@ -63,7 +63,7 @@ const (
 	classes
 )
 
-// class is where one kind of I/O goes, and when.
+// class is one kind of I/O: the device that it goes to, and the delay.
 type class struct {
 	segment.Segment
 	delay time.Duration
@@ -84,7 +84,7 @@ type delay struct {
 	next  time.Duration // guarded by mu
 }
 
-// deadline is what a clone carries while it waits.
+// deadline is the target's data for a clone: when a clone that waits is issued.
 type deadline struct{ at time.Duration }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
@@ -115,7 +115,7 @@ func (c *class) open(t *dm.Target, g Group) (err error) {
 	return err
 }
 
-// Close has nothing to wait for: Presuspend has issued all waiting clones.
+// Close finds no waiting clones: Presuspend has issued them all.
 func (d *delay) Close() { d.queue.Close() }
 
 func (d *delay) NewPerIO() any { return new(deadline) }
@@ -139,7 +139,8 @@ func classOf(op blk.Op) int {
 	return write
 }
 
-// hold makes c wait and reports true, or does nothing while the target is off.
+// hold makes c wait, and reports whether it does: while the target is off, clones do not
+// wait.
 func (d *delay) hold(c *dm.Clone, cl *class) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -154,7 +155,7 @@ func (d *delay) hold(c *dm.Clone, cl *class) bool {
 	return true
 }
 
-// armLocked has the work come at the time at, unless it comes earlier.
+// armLocked makes the work run at the time at, unless it will run earlier anyway.
 func (d *delay) armLocked(at time.Duration) {
 	if d.armed && d.next <= at {
 		return
@@ -163,7 +164,8 @@ func (d *delay) armLocked(at time.Duration) {
 	d.queue.QueueAfter(d.work, at-d.target.Env().Now())
 }
 
-// due removes the clones that are due, or all, and arms the work for the rest.
+// due removes the clones that are due from the lists, or all clones, and arms the work
+// for the rest.
 func (d *delay) due(all bool) (out dm.CloneList) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -197,8 +199,8 @@ func (d *delay) Presuspend() {
 	d.issue(d.due(true))
 }
 
-// Resume makes I/O wait again. A suspend that gives up leaves it off, as in
-// Linux.
+// Resume makes I/O wait again. After a suspend that gives up, I/O does not wait until
+// the next resume, as in Linux.
 func (d *delay) Resume() { d.turn(true) }
 
 func (d *delay) turn(on bool) {

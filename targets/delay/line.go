@@ -9,17 +9,17 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "delay": one to three groups.
+// Line is the words of a table line after "delay": one to three groups.
 type Line struct{ Groups []Group }
 
-// Group is where some of the I/O goes, and when.
+// Group is the device and the delay of some of the I/O.
 type Group struct {
 	dm.Place
 	Milliseconds uint32
 }
 
-// ParseLine understands the words of a table. Beside an error about a group it
-// returns the groups before that.
+// ParseLine parses the words of a table line. With an error about a group it also
+// returns the groups before that one.
 func ParseLine(words []string) (*Line, error) {
 	if len(words) != 3 && len(words) != 6 && len(words) != 9 {
 		return nil, dm.Errorf(syscall.EINVAL, "Requires exactly 3, 6 or 9 arguments")
@@ -64,10 +64,10 @@ func (l *Line) Devices() (ds []dm.DeviceWord) {
 	return ds
 }
 
-// Status is what delay says in dmsetup status: how many of each kind wait.
+// Status is the target's words in dmsetup status: how many bios of each kind wait.
 type Status struct{ Reads, Writes, Flushes int }
 
-// ParseStatus understands a status.
+// ParseStatus parses a status.
 func ParseStatus(status string) (*Status, error) {
 	var s Status
 	_, err := fmt.Sscanf(status, "%d %d %d", &s.Reads, &s.Writes, &s.Flushes)
@@ -79,5 +79,5 @@ func ParseStatus(status string) (*Status, error) {
 
 func (s *Status) String() string { return fmt.Sprintf("%d %d %d", s.Reads, s.Writes, s.Flushes) }
 
-// Usage is empty.
+// Usage is empty: the target has no space of its own.
 func (s *Status) Usage() []dm.Usage { return nil }

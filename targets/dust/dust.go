@@ -1,10 +1,10 @@
-// Package dust is the target "dust": a disk with bad blocks that come by message
-// and go when they are written (drivers/md/dm-dust.c).
+// Package dust is the target "dust": a disk with bad blocks, which messages add and
+// writes heal (drivers/md/dm-dust.c).
 //
 //	dust DEVICE OFFSET BLOCK
 //
-// The manual is [Type]'s Doc. Lock order: mu is a leaf; while bad blocks are
-// disabled I/O does not take it.
+// The manual is [Type]'s Doc. Lock order: mu is a leaf. I/O does not take it while bad
+// blocks are disabled.
 package dust
 
 import (
@@ -17,7 +17,7 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "dust", Version: [3]uint32{1, 0, 0}, New: construct,
 		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
@@ -56,13 +56,13 @@ Example: block 60 cannot be read until it is written
 
 type dust struct {
 	segment segment.Segment
-	len     uint64
+	len     uint64 // sectors
 	block   uint64 // sectors
 	enabled atomic.Bool
 	quiet   atomic.Bool
 
 	mu  sync.Mutex
-	bad map[uint64]uint8 // guarded by mu; by block: how many writes fail yet
+	bad map[uint64]uint8 // guarded by mu; by block: how many more writes fail
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
@@ -83,8 +83,8 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	return d, nil
 }
 
-// Map looks at the block of the first sector: reads and writes lie within one.
-// What is no read counts as a write, flushes included.
+// Map checks the block of the first sector: reads and writes lie within one block. Other
+// ops count as writes, even flushes.
 func (d *dust) Map(c *dm.Clone) dm.Outcome {
 	d.segment.Map(c)
 	if d.enabled.Load() && d.fails(c.Sector/d.block, c.Op == blk.Read) {

@@ -9,7 +9,7 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "dust".
+// Line is the words of a table line after "dust".
 type Line struct {
 	dm.Place
 	Block uint32 // bytes in a block
@@ -17,7 +17,7 @@ type Line struct {
 
 const maxBlock = 1 << 30 // bytes
 
-// ParseLine understands the words of a table. Beside an error about the sector it
+// ParseLine parses the words of a table line. With an error about the sector it also
 // returns the rest of the line.
 func ParseLine(words []string) (*Line, error) {
 	if len(words) != 3 {
@@ -42,14 +42,14 @@ func (l *Line) Target() string           { return "dust" }
 func (l *Line) String() string           { return fmt.Sprintf("%v %d", l.Place, l.Block) }
 func (l *Line) Devices() []dm.DeviceWord { return []dm.DeviceWord{l.Word(dm.Plain)} }
 
-// Status is what dust says in dmsetup status.
+// Status is the target's words in dmsetup status.
 type Status struct {
 	Device  string
 	Enabled bool // bad blocks fail
 	Quiet   bool
 }
 
-// ParseStatus understands a status.
+// ParseStatus parses a status.
 func ParseStatus(status string) (*Status, error) {
 	device, rest, _ := strings.Cut(status, " ")
 	s := &Status{device, strings.HasPrefix(rest, "fail"), strings.HasSuffix(rest, "quiet")}
@@ -70,5 +70,5 @@ func (s *Status) String() string {
 	return s.Device + " " + mode + " " + voice
 }
 
-// Usage is empty.
+// Usage is empty: the target has no space of its own.
 func (s *Status) Usage() []dm.Usage { return nil }

@@ -11,7 +11,7 @@ import (
 	"udm/dm"
 )
 
-// Message answers the messages of the manual, by the number of words.
+// Message carries out the messages of the manual.
 func (d *dust) Message(args []string) (string, error) {
 	word := strings.ToLower(args[0])
 	switch len(args) {
@@ -72,7 +72,7 @@ func (d *dust) listing() string {
 	return b.String()
 }
 
-// clear reports whether there was anything to clear.
+// clear makes all blocks good, and reports whether any was bad.
 func (d *dust) clear() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -81,7 +81,7 @@ func (d *dust) clear() bool {
 	return had
 }
 
-// ofBlock does what concerns one block. As in Linux the block behind the last
+// ofBlock carries out a message about one block. As in Linux, the block after the last
 // one of the device is allowed.
 func (d *dust) ofBlock(word, number, count string) (string, error) {
 	n, err := dm.ParseUint(number, math.MaxUint64)

@@ -8,7 +8,7 @@ package errortarget
 
 import "udm/dm"
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "error", Version: [3]uint32{1, 5, 0}, Features: dm.Wildcard, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }

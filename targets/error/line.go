@@ -2,10 +2,10 @@ package errortarget
 
 import "udm/dm"
 
-// Line is what a table says behind "error": nothing that means anything.
+// Line is the words of a table line after "error", which mean nothing.
 type Line struct{}
 
-// ParseLine takes any words.
+// ParseLine accepts any words.
 func ParseLine([]string) (*Line, error) { return &Line{}, nil }
 
 func (*Line) Target() string           { return "error" }

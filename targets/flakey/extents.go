@@ -2,8 +2,8 @@ package flakey
 
 import "udm/blk"
 
-// Extents is that of the device below. While the target is down, reads may fail
-// or be corrupted: all is data.
+// Extents is the map of the device below. While the target is down, reads may fail or be
+// corrupted, so all is data.
 func (f *flakey) Extents(offset, sectors uint64) []blk.Extent {
 	if f.isDown() {
 		return blk.AllData(offset, sectors)

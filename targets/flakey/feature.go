@@ -13,7 +13,7 @@ const (
 	reqNowait = 1 << 21
 )
 
-// matches reports whether c, which carries data, has all flags asked for.
+// matches reports whether c, a read or write, has all the flags.
 func (k *Corruption) matches(c *dm.Clone) bool {
 	var opf uint32
 	if c.Op == blk.Write {
@@ -31,7 +31,7 @@ func (k *Corruption) matches(c *dm.Clone) bool {
 	return opf&k.Flags == k.Flags
 }
 
-// spoil overwrites the byte where c's data has it.
+// spoil overwrites the byte in c's buffers.
 func (k *Corruption) spoil(c *dm.Clone) {
 	at := k.Nth - 1
 	for p := range c.Segments() {
@@ -43,7 +43,7 @@ func (k *Corruption) spoil(c *dm.Clone) {
 	}
 }
 
-// writeOther has c write a spoiled copy of its data.
+// writeOther makes c write a corrupted copy of its data.
 func (k *Corruption) writeOther(c *dm.Clone) {
 	p := make([]byte, c.Bytes())
 	c.CopyOut(p)

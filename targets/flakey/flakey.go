@@ -1,11 +1,10 @@
-// Package flakey is the target "flakey": a device that fails now and then
+// Package flakey is the target "flakey": a device that fails from time to time
 // (drivers/md/dm-flakey.c).
 //
 //	flakey DEVICE OFFSET UP DOWN [COUNT FEATURE…]
 //
-// The manual is [Type]'s Doc. Everything is fixed by construction; there is no
-// lock. A write is corrupted in a copy: the submitter's buffers stay as they
-// are.
+// The manual is [Type]'s Doc. No field changes after construction, so there is no lock.
+// Writes are corrupted in a copy of their data: the submitter's buffers do not change.
 package flakey
 
 import (
@@ -16,7 +15,7 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "flakey", Version: [3]uint32{1, 5, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
@@ -53,9 +52,9 @@ Example: works for a minute, then loses all writes for ten seconds
 type flakey struct {
 	line    *Line
 	segment segment.Segment
-	len     uint64
+	len     uint64 // sectors
 	now     func() time.Duration
-	start   time.Duration
+	start   time.Duration // when the table was loaded
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
@@ -74,9 +73,9 @@ func (f *flakey) isDown() bool {
 	return seconds%uint64(f.line.Up+f.line.Down) >= uint64(f.line.Up)
 }
 
-// sent is what a clone carries below.
+// sent is the target's data for a clone: what EndIO has to know about it.
 type sent struct {
-	down    bool // sent while down, a read whose data may have to be corrupted
+	down    bool // sent while the target was down; a read may have to be corrupted
 	pos     blk.Position
 	sectors uint64
 }
@@ -96,7 +95,8 @@ func (f *flakey) Map(c *dm.Clone) dm.Outcome {
 	return dm.Remapped
 }
 
-// mapDown reports done when the clone goes no further.
+// mapDown handles a clone while the target is down. If done, the clone is not sent to
+// the device.
 func (f *flakey) mapDown(c *dm.Clone) (out dm.Outcome, done bool) {
 	switch {
 	case !f.line.DropWrites && !f.line.ErrorWrites && f.line.Corrupt.Nth == 0:
@@ -114,7 +114,7 @@ func (f *flakey) mapDown(c *dm.Clone) (out dm.Outcome, done bool) {
 	return 0, false
 }
 
-// EndIO corrupts what was read.
+// EndIO corrupts the data of reads.
 func (f *flakey) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	s := c.PerIO.(*sent)
 	if st == blk.OK && s.down && c.Op == blk.Read && f.line.Corrupt.Nth > 0 && !f.line.Corrupt.Writes && f.line.Corrupt.matches(c) {

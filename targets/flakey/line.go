@@ -10,7 +10,7 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "flakey".
+// Line is the words of a table line after "flakey".
 type Line struct {
 	dm.Place
 	Up, Down uint32 // seconds
@@ -23,13 +23,13 @@ type Line struct {
 
 // Corruption is the feature corrupt_bio_byte.
 type Corruption struct {
-	Nth    uint64 // from 1; 0: no corruption
-	Writes bool   // not reads
+	Nth    uint64 // which byte, from 1 on; 0: no corruption
+	Writes bool   // corrupts writes instead of reads
 	Value  byte
 	Flags  uint32 // the kernel's bi_opf bits that an I/O must have
 }
 
-// ParseLine understands the words of a table.
+// ParseLine parses the words of a table line.
 func ParseLine(words []string) (*Line, error) {
 	if len(words) < 4 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
@@ -68,9 +68,9 @@ func (l *Line) parseTimes(a *dm.Args) error {
 	return nil
 }
 
-// parseFeatures reads "[COUNT FEATURE…]". As in the kernel, COUNT only says how
-// many words there are at least, and a feature that is longer than what is left
-// of it wraps the count.
+// parseFeatures parses "[COUNT FEATURE…]". As in the kernel, COUNT is only a lower bound
+// for the number of words, and a feature with more words than are left of COUNT wraps
+// the count.
 func (l *Line) parseFeatures(a *dm.Args) error {
 	if a.Len() == 0 {
 		return nil
@@ -95,7 +95,7 @@ func (l *Line) parseFeatures(a *dm.Args) error {
 	return nil
 }
 
-// parseFeature reads one feature and tells how many words it had.
+// parseFeature parses one feature and returns how many words it had.
 func (l *Line) parseFeature(a *dm.Args, left uint32) (words uint32, err error) {
 	switch name := a.Next(); strings.ToLower(name) {
 	case "drop_writes":
@@ -145,7 +145,7 @@ func (k *Corruption) parse(a *dm.Args) error {
 	return err
 }
 
-// features are the words that make the features again.
+// features returns the words from which parseFeatures makes the features again.
 func (l *Line) features() (words []string) {
 	switch {
 	case l.DropWrites:
@@ -166,8 +166,8 @@ func (l *Line) features() (words []string) {
 
 func (l *Line) Target() string { return "flakey" }
 
-// String has a blank behind the number of features and behind each word of them,
-// as the kernel's.
+// String has a blank after the number of feature words and after each of them, as the
+// kernel's line has.
 func (l *Line) String() string {
 	words := l.features()
 	return fmt.Sprintf("%v %d %d %d %s", l.Place, l.Up, l.Down, len(words), strings.Join(append(words, ""), " "))

@@ -6,11 +6,11 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "linear": where the target's first sector
-// lies.
+// Line is the words of a table line after "linear": the place of the target's first
+// sector.
 type Line struct{ dm.Place }
 
-// ParseLine understands the words of a table.
+// ParseLine parses the words of a table line.
 func ParseLine(words []string) (*Line, error) {
 	if len(words) != 2 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")

@@ -11,7 +11,7 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// Type is the target type, for dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "linear", Version: [3]uint32{1, 4, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
@@ -36,7 +36,7 @@ Example: join two disks of 1 GiB to one of 2 GiB
 
 type linear struct {
 	segment segment.Segment
-	len     uint64
+	len     uint64 // sectors
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {

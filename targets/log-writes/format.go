@@ -6,12 +6,12 @@ import (
 	"udm/blk"
 )
 
-// The log. All numbers are little-endian, a block is the logical block of the
-// device whose writes are logged, and what is not named is zero.
+// The log. All numbers are little-endian. A block is a logical block of the device whose
+// writes are logged. Bytes that are not listed are zero.
 //
 //	block 0   the superblock
-//	block 1…  entries, one behind the other: a block with a header, then the
-//	          data of a write
+//	block 1…  the entries: each is a block with a header, followed by the data if
+//	          it is a write
 //
 //	superblock  offset  size
 //	            0       8     magic 0x6a736677736872
@@ -21,7 +21,7 @@ import (
 //
 //	header      offset  size
 //	            0       8     first block that was written or discarded
-//	            8       8     how many blocks
+//	            8       8     number of blocks
 //	            16      8     flags
 //	            24      8     length of the text of a mark
 //	            32            the text of a mark
@@ -33,12 +33,12 @@ const (
 
 const (
 	flagFlush   = 1 << iota
-	flagFUA     // may stand together with others
+	flagFUA     // may be set together with others
 	flagDiscard // has no data in the log
 	flagMark
 )
 
-// header is an entry's.
+// header is the header of an entry.
 type header struct{ sector, blocks, flags, dataLen uint64 }
 
 func (h *header) marshal(p []byte) {
@@ -56,8 +56,8 @@ func superblock(entries uint64, block uint32) []byte {
 	return p
 }
 
-// run is the work that writes entries until there are no more. A failure of
-// the log's device ends the logging.
+// run is the work that writes entries until none is left. If the log's device fails, the
+// logging ends.
 func (l *logWrites) run() {
 	for {
 		e, at, super := l.take()
@@ -85,9 +85,9 @@ func (l *logWrites) disable() {
 	l.mu.Unlock()
 }
 
-// take takes the next entry and tells the sector where it goes, and the
-// superblock to write behind it, nil for none. When the log is full, or has been
-// ended, all entries are dropped.
+// take takes the next entry and returns the sector that it goes to and the superblock to
+// write after it, which may be nil. If the log is full or has ended, take drops all
+// entries and returns nil.
 func (l *logWrites) take() (e *entry, at uint64, super []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +110,7 @@ func (l *logWrites) take() (e *entry, at uint64, super []byte) {
 	return e, at, super
 }
 
-// length is how many sectors of the log e takes.
+// length returns how many sectors of the log e takes.
 func (l *logWrites) length(e *entry) uint64 {
 	if e.flags&flagDiscard != 0 {
 		return l.sectors(1)

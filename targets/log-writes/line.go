@@ -8,11 +8,10 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "log-writes".
+// Line is the words of a table line after "log-writes".
 type Line struct{ Device, Log string }
 
-// ParseLine understands the words of a table. What follows the two devices means
-// nothing.
+// ParseLine parses the words of a table line. Words after the two devices mean nothing.
 func ParseLine(words []string) (*Line, error) {
 	if len(words) < 2 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
@@ -26,16 +25,16 @@ func (l *Line) Devices() []dm.DeviceWord {
 	return []dm.DeviceWord{{Name: &l.Device}, {Name: &l.Log}}
 }
 
-// Status is what log-writes says in dmsetup status.
+// Status is the target's words in dmsetup status.
 type Status struct {
-	Entries  uint64 // that have been logged
-	Sector   uint64 // the last one of the log that is in use
+	Entries  uint64 // number of entries that have been logged
+	Sector   uint64 // the last sector of the log that is in use
 	Disabled bool   // the log has stopped
 }
 
 const disabled = " logging_disabled"
 
-// ParseStatus understands a status.
+// ParseStatus parses a status.
 func ParseStatus(status string) (*Status, error) {
 	var s Status
 	figures, found := strings.CutSuffix(status, disabled)
@@ -54,5 +53,5 @@ func (s *Status) String() string {
 	return text
 }
 
-// Usage is empty: how large the log may grow is not told.
+// Usage is empty: the status does not tell how large the log may become.
 func (s *Status) Usage() []dm.Usage { return nil }

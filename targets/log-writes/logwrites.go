@@ -1,6 +1,6 @@
-// Package logwrites is the target "log-writes": everything that is written to a
-// device is also appended to a log, in the order in which it becomes durable
-// (drivers/md/dm-log-writes.c; read by replay-log of xfstests).
+// Package logwrites is the target "log-writes": it appends everything that is written to
+// a device to a log as well, in the order in which it becomes durable
+// (drivers/md/dm-log-writes.c; replay-log of xfstests reads such logs).
 //
 //	log-writes DEVICE LOGDEVICE
 //
@@ -8,19 +8,17 @@
 //
 // # Life of an entry
 //
-// Map copies the data of a write. What becomes of it is decided when the write
-// ends:
+// Map copies the data of a write into an entry. When the write ends, the entry moves on:
 //
 //	write, discard ─ ends ─► unflushed ─ Map of a flush takes all ─► that flush
 //	FUA write ───── ends ─► logging                                   │ ends
 //	mark ─────────────────► logging ◄── what it took, then itself ────┘
 //
-// so a write that ends while a flush is under way belongs to the next flush. What
-// a write with FUA overwrites is logged in front of it. The
-// owner of the log, a work, takes entries from logging and appends them one
-// after the other; the superblock is written again behind entries with FUA and
-// behind marks. I/O does not wait for the log. What waits for it, or for a flush,
-// is in memory.
+// so a write that ends while a flush is under way belongs to the next flush. Writes that
+// a write with FUA overwrites are logged before it. A work takes entries from logging
+// and appends them to the log one after the other; it writes the superblock again after
+// entries with FUA and after marks. I/O does not wait for the log: entries that wait
+// for it, or for a flush, are in memory.
 //
 // Lock order: mu is a leaf.
 package logwrites
@@ -38,7 +36,7 @@ import (
 	"udm/internal/list"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "log-writes", Version: [3]uint32{1, 1, 0}, New: construct,
 		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
@@ -76,23 +74,23 @@ type logWrites struct {
 	dev       *dm.Dev
 	logdev    *dm.Dev
 	block     uint32 // bytes in a block of the log: dev's logical block
-	noDiscard bool   // dev does not do it; it is logged all the same
+	noDiscard bool   // dev does not support discards; they are logged all the same
 	queue     env.Queue
 	work      *env.Work
 	enabled   atomic.Bool // cleared under mu
 
 	mu        sync.Mutex
-	unflushed entries  // guarded by mu; ended, in no flush yet
+	unflushed entries  // guarded by mu; ended, and not covered by a flush yet
 	flushing  []*entry // guarded by mu; flushes under way
 	logging   entries  // guarded by mu; to be appended
-	logged    uint64   // guarded by mu; entries
+	logged    uint64   // guarded by mu; number of entries that the work has taken
 	next      uint64   // guarded by mu; the log's first free sector
 }
 
 // entry is an entry of the log on its way there.
 type entry struct {
 	header
-	data  []byte  // a block for the header, then what was written
+	data  []byte  // a block for the header, then the data of a write
 	taken entries // of a flush: the writes that it covers
 	next  *entry  // link of the list that it is in
 }
@@ -124,11 +122,11 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	return l, nil
 }
 
-// sectors turns blocks of the log into sectors, blocks the other way.
+// sectors converts blocks of the log to sectors, and blocks converts back.
 func (l *logWrites) sectors(blocks uint64) uint64 { return blocks * uint64(l.block/blk.SectorSize) }
 func (l *logWrites) blocks(sectors uint64) uint64 { return sectors / uint64(l.block/blk.SectorSize) }
 
-// pending is what a clone carries: its entry, nil for none.
+// pending is the target's data for a clone: its entry, or nil.
 type pending struct{ *entry }
 
 func (l *logWrites) NewPerIO() any { return new(pending) }
@@ -147,7 +145,7 @@ func (l *logWrites) Map(c *dm.Clone) dm.Outcome {
 	return dm.Remapped
 }
 
-// entry makes the entry for c. A flush takes what has ended so far.
+// entry makes the entry for c. A flush takes the entries of all writes that have ended.
 func (l *logWrites) entry(c *dm.Clone) *entry {
 	e := &entry{header: header{sector: l.blocks(c.Sector), blocks: l.blocks(c.Sectors)}}
 	if c.Flags&blk.FUA != 0 {
@@ -171,8 +169,8 @@ func (l *logWrites) entry(c *dm.Clone) *entry {
 	return e
 }
 
-// EndIO puts the entry where it waits next, also when the I/O has failed: a part
-// of it may have happened.
+// EndIO moves the entry on, even if the I/O has failed, because a part of it may have
+// happened.
 func (l *logWrites) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	e := c.PerIO.(*pending).entry
 	if e == nil {
@@ -196,8 +194,9 @@ func (l *logWrites) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome
 	return st, dm.EndDone
 }
 
-// overwrittenLocked logs what waits for a flush and e, a write with FUA, has
-// overwritten, and what that has: behind e it would come back in a replay.
+// overwrittenLocked logs the entries that wait for a flush and that e, a write with FUA,
+// has overwritten, and those that these have overwritten. If they came after e in the
+// log, a replay would undo e.
 func (l *logWrites) overwrittenLocked(e *entry) {
 	over := []*entry{e} // newest first
 	over = takeOverwritten(&l.unflushed, over)
@@ -209,7 +208,8 @@ func (l *logWrites) overwrittenLocked(e *entry) {
 	}
 }
 
-// takeOverwritten moves what one of over has overwritten from waiting to over.
+// takeOverwritten moves the entries that one of over has overwritten from waiting to
+// over.
 func takeOverwritten(waiting *entries, over []*entry) []*entry {
 	all := waiting.Take()
 	var old []*entry
@@ -229,7 +229,7 @@ func takeOverwritten(waiting *entries, over []*entry) []*entry {
 	return over
 }
 
-// Close logs what is left.
+// Close logs the entries that are left.
 func (l *logWrites) Close() {
 	l.mu.Lock()
 	l.logging.Append(&l.unflushed)
@@ -238,7 +238,7 @@ func (l *logWrites) Close() {
 	l.queue.Close()
 }
 
-// mark logs a text, as much of it as goes into a block.
+// mark logs as much of a text as fits into a block.
 func (l *logWrites) mark(text string) {
 	text = text[:min(len(text), int(l.block)-headerSize-1)]
 	e := &entry{header: header{flags: flagMark, dataLen: uint64(len(text))}, data: make([]byte, l.block)}
@@ -278,7 +278,7 @@ func (l *logWrites) Hint(h *blk.Limits) {
 		h.MaxDiscard, h.DiscardGranularity = maxDiscard, l.block
 	}
 	h.LogicalBlock, h.PhysicalBlock, h.MinIO = under.LogicalBlock, under.PhysicalBlock, under.PhysicalBlock
-	h.StableWrites = true // what is logged is what is written
+	h.StableWrites = true // the data is read twice: for the log and for the device
 }
 
 const maxDiscard = 1<<23 - 1 // sectors

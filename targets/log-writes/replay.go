@@ -10,29 +10,29 @@ import (
 	"udm/env"
 )
 
-// A log is read with the rules of replay-log of xfstests: as many entries as the
-// superblock says, whoever wrote them: this target, the kernel's, or qemu's
+// A log is read by the rules of replay-log of xfstests: it has as many entries as the
+// superblock says. It may come from this target, from the kernel's, or from qemu's
 // blklogwrites.
 
-// maxBlock bounds the block of a log, as qemu does.
+// maxBlock limits the size of a block as qemu does: it must be less than this, in bytes.
 const maxBlock = 1 << 24
 
-// maxPiece bounds the bytes that are copied at once.
+// maxPiece is the most bytes that are copied at once, unless a block is larger.
 const maxPiece = 1 << 20
 
-// Log reads a log from its beginning, an entry at a time. It belongs to one
-// goroutine.
+// Log reads a log from its beginning, one entry at a time. It is not safe for concurrent
+// use.
 type Log struct {
 	Block   uint32 // bytes in a block: a power of two from 512 to 8 MiB
-	Entries uint64 // in the log when its superblock was last written
+	Entries uint64 // number of entries when the superblock was last written
 
 	r    io.ReaderAt
-	read uint64 // entries
-	at   int64  // byte in the log where the next one is
-	head []byte // its first block
+	read uint64 // number of entries read
+	at   int64  // byte of the log where the next entry begins
+	head []byte // first block of the last entry read
 }
 
-// OpenLog reads the superblock of the log in r.
+// OpenLog reads the superblock of the log in r. The Log does not close r.
 func OpenLog(r io.ReaderAt) (*Log, error) {
 	p := make([]byte, headerSize)
 	if err := readFull(r, p, 0); err != nil {
@@ -54,9 +54,9 @@ func OpenLog(r io.ReaderAt) (*Log, error) {
 
 // Entry is a write, flush, discard or mark of a log.
 type Entry struct {
-	Index   uint64 // the first is 0
-	Sector  uint64 // first sector that was written or discarded
-	Sectors uint64 // how many
+	Index   uint64 // the first entry is 0
+	Sector  uint64 // of the device; the first one that was written or discarded
+	Sectors uint64 // how many were
 	Flush   bool
 	FUA     bool
 	Discard bool
@@ -64,10 +64,10 @@ type Entry struct {
 	Text    string // of a mark
 
 	log *Log
-	at  int64 // byte in the log where the data is
+	at  int64 // byte of the log where the data begins
 }
 
-// Next reads the next entry, without its data; io.EOF when there are no more.
+// Next reads the next entry without its data. It returns io.EOF after the last one.
 func (l *Log) Next() (*Entry, error) {
 	if l.read >= l.Entries {
 		return nil, io.EOF
@@ -102,8 +102,8 @@ func (h *header) unmarshal(p []byte) {
 	}
 }
 
-// check refuses what cannot be an entry: nothing but zeroes, a text where none
-// belongs, numbers that lead out of every device.
+// check refuses headers that no entry has: only zeroes, a text in an entry that is not a
+// mark, and numbers beyond the end of any device.
 func (h *header) check(l *Log) error {
 	room := (math.MaxInt64 - uint64(l.at)) / uint64(l.Block)
 	switch {
@@ -119,7 +119,7 @@ func (h *header) check(l *Log) error {
 	return nil
 }
 
-// end is the byte of the log behind e.
+// end returns the first byte of the log after e.
 func (e *Entry) end() int64 {
 	if e.Discard {
 		return e.at
@@ -127,8 +127,8 @@ func (e *Entry) end() int64 {
 	return e.at + int64(e.Sectors*blk.SectorSize)
 }
 
-// Replay does to d what the entry says, without a flush. What was discarded
-// reads as zeroes.
+// Replay repeats the entry on d, without a flush. Sectors that were discarded read as
+// zeroes afterwards.
 func (e *Entry) Replay(en env.Env, d blk.Device) error {
 	err := e.replay(en, d)
 	if err != nil {
@@ -159,7 +159,7 @@ func (e *Entry) replay(en env.Env, d blk.Device) error {
 	return nil
 }
 
-// Kind names what the entry is, as the flags of a log are named.
+// Kind returns the names of the entry's flags, joined by commas, or "write".
 func (e *Entry) Kind() string {
 	kind := ""
 	for _, f := range []struct {
@@ -186,7 +186,7 @@ func (e *Entry) String() string {
 	return fmt.Sprintf("%d %s %d+%d", e.Index, e.Kind(), e.Sector, e.Sectors)
 }
 
-// readFull is ReadAt for all of p or an error.
+// readFull reads all of p or returns an error.
 func readFull(r io.ReaderAt, p []byte, at int64) error {
 	n, err := r.ReadAt(p, at)
 	switch {

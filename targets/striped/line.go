@@ -9,7 +9,7 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "striped".
+// Line is the words of a table line after "striped".
 type Line struct {
 	Chunk   uint32 // sectors
 	Stripes []dm.Place
@@ -17,7 +17,7 @@ type Line struct {
 
 const notStripe = "Couldn't parse stripe destination"
 
-// ParseLine understands the words of a table.
+// ParseLine parses the words of a table line.
 func ParseLine(words []string) (*Line, error) {
 	n, chunk, err := parseShape(words)
 	if err != nil {
@@ -39,8 +39,8 @@ func parseShape(words []string) (stripes, chunk uint32, err error) {
 	return stripes, chunk, nil
 }
 
-// parseStripes reads what is behind the shape. Beside an error it returns the
-// stripes before the one that is wrong.
+// parseStripes parses the words after the stripe count and the chunk size. With an error
+// it also returns the stripes before the wrong one.
 func parseStripes(words []string, n, chunk uint32) (*Line, error) {
 	l := &Line{Chunk: chunk}
 	if uint64(len(words)) != 2+2*uint64(n) {
@@ -74,7 +74,7 @@ func (l *Line) Devices() (ds []dm.DeviceWord) {
 	return ds
 }
 
-// Status is what striped says in dmsetup status.
+// Status is the target's words in dmsetup status.
 type Status struct{ Stripes []Stripe }
 
 // Stripe is one device of a striped target.
@@ -83,7 +83,7 @@ type Stripe struct {
 	Failed bool // an I/O has failed on it
 }
 
-// ParseStatus understands a status.
+// ParseStatus parses a status.
 func ParseStatus(status string) (*Status, error) {
 	words := strings.Split(status, " ")
 	n, _ := strconv.Atoi(words[0])
@@ -112,5 +112,5 @@ func (s *Status) String() string {
 	return fmt.Sprintf("%d %s1 %s", len(s.Stripes), &devices, &health)
 }
 
-// Usage is empty.
+// Usage is empty: the target has no space of its own.
 func (s *Status) Usage() []dm.Usage { return nil }

@@ -3,11 +3,11 @@
 //
 //	striped STRIPES CHUNK DEVICE OFFSET [DEVICE OFFSET]…
 //
-// The manual is [Type]'s Doc. Sector s of the target lies in chunk s/CHUNK; chunk
-// c is number c/STRIPES of stripe c mod STRIPES. A flush, discard or write-zeroes
-// arrives once for each stripe with the whole range; Clone.Num is the stripe.
+// The manual is [Type]'s Doc. Sector s of the target lies in chunk s/CHUNK; chunk c is
+// chunk c/STRIPES of stripe c mod STRIPES. A flush, discard or write-zeroes arrives once
+// for each stripe, with the whole range; Clone.Num is the stripe.
 //
-// All fields but the error counters are fixed by construction; there is no lock.
+// Only the error counters change after construction, so there is no lock.
 package striped
 
 import (
@@ -19,7 +19,7 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// Type is the target type, for dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "striped", Version: [3]uint32{1, 6, 0}, New: construct,
 		Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
@@ -47,7 +47,7 @@ Example: two disks of 1 GiB, 64 KiB each in turn
   0 4194304 striped 2 128 /srv/a.img 0 /srv/b.img 0
 `
 
-// eventLimit is the number of errors after which a stripe raises no more events.
+// eventLimit: the errors of a stripe raise events until they reach this number.
 const eventLimit = 15
 
 type stripe struct {
@@ -112,7 +112,8 @@ func (s *striped) place(off uint64) (stripe, sector uint64) {
 	return chunk % n, chunk/n*s.chunk + off%s.chunk
 }
 
-// edge is the first sector of a stripe that lies at off or after it.
+// edge returns the first sector of a stripe that lies at the target's offset off or
+// after it.
 func (s *striped) edge(off, stripe uint64) uint64 {
 	at, sector := s.place(off)
 	if at == stripe {
@@ -125,7 +126,8 @@ func (s *striped) edge(off, stripe uint64) uint64 {
 	return sector
 }
 
-// mapRange sends the part of the range that stripe Num holds, which may be none.
+// mapRange maps the part of the range that lies on stripe Num. If there is none, the
+// clone is complete.
 func (s *striped) mapRange(c *dm.Clone) dm.Outcome {
 	i, off := uint64(c.Num), c.Offset()
 	begin, end := s.edge(off, i), s.edge(off+c.Sectors, i)
@@ -138,7 +140,7 @@ func (s *striped) mapRange(c *dm.Clone) dm.Outcome {
 	return dm.Remapped
 }
 
-// EndIO counts errors against every stripe on the device that had it.
+// EndIO counts an error for every stripe on the device that had it.
 func (s *striped) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	if st == blk.OK || st == blk.NotSupported || c.Flags&blk.Readahead != 0 {
 		return st, dm.EndDone
@@ -180,7 +182,7 @@ func (s *striped) Areas() []dm.Area {
 	return as
 }
 
-// Hint prefers whole chunks, and whole rows of chunks.
+// Hint sets the preferred sizes of I/O: a chunk at least, a row of chunks at best.
 func (s *striped) Hint(l *blk.Limits) {
 	chunk := uint32(s.chunk << blk.SectorShift)
 	l.MinIO = max(chunk, l.LogicalBlock, l.PhysicalBlock)

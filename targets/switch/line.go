@@ -9,14 +9,15 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "switch".
+// Line is the words of a table line after "switch".
 type Line struct {
 	Region uint32 // sectors
 	Paths  []dm.Place
 }
 
-// ParseLine understands the words of a table. Beside an error about an offset it
-// returns the line up to there: a device comes before its offset.
+// ParseLine parses the words of a table line. With an error about an offset it also
+// returns the line up to that offset's device, because the kernel opens the devices
+// before that error.
 func ParseLine(words []string) (*Line, error) {
 	a := dm.NewArgs(words)
 	n, err := a.Number(1, math.MaxUint32, "Invalid number of paths")
@@ -44,7 +45,7 @@ func ParseLine(words []string) (*Line, error) {
 
 func (l *Line) parsePath(a *dm.Args) error {
 	device := a.Next()
-	// kstrtoull: a plus sign is allowed, what does not fit is refused.
+	// The kernel uses kstrtoull here, unlike other targets.
 	start, err := dm.ParseUint64(a.Next())
 	l.Paths = append(l.Paths, dm.Place{Device: device, Start: start})
 	return dm.Because(err, "Invalid device starting offset")

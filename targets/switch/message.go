@@ -7,8 +7,8 @@ import (
 	"udm/dm"
 )
 
-// Message changes the region table. What stands before a wrong item stays
-// changed.
+// Message changes the table of regions. The changes of the items before a wrong one
+// remain.
 func (s *switcher) Message(args []string) (string, error) {
 	if !strings.EqualFold(args[0], "set_region_mappings") {
 		return "", dm.Errorf(syscall.EINVAL, "Unrecognised message received.")
@@ -34,7 +34,7 @@ func invalid(item string) error {
 	return dm.Errorf(syscall.EINVAL, "invalid set_region_mappings argument: '%s'", item)
 }
 
-// assign does "[REGION]:PATH". at is the region set last.
+// assign carries out "[REGION]:PATH". at is the region set last.
 func (s *switcher) assign(item string, at uint64) (uint64, error) {
 	region, path, ok := strings.Cut(item, ":")
 	at++
@@ -54,7 +54,7 @@ func (s *switcher) assign(item string, at uint64) (uint64, error) {
 	return at, nil
 }
 
-// repeat does "Rn,m".
+// repeat carries out "Rn,m".
 func (s *switcher) repeat(item string, at uint64) (uint64, error) {
 	n, m, _ := strings.Cut(item[1:], ",")
 	cycle, ok := hex(n)
@@ -74,7 +74,7 @@ func (s *switcher) repeat(item string, at uint64) (uint64, error) {
 	return at, nil
 }
 
-// hex reads a number of hexadecimal digits; what does not fit wraps.
+// hex parses a number of hexadecimal digits. A number that does not fit wraps.
 func hex(s string) (n uint64, ok bool) {
 	for _, c := range []byte(s) {
 		d := strings.IndexByte("0123456789abcdef", c|0x20)

@@ -1,12 +1,13 @@
-// Package switchtarget is the target "switch": each region of the device goes
-// down one of several paths, as a table says (drivers/md/dm-switch.c).
+// Package switchtarget is the target "switch": it sends the I/O of each region of the
+// device down one of several paths, which a table of regions selects
+// (drivers/md/dm-switch.c).
 //
 //	switch PATHS REGION 0 DEVICE OFFSET [DEVICE OFFSET]…
 //
-// The manual is [Type]'s Doc. Unlike Linux 6.1, which loses them, the target
-// passes flushes on, down every path.
+// The manual is [Type]'s Doc. The target sends flushes down every path; Linux 6.1 loses
+// them.
 //
-// The region table is packed; I/O reads it with one atomic load. Lock order: mu,
+// The table of regions is packed; I/O reads it with one atomic load. Lock order: mu,
 // which serialises messages, is a leaf.
 package switchtarget
 
@@ -19,7 +20,7 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "switch", Version: [3]uint32{1, 1, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
@@ -59,7 +60,7 @@ type switcher struct {
 	mu sync.Mutex // held while a message changes table
 }
 
-// maxTable is the most memory that a region table may take, in bytes.
+// maxTable is the most memory that a table of regions may take, in bytes.
 const maxTable = 1 << 30
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
@@ -85,7 +86,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	if s.table == nil {
 		return nil, dm.Errorf(syscall.ENOMEM, "Cannot allocate region table")
 	}
-	// A discard may go down any path: all lead to the same disk.
+	// One clone of a discard is enough: all paths lead to the same disk.
 	t.NumFlush, t.NumDiscard = int(n), 1
 	return s, nil
 }

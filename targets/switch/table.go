@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// table says which path each region takes. Entries of equal width are packed
-// into words, as many as fit. Reading is safe beside one writer.
+// table holds the path of each region. Entries of equal width are packed into words, as
+// many as fit. Any number of readers and one writer may use it at the same time.
 type table struct {
 	regions uint64
 	width   uint64 // bits in an entry
@@ -14,7 +14,8 @@ type table struct {
 	words   []atomic.Uint64
 }
 
-// newTable gives the regions paths in turn; nil: it would take too much memory.
+// newTable assigns the paths to the regions in turn. It returns nil if the table would
+// take more than maxTable.
 func newTable(regions, paths uint64) *table {
 	t := &table{regions: regions, width: uint64(max(1, bits.Len64(paths-1)))}
 	t.perWord = 64 / t.width

@@ -7,15 +7,15 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "unstriped".
+// Line is the words of a table line after "unstriped".
 type Line struct {
-	Stripes uint32 // of the device
+	Stripes uint32 // number of stripes of the device
 	Chunk   uint32 // sectors
-	Stripe  uint32 // the one to show, from 0 on
+	Stripe  uint32 // the one to map, from 0 on
 	dm.Place
 }
 
-// ParseLine understands the words of a table. Beside an error about the offset it
+// ParseLine parses the words of a table line. With an error about the offset it also
 // returns the rest of the line.
 func ParseLine(words []string) (*Line, error) {
 	if len(words) != 5 {

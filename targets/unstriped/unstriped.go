@@ -3,8 +3,8 @@
 //
 //	unstriped STRIPES CHUNK STRIPE DEVICE OFFSET
 //
-// The manual is [Type]'s Doc. Unlike Linux 6.1, which loses them, the target
-// passes flushes on. It has no state and no lock.
+// The manual is [Type]'s Doc. The target passes flushes on; Linux 6.1 loses them. It has
+// no state and no lock.
 package unstriped
 
 import (
@@ -14,7 +14,7 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "unstriped", Version: [3]uint32{1, 1, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }
@@ -43,8 +43,8 @@ Example: the second of two disks behind a RAID 0 controller with 64 KiB chunks
 
 type unstriped struct {
 	segment segment.Segment
-	begin   uint64 // of the target
-	len     uint64
+	begin   uint64 // the target's first sector in the mapped device
+	len     uint64 // sectors
 	stripes uint32
 	stripe  uint32
 	chunk   uint64 // sectors
@@ -55,7 +55,8 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	if line == nil {
 		return nil, wrong
 	}
-	// The device comes before its offset, and all errors are EINVAL.
+	// As in the kernel, an error about the device comes before one about its offset,
+	// and all errors are EINVAL.
 	seg, err := segment.Open(t, line.Place, "")
 	switch {
 	case err != nil:

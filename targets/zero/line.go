@@ -6,10 +6,10 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "zero": nothing.
+// Line is the words of a table line after "zero": there are none.
 type Line struct{}
 
-// ParseLine understands the words of a table.
+// ParseLine refuses any words.
 func ParseLine(words []string) (*Line, error) {
 	if len(words) != 0 {
 		return nil, dm.Errorf(syscall.EINVAL, "No arguments required")

@@ -1,4 +1,4 @@
-// Package zero is the target "zero": reads give zeroes, writes are forgotten
+// Package zero is the target "zero": reads return zeroes, and writes are discarded
 // (drivers/md/dm-zero.c).
 //
 //	zero
@@ -11,7 +11,7 @@ import (
 	"udm/dm"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type, for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "zero", Version: [3]uint32{1, 1, 0}, New: construct, Parse: dm.Parser(ParseLine), Doc: doc}
 }

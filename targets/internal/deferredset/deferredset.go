@@ -17,21 +17,22 @@
 //	         ring[e]  closed bit │ entries of the shard
 //	left     ring of 64: shards with entries left, of an epoch that is closed
 //
-// Entering reads one word that only AddWork writes, and adds to a counter that
-// no other processor uses, unless it is closed: mapped I/O of different
-// processors shares no cache line that anyone writes to. So does leaving, also
-// while works wait: only who takes the last entry out of a closed counter counts
-// a shard less, and only the last of these takes the lock to run works.
+// Enter reads one word that only AddWork writes, and adds to a counter that no other
+// processor uses, unless the counter is closed: I/O mapped on different processors
+// writes no common cache line. The same holds for Leave, even while works wait: only
+// the Leave that takes the last entry out of a closed counter decrements the count of
+// shards, and only the last of these takes the lock to run works.
 //
-// A counter is open exactly while its epoch is current, and for a moment before.
-// What enters by then either is counted in the epoch that AddWork closes, which
-// waits for it, or finds the counter closed and enters the next one.
+// A counter is open while its epoch is current, and for a moment before and after. An entry that
+// is made at such a moment is either counted in the epoch that AddWork closes, which
+// then waits for it, or finds the counter closed and goes into the next epoch.
 //
-// The same holds for whoever makes a set's user: publish "this block must not be
-// used any more", then AddWork; enter, then look whether the block may be used.
+// Users of a set rely on the same order: one side publishes "this block must not be
+// used any more" and then calls AddWork; the other side calls Enter and then checks
+// whether the block may be used.
 //
-// Lock order: Set.mu is a leaf. Works run without it, on the stack of the Leave
-// that made them ready.
+// Lock order: Set.mu is a leaf. Works run without it, on the goroutine whose Leave made
+// them ready.
 package deferredset
 
 import (
@@ -103,9 +104,9 @@ func (s *Set) pick(avoid *shard) *shard {
 	return sh
 }
 
-// Enter adds one I/O to the set. It does not allocate and takes no lock. If two
-// processors use the same shard, because its user has moved, one of them gets
-// another shard.
+// Enter adds one I/O to the set. It does not allocate and takes no lock. If somebody
+// else changes the same counter at the same moment, because the caller has moved to
+// another processor, Enter replaces sh by another shard and tries again.
 func (s *Set) Enter(sh *Shard) Entry {
 	for {
 		i := s.current.Load() % ring
