@@ -16,8 +16,8 @@ import (
 	"udm/env"
 )
 
-// What a bio costs in this process: 4 KiB at random among 65,536 mapped blocks
-// on a device that does nothing, beside copies of 4 KiB.
+// The cost of a bio in this process: random I/O of 4 KiB to 65,536 mapped blocks on a
+// device that does nothing, compared with copies of 4 KiB.
 
 const (
 	bioBlocks = 65536
@@ -60,9 +60,9 @@ func benchBio(r *report) error {
 	})
 }
 
-// machine is how long a cache line takes from one processor to another. Workers
-// that write to the same table of exceptions cannot be faster than that: on a
-// virtual machine it is 40 ns or 140, as its host has placed the processors.
+// machine measures how long a cache line takes from one processor to another. Workers
+// that write to the same table of exceptions cannot be faster than that. On a virtual
+// machine it is 40 ns or 140 ns, depending on where its host has placed the processors.
 func (r *report) machine() error {
 	if runtime.NumCPU() < 2 {
 		return nil
@@ -87,7 +87,7 @@ func handOver() (float64, error) {
 	return float64(time.Since(start)) / n, nil
 }
 
-// bioDevices are the three, with every block mapped.
+// bioDevices makes the three devices, with every block mapped.
 func bioDevices() (linear, snap, thin *dm.Device, err error) {
 	s := newStack(map[string]blk.Device{
 		"null": nulldev.New(bioBlocks * 8), "cow": nulldev.New(bioBlocks * 16),
@@ -110,7 +110,7 @@ func bioDevices() (linear, snap, thin *dm.Device, err error) {
 			return
 		}
 	}
-	// The first look-up after a change has the pool's owner show what is new.
+	// The first look-up after a change makes the pool's owner publish the change.
 	err = readMany(thin, bioBlocks, thinBlock, bioBlocks, 0)
 	return
 }
@@ -160,8 +160,8 @@ func perBio(name string, d *dm.Device, step uint64) measured {
 	}}
 }
 
-// submitMany reads n blocks at random, one after the other, of the first so many
-// of the device; every step sectors begins one. They must all end inline.
+// submitMany reads n random blocks one after the other, among the first blocks of the
+// device, which begin every step sectors. All must end inline.
 func submitMany(d *dm.Device, blocks, step uint64, n int, seed uint32) error {
 	var b blk.Bio
 	ended := 0
@@ -180,7 +180,7 @@ func submitMany(d *dm.Device, blocks, step uint64, n int, seed uint32) error {
 	return b.Status().Err()
 }
 
-// readMany is submitMany for bios that may have to wait for metadata.
+// readMany is submitMany for bios that may wait for metadata.
 func readMany(d *dm.Device, blocks, step uint64, n int, seed uint32) error {
 	var b blk.Bio
 	done := make(chan struct{}, 1)
@@ -200,19 +200,19 @@ func readMany(d *dm.Device, blocks, step uint64, n int, seed uint32) error {
 	return nil
 }
 
-// allocations counts objects per bio.
+// allocations returns the number of objects allocated per bio.
 func allocations(d *dm.Device, step uint64) float64 {
 	const n = 1 << 18
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	_ = submitMany(d, bioBlocks, step, n, 1)
 	runtime.ReadMemStats(&after)
-	// A collection in between may empty a pool: a handful in a quarter of a
-	// million is none.
+	// A garbage collection in between may empty a pool, so a handful of objects in a
+	// quarter of a million bios counts as none.
 	return float64((after.Mallocs - before.Mallocs) / (n / 1000))
 }
 
-// parallel is bios per second of a number of workers.
+// parallel returns the bios per second of a number of workers.
 func parallel(d *dm.Device, step uint64) func(int) (float64, error) {
 	return func(workers int) (float64, error) {
 		const total = 4 * bioCount
@@ -227,14 +227,13 @@ func parallel(d *dm.Device, step uint64) func(int) (float64, error) {
 	}
 }
 
-// batches hands out a part of the work at a time: from up to, not including, to.
-// They are equal when there is none left.
+// batches hands out the work in parts [from, to). from equals to if no work is left.
 type batches func() (from, to int)
 
 const batchLen = 1 << 12
 
-// share lets workers do total pieces of work together. Nobody owns a fixed part:
-// what is measured is the rate of all, not the last one's luck with the scheduler.
+// share lets workers do total pieces of work together. They take parts as they go, so
+// that the rate of all is measured and not the scheduler's delay of the last one.
 func share(workers, total int, work func(worker int, next batches)) {
 	var taken atomic.Int64
 	next := func() (from, to int) {
@@ -248,7 +247,7 @@ func share(workers, total int, work func(worker int, next batches)) {
 	wg.Wait()
 }
 
-// scaling runs each with 1, 2 and 8 workers and claims that work is shared.
+// scaling runs each case with 1, 2 and 8 workers, and claims that they share the work.
 func (r *report) scaling(cases map[string]func(int) (float64, error)) error {
 	for name, rate := range cases {
 		var ms []measured

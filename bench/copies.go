@@ -48,7 +48,7 @@ func benchCopies(r *report) error {
 	return nil
 }
 
-// shm is where files live in memory, "" where there is no such place.
+// shm returns a directory whose files are in memory, or "".
 func shm() string {
 	if st, err := os.Stat("/dev/shm"); err == nil && st.IsDir() {
 		return "/dev/shm"
@@ -178,7 +178,7 @@ func flood(d blk.Device, step, n uint64) error {
 	return err
 }
 
-// merge writes all of a snapshot and merges it.
+// merge writes a whole snapshot and merges it.
 func merge(dir string) (v float64, err error) {
 	s, err := files(dir, map[string]uint64{"o": copySize, "c": 2 * copySize})
 	if err != nil {
@@ -205,7 +205,7 @@ func merge(dir string) (v float64, err error) {
 	return v, s.end()
 }
 
-// merged waits until only metadata is allocated.
+// merged waits until the status says that only metadata is allocated.
 func merged(d *dm.Device) error {
 	for {
 		status := d.Lines(dm.Info, false, 0)[0].Params

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// As files by FUSE, with fio as the client: udm beside qemu-storage-daemon, on
-// files of the same kind in memory, in steady state.
+// Devices as files by FUSE, with fio as the client: udm compared with
+// qemu-storage-daemon, on files of the same kind in memory, in steady state.
 
 func benchFUSE(r *report) error {
 	if err := r.beside("FUSE", []string{"fio", "qemu-storage-daemon", "qemu-img", "fusermount3"}, startFUSE, r.fuseLoads()); err != nil {
@@ -31,7 +31,7 @@ func (r *report) fuseLoads() (ls []load) {
 	return append(ls, load{"read", "1M", 4, 1}, load{"write", "1M", 4, 1})
 }
 
-// claimFUSE: none of ours is slower than what it would be used instead of.
+// claimFUSE claims that no case of udm is slower than the alternative.
 func (r *report) claimFUSE() {
 	for _, l := range r.fuseLoads() {
 		g := "FUSE: " + l.String()
@@ -42,7 +42,7 @@ func (r *report) claimFUSE() {
 	}
 }
 
-// startFUSE starts a daemon of each kind; stop ends them.
+// startFUSE starts both daemons; stop ends them.
 func startFUSE(dir string) (servers []*server, stop func(), err error) {
 	var cmds []*exec.Cmd
 	stop = func() {
@@ -104,7 +104,7 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, p, 0o600)
 }
 
-// awaitSize waits until a file is what is mounted on it.
+// awaitSize waits until a file has the size of the device that is mounted on it.
 func awaitSize(path string) error {
 	for range 500 {
 		if st, err := os.Stat(path); err == nil && st.Size() > 0 {
@@ -115,7 +115,7 @@ func awaitSize(path string) error {
 	return fmt.Errorf("nothing is mounted on %s", path)
 }
 
-// fuseDevices makes the devices of udm, on files as the others have them.
+// fuseDevices makes the devices of udm, on files like those of the others.
 func fuseDevices(bin, root, dir string) error {
 	sectors := nbdSize / 512
 	file := func(name string) string { return filepath.Join(dir, name) }

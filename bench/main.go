@@ -1,10 +1,10 @@
-// Command bench measures udm and what one would use instead, in the same run,
-// and writes a report as text, Markdown, JSON and a plot.
+// Command bench measures udm and its alternatives in the same run, and writes a report as
+// text, Markdown, JSON and plots.
 //
-// Machines differ, so figures to compare are ratios: the cases of a group run in
-// turn, round after round, and each figure is the median of its rounds with the
-// lowest and the highest beside it. The claims at the end of the report are what
-// udm promises; a claim that does not hold makes the command say so, not fail.
+// Machines differ, so only ratios should be compared. The cases of a group run in turn,
+// round after round, and each figure is the median of its rounds, with the lowest and the
+// highest. The claims at the end of the report are what udm promises. If a claim does not
+// hold, the report says so; the command does not fail.
 package main
 
 import (

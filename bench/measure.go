@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// figure is what one case measured, a value for each round.
+// figure is the result of one case, with a value for each round.
 type figure struct {
 	Group  string    `json:"group"`
 	Name   string    `json:"name"`
@@ -14,7 +14,7 @@ type figure struct {
 	Rounds []float64 `json:"rounds"`
 }
 
-// median is the middle round; of an even number, the lower of the two.
+// median returns the middle value; of an even number, the lower of the two.
 func (f *figure) median() float64 {
 	s := slices.Sorted(slices.Values(f.Rounds))
 	return s[(len(s)-1)/2]
@@ -23,15 +23,15 @@ func (f *figure) median() float64 {
 func (f *figure) low() float64  { return slices.Min(f.Rounds) }
 func (f *figure) high() float64 { return slices.Max(f.Rounds) }
 
-// measured is a case to be run in turn with the others of its group.
+// measured is a case that runs in turn with the others of its group.
 type measured struct {
 	name string
 	unit string
 	run  func() (float64, error)
 }
 
-// group runs its cases in turn for the rounds that the settings ask for, after
-// one that does not count, and files the figures.
+// group runs its cases in turn, for one round that does not count and then as many as the
+// settings say, and adds the figures to the report.
 func (r *report) group(name string, cases ...measured) error {
 	figures := make([]*figure, len(cases))
 	for i, c := range cases {
@@ -59,8 +59,7 @@ func (r *report) add(fs ...*figure) {
 	}
 }
 
-// find is the figure of a group by its name; it is an error of the program if
-// there is none.
+// find returns the figure of a case of a group. It panics if there is none.
 func (r *report) find(group, name string) *figure {
 	i := slices.IndexFunc(r.Figures, func(f *figure) bool { return f.Group == group && f.Name == name })
 	if i < 0 {
@@ -69,8 +68,8 @@ func (r *report) find(group, name string) *figure {
 	return r.Figures[i]
 }
 
-// ratio is the median of a over b, round by round: the two ran next to each
-// other, so what else the machine did at that time is in both.
+// ratio returns the median of a/b over the rounds. In each round the two ran next to each
+// other, so other load of the machine affected both.
 func (r *report) ratio(group, a, b string) float64 {
 	fa, fb := r.find(group, a), r.find(group, b)
 	q := &figure{Rounds: make([]float64, len(fa.Rounds))}
@@ -80,7 +79,7 @@ func (r *report) ratio(group, a, b string) float64 {
 	return q.median()
 }
 
-// claim is a promise and what was found.
+// claim is a promise and the result of its check.
 type claim struct {
 	Text  string  `json:"text"`
 	Found float64 `json:"found"`

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// Over NBD on a Unix socket, with fio as the client: udm beside nbdkit and
-// qemu-nbd, on files of the same kind in memory, in steady state (everything has
-// been written before).
+// Devices over NBD on a Unix socket, with fio as the client: udm compared with nbdkit and
+// qemu-nbd, on files of the same kind in memory, in steady state: every block has been
+// written before.
 
 const nbdSize = 256 << 20 // bytes of each disk
 
-// server is one of those that are compared.
+// server is one of the servers that are compared.
 type server struct {
 	name string
 	cmd  *exec.Cmd
@@ -27,7 +27,7 @@ type server struct {
 	own  bool   // the process serves more than this: shared daemon
 }
 
-// engine is how fio speaks to it.
+// engine returns fio's options for the server.
 func (s *server) engine() []string {
 	if s.file != "" {
 		return []string{"--ioengine=libaio", "--direct=1", "--filename=" + s.file}
@@ -35,7 +35,7 @@ func (s *server) engine() []string {
 	return []string{"--ioengine=nbd", "--uri=" + s.uri}
 }
 
-// load is what fio does.
+// load is a workload of fio.
 type load struct {
 	rw          string
 	block       string
@@ -54,8 +54,8 @@ func benchNBD(r *report) error {
 	return nil
 }
 
-// beside starts servers with the help of tools, fills their disks, and runs each
-// load on all of them.
+// beside starts the servers, which need the tools, fills their disks, and runs each load on
+// all of them.
 func (r *report) beside(kind string, tools []string, start func(dir string) ([]*server, func(), error), loads []load) error {
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -101,8 +101,8 @@ func (r *report) loads() (ls []load) {
 	return ls
 }
 
-// compare runs one load on all servers in turn and files speed and the server's
-// processor time.
+// compare runs one load on all servers in turn, and adds their speed and processor time to
+// the report.
 func (r *report) compare(kind string, servers []*server, l load) error {
 	group := kind + ": " + l.String()
 	var ms []measured
@@ -149,7 +149,7 @@ const fioTime = 500 * time.Millisecond
 
 type fioResult struct{ iops, cpu float64 }
 
-// fio runs a load; with no time, once over the whole disk.
+// fio runs a load for a time, or once over the whole disk if the time is 0.
 func fio(s *server, l load, d time.Duration) (fioResult, error) {
 	args := append(s.engine(), "--name=x", "--rw="+l.rw, "--bs="+l.block,
 		"--iodepth="+strconv.Itoa(l.depth), "--numjobs="+strconv.Itoa(l.jobs), "--group_reporting",
@@ -181,7 +181,7 @@ func fio(s *server, l load, d time.Duration) (fioResult, error) {
 	return fioResult{j.Read.IOPS + j.Write.IOPS, used / max(1, j.Read.TotalIOs+j.Write.TotalIOs)}, nil
 }
 
-// cpuOf is the processor time of a process in seconds.
+// cpuOf returns the processor time of a process in seconds.
 func cpuOf(pid int) float64 {
 	p, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -233,7 +233,7 @@ func startServers(dir string) (servers []*server, stop func(), err error) {
 	return servers, stop, err
 }
 
-// makeImages makes the files that the servers stand on.
+// makeImages makes the servers' files.
 func makeImages(dir string) error {
 	zeros := make([]byte, 1<<20)
 	for i := range zeros {
@@ -270,7 +270,7 @@ func makeImages(dir string) error {
 	return nil
 }
 
-// await waits until a socket is there.
+// await waits until a socket exists.
 func await(sock string) error {
 	for range 500 {
 		if _, err := os.Stat(sock); err == nil {

@@ -21,7 +21,7 @@ type report struct {
 
 func newReport(s settings) *report { return &report{settings: s, Machine: machine()} }
 
-// machine tells processor, number of processors and the Go version.
+// machine describes the machine: processor, number of processors and Go version.
 func machine() string {
 	cpu := "unknown processor"
 	if f, err := os.Open("/proc/cpuinfo"); err == nil {
@@ -36,7 +36,7 @@ func machine() string {
 	return fmt.Sprintf("%s, %d processors, %s, %s/%s", cpu, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// number prints three significant digits, large ones whole.
+// number prints three significant digits, and large numbers without a fraction.
 func number(v float64) string {
 	if v >= 100 {
 		return fmt.Sprintf("%.0f", v)

@@ -19,7 +19,7 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// How pools grow: metadata of 10^4 to 1.6·10^7 mappings of 64 KiB, made by
+// How pools scale: metadata with 10^4 to 1.6·10^7 mappings of 64 KiB blocks, made by
 // restoring XML, on a file; and many volumes in one pool.
 
 const (
@@ -72,8 +72,8 @@ func restore(path string, n int) error {
 	return thintools.Restore(env.Real(), xml, meta, thintools.RestoreOptions{})
 }
 
-// writeXML describes a volume of n blocks in runs of up to 8, each somewhere else
-// in the data device.
+// writeXML writes the XML of a volume of n blocks in runs of up to 8 blocks, which are
+// scattered over the data device.
 func writeXML(w io.Writer, n int) error {
 	b := bufio.NewWriterSize(w, 1<<16)
 	fmt.Fprintf(b, `<superblock uuid="" time="0" transaction="1" version="2" data_block_size="128" nr_data_blocks="%d">`+"\n", 2*n+16)
@@ -91,7 +91,7 @@ func (r *report) one(group, name, unit string, v float64) {
 	r.add(&figure{Group: group, Name: name, Unit: unit, Rounds: []float64{v}})
 }
 
-// heap is what the process holds, in MB, after a collection.
+// heap returns the size of the live heap in MB, after a garbage collection.
 func heap() float64 {
 	debug.FreeOSMemory()
 	var m runtime.MemStats
@@ -99,7 +99,7 @@ func heap() float64 {
 	return float64(m.HeapAlloc) / 1e6
 }
 
-// pool opens the metadata as a pool and works with it.
+// pool opens the metadata as a pool and measures operations on it.
 func (r *report) pool(group, path string, n int) error {
 	meta, err := filedev.Open(path, filedev.Options{})
 	if err != nil {
@@ -141,8 +141,8 @@ func (r *report) pool(group, path string, n int) error {
 	return s.close()
 }
 
-// lookUps reads at random everywhere, most of which is in no cache, and then
-// again and again in a part that is.
+// lookUps measures random reads everywhere, most of which miss the caches, and then
+// repeated random reads in a part that is cached.
 func (r *report) lookUps(group string, d *dm.Device, n int) (cached float64, err error) {
 	const cold, warm = 1 << 16, 1 << 21
 	start := time.Now()
@@ -162,8 +162,7 @@ func (r *report) lookUps(group string, d *dm.Device, n int) (cached float64, err
 	return cached, nil
 }
 
-// snapshots takes one snapshot of volume id after the other, under ids from first
-// on.
+// snapshots takes snapshots of volume id one after the other; their ids begin at first.
 func snapshots(s *stack, name string, first, id int) measured {
 	return measured{name, "ms", func() (float64, error) {
 		pool, err := s.c.Name("pool")
@@ -177,7 +176,7 @@ func snapshots(s *stack, name string, first, id int) measured {
 	}}
 }
 
-// volumes makes and opens many volumes in one pool.
+// volumes measures how many volumes are created and opened in one pool.
 func (r *report) volumes(dir string) error {
 	n := 10_000
 	if r.quick {

@@ -79,12 +79,11 @@ func (r *report) claimExceptions(what string) {
 	r.atLeast(0.95, r.ratio(g, "8 workers", "2 workers"), "writes to a fresh %s: eight workers over two", what)
 }
 
-// freshSnapshots is how many are written to in one run: a run of one is over
-// before the scheduler has spread the workers.
+// freshSnapshots is the number of snapshots that one run writes to: with only one, the run
+// would end before the scheduler has spread the workers.
 const freshSnapshots = 4
 
-// writeFresh tells how many writes a second there are to fresh snapshots, one
-// after the other.
+// writeFresh returns the writes per second to fresh snapshots, one after the other.
 func writeFresh(what, store string, workers, depth int, tails *latencies) (float64, error) {
 	var took time.Duration
 	for range freshSnapshots {
@@ -114,7 +113,7 @@ func writeOnce(what, store string, workers, depth int, tails *latencies) (time.D
 	}
 	d := map[string]*dm.Device{"origin": origin, "snapshot": snap}[what]
 	order, took := rand.Perm(onceBlocks), make([]time.Duration, onceBlocks)
-	runtime.GC() // what the last one left is not to be cleared away in this one's time
+	runtime.GC() // so that the garbage of the last run is not collected in the time of this one
 	start := time.Now()
 	share(workers, onceBlocks, func(_ int, next batches) { writeBlocks(d, order, next, depth, took) })
 	whole := time.Since(start)
@@ -124,7 +123,7 @@ func writeOnce(what, store string, workers, depth int, tails *latencies) (time.D
 	return whole, s.close()
 }
 
-// writeBlocks keeps depth writes under way, and notes how long each took.
+// writeBlocks keeps depth writes in flight and records how long each takes.
 func writeBlocks(d blk.Device, order []int, next batches, depth int, took []time.Duration) {
 	w := newWriter(depth)
 	for from, to := next(); from < to; from, to = next() {
@@ -150,11 +149,11 @@ func writeBlocks(d blk.Device, order []int, next batches, depth int, took []time
 
 const maxDepth = 32
 
-// writer is the bios of one worker, in one piece: two workers whose channels or
-// bios happen to be neighbours in memory go at a third of their speed.
+// writer holds the bios of one worker in one allocation: two workers whose bios are
+// neighbours in memory run at a third of their speed.
 type writer struct {
 	mu   sync.Mutex
-	came sync.Cond // mu; free is not empty any more
+	came sync.Cond // on mu; wakes when free is no longer empty
 	free [maxDepth]*blk.Bio
 	n    int // guarded by mu; how many are free
 	bios [maxDepth]blk.Bio
@@ -190,8 +189,8 @@ func (w *writer) take() *blk.Bio {
 	return w.free[w.n]
 }
 
-// latencies counts how often a write took so many times 10 ns; the last count is
-// of all that took longer.
+// latencies counts writes by their duration in units of 10 ns; the last count is that of
+// all longer ones.
 type latencies [1 << 16]int
 
 const latencyStep = 10 * time.Nanosecond
@@ -218,7 +217,7 @@ func (l *latencies) figures(group string) (fs []*figure) {
 	return fs
 }
 
-// fullChunks compares sequential writes of whole chunks with halves of them.
+// fullChunks compares sequential writes of whole chunks with writes of half chunks.
 func (r *report) fullChunks() error {
 	const size = 64 << 20 / blk.SectorSize
 	origin, cow := memdev.New(size), memdev.New(2*size+4096)

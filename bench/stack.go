@@ -23,12 +23,12 @@ func newStack(disks map[string]blk.Device) *stack {
 	return s
 }
 
-// keep outlives the tables that open it.
+// keep is a device that Close does not close: it outlives the tables that open it.
 type keep struct{ blk.Device }
 
 func (keep) Close() error { return nil }
 
-// Open makes the stack an opener.
+// Open makes the stack a dm.Opener.
 func (s *stack) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 	d := s.disks[name]
 	if d == nil {

@@ -9,10 +9,10 @@ import (
 	"udm/dm"
 )
 
-// The upstream change "remap the bios in a cell immediately" (Linux 3.19): a
-// write to a block that is not there yet is zeroed first; writes to other parts
-// of the block wait in its cell and are sent with it, not in a later pass of the
-// worker.
+// The experiment of the upstream change "remap the bios in a cell immediately" (Linux
+// 3.19): for a write to an unmapped block, the block is zeroed first; writes to other
+// parts of the block wait in its cell meanwhile and are sent together with the first one,
+// not in a later pass of the worker.
 
 const cellWaiters = 16
 
@@ -42,8 +42,8 @@ type provisioner struct {
 
 const provisions = 256 // blocks in one run
 
-// each writes n times to each block of a fresh volume, all at once, and tells how
-// long it took until the last was done, on average.
+// each submits n writes to each block of a fresh volume at once, block after block, and
+// returns the average time until the last write to a block has ended.
 func (p *provisioner) each(n int) (float64, error) {
 	p.id++
 	name := fmt.Sprint("thin", p.id)

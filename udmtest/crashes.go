@@ -9,18 +9,18 @@ import (
 	"udm/blk/memdev"
 )
 
-// Plan says how [Crashes] looks for trouble.
+// Plan is the plan of a run of [Crashes].
 type Plan struct {
-	Size  int64  // of the disk, in bytes
-	Start string // a file with the disk's initial content; may be empty
-	Seeds int    // disks to draw at each moment; 0: 3, of which one lost everything it could lose, and one nothing
+	Size  int64  // of the disk, in bytes; a multiple of 512
+	Start string // path of a file with the disk's initial content; "": zeroes
+	Seeds int    // number of disks checked for each moment; 0: 3. The first has lost all that it could lose, the second nothing
 	First uint64 // the first seed
 }
 
-// Moment is what the program had reached when the power went.
+// Moment is the moment of a power cut.
 type Moment struct {
-	Event int // number of writes and flushes so far
-	Mark  int // the last Mark that had returned before
+	Event int // index of the last event before it; writes, flushes and marks are events
+	Mark  int // the last promise before it; see [Disk.Mark]
 	Seed  uint64
 }
 
@@ -28,11 +28,10 @@ func (m Moment) String() string {
 	return fmt.Sprintf("after event %d (mark %d), seed %d", m.Event, m.Mark, m.Seed)
 }
 
-// Crashes runs work once on a disk, then check on every disk that a power cut
-// could leave (as many as Plan draws) after each write and flush of work, and
-// returns how many that were. work tells what it has promised by [Disk.Mark];
-// check is told which promise stood. An error from check fails the test with the
-// moment, which replays it.
+// Crashes runs work once on a disk. Then it calls check with disks that a power cut could
+// leave after each write and flush of work, Plan.Seeds of them each time, and returns how
+// many these were. work reports its promises with [Disk.Mark]; Moment.Mark tells check
+// which of them it had made. An error from check fails the test and names the moment.
 func Crashes(t testing.TB, p Plan, work func(d *Disk), check func(d *Disk, m Moment) error) (states int) {
 	t.Helper()
 	log := &recorder{}
@@ -48,15 +47,15 @@ func Crashes(t testing.TB, p Plan, work func(d *Disk), check func(d *Disk, m Mom
 	return log.replay(t, before, p, check)
 }
 
-// Mark notes that work has made its nth promise: what was promised before must
-// survive every later power cut.
+// Mark records that work has made promise n: what it promises must survive every later
+// power cut.
 func (d *Disk) Mark(n int) {
 	if d.log != nil {
 		d.log.add(event{mark: n, isMark: true})
 	}
 }
 
-// event is one thing that happened to a disk.
+// event is a change of the disk, a flush or a mark.
 type event struct {
 	op      blk.Op
 	flags   blk.Flags
@@ -67,7 +66,7 @@ type event struct {
 	isMark  bool
 }
 
-// recorder writes down what changed a disk, in the order of completion.
+// recorder records the events of a disk in the order of their completion.
 type recorder struct {
 	mu     sync.Mutex
 	events []event // guarded by mu
@@ -79,9 +78,9 @@ func (r *recorder) add(e event) {
 	r.mu.Unlock()
 }
 
-// recorded is a disk whose changes are written down. Writing down and changing
-// are one step, so that the order of the one is the order of the other; the disk
-// is in memory and ends a bio at once.
+// recorded is a disk whose changes are recorded. It records and carries out a change
+// under one lock, so that both have the same order. The disk is in memory and completes
+// bios at once.
 type recorded struct {
 	*memdev.Device
 	log *recorder
@@ -107,8 +106,8 @@ func (d *recorded) change(b *blk.Bio) blk.Status {
 	return e.apply(d.Device)
 }
 
-// replay repeats the events on a disk that began as before, and checks after
-// each what could be left of it.
+// replay repeats the events on before, a copy of the disk from before the run, and checks
+// after each event the disks that a power cut could leave of it.
 func (r *recorder) replay(t testing.TB, before *memdev.Device, p Plan, check func(*Disk, Moment) error) (states int) {
 	t.Helper()
 	seeds := p.Seeds

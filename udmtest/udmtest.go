@@ -1,31 +1,29 @@
-// Package udmtest gives other programs' tests a disk to break: it fails, dawdles,
-// drops writes and loses power on purpose, without root and without a kernel
-// module.
+// Package udmtest gives the tests of other programs a disk that fails, is slow, drops
+// writes and loses power on demand, without root and without a kernel module.
 //
 //	d := udmtest.New(t, 64<<20)
 //	store := mystore.Open(d)            // d is an io.ReaderAt and io.WriterAt with Sync
 //	...                                 // or mystore.Open(d.Path()), a file, or by d.URI()
-//	after := d.PowerCut(seed)           // what the platters hold; d is gone
+//	after := d.PowerCut(seed)           // the content that is left; d fails from now on
 //	mystore.Open(after)                 // must recover
 //
-// Better than cutting the power once is to cut it everywhere: [Crashes] runs a
-// program once, writes down what it does to the disk, and then checks what a
-// power cut could have left after each of its writes and flushes.
+// Instead of cutting the power once, [Crashes] cuts it everywhere: it runs a program
+// once, records what the program does to the disk, and then checks what a power cut could
+// have left after each write and flush.
 //
 // # How a program gets at the disk
 //
 //	d itself   io.ReaderAt and io.WriterAt with Sync; everywhere
 //	d.Device() udm's own interface; everywhere
 //	d.URI()    NBD at a Unix socket, for programs that speak it; everywhere
-//	d.Path()   a file; where FUSE may be mounted, else the test fails at once
-//	d.Save()   a copy as a plain file, which does not fail and loses nothing; everywhere
+//	d.Path()   a file; only where FUSE can be mounted, else the test fails at once
+//	d.Save()   a copy in a plain file, which does not fail and loses nothing; everywhere
 //
 // # What a power cut leaves
 //
-// A write that was followed by a completed Sync is there. Of the others each
-// 512-byte sector holds, independently, any of its contents since the last Sync
-// that covered it: writes are lost, reordered and torn. Equal seeds leave equal
-// disks.
+// Writes before a completed Sync survive. Every 512-byte sector that was written since
+// holds any one of its contents since the last Sync, independently of other sectors:
+// writes are lost, reordered and torn. Equal seeds leave equal disks.
 package udmtest
 
 import (
@@ -43,8 +41,8 @@ import (
 	"udm/export"
 )
 
-// Disk is a disk in memory with a volatile write cache. It is safe for
-// concurrent use.
+// Disk is a disk in memory with a volatile write cache. It lasts until the end of the
+// test. All methods are safe for concurrent use, except Path and URI.
 type Disk struct {
 	t      testing.TB
 	mem    *memdev.Device
@@ -56,8 +54,7 @@ type Disk struct {
 	uri    string
 }
 
-// New returns a disk of size bytes, a multiple of 512, all zeroes. It goes away
-// with the test.
+// New returns a disk of size bytes, a multiple of 512, that holds only zeroes.
 func New(t testing.TB, size int64) *Disk {
 	return newDisk(t, memdev.New(uint64(size)/blk.SectorSize, memdev.Volatile), nil)
 }
@@ -75,43 +72,45 @@ func newDisk(t testing.TB, mem *memdev.Device, log *recorder) *Disk {
 	return d
 }
 
-// Device is the disk as udm's own stacks take it.
+// Device returns the disk as a device for udm's own stacks.
 func (d *Disk) Device() blk.Device { return d.dev }
 
-// ReadAt reads at any offset; io.EOF at the end.
+// ReadAt implements io.ReaderAt. The offset, in bytes, need not be aligned. It returns
+// io.EOF at the end of the disk.
 func (d *Disk) ReadAt(p []byte, off int64) (int, error) { return d.file.ReadAt(p, off) }
 
-// WriteAt writes at any offset. What was written is lost by a power cut unless a
-// Sync follows.
+// WriteAt implements io.WriterAt. The offset, in bytes, need not be aligned. A power cut
+// may lose the data unless a Sync follows.
 func (d *Disk) WriteAt(p []byte, off int64) (int, error) { return d.file.WriteAt(p, off) }
 
-// Sync makes durable what was written before.
+// Sync makes all data durable whose writes had returned before.
 func (d *Disk) Sync() error { return d.file.Sync() }
 
-// Size is the disk's size in bytes.
+// Size returns the disk's size in bytes.
 func (d *Disk) Size() int64 { return d.file.Size() }
 
-// Fault is a rule for what goes wrong: the first that matches a request decides.
+// Fault is a rule for requests that fail or are slow. The first rule that matches a
+// request applies.
 type Fault = faultdev.Rule
 
-// Break replaces the rules; none: nothing goes wrong.
+// Break replaces the rules. Without rules, no request fails.
 //
 //	d.Break(udmtest.Fault{Ops: []blk.Op{blk.Flush}, Status: blk.IOErr, Count: 1}) // the next fsync fails
 //	d.Break(udmtest.Fault{Ops: []blk.Op{blk.Write}, Percent: 5, Delay: time.Second})
 func (d *Disk) Break(rules ...Fault) { d.faults.SetRules(rules...) }
 
-// PowerCut takes the power away: the disk fails from now on, and the result is
-// what a new start finds.
+// PowerCut turns the power off: d fails from now on. It returns the disk that is found
+// after the power is back.
 func (d *Disk) PowerCut(seed uint64) *Disk {
 	d.faults.Crash()
 	return d.After(seed)
 }
 
-// After is what a power cut at this moment would leave, while d goes on.
+// After returns the disk that a power cut at this moment would leave. d does not change.
 func (d *Disk) After(seed uint64) *Disk { return newDisk(d.t, d.mem.CrashClone(seed), nil) }
 
-// Load fills the disk from the beginning with the content of a file, durably:
-// the state that a program starts from.
+// Load writes the content of a file to the beginning of the disk, durably, as the state
+// that a program starts from.
 func (d *Disk) Load(path string) error {
 	p, err := os.ReadFile(path)
 	if err == nil {
@@ -123,8 +122,8 @@ func (d *Disk) Load(path string) error {
 	return err
 }
 
-// Save writes the disk's content to a file: for programs that open one, where a
-// mount of the disk itself is not needed.
+// Save writes the disk's content to a file, for programs that need a file but not the
+// faults of the disk.
 func (d *Disk) Save(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -134,11 +133,10 @@ func (d *Disk) Save(path string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Path mounts the disk by FUSE and returns the path of a file of its size: for
-// programs that want a file. It stays until the test ends; the test fails at once
-// where FUSE cannot be mounted. A program that maps the file into memory must be
-// another process: a page fault of the process that serves the file can wait for
-// itself.
+// Path mounts the disk by FUSE and returns the path of a file of its size, for programs
+// that need a file. The mount lasts until the test ends. The test fails at once if FUSE
+// cannot be mounted. A program that maps the file into memory must be another process: a
+// page fault in the process that serves the file could wait for itself.
 func (d *Disk) Path() string {
 	d.t.Helper()
 	if d.path != "" {

@@ -9,9 +9,9 @@ import (
 	"udm/export/nbd"
 )
 
-// URI serves the disk by NBD and returns where: for programs that speak it, such as
-// qemu, nbdkit, libnbd and its tools. It needs neither FUSE nor root, and stays until
-// the test ends.
+// URI serves the disk by NBD on a Unix socket and returns its NBD URI, for programs such
+// as qemu, nbdkit and the tools of libnbd. It needs neither FUSE nor root. The server
+// runs until the test ends.
 func (d *Disk) URI() string {
 	d.t.Helper()
 	if d.uri != "" {

@@ -9,10 +9,10 @@ import (
 	"udm/dm"
 )
 
-// maxBlock is the largest logical block that the kernel allows a disk: a page.
+// maxBlock is the largest logical block in bytes that the kernel allows: a page.
 const maxBlock = 4096
 
-// parseBlock is the disk of another name, with blocks of at least BYTES.
+// parseBlock returns the disk with the name after BYTES, with blocks of at least BYTES.
 func parseBlock(name, rest string) (source, error) {
 	word, disk, _ := strings.Cut(rest, ":")
 	n, err := strconv.ParseUint(word, 10, 32)
@@ -24,7 +24,7 @@ func parseBlock(name, rest string) (source, error) {
 	return src, err
 }
 
-// withBlocks is d with logical blocks of at least size bytes.
+// withBlocks returns d with logical blocks of at least size bytes.
 func withBlocks(d blk.Device, size uint32) blk.Device {
 	if d.Limits().LogicalBlock >= size {
 		return d
@@ -32,8 +32,8 @@ func withBlocks(d blk.Device, size uint32) blk.Device {
 	return blocks{d, size}
 }
 
-// blocks is a device with larger logical blocks than its own; whoever submits
-// to it sees to the alignment.
+// blocks is a device that announces larger logical blocks than its own. It does not check
+// the alignment of bios; the checkdev around it does.
 type blocks struct {
 	blk.Device
 	size uint32 // bytes

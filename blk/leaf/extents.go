@@ -7,8 +7,8 @@ func (h *handle) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return blk.ExtentsOf(h.Device, sector, sectors), nil
 }
 
-// Extents is the map of the device in whole blocks: one that is a hole in part
-// is data.
+// Extents is the map of the device in whole blocks. A block of which only a part is a
+// hole is data.
 func (b blocks) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	block := uint64(b.size / blk.SectorSize)
 	var list []blk.Extent

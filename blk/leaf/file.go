@@ -6,8 +6,8 @@ import (
 	"udm/env"
 )
 
-// parsePath is a file or block device. Each mode has a device of its own, so that
-// nobody is locked out of a file that is only read.
+// parsePath returns the disk that is a file or block device. Each mode opens a device of
+// its own, so that a file that is only read is not locked against others.
 func parsePath(path, _ string) (source, error) {
 	id, number, err := identify(path)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"udm/blk"
 )
 
-// identify tells which file or block device a path means, and the number that a
-// block device has. ENOTBLK: neither.
+// identify returns the identity of the file or block device at a path, and the number of
+// a block device. ENOTBLK: it is neither.
 func identify(path string) (identity, blk.Number, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -26,7 +26,7 @@ func identify(path string) (identity, blk.Number, error) {
 	return identity{}, blk.Number{}, syscall.ENOTBLK
 }
 
-// blockPath is a path of the real block device that has a number, "" if none.
+// blockPath returns a path of the real block device that has a number, or "".
 func blockPath(n blk.Number) string {
 	path, err := filepath.EvalSymlinks("/dev/block/" + n.String())
 	if err == nil {

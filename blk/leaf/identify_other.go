@@ -10,7 +10,7 @@ import (
 	"udm/blk"
 )
 
-// identify tells which file a path means.
+// identify returns the identity of the file at a path.
 func identify(path string) (identity, blk.Number, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {

@@ -1,46 +1,45 @@
-// Package leaf opens what stands at the bottom of a stack: it is the
-// dm.Opener of the daemon and of programs that embed udm.
+// Package leaf opens the devices at the bottom of a stack. It is the dm.Opener of the
+// daemon and of programs that embed udm. It knows these names:
 //
 //	/PATH              a file or a block device, by its absolute path
 //	mem:SIZE[:NAME]    a disk in memory, which lasts until it is closed
 //	null:SIZE[:NAME]   a disk that stores nothing and reads as zeroes
 //	block=BYTES:…      any of these, with logical blocks of at least BYTES
 //	MAJOR:MINOR        any of these while it is open; else a real block device,
-//	                   unless its major is 1 or 7, which are given away here
+//	                   unless its major is 1 or 7, whose numbers this package assigns
 //
-// The kinds of names but the last are one list, schemes: a new kind of leaf is an
-// entry there.
+// All kinds of names except the last are entries of one list, schemes; a new kind of
+// leaf is another entry.
 //
-// SIZE is bytes, or K, M, G or T with powers of 1024, and a multiple of 512.
-// Two disks of one size need different NAMEs. BYTES is a power of two from 512 to
-// 4096.
+// SIZE is in bytes, or with K, M, G or T in powers of 1024; it is a multiple of 512. Two
+// disks of the same size need different NAMEs. BYTES is a power of two from 512 to 4096.
 //
-// A disk with larger blocks is what the kernel's loop device is with such a
-// sector size: its physical block, smallest I/O and discard granularity are at
-// least as large, a shorter rest at its end is left out, and bios that are not
-// aligned to it are refused. While it is open it cannot be opened with another
-// block.
+// A disk with larger blocks is like the kernel's loop device with such a sector size:
+// its physical block, smallest I/O and discard granularity are at least as large, an
+// incomplete block at its end is left out, and bios that are not aligned to blocks are
+// refused. While a disk is open, it cannot be opened with another size of blocks.
 //
 // # Identity
 //
-// The same disk is opened once, however many tables name it and by whatever
-// path: files are told apart by file system and inode, block devices by their
-// number. Each has a number for as long as any open of it lasts. Block devices
-// keep their own; files get major 7, as the kernel's loop devices have, and
-// memory disks major 1, its ram disks, each with the lowest free minor. A real
-// loop or ram disk whose number is taken gets one of major 259.
+// A disk is opened once, however many tables name it and by whatever paths: a file is
+// identified by its file system and inode, a block device by its number. A disk has a
+// number as long as it is open. Block devices keep their own; files get major 7, that of
+// the kernel's loop devices, and memory disks major 1, that of its ram disks, each with
+// the lowest free minor. A real loop or ram disk whose number is taken gets one of major
+// 259.
 //
-// A user may choose the number of a disk: see [Opener.Register].
+// A user may choose the number of a disk; see [Opener.Register].
 //
 // # Errors
 //
-// The errno is what the kernel gives for a table that names such a device:
-// ENODEV for a path that does not exist or is no disk, ENXIO for a number that
-// nothing has, EACCES for writing to what may only be read, EBUSY for a file
-// that another process has open for writing or that is open with other blocks.
+// The errno is the one that the kernel returns for a table that names such a device:
+// ENODEV for a path that does not exist or is not a disk, ENXIO for a number that no
+// device has, EACCES for opening a device for writing that may only be read, EBUSY for a
+// file that another process has open for writing or that is open here with another size
+// of blocks.
 //
-// Every disk is wrapped in a checkdev, so that bios are validated and what the
-// disk lacks is emulated in one place.
+// Every disk is wrapped in a checkdev, which validates bios and emulates what the disk
+// lacks.
 //
 // Lock order: disk.opening (env.Mutex; held while a disk is opened or closed),
 // then Opener.mu, which is a leaf.
@@ -59,13 +58,14 @@ import (
 	"udm/env"
 )
 
-// Majors of what is no real block device: the kernel's loop and ram disks.
+// The majors that files and memory disks get: those of the kernel's loop devices and ram
+// disks.
 const (
 	LoopMajor = 7
 	RAMMajor  = 1
 )
 
-// extMajor is the kernel's block extended major, for what has none of its own.
+// extMajor is the kernel's block extended major (BLOCK_EXT_MAJOR).
 const extMajor = 259
 
 // Opener opens leaf devices. All methods are safe for concurrent use.
@@ -75,7 +75,7 @@ type Opener struct {
 	mu       sync.Mutex
 	disks    map[identity]*disk   // guarded by mu
 	byNumber map[blk.Number]*disk // guarded by mu
-	// registered are names of disks that have a number of the user's choice.
+	// registered has the names of disks whose number a user has chosen.
 	registered map[blk.Number]string // guarded by mu
 }
 
@@ -95,14 +95,14 @@ type disk struct {
 	write   side
 }
 
-// side is the open device for one mode.
+// side is the device that is open for one mode.
 type side struct {
 	raw  blk.Device // as opened
 	dev  blk.Device // checked
 	refs int
 }
 
-// Open implements dm.Opener.
+// Open implements dm.Opener. The caller closes the device that it returns.
 func (o *Opener) Open(name string, write bool) (blk.Device, blk.Number, error) {
 	d, err := o.acquire(name)
 	if err != nil {
@@ -116,7 +116,7 @@ func (o *Opener) Open(name string, write bool) (blk.Device, blk.Number, error) {
 	return &handle{Device: dev, opener: o, disk: d, write: write}, d.number, nil
 }
 
-// acquire finds the disk of a name, or makes it, and counts a user.
+// acquire finds or makes the disk with a name, and counts a user of it.
 func (o *Opener) acquire(name string) (*disk, error) {
 	if n, ok := blk.ParseNumber(name); ok {
 		if d := o.numbered(n); d != nil {
@@ -156,8 +156,8 @@ func (o *Opener) numbered(n blk.Number) *disk {
 	return d
 }
 
-// numberLocked is the number that was registered for a disk, else its own or, where
-// it has none or that is taken, the lowest free one of a major.
+// numberLocked chooses the number of a disk: the registered one, else its own one, or the
+// lowest free one of a major if it has none or its own one is taken.
 func (o *Opener) numberLocked(src *source) blk.Number {
 	if n, free := o.ownNumberLocked(src.name); free {
 		return n
@@ -184,8 +184,9 @@ func (o *Opener) release(d *disk) {
 	}
 }
 
-// Name is the table name of the disk that has a number, open or registered, not that
-// number, but one of a scheme. "" when no disk has it.
+// Name returns the name by which a table can open the disk that has a number, whether it
+// is open or registered. The name is never the number itself. It is "" if no disk has the
+// number.
 func (o *Opener) Name(n blk.Number) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -213,7 +214,7 @@ func (d *disk) open(e env.Env, write bool) (blk.Device, error) {
 		}
 		s.raw, s.dev = dev, checkdev.New(withBlocks(dev, d.source.block), checkdev.Options{Preflush: true})
 	} else if f, ok := s.raw.(*filedev.Device); ok {
-		// The file may have grown since, and the newcomer wants to know.
+		// The file may have grown since it was opened.
 		if _, err := f.Refresh(); err != nil {
 			return nil, err
 		}
@@ -242,15 +243,15 @@ type handle struct {
 	write  bool
 }
 
-// Close gives the open back; the disk is closed with the last one.
+// Close undoes one Open. The last one closes the disk.
 func (h *handle) Close() error {
 	err := h.disk.close(h.write)
 	h.opener.release(h.disk)
 	return err
 }
 
-// openError gives an error of the operating system the errno that the kernel
-// has for it in a table. The path in it goes: name is that already.
+// openError converts an error of the operating system to the errno that the kernel
+// returns for it when it loads a table. The text names the disk once.
 func openError(name string, err error) error {
 	var n syscall.Errno
 	switch {

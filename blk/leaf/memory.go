@@ -19,7 +19,7 @@ func parseNull(name, rest string) (source, error) {
 	return parseSized(name, rest, func(sectors uint64) blk.Device { return nulldev.New(sectors, nulldev.ZeroReads) })
 }
 
-// parseSized understands SIZE[:NAME].
+// parseSized parses SIZE[:NAME].
 func parseSized(name, rest string, open func(sectors uint64) blk.Device) (source, error) {
 	size, _, _ := strings.Cut(rest, ":")
 	sectors, err := ParseSize(size)
@@ -32,8 +32,8 @@ func parseSized(name, rest string, open func(sectors uint64) blk.Device) (source
 	}, nil
 }
 
-// ParseSize reads a size in bytes, or with K, M, G or T in powers of 1024, and
-// returns it in sectors. It must be a multiple of 512 and not zero.
+// ParseSize parses a size in bytes, or with K, M, G or T in powers of 1024, and returns
+// it in sectors. It must be a multiple of 512 and not zero.
 func ParseSize(s string) (sectors uint64, err error) {
 	shift := 0
 	if i := strings.IndexByte("KMGT", lastUpper(s)); i >= 0 {
@@ -50,7 +50,7 @@ func ParseSize(s string) (sectors uint64, err error) {
 	return bytes / blk.SectorSize, nil
 }
 
-// lastUpper is the last character in upper case, 0 when there is none.
+// lastUpper returns the last character in upper case, or 0.
 func lastUpper(s string) byte {
 	if s == "" {
 		return 0

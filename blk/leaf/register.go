@@ -8,12 +8,13 @@ import (
 	"udm/dm"
 )
 
-// Register gives a disk a number of the caller's choice: it has it whenever it is
-// opened by this name, and until Unregister no other disk gets it. A file need
-// not be there yet. One that is open by then under another number keeps that.
+// Register reserves a number for the disk with a name until Unregister. The disk has this
+// number whenever it is opened by that name, and no other disk gets it. A file does not
+// have to exist yet; if it is open under another number when it is first found, it keeps
+// that one.
 //
-// EBUSY: the number is another disk's, or the disk has another number. EINVAL: the
-// name cannot be a disk's.
+// EBUSY: another disk has the number, or the disk has another number. EINVAL: no disk can
+// have such a name.
 func (o *Opener) Register(name string, n blk.Number) error {
 	src, err := resolve(name)
 	missing := errors.Is(err, syscall.ENODEV) && src.major != 0
@@ -42,8 +43,8 @@ func (o *Opener) Register(name string, n blk.Number) error {
 	return nil
 }
 
-// Unregister ends Register. A disk that is open keeps the number until it is
-// closed. ENXIO: nothing is registered.
+// Unregister undoes Register. A disk that is open keeps the number until it is closed.
+// ENXIO: the number is not registered.
 func (o *Opener) Unregister(n blk.Number) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -54,7 +55,7 @@ func (o *Opener) Unregister(n blk.Number) error {
 	return nil
 }
 
-// registeredName is the name of the disk that a number was registered for.
+// registeredName returns the name of the disk for which a number is registered.
 func (o *Opener) registeredName(n blk.Number) (string, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -62,7 +63,7 @@ func (o *Opener) registeredName(n blk.Number) (string, bool) {
 	return name, ok
 }
 
-// ownNumberLocked is the number that was registered for a name, unless it is in use.
+// ownNumberLocked returns the number that is registered for a name, unless it is in use.
 func (o *Opener) ownNumberLocked(name string) (blk.Number, bool) {
 	for n, path := range o.registered {
 		if path == name {

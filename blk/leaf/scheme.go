@@ -13,15 +13,15 @@ import (
 // scheme is a kind of names for disks.
 type scheme struct {
 	prefix string // what its names begin with; "" for absolute paths
-	syntax string // the names, for people
+	syntax string // the form of its names, for help texts
 	doc    string // what such a disk is
-	major  uint32 // of the numbers that its disks get when they have none
-	// parse tells which disk a name means, given what is behind the prefix. It
-	// opens nothing. Its error has an errno: see openError.
+	major  uint32 // of the numbers that disks without their own get
+	// parse returns the disk with a name; rest is the name without the prefix. It
+	// opens nothing. Its error has an errno; see openError.
 	parse func(name, rest string) (source, error)
 }
 
-// schemes are the kinds of names that there are. A new kind of leaf is an entry.
+// schemes returns all kinds of names. A new kind of leaf is another entry.
 func schemes() []scheme {
 	return []scheme{
 		{"", "/PATH", "a file or a block device, by its absolute path", LoopMajor, parsePath},
@@ -31,8 +31,8 @@ func schemes() []scheme {
 	}
 }
 
-// Syntax lists the names that an Opener knows beside numbers, for help texts and
-// errors: "/PATH, mem:SIZE[:NAME] …".
+// Syntax lists the forms of names that an Opener knows, except numbers, for help texts
+// and errors: "/PATH, mem:SIZE[:NAME] …".
 func Syntax() string {
 	var all []string
 	for _, s := range schemes() {
@@ -42,7 +42,7 @@ func Syntax() string {
 	return strings.Join(all[:last], ", ") + " or " + all[last]
 }
 
-// Help tells what each kind of name means, a line each.
+// Help explains each form of names in one line.
 func Help() string {
 	var b strings.Builder
 	for _, s := range schemes() {
@@ -51,7 +51,7 @@ func Help() string {
 	return b.String()
 }
 
-// cut reports whether a name is of the scheme, and what is behind the prefix.
+// cut reports whether a name is of the scheme, and returns the rest after the prefix.
 func (s *scheme) cut(name string) (rest string, ok bool) {
 	if s.prefix == "" {
 		return name, filepath.IsAbs(name)
@@ -59,25 +59,25 @@ func (s *scheme) cut(name string) (rest string, ok bool) {
 	return strings.CutPrefix(name, s.prefix)
 }
 
-// source is a disk that a name means, and how to open it.
+// source is a disk that was found by its name, and how to open it.
 type source struct {
-	name     string     // what to write in a table
+	name     string     // its name in tables
 	id       identity   // the same for all names of the disk
 	major    uint32     // of the number that it gets
 	number   blk.Number // its own; zero: it has none
-	volatile bool       // one device for readers and writers, whose content is its own
+	volatile bool       // readers and writers share one device, because its content ends with it
 	block    uint32     // smallest logical block in bytes; at least 512
 	open     func(e env.Env, write bool) (blk.Device, error)
 }
 
-// identity tells disks apart.
+// identity identifies a disk.
 type identity struct {
 	scheme   string // prefix
 	dev, ino uint64 // of a file; of a block device dev alone, its number
-	name     string // of what is not a file, and of a file where there are no inodes
+	name     string // of a disk that is not a file, and of a file on systems without inodes
 }
 
-// resolve tells which disk a name of a table means.
+// resolve finds the disk that a table names. It opens nothing.
 func resolve(name string) (source, error) {
 	for _, s := range schemes() {
 		rest, ok := s.cut(name)

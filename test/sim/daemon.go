@@ -18,10 +18,10 @@ import (
 	"udm/dm"
 )
 
-// daemon is volumes on disks of their own and in a thin pool, all made and
-// changed by commands of the control protocol, several at a time. The daemon
-// brings them back after each stop, kill and power cut: what it has acknowledged
-// is there, and of what was under way, the state before or after.
+// daemon is a scenario with volumes on disks of their own and in a thin pool. Commands of
+// the control protocol make and change them, several at a time. The daemon brings them
+// back after each stop, kill and power cut: with every change that it has acknowledged,
+// and for a change that was under way, in the state before or after it.
 type daemon struct {
 	files *filesys
 	srv   *service.Service
@@ -31,18 +31,18 @@ type daemon struct {
 	began bool
 }
 
-// slot is a volume that there may be. Its minor number says which one it is.
+// slot is a volume that may exist. Its minor number identifies it.
 type slot struct {
 	minor uint32
 	disk  string // "": in the pool
 	size  uint64
 	model *blktest.Model
 	vol   *volume // nil: not open
-	// may is what the saved state may say; the last is what is true now.
+	// may lists the states that may be saved; the last one is the current state.
 	may []saved
 }
 
-// saved is what the daemon keeps of a device; the zero value is none.
+// saved is the state of a device that the daemon saves; the zero value is no device.
 type saved struct {
 	name, uuid, live, inactive string
 	suspended                  bool
@@ -95,7 +95,7 @@ func (d *daemon) start(w *harness) {
 	d.files.fails = d.fails
 }
 
-// judge compares what is there after a start with what was acknowledged.
+// judge compares the devices after a start with those that were acknowledged.
 func (d *daemon) judge(w *harness) {
 	for _, s := range d.slots {
 		now := d.now(s)
@@ -124,8 +124,8 @@ func (d *daemon) device(s *slot) *dm.Device {
 	return dev
 }
 
-// now is what is true of a slot. What is marked for removal has nobody who keeps
-// it after a start.
+// now returns the current state of a slot. A device that is marked for removal is not
+// brought back by a start.
 func (d *daemon) now(s *slot) saved {
 	dev := d.device(s)
 	if dev == nil || dev.Status().DeferredRemove {
@@ -143,7 +143,7 @@ func loaded(dev *dm.Device, inactive bool) string {
 	return fmt.Sprint(mode.Write, specs)
 }
 
-// look notes what has become true.
+// look records the new states of the slots.
 func (d *daemon) look() {
 	if d.srv == nil {
 		return
@@ -155,7 +155,7 @@ func (d *daemon) look() {
 	}
 }
 
-// command has one command carried out.
+// command sends one command to the daemon.
 func (d *daemon) command(name string, in any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -177,8 +177,8 @@ func (d *daemon) create(w *harness, c ctl.Create) {
 	w.right(d.command("create", c), "create %s", c.Name)
 }
 
-// control has up to three commands carried out at the same time, each for
-// another device; names are taken and given up by all of them.
+// control sends up to three commands at the same time, each for another device; all of
+// them use the same few names.
 func (d *daemon) control(w *harness, r *rand.Rand) {
 	left := 0
 	for _, i := range r.Perm(len(d.slots))[:1+r.IntN(3)] {
@@ -192,13 +192,13 @@ func (d *daemon) control(w *harness, r *rand.Rand) {
 	w.sim.NewWait().Until(func() bool { return left == 0 })
 }
 
-// change does one thing to a volume. Once it is acknowledged, nothing else may
-// be there after a crash.
+// change sends one command for a volume. Once the daemon has acknowledged it, no other
+// state may be found after a crash.
 func (d *daemon) change(w *harness, r *rand.Rand, s *slot) {
 	name, in := d.draw(w, r, s)
 	text, _ := json.Marshal(in)
 	w.note("device %d: %s %s", s.minor, name, text)
-	if name == "remove" { // its file goes before the device does
+	if name == "remove" { // the daemon removes its file before the device
 		s.may = append([]saved{{}}, s.may...)
 	}
 	err := d.command(name, in)
@@ -217,7 +217,7 @@ func (d *daemon) change(w *harness, r *rand.Rand, s *slot) {
 	d.open(w, s)
 }
 
-// draw chooses a command, and makes users leave where they would be in its way.
+// draw chooses a command, and closes the volume if its users would block the command.
 func (d *daemon) draw(w *harness, r *rand.Rand, s *slot) (string, any) {
 	name := []string{"a", "b", "c", "d", "e"}[r.IntN(5)]
 	dev := d.device(s)
@@ -253,7 +253,7 @@ func (d *daemon) draw(w *harness, r *rand.Rand, s *slot) (string, any) {
 	return "remove", ctl.Remove{Ref: ref}
 }
 
-// table maps the volume in another shape.
+// table returns a table of the volume, whose lines are drawn anew each time.
 func (s *slot) table(r *rand.Rand) string {
 	if s.disk == "" {
 		return fmt.Sprintf("0 %d thin /dev/mapper/pool %d", s.size, s.minor)
@@ -269,7 +269,7 @@ func (d *daemon) leave(w *harness, s *slot) {
 	}
 }
 
-// open lets users at a volume that has a table and runs.
+// open opens a volume for users if it has a table and runs.
 func (d *daemon) open(w *harness, s *slot) {
 	dev := d.device(s)
 	if dev == nil || s.vol != nil {
@@ -282,7 +282,7 @@ func (d *daemon) open(w *harness, s *slot) {
 
 func (d *daemon) verify(*harness) {}
 
-// Name is what a disk that is open is called: see state.Opener.
+// Name returns the name of a disk that is open; see state.Opener.
 func (w *harness) Name(n dm.Number) string {
 	if n.Major != 7 || int(n.Minor) >= len(w.disks) {
 		return ""

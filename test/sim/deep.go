@@ -8,9 +8,8 @@ import (
 	"udm/blk/blktest"
 )
 
-// deep is the snapshots scenario with thin volumes for disks, in a pool over
-// striped and linear devices; what the origin holds at first comes from an
-// external origin.
+// deep is the snapshots scenario with thin volumes as its disks, in a pool on striped and
+// linear devices. The first content of the origin comes from an external origin.
 type deep struct {
 	*snapshots
 	pool *thins
@@ -25,7 +24,7 @@ func newDeep(r *rand.Rand) scenario {
 	return d
 }
 
-// names lists the volumes of the pool; their ids count from 0.
+// names returns the names of the pool's volumes in the order of their ids, from 0 on.
 func (d *deep) names() []string { return []string{"o", "c0", "c1", "c2"} }
 
 func (d *deep) sectors(i int) uint64 {

@@ -16,13 +16,13 @@ type disk struct {
 	mem     *memdev.Device
 	sim     *env.Sim
 	rng     *rand.Rand
-	slow    time.Duration // the longest latency
-	stalls  bool          // some take much longer
-	pending []*blk.Bio    // submitted and not yet carried out
-	off     bool          // the power is off
-	broken  func(*blk.Bio) blk.Status
-	spared  func(*blk.Bio) bool // does not break; nil: everything may
-	changed func()              // called after every change and flush; may be nil
+	slow    time.Duration             // latencies are shorter
+	stalls  bool                      // some bios take much longer
+	pending []*blk.Bio                // submitted and not yet carried out
+	off     bool                      // the power is off
+	broken  func(*blk.Bio) blk.Status // injects errors; may be nil
+	spared  func(*blk.Bio) bool       // reports whether a bio never fails; nil: any may fail
+	changed func()                    // called after every change and flush; may be nil
 }
 
 func newDisk(name string, sectors uint64, rng *rand.Rand) *disk {
@@ -31,7 +31,7 @@ func newDisk(name string, sectors uint64, rng *rand.Rand) *disk {
 	return &disk{name: name, mem: mem, rng: rng, slow: time.Duration(rng.IntN(5)) * time.Millisecond}
 }
 
-// Submit carries b out after a random while.
+// Submit carries b out after a random time.
 func (d *disk) Submit(b *blk.Bio) {
 	if d.off {
 		return
@@ -79,9 +79,9 @@ func (d *disk) perform(b *blk.Bio) blk.Status {
 	return c.Status()
 }
 
-// cut turns the power off: what was under way may have happened or not, and
-// what was not flushed survives or not, in pieces. If only the process was killed,
-// all of it survives.
+// cut turns the power off. Each write that was under way has happened or not, and each
+// sector that was not flushed survives or not. If only the process was killed, everything
+// that has happened survives.
 func (d *disk) cut(killed bool) {
 	d.off = true
 	for _, b := range d.pending {
@@ -100,8 +100,8 @@ func (d *disk) cut(killed bool) {
 	}
 }
 
-// breaks makes the function that decides which bios of d fail: reads, writes and
-// flushes, each before it was carried out or, writes, also after.
+// breaks makes the function that decides which bios of d fail. A bio fails before it is
+// carried out; a write may also fail after that.
 func (w *harness) breaks(d *disk) func(*blk.Bio) blk.Status {
 	perMille := []int{0, 5, 50, 300}[w.rng.IntN(4)]
 	return func(b *blk.Bio) blk.Status {

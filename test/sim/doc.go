@@ -23,5 +23,5 @@
 // and control operations may then fail, but every successful read must return
 // legal content.
 //
-// docs/reliability.md tells what was run, and what it has found.
+// docs/reliability.md lists what was run and what it has found.
 package sim

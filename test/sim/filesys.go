@@ -13,20 +13,20 @@ import (
 	"udm/env/hostfs"
 )
 
-// filesys is a file system that loses power. Each operation takes a while and
-// happens at once at its end.
+// filesys is a file system that loses power. Each operation takes a while and happens as
+// a whole at its end.
 //
-// Names are as durable as POSIX promises: of the creations, renames and removals
-// in a directory since it was flushed, any may survive a power cut, each whole.
-// What was written to a file and not flushed survives up to any byte, and bytes
-// before that may be zeroes.
+// Names are as durable as POSIX promises: each creation, rename and removal in a directory
+// since the last flush of that directory may survive a power cut or not, as a whole. Data
+// that was written to a file and not flushed survives up to any byte, and bytes before
+// that one may be zeroes.
 type filesys struct {
 	w       *harness
-	names   map[string]*node // what is there now; directories have a node as well
-	safe    map[string]*node // what was there when its directory was last flushed
-	changes []change         // since then, in order
+	names   map[string]*node // the current names, of files and directories
+	safe    map[string]*node // the names that survive a power cut
+	changes []change         // the difference, in order
 	off     bool             // the power is off
-	fails   bool             // operations fail now and then
+	fails   bool             // operations fail from time to time
 	watch   func()           // called before each operation and before a power cut
 }
 
@@ -36,15 +36,15 @@ type node struct {
 	now, safe []byte
 }
 
-// change is that a name came to mean a node, or nothing, and that another means
-// nothing any more.
+// change is a change of names: name gets a node, unless that is nil, and the name gone
+// disappears, unless that is "".
 type change struct {
 	name string
 	node *node
 	gone string
 }
 
-// root is where the daemon keeps its state; above it all is durable.
+// root is the directory of the daemon's state. The directories above it are durable.
 const root = "/var/lib/udm"
 
 func newFilesys(w *harness) *filesys {
@@ -52,8 +52,7 @@ func newFilesys(w *harness) *filesys {
 	return &filesys{w: w, names: maps.Clone(top), safe: top}
 }
 
-// do carries out f after a while, unless it fails. An operation that fails may
-// have happened.
+// do carries out f after a while, or fails. An operation that fails may have happened.
 func (s *filesys) do(name string, f func() error) error {
 	s.w.sleep(time.Duration(s.w.rng.IntN(300)) * time.Microsecond)
 	s.watch()
@@ -193,7 +192,7 @@ func (s *filesys) ReadFile(name string) (p []byte, err error) {
 	return p, err
 }
 
-// openFile is a file that is being written.
+// openFile is a file that is open for writing.
 type openFile struct {
 	s    *filesys
 	node *node
@@ -217,7 +216,7 @@ func (f *openFile) Sync() error {
 
 func (f *openFile) Close() error { return nil }
 
-// cut turns the power off. If only the process was killed, all survives.
+// cut turns the power off. If only the process was killed, everything survives.
 func (s *filesys) cut(killed bool, r *rand.Rand) {
 	s.watch()
 	s.off = true
@@ -249,7 +248,7 @@ func (s *filesys) reachable(name string) bool {
 	return true
 }
 
-// remains is what a power cut leaves of a file.
+// remains draws what a power cut leaves of a file.
 func (n *node) remains(r *rand.Rand) *node {
 	p := n.safe
 	if !slices.Equal(n.now, n.safe) && r.IntN(2) == 0 {

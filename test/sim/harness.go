@@ -35,19 +35,19 @@ type harness struct {
 	// a volume that is not open.
 	models []*blktest.Model
 	busy   bool // a control operation is in progress
-	// faulty: errors are injected or expected for other reasons. I/O and control
+	// faulty: errors are injected, or expected for another reason. I/O and control
 	// operations may fail, but every successful read must return legal content.
 	faulty   bool
 	injects  bool // errors are injected into disks
 	breaking bool // errors are being injected now
 	calm     bool // no errors while a control operation is in progress
-	// lossy: unflushed data may be lost without a power cut, since a pool aborts
-	// its transaction when its disks fail
+	// lossy: unflushed data may be lost without a power cut, because a pool aborts
+	// its transaction if its disks fail
 	lossy bool
 	// hard: discards may cover many whole blocks, and some bios take long at the
 	// disk while other operations continue
 	hard  bool
-	last  bool // no more starts after this round: its disks are damaged
+	last  bool // no start after this round: the disks are damaged
 	begun bool // a round has begun since the last power cut
 	trace []string
 	errs  []string
@@ -79,8 +79,8 @@ func (w *harness) note(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf("%10v ", w.sim.Now())+fmt.Sprintf(format, args...))
 }
 
-// must reports whether what was to succeed did. Where errors are to be expected
-// that is not a finding.
+// must reports whether an operation that should succeed did. Its error is a finding,
+// unless errors are expected.
 func (w *harness) must(err error, what string, args ...any) bool {
 	if err != nil && w.faulty {
 		w.note("%s: %v", fmt.Sprintf(what, args...), err)
@@ -89,7 +89,7 @@ func (w *harness) must(err error, what string, args ...any) bool {
 	return w.right(err, what, args...)
 }
 
-// right is must for what holds in any case.
+// right is must for operations that must succeed even if errors are expected.
 func (w *harness) right(err error, what string, args ...any) bool {
 	if err != nil {
 		w.fail("%s: %v", fmt.Sprintf(what, args...), err)
@@ -107,7 +107,7 @@ func (w *harness) disk(name string, sectors uint64) *disk {
 	return d
 }
 
-// Open makes the harness an Opener: disks by their names.
+// Open makes the harness a dm.Opener. It finds disks by name or number.
 func (w *harness) Open(name string, write bool) (blk.Device, dm.Number, error) {
 	i := slices.IndexFunc(w.disks, func(d *disk) bool { return d.name == name })
 	if i < 0 {
@@ -131,7 +131,7 @@ func (w *harness) boot() {
 	w.task(func() { w.sc.start(w) })
 }
 
-// task runs fn to its end as a task, everything else going on beside it.
+// task runs fn as a task and returns after its end. Everything else continues meanwhile.
 func (w *harness) task(fn func()) {
 	done := false
 	w.sim.Go("task", func() { fn(); done = true })
@@ -142,11 +142,11 @@ func (w *harness) task(fn func()) {
 // of a stack.
 const patience = 10 * time.Minute
 
-// maxSteps is how many steps may be made without time moving on.
+// maxSteps is the most steps without progress of the virtual time.
 const maxSteps = 300_000
 
-// until waits for cond from outside any task. What takes longer than patience
-// hangs, though timers go on, and so does what runs in circles.
+// until waits for cond; its caller is not a task. If cond stays false for longer than
+// patience, although timers still fire, or for more than maxSteps, the history hangs.
 func (w *harness) until(cond func() bool) {
 	start, last, steps := w.sim.Now(), w.sim.Now(), 0
 	w.sim.NewWait().Until(func() bool {
@@ -188,7 +188,7 @@ func (w *harness) sleep(d time.Duration) {
 	w.sim.NewWait().Until(func() bool { return over })
 }
 
-// quiet waits until no user I/O and no control operation is under way.
+// quiet waits until no I/O of users and no control operation is under way.
 func (w *harness) quiet() {
 	w.until(func() bool {
 		return !w.busy && !slices.ContainsFunc(w.vols, func(v *volume) bool { return len(v.inFlight) > 0 })
@@ -214,8 +214,8 @@ func (w *harness) stop() {
 	}
 }
 
-// cut ends the round by a power cut, or by the death of the process: the disks
-// keep what they were told then.
+// cut ends the round with a power cut or the death of the process, in which case the
+// disks keep all that has happened.
 func (w *harness) cut() {
 	killed := w.rng.IntN(4) == 0
 	w.note("power cut; killed=%v", killed)

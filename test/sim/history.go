@@ -7,7 +7,7 @@ import (
 	"udm/blk"
 )
 
-// limits of one history
+// The limits of one history.
 const (
 	maxRounds   = 4
 	maxRoundOps = 60
@@ -15,8 +15,8 @@ const (
 	maxSectors  = 40 // of one bio
 )
 
-// live runs a whole history. A panic (a deadlock, a broken invariant) counts as
-// its finding.
+// live runs a whole history. A panic, such as that of a deadlock or of a broken invariant,
+// is a finding.
 func live(seed uint64, k kind, skip func(int) bool) (w *harness) {
 	w = &harness{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors, hard: k.hard}
 	defer func() {
@@ -49,11 +49,11 @@ func live(seed uint64, k kind, skip func(int) bool) (w *harness) {
 type kind struct {
 	name   string
 	make   func(*rand.Rand) scenario
-	errors bool // disks fail now and then
+	errors bool // disks fail from time to time
 	hard   bool // see harness
 }
 
-// round does n operations. After it, some are still under way.
+// round starts n operations. Some are still under way when it returns.
 func (w *harness) round(n int) {
 	w.breaking, w.begun = w.injects, true
 	defer func() { w.breaking = false }()
@@ -85,7 +85,7 @@ func (w *harness) operation(r *rand.Rand) {
 	}
 }
 
-// beside starts a control operation unless one is under way.
+// beside starts a control operation, unless one is under way.
 func (w *harness) beside(r *rand.Rand) {
 	if w.busy {
 		return
@@ -97,7 +97,7 @@ func (w *harness) beside(r *rand.Rand) {
 	})
 }
 
-// readAll compares every volume whole.
+// readAll compares the whole content of every volume with its model.
 func (w *harness) readAll() {
 	w.quiet()
 	for _, v := range append([]*volume(nil), w.vols...) {
@@ -122,7 +122,7 @@ func (w *harness) readWhole(v *volume) {
 	}
 }
 
-// ms draws a time of up to n milliseconds.
+// ms draws a time of less than n milliseconds.
 func ms(r *rand.Rand, n int) time.Duration {
 	return time.Duration(r.IntN(n*1000)) * time.Microsecond
 }

@@ -50,8 +50,8 @@ func (w *harness) io(r *rand.Rand, v *volume) {
 	}
 }
 
-// place draws a range that nothing in flight touches; no sectors if there is
-// none at hand.
+// place draws a range that overlaps with nothing in flight. The result is empty if the
+// range drawn does.
 func (w *harness) place(r *rand.Rand, v *volume) span {
 	size := v.model.Sectors()
 	s := span{r.Uint64N(size), 1 + r.Uint64N(maxSectors)}
@@ -65,15 +65,14 @@ func (w *harness) place(r *rand.Rand, v *volume) span {
 	return s
 }
 
-// touched reports whether something in flight overlaps s.
+// touched reports whether s overlaps with something in flight.
 func (v *volume) touched(s span) bool {
 	return slices.ContainsFunc(v.inFlight, func(r *request) bool {
 		return s.sector < r.sector+r.sectors && r.sector < s.sector+s.sectors
 	})
 }
 
-// blocks draws a range of whole blocks that nothing in flight touches, as place
-// does.
+// blocks is place for ranges of whole blocks.
 func (w *harness) blocks(r *rand.Rand, v *volume) span {
 	block := max(1, uint64(v.h.Limits().DiscardGranularity)/blk.SectorSize)
 	count := v.model.Sectors() / block
@@ -88,7 +87,7 @@ func (w *harness) blocks(r *rand.Rand, v *volume) span {
 	return s
 }
 
-// chop cuts p into buffers of odd sizes.
+// chop cuts p into buffers of random sizes.
 func chop(r *rand.Rand, p []byte) (bufs [][]byte) {
 	for len(p) > 0 {
 		n := min(len(p), 1+r.IntN(5000))
@@ -114,8 +113,8 @@ func (w *harness) submit(v *volume, b *blk.Bio, done func(blk.Status)) {
 	v.h.Submit(b)
 }
 
-// ended takes r from the bios of v in flight, which are in the order of submission:
-// nothing passes a barrier.
+// ended removes r from the bios of v in flight. It checks that r has not overtaken a
+// barrier, nor as a barrier another bio: they are in the order of submission.
 func (w *harness) ended(v *volume, r *request) {
 	i := slices.Index(v.inFlight, r)
 	for _, older := range v.inFlight[:i] {
@@ -138,7 +137,7 @@ func (w *harness) read(v *volume, b *blk.Bio) {
 	})
 }
 
-// change writes, discards or zeroes; seed 0 is zeroes.
+// change submits a write, discard or write-zeroes. Seed 0 stands for zeroes.
 func (w *harness) change(v *volume, b *blk.Bio, seed uint64) {
 	w.stats.writes++
 	m, fua := v.model, b.Flags&blk.FUA != 0

@@ -13,14 +13,14 @@ import (
 	logwrites "udm/targets/log-writes"
 )
 
-// layers is plain with devices between that change nothing: a striped device
-// taken apart by unstriped ones and put together again, switch with two paths to
-// one place, dust, flakey and delay, and log-writes, whose log is replayed at the
-// end and must give what the device holds.
+// layers is plain with devices in between that do not change the content: a striped
+// device that unstriped ones take apart and another one puts together again, switch with
+// two paths to one device, dust, flakey, delay, and log-writes, whose log is replayed at
+// the end and must give the content of the device.
 type layers struct {
 	*plain
 	kinds []string
-	join  bool           // the disks are one behind the other, not striped
+	join  bool           // the disks follow each other instead of being striped
 	held  *memdev.Device // content of the logged device when the log began; nil: none
 }
 
@@ -65,9 +65,9 @@ func (l *layers) layer(w *harness, kind, below string, i int) string {
 	switch kind {
 	case "unstriped":
 		table = fmt.Sprintf("0 %d striped 3 %d", l.most, l.chunk)
-		for leg := range 3 {
-			part := fmt.Sprintf("%s-%d", name, leg)
-			w.device(part, fmt.Sprintf("0 %d unstriped 3 %d %d %s 0", l.most/3, l.chunk, leg, path))
+		for stripe := range 3 {
+			part := fmt.Sprintf("%s-%d", name, stripe)
+			w.device(part, fmt.Sprintf("0 %d unstriped 3 %d %d %s 0", l.most/3, l.chunk, stripe, path))
 			table += fmt.Sprintf(" /dev/mapper/%s 0", part)
 		}
 	case "switch":
@@ -86,7 +86,7 @@ func (l *layers) layer(w *harness, kind, below string, i int) string {
 	return name
 }
 
-// control adds messages: they say things that change no content.
+// control sends messages that do not change the content, too.
 func (l *layers) control(w *harness, r *rand.Rand) {
 	if r.IntN(2) == 0 {
 		l.plain.control(w, r)
@@ -107,11 +107,11 @@ func (l *layers) control(w *harness, r *rand.Rand) {
 	if d, err := w.c.Name(fmt.Sprintf("%s%d", l.kinds[i], i)); w.must(err, "find layer %d", i) {
 		w.note("message %s: %s", d.Name(), text)
 		_, err := d.Message(0, text)
-		w.note("%v", err) // dust says so if a block is in its list already
+		w.note("%v", err) // dust fails if a block is in its list already
 	}
 }
 
-// remember reads what the logged device holds when the log begins.
+// remember reads the content of the logged device when the log begins.
 func (l *layers) remember(w *harness, below string) {
 	l.held = nil
 	d, err := w.c.Name(below)
@@ -130,8 +130,8 @@ func (l *layers) remember(w *harness, below string) {
 	w.must(h.Close(), "close %s", below)
 }
 
-// verify replays the log of the last round, if there is one, onto what was there
-// when the round began: that is what the volume holds.
+// verify replays the log of the last round, if there is one, onto the content from the
+// beginning of that round: the result is the content of the volume.
 func (l *layers) verify(w *harness) {
 	if l.held == nil || w.faulty {
 		return

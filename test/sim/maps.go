@@ -10,9 +10,9 @@ func (d *disk) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return blktest.ExactExtents(d.mem, sector, sectors)
 }
 
-// checkMap compares the allocation map of a part of a volume with its model:
-// holes are zeroes. Nobody writes to v, but merges may go on. Where
-// acknowledged writes may get lost at any moment the model says less.
+// checkMap compares the allocation map of a part of a volume with its model: holes are
+// zeroes. Nobody writes to v, but merges may go on. If acknowledged writes may get lost at
+// any moment, the model does not know enough, and the map is not compared.
 func (w *harness) checkMap(v *volume, sector, sectors uint64) bool {
 	for end := sector + sectors; sector < end; {
 		list := blk.ExtentsOf(v.h, sector, end-sector)

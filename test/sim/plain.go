@@ -10,15 +10,15 @@ import (
 	"udm/dm"
 )
 
-// plain is linear and striped devices, two levels deep, over disks: suspends of
-// both kinds, reloads of the same mapping in another shape, other sizes.
+// plain is a scenario with a linear device on a striped one on disks, with both kinds of
+// suspends, reloads of the same mapping in other lines, and other sizes.
 type plain struct {
 	chunk  uint64
 	model  *blktest.Model
-	parts  uint64 // how many linear lines the top has
-	length uint64 // of the top
-	most   uint64 // length of the striped device below
-	low    string // what the top stands on
+	parts  uint64 // number of linear lines of the top, about
+	length uint64 // of the top, in sectors
+	most   uint64 // length of the striped device below, in sectors
+	low    string // name of the device below the top
 }
 
 func newPlain(r *rand.Rand) scenario {
@@ -45,7 +45,7 @@ func (p *plain) lowTable() string {
 	return fmt.Sprintf("0 %d striped 3 %d d0 8 d1 16 d2 24", p.most, p.chunk)
 }
 
-// table maps the top onto the striped device below in a number of lines.
+// table maps the top onto the device below in a number of lines.
 func (p *plain) table() string {
 	var lines []string
 	step := max(1, p.length/p.parts)
@@ -76,7 +76,7 @@ func (p *plain) control(w *harness, r *rand.Rand) {
 	}
 }
 
-// resize makes the top another size, while nobody is at it.
+// resize changes the size of the top while nobody uses it.
 func (p *plain) resize(w *harness, r *rand.Rand) {
 	v := w.volume("top")
 	v.gone = true

@@ -19,7 +19,7 @@ var planted = flag.Bool("planted", false, "build the stack with each planted def
 // edit is a change of a source file of the module.
 type edit struct{ file, old, new string }
 
-// defects are what storage gets wrong, each with the histories that find it.
+// defects are typical mistakes of storage software, each with what finds it.
 var defects = []struct {
 	name   string
 	finder string // a kind of histories, or a package and a test of it
@@ -152,10 +152,8 @@ func (p *Prison) erase(`},
 `}}},
 }
 
-// TestPlantedDefects builds the simulator with one defect at a time and expects
-// its histories to fail.
-// TestPlantedDefects sees that each defect can be planted, and with -planted that
-// it is found.
+// TestPlantedDefects checks that each defect can be planted. With -planted it builds the
+// finder with one defect at a time and expects it to fail.
 func TestPlantedDefects(t *testing.T) {
 	for _, d := range defects {
 		t.Run(d.name, func(t *testing.T) {
@@ -167,8 +165,8 @@ func TestPlantedDefects(t *testing.T) {
 	}
 }
 
-// hangs is the own time after which a finder is ended: the longest that finds
-// something takes three minutes.
+// hangs is the time, as package watchdog counts it, after which a finder is ended. The
+// longest that finds something takes three minutes.
 const hangs = 20 * time.Minute
 
 // find expects the finder to fail on the module with an overlay.
@@ -183,7 +181,7 @@ func find(t *testing.T, finder, overlay string) {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1") // for -race
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = 10 * time.Second // what a killed go test leaves behind has its output
+	cmd.WaitDelay = 10 * time.Second // processes that a killed go test leaves have its output open
 	err := cmd.Start()
 	if err == nil {
 		err = watchdog.Wait(cmd, hangs)

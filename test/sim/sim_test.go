@@ -74,7 +74,7 @@ func (c *counts) add(o counts) {
 	c.holes += o.holes
 }
 
-// reduce leaves out operations for as long as the history still fails.
+// reduce omits operations as long as the history still fails.
 func reduce(w *harness, k kind) *harness {
 	out := map[int]bool{}
 	for step := w.ops; step > 0; step /= 2 {

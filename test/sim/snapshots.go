@@ -13,22 +13,22 @@ import (
 	"udm/dm"
 )
 
-// snapshots is an origin and up to three snapshots of it with stores of
-// different chunk sizes, made, dropped and merged while the origin is written.
+// snapshots is a scenario with an origin and up to three snapshots of it, with stores of
+// different chunk sizes. They are made, dropped and merged while the origin is written.
 type snapshots struct {
 	size    uint64
 	model   *blktest.Model // of the origin volume, whatever its table is
 	cows    []*cow
-	merging *cow // being merged into the origin; nil: none
+	merging *cow // the one being merged into the origin; nil: none
 	mapped  bool // the disks are mapped devices
 }
 
-// cow is a disk for a store.
+// cow is a disk for the store of a snapshot.
 type cow struct {
 	disk  string
 	kind  string // P or PO
 	chunk uint64
-	small bool           // will not hold everything: errors are to be expected
+	small bool           // too small to hold everything: errors are expected
 	model *blktest.Model // nil: not in use
 }
 
@@ -49,15 +49,15 @@ func (s *snapshots) prepare(w *harness) {
 	w.disk("o", s.size)
 	for _, c := range s.cows {
 		d := w.disk(c.disk, s.room(c))
-		// A store that could not be marked as dropped is valid after the next
-		// start, as in Linux.
+		// These writes and flushes mark a store as invalid. If they failed, the
+		// store would be valid after the next start, as in Linux.
 		d.spared = func(b *blk.Bio) bool {
 			return b.Op == blk.Flush && !d.mem.Limits().FUA || b.Op == blk.Write && b.Sector == 0
 		}
 	}
 }
 
-// room is how many sectors the store of c gets.
+// room returns the size of c's store in sectors.
 func (s *snapshots) room(c *cow) uint64 {
 	chunks := (s.size + c.chunk - 1) / c.chunk
 	if c.small {
@@ -67,7 +67,7 @@ func (s *snapshots) room(c *cow) uint64 {
 	return (3 + chunks + chunks/perArea + 1) * c.chunk
 }
 
-// path is how tables name a disk.
+// path returns the name of a disk in tables.
 func (s *snapshots) path(disk string) string {
 	if s.mapped {
 		return "/dev/mapper/" + disk
@@ -132,7 +132,7 @@ func (s *snapshots) control(w *harness, r *rand.Rand) {
 	}
 }
 
-// take makes a snapshot: the origin stands still while it is activated.
+// take makes a snapshot. The origin is suspended while the snapshot is activated.
 func (s *snapshots) take(w *harness, c *cow) {
 	origin, _ := w.c.Name("origin")
 	w.note("snapshot on %s, %s chunk %d", c.disk, c.kind, c.chunk)
@@ -147,7 +147,7 @@ func (s *snapshots) take(w *harness, c *cow) {
 	w.note("snapshot on %s is there", c.disk)
 }
 
-// wipe makes a store new.
+// wipe erases a store's header, so that a new store is made.
 func (s *snapshots) wipe(w *harness, c *cow) {
 	s.with(w, c.disk, func(d blk.Device) {
 		w.must(blk.WriteSectors(w.sim, d, make([]byte, c.chunk*blk.SectorSize), 0, 0), "wipe %s", c.disk)
@@ -155,8 +155,8 @@ func (s *snapshots) wipe(w *harness, c *cow) {
 	})
 }
 
-// flushOrigin makes durable what a snapshot will share: a flush of a snapshot
-// reaches its store only, as in the kernel.
+// flushOrigin makes the content of the origin durable, which the snapshot will share: a
+// flush of a snapshot reaches only its store, as in the kernel.
 func (s *snapshots) flushOrigin(w *harness) {
 	s.with(w, "o", func(d blk.Device) {
 		token := s.model.FlushBegin()
@@ -178,8 +178,8 @@ func (s *snapshots) remove(w *harness, c *cow) {
 	w.must(err, "remove %s", v.name)
 }
 
-// merge puts a snapshot's content back into the origin: users leave both, the
-// origin's table becomes a merge that takes over the store.
+// merge begins to merge a snapshot into the origin: both are closed, and the origin gets a
+// snapshot-merge table that takes over the store.
 func (s *snapshots) merge(w *harness, c *cow) {
 	snap, origin := w.volume("snap-"+c.disk), w.volume("origin")
 	w.note("merge %s", c.disk)
@@ -201,7 +201,7 @@ func (s *snapshots) merge(w *harness, c *cow) {
 	w.note("merging %s", c.disk)
 }
 
-// forget removes a snapshot that errors have made invalid: nothing can be merged.
+// forget removes a snapshot that cannot be merged because errors have made it invalid.
 func (s *snapshots) forget(w *harness, c *cow, snap, origin *volume) {
 	c.model = nil
 	_, err := snap.dev.Remove(false)
@@ -210,7 +210,7 @@ func (s *snapshots) forget(w *harness, c *cow, snap, origin *volume) {
 	w.open(origin.dev, s.model)
 }
 
-// finishMerge makes the origin plain again once nothing is left to merge.
+// finishMerge gives the origin a snapshot-origin table again if the merge is complete.
 func (s *snapshots) finishMerge(w *harness) {
 	origin, _ := w.c.Name("origin")
 	if !s.merged(w, origin) {
@@ -227,7 +227,8 @@ func (s *snapshots) finishMerge(w *harness) {
 	}
 }
 
-// merged reads the status: a merge is over when only metadata is allocated.
+// merged reports whether the merge is complete: its status says that only metadata is
+// allocated.
 func (s *snapshots) merged(w *harness, origin *dm.Device) bool {
 	lines := origin.Lines(dm.Info, false, 0)
 	f := strings.FieldsFunc(lines[0].Params, func(r rune) bool { return r == '/' || r == ' ' })

@@ -8,7 +8,7 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// mend is what is done to a pool that had errors before it is used again.
+// mend repairs a pool that had errors, so that it can be used again.
 func (t *thins) mend(w *harness) {
 	if !w.injects {
 		return
@@ -23,7 +23,7 @@ func (t *thins) mend(w *harness) {
 	}
 }
 
-// damage changes a bit in each of a few bytes of metadata that are not 0.
+// damage flips a bit in each of a few bytes of metadata that are not 0.
 func (t *thins) damage(w *harness) {
 	w.last, w.faulty, w.lossy, w.begun = true, true, true, true
 	p := make([]byte, t.meta*blk.SectorSize)
@@ -55,7 +55,7 @@ func (t *thins) poolTable() string {
 	return fmt.Sprintf("0 %d thin-pool /dev/mapper/md /dev/mapper/data %d 2 %s", t.blocks*t.block, t.block, t.features)
 }
 
-// grow makes the data device or the metadata larger under the pool.
+// grow enlarges the data device or the metadata device of the pool.
 func (t *thins) grow(w *harness, r *rand.Rand) {
 	name, table := "md", ""
 	switch {

@@ -13,18 +13,18 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// thins is a pool with volumes and snapshots of them, over striped and linear
-// devices, made, deleted and discarded while they are written.
+// thins is a scenario with a pool on striped and linear devices. Its volumes and snapshots
+// of them are made, deleted and discarded while they are written.
 type thins struct {
 	blocks   uint64 // of the data device
-	spare    uint64 // that it can grow by
+	spare    uint64 // blocks by which the data device can grow
 	meta     uint64 // sectors of metadata
 	block    uint64 // sectors in one
 	features string
 	vols     []*thinVolume
 	nextID   int
 	began    bool // there is metadata
-	corrupt  bool // the metadata is damaged without a word at some start, the last one
+	corrupt  bool // the metadata is silently damaged before some start, which is the last one
 }
 
 type thinVolume struct {
@@ -49,8 +49,8 @@ func newThins(r *rand.Rand) scenario {
 	return t
 }
 
-// newDamaged is thins whose metadata disk returns wrong data one day: what is in
-// it then may be refused or fail, but it must not be believed.
+// newDamaged is thins with a metadata disk that returns wrong data from some start on. The
+// pool may refuse the metadata or fail, but it must not use wrong data.
 func newDamaged(r *rand.Rand) scenario {
 	t := newThins(r).(*thins)
 	t.corrupt = true

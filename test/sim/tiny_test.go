@@ -26,7 +26,7 @@ type step struct {
 	do   func(w *harness, seed uint64)
 }
 
-// tiny is a stack of few blocks, and what can be done to it.
+// tiny is a stack of few blocks, with the operations on it.
 type tiny struct {
 	name  string
 	make  func() scenario
@@ -35,10 +35,10 @@ type tiny struct {
 	clone func(scenario) scenario // with models that the power was cut from
 }
 
-// TestTinyStacks does all short sequences of steps to each tiny stack, and then
-// longer ones that are drawn. After every write and flush that reaches a disk the
-// power is cut: everything that was not flushed is lost, nothing is, or a part.
-// Each time the stack is built again, read whole and checked.
+// TestTinyStacks runs all short sequences of steps on each tiny stack, and then random
+// longer ones. After every write and flush that reaches a disk the power is cut, with all,
+// none or a part of the unflushed data lost. Each time the stack is built again, read as
+// a whole and checked.
 func TestTinyStacks(t *testing.T) {
 	for _, k := range []tiny{tinySnapshot(), tinyMerge(), tinyThin()} {
 		t.Run(k.name, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestTinyStacks(t *testing.T) {
 	}
 }
 
-// try does one sequence in the order of events that round gives.
+// try runs one sequence. round seeds the order of events.
 func (k tiny) try(t *testing.T, y *states, seq []int, fua bool, round uint64) {
 	if errs := k.run(y, seq, fua, round); len(errs) > 0 {
 		t.Fatalf("%s, fua=%v, round %d, state %d: %s", k.names(seq), fua, round, y.drawn, strings.Join(errs, "\n"))
@@ -109,7 +109,7 @@ func (k tiny) names(seq []int) string {
 	return strings.Join(names, ", ")
 }
 
-// run does one sequence.
+// run runs one sequence and returns what it has found.
 func (k tiny) run(y *states, seq []int, fua bool, round uint64) (errs []string) {
 	w := &harness{rng: rand.New(rand.NewPCG(round, 1))}
 	w.sc = k.make()
@@ -130,8 +130,8 @@ func (k tiny) run(y *states, seq []int, fua bool, round uint64) (errs []string) 
 	return append(errs, w.errs...)
 }
 
-// cutAlways starts the stack on what a power cut would leave after every change
-// of a disk: on a few disks, until drawing one more gives nothing new twice.
+// cutAlways starts the stack on disks that a power cut could leave, after every change of a
+// disk. It draws such disks until two in a row have been seen before.
 func (k tiny) cutAlways(w *harness, y *states, round uint64, errs *[]string) {
 	for _, d := range w.disks {
 		d.changed = func() {
@@ -149,8 +149,8 @@ func (k tiny) cutAlways(w *harness, y *states, round uint64, errs *[]string) {
 	}
 }
 
-// restart starts the stack on what a power cut now would leave of w's disks,
-// unless that was seen before.
+// restart starts the stack on what a power cut at this moment could leave of w's disks,
+// unless that has been seen before.
 func (k tiny) restart(w *harness, y *states, pick int, seed uint64) []string {
 	after := &harness{rng: rand.New(rand.NewPCG(2, 2)), sc: k.clone(w.sc)}
 	after.stats.cuts = 1
@@ -177,8 +177,8 @@ func (k tiny) restart(w *harness, y *states, pick int, seed uint64) []string {
 	return after.errs
 }
 
-// remains is what a power cut leaves of a disk: pick 0 and 1 are nothing and all
-// of what was not flushed.
+// remains returns what a power cut leaves of a disk. With pick 0 all unflushed data is
+// lost, with pick 1 none, else a random part.
 func remains(m *memdev.Device, pick int, seed uint64) *memdev.Device {
 	switch pick {
 	case 0:
@@ -191,8 +191,8 @@ func remains(m *memdev.Device, pick int, seed uint64) *memdev.Device {
 
 var digestSeed = maphash.MakeSeed()
 
-// digest is a hash of what is on the disks and what their volumes may hold. page
-// is a buffer that is kept.
+// digest returns a hash of the content of the disks and of the legal content of their
+// volumes.
 func (w *harness) digest(page *[]byte) uint64 {
 	var h maphash.Hash
 	h.SetSeed(digestSeed)
@@ -216,5 +216,5 @@ func (w *harness) digest(page *[]byte) uint64 {
 	return h.Sum64()
 }
 
-// digester is a scenario that can tell one state of its own from another.
+// digester is a scenario with state of its own that a digest has to include.
 type digester interface{ digest(*maphash.Hash) }

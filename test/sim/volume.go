@@ -10,7 +10,7 @@ import (
 	"udm/dm"
 )
 
-// volume is a device that users write to, and what it should hold.
+// volume is a device that users write to, with the model of its content.
 type volume struct {
 	name     string
 	dev      *dm.Device
@@ -18,7 +18,7 @@ type volume struct {
 	model    *blktest.Model
 	inFlight []*request // bios in flight, oldest first; their ranges do not overlap
 	gone     bool       // being removed: no new I/O
-	faulty   bool       // errors are to be expected
+	faulty   bool       // errors are expected
 }
 
 // request is a bio in flight.
@@ -41,7 +41,7 @@ func (w *harness) listInFlight() string {
 	return b.String()
 }
 
-// open adds a volume for users. A model of nil is a disk of zeroes.
+// open adds a volume for users. A nil model stands for a disk of zeroes.
 func (w *harness) open(d *dm.Device, m *blktest.Model) *volume {
 	if d == nil {
 		return nil
@@ -53,7 +53,7 @@ func (w *harness) open(d *dm.Device, m *blktest.Model) *volume {
 	if m == nil {
 		m = blktest.NewModel(h.Limits().Size)
 	}
-	// Under an export stands a checkdev; so it does here.
+	// As below an export, bios go through a checkdev.
 	v := &volume{name: d.Name(), dev: d, h: checkdev.New(h, checkdev.Options{}), model: m, faulty: w.faulty}
 	w.vols = append(w.vols, v)
 	if !slices.Contains(w.models, m) {
