@@ -38,7 +38,7 @@ func (p *pool) deletePortion() {
 	most := max(1, int(p.deleteMost.Get()))
 	err := p.modify(p.md.DeleteCost(most), func() error { return p.md.DeleteSome(most) })
 	p.deleting = err == nil
-	p.transaction.freed = true
+	p.transaction.freed = p.transaction.freed || err == nil
 }
 
 // deleteAll ends all deletions.

@@ -97,6 +97,13 @@ func (p *pool) allocate() (uint64, error) {
 		return 0, err
 	}
 	block, err := p.md.AllocDataBlock()
+	if err == syscall.ENOSPC && p.md.FreeData() > 0 {
+		// What is free was in use at the last commit.
+		if err := p.commit(); err != nil {
+			return 0, err
+		}
+		block, err = p.md.AllocDataBlock()
+	}
 	switch {
 	case err == syscall.ENOSPC:
 		p.setMode(modeOutOfData)

@@ -2,8 +2,13 @@ package thinmeta_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"udm/blk/memdev"
 	"udm/env"
@@ -53,14 +58,56 @@ func BenchmarkBreakSharing(b *testing.B) {
 	}
 }
 
-// BenchmarkDelete deletes volumes of 200,000 mappings whose data blocks are in no
-// order.
-func BenchmarkDelete(b *testing.B) {
-	for b.Loop() {
-		b.StopTimer()
-		m, th := scattered(b, 200000)
-		th.Close()
-		b.StartTimer()
-		ok(b, m.DeleteThin(1))
+// cpuTime is the processor time that this thread has used.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+		panic(err)
 	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkDelete deletes volumes of 400,000 mappings whose data blocks are in no
+// order, at once and in portions, and tells the processor time of the longest call.
+// A shared volume has a leaf of its own in each parent of leaves, but for these its
+// leaves are a snapshot's, too.
+func BenchmarkDelete(b *testing.B) {
+	for _, shared := range []bool{false, true} {
+		for name, atOnce := range map[string]uint64{"atonce": math.MaxUint64, "portions": 0} {
+			b.Run(fmt.Sprintf("shared=%v/%s", shared, name), func(b *testing.B) {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				var total, longest time.Duration
+				timed := func(fn func() error) {
+					start := cpuTime()
+					ok(b, fn())
+					total, longest = total+cpuTime()-start, max(longest, cpuTime()-start)
+				}
+				for b.Loop() {
+					m := toDelete(b, shared)
+					timed(func() error { return m.DetachThin(1, atOnce) })
+					for must(m.Detached()) {
+						timed(func() error { return m.DeleteSome(1024) })
+					}
+				}
+				b.ReportMetric(float64(total.Microseconds())/float64(b.N), "cpu-µs/op")
+				b.ReportMetric(float64(longest.Microseconds()), "longest-cpu-µs")
+			})
+		}
+	}
+}
+
+// toDelete is metadata whose device 1 is to be deleted.
+func toDelete(b *testing.B, shared bool) *thinmeta.Metadata {
+	const n = 400000
+	m, th := scattered(b, n)
+	defer th.Close()
+	if shared {
+		ok(b, m.CreateSnap(2, 1))
+		for k := uint64(0); k < n; k += 10000 {
+			ok(b, th.Insert(k, must(m.AllocDataBlock())))
+		}
+	}
+	ok(b, m.Commit())
+	return m
 }
