@@ -6,74 +6,16 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// inOrder puts pending exceptions back into the order of their allocation. Those
-// that are done early wait in a ring.
-type inOrder struct {
-	next uint64 // sequence number of the next one
-	ring []*pending
-}
-
-const minRing = 64
-
-func (o *inOrder) put(pe *pending) {
-	if n := uint64(len(o.ring)); pe.sequence-o.next >= n {
-		o.grow(pe.sequence - o.next + 1)
-	}
-	o.ring[pe.sequence%uint64(len(o.ring))] = pe
-}
-
-func (o *inOrder) grow(n uint64) {
-	size := uint64(max(minRing, len(o.ring)))
-	for size < n {
-		size *= 2
-	}
-	old := o.ring
-	o.ring = make([]*pending, size)
-	for _, pe := range old {
-		if pe != nil {
-			o.ring[pe.sequence%size] = pe
-		}
-	}
-}
-
-// take returns the next one if it is done.
-func (o *inOrder) take() *pending {
-	if len(o.ring) == 0 {
-		return nil
-	}
-	i := o.next % uint64(len(o.ring))
-	pe := o.ring[i]
-	if pe != nil {
-		o.ring[i] = nil
-		o.next++
-	}
-	return pe
-}
-
-// copied is the callback of every copy and full write. It runs once at a time,
-// except with a store that is not ordered.
+// copied is the callback of every copy and full write.
 func (s *snapshot) copied(j *kcopyd.Job) {
 	pe := j.Private.(*pending)
 	sh := pe.shard
 	if j.NoSpace && s.space.park(pe.copyAgain, nil) {
 		return
 	}
-	pe.failed = j.Failed()
-	if j.AtOnce {
-		s.commit(pe)
-	} else if o := &s.order; pe.sequence == o.next {
-		o.next++
-		s.commit(pe)
-		for pe = o.take(); pe != nil; pe = o.take() {
-			s.commit(pe)
-		}
-	} else {
-		o.put(pe)
-	}
+	s.body.Load().store.commit(&pe.exception, !j.Failed())
 	s.copyDone(sh)
 }
-
-func (s *snapshot) commit(pe *pending) { s.body.Load().store.commit(&pe.exception, !pe.failed) }
 
 // recorded is called by the store. A good exception is added first, so that new
 // reads go to the COW device, and only then the reads are waited for that went

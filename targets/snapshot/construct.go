@@ -94,7 +94,7 @@ func (s *snapshot) build(e env.Env, l *Line, merges bool) {
 		st = newPersistent(e, s.cow, l.Chunk, s.cow.Write)
 	}
 	st.use(s.cow, s.space.park)
-	s.body.Store(&body{store: st, complete: newTable(0), ordered: st.ordered()})
+	s.body.Store(&body{store: st, complete: newTable(0)})
 	s.pending.init(s, 0)
 	s.group = s.world.groupOf(s.origin.Number)
 }

@@ -15,9 +15,9 @@
 // A chunk of a snapshot reads as the origin until it has an exception: a place
 // of its own in the COW device. A write to either of the two makes one first:
 //
-//	write ─► pending exception ─► copy (kcopyd) ─► in order ─► store ─► complete
-//	         bios wait in it       or a write of               exception; reads
-//	                               the whole chunk             drained; bios go on
+//	write ─► pending exception ─► copy (kcopyd) ─► store ─► complete
+//	         bios wait in it       or a write of            exception; reads
+//	                               the whole chunk          drained; bios go on
 //
 // # Who sees what without a lock
 //
@@ -28,11 +28,11 @@
 //   - A pending exception is made under the slot's lock by who sees neither a
 //     pending nor a complete exception there. What was looked at before the lock
 //     was taken is looked at again.
-//   - In an ordered store, one that is on disk, the place and the sequence number
-//     come from one small lock. Callbacks of kcopyd put exceptions back into this
-//     order before the store records them. The transient store orders nothing:
-//     an exception is completed by whoever ends its copy, and so meets nobody
-//     who writes to another chunk.
+//   - The place of an exception comes from one counter of the store. Whoever ends
+//     the copy brings the exception to the store and completes it. The transient
+//     store has nothing to record; the persistent one records exceptions in the
+//     order of their places, by one goroutine at a time (record.go). Whoever comes
+//     meanwhile waits for a moment, and then leaves the rest to it.
 //   - The complete exception is added while the pending one still exists, and
 //     that goes only when no read of the chunk is under way in the origin. So a
 //     chunk with an exception and no pending one may be overwritten in the
@@ -52,9 +52,8 @@
 //	world.mu            the lists of snapshots, handover
 //	merge.mu            the run being merged
 //	slot.mu             pending exceptions of some chunks
-//	└─ alloc.mu         places in an ordered store, sequence numbers
 //	bucket.mu           a part of the complete table, but for its dense leaves
-//	trackShard.mu, persistent.mu, throttled.mu, shortage.mu, snapshot.mu
+//	trackShard.mu, throttled.mu, shortage.mu, snapshot.mu
 //
 // merge.mu is outside bucket.mu and trackShard.mu, throttled.mu is taken with
 // none of the others; those in the last line are leaves. No lock is held while

@@ -33,7 +33,6 @@ const (
 	diskVersion = 1
 	headerSize  = 16
 	entrySize   = 16
-	firstFree   = 2 // the header and area 0 are before it
 )
 
 type header struct {
@@ -89,12 +88,15 @@ func (g geometry) areaChunk(a uint64) uint64 { return 1 + a*(g.perArea+1) }
 // isArea reports whether chunk holds an area and no data.
 func (g geometry) isArea(chunk uint64) bool { return chunk%(g.perArea+1) == 1 }
 
-// skipArea is the first chunk from n on that may hold data.
-func (g geometry) skipArea(n uint64) uint64 {
-	if g.isArea(n) {
-		return n + 1
+// dataChunk is chunk number n of those that may hold data.
+func (g geometry) dataChunk(n uint64) uint64 { return g.areaChunk(n/g.perArea) + 1 + n%g.perArea }
+
+// dataNumber is the number of the first chunk from c on that may hold data.
+func (g geometry) dataNumber(c uint64) uint64 {
+	if g.isArea(c) {
+		c++
 	}
-	return n
+	return (c-1)/(g.perArea+1)*g.perArea + (c-1)%(g.perArea+1) - 1
 }
 
 // parseArea gives each entry of an area to add, and tells how many there are. A

@@ -130,26 +130,25 @@ func TestSlotsAreIndependent(t *testing.T) {
 	r.wantInfo("s", "32/8192 16")
 }
 
-// Thread A has its place and not its number yet when thread B comes for both.
-func TestPlaceAndNumberAreTakenTogether(t *testing.T) {
+// Thread A has its place and has not begun to copy when thread B comes, is done
+// first, and waits for A.
+func TestRecordsAreInOrderOfPlaces(t *testing.T) {
 	r := newGated(t, env.Real(), 4096, 8192)
 	s := r.device("s", 4096, "snapshot O C P 8")
 	sn := r.snap("s")
-	var placed, came atomic.Int32
+	var placed atomic.Int32
 	var wg sync.WaitGroup
 	var b *io
 	near := make(chan bool)
 	sn.hook = func(p point) {
-		switch {
-		case p == pointAllocate && came.Add(1) == 2:
-			close(near)
-		case p == pointPlaced && placed.Add(1) == 1:
-			wg.Go(func() { b = r.write(s, 80, 8, 3) })
+		if p != pointPlaced {
+			return
+		}
+		if placed.Add(1) == 1 {
+			wg.Go(func() { b = r.write(s, 80, 8, 3); close(near) })
 			<-near
-			if sn.alloc.mu.TryLock() {
-				t.Error("another thread may come in between")
-				sn.alloc.mu.Unlock()
-				wg.Wait()
+			if b.ended() {
+				t.Error("recorded before what is in front of it")
 			}
 		}
 	}

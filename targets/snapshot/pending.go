@@ -12,8 +12,8 @@ import (
 // pending is a chunk on its way to the COW device (the kernel's struct
 // dm_snap_pending_exception).
 //
-//	made ─┬─ copy of the origin's chunk ─┐   in the order    recorded    reads of the
-//	      └─ write of the whole chunk ───┴─► of allocation ─► by store ─► origin ended ─► gone
+//	made ─┬─ copy of the origin's chunk ─┐    recorded    reads of the
+//	      └─ write of the whole chunk ───┴─► by the store ─► origin ended ─► gone
 //
 // Bios wait for it in three places: writes to the snapshot, writes to the
 // origin, and the write of the whole chunk, which is the copy.
@@ -21,8 +21,6 @@ type pending struct {
 	exception // old and new are set when it is made
 	snap      *snapshot
 	shard     *kcopyd.Shard // of the snapshot's tally
-	sequence  uint64        // set when it is made; for an ordered store
-	failed    bool          // the data did not arrive; belongs to the callbacks of kc
 
 	started bool         // guarded by the slot's mu
 	writes  dm.CloneList // guarded by the slot's mu; of the snapshot, remapped
@@ -60,7 +58,7 @@ func (t *pendingTable) init(s *snapshot, chunks uint64) {
 	t.pool.New = func() any {
 		pe := &pending{snap: s, shard: s.tally.Pick()}
 		pe.exception.done = pe.recorded
-		pe.job.Done, pe.job.Private = s.copied, pe
+		pe.job.Done, pe.job.Private, pe.job.AtOnce = s.copied, pe, true
 		pe.drained = func() { pe.finish(false) }
 		return pe
 	}
@@ -98,7 +96,7 @@ func (sl *slot) removeLocked(pe *pending) {
 
 // free gives pe back; it is in no table.
 func (pe *pending) free() {
-	pe.started, pe.failed, pe.full, pe.run, pe.merges, pe.inTable = false, false, nil, nil, nil, nil
+	pe.started, pe.full, pe.run, pe.merges, pe.inTable = false, nil, nil, nil, nil
 	pe.snap.pending.pool.Put(pe)
 }
 
@@ -108,36 +106,23 @@ func (pe *pending) free() {
 func (s *snapshot) makeLocked(sl *slot, b *body, chunk, where uint64) *pending {
 	pe := s.pending.pool.Get().(*pending)
 	pe.old = chunk
-	pe.job.AtOnce = !b.ordered
-	if !s.allocate(b, pe, where) {
+	if !b.store.prepare(&pe.exception, where) {
 		pe.free()
 		return nil
 	}
+	s.at(pointPlaced)
 	pe.shard = s.tally.Begin(pe.shard)
 	pe.inTable = sl.head.Load()
 	sl.head.Store(pe)
 	return pe
 }
 
-// allocate gives pe its place in the store and, where that matters, in the order.
-func (s *snapshot) allocate(b *body, pe *pending, where uint64) (ok bool) {
-	if !b.ordered {
-		return b.store.prepare(&pe.exception, where)
-	}
-	s.alloc.mu.Lock()
-	defer s.alloc.mu.Unlock()
-	if ok = b.store.prepare(&pe.exception, where); ok {
-		s.at(pointPlaced)
-		pe.sequence = s.alloc.next
-		s.alloc.next++
-	}
-	return ok
-}
-
 // startCopy copies the chunk, as far as the origin goes.
 func (pe *pending) startCopy(b *body) {
+	r := pe.record
 	pe.snap.tally.Take(pe.shard, 1)
 	pe.copy(b)
+	b.store.sent(r)
 }
 
 func (pe *pending) copy(b *body) {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -14,15 +15,21 @@ import (
 //
 // # Recording exceptions
 //
-// An exception is recorded in five steps. What a power cut after each of them
-// leaves:
+// One number gives an exception its place among the chunks for data, its position in the
+// list, and its record (record.go). Numbers go up one by one, so the list on disk
+// is in the order of allocation, whichever copy is the first to end. The records
+// that are copied, up to the first that is not, are put into the area in memory
+// and written together, by one goroutine at a time; records that come meanwhile
+// wait in their batches for the next write. An exception is recorded in five
+// steps. What a power cut after each of them leaves:
 //
 //  1. The data of the chunk is written to its new place. Nothing refers to it:
 //     the chunk may be handed out again, the snapshot reads the origin, which
 //     nobody has overwritten. (TestCrashAfterData)
 //  2. The entry is put into the area in memory, behind those allocated before
-//     it. No change on disk. Nothing is written while other exceptions are being
-//     copied, unless the area is full: one write then records all of them.
+//     it. No change on disk. Nothing is written while a device is at the data of
+//     other exceptions, unless the area is full: one write then records all of
+//     them.
 //  3. If the area is full, the next one is zeroed, and takes its space. It is not
 //     reached by any list yet. (TestCrashAfterZeroing)
 //  4. The area is written with Preflush and FUA. The preflush makes steps 1 and
@@ -50,11 +57,12 @@ import (
 // valid 0; nothing that the snapshot protects is overwritten before that is
 // durable (TestCrashInDrop).
 //
-// Locks: mu is a leaf.
+// There is no lock: the recorder owns what it works with.
 type persistent struct {
-	env env.Env
-	cow *dm.Dev
-	dev *kcopyd.Dev
+	env  env.Env
+	cow  *dm.Dev
+	room room
+	dev  *kcopyd.Dev
 	// park keeps something for when there is space below again.
 	park func(again, giveUp func()) bool
 	kc   *kcopyd.Client // zeroes areas
@@ -62,33 +70,44 @@ type persistent struct {
 	writable bool
 	unit     uint64 // bytes; an area is written in multiples of it
 	flushes  bool   // FUA has to be made of flushes
+	patience int    // see soon
 
-	size     uint64        // sectors, as seen last; serialised with prepare
-	nextFree atomic.Uint64 // written by prepare, and by merging, when nothing is prepared
-	pending  atomic.Int64  // prepared, not taken into the area
-	closing  atomic.Bool
+	valid    atomic.Bool // everything could be recorded until now
+	dropping atomic.Bool // the header is being written
+	watched  atomic.Bool // somebody waits for idle
+	away     atomic.Int32
 	idle     env.Wait
+	header   durable
+	writes   sync.Pool                 // *durable, for areas
+	unclear  atomic.Pointer[mergedRun] // nil: none; written by merging
+	current  atomic.Uint64             // number of the area; written as what follows turn
+	newest   atomic.Pointer[batch]     // a hint
+	area     []byte
+	zero     kcopyd.Job // of the next area
 
-	mu        sync.Mutex
-	valid     bool          // guarded by mu; everything could be recorded until now
-	queue     exceptionList // guarded by mu; committed, not taken into the area
-	busy      bool          // guarded by mu; somebody runs the steps
-	dropping  bool          // guarded by mu; the header is being written
-	current   uint64        // guarded by mu; number of the area
-	committed uint64        // guarded by mu; entries in it
+	_    [64]byte
+	free atomic.Uint64 // number of the next place; raised by every exception
+	_    [56]byte
 
-	// The rest belongs to whoever set busy, to merging, or to open.
-	area    []byte
-	written uint64        // entries of the area that are on disk
-	report  exceptionList // taken into the area, not reported
-	stage   recordStage
-	tried   recordStage  // that does or did I/O
-	lacking bool         // it found no space
-	gate    atomic.Int32 // as in kcopyd: the I/O of a stage and its submitter
-	zero    kcopyd.Job
-	record  durable
-	header  durable
-	unclear atomic.Pointer[mergedRun] // nil: none; written by merging
+	*recorder
+}
+
+// recorder is what the recorder works with, in its turn: see record.go. Merging
+// and open work with it, too. It fills a pair of cache lines.
+type recorder struct {
+	turn      atomic.Uint64         // who is the recorder
+	oldest    atomic.Pointer[batch] // with the next record, or one before it
+	next      uint64                // number of the first record that is not gathered
+	committed uint64                // entries in the area
+	written   uint64                // of them on disk
+	gathered  recordList            // in the area, not settled
+	stage     recordStage
+	tried     recordStage  // that does or did I/O
+	lacking   bool         // it found no space
+	rounds    uint8        // writes in this turn
+	gate      atomic.Int32 // as in kcopyd: the I/O of a stage and its submitter
+	late      recordList   // settled, to be reported
+	_         [48]byte
 }
 
 const areaUnit = 4096
@@ -96,71 +115,107 @@ const areaUnit = 4096
 func newPersistent(e env.Env, cow *dm.Dev, chunk uint64, writable bool) *persistent {
 	l := cow.Limits()
 	p := &persistent{
-		env: e, cow: cow, dev: kcopyd.Open(cow.Device), geometry: newGeometry(chunk), writable: writable,
-		flushes: l.VolatileCache && !l.FUA, size: l.Size, idle: e.NewWait(), valid: true,
+		env: e, geometry: newGeometry(chunk), writable: writable,
+		flushes: l.VolatileCache && !l.FUA, idle: e.NewWait(), recorder: &recorder{},
 		kc: kcopyd.New(e, kcopyd.Options{Name: "snapshot-area"}),
 	}
-	p.nextFree.Store(firstFree)
+	if runtime.GOMAXPROCS(0) > 1 {
+		p.patience = patience
+	}
+	p.valid.Store(true)
 	p.unit = max(areaUnit, uint64(l.LogicalBlock))
 	p.zero.NoUnmap = true
 	p.zero.Done = func(j *kcopyd.Job) { p.stageDone(jobStatus(j)) }
-	p.record.init(p, p.stageDone)
+	p.writes.New = p.newWrite
+	p.reach(cow)
+	p.startAt(0)
 	return p
 }
 
-func (p *persistent) use(cow *dm.Dev, park func(again, giveUp func()) bool) {
-	p.cow, p.dev, p.park = cow, kcopyd.Open(cow.Device), park
+// newWrite makes a write of an area. Each processor has its own.
+func (p *persistent) newWrite() any {
+	d := &durable{}
+	d.init(p, func(st blk.Status) {
+		p.writes.Put(d)
+		p.stageDone(st)
+	})
+	return d
 }
 
-func (p *persistent) ordered() bool { return true }
+// reach lets I/O go to cow.
+func (p *persistent) reach(cow *dm.Dev) {
+	p.cow, p.dev = cow, kcopyd.Open(cow.Device)
+	p.room.init(cow)
+}
+
+func (p *persistent) use(cow *dm.Dev, park func(again, giveUp func()) bool) {
+	p.quiesce()
+	p.reach(cow)
+	p.park = park
+}
+
+// quiesce waits until nobody records. There are no exceptions to record.
+func (p *persistent) quiesce() {
+	p.watched.Store(true)
+	p.idle.Until(func() bool { return p.turn.Load()&states == idle && !p.dropping.Load() })
+	p.watched.Store(false)
+}
+
+// startAt makes n the next place to be given out. Nothing is to be recorded.
+func (p *persistent) startAt(n uint64) {
+	b := &batch{first: n}
+	p.oldest.Store(b)
+	p.newest.Store(b)
+	p.free.Store(n)
+	p.turn.Store(n << turnBits)
+	p.next = n
+}
 
 func (p *persistent) chunkSize() uint64 { return p.chunk }
 
 func (p *persistent) persistent() bool { return true }
 
 func (p *persistent) usage() (allocated, total, metadata uint64) {
-	p.mu.Lock()
-	current := p.current
-	p.mu.Unlock()
-	return p.nextFree.Load() * p.chunk, p.cow.Limits().Size, (current + 2) * p.chunk
+	return p.dataChunk(p.free.Load()) * p.chunk, p.cow.Limits().Size, (p.current.Load() + 2) * p.chunk
 }
 
 func (p *persistent) prepare(e *exception, where uint64) bool {
-	n := p.nextFree.Load()
-	if where != anywhere && where != n || !roomFor(p.cow, &p.size, (n+1)*p.chunk) {
+	n, ok := p.takePlace(where)
+	if !ok {
 		return false
 	}
-	e.new = n
-	p.nextFree.Store(p.skipArea(n + 1))
-	p.pending.Add(1)
+	r := p.recordOf(n)
+	e.new, e.record = p.dataChunk(n), r
+	r.n, r.old, r.new, r.e = n, e.old, e.new, e
 	return true
 }
 
-func (p *persistent) commit(e *exception, ok bool) {
-	p.mu.Lock()
-	if !ok {
-		p.valid = false
+// takePlace takes the number of a place. One for which there is no room is given
+// back: by the time that those behind it are, too, or have turned out to have room.
+func (p *persistent) takePlace(where uint64) (n uint64, ok bool) {
+	if where != anywhere {
+		n = p.dataNumber(where)
+		return n, p.dataChunk(n) == where && p.hasPlace(n) && p.free.CompareAndSwap(n, n+1)
 	}
-	p.queue.Push(e)
-	busy := p.busy
-	p.busy = true
-	p.mu.Unlock()
-	if !busy {
-		p.run()
+	n = p.free.Add(1) - 1
+	for !p.hasPlace(n) {
+		if p.free.CompareAndSwap(n+1, n) {
+			return 0, false
+		}
 	}
+	return n, true
 }
 
+func (p *persistent) hasPlace(n uint64) bool { return p.room.has((p.dataChunk(n) + 1) * p.chunk) }
+
 func (p *persistent) drop(done func()) {
-	p.mu.Lock()
-	p.valid, p.dropping = false, true
-	p.mu.Unlock()
+	p.valid.Store(false)
+	p.dropping.Store(true)
 	p.header.init(p, func(blk.Status) {
 		// A header that could not be written leaves the store valid on disk;
 		// there is nothing left to try.
 		done()
-		p.mu.Lock()
-		p.dropping = false
-		p.mu.Unlock()
+		p.dropping.Store(false)
 		p.idle.Wake()
 	})
 	p.header.write(p.headerBlock(false), 0)
@@ -175,11 +230,6 @@ func (p *persistent) headerBlock(valid bool) []byte {
 }
 
 func (p *persistent) close() {
-	p.closing.Store(true)
-	p.idle.Until(func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return !p.busy && !p.dropping
-	})
+	p.quiesce()
 	p.kc.Close()
 }

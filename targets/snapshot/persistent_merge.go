@@ -13,14 +13,11 @@ import (
 func (p *persistent) merger() merger { return p }
 
 func (p *persistent) prepareMerge(done func(old, new, n uint64, err error)) {
-	p.mu.Lock()
-	committed, current := p.committed, p.current
-	p.mu.Unlock()
-	switch d := p.doubt(); {
+	switch d, current := p.doubt(), p.current.Load(); {
 	case d.n > 0:
 		done(d.old, d.new, d.n, nil)
-	case committed > 0:
-		done(p.lastRun(committed))
+	case p.committed > 0:
+		done(p.lastRun(p.committed))
 	case current == 0:
 		done(0, 0, 0, nil)
 	default:
@@ -37,10 +34,8 @@ func (p *persistent) readPrevious(a uint64, done func(old, new, n uint64, err er
 			done(0, 0, 0, b.Status())
 			return
 		}
-		p.mu.Lock()
-		p.current, p.committed = a, p.perArea
-		p.mu.Unlock()
-		p.written = p.perArea
+		p.current.Store(a)
+		p.committed, p.written = p.perArea, p.perArea
 		done(p.lastRun(p.perArea))
 	}
 	p.dev.Submit(b)
@@ -84,11 +79,8 @@ func (p *persistent) commitMerge(n uint64, done func(error)) {
 			return
 		}
 		p.unclear.Store(nil)
-		p.mu.Lock()
-		p.committed = left
-		p.mu.Unlock()
-		p.written = left
-		p.nextFree.Store(p.areaChunk(p.current) + left + 1)
+		p.committed, p.written = left, left
+		p.startAt(p.current.Load()*p.perArea + left)
 		done(nil)
 	})
 	d.write(p.entries(left, p.committed))
@@ -98,25 +90,18 @@ func (p *persistent) commitMerge(n uint64, done func(error)) {
 // takes them with it; until then they are in doubt. Places behind a hole in the
 // store are as good as the next ones to be given out.
 func (p *persistent) endMerge(free uint64) error {
-	p.nextFree.Store(p.skipArea(max(free, p.nextFree.Load())))
+	p.startAt(max(p.dataNumber(max(free, 2)), p.free.Load()))
 	d := p.doubt()
 	for i := range d.n {
 		putEntry(p.area, p.committed-1-i, d.old-i, d.new-i)
 	}
 	p.written = p.committed - d.n
-	var err error
 	if d.n > 0 {
-		err = p.writeNow(p.entries(p.written, p.committed))
+		if err := p.writeNow(p.entries(p.written, p.committed)); err != nil {
+			return err
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case err == nil:
-		p.unclear.Store(nil)
-		p.leaveAreaLocked()
-		p.written = p.committed
-	case p.committed == p.perArea:
-		p.valid = false // no record will write this area
-	}
-	return err
+	p.unclear.Store(nil)
+	p.leaveArea()
+	return nil
 }

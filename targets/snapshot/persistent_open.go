@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"sync/atomic"
 	"syscall"
 
 	"udm/blk"
@@ -37,7 +38,7 @@ func (p *persistent) open() (valid bool, err error) {
 		return false, err
 	}
 	p.geometry = newGeometry(uint64(h.sectors))
-	p.valid = h.valid
+	p.valid.Store(h.valid)
 	return h.valid, nil
 }
 
@@ -70,18 +71,15 @@ func (p *persistent) create() error {
 
 // await runs start and waits until it calls done.
 func (p *persistent) await(start func(done func(blk.Status))) error {
-	var ended bool         // guarded by p.mu
-	var outcome blk.Status // guarded by p.mu
+	var ended atomic.Pointer[blk.Status]
 	w := p.env.NewWait()
 	start(func(st blk.Status) {
-		p.mu.Lock()
-		ended, outcome = true, st
-		p.mu.Unlock()
+		ended.Store(&st)
 		w.Wake()
 	})
-	w.Until(func() bool { p.mu.Lock(); defer p.mu.Unlock(); return ended })
-	if outcome != blk.OK {
-		return dm.Errorf(outcome.Errno(), "snapshot store cannot be written")
+	w.Until(func() bool { return ended.Load() != nil })
+	if st := *ended.Load(); st != blk.OK {
+		return dm.Errorf(st.Errno(), "snapshot store cannot be written")
 	}
 	return nil
 }
@@ -98,24 +96,25 @@ func (p *persistent) writeNow(data []byte, sector uint64) error {
 // read gives every recorded exception to add.
 func (p *persistent) read(add func(old, new uint64) error) error {
 	p.area = make([]byte, p.chunk*blk.SectorSize)
-	for {
-		if err := p.readArea(p.current); err != nil {
+	last := uint64(1) // of the header and area 0
+	for a := uint64(0); ; a++ {
+		if err := p.readArea(a); err != nil {
 			return err
 		}
 		n, err := p.parseArea(p.area, p.cow.Limits().Size/p.chunk, func(old, new uint64) error {
-			p.nextFree.Store(max(p.nextFree.Load(), new+1))
+			last = max(last, new)
 			return add(old, new)
 		})
 		if err != nil {
 			return err
 		}
+		p.current.Store(a)
 		if p.committed = n; n < p.perArea {
 			break
 		}
-		p.current++
 	}
 	p.written = p.committed
-	p.nextFree.Store(p.skipArea(p.nextFree.Load()))
+	p.startAt(p.dataNumber(last + 1))
 	return p.wipe()
 }
 

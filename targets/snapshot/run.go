@@ -123,17 +123,22 @@ func (f *fullWrite) free() {
 	f.snap.pending.fulls.Put(f)
 }
 
-// start sends the write of n chunks. Its end goes through kc, so that each chunk
-// takes its turn among the copies.
+// start sends the write of n chunks. Its end goes through kc, which waits for it
+// when it is closed. Nothing else is recorded while many chunks are written.
 func (f *fullWrite) start(n uint64) {
 	s, c := f.snap, f.clone
+	st, r := s.body.Load().store, f.first.record
 	f.left.Store(int64(n))
 	for pe := f.first; pe != nil; pe = pe.run {
 		s.tally.Take(pe.shard, 1)
 		s.kc.Prepare(&pe.job)
+		if n > 1 {
+			st.sent(pe.record)
+		}
 	}
 	c.Redirect(f.ended)
 	c.Issue()
+	st.sent(r)
 }
 
 // end is the end of the lower I/O. f is gone once the last one is fired.

@@ -414,7 +414,8 @@ func TestSnapshotAfterAMergeThatStopped(t *testing.T) {
 	for i := range uint64(64) {
 		r.wantEnd(r.write(s, 4*i, 1, 2), blk.OK)
 		if i == 30 { // a hole: places that a power cut has left behind
-			r.snap("s").body.Load().store.(*persistent).nextFree.Add(3)
+			p := r.snap("s").body.Load().store.(*persistent)
+			p.startAt(p.free.Load() + 3)
 		}
 	}
 	r.wantEnd(r.write(s, 600, 1, 2), blk.OK)

@@ -36,11 +36,9 @@ type snapshot struct {
 
 	pending   pendingTable
 	tracked   tracked
-	alloc     alloc
 	tally     kcopyd.Tally // of pending exceptions; used: copies, and writes of whole chunks
 	settling  atomic.Bool  // idle is to be woken
 	idle      env.Wait
-	order     inOrder // belongs to the callbacks of kc
 	throttled throttled
 	space     shortage
 
@@ -55,14 +53,13 @@ type snapshot struct {
 type body struct {
 	store    store
 	complete *table
-	ordered  bool // the store is
 	shift    uint
 	mask     uint64 // chunk size - 1; 0 with shift 0 before a handover
 }
 
 func newBody(s store, t *table) *body {
 	size := s.chunkSize()
-	return &body{s, t, s.ordered(), uint(bits.TrailingZeros64(size)), size - 1}
+	return &body{s, t, uint(bits.TrailingZeros64(size)), size - 1}
 }
 
 // The state of a snapshot that every bio looks at.
@@ -78,14 +75,6 @@ const (
 	flagClosing                 // what is under way may be left undone
 )
 
-// alloc orders the allocation of exceptions in an ordered store: sequence numbers
-// go up with the places in the store.
-type alloc struct {
-	mu   sync.Mutex
-	next uint64   // guarded by mu; sequence number
-	_    [48]byte // has a cache line for itself
-}
-
 // point is a place where a test may hold a thread up.
 type point uint8
 
@@ -94,7 +83,7 @@ const (
 	pointTracked               // a read is tracked; not looked again yet
 	pointHold                  // a bio is to be held back; nothing is locked
 	pointCounted               // it is counted, to be looked at once more; throttled.mu is locked
-	pointPlaced                // an exception has its place, and not its number yet; alloc.mu is locked
+	pointPlaced                // an exception has its place, and is not in the table yet; its slot is locked
 )
 
 func (s *snapshot) at(p point) {

@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 
 	"udm/dm"
-	"udm/internal/list"
 )
 
 // exception is a chunk of the origin that is being given a place of its own in
@@ -12,16 +11,12 @@ import (
 type exception struct {
 	old, new uint64
 	// done is called once when the exception is recorded for good, or not.
-	done func(ok bool)
-	next *exception // link of the store's lists
+	done   func(ok bool)
+	record *record // what a persistent store knows of it
 }
 
 // anywhere is no chunk of a COW device.
 const anywhere = ^uint64(0)
-
-type exceptionList = list.List[exception, *exception]
-
-func (e *exception) Link() **exception { return &e.next }
 
 // store hands out chunks of the COW device and remembers which chunk is where
 // (the kernel's struct dm_exception_store_type).
@@ -37,12 +32,12 @@ type store interface {
 	// who takes a store over outlives whoever opened it. park keeps what found no
 	// space there for later. No I/O is in flight.
 	use(cow *dm.Dev, park func(again, giveUp func()) bool)
-	// ordered says that the calls of prepare have to be serialised by the
-	// snapshot, and those of commit, in the same order. It never changes.
-	ordered() bool
 	// prepare gives e a new chunk, the one at where or any; false when the store
 	// is full, or where is not the next one that it would give.
 	prepare(e *exception, where uint64) bool
+	// sent says that the I/O for the data of r's exception is under way. The
+	// exception may have been committed by now.
+	sent(r *record)
 	// commit records e, or with ok false takes note that its data did not
 	// arrive: nothing more will be recorded.
 	commit(e *exception, ok bool)
@@ -82,7 +77,7 @@ type mergedRun struct{ old, new, n uint64 }
 type transient struct {
 	cow   *dm.Dev
 	chunk uint64
-	size  atomic.Uint64 // sectors, as seen last
+	room  room
 	_     [64]byte
 	free  atomic.Uint64 // written by every prepare, so away from the rest
 	_     [56]byte
@@ -90,54 +85,70 @@ type transient struct {
 
 func newTransient(cow *dm.Dev, chunk uint64) *transient {
 	t := &transient{cow: cow, chunk: chunk}
-	t.size.Store(cow.Limits().Size)
+	t.room.init(cow)
 	return t
 }
 
-func (t *transient) use(cow *dm.Dev, _ func(again, giveUp func()) bool) { t.cow = cow }
-func (t *transient) ordered() bool                                      { return false }
-func (t *transient) chunkSize() uint64                                  { return t.chunk }
-func (t *transient) open() (bool, error)                                { return true, nil }
-func (t *transient) read(func(old, new uint64) error) error             { return nil }
-func (t *transient) commit(e *exception, ok bool)                       { e.done(ok) }
-func (t *transient) drop(done func())                                   { done() }
-func (t *transient) persistent() bool                                   { return false }
-func (t *transient) merger() merger                                     { return nil }
-func (t *transient) close()                                             {}
+func (t *transient) use(cow *dm.Dev, _ func(again, giveUp func()) bool) {
+	t.cow = cow
+	t.room.init(cow)
+}
+
+func (t *transient) chunkSize() uint64                      { return t.chunk }
+func (t *transient) open() (bool, error)                    { return true, nil }
+func (t *transient) read(func(old, new uint64) error) error { return nil }
+func (t *transient) sent(*record)                           {}
+func (t *transient) commit(e *exception, ok bool)           { e.done(ok) }
+func (t *transient) drop(done func())                       { done() }
+func (t *transient) persistent() bool                       { return false }
+func (t *transient) merger() merger                         { return nil }
+func (t *transient) close()                                 {}
 func (t *transient) usage() (allocated, total, metadata uint64) {
 	total = t.cow.Limits().Size
 	return min(t.free.Load(), total/t.chunk) * t.chunk, total, 0
 }
 
 // prepare takes the next chunk first and looks whether there was one after: a load
-// before would let the counter's cache line travel twice.
+// before would let the counter's cache line travel twice. As the room only grows, a
+// chunk is given back once those behind it are, or turns out to have room.
 func (t *transient) prepare(e *exception, where uint64) bool {
 	if where != anywhere {
 		e.new = where
-		return t.roomFor((where+1)*t.chunk) && t.free.CompareAndSwap(where, where+1)
+		return t.hasPlace(where) && t.free.CompareAndSwap(where, where+1)
 	}
 	e.new = t.free.Add(1) - 1
-	if t.roomFor((e.new + 1) * t.chunk) {
-		return true
+	for !t.hasPlace(e.new) {
+		if t.free.CompareAndSwap(e.new+1, e.new) {
+			return false
+		}
 	}
-	t.free.Add(^uint64(0))
-	return false
+	return true
 }
 
-func (t *transient) roomFor(sectors uint64) bool {
-	if sectors <= t.size.Load() {
-		return true
-	}
-	size := t.cow.Limits().Size
-	t.size.Store(size)
-	return sectors <= size
+func (t *transient) hasPlace(n uint64) bool { return t.room.has((n + 1) * t.chunk) }
+
+// room tells how far a device goes. It may have grown since it was asked; that it
+// shrinks goes unnoticed.
+type room struct {
+	dev *dm.Dev
+	end atomic.Uint64 // sectors; the most that was seen
 }
 
-// roomFor reports whether d has so many sectors. known is its size as seen
-// last: a device may have grown since.
-func roomFor(d *dm.Dev, known *uint64, sectors uint64) bool {
-	if sectors > *known {
-		*known = d.Limits().Size
+func (r *room) init(d *dm.Dev) {
+	r.dev = d
+	r.end.Store(d.Limits().Size)
+}
+
+func (r *room) has(sectors uint64) bool {
+	for {
+		end := r.end.Load()
+		if sectors <= end {
+			return true
+		}
+		now := r.dev.Limits().Size
+		if now <= end {
+			return false
+		}
+		r.end.CompareAndSwap(end, now)
 	}
-	return sectors <= *known
 }
