@@ -28,7 +28,7 @@ func Leaks(t testing.TB) {
 }
 
 // patience is the number of attempts: more than a second of processor time.
-const patience = 20_000
+var patience = 20_000
 
 func leaked(before map[string]string) (stacks []string) {
 	for id, stack := range goroutines() {

@@ -201,15 +201,15 @@ func TestLeaksFindsAGoroutine(t *testing.T) {
 		blktest.Leaks(tb)
 		stop := make(chan bool)
 		go func() { <-stop }()
-		if !leak {
+		if leak {
+			defer blktest.Impatient()()
+			defer close(stop)
+		} else {
 			close(stop)
 		}
 		tb.cleanup()
 		if tb.failed != leak {
 			t.Errorf("leak %v, reported %v", leak, tb.failed)
-		}
-		if leak {
-			close(stop)
 		}
 	}
 }
