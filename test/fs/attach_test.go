@@ -27,7 +27,7 @@ func TestAttach(t *testing.T) {
 	if again := r.udm("attach", "disk"); again != device || !strings.HasPrefix(device, "/dev/loop") {
 		t.Fatalf("attached as %q, then as %q", device, again)
 	}
-	if out, err := try(udm(t), "--root", r.root, "remove", "disk"); err == nil || !strings.Contains(out, "busy") {
+	if out, err := try(udm(t), "--root", r.root, "remove", "disk"); err == nil || !strings.Contains(out, "in use") {
 		t.Fatalf("removing what is attached: %v, %s", err, out)
 	}
 	sh(t, "mkfs.ext4", "-q", device)
@@ -253,7 +253,7 @@ func TestMountCommands(t *testing.T) {
 	if out, err := try(udm(t), "--root", r.root, "unmount", dir); err == nil || !strings.Contains(out, "--lazy") {
 		t.Fatalf("unmounting what is in use: %v, %s", err, out)
 	}
-	if out, err := try(udm(t), "--root", r.root, "remove", "disk"); err == nil || !strings.Contains(out, "busy") {
+	if out, err := try(udm(t), "--root", r.root, "remove", "disk"); err == nil || !strings.Contains(out, "in use") {
 		t.Fatalf("removing what is open: %v, %s", err, out)
 	}
 	r.udm("unmount", "--lazy", dir)
