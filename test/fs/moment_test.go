@@ -43,7 +43,11 @@ func moments(r *rig, stores [2]string) {
 	sh(r.T, "mkfs.ext4", "-q", "-F", "-E", "nodiscard", disk)
 	made := r.moment("made", stores[1])
 	text, back := filepath.Join(r.dir, "text"), filepath.Join(r.dir, "back")
-	r.must(os.WriteFile(text, noise(6*mib, 2), 0o600))
+	size := 6 * mib
+	if testing.Short() { // it takes long: debugfs writes 4 KiB at a time
+		size = 2 * mib
+	}
+	r.must(os.WriteFile(text, noise(size, 2), 0o600))
 	for i := range 2 {
 		name := fmt.Sprint("text", i)
 		sh(r.T, "debugfs", "-w", "-R", "write "+text+" "+name, disk)
