@@ -27,6 +27,7 @@ var layers = []struct {
 	{"dm", []string{"internal", "env", "blk"}},
 	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
 	{"lvm", []string{"internal", "env", "blk", "dm", "targets"}},
+	{"luks", []string{"env", "blk", "dm", "targets"}},
 	{"volume", []string{"env", "blk", "dm", "targets"}},
 	{"export/internal/virtq", nil}, // rings know bytes only
 	{"export", []string{"internal", "env", "blk"}},
@@ -41,16 +42,16 @@ var layers = []struct {
 	{"ctl", []string{"internal", "dm", "volume"}},
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
-	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "volume", "export", "ctl", ""}},
+	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", ""}},
 	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl"}},
 	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},
-	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "export", "ctl", "test"}},
+	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "export", "ctl", "test"}},
 }
 
 // core are the folders that import nothing from elsewhere but golang.org/x/sys, and
 // golang.org/x/crypto for what the standard library lacks of the ciphers and key
-// derivations that encrypted disks have: twofish, argon2.
-var core = []string{"env", "blk", "pdata", "dm", "targets", "internal"}
+// derivations that encrypted disks have: twofish, argon2, ripemd160, blake2.
+var core = []string{"env", "blk", "pdata", "dm", "targets", "luks", "internal"}
 
 type pkg struct {
 	ImportPath string

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"udm/blk"
+	"udm/blk/leaf"
+	"udm/env"
+	"udm/luks"
+)
+
+func luksCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "luks",
+		Short: "Open, make and change encrypted disks in the formats of LUKS",
+		Long: `Open, make and change encrypted disks in the formats of LUKS, version 1 and 2, as
+cryptsetup makes them. No daemon, root or kernel is needed. A DISK is a path, or
+what a table may name:
+` + leaf.Help() + `
+Passphrases are asked for at the terminal, or come from a file or a file
+descriptor. They are never words of a command, where other users could see them.`,
+		Example: `  udm luks format disk.img
+  udm luks open disk.img --socket /run/user/1000/disk.sock`,
+		Args: cobra.ArbitraryArgs, RunE: needsCommand,
+	}
+	cmd.AddCommand(luksOpenCommand(), luksFormatCommand(), luksDumpCommand(), luksAddKeyCommand(), luksChangeKeyCommand(), luksRemoveKeyCommand(),
+		luksBackupCommand(), luksRestoreCommand(), luksRepairCommand())
+	return cmd
+}
+
+// withContainer reads the header on a disk and lets f use it. Where it is opened for
+// writing, and one copy of the header is damaged, that is said.
+func withContainer(cmd *cobra.Command, disk string, write bool, f func(*luks.Container) error) error {
+	return withDisk(disk, write, func(d blk.Device) error {
+		c, err := luks.Open(env.Real(), d, luks.Options{})
+		if err != nil {
+			return err
+		}
+		if c.Header.Damaged != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "udm: %s; udm luks repair writes it again\n", c.Header.Damaged)
+		}
+		return f(c)
+	})
+}
+
+// withDisk opens a disk while f runs. What is no name of a table is a path.
+func withDisk(name string, write bool, f func(blk.Device) error) (err error) {
+	if name, err = diskName(name); err != nil {
+		return err
+	}
+	d, _, err := leaf.New(env.Real()).Open(name, write)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return f(d)
+}
+
+// diskName is a disk as a table names it.
+func diskName(name string) (string, error) {
+	if _, missing := os.Lstat(name); missing == nil || !strings.Contains(name, ":") {
+		return filepath.Abs(name)
+	}
+	return name, nil
+}
+
+func luksFormatCommand() *cobra.Command {
+	var f luks.Format
+	var k kdfFlags
+	var sizeBits int
+	var offset uint64
+	s := &secret{what: "new passphrase", confirm: true}
+	cmd := &cobra.Command{
+		Use:   "format DISK",
+		Short: "Make an encrypted disk; what it held is lost",
+		Long: `Make an encrypted disk; what it held is lost. The header takes 16 MiB at its
+beginning, of version 1 two to four. With --detached DISK gets the header only, and
+the data may take all of another disk.`,
+		Example: `  udm luks format disk.img
+  udm luks format --version 1 --key-file secret disk.img
+  udm luks format --detached header.img`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.KeySize, f.Offset = sizeBits/8, offset
+			f.KDF = k.kdf(f.Version, f.Hash)
+			return withDisk(args[0], true, func(d blk.Device) error {
+				p, err := s.read(cmd)
+				if err != nil {
+					return err
+				}
+				defer clear(p)
+				_, err = luks.Create(env.Real(), d, f, p, luks.Options{})
+				return err
+			})
+		},
+	}
+	s.flags(cmd, "")
+	k.flags(cmd)
+	fl := cmd.Flags()
+	fl.IntVar(&f.Version, "version", 2, "version of the format, 1 or 2")
+	fl.StringVar(&f.Encryption, "cipher", "aes-xts-plain64", "cipher, mode and IV, as in tables of crypt")
+	fl.IntVar(&sizeBits, "key-size", 512, "bits of the volume key")
+	fl.StringVar(&f.Hash, "hash", "sha256", "hash of digests")
+	fl.IntVar(&f.SectorSize, "sector-size", 512, "bytes that are encrypted as one, 512 to 4096")
+	fl.StringVar(&f.UUID, "uuid", "", "UUID (default a random one)")
+	fl.StringVar(&f.Label, "label", "", "label")
+	fl.Uint64Var(&offset, "offset", 0, "byte where the data begin (default behind the header)")
+	fl.BoolVar(&f.Detached, "detached", false, "make a header alone")
+	return cmd
+}
+
+// kdfFlags are the options of a new slot's key derivation.
+type kdfFlags struct {
+	kind       string
+	memory     uint32
+	time       uint32
+	iterations uint64
+}
+
+func (k *kdfFlags) flags(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&k.kind, "pbkdf", "", "argon2id, argon2i or pbkdf2 (default argon2id, in version 1 pbkdf2)")
+	fl.Uint32Var(&k.memory, "pbkdf-memory", 256<<10, "KiB of memory that opening takes with argon2")
+	fl.Uint32Var(&k.time, "pbkdf-time", 4, "how often argon2 goes through its memory")
+	fl.Uint64Var(&k.iterations, "pbkdf-iterations", 2000000, "iterations of pbkdf2")
+}
+
+func (k *kdfFlags) kdf(version int, hash string) luks.KDF {
+	kind := k.kind
+	if kind == "" {
+		kind = luks.DefaultKDF(version).Type
+	}
+	if kind == "pbkdf2" {
+		return luks.KDF{Type: kind, Hash: hash, Iterations: k.iterations}
+	}
+	return luks.KDF{Type: kind, Memory: k.memory, Time: k.time, CPUs: luks.DefaultKDF(2).CPUs}
+}
+
+func luksBackupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup DISK FILE",
+		Short: "Copy the header of a disk with its key slots to a file",
+		Long: `Copy the header of a disk with its key slots to a new file, as cryptsetup
+luksHeaderBackup does. Whoever has it and a passphrase of today can open the disk,
+also after that passphrase was removed. Without a header nobody can.`,
+		Example: `  udm luks backup disk.img disk.luks`,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withContainer(cmd, args[0], false, func(c *luks.Container) error {
+				w, err := os.OpenFile(args[1], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+				if err != nil {
+					return err
+				}
+				return errors.Join(c.Backup(w), w.Sync(), w.Close())
+			})
+		},
+	}
+}
+
+func luksRestoreCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "restore DISK FILE",
+		Short: "Write the header of a backup to its disk",
+		Long: `Write the header of a backup to its disk; the passphrases are those of the backup
+then. A backup of another disk, or of one whose data lie elsewhere, is refused.`,
+		Example: `  udm luks restore disk.img disk.luks`,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := os.Open(args[1])
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			backup, err := io.ReadAll(io.LimitReader(r, luks.MaxBackup))
+			if err != nil {
+				return err
+			}
+			return withDisk(args[0], true, func(d blk.Device) error { return luks.Restore(env.Real(), d, backup, force, luks.Options{}) })
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "also if the disk has another header; its data are lost unless the backup is theirs")
+	return cmd
+}
+
+func luksRepairCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "repair DISK",
+		Short:   "Write the damaged copy of a header again from the other one",
+		Example: `  udm luks repair disk.img`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDisk(args[0], true, func(d blk.Device) error {
+				c, err := luks.Open(env.Real(), d, luks.Options{})
+				if err != nil || c.Header.Damaged == "" {
+					return err
+				}
+				return c.Repair()
+			})
+		},
+	}
+}
+
+// slotOf reads the number of a key slot.
+func slotOf(word string) (int, error) {
+	n, err := strconv.Atoi(word)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%q is no number of a key slot; udm luks dump lists them", word)
+	}
+	return n, nil
+}

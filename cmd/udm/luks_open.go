@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"udm"
+	"udm/blk"
+	"udm/luks"
+)
+
+func luksOpenCommand() *cobra.Command {
+	var o luksOpen
+	o.secret.what = "passphrase"
+	cmd := &cobra.Command{
+		Use:   "open DISK",
+		Short: "Serve a disk decrypted over NBD, until this command ends",
+		Long: `Serve a disk decrypted over NBD at a Unix socket, until this command is
+interrupted. The key is in this process only, on no disk and in no daemon.
+With --test nothing is served: it says whether the passphrase opens the disk.`,
+		Example: `  udm luks open disk.img --socket disk.sock &
+  nbdcopy 'nbd+unix:///?socket=disk.sock' plain.img`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+	}
+	o.secret.flags(cmd, "")
+	f := cmd.Flags()
+	f.StringVar(&o.header, "header", "", "disk with the detached header")
+	f.StringVar(&o.socket, "socket", "", "path of the socket to make")
+	f.StringVar(&o.name, "name", "disk", "name of the NBD export")
+	f.IntVar(&o.slot, "slot", luks.AnySlot, "the key slot to use; -1: any")
+	f.BoolVar(&o.readOnly, "read-only", false, "open the disk for reading only")
+	f.BoolVar(&o.test, "test", false, "only try the passphrase")
+	return cmd
+}
+
+type luksOpen struct {
+	secret               secret
+	header, socket, name string
+	slot                 int
+	readOnly, test       bool
+}
+
+func (o *luksOpen) run(cmd *cobra.Command, disk string) error {
+	if o.socket == "" && !o.test {
+		return errors.New("say with --socket where to serve the disk, or --test")
+	}
+	table, err := o.table(cmd, disk)
+	if err != nil || o.test {
+		return err
+	}
+	s := udm.New()
+	create := s.Create
+	if o.readOnly {
+		create = s.CreateReadOnly
+	}
+	if _, err = create(o.name, table); err == nil {
+		err = s.ListenNBD(o.socket)
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "nbd+unix:///%s?socket=%s\n", o.name, o.socket)
+	}
+	if err == nil {
+		<-cmd.Context().Done()
+	}
+	return errors.Join(err, s.Close())
+}
+
+// table is the table of the decrypted disk, which has the key.
+func (o *luksOpen) table(cmd *cobra.Command, disk string) (table string, err error) {
+	header := o.header
+	if header == "" {
+		header = disk
+	}
+	name, err := diskName(disk)
+	if err != nil {
+		return "", err
+	}
+	var sectors uint64
+	if err := withDisk(disk, false, func(d blk.Device) error { sectors = d.Limits().Size; return nil }); err != nil {
+		return "", err
+	}
+	err = withContainer(cmd, header, false, func(c *luks.Container) error {
+		key, err := unlock(cmd, c, &o.secret, o.slot)
+		if err != nil {
+			return err
+		}
+		defer key.Close()
+		line, size, err := c.Line(key, name, sectors)
+		if err == nil {
+			table = udm.Table(udm.Line(0, size, line.Target(), line))
+		}
+		return err
+	})
+	return table, err
+}

@@ -1,0 +1,264 @@
+package luks
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/env"
+	"udm/targets/crypt"
+)
+
+// Options say how containers are opened and made.
+type Options struct {
+	Limits Limits    // the zero value: DefaultLimits
+	Rand   io.Reader // for salts and keys; nil: the system's
+}
+
+func (o Options) limits() Limits {
+	if o.Limits == (Limits{}) {
+		return DefaultLimits
+	}
+	return o.Limits
+}
+
+func (o Options) random(n int) ([]byte, error) {
+	r := o.Rand
+	if r == nil {
+		r = rand.Reader
+	}
+	p := make([]byte, n)
+	_, err := io.ReadFull(r, p)
+	return p, err
+}
+
+// Container is a disk with a header, or a detached header.
+type Container struct {
+	Header  *Header
+	store   store
+	options Options
+	v1      *luks1 // nil: version 2
+	v2      *luks2
+}
+
+// AnySlot lets Unlock try all slots.
+const AnySlot = -1
+
+// Open reads the header on dev, which stays the caller's.
+func Open(e env.Env, dev blk.Device, o Options) (*Container, error) {
+	c := &Container{store: store{e, dev}, options: o}
+	return c, c.load()
+}
+
+// load reads the header.
+func (c *Container) load() error {
+	first, err := c.store.read(0, 512)
+	if err != nil {
+		return err
+	}
+	if string(first[:6]) == magic && first[6] == 0 && first[7] == 1 {
+		c.v1, c.Header, err = read1(c.store)
+		return err
+	}
+	c.v2, c.Header, err = read2(c.store)
+	if err != nil && string(first[:6]) != magic {
+		return fmt.Errorf("%v is no LUKS disk, or its header is destroyed: %w", c.store.dev, err)
+	}
+	return err
+}
+
+// Key is the volume key of a disk.
+type Key struct {
+	bytes []byte
+	Slot  int // that it came from
+}
+
+// Close overwrites the key.
+func (k *Key) Close() { clear(k.bytes) }
+
+// String does not tell the key.
+func (k *Key) String() string { return fmt.Sprintf("volume key of %d bits", len(k.bytes)*8) }
+
+// Unlock finds the volume key with a passphrase, in a slot or in any.
+func (c *Container) Unlock(passphrase []byte, slot int) (*Key, error) {
+	slots, err := c.candidates(slot)
+	if err != nil {
+		return nil, err
+	}
+	var wrong []error
+	for _, s := range slots {
+		key, err := s.open(c.store, passphrase, &c.Header.Digest, c.options.limits())
+		if err == nil {
+			return &Key{key, s.ID}, nil
+		}
+		if !ErrWrongKey(err) {
+			wrong = append(wrong, fmt.Errorf("key slot %d: %w", s.ID, err))
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, errors.Join(wrong...)
+	}
+	return nil, errWrongKey
+}
+
+// candidates are the slots to try, those with the highest priority first.
+func (c *Container) candidates(slot int) ([]Slot, error) {
+	if slot != AnySlot {
+		s, err := c.Header.slot(slot)
+		if err != nil {
+			return nil, err
+		}
+		return []Slot{*s}, nil
+	}
+	slots := slices.DeleteFunc(slices.Clone(c.Header.Slots), func(s Slot) bool { return s.Priority == 0 })
+	slices.SortStableFunc(slots, func(a, b Slot) int { return cmp.Compare(b.Priority, a.Priority) })
+	return slots, nil
+}
+
+// Line is the target crypt's line for the data on a device, which has so many
+// sectors, and the size of the decrypted disk in sectors.
+func (c *Container) Line(k *Key, device string, sectors uint64) (*crypt.Line, uint64, error) {
+	s := c.Header.Segment
+	size, step := s.Size/blk.SectorSize, uint64(s.SectorSize/blk.SectorSize)
+	start := s.Offset / blk.SectorSize
+	if start >= sectors || size > sectors-start {
+		return nil, 0, fmt.Errorf("%s has %d sectors, and the encrypted data begin at %d and take %d; is it cut off?", device, sectors, start, size)
+	}
+	if size == 0 {
+		size = (sectors - start) / step * step
+	}
+	l := &crypt.Line{Cipher: s.Encryption, Key: hex.EncodeToString(k.bytes), IVOffset: s.IVOffset, SectorSize: s.SectorSize, Place: dm.Place{Device: device, Start: start}}
+	l.AllowDiscards = slices.Contains(c.Header.Flags, "allow-discards")
+	return l, size, nil
+}
+
+// AddKey puts the volume key into a free slot under another passphrase, and tells
+// which. The zero KDF is replaced by the default.
+func (c *Container) AddKey(k *Key, passphrase []byte, kdf KDF) (slot int, err error) {
+	s, err := c.fresh(k, kdf)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.fill(c.store, passphrase, k.bytes, c.options.limits(), c.options.random); err != nil {
+		return 0, err
+	}
+	return s.ID, c.commit(func() error { return c.put(s.ID, &s) })
+}
+
+// ChangeKey puts the volume key under a new passphrase in the place of the slot that
+// it came from, and tells the slot where it is now.
+func (c *Container) ChangeKey(k *Key, passphrase []byte, kdf KDF) (slot int, err error) {
+	old, err := c.Header.slot(k.Slot)
+	if err != nil {
+		return 0, err
+	}
+	gone := *old
+	s, err := c.fresh(k, kdf)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.fill(c.store, passphrase, k.bytes, c.options.limits(), c.options.random); err != nil {
+		return 0, err
+	}
+	if c.v2 != nil {
+		s.ID, s.Priority = gone.ID, gone.Priority
+	}
+	err = c.commit(func() error {
+		if c.v1 != nil {
+			c.v1.set(gone.ID, nil)
+		}
+		return c.put(s.ID, &s)
+	})
+	if err == nil {
+		err = c.wipe(gone.Area)
+	}
+	return s.ID, err
+}
+
+// RemoveKey ends the use of a slot. Its material is overwritten first. The last slot
+// is only removed with force: then nobody can open the disk any more.
+func (c *Container) RemoveKey(slot int, force bool) error {
+	s, err := c.Header.slot(slot)
+	if err != nil {
+		return err
+	}
+	if len(c.Header.Slots) == 1 && !force {
+		return fmt.Errorf("key slot %d is the last one; without it nobody can open the disk, so this has to be forced", slot)
+	}
+	if err := c.wipe(s.Area); err != nil {
+		return err
+	}
+	return c.commit(func() error { return c.put(slot, nil) })
+}
+
+// Repair writes both copies of a header of version 2 again.
+func (c *Container) Repair() error { return c.commit(func() error { return nil }) }
+
+// wipe overwrites an area with chance.
+func (c *Container) wipe(a Area) error {
+	noise, err := c.options.random(int(a.Size))
+	if err != nil {
+		return err
+	}
+	return c.store.write(a.Offset, noise)
+}
+
+// commit changes the header and writes it. After an error it is what the disk has.
+func (c *Container) commit(change func() error) error {
+	err := change()
+	switch {
+	case err != nil:
+	case c.v1 != nil:
+		err = c.v1.write(c.store)
+	default:
+		err = c.v2.write(c.store, c.options.random)
+	}
+	return errors.Join(err, c.load())
+}
+
+// put makes s the slot of a number; nil ends the slot's use.
+func (c *Container) put(id int, s *Slot) error {
+	if c.v1 != nil {
+		c.v1.set(id, s)
+		return nil
+	}
+	return c.v2.put(id, s)
+}
+
+// fresh is a slot that is free, for the key, with a salt of its own.
+func (c *Container) fresh(k *Key, kdf KDF) (s Slot, err error) {
+	if kdf.Type == "" {
+		kdf = DefaultKDF(c.Header.Version)
+	}
+	if c.v1 != nil {
+		if kdf.Type != "pbkdf2" {
+			return s, errors.New("disks of version 1 have pbkdf2 only")
+		}
+		s, err = c.v1.free(c.Header)
+		kdf.Hash = s.Hash
+	} else {
+		s, err = c.v2.free(len(k.bytes))
+	}
+	if err != nil {
+		return s, err
+	}
+	s.KDF = kdf
+	if s.KDF.Salt, err = c.options.random(saltSize1); err != nil {
+		return s, err
+	}
+	return s, s.KDF.check(c.options.limits())
+}
+
+// DefaultKDF is what new slots have: about a second of work.
+func DefaultKDF(version int) KDF {
+	if version == 1 {
+		return KDF{Type: "pbkdf2", Hash: "sha256", Iterations: 2000000}
+	}
+	return KDF{Type: "argon2id", Time: 4, Memory: 256 << 10, CPUs: 4}
+}
