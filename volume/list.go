@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -101,6 +102,14 @@ type Orphan struct {
 	ID    uint32 `json:"id,omitempty"`
 	Bytes uint64 `json:"bytes,omitempty"`
 	Base  string `json:"base,omitempty"` // the image that a store belongs to
+}
+
+// String is the file, or POOL:ID.
+func (o Orphan) String() string {
+	if o.Pool != "" {
+		return fmt.Sprintf("%s:%d", o.Pool, o.ID)
+	}
+	return o.File
 }
 
 // Orphans lists what no object uses: in the directory of stores, and in pools.

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,7 +98,7 @@ func (c *removeOrphan) plan(m *Manager, op *operation) error {
 		return err
 	}
 	if !slices.ContainsFunc(list, func(o Orphan) bool { return o.File == c.File && o.Pool == c.Pool && o.ID == c.ID }) {
-		return refuse(syscall.EBUSY, "%s is no orphan; udm orphans lists them", cmp.Or(c.File, c.Pool))
+		return refuse(syscall.EBUSY, "%s is no orphan; udm orphans lists them", c.Orphan)
 	}
 	if c.Pool != "" {
 		op.Then = steps{&deleteVolume{Pool: c.Pool, ID: c.ID}}

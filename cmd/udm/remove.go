@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"udm/blk"
 	"udm/ctl"
 	"udm/volume"
 )
@@ -92,7 +92,7 @@ with "udm clone --store", and a volume with "udm create".`,
 			}
 			rows := [][]string{{"ORPHAN", "TAKEN", "OF"}}
 			for _, o := range list {
-				rows = append(rows, []string{orphanName(o), formatSectors(o.Bytes / 512), o.Base})
+				rows = append(rows, []string{o.String(), formatSectors(o.Bytes / blk.SectorSize), o.Base})
 			}
 			return printTable(cmd.OutOrStdout(), rows)
 		},
@@ -112,14 +112,7 @@ with "udm clone --store", and a volume with "udm create".`,
 	return cmd
 }
 
-func orphanName(o volume.Orphan) string {
-	if o.Pool != "" {
-		return fmt.Sprintf("%s:%d", o.Pool, o.ID)
-	}
-	return o.File
-}
-
-// parseOrphan reads what orphanName writes.
+// parseOrphan reads what [volume.Orphan.String] writes.
 func parseOrphan(name string) volume.Orphan {
 	pool, number, ok := strings.Cut(name, ":")
 	id, err := strconv.ParseUint(number, 10, 32)

@@ -15,6 +15,8 @@ import (
 
 	"udm/ctl/server/service"
 	"udm/dm"
+	"udm/env/hostfs"
+	"udm/volume"
 )
 
 // Config is how a daemon runs.
@@ -43,6 +45,9 @@ type Config struct {
 	// begins to end.
 	Ready  func(*service.Service)
 	Ending func()
+	// FS is what Root is in, and Files are the files of volumes; nil: the machine's.
+	FS    hostfs.FS
+	Files volume.Files
 }
 
 // Run runs a daemon until ctx ends: then it stops taking commands, lets NBD
@@ -58,7 +63,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer lock.Close()
-	s, err := service.New(service.Config{Root: cfg.Root, Program: cfg.Program, Types: cfg.Types, Log: cfg.Log, Helper: cfg.Helper})
+	s, err := service.New(service.Config{Root: cfg.Root, Program: cfg.Program, Types: cfg.Types, Log: cfg.Log,
+		Helper: cfg.Helper, FS: cfg.FS, Files: cfg.Files})
 	if err != nil {
 		return err
 	}

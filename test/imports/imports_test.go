@@ -38,7 +38,7 @@ var layers = []struct {
 	{"ctl/server/attach", []string{"env", "blk", "dm", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend"}},
 	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach"}},
 	{"ctl/server/protocol", []string{"dm", "ctl/."}},
-	{"ctl/server", []string{"internal", "env", "blk", "dm", "export", "ctl"}}, // the daemon
+	{"ctl/server", []string{"internal", "env", "blk", "dm", "volume", "export", "ctl"}}, // the daemon
 	{"ctl", []string{"internal", "dm", "volume"}},
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
