@@ -73,7 +73,9 @@ func (m *Manager) Recover(ctx context.Context) error {
 		m.takeLocked(op)
 		op.turn = true
 		m.mu.Unlock()
+		op.recovering = true
 		aerr := m.advance(ctx, op)
+		op.recovering = false
 		m.endTurn(op)
 		if later := (*notYet)(nil); !errors.As(aerr, &later) {
 			err = errors.Join(err, aerr)

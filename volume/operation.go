@@ -34,6 +34,8 @@ type operation struct {
 	state   int  // in the journal: begun, or how many steps of Then are done
 	unsure  bool // moving it from begun to 0 has failed
 	entered bool // Then[0] may have been done, in part at least
+	// recovering: everybody waits for the manager, and copies are left for later.
+	recovering bool
 
 	// What follows is guarded by Manager.mu.
 	turn     bool          // somebody works on it
@@ -125,6 +127,10 @@ func (m *Manager) takeBack(ctx context.Context, op *operation) error {
 // refuses, the operation is before it again.
 func (m *Manager) complete(ctx context.Context, op *operation) error {
 	for op.state < len(op.Then) {
+		if _, copies := op.Then[op.state].(*copyContent); copies && op.recovering {
+			m.progress(op, func() { op.long = true })
+			return m.later(op, &notYet{})
+		}
 		err := op.Then[op.state].do(ctx, m, op)
 		var on *notYet
 		switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"udm/blk"
@@ -71,7 +72,7 @@ func (m *Manager) copyRange(ctx context.Context, from, to blk.Device, e blk.Exte
 	buf := make([]byte, min(copyBytes, e.Sectors*blk.SectorSize))
 	for at := e.Sector; at < e.Sector+e.Sectors; {
 		if ctx.Err() != nil {
-			return errInterrupted
+			return refuse(syscall.EINTR, "interrupted")
 		}
 		p := buf[:min(uint64(len(buf)), (e.Sector+e.Sectors-at)*blk.SectorSize)]
 		if err := blk.ReadSectors(m.env, from, p, at); err != nil {
