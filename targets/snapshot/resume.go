@@ -47,8 +47,8 @@ func (s *snapshot) activate(front *dm.Device) {
 	g.world.mu.Unlock()
 	if sh.src != nil && sh.dst != nil {
 		sh.dst.takeOver(sh.src)
+		g.sort()
 	}
-	g.reregister(s)
 	s.set(flagActive, 0)
 	if merging != nil && merging.target.Device() == front {
 		merging.target.PartialUnit = g.members.Load().boundary
@@ -61,6 +61,7 @@ func (s *snapshot) activate(front *dm.Device) {
 // takeOver moves the exceptions from src to s. No bio of either is in flight;
 // copies that a merge has asked src for may be.
 func (s *snapshot) takeOver(src *snapshot) {
+	src.space.hurry()
 	src.settle()
 	own := s.body.Load()
 	b := src.body.Load()

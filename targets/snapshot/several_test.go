@@ -354,3 +354,42 @@ func TestSnapshotBehindAnotherTarget(t *testing.T) {
 	r.wantData(d, 90, 40, 2)
 	r.wantData(d, 130, 126, 1)
 }
+
+// The list of an origin's snapshots has the largest chunks first and, where they
+// are alike, those in front that came first, whoever comes and goes.
+func TestListOfSnapshotsIsInOrder(t *testing.T) {
+	r := newGated(t, stepped(), 256, 512)
+	var names []string
+	check := func() {
+		t.Helper()
+		m := r.snap(names[len(names)-1]).group.members.Load()
+		last := uint64(1 << 20)
+		for _, s := range m.snaps {
+			if n := s.chunkSize(); n > last {
+				t.Errorf("chunks of %d sectors behind such of %d", n, last)
+			} else {
+				last = n
+			}
+		}
+		if len(m.snaps) != len(names) || m.boundary != last {
+			t.Errorf("%d of %d snapshots, boundary %d of %d", len(m.snaps), len(names), m.boundary, last)
+		}
+	}
+	for i, chunk := range []uint64{8, 32, 4, 8, 64, 4, 16, 128} {
+		n := fmt.Sprintf("D%d", i)
+		r.gate(n, memdev.New(1024))
+		r.device(n, 256, fmt.Sprintf("snapshot O %s P %d", n, chunk))
+		names = append(names, n)
+		check()
+	}
+	for _, n := range []string{"D3", "D1"} { // a reload changes hands
+		r.ok(r.load(n, 256, "snapshot O "+n+" P 8"))
+		r.ok(r.resume(n))
+		check()
+	}
+	for len(names) > 1 {
+		r.remove(names[0])
+		names = names[1:]
+		check()
+	}
+}

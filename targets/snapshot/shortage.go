@@ -116,6 +116,17 @@ func (q *shortage) take() (waits []parked, late bool) {
 // tryNow does not wait for the next tick.
 func (q *shortage) tryNow() { q.queue.Queue(q.work) }
 
+// hurry tries again for somebody who waits until all of it has space, and says so.
+func (q *shortage) hurry() {
+	q.mu.Lock()
+	waits := len(q.waits) > 0
+	q.mu.Unlock()
+	if waits {
+		q.s.target.Log().Warn("a new table waits for space for the snapshot's store on the disk below; make some")
+		q.tryNow()
+	}
+}
+
 // stop lets what waits fail if it does not succeed now.
 func (q *shortage) stop() {
 	q.mu.Lock()

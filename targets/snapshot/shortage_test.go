@@ -233,6 +233,37 @@ func TestNoTimeLimit(t *testing.T) {
 	}
 }
 
+// A handover comes while chunks are being copied that have found no space in time.
+// It waits for space, for nothing else, and nothing is lost.
+func TestHandoverWhileThereIsNoSpace(t *testing.T) {
+	for n := 2; n < 8; n++ {
+		r, full := newFull(t, "P", n)
+		var ws []*io
+		for i := range uint64(5) {
+			ws = append(ws, r.write(r.dev("o"), 10*i, 1, 5))
+		}
+		sim(r).Advance(70 * time.Second)
+		r.ok(r.load("s", 512, "snapshot O C P 2"))
+		done := false
+		sim(r).Go("resume", func() { r.ok(r.resume("s")); done = true })
+		sim(r).Advance(10 * time.Second)
+		if done {
+			t.Fatal("resumed while chunks are being copied")
+		}
+		full.roomy = true
+		sim(r).Advance(2 * time.Second)
+		if !done {
+			t.Fatal("not resumed")
+		}
+		for i, w := range ws {
+			if seed := uint64(1); w.Status() == blk.NoSpace {
+				r.wantData(r.dev("o"), uint64(10*i), 1, seed)
+			}
+		}
+		r.wantData(r.dev("s"), 0, 512, 1)
+	}
+}
+
 // A snapshot that is removed while writes to its origin wait stays what it is.
 func TestRemovedWhileThereIsNoSpace(t *testing.T) {
 	for n := 2; n < 8; n++ {
@@ -444,6 +475,44 @@ func TestSnapshotAfterAMergeThatStopped(t *testing.T) {
 	check(r.dev("m"))
 	r.remove("m")
 	check(r.device("s", 1024, "snapshot O C P 2"))
+}
+
+// A merge fails to clear the last run of a full area, and so does the snapshot that
+// comes after to record it again. It goes on all the same, and the next record takes
+// the full area with it.
+func TestFullAreaInDoubtIsRecordedWithTheNext(t *testing.T) {
+	r := newGated(t, stepped(), 1024, 4096)
+	s := r.device("s", 1024, "snapshot O C P 2")
+	for i := range uint64(64) {
+		r.wantEnd(r.write(s, 4*i, 1, 2), blk.OK)
+	}
+	r.gates["O"].Shut()
+	r.toMerge(1024, "O C P 2")
+	r.release("O", blk.Write, 4*63)
+	r.gates["C"].Shut()
+	r.release("O", blk.Flush, 0)
+	r.fail("C", blk.Write, 3)
+	r.wantInfo("m", "Merge failed")
+	r.suspend("m")
+	r.ok(r.load("m", 1024, "snapshot O C P 2"))
+	sim(r).Go("resume", func() { r.ok(r.resume("m")) })
+	r.run()
+	r.fail("C", blk.Write, 3)
+	r.open()
+	r.wantEnd(r.write(r.dev("m"), 4*63, 1, 3), blk.IOErr) // nobody knows where it would be
+	for i := range uint64(70) {
+		r.wantEnd(r.write(r.dev("m"), 700+4*i, 1, 3), blk.OK)
+	}
+	r.wantEnd(r.write(r.dev("m"), 4*63, 1, 3), blk.OK)
+	r.remove("m")
+	s = r.device("s", 1024, "snapshot O C P 2")
+	for i := range uint64(63) {
+		r.wantData(s, 4*i, 1, 2)
+	}
+	r.wantData(s, 4*63, 1, 3)
+	for i := range uint64(70) {
+		r.wantData(s, 700+4*i, 1, 3)
+	}
 }
 
 func TestParametersForSpace(t *testing.T) {

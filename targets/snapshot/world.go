@@ -1,7 +1,9 @@
 package snapshot
 
 import (
+	"cmp"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -90,20 +92,31 @@ func (g *group) leave() {
 	}
 }
 
-// setLocked replaces the list. Called with world.mu held.
+// setLocked replaces the list by one that is in order. Called with world.mu held.
 func (g *group) setLocked(snaps []*snapshot) {
 	m := &members{snaps: snaps}
-	slices.SortStableFunc(snaps, func(a, b *snapshot) int { return int(b.chunkSize()) - int(a.chunkSize()) })
-	for _, s := range snaps {
-		if n := s.chunkSize(); n != 0 {
-			m.boundary = n
-		}
+	for i := len(snaps); i > 0 && m.boundary == 0; i-- {
+		m.boundary = snaps[i-1].chunkSize()
 	}
 	g.members.Store(m)
 }
 
+// insertLocked puts s into its place of the list, behind those of its chunk size.
+// Origins may have thousands of snapshots, so the others are not looked at one by
+// one. Called with world.mu held.
+func (g *group) insertLocked(s *snapshot) {
+	list, size := g.without(s), s.chunkSize()
+	i := sort.Search(len(list), func(i int) bool { return list[i].chunkSize() < size })
+	g.setLocked(slices.Concat(list[:i], []*snapshot{s}, list[i:]))
+}
+
+// without is the list, which never changes, but for s.
 func (g *group) without(s *snapshot) []*snapshot {
-	return slices.DeleteFunc(slices.Clone(g.members.Load().snaps), func(o *snapshot) bool { return o == s })
+	list := g.members.Load().snaps
+	if i := slices.Index(list, s); i >= 0 {
+		return slices.Concat(list[:i], list[i+1:])
+	}
+	return list
 }
 
 // chunkSize is in sectors, 0 for a snapshot that waits for its exceptions.
@@ -157,7 +170,7 @@ func (g *group) register(s *snapshot) (waits bool, err error) {
 	if waits {
 		s.set(flagWaiting, 0)
 	}
-	g.setLocked(append(g.without(s), s))
+	g.insertLocked(s)
 	return waits, nil
 }
 
@@ -179,8 +192,17 @@ func (g *group) handoverLocked(s *snapshot) (waits bool, err error) {
 // reregister puts s in its place after its chunk size has become known.
 func (g *group) reregister(s *snapshot) {
 	g.world.mu.Lock()
-	g.setLocked(append(g.without(s), s))
+	g.insertLocked(s)
 	g.world.mu.Unlock()
+}
+
+// sort puts all in their places, after chunk sizes have changed hands.
+func (g *group) sort() {
+	g.world.mu.Lock()
+	defer g.world.mu.Unlock()
+	snaps := slices.Clone(g.members.Load().snaps)
+	slices.SortStableFunc(snaps, func(a, b *snapshot) int { return cmp.Compare(b.chunkSize(), a.chunkSize()) })
+	g.setLocked(snaps)
 }
 
 // unregister takes s out. No exception is made for origin writes afterwards.
