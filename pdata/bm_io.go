@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	maxRun     = 64 // blocks in one write
-	maxFlights = 32 // writes in flight at once
+	maxRun      = 64 // blocks in one write
+	maxInFlight = 32 // writes in flight at once
 )
 
 // load reads a block and checks it.
@@ -79,11 +79,11 @@ func (bm *BlockManager) writePages(ps []*page) error {
 
 // Writer writes blocks in parallel, with a bounded number of writes in flight.
 type Writer struct {
-	dev     blk.Device
-	wait    env.Wait
-	run     int          // most blocks in one write
-	flights atomic.Int32 // writes in flight
-	status  atomic.Uint32
+	dev      blk.Device
+	wait     env.Wait
+	run      int          // most blocks in one write
+	inFlight atomic.Int32 // writes in flight
+	status   atomic.Uint32
 }
 
 // NewWriter makes a writer to dev.
@@ -98,11 +98,11 @@ func NewWriter(e env.Env, dev blk.Device) *Writer {
 // Write starts to write at most Run blocks, each in a slice of its own, beginning
 // at block nr. The slices belong to the writer until Wait.
 func (w *Writer) Write(nr uint64, bufs [][]byte) {
-	w.wait.Until(func() bool { return w.flights.Load() < maxFlights })
-	w.flights.Add(1)
+	w.wait.Until(func() bool { return w.inFlight.Load() < maxInFlight })
+	w.inFlight.Add(1)
 	b := &blk.Bio{Op: blk.Write, Sector: nr * BlockSectors, End: func(b *blk.Bio) {
 		w.status.CompareAndSwap(0, uint32(b.Status()))
-		w.flights.Add(-1)
+		w.inFlight.Add(-1)
 		w.wait.Wake()
 	}}
 	b.SetBufs(bufs, uint64(len(bufs))*BlockSectors)
@@ -114,7 +114,7 @@ func (w *Writer) Run() int { return w.run }
 
 // Wait waits for all writes and returns the first error.
 func (w *Writer) Wait() error {
-	w.wait.Until(func() bool { return w.flights.Load() == 0 })
+	w.wait.Until(func() bool { return w.inFlight.Load() == 0 })
 	return blk.Status(w.status.Load()).Err()
 }
 

@@ -90,13 +90,13 @@ func TestFailedCommitTurnsThePoolOff(t *testing.T) {
 // failOnce makes one request of an op to a disk fail: the commit's, not what
 // the way back needs.
 func (r *rig) failOnce(name string, op blk.Op, fn func()) {
-	hit := false
+	failed := false
 	r.failSome(name, func(q blkRequest) bool {
-		first := q.Op == op && !hit
-		hit = hit || first
+		first := q.Op == op && !failed
+		failed = failed || first
 		return first
 	}, fn)
-	if !hit {
+	if !failed {
 		r.Fatal("nothing failed")
 	}
 }

@@ -8,10 +8,10 @@ import (
 	"udm/env"
 )
 
-// stack is an open volume with its world.
+// stack is an open volume with its pool.
 type stack struct {
 	blk.Device
-	w *world
+	w *busyPool
 }
 
 func (s *stack) Close() error {
@@ -21,8 +21,8 @@ func (s *stack) Close() error {
 	return s.w.control.Close()
 }
 
-// openStack opens volume id of a world that is not started.
-func openStack(w *world, v *vol, create bool) blk.Device {
+// openStack opens volume id of a pool that is not started.
+func openStack(w *busyPool, v *vol, create bool) blk.Device {
 	w.must(w.start())
 	if create {
 		w.must(w.message("create_thin %d", v.id))
@@ -38,7 +38,7 @@ func TestConforms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			blktest.Suite{
 				Open: func(t *testing.T) blk.Device {
-					w := newWorld(t, env.Real())
+					w := newBusyPool(t, env.Real())
 					w.volBlocks = 40
 					return openStack(w, &vol{id: 3, external: external}, true)
 				},

@@ -97,7 +97,7 @@ func TestDeleteGoesOnAfterAPowerCut(t *testing.T) {
 		r.step()
 	}
 	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
-	w := newWorld(t, env.NewStepped())
+	w := newBusyPool(t, env.NewStepped())
 	w.meta, w.data, w.blocks = r.Disk("m").CrashClone(1), r.Disk("d").CrashClone(2), 8192
 	w.must(w.start())
 	w.pool.Lines(dm.Info, false, 0)

@@ -12,7 +12,7 @@ import (
 
 // extents compares the map of a part of a volume with its model. Nobody writes
 // to the part meanwhile.
-func (w *world) extents(v *vol, sector, sectors uint64) {
+func (w *busyPool) extents(v *vol, sector, sectors uint64) {
 	list, err := v.dev.Extents(sector, sectors)
 	v.locked(func(m *blktest.Model) {
 		if err == nil {

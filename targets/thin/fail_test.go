@@ -22,7 +22,7 @@ func TestFailEach(t *testing.T) {
 }
 
 func failScenario(t *testing.T, f *blktest.Failer) {
-	w := newWorld(t, env.NewStepped())
+	w := newBusyPool(t, env.NewStepped())
 	w.blocks, w.volBlocks = 24, 6
 	w.wrap = func(_ string, d blk.Device) blk.Device { return f.Wrap(d) }
 	if err := w.start(); err != nil {
@@ -32,7 +32,7 @@ func failScenario(t *testing.T, f *blktest.Failer) {
 		_ = w.control.Close()
 		return // a pool that was not made
 	}
-	s := &failing{world: w, f: f}
+	s := &failing{busyPool: w, f: f}
 	s.life()
 	if err := w.control.Close(); err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func failScenario(t *testing.T, f *blktest.Failer) {
 
 // failing is a life in which things may go wrong.
 type failing struct {
-	*world
+	*busyPool
 	f     *blktest.Failer
 	known bool         // that something went wrong
 	lost  map[int]bool // volumes that may not exist
@@ -84,7 +84,7 @@ func (s *failing) io(what string, st blk.Status) {
 
 func (s *failing) message(text string) {
 	s.Helper()
-	s.check(text, s.world.message("%s", text) == nil)
+	s.check(text, s.busyPool.message("%s", text) == nil)
 }
 
 // make is create; a volume whose creation failed may exist all the same.

@@ -449,12 +449,12 @@ func TestHitIsLookedAtAgain(t *testing.T) {
 			go func() { gone(); done <- true }()
 			<-done
 		}
-		hit := th.hit(c)
+		mapped := th.mapCached(c)
 		p.tests.beforeEnter = nil
 		if invariants.Enabled && !looked {
-			t.Fatalf("%s: not a hit", name)
+			t.Fatalf("%s: not mapped by the cache", name)
 		}
-		if looked && hit {
+		if looked && mapped {
 			t.Errorf("%s: a permit that was taken back was used", name)
 		}
 		if looked && p.allIO.AddWork(func() {}) {

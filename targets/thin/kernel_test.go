@@ -69,7 +69,7 @@ const (
 func newTraveller(t testing.TB, seed uint64) *traveller {
 	p := &traveller{TB: t, seed: seed, dir: t.TempDir(), r: rand.New(rand.NewPCG(seed, 9)), vols: map[int]bool{},
 		sums: map[int]string{}, lines: map[string]string{}}
-	w := newWorld(t, env.NewStepped())
+	w := newBusyPool(t, env.NewStepped())
 	w.features = noPassdown
 	w.meta, w.data = memdev.New(kernelMeta), memdev.New(kernelData)
 	if seed%2 == 0 {
@@ -85,9 +85,9 @@ func newTraveller(t testing.TB, seed uint64) *traveller {
 	return p
 }
 
-// unpack is a world with the pool's disks.
-func (p *traveller) unpack() *world {
-	w := newWorld(p.TB, env.NewStepped())
+// unpack is a pool with the pool's disks.
+func (p *traveller) unpack() *busyPool {
+	w := newBusyPool(p.TB, env.NewStepped())
 	w.features = noPassdown
 	w.meta, w.data, w.origin = p.load("m"), p.load("d"), p.load("o")
 	return w
@@ -121,7 +121,7 @@ func (p *traveller) must(err error) {
 }
 
 // change does random things to the pool with udm.
-func (p *traveller) change(w *world) {
+func (p *traveller) change(w *busyPool) {
 	r := p.r
 	for range 2 + r.IntN(3) {
 		p.newVolume(w)
@@ -150,7 +150,7 @@ func (p *traveller) change(w *world) {
 	}
 }
 
-func (p *traveller) newVolume(w *world) {
+func (p *traveller) newVolume(w *busyPool) {
 	if len(p.vols) >= 6 {
 		return
 	}
@@ -164,8 +164,8 @@ func (p *traveller) newVolume(w *world) {
 	p.next++
 }
 
-// note closes the world, starts it afresh and takes down what it is now.
-func (p *traveller) note(w *world) {
+// note closes the pool, starts it afresh and takes down what it is now.
+func (p *traveller) note(w *busyPool) {
 	w.stop()
 	n := w.again(p.TB, w.meta, w.data)
 	n.vols, n.features = map[int]*vol{}, w.features

@@ -29,15 +29,15 @@ func hookOf(c *dm.Clone) *hook { return c.PerIO.(*hook) }
 // Sector counts from the target's begin.
 func (t *thin) Map(c *dm.Clone) dm.Outcome {
 	c.Sector = c.Offset()
-	if c.Op <= blk.Write && t.hit(c) {
+	if c.Op <= blk.Write && t.mapCached(c) {
 		return dm.Remapped
 	}
 	return t.mapSlowly(c)
 }
 
-// hit maps c by the cache, if the cache permits it: see the package comment for
+// mapCached maps c by the cache, if the cache permits it: see the package comment for
 // the order of these steps.
-func (t *thin) hit(c *dm.Clone) bool {
+func (t *thin) mapCached(c *dm.Clone) bool {
 	tab := t.vol.cache.table.Load()
 	block, off := t.split(c.Sector)
 	word, tag := tab.at(block)

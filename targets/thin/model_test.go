@@ -16,10 +16,10 @@ import (
 	"udm/internal/invariants"
 )
 
-// run is a random life of a world: volumes come, are snapshotted, written,
+// run is a random life of a pool: volumes come, are snapshotted, written,
 // discarded and go, by several threads, while the pool is suspended and
 // reloaded now and then. start starts a thread.
-func (w *world) run(r *rand.Rand, rounds, steps int, start func(name string, fn func())) {
+func (w *busyPool) run(r *rand.Rand, rounds, steps int, start func(name string, fn func())) {
 	for id := range 2 {
 		_, err := w.create(id, id == 1, nil)
 		w.must(err)
@@ -48,7 +48,7 @@ func (w *world) run(r *rand.Rand, rounds, steps int, start func(name string, fn 
 }
 
 // disturb does something to volumes or the pool while the writers run.
-func (w *world) disturb(r *rand.Rand, next *int) {
+func (w *busyPool) disturb(r *rand.Rand, next *int) {
 	var origin *vol
 	w.mu.Lock()
 	ids := r.Perm(*next)
@@ -111,7 +111,7 @@ func TestModelAmongGoroutines(t *testing.T) {
 		steps = 50
 	}
 	for seed := range uint64(3) {
-		w := newWorld(t, env.Real())
+		w := newBusyPool(t, env.Real())
 		w.features = [][]string{nil, {"no_discard_passdown"}, {"error_if_no_space"}}[seed%3]
 		w.must(w.start())
 		w.run(rand.New(rand.NewPCG(seed, 0)), 5, steps, func(_ string, fn func()) { go fn() })
@@ -120,8 +120,8 @@ func TestModelAmongGoroutines(t *testing.T) {
 	}
 }
 
-// kind makes worlds differ: every other one runs out of space now and then.
-func (w *world) kind(seed uint64) {
+// kind makes pools differ: every other one runs out of space now and then.
+func (w *busyPool) kind(seed uint64) {
 	w.features = [][]string{nil, {"no_discard_passdown"}, {"error_if_no_space"}}[seed%3]
 	if seed%2 == 1 {
 		w.blocks = 26
@@ -132,7 +132,7 @@ func TestModelInTheSimulator(t *testing.T) {
 	for seed := range uint64(*simSeeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			sim := env.NewSim(seed)
-			w := newWorld(t, sim)
+			w := newBusyPool(t, sim)
 			w.kind(seed)
 			w.must(w.start())
 			w.run(rand.New(rand.NewPCG(seed, 0)), 4, 40, sim.Go)
@@ -180,7 +180,7 @@ func crashRun(t *testing.T, seed uint64) (states int) {
 	}
 	sim := env.NewSim(seed)
 	r := rand.New(rand.NewPCG(seed, 5))
-	w := newWorld(t, sim)
+	w := newBusyPool(t, sim)
 	w.kind(seed)
 	w.wrap = func(_ string, d blk.Device) blk.Device {
 		return &tap{d, func() {

@@ -99,7 +99,7 @@ func TestSixThreadsBreakSharing(t *testing.T) {
 	if invariants.Enabled {
 		blocks = 24
 	}
-	w := newWorld(t, env.Real())
+	w := newBusyPool(t, env.Real())
 	w.blocks, w.volBlocks = 8*blocks, blocks
 	w.data, w.meta = memdev.New(8*blocks*bs), memdev.New(1<<15)
 	w.must(w.start())

@@ -24,9 +24,9 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// world is a pool with volumes that several writers use at once, and a model of
+// busyPool is a pool with volumes that several writers use at once, and a model of
 // every volume. It runs in a simulator or among goroutines.
-type world struct {
+type busyPool struct {
 	testing.TB
 	e                  env.Env
 	meta, data, origin *memdev.Device
@@ -60,23 +60,23 @@ const (
 	writers       = 3 // of a volume
 )
 
-func newWorld(t testing.TB, e env.Env) *world {
-	w := &world{TB: t, e: e, blocks: 96, volBlocks: 12, vols: map[int]*vol{}, maybe: map[int]bool{}}
+func newBusyPool(t testing.TB, e env.Env) *busyPool {
+	w := &busyPool{TB: t, e: e, blocks: 96, volBlocks: 12, vols: map[int]*vol{}, maybe: map[int]bool{}}
 	w.meta, w.data = memdev.New(1024*8, memdev.Volatile), memdev.New(96*bs, memdev.Volatile)
 	w.origin = memdev.New(originSectors)
 	w.must(blk.WriteSectors(e, w.origin, blktest.Pattern(0, originSectors, originSeed), 0, 0))
 	return w
 }
 
-func (w *world) must(err error) {
+func (w *busyPool) must(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
 	}
 }
 
-// Open makes the world an opener of its three disks.
-func (w *world) Open(name string, _ bool) (blk.Device, dm.Number, error) {
+// Open makes the pool an opener of its three disks.
+func (w *busyPool) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 	var d blk.Device = map[string]*memdev.Device{"m": w.meta, "d": w.data, "o": w.origin}[name]
 	if w.wrap != nil {
 		d = w.wrap(name, d)
@@ -84,7 +84,7 @@ func (w *world) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 	return d, dm.Number{Major: 7, Minor: uint32(name[0])}, nil
 }
 
-func (w *world) device(name, table string) (*dm.Device, error) {
+func (w *busyPool) device(name, table string) (*dm.Device, error) {
 	d, err := w.control.Create(name, "", -1)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (w *world) device(name, table string) (*dm.Device, error) {
 	return d, nil
 }
 
-func (w *world) swap(d *dm.Device, table string) error {
+func (w *busyPool) swap(d *dm.Device, table string) error {
 	specs, err := dm.ParseTable(table)
 	if err == nil {
 		err = d.Load(specs, dm.Mode{Write: true})
@@ -108,21 +108,21 @@ func (w *world) swap(d *dm.Device, table string) error {
 }
 
 // start makes the control and the pool.
-func (w *world) start() (err error) {
+func (w *busyPool) start() (err error) {
 	w.control = dm.NewControl(w.e, w, PoolType(), Type())
 	w.pool, err = w.device("pool", poolTable(w.blocks, w.features...))
 	return err
 }
 
-func (w *world) stop() { w.must(w.control.Close()) }
+func (w *busyPool) stop() { w.must(w.control.Close()) }
 
-func (w *world) message(format string, args ...any) error {
+func (w *busyPool) message(format string, args ...any) error {
 	_, err := w.pool.Message(0, fmt.Sprintf(format, args...))
 	return err
 }
 
 // open makes the device of a volume.
-func (w *world) open(v *vol) (err error) {
+func (w *busyPool) open(v *vol) (err error) {
 	table := fmt.Sprintf("0 %d thin /dev/mapper/pool %d", w.volBlocks*bs, v.id)
 	if v.external {
 		table += " o"
@@ -132,7 +132,7 @@ func (w *world) open(v *vol) (err error) {
 }
 
 // create makes a volume; with origin a snapshot of it.
-func (w *world) create(id int, external bool, origin *vol) (*vol, error) {
+func (w *busyPool) create(id int, external bool, origin *vol) (*vol, error) {
 	v := &vol{id: id, external: external}
 	w.setMaybe(id, true)
 	defer w.setMaybe(id, false)
@@ -159,7 +159,7 @@ func (w *world) create(id int, external bool, origin *vol) (*vol, error) {
 	return v, nil
 }
 
-func (w *world) setMaybe(id int, on bool) {
+func (w *busyPool) setMaybe(id int, on bool) {
 	w.mu.Lock()
 	w.maybe[id] = on
 	w.mu.Unlock()
@@ -167,7 +167,7 @@ func (w *world) setMaybe(id int, on bool) {
 
 // snapshot suspends the origin, copies its model and makes the snapshot. The
 // message commits, so that everything that is done is durable afterwards.
-func (w *world) snapshot(v, origin *vol) error {
+func (w *busyPool) snapshot(v, origin *vol) error {
 	if err := origin.dev.Suspend(context.Background(), false); err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (w *world) snapshot(v, origin *vol) error {
 }
 
 // remove deletes a volume that nobody uses.
-func (w *world) remove(v *vol) error {
+func (w *busyPool) remove(v *vol) error {
 	w.mu.Lock()
 	delete(w.vols, v.id)
 	w.maybe[v.id] = true
@@ -193,7 +193,7 @@ func (w *world) remove(v *vol) error {
 	return err
 }
 
-func (w *world) nextSeed() uint64 {
+func (w *busyPool) nextSeed() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seed++
@@ -209,7 +209,7 @@ func (v *vol) locked(fn func(m *blktest.Model)) {
 
 // do sends b to the volume and waits. ended runs when b ends, before a suspend
 // of the volume can be over.
-func (w *world) do(v *vol, b *blk.Bio, ended func(m *blktest.Model, st blk.Status)) blk.Status {
+func (w *busyPool) do(v *vol, b *blk.Bio, ended func(m *blktest.Model, st blk.Status)) blk.Status {
 	var done atomic.Bool
 	wait := w.e.NewWait()
 	b.End = func(b *blk.Bio) {
@@ -222,7 +222,7 @@ func (w *world) do(v *vol, b *blk.Bio, ended func(m *blktest.Model, st blk.Statu
 	return b.Status()
 }
 
-func (w *world) write(v *vol, sector, sectors uint64, flags blk.Flags) blk.Status {
+func (w *busyPool) write(v *vol, sector, sectors uint64, flags blk.Flags) blk.Status {
 	seed := w.nextSeed()
 	var op blktest.Op
 	v.locked(func(m *blktest.Model) { op = m.Begin(sector, sectors, seed) })
@@ -231,7 +231,7 @@ func (w *world) write(v *vol, sector, sectors uint64, flags blk.Flags) blk.Statu
 	return w.do(v, b, func(m *blktest.Model, st blk.Status) { m.End(op, st, flags&blk.FUA != 0) })
 }
 
-func (w *world) read(v *vol, sector, sectors uint64) blk.Status {
+func (w *busyPool) read(v *vol, sector, sectors uint64) blk.Status {
 	p := make([]byte, sectors*blk.SectorSize)
 	b := &blk.Bio{Op: blk.Read, Sector: sector}
 	b.SetData(p)
@@ -246,7 +246,7 @@ func (w *world) read(v *vol, sector, sectors uint64) blk.Status {
 	return st
 }
 
-func (w *world) flush(v *vol) blk.Status {
+func (w *busyPool) flush(v *vol) blk.Status {
 	var token uint64
 	v.locked(func(m *blktest.Model) { token = m.FlushBegin() })
 	return w.do(v, &blk.Bio{Op: blk.Flush}, func(m *blktest.Model, st blk.Status) {
@@ -257,7 +257,7 @@ func (w *world) flush(v *vol) blk.Status {
 }
 
 // discard discards whole blocks: they hold zeroes then, or what the origin has.
-func (w *world) discard(v *vol, block, n uint64) blk.Status {
+func (w *busyPool) discard(v *vol, block, n uint64) blk.Status {
 	var ops []blktest.Op
 	begin, end := block*bs, (block+n)*bs
 	v.locked(func(m *blktest.Model) {
@@ -283,13 +283,13 @@ func (w *world) discard(v *vol, block, n uint64) blk.Status {
 // use is one writer's work on a volume. Writers of a volume share its blocks,
 // not its sectors: number k has every third run of 16 sectors of the first
 // blocks, and every third of the other blocks as a whole.
-func (w *world) use(v *vol, k int, steps int, r *rand.Rand) {
+func (w *busyPool) use(v *vol, k int, steps int, r *rand.Rand) {
 	for range steps {
 		w.step(v, uint64(k), r)
 	}
 }
 
-func (w *world) step(v *vol, k uint64, r *rand.Rand) {
+func (w *busyPool) step(v *vol, k uint64, r *rand.Rand) {
 	shared := w.volBlocks * 2 / 3
 	own := shared + (r.Uint64N((w.volBlocks-shared)/writers))*writers + k
 	run := (r.Uint64N(shared*bs/16/writers)*writers + k) * 16
@@ -320,9 +320,9 @@ func (w *world) step(v *vol, k uint64, r *rand.Rand) {
 }
 
 // verify checks what every volume holds and the metadata, after a crash if
-// crashed; judge calls for thin_check. The world is new: nothing runs. It returns how many volumes there
+// crashed; judge calls for thin_check. The pool is new: nothing runs. It returns how many volumes there
 // were.
-func (w *world) verify(crashed, judge bool) int {
+func (w *busyPool) verify(crashed, judge bool) int {
 	w.Helper()
 	w.must(w.start())
 	n := 0
@@ -350,7 +350,7 @@ func (w *world) verify(crashed, judge bool) int {
 
 // checkMetadata runs the offline checker and, if judge is set, thin_check where
 // it is installed. A power cut may leave blocks that nobody uses.
-func (w *world) checkMetadata(crashed, judge bool) {
+func (w *busyPool) checkMetadata(crashed, judge bool) {
 	w.Helper()
 	rep, err := thintools.Check(w.e, w.meta, thintools.CheckOptions{})
 	if err != nil || rep.Fatal > 0 || rep.NonFatal > 0 && !crashed {
@@ -361,7 +361,7 @@ func (w *world) checkMetadata(crashed, judge bool) {
 	}
 }
 
-func (w *world) thinCheck(crashed bool) {
+func (w *busyPool) thinCheck(crashed bool) {
 	w.Helper()
 	program, err := exec.LookPath("thin_check")
 	if err != nil {
@@ -380,9 +380,9 @@ func (w *world) thinCheck(crashed bool) {
 	}
 }
 
-// again is a world with the disks of another one and copies of its models.
-func (w *world) again(t testing.TB, meta, data *memdev.Device) *world {
-	n := &world{TB: t, e: env.NewStepped(), meta: meta, data: data, origin: w.origin, blocks: w.blocks, volBlocks: w.volBlocks,
+// again is a pool with the disks of another one and copies of its models.
+func (w *busyPool) again(t testing.TB, meta, data *memdev.Device) *busyPool {
+	n := &busyPool{TB: t, e: env.NewStepped(), meta: meta, data: data, origin: w.origin, blocks: w.blocks, volBlocks: w.volBlocks,
 		vols: map[int]*vol{}, maybe: map[int]bool{}}
 	for id, v := range w.vols {
 		n.vols[id] = &vol{id: id, external: v.external, model: v.model.Clone()}
@@ -392,6 +392,6 @@ func (w *world) again(t testing.TB, meta, data *memdev.Device) *world {
 }
 
 // status is the pool's status line in words, without a commit.
-func (w *world) status() []string {
+func (w *busyPool) status() []string {
 	return strings.Fields(w.pool.Lines(dm.Info, false, dm.StatusNoflush)[0].Params)
 }
