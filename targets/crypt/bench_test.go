@@ -15,8 +15,12 @@ import (
 
 type memory struct{}
 
+const benchSectors = 16 << 10
+
 func (memory) Open(string, bool) (blk.Device, dm.Number, error) {
-	return memdev.New(64 << 10), dm.Number{Major: 1}, nil
+	d := memdev.New(benchSectors)
+	err := blk.WriteSectors(env.Real(), d, make([]byte, benchSectors*blk.SectorSize), 0, 0) // it has its memory before the clock runs
+	return d, dm.Number{Major: 1}, err
 }
 
 // BenchmarkCrypt reads and writes through aes-xts over memory, 16 bios at a time. With
@@ -32,7 +36,7 @@ func BenchmarkCrypt(b *testing.B) {
 func benchCrypt(b *testing.B, op blk.Op, size int) {
 	c := dm.NewControl(env.Real(), memory{}, crypt.Type(nil))
 	d, err := c.Create("d", "", -1)
-	specs, _ := dm.ParseTable(table(64<<10, "aes-xts-plain64", key64, "0 a 0"))
+	specs, _ := dm.ParseTable(table(benchSectors, "aes-xts-plain64", key64, "0 a 0"))
 	if err == nil {
 		err = d.Load(specs, dm.Mode{Write: true})
 	}
@@ -53,11 +57,12 @@ func benchCrypt(b *testing.B, op blk.Op, size int) {
 	}
 	b.SetBytes(int64(size))
 	b.ReportAllocs()
+	b.ResetTimer()
 	for i := range uint64(b.N) {
 		bio := <-free
 		bio.Rearm()
 		bio.SetData(bio.Bufs[0])
-		bio.Op, bio.Sector = op, i*uint64(size/512)%(64<<10)
+		bio.Op, bio.Sector = op, i*uint64(size/512)%benchSectors
 		inFlight.Add(1)
 		d.Submit(bio)
 	}
