@@ -1,8 +1,6 @@
 package snapshot
 
 import (
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"udm/blk"
@@ -133,34 +131,26 @@ func TestSlotsAreIndependent(t *testing.T) {
 // Thread A has its place and has not begun to copy when thread B comes, is done
 // first, and waits for A.
 func TestRecordsAreInOrderOfPlaces(t *testing.T) {
-	r := newGated(t, env.Real(), 4096, 8192)
-	s := r.device("s", 4096, "snapshot O C P 8")
-	sn := r.snap("s")
-	var placed atomic.Int32
-	var wg sync.WaitGroup
-	var b *io
-	near := make(chan bool)
-	sn.hook = func(p point) {
-		if p != pointPlaced {
-			return
-		}
-		if placed.Add(1) == 1 {
-			wg.Go(func() { b = r.write(s, 80, 8, 3); close(near) })
-			<-near
+	for _, e := range []env.Env{stepped(), env.Real()} {
+		r := newGated(t, e, 4096, 8192)
+		s := r.device("s", 4096, "snapshot O C P 8")
+		var b *io
+		r.snap("s").stopOnce(pointPlaced, func() {
+			r.snap("s").hook = nil
+			r.beside(func() { b = r.write(s, 80, 8, 3) })
 			if b.ended() {
-				t.Error("recorded before what is in front of it")
+				t.Fatal("recorded before what is in front of it")
 			}
-		}
-	}
-	a := r.write(s, 40, 8, 2)
-	wg.Wait()
-	r.wantEnd(a, blk.OK)
-	r.wantEnd(b, blk.OK)
-	area := make([]byte, 512)
-	r.ok(blk.ReadSectors(r.e, r.disks["C"], area, 8))
-	for i, want := range [][2]uint64{{5, 2}, {10, 3}} {
-		if old, new := getEntry(area, uint64(i)); old != want[0] || new != want[1] {
-			t.Errorf("entry %d is %d→%d, want %v", i, old, new, want)
+		})
+		a := r.write(s, 40, 8, 2)
+		r.wantEnd(a, blk.OK)
+		r.wantEnd(b, blk.OK)
+		area := make([]byte, 512)
+		r.ok(blk.ReadSectors(r.e, r.disks["C"], area, 8))
+		for i, want := range [][2]uint64{{5, 2}, {10, 3}} {
+			if old, new := getEntry(area, uint64(i)); old != want[0] || new != want[1] {
+				t.Errorf("entry %d is %d→%d, want %v", i, old, new, want)
+			}
 		}
 	}
 }

@@ -116,6 +116,17 @@ func (r *rig) run() {
 	}
 }
 
+// beside runs f to its end, on another thread if there are any.
+func (r *rig) beside(f func()) {
+	if _, ok := r.e.(*env.Sim); ok {
+		f()
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(f)
+	wg.Wait()
+}
+
 func (r *rig) ok(err error) {
 	r.Helper()
 	if err != nil {
