@@ -16,7 +16,7 @@ import (
 	"udm/test/need"
 )
 
-var disks = flag.Int("disks", 8, "how many random disks to make with cryptsetup, and as many here")
+var disks = flag.Int("disks", 4, "how many random disks to make with cryptsetup, and as many here")
 
 // cryptsetup runs the real one.
 func cryptsetup(t *testing.T, stdin string, args ...string) string {

@@ -56,7 +56,7 @@ func Type(keys KeyStore) *dm.Type {
 
 type crypt struct {
 	target  *dm.Target
-	line    *Line // its key is the one of the load
+	line    *Line // without the key
 	spec    skcipher.Spec
 	segment segment.Segment
 	keys    KeyStore
@@ -84,6 +84,7 @@ func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 	if err := c.set(l.Key); err != nil {
 		return nil, dm.Because(err, "Error decoding and setting key")
 	}
+	l.Key = ""
 	var err error
 	if c.segment, err = segment.Open(t, l.Place, "Device lookup failed"); err != nil {
 		return nil, err

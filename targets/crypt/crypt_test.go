@@ -120,19 +120,6 @@ func TestText(t *testing.T) {
 	r.Lines(d, dm.TableText, "0 64 crypt cipher_null-ecb - 0 7:0 0")
 }
 
-func TestHideKey(t *testing.T) {
-	for params, want := range map[string]string{
-		"aes-xts-plain64 abcd 0 7:0 0":          "aes-xts-plain64 0000 0 7:0 0",
-		"aes-xts-plain64 :32:logon:udm 0 7:0 0": "aes-xts-plain64 :32:logon:udm 0 7:0 0",
-		"cipher_null-ecb - 0 7:0 0 1 same_cpu":  "cipher_null-ecb 0 0 7:0 0 1 same_cpu",
-		"x":                                     "x",
-	} {
-		if got := crypt.HideKey(params); got != want {
-			t.Errorf("%s: %s", params, got)
-		}
-	}
-}
-
 func TestKeyMessages(t *testing.T) {
 	r := targettest.New(t, []*dm.Type{crypt.Type(store{})})
 	d := r.Device("x", table(64, "aes-xts-plain64", key32, "0 a 0"))

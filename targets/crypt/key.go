@@ -11,7 +11,7 @@ import (
 	"udm/targets/crypt/skcipher"
 )
 
-// key is a key in force. A wiped one is all zeroes.
+// key is a key in force. One that was wiped, or has a name, is all zeroes.
 type key struct {
 	bytes []byte
 	name  string // ":SIZE:TYPE:DESCRIPTION", when it came from the store
@@ -94,6 +94,9 @@ func (c *crypt) set(word string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.key.bytes)
+	if k.name != "" {
+		clear(k.bytes) // the table shows the name
+	}
 	c.key = k
 	c.cipher.Store(cipher)
 	return nil

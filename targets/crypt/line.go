@@ -11,7 +11,7 @@ import (
 	"udm/targets/crypt/skcipher"
 )
 
-// Line is what a table says behind "crypt". It holds the key: see [HideKey].
+// Line is what a table says behind "crypt". It holds the key.
 type Line struct {
 	Cipher   string
 	Key      string // hexadecimal digits, ":SIZE:TYPE:DESCRIPTION", or "-" for none
@@ -166,15 +166,3 @@ func (l *Line) String() string {
 }
 
 func (l *Line) Devices() []dm.DeviceWord { return []dm.DeviceWord{l.Word(dm.Plain)} }
-
-// HideKey is the words of a line with zeroes in the place of the key's digits, as
-// dmsetup shows them unless it is asked for the keys. The name of a key in a store is
-// left.
-func HideKey(params string) string {
-	cipher, rest, _ := strings.Cut(params, " ")
-	key, rest, more := strings.Cut(rest, " ")
-	if !more || strings.HasPrefix(key, ":") {
-		return params
-	}
-	return cipher + " " + strings.Repeat("0", len(key)) + " " + rest
-}
