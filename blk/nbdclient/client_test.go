@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -226,4 +227,85 @@ func FuzzReplies(f *testing.F) {
 	f.Add(structured(1, proto.ChunkError, 1, make([]byte, 6)))
 	f.Add(structured(1, proto.ChunkBlockStatus, 1, make([]byte, 12)))
 	f.Fuzz(func(t *testing.T, said []byte) { answer(t, said) })
+}
+
+// A map in bytes becomes one in sectors: what is a hole in part is data, and what
+// lies beyond the question is left out.
+func TestExtentsOfUnalignedDescriptors(t *testing.T) {
+	hole, data := uint32(proto.StateHole|proto.StateZero), uint32(0)
+	for name, c := range map[string]struct {
+		descriptors []uint32
+		want        string
+	}{
+		"aligned":        {[]uint32{1024, hole, 1024, data}, "[{2 2 false} {4 2 true}]"},
+		"border inside":  {[]uint32{1000, hole, 1048, data}, "[{2 1 false} {3 3 true}]"},
+		"hole inside":    {[]uint32{100, data, 1100, hole, 848, data}, "[{2 1 true} {3 1 false} {4 2 true}]"},
+		"less than one":  {[]uint32{100, hole}, "[{2 1 true}]"},
+		"longer":         {[]uint32{1 << 31, hole, 1 << 31, data}, "[{2 4 false}]"},
+		"fewer than all": {[]uint32{512, hole}, "[{2 1 false}]"},
+	} {
+		var p []byte
+		for _, v := range c.descriptors {
+			p = be.AppendUint32(p, v)
+		}
+		k := &call{req: proto.Request{Cmd: proto.CmdBlockStatus, Offset: 1024, Length: 2048}}
+		if err := k.extents(p, 4); err != nil || fmt.Sprint(k.list) != c.want {
+			t.Errorf("%s: %v, %v, want %s", name, k.list, err, c.want)
+		}
+		if k.extents(p, 4) == nil {
+			t.Errorf("%s: a second map is taken", name)
+		}
+	}
+}
+
+func TestBlockSizesAgainstTheProtocol(t *testing.T) {
+	for _, s := range []serverInfo{{min: 0, prefer: 4096, max: 4096}, {min: 3, prefer: 4096, max: 4096}, {min: 1 << 17, prefer: 1 << 17, max: 1 << 17}, {min: 512, prefer: 3, max: 4096}, {min: 4096, prefer: 512, max: 4096}, {min: 512, prefer: 512, max: 511}} {
+		if s.check() == nil {
+			t.Errorf("%+v is taken", s)
+		}
+	}
+	s := serverInfo{size: 10_000, min: 4096, prefer: 4096, max: 10_000}
+	if l := s.limits(); s.check() != nil || l.Size != 16 || l.MaxSectors != 16 {
+		t.Errorf("%+v", s.limits())
+	}
+}
+
+// A server that answers a write before it has read all of it does not end the bio
+// while its data are still sent, and Abort ends what hangs.
+func TestEarlyAnswer(t *testing.T) {
+	blktest.Leaks(t)
+	a, b := net.Pipe()
+	asked := make(chan bool)
+	go func() {
+		io.CopyN(io.Discard, b, 4+16+(16+4+4+4+15)+(16+4+2+4)+proto.RequestSize+100)
+		close(asked)
+	}()
+	go func() {
+		b.Write(hello())
+		<-asked
+		b.Write(structured(1, proto.ChunkError, 1, []byte{0, 0, 0, 28, 0, 0}))
+	}()
+	c, err := New(a, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan blk.Status, 1)
+	w := &blk.Bio{Op: blk.Write, End: func(b *blk.Bio) { ended <- b.Status() }}
+	w.SetData(make([]byte, 1024))
+	c.Submit(w)
+	<-asked
+	c.wait.Until(func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.pending[1].answered
+	})
+	if len(ended) != 0 {
+		t.Error("the write ended while its data were sent")
+	}
+	c.Abort()
+	if st := <-ended; st != blk.NoSpace {
+		t.Errorf("it ended with %v", st)
+	}
+	c.Close()
+	b.Close()
 }

@@ -86,8 +86,10 @@ type serverInfo struct {
 func (s *serverInfo) limits() blk.Limits {
 	l := blk.DefaultLimits(s.size / blk.SectorSize)
 	l.LogicalBlock = max(s.min, blk.SectorSize)
+	l.Size -= l.Size % uint64(l.LogicalBlock/blk.SectorSize)
 	l.PhysicalBlock, l.MinIO = max(s.prefer, l.LogicalBlock), max(s.prefer, l.LogicalBlock)
-	l.MaxSectors = max(s.max, 1<<16) / blk.SectorSize
+	longest := max(min(s.max, proto.MaxPayload), l.LogicalBlock)
+	l.MaxSectors = (longest - longest%l.LogicalBlock) / blk.SectorSize
 	long := uint64(1<<32-1<<16) / blk.SectorSize
 	if s.extended {
 		long = blk.NoLimit
@@ -108,17 +110,25 @@ func (s *serverInfo) limits() blk.Limits {
 
 // Offer is a server's description of an export.
 type Offer struct {
+	Name     string // the server's for it
 	Size     uint64 // bytes
 	Flags    uint16 // transmission flags of the protocol
 	MinBlock uint32 // bytes; alignment of requests
 }
 
+// MultiConn reports whether the server lets several connections use the export
+// as one: a flush on one covers writes on all, and all see each write.
+func (o Offer) MultiConn() bool { return o.Flags&proto.FlagMultiConn != 0 }
+
+// Offer is what the server said of the export.
+func (c *Client) Offer() Offer { return Offer{c.name, c.info.size, c.info.flags, c.info.min} }
+
 // Negotiate performs the handshake and leaves rw in transmission for another
 // client, such as the kernel. It reads nothing beyond the handshake.
 func Negotiate(rw io.ReadWriteCloser, o Options) (Offer, error) {
-	c := &Client{opts: o}
+	c := &Client{opts: o, name: o.Export}
 	err := c.attach(rw)
-	return Offer{c.info.size, c.info.flags, c.info.min}, err
+	return c.Offer(), err
 }
 
 // attach performs the handshake and sets c.rw and c.info.
@@ -143,7 +153,22 @@ func (c *Client) attach(rw io.ReadWriteCloser) error {
 	data = be.AppendUint16(data, proto.InfoBlockSize)
 	err := h.option(proto.OptGo, data, func(t proto.OptReply, p []byte) { c.learn(t, p) })
 	c.rw = h.rw
+	if err == nil {
+		err = c.info.check()
+	}
 	return err
+}
+
+// maxMinBlock is the largest unit of requests that the specification allows.
+const maxMinBlock = 64 << 10
+
+// check refuses block sizes that are against the specification.
+func (s *serverInfo) check() error {
+	power := func(n uint32) bool { return n != 0 && n&(n-1) == 0 }
+	if !power(s.min) || s.min > maxMinBlock || !power(s.prefer) || s.prefer < s.min || s.max < s.min {
+		return fmt.Errorf("nbdclient: the server's block sizes are %d, %d and %d: not as the protocol says", s.min, s.prefer, s.max)
+	}
+	return nil
 }
 
 // learn stores an item of information from a reply to GO.

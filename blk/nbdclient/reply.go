@@ -2,6 +2,7 @@ package nbdclient
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -55,7 +56,6 @@ func (k *call) fail(e proto.Errno) {
 
 // receive is the receiving goroutine.
 func (c *Client) receive() {
-	defer c.running.Done()
 	for {
 		if err := c.reply(); err != nil {
 			c.fail(err)
@@ -134,18 +134,10 @@ func (c *Client) chunk(size int) error {
 func (c *Client) lookup(cookie uint64) (*call, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k := c.pending[cookie]; k != nil {
+	if k := c.pending[cookie]; k != nil && !k.answered {
 		return k, nil
 	}
 	return nil, fmt.Errorf("nbdclient: reply with unknown cookie %d", cookie)
-}
-
-func (c *Client) finish(k *call) {
-	c.mu.Lock()
-	delete(c.pending, k.req.Cookie)
-	c.wake.Broadcast()
-	c.mu.Unlock()
-	k.end()
 }
 
 // content reads the payload of a chunk.
@@ -232,20 +224,33 @@ func (c *Client) hole(k *call, ch chunk, off, n uint64) error {
 	})
 }
 
-// extents decodes descriptors whose fields are width bytes long.
+// extents decodes descriptors whose fields are width bytes long, so far as they
+// lie in what was asked about. A sector of which not all is known to be a hole is
+// data.
 func (k *call) extents(p []byte, width int) error {
-	at := k.req.Offset / blk.SectorSize
-	for ; len(p) > 0; p = p[2*width:] {
-		var n, flags uint64
-		if width == 4 {
-			n, flags = uint64(be.Uint32(p)), uint64(be.Uint32(p[4:]))
-		} else {
-			n, flags = be.Uint64(p), be.Uint64(p[8:])
-		}
-		n /= blk.SectorSize
-		k.list = blk.AppendExtent(k.list, blk.Extent{Sector: at, Sectors: n, Data: flags&proto.StateZero == 0})
-		at += n
+	if k.list != nil || k.req.Cmd != proto.CmdBlockStatus {
+		return errors.New("nbdclient: a block status that nobody asked for")
 	}
+	at, end := k.req.Offset, k.req.Offset+k.req.Length
+	next := at / blk.SectorSize // first sector that list does not have yet
+	upTo := func(sector uint64, data bool) {
+		k.list = blk.AppendExtent(k.list, blk.Extent{Sector: next, Sectors: sector - next, Data: data})
+		next = sector
+	}
+	for ; len(p) > 0 && at < end; p = p[2*width:] {
+		n, flags := uint64(be.Uint32(p)), be.Uint32(p[4:])
+		if width == 8 {
+			n, flags = be.Uint64(p), uint32(be.Uint64(p[8:]))
+		}
+		from := at
+		at += min(n, end-at)
+		first, last := (from+blk.SectorSize-1)/blk.SectorSize, at/blk.SectorSize
+		if flags&proto.StateZero != 0 && first < last {
+			upTo(first, true)
+			upTo(last, false)
+		}
+	}
+	upTo((at+blk.SectorSize-1)/blk.SectorSize, true)
 	return nil
 }
 
@@ -253,16 +258,23 @@ func (k *call) extents(p []byte, width int) error {
 // one everything is data.
 func (c *Client) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	if !c.info.meta {
-		return []blk.Extent{{Sector: sector, Sectors: sectors, Data: true}}, nil
+		return blk.AllData(sector, sectors), nil
 	}
 	r := proto.Request{Cmd: proto.CmdBlockStatus, Offset: sector * blk.SectorSize, Length: sectors * blk.SectorSize}
 	if !c.info.extended {
 		r.Length = min(r.Length, 1<<32-65536)
 	}
-	k := &call{req: r, done: make(chan struct{})}
-	if err := c.enqueue(k, false); err != nil {
-		return nil, err
+	k := &call{req: r}
+	if st := c.enqueue(k, false); st != blk.OK {
+		return nil, st
 	}
-	<-k.done
+	c.wait.Until(func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return k.ended
+	})
+	if k.status == blk.OK && len(k.list) == 0 {
+		return blk.AllData(sector, sectors), nil
+	}
 	return k.list, k.status.Err()
 }

@@ -1,0 +1,130 @@
+package nbddev
+
+import "udm/blk"
+
+// kept are the writes that were acknowledged and are not known to be durable, in
+// the order of their acknowledgement. The owner locks.
+type kept struct {
+	limit    int // of used and reserved together
+	used     int
+	reserved int // by writes under way
+	entries  []entry
+	head     int    // entries[head:] count
+	last     uint64 // number of the newest entry that there was; entries are numbered from 1
+	tail     *slab  // where the next data go
+	free     []*slab
+}
+
+// slab is memory for the data of neighbouring entries.
+type slab struct {
+	data []byte
+	used int
+	refs int // entries
+}
+
+// entry is a write to repeat.
+type entry struct {
+	op              blk.Op
+	flags           blk.Flags
+	sector, sectors uint64
+	data            []byte // in slab
+	slab            *slab  // nil for what has no data
+}
+
+const (
+	slabSize  = 4 << 20
+	maxWrite  = 1 << 20 // bytes in one write, so that a slab is three quarters full
+	entryCost = 128     // of an entry without its data, in bytes
+	keptFlags = blk.NoUnmap
+)
+
+// cost is what keeping a bio takes of the limit.
+func cost(b *blk.Bio) int {
+	switch {
+	case b.Op == blk.Write:
+		return entryCost + int(b.Bytes())
+	case b.Op == blk.WriteZeroes || b.Op == blk.Discard:
+		return entryCost
+	}
+	return 0
+}
+
+// reserve takes room for a bio, or reports that there is none.
+func (k *kept) reserve(n int) bool {
+	if n == 0 {
+		return true
+	}
+	if k.used+k.reserved+n > k.limit {
+		return false
+	}
+	k.reserved += n
+	return true
+}
+
+// release gives back the room of a bio that has ended.
+func (k *kept) release(n int) { k.reserved -= n }
+
+// add keeps a copy of a write.
+func (k *kept) add(b *blk.Bio) {
+	e := entry{op: b.Op, flags: b.Flags & keptFlags, sector: b.Sector, sectors: b.Sectors}
+	if b.Op == blk.Write {
+		e.data, e.slab = k.room(int(b.Bytes()))
+		b.CopyOut(e.data)
+	}
+	k.entries = append(k.entries, e)
+	k.last++
+	k.used += e.cost()
+}
+
+func (e *entry) cost() int { return entryCost + len(e.data) }
+
+func (e *entry) overlaps(o *entry) bool {
+	return e.sector < o.sector+o.sectors && o.sector < e.sector+e.sectors
+}
+
+// room is n bytes of the tail, or of a new one.
+func (k *kept) room(n int) ([]byte, *slab) {
+	if k.tail == nil || len(k.tail.data)-k.tail.used < n {
+		if i := len(k.free); i > 0 {
+			k.tail, k.free = k.free[i-1], k.free[:i-1]
+		} else {
+			k.tail = &slab{data: make([]byte, slabSize)}
+		}
+	}
+	t := k.tail
+	p := t.data[t.used:][:n]
+	t.used += n
+	t.refs++
+	return p, t
+}
+
+// drop gives back the memory of an entry.
+func (k *kept) drop(s *slab) {
+	if s.refs--; s.refs > 0 {
+		return
+	}
+	if s.used = 0; s != k.tail {
+		k.free = append(k.free, s)
+	}
+}
+
+// live are the entries, oldest first.
+func (k *kept) live() []entry { return k.entries[k.head:] }
+
+// trim drops the entries up to number last: they are durable.
+func (k *kept) trim(last uint64) {
+	for k.head < len(k.entries) && k.last-uint64(len(k.entries)-k.head) < last {
+		e := k.entries[k.head]
+		k.entries[k.head] = entry{}
+		k.head++
+		k.used -= e.cost()
+		if e.slab != nil {
+			k.drop(e.slab)
+		}
+	}
+	if k.head*2 >= len(k.entries) {
+		n := copy(k.entries, k.entries[k.head:])
+		clear(k.entries[n:])
+		k.entries, k.head = k.entries[:n], 0
+	}
+}

@@ -1,0 +1,101 @@
+package nbddev_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/memdev"
+	"udm/blk/nbddev"
+	"udm/internal/invariants"
+)
+
+// restarts is how often servers die: fewer under the race detector, which is slow.
+func restarts() int {
+	if invariants.Enabled {
+		return 45
+	}
+	return 210
+}
+
+// The server forgets what was not flushed whenever it dies, and no user sees that;
+// what a flush covered is on its medium.
+func TestServerThatForgets(t *testing.T) {
+	for name, o := range map[string]nbddev.Options{
+		"one connection": {Connections: 1},
+		"four":           {},
+		"small buffer":   {Buffer: 1}, // the least that there is
+	} {
+		t.Run(name, func(t *testing.T) {
+			blktest.Leaks(t)
+			r := newRemote(t, memdev.New(4096, memdev.Volatile))
+			r.start()
+			d := r.open(o)
+			l := startLoad(t, d, 4096, false)
+			for range restarts() / 3 {
+				if !l.more(10 + rand.IntN(40)) {
+					break
+				}
+				r.restart(func(d *memdev.Device) *memdev.Device { return d.CrashClone(rand.Uint64()) })
+			}
+			l.stop()
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+			r.stop()
+			l.m.Crash()
+			l.d = r.disk.CrashClone(rand.Uint64())
+			l.read(0, 4096)
+		})
+	}
+}
+
+// A connection that is cut at any byte of the conversation costs nothing.
+func TestCutAtEveryByte(t *testing.T) {
+	blktest.Leaks(t)
+	opened, step := 0, int64(1)
+	if invariants.Enabled {
+		step = 7
+	}
+	for n := int64(1); ; n += step {
+		r := newRemote(t, memdev.New(64, memdev.Volatile))
+		r.fresh, r.shape = true, cutter(n)
+		r.start()
+		o := nbddev.Options{Connections: 1}
+		d, err := r.tryOpen(o)
+		if err != nil { // cut in the first handshake
+			if d, err = r.tryOpen(o); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			opened++
+		}
+		converse(t, d)
+		whole := r.dials.Load() == 1
+		d.Close()
+		r.stop()
+		if t.Failed() {
+			t.Fatalf("cut after %d bytes", n)
+		}
+		if whole {
+			break
+		}
+	}
+	if int64(opened) < 1000/step {
+		t.Errorf("the connection was cut at %d bytes only", opened)
+	}
+}
+
+func converse(t *testing.T, d blk.Device) {
+	t.Helper()
+	l := &load{t: t, d: d, m: blktest.NewModel(64)}
+	l.write(blk.Write, 3, 1, 0)
+	l.flush()
+	l.write(blk.Write, 3, 1, 0)
+	l.write(blk.WriteZeroes, 4, 2, 0)
+	l.read(3, 2)
+	blk.ExtentsOf(d, 0, 64)
+	l.write(blk.Write, 4, 1, blk.FUA)
+	l.read(4, 1)
+}

@@ -1,0 +1,26 @@
+package blk
+
+// Reporter is a device that can tell people how it is: one whose data are
+// elsewhere, so that it may be cut off for a while.
+type Reporter interface {
+	// Report does not block.
+	Report() Report
+}
+
+// Report is how a device is at a moment.
+type Report struct {
+	State       string // a word: connected, connecting, refused
+	Why         string // of a state that is not the usual one; else of the last trouble
+	UnderWay    int    // bios that have not ended
+	Connections int    // that are up
+	Reconnects  uint64 // since the device was opened
+	Unflushed   uint64 // bytes that were acknowledged and that no flush covers yet
+}
+
+// ReportOf asks d, which may have nothing to tell.
+func ReportOf(d Device) (Report, bool) {
+	if r, ok := d.(Reporter); ok {
+		return r.Report(), true
+	}
+	return Report{}, false
+}
