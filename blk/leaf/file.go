@@ -3,7 +3,6 @@ package leaf
 import (
 	"udm/blk"
 	"udm/blk/filedev"
-	"udm/env"
 )
 
 // parsePath returns the disk that is a file or block device. Each mode opens a device of
@@ -13,7 +12,7 @@ func parsePath(path, _ string) (source, error) {
 	if err != nil {
 		return source{}, openError(path, err)
 	}
-	return source{id: id, number: number, open: func(_ env.Env, write bool) (blk.Device, error) {
+	return source{id: id, number: number, open: func(_ *Opener, write bool) (blk.Device, error) {
 		return filedev.Open(path, filedev.Options{ReadOnly: !write})
 	}}, nil
 }

@@ -4,9 +4,11 @@
 //	/PATH              a file or a block device, by its absolute path
 //	mem:SIZE[:NAME]    a disk in memory, which lasts until it is closed
 //	null:SIZE[:NAME]   a disk that stores nothing and reads as zeroes
+//	nbd:URI            a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT
+//	part:N:…           partition N of any of these, by its GPT or MBR
 //	block=BYTES:…      any of these, with logical blocks of at least BYTES
 //	MAJOR:MINOR        any of these while it is open; else a real block device,
-//	                   unless its major is 1 or 7, whose numbers this package assigns
+//	                   unless its major is 1, 7 or 43, whose numbers this package assigns
 //
 // All kinds of names except the last are entries of one list, schemes; a new kind of
 // leaf is another entry.
@@ -22,11 +24,14 @@
 // # Identity
 //
 // A disk is opened once, however many tables name it and by whatever paths: a file is
-// identified by its file system and inode, a block device by its number. A disk has a
-// number as long as it is open. Block devices keep their own; files get major 7, that of
-// the kernel's loop devices, and memory disks major 1, that of its ram disks, each with
-// the lowest free minor. A real loop or ram disk whose number is taken gets one of major
-// 259.
+// identified by its file system and inode, a block device by its number, a disk at an
+// NBD server by address and export. A disk has a number as long as it is open. Block
+// devices keep their own; files and partitions get major 7, that of the kernel's loop
+// devices, memory disks major 1, that of its ram disks, and disks at NBD servers major
+// 43, that of its nbd devices, each with the lowest free minor. A real device whose
+// number is taken gets one of major 259. A disk at an NBD server is opened once for
+// readers and writers, with the parameters of the first. A partition opens its disk,
+// which may be open by its own name as well.
 //
 // A user may choose the number of a disk; see [Opener.Register].
 //
@@ -41,8 +46,8 @@
 // Every disk is wrapped in a checkdev, which validates bios and emulates what the disk
 // lacks.
 //
-// Lock order: disk.opening (env.Mutex; held while a disk is opened or closed),
-// then Opener.mu, which is a leaf.
+// Lock order: disk.opening (env.Mutex; held while a disk is opened or closed), that
+// of a partition before that of its disk, then Opener.mu, which is a leaf.
 package leaf
 
 import (
@@ -58,11 +63,12 @@ import (
 	"udm/env"
 )
 
-// The majors that files and memory disks get: those of the kernel's loop devices and ram
-// disks.
+// The majors that disks get that are no kernel block devices: those of the kernel's
+// loop, ram and nbd devices.
 const (
 	LoopMajor = 7
 	RAMMajor  = 1
+	NBDMajor  = 43
 )
 
 // extMajor is the kernel's block extended major (BLOCK_EXT_MAJOR).
@@ -108,12 +114,12 @@ func (o *Opener) Open(name string, write bool) (blk.Device, blk.Number, error) {
 	if err != nil {
 		return nil, blk.Number{}, err
 	}
-	dev, err := d.open(o.env, write)
+	dev, err := d.open(o, write)
 	if err != nil {
 		o.release(d)
 		return nil, blk.Number{}, openError(name, err)
 	}
-	return &handle{Device: dev, opener: o, disk: d, write: write}, d.number, nil
+	return &handle{Device: dev, raw: d.side(write || d.source.shared).raw, opener: o, disk: d, write: write}, d.number, nil
 }
 
 // acquire finds or makes the disk with a name, and counts a user of it.
@@ -124,7 +130,7 @@ func (o *Opener) acquire(name string) (*disk, error) {
 		}
 		if own, ok := o.registeredName(n); ok {
 			name = own
-		} else if name = ""; n.Major != LoopMajor && n.Major != RAMMajor {
+		} else if name = ""; n.Major != LoopMajor && n.Major != RAMMajor && n.Major != NBDMajor {
 			name = blockPath(n)
 		}
 	}
@@ -203,16 +209,22 @@ func (d *disk) side(write bool) *side {
 	return &d.read
 }
 
-func (d *disk) open(e env.Env, write bool) (blk.Device, error) {
+func (d *disk) open(o *Opener, write bool) (blk.Device, error) {
 	d.opening.Lock()
 	defer d.opening.Unlock()
-	s := d.side(write || d.source.volatile)
+	s := d.side(write || d.source.shared)
 	if s.refs == 0 {
-		dev, err := d.source.open(e, write)
+		dev, err := d.source.open(o, write)
 		if err != nil {
 			return nil, err
 		}
+		if write && dev.Limits().ReadOnly {
+			dev.Close()
+			return nil, syscall.EROFS
+		}
 		s.raw, s.dev = dev, checkdev.New(withBlocks(dev, d.source.block), checkdev.Options{Preflush: true})
+	} else if write && s.raw.Limits().ReadOnly {
+		return nil, syscall.EROFS
 	} else if f, ok := s.raw.(*filedev.Device); ok {
 		// The file may have grown since it was opened.
 		if _, err := f.Refresh(); err != nil {
@@ -226,7 +238,7 @@ func (d *disk) open(e env.Env, write bool) (blk.Device, error) {
 func (d *disk) close(write bool) error {
 	d.opening.Lock()
 	defer d.opening.Unlock()
-	s := d.side(write || d.source.volatile)
+	s := d.side(write || d.source.shared)
 	if s.refs--; s.refs > 0 {
 		return nil
 	}
@@ -238,6 +250,7 @@ func (d *disk) close(write bool) error {
 // handle is one open of a disk.
 type handle struct {
 	blk.Device
+	raw    blk.Device // what Device checks
 	opener *Opener
 	disk   *disk
 	write  bool

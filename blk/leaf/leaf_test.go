@@ -2,6 +2,7 @@ package leaf
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	"udm/blk/filedev"
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/export"
+	"udm/export/nbd"
 )
 
 func newFile(t *testing.T, name string, size int64) string {
@@ -308,7 +311,7 @@ func TestSchemesAreDocumented(t *testing.T) {
 			t.Errorf("the package comment lacks %q", line)
 		}
 	}
-	if want := "/PATH, mem:SIZE[:NAME], null:SIZE[:NAME] or block=BYTES:…"; Syntax() != want {
+	if want := "/PATH, mem:SIZE[:NAME], null:SIZE[:NAME], nbd:URI, part:N:… or block=BYTES:…"; Syntax() != want {
 		t.Errorf("Syntax is %q, want %q", Syntax(), want)
 	}
 }
@@ -362,4 +365,84 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One connection serves readers and writers of a disk at a server, whatever its name.
+func TestNBD(t *testing.T) {
+	s, err := nbd.New(nbd.Config{Exports: nbd.Fixed{
+		{Info: nbd.Info{Name: "disk"}, Device: export.Check(memdev.New(64))},
+		{Info: nbd.Info{Name: "ro"}, Device: export.Check(memdev.New(64, memdev.Tune(func(l *blk.Limits) { l.ReadOnly = true })))},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- s.Serve(l) }()
+	e := env.Real()
+	o := New(e)
+	uri := "nbd+unix:///disk?connections=1&socket=" + socket
+	a, an := open(t, o, uri, true)
+	b, bn := open(t, o, "nbd:"+uri, false)
+	if an != bn || an.Major != NBDMajor {
+		t.Errorf("numbers %v and %v", an, bn)
+	}
+	if err := blk.WriteSectors(e, a, sectorOf(3), 3, 0); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 512)
+	if err := blk.ReadSectors(e, b, got, 3); err != nil || string(got) != string(sectorOf(3)) {
+		t.Errorf("a reader does not see it: %v", err)
+	}
+	if r, ok := blk.ReportOf(a); !ok || r.State != "connected" {
+		t.Errorf("report %+v, %v", r, ok)
+	}
+	closeAll(t, a, b)
+	ro := "nbd+unix:///ro?connections=1&socket=" + socket
+	r, _ := open(t, o, ro, false)
+	if _, _, err := o.Open(ro, true); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("a read-only export is opened for writing: %v", err)
+	}
+	closeAll(t, r)
+	s.Close()
+	<-done
+}
+
+// Partitions of one disk are open together, and with the disk.
+func TestPartitions(t *testing.T) {
+	e := env.Real()
+	path := filepath.Join(t.TempDir(), "disk")
+	table := make([]byte, 512)
+	for i := range 2 {
+		p := table[446+16*i:]
+		p[4], p[8], p[12] = 0x83, byte(8+8*i), 8
+	}
+	table[510], table[511] = 0x55, 0xaa
+	if err := os.WriteFile(path, append(table, make([]byte, 64<<10)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := New(e)
+	a, an := open(t, o, "part:1:"+path, true)
+	b, bn := open(t, o, "part:2:"+path, true)
+	disk, dn := open(t, o, path, false)
+	if an == bn || an == dn || a.Limits().Size != 8 {
+		t.Errorf("numbers %v, %v, %v, size %d", an, bn, dn, a.Limits().Size)
+	}
+	if err := blk.WriteSectors(e, b, sectorOf(3), 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 512)
+	if err := blk.ReadSectors(e, disk, got, 17); err != nil || string(got) != string(sectorOf(3)) {
+		t.Errorf("it is not on the disk: %v", err)
+	}
+	for _, name := range []string{"part:3:" + path, "part:0:" + path, "part:x:" + path, "part:1:mem:64K"} {
+		if _, _, err := o.Open(name, false); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	closeAll(t, a, b, disk)
 }

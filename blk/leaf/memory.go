@@ -8,7 +8,6 @@ import (
 	"udm/blk"
 	"udm/blk/memdev"
 	"udm/blk/nulldev"
-	"udm/env"
 )
 
 func parseMemory(name, rest string) (source, error) {
@@ -27,8 +26,8 @@ func parseSized(name, rest string, open func(sectors uint64) blk.Device) (source
 		return source{}, openError(name, err)
 	}
 	return source{
-		id: identity{name: rest}, volatile: true,
-		open: func(env.Env, bool) (blk.Device, error) { return open(sectors), nil },
+		id: identity{name: rest}, shared: true,
+		open: func(*Opener, bool) (blk.Device, error) { return open(sectors), nil },
 	}, nil
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"udm/blk"
 	"udm/dm"
-	"udm/env"
 )
 
 // scheme is a kind of names for disks.
@@ -27,6 +26,8 @@ func schemes() []scheme {
 		{"", "/PATH", "a file or a block device, by its absolute path", LoopMajor, parsePath},
 		{"mem:", "mem:SIZE[:NAME]", "a disk in memory, which lasts until it is closed", RAMMajor, parseMemory},
 		{"null:", "null:SIZE[:NAME]", "a disk that stores nothing and reads as zeroes", RAMMajor, parseNull},
+		{"nbd", "nbd:URI", "a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT", NBDMajor, parseNBD},
+		{"part:", "part:N:…", "partition N of any of these, by its GPT or MBR", LoopMajor, parsePartition},
 		{"block=", "block=BYTES:…", "any of these, with logical blocks of at least BYTES", 0, parseBlock},
 	}
 }
@@ -61,13 +62,13 @@ func (s *scheme) cut(name string) (rest string, ok bool) {
 
 // source is a disk that was found by its name, and how to open it.
 type source struct {
-	name     string     // its name in tables
-	id       identity   // the same for all names of the disk
-	major    uint32     // of the number that it gets
-	number   blk.Number // its own; zero: it has none
-	volatile bool       // readers and writers share one device, because its content ends with it
-	block    uint32     // smallest logical block in bytes; at least 512
-	open     func(e env.Env, write bool) (blk.Device, error)
+	name   string     // its name in tables
+	id     identity   // the same for all names of the disk
+	major  uint32     // of the number that it gets
+	number blk.Number // its own; zero: it has none
+	shared bool       // readers and writers share one device
+	block  uint32     // smallest logical block in bytes; at least 512
+	open   func(o *Opener, write bool) (blk.Device, error)
 }
 
 // identity identifies a disk.

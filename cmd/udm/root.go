@@ -35,7 +35,7 @@ serves the resulting block devices over NBD and FUSE.`,
 		createCommand(), loadCommand(), removeCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(),
 		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(),
-		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), lvmCommand(), luksCommand(), logWritesCommand(), versionCommand(), manCommand())
+		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), lvmCommand(), luksCommand(), partitionsCommand(), logWritesCommand(), versionCommand(), manCommand())
 	return cmd
 }
 
