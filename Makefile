@@ -56,7 +56,7 @@ test: packages ## run every test but those that boot a kernel (the real kernel's
 	go test -short $(HANG) ./...
 
 test-kernel: packages ## boot a real Linux kernel and compare with its device mapper
-	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/...
+	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/... ./luks
 
 test-kernel-long: packages ## the same with many random scripts, for hours
 	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel -kernel
@@ -68,7 +68,7 @@ race: packages ## run the tests of the libraries under the race detector, and on
 	CGO_ENABLED=1 go test -race -short $(HANG) $(RACED)
 	GOMAXPROCS=1 go test -short -count=1 $(HANG) $(RACED)
 
-RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./export/... ./ctl/... ./udmtest
+RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./luks ./export/... ./ctl/... ./udmtest
 
 test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons, for hours (root, loop devices)
 	CI=true go test -timeout 0 -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm
