@@ -22,8 +22,9 @@ type slab struct {
 	refs int // entries
 }
 
-// entry is a write to repeat.
+// entry is a write to repeat, or what is left of it.
 type entry struct {
+	number          uint64 // in order of acknowledgement, from 1 on
 	op              blk.Op
 	flags           blk.Flags
 	sector, sectors uint64
@@ -38,9 +39,11 @@ const (
 	keptFlags = blk.NoUnmap
 )
 
-// cost is what keeping a bio takes of the limit.
+// cost is what keeping a bio takes of the limit. With FUA it is not kept.
 func cost(b *blk.Bio) int {
 	switch {
+	case b.Flags&blk.FUA != 0:
+		return 0
 	case b.Op == blk.Write:
 		return entryCost + int(b.Bytes())
 	case b.Op == blk.WriteZeroes || b.Op == blk.Discard:
@@ -71,15 +74,55 @@ func (k *kept) add(b *blk.Bio) {
 		e.data, e.slab = k.room(int(b.Bytes()))
 		b.CopyOut(e.data)
 	}
-	k.entries = append(k.entries, e)
 	k.last++
+	e.number = k.last
+	k.entries = append(k.entries, e)
 	k.used += e.cost()
 }
 
 func (e *entry) cost() int { return entryCost + len(e.data) }
 
-func (e *entry) overlaps(o *entry) bool {
-	return e.sector < o.sector+o.sectors && o.sector < e.sector+e.sectors
+func (e *entry) end() uint64 { return e.sector + e.sectors }
+
+func (e *entry) overlaps(o *entry) bool { return e.sector < o.end() && o.sector < e.end() }
+
+// part is the entry from a sector to another, both in it.
+func (e entry) part(from, to uint64) entry {
+	if e.data != nil {
+		e.data = e.data[(from-e.sector)*blk.SectorSize : (to-e.sector)*blk.SectorSize]
+	}
+	e.sector, e.sectors = from, to-from
+	return e
+}
+
+// supersede drops what a write that is durable lies over: repeating that would put a
+// durable write at risk.
+func (k *kept) supersede(b *blk.Bio) {
+	by := entry{sector: b.Sector, sectors: b.Sectors}
+	var left []entry
+	for _, e := range k.live() {
+		if !e.overlaps(&by) {
+			left = append(left, e)
+			continue
+		}
+		k.used -= e.cost()
+		if e.sector < by.sector {
+			left = k.keepPart(left, e.part(e.sector, by.sector))
+		}
+		if by.end() < e.end() {
+			left = k.keepPart(left, e.part(by.end(), e.end()))
+		}
+		k.drop(e.slab)
+	}
+	k.entries, k.head = left, 0
+}
+
+func (k *kept) keepPart(list []entry, e entry) []entry {
+	if e.slab != nil {
+		e.slab.refs++
+	}
+	k.used += e.cost()
+	return append(list, e)
 }
 
 // room is n bytes of the tail, or of a new one.
@@ -100,6 +143,9 @@ func (k *kept) room(n int) ([]byte, *slab) {
 
 // drop gives back the memory of an entry.
 func (k *kept) drop(s *slab) {
+	if s == nil {
+		return
+	}
 	if s.refs--; s.refs > 0 {
 		return
 	}
@@ -113,14 +159,12 @@ func (k *kept) live() []entry { return k.entries[k.head:] }
 
 // trim drops the entries up to number last: they are durable.
 func (k *kept) trim(last uint64) {
-	for k.head < len(k.entries) && k.last-uint64(len(k.entries)-k.head) < last {
+	for k.head < len(k.entries) && k.entries[k.head].number <= last {
 		e := k.entries[k.head]
 		k.entries[k.head] = entry{}
 		k.head++
 		k.used -= e.cost()
-		if e.slab != nil {
-			k.drop(e.slab)
-		}
+		k.drop(e.slab)
 	}
 	if k.head*2 >= len(k.entries) {
 		n := copy(k.entries, k.entries[k.head:])

@@ -51,6 +51,27 @@ func TestServerThatForgets(t *testing.T) {
 	}
 }
 
+// Repeating older writes does not put a durable one at risk.
+func TestFUAOverWhatIsKept(t *testing.T) {
+	blktest.Leaks(t)
+	r := newRemote(t, memdev.New(64, memdev.Volatile))
+	r.start()
+	d := r.open(nbddev.Options{})
+	l := &load{t: t, d: d, m: blktest.NewModel(64)}
+	l.write(blk.Write, 0, 32, 0)
+	l.write(blk.Write, 8, 8, blk.FUA)
+	l.write(blk.WriteZeroes, 12, 8, 0)
+	l.write(blk.Write, 10, 4, blk.FUA)
+	r.restart(same)
+	l.read(0, 64)
+	for seed := range uint64(100) {
+		x := &load{t: t, d: r.disk.CrashClone(seed), m: l.m.Clone()}
+		x.m.Crash()
+		x.read(0, 64)
+	}
+	d.Close()
+}
+
 // A connection that is cut at any byte of the conversation costs nothing.
 func TestCutAtEveryByte(t *testing.T) {
 	blktest.Leaks(t)

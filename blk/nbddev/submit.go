@@ -114,8 +114,10 @@ func (d *Device) endLocked(r *request, st blk.Status) {
 		if d.lost {
 			d.lost, st = false, blk.IOErr
 		}
-	case r.room > 0 && (b.Flags&blk.FUA == 0 || len(d.kept.live()) > 0):
+	case r.room > 0:
 		d.kept.add(b)
+	case d.keeps && b.Flags&blk.FUA != 0 && len(d.kept.live()) > 0:
+		d.kept.supersede(b)
 	}
 	b.SetStatus(st)
 	r.bio = nil
