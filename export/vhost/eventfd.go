@@ -10,34 +10,83 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isEventFD reports whether fd is what kicks and calls should be: another file
-// could block whoever writes to it. Without /proc it is believed.
-func isEventFD(fd int) bool {
-	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-	return err != nil || name == "anon_inode:[eventfd]"
-}
-
 var one = func() (b [8]byte) {
 	order.PutUint64(b[:], 1)
 	return b
 }()
 
-// isPipe reports whether fd is a pipe: user-mode Linux is called by one.
-func isPipe(fd int) bool {
-	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+// isEventFD reports whether fd is what kicks should be: another file could block
+// whoever reads it. Without /proc it is believed.
+func isEventFD(fd int) bool {
+	name, err := os.Readlink(link(fd))
+	return err != nil || name == "anon_inode:[eventfd]"
 }
 
-// signal adds 1 to an eventfd, or writes to a pipe. One that is full wakes its reader already, and
-// must not block us: the front end decides about O_NONBLOCK.
-func signal(fd int) {
-	if fd < 0 {
-		return
+// link is where /proc has an open file.
+func link(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// notifier is what the front end is told by: an eventfd, or the socket or pipe that
+// user-mode Linux has instead. Telling never blocks: one that is full wakes its
+// reader already.
+type notifier struct {
+	fd     int // -1: none
+	socket bool
+}
+
+var noNotifier = notifier{fd: -1}
+
+// newNotifier makes a notifier of a file. It owns fd.
+func newNotifier(fd int) (notifier, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	switch kind := st.Mode & unix.S_IFMT; {
+	case err == nil && kind == unix.S_IFSOCK:
+		return notifier{fd, true}, nil
+	case err == nil && kind == unix.S_IFIFO:
+		// Opened anew it has an O_NONBLOCK of its own, which the front end does not see.
+		again, err := unix.Open(link(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		_ = unix.Close(fd)
+		return notifier{again, false}, err
+	case err == nil && isEventFD(fd):
+		return notifier{fd, false}, nil
 	}
+	_ = unix.Close(fd)
+	return noNotifier, errors.Join(errors.New("a file that is no eventfd, pipe or socket"), err)
+}
+
+func (n notifier) tell() {
+	switch {
+	case n.fd < 0:
+	case n.socket:
+		_ = unix.Sendto(n.fd, one[:], unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
+	default:
+		signal(n.fd)
+	}
+}
+
+// unblock lets go who is in tell: a front end that fills its eventfd just after
+// tell has looked at it holds it there.
+func (n notifier) unblock() {
+	if n.fd >= 0 && !n.socket {
+		_ = unix.SetNonblock(n.fd, true)
+		clearEventFD(n.fd)
+	}
+}
+
+func (n *notifier) close() { closeFD(&n.fd) }
+
+// signal adds 1 to an eventfd, unless that is full.
+func signal(fd int) {
 	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(p[:], 0); err == nil && n == 1 && p[0].Revents&unix.POLLOUT != 0 {
 		_, _ = unix.Write(fd, one[:])
 	}
+}
+
+// clearEventFD takes the signals off, if there are any.
+func clearEventFD(fd int) {
+	var b [8]byte
+	_, _ = unix.Preadv2(fd, [][]byte{b[:]}, -1, unix.RWF_NOWAIT)
 }
 
 // await blocks this thread until one of two eventfds is signalled, and clears
@@ -47,15 +96,15 @@ func await(kick, own int) error {
 	if _, err := unix.Poll(p[:], -1); err != nil && err != unix.EINTR {
 		return err
 	}
-	var b [8]byte
 	if p[0].Revents&unix.POLLIN != 0 {
+		var b [8]byte
 		_, _ = unix.Read(own, b[:])
 	}
 	if p[1].Revents&^unix.POLLIN != 0 {
 		return errors.New("the kick is out of order")
 	}
 	if p[1].Revents != 0 {
-		_, _ = unix.Preadv2(kick, [][]byte{b[:]}, -1, unix.RWF_NOWAIT)
+		clearEventFD(kick)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package vhost
 
 import (
+	"log/slog"
 	"os"
 	"testing"
 
@@ -138,7 +139,7 @@ func FuzzSession(f *testing.F) {
 	x := export.Export{Device: export.Check(newDisk())}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		files := openFiles(t)
-		s := newSession(&x, 2, "", func(error) {})
+		s := newSession(&x, &Config{Queues: 2, Log: slog.New(slog.DiscardHandler)}, func(error) {})
 		for n := 0; len(b) >= 3 && n < 100; n++ {
 			h := header{request(b[0]), version | uint32(b[1]&needReply), uint32(b[2])}
 			var got fds

@@ -63,12 +63,10 @@ func (j *job) forget() {
 // start begins a request: what is read of it is read once.
 func (w *worker) start(j *job) {
 	c := &j.chain
-	var status [][]byte
-	if status, j.data = cutLast(c.In); len(status) == 0 {
+	if j.status, j.data = cutLast(c.In); j.status == nil {
 		w.finish(j, 0) // there is no place for an answer
 		return
 	}
-	j.status = status[0]
 	var h [reqHeaderLen]byte
 	out, ok := cutFirst(c.Out, h[:])
 	if !ok {
@@ -100,19 +98,19 @@ func (w *worker) start(j *job) {
 	}
 }
 
-// cutLast takes the last byte off.
-func cutLast(bufs [][]byte) (last, rest [][]byte) {
-	n := len(bufs)
-	if n == 0 {
+// cutLast takes the last byte off; nil: there is none.
+func cutLast(bufs [][]byte) (last []byte, rest [][]byte) {
+	n := len(bufs) - 1
+	if n < 0 {
 		return nil, nil
 	}
-	p := bufs[n-1]
-	last = [][]byte{p[len(p)-1:]}
-	if len(p) == 1 {
-		return last, bufs[:n-1]
+	p := bufs[n]
+	k := len(p) - 1
+	if k == 0 {
+		return p, bufs[:n]
 	}
-	bufs[n-1] = p[:len(p)-1]
-	return last, bufs
+	bufs[n] = p[:k]
+	return p[k:], bufs
 }
 
 // cutFirst copies the first bytes to p, which they must fill, and takes them off.

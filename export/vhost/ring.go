@@ -29,14 +29,14 @@ type ring struct {
 	hasAddr bool
 	base    uint16
 	kick    int // -1: none
-	call    int
-	err     int
+	call    notifier
+	err     notifier
 	enabled bool
 	worker  *worker // while it runs
 }
 
 func newRing(s *session, i int, fail func(error)) *ring {
-	return &ring{session: s, index: i, fail: fail, kick: -1, call: -1, err: -1}
+	return &ring{session: s, index: i, fail: fail, kick: -1, call: noNotifier, err: noNotifier}
 }
 
 func (r *ring) setNum(m *message) error {
@@ -82,7 +82,7 @@ func (r *ring) setAddr(m *message) error {
 func (r *ring) getBase(m *message) error {
 	r.stop()
 	closeFD(&r.kick)
-	closeFD(&r.call)
+	r.call.close()
 	m.num = uint32(r.base)
 	return nil
 }
@@ -90,6 +90,10 @@ func (r *ring) getBase(m *message) error {
 func (r *ring) setKick(fd int) error {
 	if fd < 0 {
 		return errors.New("a ring without kicks is not supported")
+	}
+	if !isEventFD(fd) {
+		closeFD(&fd)
+		return errors.New("a file that is no eventfd")
 	}
 	r.stop()
 	closeFD(&r.kick)
@@ -99,21 +103,19 @@ func (r *ring) setKick(fd int) error {
 
 // setCall replaces the eventfd of calls, and calls once: the front end may have
 // missed one by the former.
-func (r *ring) setCall(fd int) error {
+func (r *ring) setCall(n notifier) {
 	r.between(func() {
-		closeFD(&r.call)
-		r.call = fd
-		signal(fd)
+		r.call.close()
+		r.call = n
+		n.tell()
 	})
-	return nil
 }
 
-func (r *ring) setErr(fd int) error {
+func (r *ring) setErr(n notifier) {
 	r.between(func() {
-		closeFD(&r.err)
-		r.err = fd
+		r.err.close()
+		r.err = n
 	})
-	return nil
 }
 
 func (r *ring) setEnable(m *message) error {
@@ -133,12 +135,19 @@ func (r *ring) between(f func()) {
 	}
 }
 
-// move gives the ring another memory. A ring that runs must be in it.
-func (r *ring) move(mem *memory) (err error) {
-	if r.worker != nil {
-		r.worker.do(func() { err = r.worker.move(mem) })
+// fits reports why a ring that runs cannot go on in another memory.
+func (r *ring) fits(mem *memory) error {
+	if r.worker == nil {
+		return nil
 	}
-	return err
+	return mem.rings(r.addr, r.num).Check(r.num)
+}
+
+// move gives the ring another memory, which it fits.
+func (r *ring) move(mem *memory) {
+	if r.worker != nil {
+		r.worker.do(func() { r.worker.move(mem) })
+	}
 }
 
 // update starts the ring when all is known that it needs.
@@ -170,8 +179,10 @@ func (r *ring) stop() {
 }
 
 func (r *ring) close() {
+	r.call.unblock()
+	r.err.unblock()
 	r.stop()
 	closeFD(&r.kick)
-	closeFD(&r.call)
-	closeFD(&r.err)
+	r.call.close()
+	r.err.close()
 }

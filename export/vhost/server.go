@@ -88,7 +88,7 @@ func (s *Server) ServeConn(c *net.UnixConn) error {
 	}
 	defer x.Done()
 	b := &broken{conn: c}
-	session := newSession(x, s.cfg.Queues, s.cfg.Serial, b.fail)
+	session := newSession(x, &s.cfg, b.fail)
 	defer session.close()
 	if err := s.messages(c, session); err != nil {
 		b.fail(err)

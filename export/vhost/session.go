@@ -5,6 +5,7 @@ package vhost
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ import (
 type session struct {
 	export   *export.Export
 	serial   string
+	log      *slog.Logger
 	offered  uint64
 	features uint64 // that the front end took
 	protocol uint64
@@ -27,11 +29,11 @@ type session struct {
 
 // newSession makes a session. fail is called, from any goroutine, when a ring
 // cannot go on.
-func newSession(x *export.Export, queues int, serial string, fail func(error)) *session {
+func newSession(x *export.Export, cfg *Config, fail func(error)) *session {
 	l := x.Device.Limits()
-	s := &session{export: x, serial: serial, offered: features(&l, x.ReadOnly || l.ReadOnly), backend: -1}
+	s := &session{export: x, serial: cfg.Serial, log: cfg.Log, offered: features(&l, x.ReadOnly || l.ReadOnly), backend: -1}
 	s.mem, _ = newMemory(nil)
-	for i := range queues {
+	for i := range cfg.Queues {
 		s.rings = append(s.rings, newRing(s, i, fail))
 	}
 	return s
@@ -80,6 +82,9 @@ func (s *session) receive(h header, payload []byte, f fds) ([]byte, error) {
 	if err == nil {
 		err = handlers[h.request](s, m, f)
 	}
+	if err != nil {
+		s.log.Debug("a vhost-user request was refused", "export", s.export.Name, "request", h.request, "reason", err)
+	}
 	k := kinds[h.request]
 	switch asked := h.flags&needReply != 0 && s.protocol&protoReplyAck != 0; {
 	case err == nil && k.reply != nil:
@@ -118,8 +123,8 @@ func init() {
 		setVringBase:        onRing((*ring).setBase),
 		getVringBase:        onRing((*ring).getBase),
 		setVringKick:        onRingFD((*ring).setKick),
-		setVringCall:        onRingFD((*ring).setCall),
-		setVringErr:         onRingFD((*ring).setErr),
+		setVringCall:        onNotifier((*ring).setCall),
+		setVringErr:         onNotifier((*ring).setErr),
 		getProtocolFeatures: answer(func(*session) uint64 { return protoOffered }),
 		setProtocolFeatures: (*session).setProtocolFeatures,
 		getQueueNum:         answer(func(s *session) uint64 { return uint64(len(s.rings)) }),
@@ -175,11 +180,23 @@ func onRingFD(f func(*ring, int) error) func(*session, *message, fds) error {
 		if len(got) != 1 {
 			return errors.New("no eventfd")
 		}
-		if !isEventFD(got[0]) && (m.request == setVringKick || !isPipe(got[0])) {
-			return errors.New("a file that is no eventfd")
-		}
 		return f(r, got.take(0))
 	}
+}
+
+// onNotifier is onRingFD for requests that bring a notifier.
+func onNotifier(f func(*ring, notifier)) func(*session, *message, fds) error {
+	return onRingFD(func(r *ring, fd int) error {
+		n := noNotifier
+		if fd >= 0 {
+			var err error
+			if n, err = newNotifier(fd); err != nil {
+				return err
+			}
+		}
+		f(r, n)
+		return nil
+	})
 }
 
 func (s *session) setFeatures(m *message, _ fds) error {
@@ -273,17 +290,21 @@ func (s *session) removeRegion(m *message, _ fds) error {
 	return s.setMemory(slices.Delete(slices.Clone(s.mem.maps), i, i+1))
 }
 
-// setMemory replaces guest memory, under rings that run, too.
+// setMemory replaces guest memory, under rings that run, too: of all rings, or of
+// none.
 func (s *session) setMemory(maps []*mapping) error {
 	mem, err := newMemory(maps)
 	if err != nil {
 		return err
 	}
 	for _, r := range s.rings {
-		if err := r.move(mem); err != nil {
+		if err := r.fits(mem); err != nil {
 			mem.release()
 			return err
 		}
+	}
+	for _, r := range s.rings {
+		r.move(mem)
 	}
 	s.mem.release()
 	s.mem = mem

@@ -15,6 +15,7 @@ import (
 	"udm/blk/blktest"
 	"udm/blk/memdev"
 	"udm/export"
+	"udm/export/internal/virtq"
 )
 
 const sectors = 4096
@@ -260,15 +261,26 @@ func TestStopAndGoOn(t *testing.T) {
 	}
 }
 
-// A guest's memory that is cut ends its connection, and nothing else.
+// held ends its bios on other goroutines, and not before open is closed.
+type held struct {
+	elsewhere
+	open chan struct{}
+}
+
+func (d *held) Submit(b *blk.Bio) {
+	d.wg.Go(func() {
+		<-d.open
+		d.Device.Submit(b)
+	})
+}
+
+// A guest's memory that is cut while requests are under way ends its connection, and
+// nothing else.
 func TestTruncatedMemory(t *testing.T) {
-	d := &elsewhere{Device: newDisk()}
-	_, path := serve(t, d, nil)
-	for _, left := range []int64{0, 0, tableOff, headOff, dataOff, dataOff} {
+	for _, left := range []int64{0, tableOff, headOff, dataOff} {
+		d := &held{elsewhere{Device: newDisk()}, make(chan struct{})}
+		_, path := serve(t, d, nil)
 		f := guest(t, path, false, 0)
-		if st := f.write(0, blktest.Pattern(0, 8, 1)); st != statusOK {
-			t.Fatal(st)
-		}
 		for s := range 16 {
 			f.add(&ioreq{slot: s, op: typeIn, in: 8192})
 		}
@@ -276,10 +288,16 @@ func TestTruncatedMemory(t *testing.T) {
 		if err := unix.Ftruncate(f.fd, left); err != nil {
 			t.Fatal(err)
 		}
+		close(d.open)
 		unix.Write(f.kick, one[:])
 		f.hungUp()
 		f.close()
+		everyRequest(t, guest(t, path, false, 0))
 	}
+}
+
+func TestSealedMemory(t *testing.T) {
+	_, path := serve(t, newDisk(), nil)
 	f := guest(t, path, true, 0)
 	if err := unix.Ftruncate(f.fd, 0); err == nil {
 		t.Error("sealed memory can be cut")
@@ -316,4 +334,69 @@ func TestSlots(t *testing.T) {
 		t.Error("the region that the ring lies in is gone")
 	}
 	everyRequest(t, f)
+}
+
+// A table that one ring cannot go on with changes nothing for the others.
+func TestMemoryOfAllRings(t *testing.T) {
+	_, path := serve(t, newDisk(), nil)
+	f := guest(t, path, true, 0)
+	more := regionDesc{guestAt + memLen, memLen / 2, userAt + memLen, memLen / 2}
+	f.mustDo(&message{request: addMemReg, regions: []regionDesc{more}}, f.fd)
+	kick := must[int](t)(unix.Eventfd(0, unix.EFD_CLOEXEC))
+	defer unix.Close(kick)
+	f.mustDo(&message{request: setVringNum, index: 1, num: 8})
+	f.mustDo(&message{request: setVringAddr, index: 1, addr: ringAddr{desc: more.user, avail: more.user + 4096, used: more.user + 8192}})
+	f.mustDo(&message{request: setVringKick, value: 1}, kick)
+	f.mustDo(&message{request: setVringEnable, index: 1, num: 1})
+	if f.acked(&message{request: remMemReg, regions: []regionDesc{more}}) {
+		t.Error("the region that a ring lies in is gone")
+	}
+	f.d.Add([]virtq.Buf{{Addr: guestAt + headOff, Len: 16}}, []virtq.Buf{{Addr: more.guest + 16384, Len: 512}, {Addr: guestAt + headOff + 16, Len: 1}})
+	clear(f.mem[headOff : headOff+16])
+	f.sent[0] = &ioreq{}
+	f.publish()
+	if r := f.wait(); r.status != statusOK {
+		t.Errorf("ring 0 has lost the region: status %d", r.status)
+	}
+}
+
+// User-mode Linux is called by sockets, or pipes. One that is full blocks nobody.
+func TestOtherNotifiers(t *testing.T) {
+	for name, make := range map[string]func(p []int) error{
+		"pipe": func(p []int) error { return unix.Pipe2(p, unix.O_CLOEXEC) },
+		"socket": func(p []int) error {
+			both, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			copy(p, both[:])
+			return err
+		},
+	} {
+		_, path := serve(t, newDisk(), nil)
+		f := guest(t, path, true, 0)
+		var p [2]int
+		if err := make(p[:]); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, p[1])
+		f.mustDo(&message{request: setVringCall}, p[1])
+		unix.Close(p[1])
+		closeFD(&f.call)
+		f.call = p[0]
+		t.Log(name)
+		everyRequest(t, f)
+	}
+}
+
+// fill fills a pipe or socket, and leaves it blocking.
+func fill(t *testing.T, fd int) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for b := make([]byte, 4096); len(b) > 0; {
+		if _, err := unix.Write(fd, b); err != nil {
+			b = b[:len(b)/8*4]
+		}
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
 }

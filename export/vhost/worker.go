@@ -137,7 +137,7 @@ func (w *worker) breakDown(err error) {
 	if j := w.current; j != nil {
 		w.recycle(j)
 	}
-	signal(w.ring.err)
+	w.ring.err.tell()
 	w.ring.fail(fmt.Errorf("ring %d: %w", w.ring.index, err))
 }
 
@@ -150,23 +150,16 @@ func (w *worker) begin() (err error) {
 		Rings:    w.view.mem.rings(w.ring.addr, w.ring.num),
 		Next:     w.ring.base,
 	})
-	signal(w.ring.call) // in case that an earlier one was lost
+	w.ring.call.tell() // in case that an earlier one was lost
 	return err
 }
 
 // move makes mem the memory of what is taken from now on.
-func (w *worker) move(mem *memory) error {
-	if w.dead {
-		return nil
-	}
-	rings := mem.rings(w.ring.addr, w.ring.num)
-	if err := rings.Check(w.ring.num); err != nil {
-		return err
-	}
+func (w *worker) move(mem *memory) {
 	old := w.view
 	w.view = &view{mem: mem.hold()}
+	w.guard(func() error { return w.q.Move(mem.Table, mem.rings(w.ring.addr, w.ring.num)) })
 	old.drop(w.view)
-	return w.q.Move(mem.Table, rings)
 }
 
 // drop lets the memory go when no job uses it and it is not the current one.
@@ -195,7 +188,7 @@ func (w *worker) round() bool {
 		n, err := w.fetch()
 		busy = busy || n > 0
 		if err == nil && w.q.Publish() {
-			signal(w.ring.call)
+			w.ring.call.tell()
 		}
 		return err
 	})

@@ -42,6 +42,8 @@ type Options struct {
 	Modules []string
 	// Script is run by "sh -eu"; see the package comment for what it finds.
 	Script string
+	// Args are further arguments of the kernel.
+	Args []string
 	// Memory of the kernel in MiB; 0 means 512.
 	Memory int
 	// Limit of the boot's own time, see package watchdog; 0 means half an hour.
@@ -169,6 +171,7 @@ func prepare(work string, o *Options) ([]string, error) {
 		links[name] = d
 		args = append(args, fmt.Sprintf("ubd%d=%s", i, filepath.Join(work, name)))
 	}
+	args = append(args, o.Args...)
 	if err := makeLinks(work, links); err != nil {
 		return nil, err
 	}
