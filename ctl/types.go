@@ -85,6 +85,7 @@ type (
 		With     []With `json:"with,omitempty"`
 		Inactive bool   `json:"inactive,omitempty"` // the inactive table instead of the live one
 		Noflush  bool   `json:"noflush,omitempty"`  // status without committing anything first
+		Keys     bool   `json:"keys,omitempty"`     // tables with their keys; else there are zeroes in place of them
 	}
 	// Create makes a device; with a table it also loads and resumes it, and
 	// removes the device again when that fails.

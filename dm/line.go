@@ -1,6 +1,7 @@
 package dm
 
 import (
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -17,6 +18,30 @@ type Line interface {
 	String() string
 	// Devices returns the words that name devices, in the order of the line.
 	Devices() []DeviceWord
+}
+
+// KeyedLine is a Line that may have a key in it, which is neither written to a file nor
+// shown unless somebody asks for it.
+type KeyedLine interface {
+	Line
+	// WithoutKey returns the words with zeroes in place of the key, and whether there
+	// was one.
+	WithoutKey() (words string, keyed bool)
+}
+
+// WithoutKeys returns the lines of a table with zeroes in place of keys, and whether
+// there was one.
+func (c *Control) WithoutKeys(specs []Spec) (out []Spec, keyed bool) {
+	out = slices.Clone(specs)
+	for i, s := range specs {
+		l, err := c.ParseLine(s)
+		if k, ok := l.(KeyedLine); ok && err == nil {
+			var has bool
+			out[i].Params, has = k.WithoutKey()
+			keyed = keyed || has
+		}
+	}
+	return out, keyed
 }
 
 // DeviceWord is a word of a Line that names a device.

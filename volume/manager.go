@@ -110,14 +110,18 @@ func (m *Manager) run(ctx context.Context, c change) error {
 	if err := m.acquire(ctx, op, func() (claim, error) { return c.touches(m) }); err != nil {
 		return err
 	}
-	if err := c.plan(m, op); err != nil {
+	err := c.plan(m, op)
+	if err == nil {
+		err = m.keyed(slices.Concat(op.Add, op.Then))
+	}
+	if err != nil {
 		m.release(op)
 		return err
 	}
 	m.mu.Lock()
 	m.operations[op.ID] = op
 	m.mu.Unlock()
-	err := m.perform(ctx, op)
+	err = m.perform(ctx, op)
 	m.endTurn(op)
 	if later := (*notYet)(nil); errors.As(err, &later) {
 		return m.await(ctx, op)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"syscall"
+
+	"udm/dm"
 )
 
 // createDevices makes devices, with their tables or without.
@@ -26,6 +28,26 @@ func (s *createDevices) undo(ctx context.Context, m *Manager, op *operation) err
 		}
 		if err := remove(ctx, m, d.Name); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// keyed refuses steps that have a key in a table: the journal is a file, and keys are
+// not written into files.
+func (m *Manager) keyed(ss steps) error {
+	for _, s := range ss {
+		var ds []Device
+		switch s := s.(type) {
+		case *createDevices:
+			ds = s.Devices
+		case *swapTables:
+			ds = s.Devices
+		}
+		for _, d := range ds {
+			if _, keyed := m.control.WithoutKeys(d.Table); keyed {
+				return dm.Errorf(syscall.EOPNOTSUPP, "the table of %s has a key in it, which must not be saved; use a device on top of it instead", d.Name)
+			}
 		}
 	}
 	return nil

@@ -165,4 +165,14 @@ func (l *Line) String() string {
 	return text
 }
 
+// WithoutKey implements [dm.KeyedLine]. The name of a key in a key store is no secret.
+func (l *Line) WithoutKey() (words string, keyed bool) {
+	keyed = l.Key != noKey && !strings.HasPrefix(l.Key, ":")
+	hidden := *l
+	if keyed {
+		hidden.Key = strings.Repeat("0", len(l.Key))
+	}
+	return hidden.String(), keyed
+}
+
 func (l *Line) Devices() []dm.DeviceWord { return []dm.DeviceWord{l.Word(dm.Plain)} }

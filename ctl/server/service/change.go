@@ -37,7 +37,7 @@ func (s *Service) Create(ctx context.Context, r ctl.Create) (ctl.Device, error) 
 // furnish gives a new device its table, if it has one, and saves it. When that
 // fails the device is gone.
 func (s *Service) furnish(ctx context.Context, d *dm.Device, specs []dm.Spec, mode dm.Mode) error {
-	err := s.state.Prepare(d, state.Loading(specs, mode, true))
+	err := s.state.Prepare(d, s.state.Loading(specs, mode, true))
 	if err == nil && len(specs) > 0 {
 		err = bringUp(ctx, d, specs, mode)
 	}
@@ -107,7 +107,7 @@ func (s *Service) Load(ctx context.Context, r ctl.Load) (ctl.Device, error) {
 		return ctl.Device{}, err
 	}
 	mode := dm.Mode{Write: !r.ReadOnly}
-	return s.change(d, state.Loading(specs, mode, false), func() error {
+	return s.change(d, s.state.Loading(specs, mode, false), func() error {
 		err := d.Load(specs, mode)
 		if err != nil {
 			s.log.Warn("a table was refused", "device", d.Name(), "reason", err)

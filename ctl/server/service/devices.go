@@ -112,7 +112,7 @@ func (s *Service) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
 		flags = dm.StatusNoflush
 	}
 	if slices.Contains(q.With, ctl.WithTable) {
-		out.Table = lines(d.Lines(dm.TableText, q.Inactive, flags))
+		out.Table = lines(s.shown(d.Lines(dm.TableText, q.Inactive, flags), q.Keys))
 	}
 	if slices.Contains(q.With, ctl.WithStatus) {
 		out.Status = lines(d.Lines(dm.Info, q.Inactive, flags))
@@ -122,6 +122,15 @@ func (s *Service) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
 			out.Deps = append(out.Deps, s.dep(n))
 		}
 	}
+}
+
+// shown is a table as a client sees it.
+func (s *Service) shown(specs []dm.Spec, keys bool) []dm.Spec {
+	if keys {
+		return specs
+	}
+	hidden, _ := s.control.WithoutKeys(specs)
+	return hidden
 }
 
 func (s *Service) dep(n dm.Number) ctl.Dep {

@@ -65,7 +65,7 @@ func (s *State) saveAgain() {
 func (s *State) record(e *entry) *record {
 	st := e.dev.Status()
 	r := &record{Minor: st.Number.Minor, Name: st.Name, UUID: st.UUID, Suspended: st.Suspended,
-		DeferredRemove: st.DeferredRemove, Live: loaded(e.dev, false), Inactive: loaded(e.dev, true)}
+		DeferredRemove: st.DeferredRemove, Live: s.loaded(e.dev, false), Inactive: s.loaded(e.dev, true)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w := e.waiting; w != nil {
@@ -84,17 +84,19 @@ func (s *State) record(e *entry) *record {
 	return r
 }
 
-func loaded(d *dm.Device, inactive bool) *table {
+func (s *State) loaded(d *dm.Device, inactive bool) *table {
 	specs, mode, ok := d.Loaded(inactive)
 	if !ok {
 		return nil
 	}
-	return newTable(specs, mode)
+	return s.newTable(specs, mode)
 }
 
-func newTable(specs []dm.Spec, mode dm.Mode) *table {
-	t := &table{ReadOnly: !mode.Write}
-	for _, sp := range specs {
+// newTable is a table as it is saved: without its keys.
+func (s *State) newTable(specs []dm.Spec, mode dm.Mode) *table {
+	hidden, keyed := s.control.WithoutKeys(specs)
+	t := &table{ReadOnly: !mode.Write, Keyless: keyed}
+	for _, sp := range hidden {
 		t.Text = append(t.Text, sp.String())
 	}
 	return t

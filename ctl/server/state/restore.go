@@ -144,7 +144,7 @@ func (s *State) bringBack(ctx context.Context, e *entry) (progress bool) {
 // one that it waits for.
 func (s *State) keepInactive(e *entry, w *record) *record {
 	r := *w
-	r.Inactive = loaded(e.dev, true)
+	r.Inactive = s.loaded(e.dev, true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.waiting == w {
@@ -182,6 +182,9 @@ func (s *State) tell(d *dm.Device, before string, err error) {
 // loadSaved loads a saved table, unless a mapped device that it names is not
 // ready yet.
 func (s *State) loadSaved(d *dm.Device, t *table) error {
+	if t.Keyless {
+		return fmt.Errorf("waiting for its key, which is not saved; load the table again with the key, and resume %s", d.Name())
+	}
 	specs, err := s.Parse(strings.Join(t.Text, "\n"))
 	if err != nil {
 		return err

@@ -39,12 +39,12 @@ type Change func(*record)
 func Suspending() Change { return func(r *record) { r.Suspended = true } }
 
 // Loading is a table that comes into the inactive slot, or is live at once.
-func Loading(specs []dm.Spec, mode dm.Mode, live bool) Change {
+func (s *State) Loading(specs []dm.Spec, mode dm.Mode, live bool) Change {
 	return func(r *record) {
 		if len(specs) == 0 {
 			return
 		}
-		if t := newTable(specs, mode); live {
+		if t := s.newTable(specs, mode); live {
 			r.Live = t
 		} else {
 			r.Inactive = t

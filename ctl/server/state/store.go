@@ -30,6 +30,8 @@ type record struct {
 type table struct {
 	Text     []string `json:"text"`
 	ReadOnly bool     `json:"readOnly,omitempty"`
+	// Keyless: keys were left out, so that it cannot be loaded.
+	Keyless bool `json:"keyless,omitempty"`
 }
 
 // store is a directory with a file for each device.

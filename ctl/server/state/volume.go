@@ -30,9 +30,9 @@ func (s *State) SetRecord(d *dm.Device, r volume.Record) {
 // Announce saves what a device is about to be: from then on a restart makes it
 // that. Arrived follows, or Withdraw. A device without specs keeps its table.
 func (s *State) Announce(d *dm.Device, specs []dm.Spec, mode dm.Mode, r volume.Record) error {
-	n := &next{loaded(d, false), r}
+	n := &next{s.loaded(d, false), r}
 	if len(specs) > 0 {
-		n.live = newTable(specs, mode)
+		n.live = s.newTable(specs, mode)
 	}
 	s.setNext(d, n)
 	if err := s.saveAfter(d, nil); err != nil {
