@@ -15,7 +15,7 @@ var (
 	udm        = flag.String("udm", "", "the udm program to test; default: built from the source")
 	full       = flag.Bool("kernel", false, "run many random scripts")
 	seeds      = flag.Int("seeds", 0, "random scripts of each kind; default 2, with -kernel 8")
-	crossSeeds = flag.Int("crossseeds", 0, "random scripts of each persistent kind that change hands; default 5, with -kernel 50")
+	crossSeeds = flag.Int("crossseeds", 0, "random scripts of each persistent kind that change hands; default 2, with -kernel 50")
 )
 
 func TestMain(m *testing.M) { program.Main(m) }
