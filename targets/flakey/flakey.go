@@ -28,7 +28,7 @@ Table:
     OFFSET   the sector of DEVICE where the target's first sector lies
     UP       seconds that it works, from the loading of the table on
     DOWN     seconds that it fails then; after them it works again, and so on
-    COUNT    how many words follow, 0 to 6
+    COUNT    how many words follow, 0 to 6, with features of later kernels 11
   While it is down all I/O fails, unless features say otherwise:
     drop_writes    writes, flushes and discards succeed without happening;
                    reads work
@@ -37,7 +37,14 @@ Table:
                    I/O works, but byte NTH, from 1 on, of each read (r) or each
                    write (w) is VALUE; only of I/O that has all of FLAGS, the
                    kernel's bi_opf bits as a number (131072: FUA); 0: of all
-  drop_writes and error_writes exclude each other and corrupt_bio_byte w.
+  and as in Linux 6.5 and later:
+    error_reads    reads fail; writes work, unless error_writes or drop_writes
+                   is there, too
+    random_read_corrupt P, random_write_corrupt P
+                   I/O works, but with a chance of P in 1000000000 a byte
+                   anywhere in a read or a write gets any value
+  drop_writes and error_writes exclude each other. What fails or is dropped
+  cannot be corrupted, too.
 
 Status (dmsetup status):
   nothing
@@ -54,6 +61,7 @@ type flakey struct {
 	segment segment.Segment
 	len     uint64 // sectors
 	now     func() time.Duration
+	random  func() uint64
 	start   time.Duration // when the table was loaded
 }
 
@@ -62,7 +70,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &flakey{line: l, len: t.Len, now: t.Env().Now, start: t.Env().Now()}
+	f := &flakey{line: l, len: t.Len, now: t.Env().Now, random: t.Env().Uint64, start: t.Env().Now()}
 	t.NumFlush, t.NumDiscard = 1, 1
 	f.segment, err = segment.Open(t, l.Place, "Device lookup failed")
 	return f, err
@@ -99,7 +107,7 @@ func (f *flakey) Map(c *dm.Clone) dm.Outcome {
 // the device.
 func (f *flakey) mapDown(c *dm.Clone) (out dm.Outcome, done bool) {
 	switch {
-	case !f.line.DropWrites && !f.line.ErrorWrites && f.line.Corrupt.Nth == 0:
+	case f.line.all(), c.Op == blk.Read && f.line.ErrorReads:
 		return dm.Kill, true
 	case c.Op == blk.Read:
 	case f.line.DropWrites:
@@ -108,8 +116,8 @@ func (f *flakey) mapDown(c *dm.Clone) (out dm.Outcome, done bool) {
 	case f.line.ErrorWrites:
 		c.Complete(blk.IOErr)
 		return dm.Submitted, true
-	case c.Op == blk.Write && f.line.Corrupt.Writes && f.line.Corrupt.matches(c):
-		f.line.Corrupt.writeOther(c)
+	case c.Op == blk.Write:
+		f.spoilWrite(c)
 	}
 	return 0, false
 }
@@ -117,9 +125,9 @@ func (f *flakey) mapDown(c *dm.Clone) (out dm.Outcome, done bool) {
 // EndIO corrupts the data of reads.
 func (f *flakey) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	s := c.PerIO.(*sent)
-	if st == blk.OK && s.down && c.Op == blk.Read && f.line.Corrupt.Nth > 0 && !f.line.Corrupt.Writes && f.line.Corrupt.matches(c) {
+	if st == blk.OK && s.down && c.Op == blk.Read {
 		c.Seek(s.pos, s.sectors)
-		f.line.Corrupt.spoil(c)
+		f.spoilRead(c)
 	}
 	return st, dm.EndDone
 }

@@ -41,7 +41,17 @@ func TestRefuses(t *testing.T) {
 		0 64 flakey a 0 1 1 1 => EINVAL Invalid number of feature args
 		0 64 flakey a 0 1 1 2 drop_writes => EINVAL Invalid number of feature args
 		0 64 flakey a 0 1 1 1 no_such_feature => EINVAL Unrecognised flakey feature requested
-		0 64 flakey a 0 1 1 1 error_reads => EINVAL Unrecognised flakey feature requested
+		0 64 flakey a 0 1 1 2 error_reads ERROR_READS => EINVAL Feature error_reads duplicated
+		0 64 flakey a 0 1 1 12 error_reads => EINVAL Invalid number of feature args
+		0 64 flakey a 0 1 1 1 random_read_corrupt => EINVAL Feature random_read_corrupt requires a parameter
+		0 64 flakey a 0 1 1 1 random_write_corrupt 1 => EINVAL Feature random_write_corrupt requires a parameter
+		0 64 flakey a 0 1 1 2 random_read_corrupt 1000000001 => EINVAL Invalid random corrupt argument
+		0 64 flakey a 0 1 1 4 random_read_corrupt 1 random_read_corrupt 1 => EINVAL Feature random_read_corrupt duplicated
+		0 64 flakey a 0 1 1 4 random_write_corrupt 1 random_write_corrupt 1 => EINVAL Feature random_write_corrupt duplicated
+		0 64 flakey a 0 1 1 3 drop_writes random_write_corrupt 1 => EINVAL drop_writes is incompatible with random_write_corrupt or corrupt_bio_byte with the WRITE flag set
+		0 64 flakey a 0 1 1 7 error_reads error_writes corrupt_bio_byte 1 w 1 0 => EINVAL error_writes is incompatible with random_write_corrupt or corrupt_bio_byte with the WRITE flag set
+		0 64 flakey a 0 1 1 3 error_reads random_read_corrupt 1 => EINVAL error_reads is incompatible with random_read_corrupt or corrupt_bio_byte with the READ flag set
+		0 64 flakey a 0 1 1 6 error_reads corrupt_bio_byte 1 r 1 0 => EINVAL error_reads is incompatible with random_read_corrupt or corrupt_bio_byte with the READ flag set
 		0 64 flakey a 0 1 1 2 drop_writes drop_writes => EINVAL Feature drop_writes duplicated
 		0 64 flakey a 0 1 1 2 error_writes error_writes => EINVAL Feature error_writes duplicated
 		0 64 flakey a 0 1 1 2 drop_writes error_writes => EINVAL Feature error_writes conflicts with feature drop_writes
@@ -77,6 +87,12 @@ func TestText(t *testing.T) {
 		{"0 1 1 1 error_writes", "0 1 1 1 error_writes "},
 		{"0 1 1 5 corrupt_bio_byte 513 R 17 0", "0 1 1 5 corrupt_bio_byte 513 r 17 0 "},
 		{"0 1 1 5 corrupt_bio_byte 1 w 1 4294967295", "0 1 1 5 corrupt_bio_byte 1 w 1 4294967295 "},
+		{"0 1 1 1 error_reads", "0 1 1 1 error_reads"},
+		{"0 1 1 2 error_writes error_reads", "0 1 1 2 error_reads error_writes"},
+		{"0 1 1 4 random_write_corrupt 7 random_read_corrupt 1000000000", "0 1 1 4 random_read_corrupt 1000000000 random_write_corrupt 7"},
+		{"0 1 1 9 random_read_corrupt 5 corrupt_bio_byte 1 w 2 0 random_write_corrupt 6",
+			"0 1 1 9 corrupt_bio_byte 1 w 2 0 random_read_corrupt 5 random_write_corrupt 6"},
+		{"0 1 1 2 random_read_corrupt 0", "0 1 1 0 "},
 		{"0 1 1 6 corrupt_bio_byte 2 r 7 0 drop_writes", "0 1 1 6 drop_writes corrupt_bio_byte 2 r 7 0 "},
 	} {
 		r.Swap(d, "0 64 flakey a "+c[0])
@@ -201,6 +217,58 @@ func TestCorruptOnlyWithFlags(t *testing.T) {
 	p := make([]byte, 8*blk.SectorSize)
 	r.Must(blk.ReadSectors(r.Sim, r.Disk("a"), p, 8))
 	spoiled(t, p, 0, 7, 1, 99)
+}
+
+func TestErrorReads(t *testing.T) {
+	r := targettest.New(t, types)
+	d := down(r, "1 error_reads")
+	r.Do(d, blk.Read, 0, 8, 1, blk.IOErr)
+	r.Write(d, 0, 8, 6)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	r.WantDisk("a", 8, 8, 0, 6)
+	r.Swap(d, "0 64 flakey a 8 0 3600 2 error_reads error_writes")
+	r.Do(d, blk.Read, 0, 8, 1, blk.IOErr)
+	r.Do(d, blk.Write, 0, 8, 7, blk.IOErr)
+	r.WantDisk("a", 8, 8, 0, 6)
+}
+
+// changed counts the bytes of p that are not those of the pattern.
+func changed(p []byte, sector, seed uint64) (n int) {
+	for i, b := range blktest.Pattern(sector, uint64(len(p))/blk.SectorSize, seed) {
+		if p[i] != b {
+			n++
+		}
+	}
+	return n
+}
+
+// Of many reads and writes about as many are corrupted as the chance says, each in one
+// byte at most, and writes in a copy.
+func TestCorruptsByChance(t *testing.T) {
+	for _, c := range []struct {
+		chance   string
+		min, max int // of 400; a byte may get the value that it has
+	}{{"1000000000", 380, 400}, {"500000000", 140, 260}, {"1", 0, 0}} {
+		r := targettest.New(t, types)
+		d := down(r, "2 random_read_corrupt "+c.chance)
+		reads, writes := 0, 0
+		for range 400 {
+			reads += changed(r.Do(d, blk.Read, 8, 8, 1, blk.OK).Data, 8, 5)
+		}
+		r.Swap(d, "0 64 flakey a 8 0 3600 2 random_write_corrupt "+c.chance)
+		for i := range uint64(400) {
+			x := r.Do(d, blk.Write, 8, 8, i, blk.OK)
+			if err := blktest.Check(x.Data, 8, i); err != nil {
+				t.Errorf("the submitter's buffer: %v", err)
+			}
+			writes += changed(r.Do(d, blk.Read, 8, 8, 1, blk.OK).Data, 8, i)
+		}
+		for _, n := range []int{reads, writes} {
+			if n < c.min || n > c.max {
+				t.Errorf("chance %s: %d reads and %d writes of 400", c.chance, reads, writes)
+			}
+		}
+	}
 }
 
 // TestOnlyWhileDown: what is sent while up is not corrupted, also when it ends

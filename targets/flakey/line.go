@@ -3,6 +3,7 @@ package flakey
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,32 @@ type Line struct {
 	DropWrites  bool
 	ErrorWrites bool
 	Corrupt     Corruption
+
+	// Features of kernels from 6.5 on.
+	ErrorReads  bool
+	RandomRead  uint32 // chance that a read is corrupted, of Certain
+	RandomWrite uint32 // and a write
+}
+
+// Certain is the chance of what happens always.
+const Certain = 1000000000
+
+// later reports whether the line needs a kernel after 6.4.
+func (l *Line) later() bool { return l.ErrorReads || l.RandomRead > 0 || l.RandomWrite > 0 }
+
+// all reports whether there are no features: all I/O fails.
+func (l *Line) all() bool {
+	return !l.DropWrites && !l.ErrorWrites && l.Corrupt.Nth == 0 && !l.later()
+}
+
+// isLater reports whether a word is a feature of later kernels. Without any, a line is
+// held to the rules of 6.1.
+func isLater(word string) bool {
+	switch strings.ToLower(word) {
+	case "error_reads", "random_read_corrupt", "random_write_corrupt":
+		return true
+	}
+	return false
 }
 
 // Corruption is the feature corrupt_bio_byte.
@@ -41,7 +68,11 @@ func ParseLine(words []string) (*Line, error) {
 	l := &Line{Place: p}
 	a := dm.NewArgs(words[2:])
 	if err = l.parseTimes(a); err == nil {
-		err = l.parseFeatures(a)
+		most := uint64(6)
+		if slices.ContainsFunc(words[4:], isLater) {
+			most = 11
+		}
+		err = l.parseFeatures(a, most)
 	}
 	if err != nil {
 		return nil, err
@@ -71,11 +102,11 @@ func (l *Line) parseTimes(a *dm.Args) error {
 // parseFeatures parses "[COUNT FEATURE…]". As in the kernel, COUNT is only a lower bound
 // for the number of words, and a feature with more words than are left of COUNT wraps
 // the count.
-func (l *Line) parseFeatures(a *dm.Args) error {
+func (l *Line) parseFeatures(a *dm.Args, most uint64) error {
 	if a.Len() == 0 {
 		return nil
 	}
-	n, err := a.Group(0, 6, "Invalid number of feature args")
+	n, err := a.Group(0, most, "Invalid number of feature args")
 	if err != nil {
 		return err
 	}
@@ -89,8 +120,25 @@ func (l *Line) parseFeatures(a *dm.Args) error {
 		}
 		left -= words
 	}
-	if l.Corrupt.Writes && (l.DropWrites || l.ErrorWrites) {
-		return dm.Errorf(syscall.EINVAL, "%s is incompatible with corrupt_bio_byte with the WRITE flag set", l.features()[0])
+	return l.compatible()
+}
+
+// compatible checks that no I/O is to fail and be corrupted.
+func (l *Line) compatible() error {
+	writes, read := "", l.Corrupt.Nth > 0 && !l.Corrupt.Writes
+	switch {
+	case l.DropWrites:
+		writes = "drop_writes"
+	case l.ErrorWrites:
+		writes = "error_writes"
+	}
+	switch {
+	case writes != "" && l.Corrupt.Writes && !l.later():
+		return dm.Errorf(syscall.EINVAL, "%s is incompatible with corrupt_bio_byte with the WRITE flag set", writes)
+	case writes != "" && (l.Corrupt.Writes || l.RandomWrite > 0):
+		return dm.Errorf(syscall.EINVAL, "%s is incompatible with random_write_corrupt or corrupt_bio_byte with the WRITE flag set", writes)
+	case l.ErrorReads && (read || l.RandomRead > 0):
+		return dm.Errorf(syscall.EINVAL, "error_reads is incompatible with random_read_corrupt or corrupt_bio_byte with the READ flag set")
 	}
 	return nil
 }
@@ -107,6 +155,12 @@ func (l *Line) parseFeature(a *dm.Args, left uint32) (words uint32, err error) {
 			return 0, dm.Errorf(syscall.EINVAL, "Feature corrupt_bio_byte requires parameters")
 		}
 		return 5, l.Corrupt.parse(a)
+	case "error_reads":
+		return 1, choose("error_reads", &l.ErrorReads, "", false)
+	case "random_read_corrupt":
+		return 2, parseChance("random_read_corrupt", &l.RandomRead, a, left)
+	case "random_write_corrupt":
+		return 2, parseChance("random_write_corrupt", &l.RandomWrite, a, left)
 	}
 	return 0, dm.Errorf(syscall.EINVAL, "Unrecognised flakey feature requested")
 }
@@ -121,6 +175,18 @@ func choose(name string, on *bool, otherName string, other bool) error {
 	}
 	*on = true
 	return nil
+}
+
+func parseChance(name string, chance *uint32, a *dm.Args, left uint32) error {
+	switch {
+	case *chance > 0:
+		return dm.Errorf(syscall.EINVAL, "Feature %s duplicated", name)
+	case left == 1:
+		return dm.Errorf(syscall.EINVAL, "Feature %s requires a parameter", name)
+	}
+	n, err := a.Number(0, Certain, "Invalid random corrupt argument")
+	*chance = uint32(n)
+	return err
 }
 
 func (k *Corruption) parse(a *dm.Args) error {
@@ -147,29 +213,40 @@ func (k *Corruption) parse(a *dm.Args) error {
 
 // features returns the words from which parseFeatures makes the features again.
 func (l *Line) features() (words []string) {
+	if l.ErrorReads {
+		words = append(words, "error_reads")
+	}
 	switch {
 	case l.DropWrites:
 		words = append(words, "drop_writes")
 	case l.ErrorWrites:
 		words = append(words, "error_writes")
 	}
-	k := &l.Corrupt
-	if k.Nth == 0 {
-		return words
+	if k := &l.Corrupt; k.Nth > 0 {
+		dir := "r"
+		if k.Writes {
+			dir = "w"
+		}
+		words = append(words, "corrupt_bio_byte", strconv.FormatUint(k.Nth, 10), dir, strconv.Itoa(int(k.Value)), strconv.FormatUint(uint64(k.Flags), 10))
 	}
-	dir := "r"
-	if k.Writes {
-		dir = "w"
+	if l.RandomRead > 0 {
+		words = append(words, "random_read_corrupt", strconv.FormatUint(uint64(l.RandomRead), 10))
 	}
-	return append(words, "corrupt_bio_byte", strconv.FormatUint(k.Nth, 10), dir, strconv.Itoa(int(k.Value)), strconv.FormatUint(uint64(k.Flags), 10))
+	if l.RandomWrite > 0 {
+		words = append(words, "random_write_corrupt", strconv.FormatUint(uint64(l.RandomWrite), 10))
+	}
+	return words
 }
 
 func (l *Line) Target() string { return "flakey" }
 
 // String has a blank after the number of feature words and after each of them, as the
-// kernel's line has.
+// line of Linux 6.1 has, and none at its end if a feature of later kernels is there.
 func (l *Line) String() string {
 	words := l.features()
+	if l.later() {
+		return fmt.Sprintf("%v %d %d %d %s", l.Place, l.Up, l.Down, len(words), strings.Join(words, " "))
+	}
 	return fmt.Sprintf("%v %d %d %d %s", l.Place, l.Up, l.Down, len(words), strings.Join(append(words, ""), " "))
 }
 
