@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -51,9 +52,9 @@ says what was given up.`,
 	fl.StringVar(&f.mount, "mount", "", "also show every device as a file in this directory")
 	fl.StringVar(&f.cert, "tls-cert", "", "certificate file (PEM) for --listen; clients must then use TLS")
 	fl.StringVar(&f.key, "tls-key", "", "key file (PEM) of --tls-cert")
-	fl.StringVar(&f.ca, "tls-ca", "", "authority file (PEM); clients must have a certificate from it")
+	fl.StringVar(&f.ca, "tls-ca", "", "authority file (PEM); clients must have a certificate from it (GnuTLS clients use TLS 1.2 then)")
 	fl.BoolVar(&f.readOnly, "read-only", false, "refuse writes of all NBD clients")
-	fl.IntVar(&f.maxConns, "max-connections", 1024, "maximum number of NBD connections")
+	fl.IntVar(&f.maxConns, "max-connections", nbd.DefaultMaxConns, "maximum number of NBD connections")
 	addParams(fl, &f.params)
 	fl.StringVar(&f.log, "log", "", "write the log to this file instead of standard error; SIGHUP reopens it")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log successful operations too")
@@ -86,6 +87,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	if f.maxConns < 1 {
 		return fmt.Errorf("--max-connections %d: must be at least 1", f.maxConns)
 	}
+	debug.SetMaxThreads(f.maxConns + spareThreads)
 	level := slog.LevelInfo
 	if f.verbose {
 		level = slog.LevelDebug
@@ -107,6 +109,10 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 		Ending: func() { notify(log, systemd.Stopping) },
 	})
 }
+
+// spareThreads is how many threads there may be beside those of connections: as many as
+// Go allows by itself.
+const spareThreads = 10000
 
 // notify tells a service manager, if there is one.
 func notify(log *slog.Logger, state string) {
@@ -132,8 +138,7 @@ func (f *daemonFlags) tls(tcp bool) (*tls.Config, error) {
 	}
 	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	if f.ca != "" {
-		c.ClientAuth = tls.RequireAndVerifyClientCert
-		c.ClientCAs, err = nbd.LoadCA(f.ca)
+		err = nbd.VerifyClients(c, f.ca)
 	}
 	return c, err
 }

@@ -13,12 +13,13 @@ import (
 )
 
 // openLog opens the file of a daemon's log, anew at each SIGHUP, as programs that
-// rotate logs expect. Without a path it is standard error.
+// rotate logs expect. Without a path it is standard error, and a SIGHUP ends the daemon
+// with its terminal; one from a service manager, which reloads all units alike, does not.
 func openLog(path string) (log io.Writer, done func(), err error) {
-	if path == "" {
+	if path == "" && os.Getenv("NOTIFY_SOCKET") == "" {
 		return os.Stderr, func() {}, nil
 	}
-	l := &logFile{path: path}
+	l := &logFile{path: path, file: os.Stderr}
 	if err := l.reopen(); err != nil {
 		return nil, nil, err
 	}
@@ -37,11 +38,11 @@ func openLog(path string) (log io.Writer, done func(), err error) {
 		signal.Stop(hangups)
 		close(hangups)
 		all.Wait()
-		l.file.Close()
+		l.close()
 	}, nil
 }
 
-// logFile is a file that is opened again.
+// logFile is a file that is opened again; without a path it is standard error.
 type logFile struct {
 	path string
 	mu   sync.Mutex
@@ -49,17 +50,24 @@ type logFile struct {
 }
 
 func (l *logFile) reopen() error {
+	if l.path == "" {
+		return nil
+	}
 	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file != nil {
-		l.file.Close()
-	}
+	l.close()
 	l.file = f
 	return nil
+}
+
+func (l *logFile) close() {
+	if l.file != os.Stderr {
+		l.file.Close()
+	}
 }
 
 func (l *logFile) Write(p []byte) (int, error) {

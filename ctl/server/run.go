@@ -26,7 +26,7 @@ type Config struct {
 	Listen   string      // TCP address for NBD clients; "" for none
 	TLS      *tls.Config // of Listen; nil for none
 	ReadOnly bool        // refuse writes of all NBD clients
-	MaxConns int         // NBD connections; 0: 1024
+	MaxConns int         // NBD connections; 0: nbd.DefaultMaxConns
 	Mount    string      // directory to show the devices in as files; "" for none
 	Types    []*dm.Type
 	Log      *slog.Logger

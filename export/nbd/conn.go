@@ -54,12 +54,15 @@ func newConn(s *Server, rw io.ReadWriter) *conn {
 	return c
 }
 
+// refusalTime is what a client in the handshake has to read that the server shuts down.
+const refusalTime = time.Second
+
 func (c *conn) stopping() bool { return c.stop.Load() != running }
 
 // run serves the connection to its end and closes it.
 func (c *conn) run() error {
 	h := &handshake{c: c, rw: c.base}
-	c.setDeadline(h.timeLimit())
+	h.moreTime()
 	s, err := h.run()
 	if err != nil || s == nil {
 		if s != nil {
@@ -123,7 +126,7 @@ func (c *conn) shutdown() {
 	c.mu.Unlock()
 	switch {
 	case w == nil:
-		c.setDeadline(time.Now().Add(time.Second)) // for the client to read the refusal
+		c.setDeadline(time.Now().Add(refusalTime))
 	case idle:
 		w.closeRead()
 	}

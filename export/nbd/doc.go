@@ -46,7 +46,7 @@
 //
 // Each connection is limited to 512 requests in flight, 64 MiB of memory (and as
 // much again because slabs are rounded up), 32 MiB per payload, 64 KiB per option
-// and 1024 options. A server is limited to Config.MaxConns connections, each with
+// and 1024 options that are refused. A server is limited to Config.MaxConns connections, each with
 // a thread on Linux. A client that exceeds a limit waits or is refused.
 // [blk.Device.Submit] may block for back-pressure, which stops only this
 // connection's reader.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"udm/internal/nbd/proto"
@@ -16,7 +17,7 @@ var be = binary.BigEndian
 
 // Limits of the handshake.
 const (
-	maxOptions    = 1024     // options of one client
+	maxRefusals   = 1024     // options of one client that are refused
 	maxOptionData = 64 << 10 // bytes of data of one option
 	replyChunk    = 64 << 10 // bytes of replies sent at once
 )
@@ -47,6 +48,7 @@ type handshake struct {
 	fixed    bool
 	noZeroes bool
 	secure   bool // TLS is on
+	refusals int
 
 	mode     replyMode
 	metaName string // export of the last accepted SET_META_CONTEXT …
@@ -83,10 +85,7 @@ var errGoodbye = errors.New("nbd: the client ended the handshake")
 // it chose an export.
 func (h *handshake) run() (*session, error) {
 	err := h.greet()
-	for n := 0; err == nil && h.session == nil; n++ {
-		if n == maxOptions {
-			return nil, errors.New("nbd: too many options")
-		}
+	for err == nil && h.session == nil {
 		err = h.next()
 	}
 	if err == io.EOF || err == errGoodbye {
@@ -114,7 +113,8 @@ func (h *handshake) greet() error {
 	return nil
 }
 
-// next reads one option and answers it.
+// next reads one option and answers it. A client may ask about thousands of exports,
+// so an option that is accepted gives it time for the next; refused ones are counted.
 func (h *handshake) next() error {
 	var p [16]byte
 	if _, err := io.ReadFull(h.rw, p[:]); err != nil {
@@ -129,17 +129,28 @@ func (h *handshake) next() error {
 		err = h.answer(data)
 	}
 	var r *refusal
-	if errors.As(err, &r) {
-		if h.opt == proto.OptExportName {
-			return err // its only error reply is to close the connection
-		}
-		h.reply(r.reply, []byte(r.text))
-		err = nil
+	switch {
+	case errors.As(err, &r):
+		err = h.refused(r)
+	case err == nil:
+		h.moreTime()
 	}
 	if ferr := h.flush(); err == nil {
 		err = ferr
 	}
 	return err
+}
+
+// refused tells the client so, if it may go on.
+func (h *handshake) refused(r *refusal) error {
+	if h.opt == proto.OptExportName {
+		return r // its only error reply is to close the connection
+	}
+	if h.refusals++; h.refusals > maxRefusals {
+		return errors.New("nbd: too many options were refused")
+	}
+	h.reply(r.reply, cutString(nil, r.text))
+	return nil
 }
 
 // data reads the data of an option, or skips it if it is too long.
@@ -209,6 +220,14 @@ func (h *handshake) startTLS(data []byte) error {
 	return nil
 }
 
+// cutString appends s to p, shortened to the longest string that the protocol allows.
+func cutString(p []byte, s string) []byte {
+	if len(s) > proto.MaxString {
+		s = strings.ToValidUTF8(s[:proto.MaxString-len("…")], "") + "…"
+	}
+	return append(p, s...)
+}
+
 // reply queues one reply to the current option.
 func (h *handshake) reply(t proto.OptReply, data []byte) {
 	var p [20]byte
@@ -229,7 +248,11 @@ func (h *handshake) flush() error {
 	return err
 }
 
-// timeLimit is the deadline of the handshake.
-func (h *handshake) timeLimit() time.Time {
-	return time.Now().Add(h.c.srv.cfg.HandshakeTimeout)
+// moreTime sets the deadline of the handshake: when the client has to have had the next
+// option accepted. Of a server that shuts down it only reads the refusal.
+func (h *handshake) moreTime() {
+	h.c.setDeadline(time.Now().Add(h.c.srv.cfg.HandshakeTimeout))
+	if h.c.stopping() {
+		h.c.setDeadline(time.Now().Add(refusalTime))
+	}
 }

@@ -41,6 +41,9 @@ func TestOptionsAreAnswered(t *testing.T) {
 		{"unknown export", newTape(fixed).option(proto.OptInfo, str("nope"), u16s(0)).option(proto.OptGo, str("nope"), u16s(0)),
 			[]string{"6 unknown", "7 unknown"}},
 		{"long name", newTape(fixed).option(proto.OptGo, str(long), u16s(0)), []string{"7 too-big"}},
+		{"name that is longer in quotes", newTape(fixed).option(proto.OptGo, str(long[1:][:4000]+strings.Repeat("\x01", 96)), u16s(0)), []string{"7 unknown"}},
+		{"long query", newTape(fixed).option(proto.OptStructuredReply).option(proto.OptSetMetaContext, str("disk"), u32(1), str(strings.Repeat("é", 9000))),
+			[]string{"8 ack", "10 invalid"}},
 		{"go without name", newTape(fixed).option(proto.OptGo), []string{"7 invalid"}},
 		{"go with a long name length", newTape(fixed).option(proto.OptGo, u32(1<<31), u16s(0)), []string{"7 invalid"}},
 		{"go with too many requests", newTape(fixed).option(proto.OptGo, str("disk"), u16s(3, 1)), []string{"7 invalid"}},
@@ -102,7 +105,7 @@ func TestHandshakeThatCannotGoOnIsCut(t *testing.T) {
 		"half an option":            half,
 		"wrong magic":               magic,
 		"half the data":             short,
-		"too many options":          many,
+		"too many refused options":  many,
 		"unknown name":              newTape(fixed).option(proto.OptExportName, []byte("nope")),
 		"export name when extended": newTape(fixed).option(proto.OptExtendedHeaders).option(proto.OptExportName, []byte("disk")),
 	} {

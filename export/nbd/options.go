@@ -28,7 +28,7 @@ func (h *handshake) list(data []byte) error {
 	for _, info := range h.c.srv.cfg.Exports.List() {
 		p := be.AppendUint32(nil, uint32(len(info.Name)))
 		p = append(p, info.Name...)
-		h.reply(proto.RepServer, append(p, info.Description...))
+		h.reply(proto.RepServer, cutString(p, info.Description))
 		if h.out.Len() > replyChunk {
 			if err := h.flush(); err != nil {
 				return err
@@ -167,7 +167,7 @@ func (h *handshake) describe(s *session, wants []byte) {
 		case t == proto.InfoName:
 			h.reply(proto.RepInfo, append(be.AppendUint16(nil, t), s.export.Name...))
 		case t == proto.InfoDescription && s.export.Description != "":
-			h.reply(proto.RepInfo, append(be.AppendUint16(nil, t), s.export.Description...))
+			h.reply(proto.RepInfo, cutString(be.AppendUint16(nil, t), s.export.Description))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package nbd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -22,10 +23,10 @@ type Config struct {
 	// attached. The protocol cannot report the new size to them, but package
 	// kernel can.
 	Grow bool
-	// MaxConns limits the connections; further ones are closed at once. 0: 1024.
+	// MaxConns limits the connections; further ones are closed at once. 0: 8192.
 	MaxConns int
 	// HandshakeTimeout limits the time until a client has chosen an export, TLS
-	// included. 0: 30 seconds.
+	// included, or has got an answer about one. 0: 30 seconds.
 	HandshakeTimeout time.Duration
 	// StallTimeout ends a connection whose client stops in the middle of a
 	// request or takes no replies. Between requests a client may be silent
@@ -34,9 +35,14 @@ type Config struct {
 
 	// Env waits for the bios of requests that need several. nil: env.Real().
 	Env env.Env
-	// Log receives one line for each connection that ends in an error. nil: none.
+	// Log receives one line for each connection that ends in an error, and one when
+	// MaxConns is reached, until a client leaves. nil: none.
 	Log *slog.Logger
 }
+
+// DefaultMaxConns is the default of Config.MaxConns. On Linux each connection has a
+// thread, of which a Go program has at most 10,000 unless it asks for more.
+const DefaultMaxConns = 8192
 
 // ErrClosed is what Serve returns after Shutdown or Close.
 var ErrClosed = errors.New("nbd: server closed")
@@ -50,6 +56,7 @@ type Server struct {
 	closing   bool                  // guarded by mu; no new listeners and connections
 	listeners map[net.Listener]bool // guarded by mu
 	conns     map[*conn]bool        // guarded by mu
+	fullTold  bool                  // guarded by mu; a client was refused since the last one left
 	running   sync.WaitGroup        // Serve calls and connections; added to under mu
 }
 
@@ -61,7 +68,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.TLS.check(); err != nil {
 		return nil, err
 	}
-	setDefault(&cfg.MaxConns, 1024)
+	setDefault(&cfg.MaxConns, DefaultMaxConns)
 	setDefault(&cfg.HandshakeTimeout, 30*time.Second)
 	setDefault(&cfg.StallTimeout, 10*time.Minute)
 	if cfg.Env == nil {
@@ -122,7 +129,9 @@ func (s *Server) acceptFailed(l net.Listener, err error) error {
 func (s *Server) start(nc net.Conn) {
 	c, err := s.add(nc)
 	if err != nil {
-		s.cfg.Log.Warn("nbd client refused", "client", nc.RemoteAddr(), "reason", err)
+		if s.worthTelling(err) {
+			s.cfg.Log.Warn("nbd client refused", "client", nc.RemoteAddr(), "reason", err)
+		}
 		nc.Close()
 		return
 	}
@@ -156,7 +165,7 @@ func (s *Server) add(rw io.ReadWriter) (*conn, error) {
 		return nil, ErrClosed
 	}
 	if len(s.conns) >= s.cfg.MaxConns {
-		return nil, errors.New("nbd: too many connections")
+		return nil, &fullError{s.cfg.MaxConns}
 	}
 	c := newConn(s, rw)
 	s.conns[c] = true
@@ -164,9 +173,31 @@ func (s *Server) add(rw io.ReadWriter) (*conn, error) {
 	return c, nil
 }
 
+// fullError refuses a connection over the limit.
+type fullError struct{ limit int }
+
+func (e *fullError) Error() string {
+	return fmt.Sprintf("nbd: %d clients are connected, which is the limit; further ones are refused until one leaves", e.limit)
+}
+
+// worthTelling is false for a second refusal for the same reason: a client that is
+// refused may try again at once, and for ever.
+func (s *Server) worthTelling(refused error) bool {
+	var full *fullError
+	if !errors.As(refused, &full) {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told := s.fullTold
+	s.fullTold = true
+	return !told
+}
+
 func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
+	s.fullTold = false
 	s.mu.Unlock()
 	s.running.Done()
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -330,6 +332,32 @@ func TestConnectionLimit(t *testing.T) {
 	}
 	if err := blk.FlushDevice(env.Real(), c); err != nil {
 		t.Error(err)
+	}
+}
+
+// Clients that are refused because the server is full are told of once, until one
+// leaves, however often they try.
+func TestFullServerIsToldOnce(t *testing.T) {
+	blktest.Leaks(t)
+	var log bytes.Buffer
+	s, addr := serve(t, nbd.Config{Exports: disk(), MaxConns: 1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for round := 1; round <= 2; round++ {
+		c := dial(t, addr, nbdclient.Options{})
+		for range 5 {
+			if c2, err := nbdclient.Dial(context.Background(), "unix", addr, nbdclient.Options{}); err == nil {
+				c2.Close()
+				t.Error("a second client was let in")
+			}
+		}
+		if n := strings.Count(log.String(), "1 clients are connected, which is the limit"); n != round {
+			t.Errorf("told %d times in %d rounds:\n%s", n, round, &log)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		for s.Conns() > 0 {
+			runtime.Gosched()
+		}
 	}
 }
 

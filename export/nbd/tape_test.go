@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"udm/blk"
 	"udm/blk/memdev"
@@ -170,6 +171,8 @@ func (d *dump) optReply() (line string, entered bool) {
 	line = fmt.Sprintf("%d %s", opt, repNames[rep])
 	in := &dump{p: data}
 	switch {
+	case rep >= proto.RepErrUnsup && (len(data) > proto.MaxString || !utf8.Valid(data)):
+		line += " with a text that no client takes"
 	case rep == proto.RepServer:
 		line += fmt.Sprintf(" %q", in.take(int(in.u32()))) + fmt.Sprintf(" %q", in.p)
 	case rep == proto.RepMetaContext:

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -39,12 +41,43 @@ func LoadTLS(dir string, verifyClients bool) (*tls.Config, error) {
 	}
 	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	if verifyClients {
-		c.ClientAuth = tls.RequireAndVerifyClientCert
-		if c.ClientCAs, err = LoadCA(filepath.Join(dir, "ca-cert.pem")); err != nil {
-			return nil, err
-		}
+		err = VerifyClients(c, filepath.Join(dir, "ca-cert.pem"))
 	}
-	return c, nil
+	return c, err
+}
+
+// VerifyClients lets a server refuse clients without a certificate of the authority in a
+// PEM file. It is the last thing to be set in c, after the server's own certificate.
+func VerifyClients(c *tls.Config, ca string) (err error) {
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	if c.ClientCAs, err = LoadCA(ca); err == nil {
+		c.GetConfigForClient = certificatesOfGnuTLS(c)
+	}
+	return err
+}
+
+// recordSizeLimit is an extension of TLS that GnuTLS offers, and hardly any other
+// program.
+const recordSizeLimit = 28
+
+// certificatesOfGnuTLS lets clients that use GnuTLS show certificates with RSA keys.
+// In TLS 1.3 Go asks for RSA-PSS signatures alone, which is right, but GnuTLS (3.7)
+// looks for a certificate of each kind of key by its PKCS #1 signature, which TLS 1.3
+// has not, and shows none. In TLS 1.2 both agree on RSA and ECDSA, so such clients get
+// that. Ed25519 they agree on in TLS 1.3 only: it stays where the server's own key is of
+// that kind. All other clients stay with TLS 1.3, too.
+func certificatesOfGnuTLS(c *tls.Config) func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	if _, modern := c.Certificates[0].PrivateKey.(ed25519.PrivateKey); modern {
+		return nil
+	}
+	old := c.Clone()
+	old.MaxVersion = tls.VersionTLS12
+	return func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.Extensions, recordSizeLimit) {
+			return old, nil
+		}
+		return nil, nil
+	}
 }
 
 // LoadCA reads the certificates of an authority from a PEM file.

@@ -2,9 +2,12 @@ package nbd_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -31,7 +34,10 @@ import (
 
 // authority writes certificates of a server and of a client to a directory in
 // the layout that NBD programs share.
-func authority(t *testing.T) (dir string) {
+func authority(t *testing.T) (dir string) { return authorityOf(t, newKey) }
+
+// authorityOf is one whose keys are of a kind.
+func authorityOf(t *testing.T, newKey func(*testing.T) crypto.Signer) (dir string) {
 	dir = t.TempDir()
 	key := newKey(t)
 	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
@@ -46,7 +52,7 @@ func authority(t *testing.T) (dir string) {
 	return dir
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t *testing.T) crypto.Signer {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -54,8 +60,24 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func writeCert(t *testing.T, dir, name string, cert, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) {
-	der, err := x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, parentKey)
+func newRSAKey(t *testing.T) crypto.Signer {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newEd25519Key(t *testing.T) crypto.Signer {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func writeCert(t *testing.T, dir, name string, cert, parent *x509.Certificate, key, parentKey crypto.Signer) {
+	der, err := x509.CreateCertificate(rand.Reader, cert, parent, key.Public(), parentKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +143,17 @@ func TestTLSModes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Clients that need no older version are served with TLS 1.3.
+func TestTLSVersion(t *testing.T) {
+	dir := authorityOf(t, newRSAKey)
+	_, addr := serve(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSRequire, true)})
+	c := clientTLS(t, dir, true)
+	c.MinVersion = tls.VersionTLS13
+	if !attaches(addr, nbdclient.Options{TLS: c}) {
+		t.Error("not served")
 	}
 }
 
@@ -213,6 +246,29 @@ func TestTLSWithNbdinfo(t *testing.T) {
 	}
 	if out, err := tryRun(t, "", "nbdinfo", "nbd+unix:///disk?socket="+addr); err == nil {
 		t.Errorf("without TLS:\n%s", out)
+	}
+}
+
+// Clients that use GnuTLS show a certificate of each kind of key, and are served.
+func TestTLSWithGnuTLS(t *testing.T) {
+	need.Tools(t, "nbdinfo", "nbdcopy", "qemu-img")
+	made := 0
+	mixed := func(t *testing.T) crypto.Signer {
+		if made++; made%3 == 0 {
+			return newRSAKey(t) // the client's
+		}
+		return newKey(t)
+	}
+	for name, newKey := range map[string]func(*testing.T) crypto.Signer{"RSA": newRSAKey, "ECDSA": newKey, "mixed": mixed, "Ed25519": newEd25519Key} {
+		t.Run(name, func(t *testing.T) {
+			dir := authorityOf(t, newKey)
+			_, addr := serve(t, nbd.Config{Exports: disk(), TLS: serverTLS(t, dir, nbd.TLSRequire, true)})
+			uri := "nbds+unix:///disk?socket=" + addr + "&tls-certificates=" + dir
+			run(t, "", "nbdinfo", uri)
+			run(t, "", "nbdcopy", uri, filepath.Join(t.TempDir(), "copy"))
+			run(t, "", "qemu-img", "info", "--object", "tls-creds-x509,id=tls,endpoint=client,dir="+dir,
+				"--image-opts", "driver=nbd,server.type=unix,server.path="+addr+",export=disk,tls-creds=tls,tls-hostname=localhost")
+		})
 	}
 }
 

@@ -98,6 +98,22 @@ func TestNbdinfo(t *testing.T) {
 		"0 1048576 3 hole,zero", "1048576 65536 0 data", "1114112 7274496 3 hole,zero", "8388608 1048576 0 data", "9437184 7340032 3 hole,zero")
 }
 
+// nbdinfo asks about each of many exports.
+func TestNbdinfoListOfThousands(t *testing.T) {
+	need.Tools(t, "nbdinfo")
+	const n = 5000
+	d := memdev.New(2048)
+	all := make(nbd.Fixed, n)
+	for i := range all {
+		all[i] = nbd.Export{Info: nbd.Info{Name: fmt.Sprintf("disk-%d", i)}, Device: export.Check(d), Extents: d.Extents}
+	}
+	_, addr := serve(t, nbd.Config{Exports: all})
+	out := run(t, "", "nbdinfo", "--list", "--json", "nbd+unix:///?socket="+addr)
+	if got := strings.Count(out, `"export-size": 1048576`); got != n {
+		t.Errorf("%d of %d exports", got, n)
+	}
+}
+
 func squeeze(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {

@@ -82,6 +82,42 @@ func TestServiceManager(t *testing.T) {
 	}
 }
 
+// A service manager may reload a daemon that logs to standard error.
+func TestReloadWithoutLogFile(t *testing.T) {
+	dir := t.TempDir()
+	told, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer told.Close()
+	d := exec.Command(udm(), "daemon", "--root", filepath.Join(dir, "root"))
+	d.Env = append(os.Environ(), "NOTIFY_SOCKET="+told.LocalAddr().String())
+	d.Stderr = t.Output()
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Process.Kill()
+	for _, s := range []struct {
+		states []string
+		next   syscall.Signal
+	}{{[]string{"READY=1"}, syscall.SIGHUP}, {[]string{"RELOADING=1", "READY=1"}, syscall.SIGTERM}, {[]string{"STOPPING=1"}, 0}} {
+		for _, want := range s.states {
+			p := make([]byte, 100)
+			if n, err := told.Read(p); err != nil || string(p[:n]) != want {
+				t.Fatalf("told %q, %v; want %s", p[:n], err, want)
+			}
+		}
+		if s.next != 0 {
+			if err := d.Process.Signal(s.next); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := d.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // managedSocket is a socket that belongs to a service manager, and its file to pass on.
 func managedSocket(t *testing.T, network, address string) (net.Listener, *os.File) {
 	t.Helper()
