@@ -13,7 +13,7 @@
 // All kinds of names except the last are entries of one list, schemes; a new kind of
 // leaf is another entry.
 //
-// SIZE is in bytes, or with K, M, G or T in powers of 1024; it is a multiple of 512. Two
+// SIZE is in bytes, or with K, M, G, T, P or E in powers of 1024; it is a multiple of 512. Two
 // disks of the same size need different NAMEs. BYTES is a power of two from 512 to 4096.
 //
 // A disk with larger blocks is like the kernel's loop device with such a sector size:

@@ -31,18 +31,18 @@ func parseSized(name, rest string, open func(sectors uint64) blk.Device) (source
 	}, nil
 }
 
-// ParseSize parses a size in bytes, or with K, M, G or T in powers of 1024, and returns
+// ParseSize parses a size in bytes, or with K, M, G, T, P or E in powers of 1024, and returns
 // it in sectors. It must be a multiple of 512 and not zero.
 func ParseSize(s string) (sectors uint64, err error) {
 	shift := 0
-	if i := strings.IndexByte("KMGT", lastUpper(s)); i >= 0 {
+	if i := strings.IndexByte("KMGTPE", lastUpper(s)); i >= 0 {
 		shift, s = 10*(i+1), s[:len(s)-1]
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	bytes := n << shift
 	switch {
 	case err != nil || bytes>>shift != n || int64(bytes) < 0:
-		return 0, fmt.Errorf("%q is not a size; give a number of bytes, or a number with K, M, G or T", s)
+		return 0, fmt.Errorf("%q is not a size; give a number of bytes, or a number with K, M, G, T, P or E", s)
 	case bytes == 0 || bytes%blk.SectorSize != 0:
 		return 0, fmt.Errorf("a size of %d bytes is not a multiple of %d", bytes, blk.SectorSize)
 	}

@@ -32,7 +32,7 @@ is now, as by "udm snapshot".`,
 		ValidArgsFunction: completeImage,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if s.Pool != "" && (s.Store != "" || size != 0) {
-				return errors.New("--pool cannot be used with --store or --size; a clone in a pool has no store file")
+				return usagef(cmd, "--pool cannot be used with --store or --size; a clone in a pool has no store file")
 			}
 			if s.Store, err = absolute(s.Store); err != nil {
 				return err

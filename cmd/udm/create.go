@@ -48,7 +48,7 @@ parameters. If any step fails, no device is created.`,
 func tableText(cmd *cobra.Command, table string, files []string) (string, error) {
 	switch {
 	case table != "" && len(files) > 0:
-		return "", errors.New("--table and a file cannot both be given")
+		return "", usagef(cmd, "--table and a file cannot both be given")
 	case table != "":
 	case len(files) > 0:
 		text, err := os.ReadFile(files[0])

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -76,7 +75,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	if err != nil {
 		return err
 	}
-	conf, err := f.tls(sockets["nbd-tcp"] != nil)
+	conf, err := f.tls(cmd, sockets["nbd-tcp"] != nil)
 	if err != nil {
 		return err
 	}
@@ -85,7 +84,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 		return err
 	}
 	if f.maxConns < 1 {
-		return fmt.Errorf("--max-connections %d: must be at least 1", f.maxConns)
+		return usagef(cmd, "--max-connections %d: must be at least 1", f.maxConns)
 	}
 	debug.SetMaxThreads(f.maxConns + spareThreads)
 	level := slog.LevelInfo
@@ -123,14 +122,14 @@ func notify(log *slog.Logger, state string) {
 
 // tls is the configuration of --listen; nil when no certificate is given.
 // tcp says that there is a TCP socket without --listen.
-func (f *daemonFlags) tls(tcp bool) (*tls.Config, error) {
+func (f *daemonFlags) tls(cmd *cobra.Command, tcp bool) (*tls.Config, error) {
 	switch {
 	case f.cert == "" && f.key == "" && f.ca == "":
 		return nil, nil
 	case f.listen == "" && !tcp:
-		return nil, errors.New("the --tls options need --listen ADDRESS")
+		return nil, usagef(cmd, "the --tls options need --listen ADDRESS")
 	case f.cert == "" || f.key == "":
-		return nil, errors.New("--tls-cert and --tls-key must be given together")
+		return nil, usagef(cmd, "--tls-cert and --tls-key must be given together")
 	}
 	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
 	if err != nil {

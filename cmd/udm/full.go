@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 
+	"udm/blk"
 	"udm/ctl"
 	"udm/dm"
 	"udm/targets/all"
@@ -13,6 +16,7 @@ type fullness struct {
 	What  string `json:"what"`
 	Used  uint64 `json:"used"`
 	Total uint64 `json:"total"`
+	Unit  uint64 `json:"unitBytes,omitempty"` // of both
 	// State is why there are no numbers: Invalid, Overflow, Fail.
 	State string `json:"state,omitempty"`
 }
@@ -27,34 +31,54 @@ func (f fullness) share() float64 {
 
 func (f fullness) String() string { return strings.TrimSpace(f.What + " " + f.amount()) }
 
-// amount is a bar, or why there is none.
+// amount is a bar with sizes, or why there is none.
 func (f fullness) amount() string {
-	if f.State != "" {
+	switch {
+	case f.State != "":
 		return f.State
+	case f.Unit == 0 || f.Total == 0:
+		return bar(f.Used, f.Total)
 	}
-	return bar(f.Used, f.Total)
+	return fmt.Sprintf("%s %s of %s", bar(f.Used, f.Total), formatBytes(f.Used*f.Unit), formatBytes(f.Total*f.Unit))
 }
 
-// fullnessOf reads it from a status line of a target that fills up.
-func fullnessOf(l ctl.Line) (fs []fullness) {
+// fullnessOf reads it from a status line of a target that fills up. Units that the
+// status does not tell are the blocks of its table.
+func fullnessOf(l ctl.Line, table []ctl.Line) (fs []fullness) {
 	s := statusOf(l)
 	if s == nil {
 		return nil
 	}
 	for _, u := range s.Usage() {
-		f := fullness{What: u.What, Used: u.Used, Total: u.Total, State: u.State}
+		f := fullness{What: u.What, Used: u.Used, Total: u.Total, Unit: u.Unit, State: u.State}
 		if f.State == "" && f.Total == 0 {
 			f.Total = l.Length
+		}
+		if f.Unit == 0 {
+			f.Unit = poolBlock(l, table)
 		}
 		fs = append(fs, f)
 	}
 	return fs
 }
 
+// poolBlock is the size in bytes of the blocks of the pool that a status is of; 0: it is
+// not of a pool, or the table is not known.
+func poolBlock(status ctl.Line, table []ctl.Line) uint64 {
+	for _, l := range table {
+		words := strings.Fields(l.Params)
+		if l.Target == "thin-pool" && l.Start == status.Start && len(words) > 2 {
+			sectors, _ := strconv.ParseUint(words[2], 10, 32)
+			return sectors * blk.SectorSize
+		}
+	}
+	return 0
+}
+
 // full is how full a device is, all its targets together.
 func full(d ctl.Device) (fs []fullness) {
 	for _, l := range d.Status {
-		fs = append(fs, fullnessOf(l)...)
+		fs = append(fs, fullnessOf(l, d.Table)...)
 	}
 	return fs
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -45,7 +44,7 @@ to, let it work on a copy or a clone.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (r.flush || r.fua) && r.check == "" {
-				return errors.New("--every-flush and --every-fua require --check COMMAND")
+				return usagef(cmd, "--every-flush and --every-fua require --check COMMAND")
 			}
 			var err error
 			if r.device, err = filepath.Abs(args[1]); err != nil {
@@ -64,6 +63,7 @@ to, let it work on a copy or a clone.`,
 	fl.BoolVar(&r.fua, "every-fua", false, "check behind every write with FUA")
 	fl.StringVar(&r.check, "check", "", "command that says by its exit code whether DEVICE is good")
 	cmd.MarkFlagsMutuallyExclusive("to-mark", "to-entry")
+	addJSON(cmd)
 	return cmd
 }
 
@@ -77,10 +77,15 @@ func (r *replay) run(cmd *cobra.Command) error {
 			return err
 		}
 		if end {
-			fmt.Fprintf(cmd.OutOrStdout(), "%d entries replayed, %d checks\n", r.replayed, r.checks)
-			return nil
+			return say(cmd, replayed{r.replayed, r.checks}, "%d entries replayed, %d checks\n", r.replayed, r.checks)
 		}
 	}
+}
+
+// replayed is what a replay did, for programs.
+type replayed struct {
+	Entries int `json:"entries"`
+	Checks  int `json:"checks"`
 }
 
 // part replays entries until one is to be checked or the end is reached. DEVICE

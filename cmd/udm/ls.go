@@ -46,6 +46,9 @@ func runLs(cmd *cobra.Command, args []string) error {
 	if err := tellRestoring(cmd, client); err != nil {
 		return err
 	}
+	if len(ds) == 0 && prefix != "" {
+		return noneListed(cmd, fmt.Errorf("there is no device whose name begins with %q; udm ls lists all", prefix))
+	}
 	if wantsJSON(cmd) {
 		return printJSON(cmd, ds)
 	}
@@ -54,6 +57,20 @@ func runLs(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	return printTable(cmd.OutOrStdout(), listRows(ds))
+}
+
+// noneExit is the exit code of a list of what is not there, as of ls.
+const noneExit = 2
+
+// noneListed says why a list is empty, and prints it for programs.
+func noneListed(cmd *cobra.Command, why error) error {
+	if wantsJSON(cmd) {
+		if err := printJSON(cmd, []listed{}); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "udm:", why)
+	return exitCode(noneExit)
 }
 
 // listed is an object with the device that it is.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"udm/luks"
@@ -25,6 +23,7 @@ func luksAddKeyCommand() *cobra.Command {
 	old.flags(cmd, "")
 	fresh.flags(cmd, "new-")
 	k.flags(cmd)
+	addJSON(cmd)
 	return cmd
 }
 
@@ -48,6 +47,7 @@ old one is removed, so this needs a free key slot, which version 1 goes on to us
 	old.flags(cmd, "")
 	fresh.flags(cmd, "new-")
 	k.flags(cmd)
+	addJSON(cmd)
 	cmd.Flags().IntVar(&slot, "slot", slot, "the key slot; -1: the one that the passphrase opens")
 	return cmd
 }
@@ -67,10 +67,15 @@ func changeKeys(cmd *cobra.Command, disk string, old, fresh *secret, slot int, c
 		defer clear(p)
 		n, err := change(c, key, p)
 		if err == nil {
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "key slot %d\n", n)
+			err = say(cmd, madeSlot{n}, "key slot %d\n", n)
 		}
 		return err
 	})
+}
+
+// madeSlot is a slot that has got a key, for programs.
+type madeSlot struct {
+	Slot int `json:"keySlot"`
 }
 
 // unlock asks for a passphrase and opens c with it.

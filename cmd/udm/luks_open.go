@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -33,6 +32,7 @@ With --test nothing is served: it says whether the passphrase opens the disk.`,
 	f.IntVar(&o.slot, "slot", luks.AnySlot, "the key slot to use; -1: any")
 	f.BoolVar(&o.readOnly, "read-only", false, "open the disk for reading only")
 	f.BoolVar(&o.test, "test", false, "only try the passphrase")
+	addJSON(cmd)
 	return cmd
 }
 
@@ -41,6 +41,11 @@ type luksOpen struct {
 	header, socket, name string
 	slot                 int
 	readOnly, test       bool
+}
+
+// served is where a disk is served, for programs.
+type served struct {
+	URI string `json:"uri"`
 }
 
 func (o *luksOpen) run(cmd *cobra.Command, disk string) error {
@@ -60,7 +65,8 @@ func (o *luksOpen) run(cmd *cobra.Command, disk string) error {
 		err = s.ListenNBD(o.socket)
 	}
 	if err == nil {
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "nbd+unix:///%s?socket=%s\n", o.name, o.socket)
+		uri := "nbd+unix:///" + o.name + "?socket=" + o.socket
+		err = say(cmd, served{uri}, "%s\n", uri)
 	}
 	if err == nil {
 		<-cmd.Context().Done()

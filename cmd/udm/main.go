@@ -32,17 +32,22 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// run runs a command line and returns its exit code. An error is one line.
+// run runs a command line and returns its exit code. An error is one line, and one of
+// usage is followed by what is right.
 func run(ctx context.Context, args []string) int {
 	cmd := rootCommand()
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	var code exitCode
+	var usage *usageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &code):
 		return int(code)
+	case errors.As(err, &usage):
+		usage.print(os.Stderr)
+		return usageExit
 	}
 	fmt.Fprintln(os.Stderr, "udm:", oneLine(err))
 	return 1

@@ -27,6 +27,15 @@ func printJSON(cmd *cobra.Command, v any) error {
 	return e.Encode(v)
 }
 
+// say prints v for programs, or a text for people.
+func say(cmd *cobra.Command, v any, format string, args ...any) error {
+	if wantsJSON(cmd) {
+		return printJSON(cmd, v)
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), format, args...)
+	return err
+}
+
 // printTable prints rows for people, the first of which are the headings.
 // Columns that are empty in every other row are left out.
 func printTable(w io.Writer, rows [][]string) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -41,7 +40,7 @@ func poolCreateCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if size == 0 {
-				return errNoSize
+				return usagef(cmd, "--size is missing")
 			}
 			if s.Dir, err = absolute(s.Dir); err != nil {
 				return err
@@ -71,7 +70,7 @@ func poolGrowCommand() *cobra.Command {
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if size == 0 && metadata == 0 {
-				return errors.New("--size or --metadata-size is required")
+				return usagef(cmd, "--size or --metadata-size is missing")
 			}
 			return operate(cmd, args, func(ctx context.Context, c *ctl.Client) error {
 				return c.GrowPool(ctx, ctl.GrowPool{Name: args[0], Size: size.bytes(), Metadata: metadata.bytes()})

@@ -27,7 +27,7 @@ func resizing(kind volume.Kind, cmd *cobra.Command) *cobra.Command {
 	cmd.Args, cmd.ValidArgsFunction = cobra.ExactArgs(1), completeDevices
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if size == 0 {
-			return errNoSize
+			return usagef(cmd, "--size is missing")
 		}
 		s.Name, s.Size = args[0], size.bytes()
 		return operate(cmd, args, func(ctx context.Context, c *ctl.Client) error { return c.Resize(ctx, s) })

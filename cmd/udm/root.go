@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -36,16 +35,8 @@ serves the resulting block devices over NBD and FUSE.`,
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(),
 		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(),
 		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), lvmCommand(), luksCommand(), partitionsCommand(), logWritesCommand(), versionCommand(), manCommand())
+	explainUsage(cmd)
 	return cmd
-}
-
-// needsCommand is what a command that only has subcommands does: it shows them, and
-// refuses a word that is none.
-func needsCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cmd.Help()
-	}
-	return fmt.Errorf("%s has no command %q; %s --help lists the commands", cmd.CommandPath(), args[0], cmd.CommandPath())
 }
 
 // defaultRoot is $UDM_ROOT, else the system's place for root and the user's own

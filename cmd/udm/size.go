@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -10,11 +9,13 @@ import (
 )
 
 // units are those of sizes for people, in powers of 1024.
-const units = "KMGTP"
+const units = "KMGTPE"
 
 // formatSectors writes a size in the largest unit that leaves it at least 1.
-func formatSectors(sectors uint64) string {
-	bytes := float64(sectors) * blk.SectorSize
+func formatSectors(sectors uint64) string { return formatBytes(sectors * blk.SectorSize) }
+
+func formatBytes(n uint64) string {
+	bytes := float64(n)
 	unit := "B"
 	for i := 0; i < len(units) && bytes >= 1024; i++ {
 		bytes /= 1024
@@ -23,9 +24,6 @@ func formatSectors(sectors uint64) string {
 	s := strings.TrimSuffix(fmt.Sprintf("%.1f", bytes), ".0")
 	return s + unit
 }
-
-// errNoSize is what a command says that needs --size and was not given it.
-var errNoSize = errors.New("--size is required")
 
 // sectorsFlag is a size on the command line, in sectors.
 type sectorsFlag uint64

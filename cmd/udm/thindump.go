@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -34,12 +33,12 @@ func thinDumpCommand() *cobra.Command {
   udm thin dump --repair -o p.xml p.metadata`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch format {
+			switch o.JSON = wantsJSON(cmd); format {
 			case "xml":
 			case "human_readable":
 				o.Human = true
 			default:
-				return fmt.Errorf("--format %s is not supported; use xml or human_readable", format)
+				return usagef(cmd, "--format %s is not supported; use xml or human_readable", format)
 			}
 			for _, id := range ids {
 				o.Devices = append(o.Devices, uint32(id))
@@ -63,6 +62,7 @@ func thinDumpCommand() *cobra.Command {
 	fl.StringVarP(&to, "output", "o", "", "file to write to")
 	fl.UintSliceVar(&ids, "dev-id", nil, "dump only the volumes with these numbers")
 	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "omit the mappings of volumes")
+	addJSON(cmd)
 	addOverrides(cmd, &o.Overrides)
 	return cmd
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -78,9 +77,12 @@ func thinDeltaCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("thin1") || !cmd.Flags().Changed("thin2") {
-				return errors.New("--thin1 and --thin2 are required; udm thin ls lists the volumes")
+				return usagef(cmd, "--thin1 and --thin2 are missing; udm thin ls lists the volumes")
 			}
 			return withDevice(args[0], false, func(dev blk.Device) error {
+				if wantsJSON(cmd) {
+					return thinDeltaJSON(cmd, dev, o)
+				}
 				b := bufio.NewWriter(cmd.OutOrStdout())
 				return errors.Join(thintools.Delta(env.Real(), dev, b, o), b.Flush())
 			})
@@ -91,11 +93,41 @@ func thinDeltaCommand() *cobra.Command {
 	fl.Uint32Var(&o.Right, "thin2", 0, "number of the second volume (required)")
 	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "use the metadata snapshot")
 	fl.BoolVar(&o.Verbose, "verbose", false, "also print the blocks of the data device")
+	addJSON(cmd)
 	return cmd
 }
 
+// difference is a range of blocks for programs. The data blocks are those that it begins
+// at, where it is mapped.
+type difference struct {
+	Kind  string  `json:"kind"` // left_only, right_only, different or same
+	Begin uint64  `json:"begin"`
+	Len   uint64  `json:"length"`
+	Left  *uint64 `json:"leftData,omitempty"`
+	Right *uint64 `json:"rightData,omitempty"`
+}
+
+func thinDeltaJSON(cmd *cobra.Command, dev blk.Device, o thintools.DeltaOptions) error {
+	list := make([]difference, 0)
+	_, err := thintools.Diff(env.Real(), dev, o, func(r thintools.DiffRange) error {
+		d := difference{Kind: r.String(), Begin: r.Begin, Len: r.Len}
+		if r.Difference != thintools.RightOnly {
+			d.Left = &r.Left
+		}
+		if r.Difference != thintools.LeftOnly {
+			d.Right = &r.Right
+		}
+		list = append(list, d)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return printJSON(cmd, list)
+}
+
 func thinTrimCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "trim METADATA DATA",
 		Short:   "Discard the unused blocks of a pool's data device",
 		Example: `  udm thin trim p.metadata p.data`,
@@ -108,6 +140,13 @@ func thinTrimCommand() *cobra.Command {
 			})
 		},
 	}
+	addJSON(cmd)
+	return cmd
+}
+
+// trimmed is what was discarded, for programs.
+type trimmed struct {
+	Bytes uint64 `json:"discardedBytes"`
 }
 
 func trim(cmd *cobra.Command, meta, data blk.Device) error {
@@ -128,8 +167,7 @@ func trim(cmd *cobra.Command, meta, data blk.Device) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), "discarded", formatSectors(sum))
-	return err
+	return say(cmd, trimmed{sum * blk.SectorSize}, "discarded %s\n", formatSectors(sum))
 }
 
 func thinSizeCommand() *cobra.Command {
@@ -143,14 +181,10 @@ func thinSizeCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if pool == 0 {
-				return errors.New("--pool-size is required")
+				return usagef(cmd, "--pool-size is missing")
 			}
 			sectors := thintools.MetadataSize(uint64(block)*blk.SectorSize, uint64(pool)*blk.SectorSize, thins) / blk.SectorSize
-			if wantsJSON(cmd) {
-				return printJSON(cmd, map[string]uint64{"sectors": sectors})
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d sectors (%s)\n", sectors, formatSectors(sectors))
-			return err
+			return say(cmd, map[string]uint64{"sectors": sectors}, "%d sectors (%s)\n", sectors, formatSectors(sectors))
 		},
 	}
 	cmd.Flags().VarP(&block, "block-size", "b", "size of the pool's blocks")

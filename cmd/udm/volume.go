@@ -34,7 +34,7 @@ func volumeCreateCommand() *cobra.Command {
 		ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if size == 0 {
-				return errNoSize
+				return usagef(cmd, "--size is missing")
 			}
 			return operate(cmd, args[1:], func(ctx context.Context, c *ctl.Client) error {
 				return c.CreateVolume(ctx, ctl.CreateVolume{Pool: args[0], Name: args[1], Size: size.bytes()})
@@ -100,6 +100,9 @@ func runVolumeLs(cmd *cobra.Command, args []string) error {
 		}
 		vs = append(vs, d)
 		rows = append(rows, []string{d.Name, d.Pool, fmt.Sprint(*d.ID), formatSectors(d.Sectors), fmt.Sprint(d.Opens), bars(d.Device)})
+	}
+	if len(vs) == 0 && len(args) > 0 {
+		return noneListed(cmd, fmt.Errorf("there is no volume in a pool named %q; udm volume ls lists all", args[0]))
 	}
 	if wantsJSON(cmd) {
 		return printJSON(cmd, vs)

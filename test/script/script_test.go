@@ -10,6 +10,8 @@
 //	                      matches, and change nothing: neither a device nor what
 //	                      is saved. What dmsetup says may end in a second line,
 //	                      "Command failed." or "Couldn't process command line."
+//	misused REGEXP ARG…   the same of a command line that is wrong in itself: exit
+//	                      code 2, and the usage line
 //	need PROGRAM…         skips the script where one is missing; see package need
 //	sparse FILE SIZE      makes a sparse file
 //	quickstart [ARG…]     starts udm quickstart, in $DIR/q unless told otherwise,
@@ -129,7 +131,7 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"daemon": cmdDaemon, "stop": cmdStop, "kill9": cmdKill, "wrong": cmdWrong, "sparse": cmdSparse,
+			"daemon": cmdDaemon, "stop": cmdStop, "kill9": cmdKill, "wrong": cmdWrong, "misused": cmdMisused, "sparse": cmdSparse,
 			"quickstart": cmdQuickstart, "interrupt": cmdInterrupt, "need": cmdNeed,
 		},
 	})
@@ -251,18 +253,33 @@ func state(root string) (string, error) {
 	return string(text), err
 }
 
-func cmdWrong(ts *testscript.TestScript, neg bool, args []string) {
+func cmdWrong(ts *testscript.TestScript, _ bool, args []string) {
+	refused(ts, args, 1, saysOneLine)
+}
+
+func cmdMisused(ts *testscript.TestScript, _ bool, args []string) {
+	refused(ts, args, 2, saysUsage)
+}
+
+// saysUsage reports whether a text is what is wrong, and how the command is used.
+func saysUsage(said string) bool {
+	lines := strings.Split(said, "\n")
+	return len(lines) == 4 && strings.HasPrefix(lines[0], "udm: ") && strings.HasPrefix(lines[1], "usage: udm ") && strings.HasSuffix(lines[2], "--help tells more")
+}
+
+// refused runs udm, which must exit with a code, say what it has to, and change nothing.
+func refused(ts *testscript.TestScript, args []string, code int, says func(string) bool) {
 	root := ts.Getenv("UDM_ROOT")
 	before, err := state(root)
 	ts.Check(err)
 	err = ts.Exec("udm", args[1:]...)
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		ts.Fatalf("udm %q: %v; want exit code 1", args[1:], err)
+	if !errors.As(err, &exit) || exit.ExitCode() != code {
+		ts.Fatalf("udm %q: %v; want exit code %d", args[1:], err, code)
 	}
 	said := ts.ReadFile("stderr")
-	if !saysOneLine(said) {
-		ts.Fatalf("udm %q does not say one line:\n%s", args[1:], said)
+	if !says(said) {
+		ts.Fatalf("udm %q does not say just that:\n%s", args[1:], said)
 	}
 	if !regexp.MustCompile(args[0]).MatchString(said) {
 		ts.Fatalf("udm %q: %q does not match %s", args[1:], said, args[0])

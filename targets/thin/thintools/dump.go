@@ -15,6 +15,7 @@ import (
 // DumpOptions say what to dump, and how.
 type DumpOptions struct {
 	Human        bool        // the human form instead of XML
+	JSON         bool        // JSON instead of XML
 	Repair       bool        // pass over damage, looking for other roots if need be
 	Damage       func(error) // told of what Repair passes over; may be nil
 	MetadataSnap bool        // the metadata snapshot instead
@@ -30,7 +31,10 @@ type DumpOptions struct {
 func Dump(e env.Env, dev blk.Device, w io.Writer, o DumpOptions) error {
 	src := newSource(e, dev, o)
 	var out emitter = &xmlEmitter{newText(w)}
-	if o.Human {
+	switch {
+	case o.JSON:
+		out = &jsonEmitter{text: newText(w)}
+	case o.Human:
 		out = &humanEmitter{newText(w)}
 	}
 	return src.emit(out)
