@@ -5,6 +5,7 @@
 //	mem:SIZE[:NAME]    a disk in memory, which lasts until it is closed
 //	null:SIZE[:NAME]   a disk that stores nothing and reads as zeroes
 //	nbd:URI            a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT
+//	qcow2:/PATH        the disk in a qcow2 image and its backing files, read-only
 //	part:N:…           partition N of any of these, by its GPT or MBR
 //	block=BYTES:…      any of these, with logical blocks of at least BYTES
 //	MAJOR:MINOR        any of these while it is open; else a real block device,

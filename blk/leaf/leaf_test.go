@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"udm/env"
 	"udm/export"
 	"udm/export/nbd"
+	"udm/test/need"
 )
 
 func newFile(t *testing.T, name string, size int64) string {
@@ -311,7 +313,7 @@ func TestSchemesAreDocumented(t *testing.T) {
 			t.Errorf("the package comment lacks %q", line)
 		}
 	}
-	if want := "/PATH, mem:SIZE[:NAME], null:SIZE[:NAME], nbd:URI, part:N:… or block=BYTES:…"; Syntax() != want {
+	if want := "/PATH, mem:SIZE[:NAME], null:SIZE[:NAME], nbd:URI, qcow2:/PATH, part:N:… or block=BYTES:…"; Syntax() != want {
 		t.Errorf("Syntax is %q, want %q", Syntax(), want)
 	}
 }
@@ -445,4 +447,38 @@ func TestPartitions(t *testing.T) {
 		}
 	}
 	closeAll(t, a, b, disk)
+}
+
+// A qcow2 image is opened as what is in it, and its file by its path as it is.
+func TestQcow2(t *testing.T) {
+	need.Tools(t, "qemu-img", "qemu-io")
+	path := filepath.Join(t.TempDir(), "image")
+	for _, args := range [][]string{
+		{"qemu-img", "create", "-q", "-f", "qcow2", "-o", "compression_type=zstd", path, "1M"},
+		{"qemu-io", "-f", "qcow2", "-c", "write -c -P 3 0 64k", path},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	e := env.Real()
+	o := New(e)
+	d, n := open(t, o, "qcow2:"+path, false)
+	file, fn := open(t, o, path, false)
+	if n == fn || d.Limits().Size != 2048 || !d.Limits().ReadOnly {
+		t.Errorf("numbers %v and %v, %+v", n, fn, d.Limits())
+	}
+	got := make([]byte, 512)
+	if err := blk.ReadSectors(e, d, got, 3); err != nil || string(got) != string(sectorOf(3)) {
+		t.Error(err)
+	}
+	if x := blk.ExtentsOf(d, 0, 2048); len(x) != 2 || x[0].Sectors != 128 {
+		t.Errorf("map %v", x)
+	}
+	for name, want := range map[string]error{"qcow2:" + path: syscall.EACCES, "qcow2:" + path + "x": syscall.ENODEV, "qcow2:image": syscall.EINVAL} {
+		if _, _, err := o.Open(name, want == syscall.EACCES); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	closeAll(t, d, file)
 }
