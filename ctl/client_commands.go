@@ -123,6 +123,22 @@ func (c *Client) Attachments(ctx context.Context) ([]Attachment, error) {
 	return attachments.call(ctx, c, nothing{})
 }
 
+// Export implements [Service].
+func (c *Client) Export(ctx context.Context, r Export) (Exported, error) {
+	return exportTo.call(ctx, c, r)
+}
+
+// Unexport implements [Service].
+func (c *Client) Unexport(ctx context.Context, r Unexport) error {
+	_, err := unexport.call(ctx, c, r)
+	return err
+}
+
+// Exported implements [Service].
+func (c *Client) Exported(ctx context.Context) ([]Exported, error) {
+	return exported.call(ctx, c, nothing{})
+}
+
 // FrontEnds implements [Service].
 func (c *Client) FrontEnds(ctx context.Context) ([]FrontEnd, error) {
 	return frontEnds.call(ctx, c, nothing{})

@@ -60,6 +60,14 @@ type Service interface {
 	// Attachments lists what is attached, ascending by number.
 	Attachments(context.Context) ([]Attachment, error)
 
+	// Export serves a device to virtual machines on a Unix socket. Told twice it does
+	// nothing.
+	Export(context.Context, Export) (Exported, error)
+	// Unexport ends that. EBUSY: a virtual machine uses it.
+	Unexport(context.Context, Unexport) error
+	// Exported lists what is served to virtual machines, ascending by path.
+	Exported(context.Context) ([]Exported, error)
+
 	// RegisterDisk gives a path a number for as long as it is registered.
 	RegisterDisk(context.Context, Disk) error
 	// UnregisterDisk ends that.

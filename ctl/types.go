@@ -34,7 +34,7 @@ type Device struct {
 	Targets             int    `json:"targets"`  // lines of the table asked about
 	Opens               int    `json:"opens"`
 	// Holders says how many of the opens are of a kind: tables, files, nbd,
-	// attachments, program.
+	// attachments, vhost-user, program.
 	Holders map[string]int `json:"holders,omitempty"`
 	Event   uint32         `json:"event"`
 	Sectors uint64         `json:"sectors"` // size of the live table

@@ -258,6 +258,9 @@ Attach one, from another terminal:
   nbdinfo '%[1]s'
   nbdcopy '%[1]s' copy.img
   qemu-system-x86_64 -m 1G -drive 'file=%[1]s,format=raw,if=virtio'
+  udm --root %[4]s export %[3]s --vhost-user %[4]s/vm.sock
+  qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=m,size=1G,share=on -numa node,memdev=m \
+    -chardev socket,id=c,path=%[4]s/vm.sock,reconnect=1 -device vhost-user-blk-pci,chardev=c
   sudo nbd-client -unix %[2]s /dev/nbd0 -N %[3]s && sudo mount /dev/nbd0 /mnt
 
 List and change the devices:

@@ -32,7 +32,7 @@ serves the resulting block devices over NBD and FUSE.`,
 	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state, or $UDM_ROOT")
 	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(),
-		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(),
+		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(), exportCommand(), unexportCommand(),
 		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(),
 		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), lvmCommand(), luksCommand(), partitionsCommand(), logWritesCommand(), versionCommand(), manCommand())
 	explainUsage(cmd)

@@ -33,5 +33,5 @@ func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 		}
 		list = append(list, remote)
 	}
-	return append(list, s.Kernel().Files(cfg.Mount), s.Kernel().Devices()), nil
+	return append(list, s.Kernel().Files(cfg.Mount), s.Kernel().Devices(), s.Sockets()), nil
 }

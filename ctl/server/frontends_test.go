@@ -45,7 +45,7 @@ func TestFrontEnds(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Equal(names, []string{"control", "nbd", "files", "attachments"}) {
+	if !slices.Equal(names, []string{"control", "nbd", "files", "attachments", "vhost-user"}) {
 		t.Error(names)
 	}
 	r.create("top", "0 8 linear /dev/mapper/disk 0")

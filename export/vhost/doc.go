@@ -19,9 +19,9 @@
 // that stops waits for its bios. Ends on other goroutines leave the request in a
 // list and wake the ring by an eventfd that is ours.
 //
-// Server.mu, broken.mu and late.mu are leaves: none is held while another is
-// taken, or across I/O. (late.mu is across the write that wakes the worker, which
-// does not block.)
+// Server.mu, broken.mu, channel.mu and late.mu are leaves: none is held while another is
+// taken, or across I/O. (late.mu is across the write that wakes the worker, channel.mu
+// across our message to the front end; neither blocks.)
 //
 // # Guest memory
 //

@@ -25,6 +25,7 @@ type Server struct {
 	closing   bool                       // guarded by mu
 	listeners map[*net.UnixListener]bool // guarded by mu
 	conn      *net.UnixConn              // guarded by mu; the front end
+	session   *session                   // guarded by mu; its session, once that is made
 	running   sync.WaitGroup             // added to under mu
 }
 
@@ -90,6 +91,8 @@ func (s *Server) ServeConn(c *net.UnixConn) error {
 	b := &broken{conn: c}
 	session := newSession(x, &s.cfg, b.fail)
 	defer session.close()
+	s.show(session)
+	defer s.show(nil)
 	if err := s.messages(c, session); err != nil {
 		b.fail(err)
 	}
@@ -111,6 +114,13 @@ func (s *Server) enter(c *net.UnixConn) error {
 	return nil
 }
 
+// show makes the session of the front end seen by Clients and Changed.
+func (s *Server) show(session *session) {
+	s.mu.Lock()
+	s.session = session
+	s.mu.Unlock()
+}
+
 func (s *Server) leave() {
 	s.mu.Lock()
 	s.conn.Close()
@@ -124,13 +134,28 @@ func (s *Server) Clients() (list []export.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
-		list = append(list, export.Client{Export: s.cfg.Name})
+		c := export.Client{Export: s.cfg.Name}
+		if s.session != nil {
+			c.ReadOnly = s.session.offered&featReadOnly != 0
+		}
+		list = append(list, c)
 	}
 	return list
 }
 
-// Close cuts the connection and waits until the last bio that was submitted for it
-// has ended.
+// Changed tells the front end that the device may have another size, if it wants to
+// know.
+func (s *Server) Changed() {
+	s.mu.Lock()
+	session := s.session
+	s.mu.Unlock()
+	if session != nil {
+		session.backend.configChanged()
+	}
+}
+
+// Close takes no more requests, waits until the last bio has ended and is answered,
+// and cuts the connection.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	s.closing = true
@@ -138,7 +163,7 @@ func (s *Server) Close() error {
 		l.Close()
 	}
 	if s.conn != nil {
-		s.conn.Close()
+		_ = s.conn.CloseRead() // which ends its session
 	}
 	s.mu.Unlock()
 	s.running.Wait()

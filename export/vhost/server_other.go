@@ -31,3 +31,6 @@ func (*Server) Clients() []export.Client { return nil }
 
 // Close does nothing.
 func (*Server) Close() error { return nil }
+
+// Changed does nothing.
+func (*Server) Changed() {}

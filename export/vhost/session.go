@@ -24,14 +24,15 @@ type session struct {
 	protocol uint64
 	mem      *memory
 	rings    []*ring
-	backend  int // the front end's socket for our messages; -1: none
+	backend  channel
 }
 
 // newSession makes a session. fail is called, from any goroutine, when a ring
 // cannot go on.
 func newSession(x *export.Export, cfg *Config, fail func(error)) *session {
 	l := x.Device.Limits()
-	s := &session{export: x, serial: cfg.Serial, log: cfg.Log, offered: features(&l, x.ReadOnly || l.ReadOnly), backend: -1}
+	s := &session{export: x, serial: cfg.Serial, log: cfg.Log, offered: features(&l, x.ReadOnly || l.ReadOnly)}
+	s.backend.socket.fd = -1
 	s.mem, _ = newMemory(nil)
 	for i := range cfg.Queues {
 		s.rings = append(s.rings, newRing(s, i, fail))
@@ -45,7 +46,7 @@ func (s *session) close() {
 		r.close()
 	}
 	s.mem.release()
-	closeFD(&s.backend)
+	s.backend.set(noNotifier, false)
 }
 
 // fds are the file descriptors of a message. Whoever keeps one takes it; the rest is
@@ -225,8 +226,15 @@ func (s *session) setBackend(_ *message, f fds) error {
 	if len(f) != 1 {
 		return errors.New("no socket")
 	}
-	closeFD(&s.backend)
-	s.backend = f.take(0)
+	n, err := newNotifier(f.take(0))
+	if err == nil && !n.socket {
+		n.close()
+		err = errors.New("a channel that is no socket")
+	}
+	if err != nil {
+		return err
+	}
+	s.backend.set(n, s.protocol&protoConfig != 0)
 	return nil
 }
 

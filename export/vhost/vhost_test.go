@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -399,4 +400,84 @@ func fill(t *testing.T, fd int) {
 	if err := unix.SetNonblock(fd, false); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// resizable is a disk whose size the test says.
+type resizable struct {
+	*memdev.Device
+	size atomic.Uint64
+}
+
+func (d *resizable) Limits() blk.Limits {
+	l := d.Device.Limits()
+	l.Size = d.size.Load()
+	return l
+}
+
+// A front end that wants to know is told to read the config space again, and finds the
+// new size there. One that reads nothing does not hold anybody up.
+func TestResize(t *testing.T) {
+	d := &resizable{Device: newDisk()}
+	d.size.Store(sectors / 2)
+	s, path := serve(t, d, nil)
+	f := guest(t, path, true, 0)
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	f.mustDo(&message{request: setBackendReqFD}, p[1])
+	unix.Close(p[1])
+	if _, st := f.read(sectors-8, 512); st != statusIOErr {
+		t.Errorf("behind the end: %d", st)
+	}
+	d.size.Store(sectors)
+	s.Changed()
+	var b [headerLen]byte
+	if n, err := unix.Read(p[0], b[:]); err != nil || n != headerLen || order.Uint32(b[:]) != 2 || order.Uint32(b[4:]) != version || order.Uint32(b[8:]) != 0 {
+		t.Errorf("% x, %v", b[:n], err)
+	}
+	c := f.ask(&message{request: getConfig, config: configPart{data: make([]byte, 8)}}).config.data
+	if got := binary.LittleEndian.Uint64(c); got != sectors {
+		t.Errorf("%d sectors", got)
+	}
+	if _, st := f.read(sectors-8, 512); st != statusOK {
+		t.Errorf("in the new part: %d", st)
+	}
+	for range 100_000 {
+		s.Changed()
+	}
+	everyRequest(t, f)
+}
+
+// A server that ends answers what is under way before it hangs up.
+func TestCloseDrains(t *testing.T) {
+	d := &held{elsewhere{Device: newDisk()}, make(chan struct{})}
+	begun := make(chan struct{})
+	s, path := serve(t, &announcing{d, begun}, nil)
+	f := guest(t, path, true, 0)
+	f.add(&ioreq{op: typeIn, in: 512})
+	f.publish()
+	<-begun
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	close(d.open)
+	if r := f.wait(); r.status != statusOK {
+		t.Errorf("status %d", r.status)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	f.hungUp()
+}
+
+// announcing says when it has got a bio.
+type announcing struct {
+	*held
+	begun chan struct{}
+}
+
+func (d *announcing) Submit(b *blk.Bio) {
+	d.held.Submit(b)
+	close(d.begun)
 }

@@ -36,7 +36,8 @@ var layers = []struct {
 	{"ctl/server/exports", []string{"dm", "export"}},
 	{"ctl/server/state", []string{"env", "blk", "dm", "volume"}},
 	{"ctl/server/attach", []string{"env", "blk", "dm", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend"}},
-	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach"}},
+	{"ctl/server/vhostuser", []string{"env", "dm", "export", "ctl/.", "ctl/server/exports"}},
+	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach", "ctl/server/vhostuser"}},
 	{"ctl/server/protocol", []string{"dm", "ctl/."}},
 	{"ctl/server", []string{"internal", "env", "blk", "dm", "volume", "export", "ctl"}}, // the daemon
 	{"ctl", []string{"internal", "dm", "volume"}},

@@ -70,6 +70,9 @@ func (s Set) noTable(d *dm.Device) error {
 	return fs.ErrNotExist
 }
 
+// Of offers one device only, whatever it is called, as dm-MINOR.
+func (s Set) Of(d *dm.Device) export.Exports { return single{s, d} }
+
 // named are exports under the names of their devices.
 type named struct{ Set }
 

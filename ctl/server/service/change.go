@@ -144,12 +144,18 @@ func (s *Service) Resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error)
 	}
 	rerr := d.Resume(ctx, r.Noflush)
 	s.state.Resumed(d)
-	s.kernel.Resumed(d)
+	s.resumed(d)
 	desc, err := s.changed(d)
 	if rerr != nil {
 		return ctl.Device{}, rerr
 	}
 	return desc, err
+}
+
+// resumed shows the size of a device to who has to be told.
+func (s *Service) resumed(d *dm.Device) {
+	s.kernel.Resumed(d)
+	s.sockets.Resumed(d)
 }
 
 // Remove implements [ctl.Service].
@@ -171,6 +177,7 @@ func (s *Service) remove(d *dm.Device, deferred bool) (err error) {
 		return err
 	}
 	_, err = d.Remove(deferred)
+	s.sockets.Removed()
 	return errors.Join(err, s.state.Save(d))
 }
 
@@ -184,6 +191,7 @@ func (s *Service) RemoveAll(ctx context.Context, r ctl.Remove) error {
 	}
 	ds := s.control.List()
 	s.control.RemoveAll(r.Deferred)
+	s.sockets.Removed()
 	var err error
 	for _, d := range ds {
 		err = errors.Join(err, s.state.Save(d))

@@ -28,6 +28,7 @@ import (
 	"udm/ctl/server/exports"
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/state"
+	"udm/ctl/server/vhostuser"
 	"udm/dm"
 	"udm/env"
 	"udm/env/hostfs"
@@ -49,6 +50,7 @@ type Service struct {
 	state   *state.State
 	kernel  *attach.Kernel
 	exports exports.Set
+	sockets *vhostuser.Sockets
 	events  *events.Hub
 	volumes *volume.Manager
 	log     *slog.Logger
@@ -113,6 +115,7 @@ func New(c Config) (*Service, error) {
 	c.Control.SetWatch(s.watch)
 	s.volumes = volume.New(volume.Machine{Env: c.Env, Devices: devices{s}, Files: c.Files, FS: c.FS, Root: c.Root, Log: c.Log})
 	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Holder: dm.Program}
+	s.sockets = vhostuser.New(vhostuser.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log})
 	s.kernel, err = attach.New(attach.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log, Helper: c.Helper})
 	return s, err
 }
@@ -124,6 +127,7 @@ func New(c Config) (*Service, error) {
 func (s *Service) Restore(ctx context.Context) error {
 	err := errors.Join(s.state.Restore(ctx), s.volumes.Recover(ctx))
 	s.state.Retry(ctx) // tables that have waited for what was undone or completed
+	err = errors.Join(err, s.sockets.Restore())
 	s.tellChangedBases()
 	s.restored.Store(true)
 	s.wake.Wake()
@@ -154,6 +158,7 @@ func (s *Service) begin(ctx context.Context, r ctl.Ref) (*dm.Device, error) {
 func (s *Service) Retry(ctx context.Context) {
 	s.state.Retry(ctx)
 	s.kernel.Retry()
+	s.sockets.Retry()
 }
 
 // Exports is the devices for servers that offer them to clients.
@@ -161,6 +166,9 @@ func (s *Service) Exports() exports.Set { return s.exports }
 
 // Kernel is what this machine's kernel shows of the devices: two front ends.
 func (s *Service) Kernel() *attach.Kernel { return s.kernel }
+
+// Sockets is the exports to virtual machines: a front end.
+func (s *Service) Sockets() *vhostuser.Sockets { return s.sockets }
 
 // Open opens a device for I/O in this process.
 func (s *Service) Open(r ctl.Ref, write bool) (blk.Device, error) {

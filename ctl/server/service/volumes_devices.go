@@ -62,7 +62,7 @@ func (v devices) Swap(ctx context.Context, ds []volume.Device) error {
 	}
 	for _, c := range cs {
 		v.s.state.Arrived(c.Device)
-		v.s.kernel.Resumed(c.Device)
+		v.s.resumed(c.Device)
 	}
 	return nil
 }

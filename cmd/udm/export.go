@@ -1,0 +1,164 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"udm/ctl"
+)
+
+func exportCommand() *cobra.Command {
+	var r ctl.Export
+	var mode string
+	cmd := &cobra.Command{
+		Use:   "export [DEVICE --vhost-user SOCKET]",
+		Short: "Give a device to a virtual machine, by vhost-user",
+		Long: `export serves a device on a Unix socket that QEMU and other virtual machine monitors
+connect to by vhost-user-blk. The guest's requests are taken from its memory, which
+costs far less than NBD. The memory must be shared: see docs/virtual-machines.md for
+the options of each monitor. Without DEVICE, export lists what is exported.
+
+One virtual machine at a time uses a socket. It sees the name of the device as the
+serial number of its disk, and a new size as soon as the device has it. The device
+is open while a virtual machine is connected. A suspended device lets it wait.
+
+The export lasts until "udm unexport", or until the device is removed. The daemon
+restores it when it is restarted; monitors connect again if they are told to.
+
+The socket belongs to the daemon's user. --mode 660 lets the group of the socket in;
+a directory with the setgid bit gives the socket its own group.`,
+		Example: `  udm export disk --vhost-user /run/udm/disk.sock
+  udm export disk --vhost-user /run/udm/disk.sock --queues 2 --read-only
+  udm export --json`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if len(args) == 0 {
+				return listExported(cmd, client)
+			}
+			r.Name = args[0]
+			if err := completeExport(&r, mode); err != nil {
+				return err
+			}
+			x, err := client.Export(cmd.Context(), r)
+			if err != nil {
+				return attachFailed(err)
+			}
+			if wantsJSON(cmd) {
+				return printJSON(cmd, x)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), x.Path)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&r.Path, "vhost-user", "", "path of the socket")
+	f.IntVar(&r.Queues, "queues", 0, "how many queues a guest may use; 0: one for each processor, at most 8")
+	f.BoolVar(&r.ReadOnly, "read-only", false, "refuse writes")
+	f.StringVar(&mode, "mode", "600", "permissions of the socket, octal")
+	addJSON(cmd)
+	return cmd
+}
+
+// completeExport checks and fills in what the flags say.
+func completeExport(r *ctl.Export, mode string) (err error) {
+	if r.Path == "" {
+		return errors.New("no socket; add --vhost-user SOCKET")
+	}
+	if r.Path, err = filepath.Abs(r.Path); err != nil {
+		return err
+	}
+	m, err := strconv.ParseUint(mode, 8, 32)
+	if err != nil {
+		return fmt.Errorf("--mode %s is not octal; use 600, 660 or 666", mode)
+	}
+	r.Mode = uint32(m)
+	return nil
+}
+
+func listExported(cmd *cobra.Command, client *ctl.Client) error {
+	xs, err := client.Exported(cmd.Context())
+	if err != nil || len(xs) == 0 && !wantsJSON(cmd) {
+		return err
+	}
+	if wantsJSON(cmd) {
+		return printJSON(cmd, xs)
+	}
+	rows := [][]string{{"DEVICE", "SOCKET", "QUEUES", "MODE", "PROBLEM"}}
+	for _, x := range xs {
+		queues, mode := "", ""
+		if x.Queues > 0 {
+			queues = fmt.Sprint(x.Queues)
+		}
+		if x.ReadOnly {
+			mode = "read-only"
+		}
+		rows = append(rows, []string{x.Name, x.Path, queues, mode, x.Problem})
+	}
+	return printTable(cmd.OutOrStdout(), rows)
+}
+
+func unexportCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "unexport SOCKET|DEVICE...",
+		Short: "End exports made by udm export",
+		Long: `unexport ends exports: that of a socket, or all of a device. An export that a virtual
+machine uses is refused; with --force its requests end first, then it is cut off.`,
+		Example: `  udm unexport /run/udm/disk.sock
+  udm unexport --force disk`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			var errs []error
+			for _, arg := range args {
+				errs = append(errs, endExports(cmd, client, arg, force))
+			}
+			return errors.Join(errs...)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "cut off the virtual machine that uses it")
+	return cmd
+}
+
+// endExports ends the export of a socket, or those of a device.
+func endExports(cmd *cobra.Command, client *ctl.Client, arg string, force bool) error {
+	xs, err := client.Exported(cmd.Context())
+	if err != nil {
+		return err
+	}
+	path := arg
+	if strings.Contains(arg, "/") {
+		if path, err = filepath.Abs(arg); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	found := false
+	for _, x := range xs {
+		if x.Name == arg || x.Path == path {
+			found = true
+			errs = append(errs, client.Unexport(cmd.Context(), ctl.Unexport{Path: x.Path, Force: force}))
+		}
+	}
+	if !found {
+		return fmt.Errorf("%s is not exported: %w; udm export lists the exports", arg, syscall.ENXIO)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,32 @@
+package ctl
+
+type (
+	// Export is the body of export: a device for one virtual machine at a time, by
+	// vhost-user-blk on a Unix socket.
+	Export struct {
+		Ref
+		Path string `json:"path"` // of the socket: absolute
+		// Queues is how many a guest may use; 0: one for each processor of the
+		// daemon's machine, at most 8.
+		Queues   int    `json:"queues,omitempty"`
+		ReadOnly bool   `json:"readOnly,omitempty"`
+		Mode     uint32 `json:"mode,omitempty"` // permissions of the socket; 0: 0600
+	}
+	// Exported is an export that is served.
+	Exported struct {
+		Number
+		Name     string `json:"name"` // of the device
+		Path     string `json:"path"`
+		Queues   int    `json:"queues,omitempty"`
+		ReadOnly bool   `json:"readOnly,omitempty"`
+		Mode     uint32 `json:"mode,omitempty"`
+		// Problem says why there is no socket at Path; it is tried again.
+		Problem string `json:"problem,omitempty"`
+	}
+	// Unexport is the body of unexport.
+	Unexport struct {
+		Path string `json:"path"`
+		// Force cuts off the virtual machine that uses it.
+		Force bool `json:"force,omitempty"`
+	}
+)

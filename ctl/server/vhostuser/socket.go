@@ -1,0 +1,141 @@
+package vhostuser
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"udm/ctl"
+	"udm/ctl/server/exports"
+	"udm/dm"
+	"udm/export"
+	"udm/export/vhost"
+)
+
+// socket is one export.
+type socket struct {
+	spec
+	device  *dm.Device
+	server  *vhost.Server // nil: not served
+	served  chan struct{} // closed when the listener is
+	problem string        // why it is not served
+}
+
+// Bounds of an export.
+const (
+	maxPath     = 107
+	maxQueues   = 64
+	defaultMode = 0o600
+)
+
+// check refuses what can never be exported.
+func (x *socket) check() error {
+	switch {
+	case !filepath.IsAbs(x.Path):
+		return dm.Errorf(syscall.EINVAL, "%q is not an absolute path", x.Path)
+	case len(x.Path) > maxPath:
+		return dm.Errorf(syscall.ENAMETOOLONG, "%s is too long for the path of a socket (%d bytes, at most %d)", x.Path, len(x.Path), maxPath)
+	case x.Queues < 0 || x.Queues > maxQueues:
+		return dm.Errorf(syscall.EINVAL, "%d queues; use 1 to %d", x.Queues, maxQueues)
+	case x.Mode&^0o777 != 0:
+		return dm.Errorf(syscall.EINVAL, "%#o is no mode of a socket; use 600, 660 or 666", x.Mode)
+	}
+	return nil
+}
+
+func (x *socket) describe() ctl.Exported {
+	return ctl.Exported{Number: ctl.Number(x.device.Number()), Name: x.device.Name(), Path: x.Path,
+		Queues: x.Queues, ReadOnly: x.ReadOnly, Mode: x.Mode, Problem: x.problem}
+}
+
+// serve makes the socket, unless it is there.
+func (x *socket) serve(s *Sockets) (err error) {
+	if x.server != nil {
+		return nil
+	}
+	defer func() {
+		if x.problem = ""; err != nil {
+			x.problem = err.Error()
+		}
+	}()
+	set := s.exports
+	set.ReadOnly = set.ReadOnly || x.ReadOnly
+	server, err := vhost.New(vhost.Config{Exports: set.Of(x.device), Name: exports.Numbered(x.Minor),
+		Queues: x.Queues, Serial: x.device.Name(), Log: s.log})
+	if err != nil {
+		return err
+	}
+	l, err := x.listen()
+	if err != nil {
+		return err
+	}
+	x.server, x.served = server, make(chan struct{})
+	go func() {
+		defer close(x.served)
+		if err := server.Serve(l); !errors.Is(err, vhost.ErrClosed) {
+			s.log.Error("an export ends", "path", x.Path, "reason", err)
+		}
+	}()
+	return nil
+}
+
+// listen makes the socket, in place of one that a killed daemon has left.
+func (x *socket) listen() (*net.UnixListener, error) {
+	st, err := os.Lstat(x.Path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case st.Mode().Type() != os.ModeSocket:
+		return nil, dm.Errorf(syscall.EEXIST, "%s is there and is no socket; choose another path", x.Path)
+	case answers(x.Path):
+		return nil, dm.Errorf(syscall.EBUSY, "another program listens at %s; end it, or choose another path", x.Path)
+	default:
+		if err := os.Remove(x.Path); err != nil {
+			return nil, err
+		}
+	}
+	mode := x.Mode
+	if mode == 0 {
+		mode = defaultMode
+	}
+	l, err := listenUnix(x.Path, mode)
+	if err != nil {
+		return nil, fmt.Errorf("make the socket: %w", err)
+	}
+	return l, nil
+}
+
+func answers(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+	}
+	return !errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// clients are who uses it: one at most.
+func (x *socket) clients() []export.Client {
+	if x.server == nil {
+		return nil
+	}
+	return x.server.Clients()
+}
+
+func (x *socket) changed() {
+	if x.server != nil {
+		x.server.Changed()
+	}
+}
+
+// close ends the socket when the requests that are under way have ended.
+func (x *socket) close() {
+	if x.server == nil {
+		return
+	}
+	_ = x.server.Close() // has no error
+	<-x.served
+}
