@@ -16,6 +16,12 @@ func (c *Client) Operations(ctx context.Context) ([]volume.Operation, error) {
 	return operations.call(ctx, c, nothing{})
 }
 
+// CancelOperation implements [Volumes].
+func (c *Client) CancelOperation(ctx context.Context, r Operation) error {
+	_, err := cancel.call(ctx, c, r)
+	return err
+}
+
 // Clone implements [Volumes].
 func (c *Client) Clone(ctx context.Context, r volume.CloneSpec) error {
 	_, err := clone.call(ctx, c, r)

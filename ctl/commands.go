@@ -43,6 +43,7 @@ var (
 
 	objects      = ask("objects", Service.Objects)
 	operations   = ask("operations", Service.Operations)
+	cancel       = order("operation_cancel", Service.CancelOperation)
 	clone        = order("clone", Service.Clone)
 	takeSnapshot = order("snapshot", Service.Snapshot)
 	merge        = order("merge", Service.Merge)

@@ -17,6 +17,8 @@ type Volumes interface {
 	Objects(context.Context) ([]volume.Object, error)
 	// Operations lists what is under way.
 	Operations(context.Context) ([]volume.Operation, error)
+	// CancelOperation undoes an operation, or says what it waits for.
+	CancelOperation(context.Context, Operation) error
 
 	// Clone makes writable copies of an image or of a device.
 	Clone(context.Context, volume.CloneSpec) error
@@ -60,6 +62,11 @@ type Volumes interface {
 // commands, as the specs of package volume are. Sizes are in bytes.
 type Object struct {
 	Name string `json:"name"`
+}
+
+// Operation names an operation that is under way.
+type Operation struct {
+	ID string `json:"id"`
 }
 
 // ObjectFile is an object and a file, by its absolute path.

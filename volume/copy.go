@@ -59,6 +59,9 @@ func (c *copyIn) plan(m *Manager, op *operation) error {
 	if err == nil {
 		err = m.whole(o)
 	}
+	if err == nil && !filepath.IsAbs(c.path) {
+		err = refuse(syscall.EINVAL, "%s is no absolute path", c.path)
+	}
 	if err != nil {
 		return err
 	}

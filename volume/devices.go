@@ -13,7 +13,7 @@ var ErrUnsure = errors.New("what failed could not be taken back")
 
 // Devices are mapped devices whose tables, records and names are saved. A
 // command that returns an error has not happened, unless that is [ErrUnsure]; see
-// also Create. The daemon's service implements it. It is safe for concurrent use.
+// also Create. Tables keep meaning the same devices when those are renamed. The daemon's service implements it. It is safe for concurrent use.
 type Devices interface {
 	// Control is where devices are looked at; changes go through the commands.
 	Control() *dm.Control

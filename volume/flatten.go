@@ -49,8 +49,8 @@ func (c *moveTo) touches(m *Manager) (claim, error) {
 	}
 	cl := m.own(o)
 	cl.objects = append(cl.objects, c.path)
-	if o.kind == Clone {
-		cl.shared = []string{o.store().Origin}
+	if o.kind == Clone && mapped(o.store().Origin) != "" {
+		cl.shared = append(cl.shared, mapped(o.store().Origin))
 	}
 	return cl, nil
 }

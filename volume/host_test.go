@@ -38,6 +38,9 @@ type host struct {
 	dead   *host                // what a crash has left
 	kill   bool                 // all survives a crash
 	seed   uint64
+	pause  func()       // before everything that changes it; nil: nothing
+	broken string       // a file that cannot be read
+	later  func(func()) // carries out I/O; nil: at once
 }
 
 type inode struct {
@@ -95,6 +98,12 @@ func (h *host) change(c nameChange) error {
 	c.apply(h.names)
 	h.changes = append(h.changes, c)
 	return nil
+}
+
+func (h *host) wait() {
+	if h.pause != nil {
+		h.pause()
+	}
 }
 
 // crash is the host after it.
@@ -183,11 +192,13 @@ func (h hostFS) ReadFile(name string) ([]byte, error) {
 }
 
 func (h hostFS) Create(name string) (hostfs.File, error) {
+	h.wait()
 	n := &inode{}
 	return &textFile{h.host, n}, h.change(nameChange{name: name, node: n})
 }
 
 func (h hostFS) Rename(from, to string) error {
+	h.wait()
 	n := h.names[from]
 	if n == nil {
 		return fs.ErrNotExist
@@ -196,6 +207,7 @@ func (h hostFS) Rename(from, to string) error {
 }
 
 func (h hostFS) Remove(name string) error {
+	h.wait()
 	if h.names[name] == nil {
 		return fs.ErrNotExist
 	}
@@ -209,7 +221,10 @@ func (h hostFS) Mkdir(dir string) error {
 	return h.change(nameChange{name: dir, node: &inode{dir: true}})
 }
 
-func (h hostFS) SyncDir(dir string) error { return h.syncDir(dir) }
+func (h hostFS) SyncDir(dir string) error {
+	h.wait()
+	return h.syncDir(dir)
+}
 
 type textFile struct {
 	h *host
@@ -241,6 +256,7 @@ type hostFiles struct {
 }
 
 func (h hostFiles) Make(fs []File) error {
+	h.wait()
 	dirs := map[string]bool{}
 	for _, f := range fs {
 		if h.names[f.Path] != nil {
@@ -283,6 +299,7 @@ func (h hostFiles) syncDirs(dirs map[string]bool) error {
 }
 
 func (h hostFiles) Link(names []Names) error {
+	h.wait()
 	dirs := map[string]bool{}
 	for _, n := range names {
 		if h.names[n.To] != nil && h.names[n.To] != h.names[n.From] {
@@ -300,6 +317,7 @@ func (h hostFiles) Link(names []Names) error {
 }
 
 func (h hostFiles) Remove(paths []string) error {
+	h.wait()
 	dirs := map[string]bool{}
 	for _, p := range paths {
 		dirs[path.Dir(p)] = true
@@ -314,6 +332,7 @@ func (h hostFiles) Remove(paths []string) error {
 }
 
 func (h hostFiles) Resize(name string, size uint64) error {
+	h.wait()
 	if err := h.step(); err != nil {
 		return err
 	}
@@ -335,7 +354,16 @@ func (h hostFiles) Stat(name string) (Stat, error) {
 	if n == nil || n.dev == nil {
 		return Stat{}, fmt.Errorf("%s: %w", name, syscall.ENOENT)
 	}
-	return Stat{Size: n.size, ModTime: n.modTime}, nil
+	return Stat{Size: n.size, Allocated: h.allocated(n), ModTime: n.modTime}, nil
+}
+
+func (h hostFiles) allocated(n *inode) (bytes uint64) {
+	for _, e := range blk.ExtentsOf(n.dev, 0, n.size/blk.SectorSize) {
+		if e.Data {
+			bytes += e.Sectors * blk.SectorSize
+		}
+	}
+	return bytes
 }
 
 func (h hostFiles) List(dir string) (names []string, err error) {
@@ -348,7 +376,7 @@ func (h hostFiles) Open(name string, write bool) (blk.Device, error) {
 	if n == nil || n.dev == nil {
 		return nil, fmt.Errorf("%s: %w", name, syscall.ENOENT)
 	}
-	return keepOpen{n.dev, h.host}, nil
+	return keepOpen{n.dev, h.host, name}, nil
 }
 
 func (h hostFiles) ReadTail(name string) ([]byte, error) {
@@ -356,10 +384,23 @@ func (h hostFiles) ReadTail(name string) ([]byte, error) {
 	return n.text[:n.size%blk.SectorSize], nil
 }
 
-// keepOpen is an open of a file. Flushes count as steps.
+// keepOpen is an open of a file.
 type keepOpen struct {
 	*memdev.Device
-	h *host
+	h    *host
+	name string
+}
+
+func (k keepOpen) Submit(b *blk.Bio) {
+	if b.Op == blk.Read && k.name == k.h.broken {
+		b.Complete(blk.IOErr)
+		return
+	}
+	if k.h.later != nil {
+		k.h.later(func() { k.Device.Submit(b) })
+		return
+	}
+	k.Device.Submit(b)
 }
 
 func (k keepOpen) Close() error { return nil }
@@ -372,7 +413,7 @@ func (o opener) Open(name string, write bool) (blk.Device, dm.Number, error) {
 	if n == nil || n.dev == nil {
 		return nil, dm.Number{}, dm.Errorf(syscall.ENODEV, "%s: no such device", name)
 	}
-	return keepOpen{n.dev, o.host}, dm.Number{Major: 7, Minor: n.number}, nil
+	return keepOpen{n.dev, o.host, name}, dm.Number{Major: 7, Minor: n.number}, nil
 }
 
 // files lists the files that are no part of the saved state.

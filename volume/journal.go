@@ -36,10 +36,18 @@ func (j journal) path(op *operation, state int) string {
 	return filepath.Join(j.dir, op.ID+"."+ext)
 }
 
-// begin makes the intent of an operation durable.
-func (j journal) begin(op *operation) error {
-	return hostfs.Replace(j.fs, j.path(op, begun), op)
+// prepare writes the intent of an operation. It is none yet: after an error nothing
+// is to be undone.
+func (j journal) prepare(op *operation) error {
+	err := hostfs.Prepare(j.fs, j.path(op, begun), op)
+	if err != nil {
+		_ = j.fs.Remove(j.path(op, begun) + ".new") // else read removes it
+	}
+	return err
 }
+
+// begin makes the intent that was prepared durable.
+func (j journal) begin(op *operation) error { return hostfs.Commit(j.fs, j.path(op, begun)) }
 
 // move makes durable that an operation has got from one state to another. After
 // an error it is in either; move may be called again, or back.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"sync"
 	"syscall"
 
 	"udm/dm"
@@ -17,13 +18,14 @@ import (
 // kept is Devices that are saved on a host: a file for each, with its minor
 // number for a name.
 type kept struct {
-	all     []savedDevice // as they were saved at the start
-	c       *dm.Control
-	fs      hostFS
-	records map[*dm.Device]Record
-}
+	all []savedDevice // as they were saved at the start
+	c   *dm.Control
+	fs  hostfs.FS
+	dir string
 
-const keptDir = "/udm/devices"
+	mu      sync.Mutex
+	records map[*dm.Device]Record // guarded by mu
+}
 
 // savedDevice is such a file. Mapped devices are named by their numbers.
 type savedDevice struct {
@@ -31,22 +33,22 @@ type savedDevice struct {
 	Device
 }
 
-func newKept(c *dm.Control, h *host) (*kept, error) {
-	k := &kept{c: c, fs: hostFS{h}, records: map[*dm.Device]Record{}}
-	if err := hostfs.MakeDir(k.fs, keptDir); err != nil {
+func newKept(c *dm.Control, fs hostfs.FS, dir string) (*kept, error) {
+	k := &kept{c: c, fs: fs, dir: dir, records: map[*dm.Device]Record{}}
+	if err := hostfs.MakeDir(k.fs, k.dir); err != nil {
 		return nil, err
 	}
-	if err := k.fs.SyncDir(keptDir); err != nil {
+	if err := k.fs.SyncDir(k.dir); err != nil {
 		return nil, err
 	}
-	names, _ := k.fs.ReadDir(keptDir)
+	names, _ := k.fs.ReadDir(k.dir)
 	var all []savedDevice
 	for _, name := range names {
 		if path.Ext(name) != ".json" {
 			continue
 		}
 		var s savedDevice
-		text, _ := k.fs.ReadFile(path.Join(keptDir, name))
+		text, _ := k.fs.ReadFile(path.Join(k.dir, name))
 		if err := json.Unmarshal(text, &s); err != nil {
 			return nil, err
 		}
@@ -58,7 +60,7 @@ func newKept(c *dm.Control, h *host) (*kept, error) {
 		if err != nil {
 			return nil, err
 		}
-		k.records[d] = s.Record
+		k.record(d, s.Record)
 	}
 	k.all = all
 	k.load()
@@ -105,23 +107,32 @@ func (k *kept) Record(name string) Record {
 	if err != nil {
 		return Record{}
 	}
+	return k.recordOf(d)
+}
+
+func (k *kept) recordOf(d *dm.Device) Record {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return k.records[d]
 }
 
-func (k *kept) file(d *dm.Device) string { return fmt.Sprintf("%s/%d.json", keptDir, d.Number().Minor) }
+func (k *kept) record(d *dm.Device, r Record) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.records[d] = r
+}
+
+func (k *kept) file(d *dm.Device) string { return fmt.Sprintf("%s/%d.json", k.dir, d.Number().Minor) }
 
 // save makes the file of a device say what is true.
 func (k *kept) save(d *dm.Device) error {
 	specs, mode, _ := d.Loaded(false)
-	return k.saveAs(d, Device{Name: d.Name(), Table: specs, ReadOnly: !mode.Write, Record: k.records[d]})
+	return k.saveAs(d, Device{Name: d.Name(), Table: specs, ReadOnly: !mode.Write, Record: k.recordOf(d)})
 }
 
 // saveAs makes the file of a device say what will be true.
 func (k *kept) saveAs(d *dm.Device, n Device) error {
-	n.Table = slices.Clone(n.Table)
-	for i, s := range n.Table {
-		n.Table[i].Params = k.lasting(s)
-	}
+	n.Table = k.lastingTable(n.Table)
 	return hostfs.Replace(k.fs, k.file(d), savedDevice{d.Number().Minor, n})
 }
 
@@ -139,9 +150,9 @@ func (k *kept) create(ctx context.Context, n Device) error {
 	if err != nil {
 		return err
 	}
-	k.records[d] = n.Record
+	k.record(d, n.Record)
 	if len(n.Table) > 0 {
-		err = dm.Exchange(ctx, []dm.Change{{Device: d, Specs: n.Table, Mode: dm.Mode{Write: !n.ReadOnly}}})
+		err = dm.Exchange(ctx, []dm.Change{{Device: d, Specs: k.lastingTable(n.Table), Mode: dm.Mode{Write: !n.ReadOnly}}})
 	}
 	if err == nil {
 		err = k.save(d)
@@ -157,7 +168,7 @@ func (k *kept) unsave(d *dm.Device) error {
 	if err := k.fs.Remove(k.file(d)); err != nil {
 		return nil
 	}
-	return k.fs.SyncDir(keptDir)
+	return k.fs.SyncDir(k.dir)
 }
 
 func (k *kept) Swap(ctx context.Context, ds []Device) error {
@@ -168,7 +179,7 @@ func (k *kept) Swap(ctx context.Context, ds []Device) error {
 			return err
 		}
 		specs, mode, live := d.Loaded(false)
-		cs[i] = dm.Change{Device: d, Specs: n.Table, Mode: dm.Mode{Write: !n.ReadOnly}}
+		cs[i] = dm.Change{Device: d, Specs: k.lastingTable(n.Table), Mode: dm.Mode{Write: !n.ReadOnly}}
 		if live && k.same(specs, n.Table) && mode.Write != n.ReadOnly {
 			cs[i].Specs = nil
 		}
@@ -182,7 +193,7 @@ func (k *kept) Swap(ctx context.Context, ds []Device) error {
 		return k.saveBack(err, cs)
 	}
 	for i, c := range cs {
-		k.records[c.Device] = ds[i].Record
+		k.record(c.Device, ds[i].Record)
 	}
 	return nil
 }
@@ -201,6 +212,14 @@ func (k *kept) same(a, b []dm.Spec) bool {
 	return slices.EqualFunc(a, b, func(a, b dm.Spec) bool {
 		return a.Start == b.Start && a.Len == b.Len && a.Type == b.Type && k.lasting(a) == k.lasting(b)
 	})
+}
+
+func (k *kept) lastingTable(specs []dm.Spec) []dm.Spec {
+	specs = slices.Clone(specs)
+	for i, s := range specs {
+		specs[i].Params = k.lasting(s)
+	}
+	return specs
 }
 
 func (k *kept) lasting(s dm.Spec) string {
@@ -227,7 +246,7 @@ func (k *kept) Remove(_ context.Context, name string) error {
 	if err := k.unsave(d); err != nil {
 		return errors.Join(err, k.save(d))
 	}
-	delete(k.records, d)
+	k.record(d, Record{})
 	_, err = d.Remove(false)
 	return err
 }
@@ -246,17 +265,25 @@ func (k *kept) Rename(_ context.Context, name, to string) error {
 	return nil
 }
 
+// step lets a message meet a crash or an error before and after it.
+func (k *kept) step() error {
+	if h, ok := k.fs.(hostFS); ok {
+		return h.step()
+	}
+	return nil
+}
+
 func (k *kept) Message(_ context.Context, name, text string) (string, error) {
 	d, err := k.c.Name(name)
 	if err != nil {
 		return "", err
 	}
-	if err := k.fs.step(); err != nil {
+	if err := k.step(); err != nil {
 		return "", err
 	}
 	reply, err := d.Message(0, text)
 	if err == nil {
-		err = k.fs.step()
+		err = k.step()
 	}
 	return reply, err
 }

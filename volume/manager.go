@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -67,7 +68,7 @@ func New(w Machine) *Manager {
 func (m *Manager) Recover(ctx context.Context) error {
 	ops, err := m.journal.read()
 	for _, op := range ops {
-		op.m = m
+		op.m, op.stop, op.passed = m, func() {}, op.state != begun
 		m.mu.Lock()
 		m.operations[op.ID] = op
 		m.takeLocked(op)
@@ -106,7 +107,9 @@ func (m *Manager) run(ctx context.Context, c change) error {
 	if m.ctx.Err() != nil {
 		return refuse(syscall.EINTR, "the daemon is ending; try again when it runs")
 	}
-	op := &operation{ID: fmt.Sprintf("%016x", m.env.Uint64()), Kind: c.kind(), turn: true, m: m}
+	sctx, stop := context.WithCancel(ctx)
+	defer stop()
+	op := &operation{ID: fmt.Sprintf("%016x", m.env.Uint64()), Kind: c.kind(), turn: true, m: m, stop: stop}
 	if err := m.acquire(ctx, op, func() (claim, error) { return c.touches(m) }); err != nil {
 		return err
 	}
@@ -118,41 +121,39 @@ func (m *Manager) run(ctx context.Context, c change) error {
 		m.release(op)
 		return err
 	}
+	m.numberDevices(op)
 	m.mu.Lock()
 	m.operations[op.ID] = op
 	m.mu.Unlock()
-	err = m.perform(ctx, op)
+	err = m.perform(sctx, op)
 	m.endTurn(op)
-	if later := (*notYet)(nil); errors.As(err, &later) {
+	if later := (*notYet)(nil); err == nil || errors.As(err, &later) {
 		return m.await(ctx, op)
 	}
 	return err
 }
 
-// await waits for an operation that goes on by itself.
+// await waits for an operation that goes on by itself, or is over.
 func (m *Manager) await(ctx context.Context, op *operation) error {
 	stop := context.AfterFunc(ctx, m.changed.Wake)
 	defer stop()
 	var failure error
+	over := false
 	m.changed.Until(func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		var later *notYet
-		if failure = op.failure; errors.As(failure, &later) {
+		over, failure = op.over, op.failure
+		if over {
+			failure = op.outcomeLocked()
+		} else if op.whyLocked() == "" {
 			failure = nil
 		}
-		return op.over || failure != nil || ctx.Err() != nil
+		return over || failure != nil || ctx.Err() != nil
 	})
-	if failure == nil && !m.isOver(op) {
+	if failure == nil && !over {
 		return dm.Errorf(syscall.EINTR, "%s of %s goes on in the background", op.Kind, op.Objects[0])
 	}
 	return failure
-}
-
-func (m *Manager) isOver(op *operation) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return op.over
 }
 
 // Operation is an operation that is not over.
@@ -177,9 +178,7 @@ func (m *Manager) Operations() []Operation {
 	for _, op := range m.operations {
 		o := Operation{ID: op.ID, Kind: op.Kind, Objects: op.Objects, Steps: op.finished,
 			All: len(op.Add) + len(op.Then), Done: op.done, Total: op.total}
-		if later := (*notYet)(nil); op.failure != nil && !errors.As(op.failure, &later) {
-			o.Problem = op.failure.Error()
-		}
+		o.Problem = strings.TrimPrefix(op.whyLocked(), ": ")
 		list = append(list, o)
 	}
 	slices.SortFunc(list, func(a, b Operation) int { return cmp.Compare(a.ID, b.ID) })

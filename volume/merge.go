@@ -52,7 +52,7 @@ func (c *merge) touches(m *Manager) (claim, error) {
 	case Clone:
 		cl.objects = append(cl.objects, o.store().Origin)
 	case Snapshot:
-		cl.objects = append(cl.objects, m.front(mapped(o.store().Origin)))
+		cl = cl.with(m.ownFront(o))
 	case Volume:
 		cl.objects = append(cl.objects, mapped(o.volume().Pool))
 		for _, d := range m.control.List() {

@@ -36,14 +36,20 @@ type operation struct {
 	entered bool // Then[0] may have been done, in part at least
 	// recovering: everybody waits for the manager, and copies are left for later.
 	recovering bool
+	stop       func() // ends what can be undone
 
 	// What follows is guarded by Manager.mu.
-	turn     bool          // somebody works on it
-	waits    bool          // nobody does, and it is to be tried again
-	long     bool          // its next step takes long
-	after    time.Duration // when
-	over     bool
-	failure  error // why it is undone, or why it waits
+	turn    bool          // somebody works on it
+	waits   bool          // nobody does, and it is to be tried again
+	long    bool          // its next step takes long
+	after   time.Duration // when
+	over    bool
+	failure error // why it waits
+	passed  bool  // the point of no return
+	// cancelled by a user; then it is undone, or a copy is abandoned where it is, if
+	// that comes before its end.
+	cancelled, undone, abandoned bool
+
 	done     uint64
 	total    uint64
 	finished int // steps
@@ -67,6 +73,10 @@ func (m *Manager) advance(ctx context.Context, op *operation) error {
 // manager is closed.
 func (m *Manager) perform(ctx context.Context, op *operation) (err error) {
 	op.state = begun
+	if err := m.journal.prepare(op); err != nil {
+		m.ended(op)
+		return err
+	}
 	if err = m.journal.begin(op); err == nil {
 		err = m.add(ctx, op)
 	}
@@ -78,6 +88,7 @@ func (m *Manager) perform(ctx context.Context, op *operation) (err error) {
 		return errors.Join(err, m.takeBack(m.ctx, op))
 	}
 	op.state, op.unsure = 0, false
+	m.progress(op, func() { op.passed = true })
 	return m.advance(m.ctx, op)
 }
 
@@ -126,7 +137,7 @@ func (m *Manager) takeBack(ctx context.Context, op *operation) error {
 // complete does the steps behind the point of no return. If the first one
 // refuses, the operation is before it again.
 func (m *Manager) complete(ctx context.Context, op *operation) error {
-	for op.state < len(op.Then) {
+	for op.state < len(op.Then) && !m.abandons(op) {
 		if _, copies := op.Then[op.state].(*copyContent); copies && op.recovering {
 			m.progress(op, func() { op.long = true })
 			return m.later(op, &notYet{})
@@ -140,6 +151,7 @@ func (m *Manager) complete(ctx context.Context, op *operation) error {
 			return m.later(op, err)
 		case err != nil && op.state == 0 && !op.entered && !errors.Is(err, ErrUnsure):
 			op.state, op.unsure = begun, true
+			m.progress(op, func() { op.passed = false })
 			return err
 		case err != nil:
 			return m.later(op, err)
@@ -167,13 +179,18 @@ func (m *Manager) end(op *operation) error {
 	if err := m.journal.end(op, op.state); err != nil {
 		return m.later(op, err)
 	}
+	m.ended(op)
+	return nil
+}
+
+// ended frees the objects of an operation of which nothing is left to do.
+func (m *Manager) ended(op *operation) {
 	m.mu.Lock()
-	op.over, op.failure = true, nil
+	op.over, op.failure, op.undone = true, nil, op.state == begun
 	delete(m.operations, op.ID)
 	m.releaseLocked(op)
 	m.mu.Unlock()
 	m.changed.Wake()
-	return nil
 }
 
 // retryAfter is how soon a step that failed is tried again.

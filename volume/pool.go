@@ -152,7 +152,8 @@ func (o *object) is(kind Kind) error {
 	return refuse(syscall.EINVAL, "%s is a %s, not a %s; udm status %s shows it", o.name, o.kind, kind, o.name)
 }
 
-// freeIDs are the lowest ids that no volume of a pool has.
+// freeIDs are the lowest ids that no volume of a pool has, nor had one of which
+// there are snapshots: a rollback must not take another for it.
 func (m *Manager) freeIDs(pool string, n int) ([]uint32, error) {
 	o, err := m.kindOf(pool, Pool)
 	if err != nil {
@@ -162,18 +163,31 @@ func (m *Manager) freeIDs(pool string, n int) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
+	taken := m.snapshotted()
+	for _, id := range used {
+		taken[id] = true
+	}
 	var free []uint32
 	for id := uint32(0); id <= thinmeta.MaxID && len(free) < n; id++ {
-		if len(used) > 0 && used[0] == id {
-			used = used[1:]
-			continue
+		if !taken[id] {
+			free = append(free, id)
 		}
-		free = append(free, id)
 	}
 	if len(free) < n {
 		return nil, refuse(syscall.ENOSPC, "the pool %s has no numbers left for %d volumes; remove some", pool, n)
 	}
 	return free, nil
+}
+
+// snapshotted are the ids of volumes, of any pool, that snapshots were taken of.
+func (m *Manager) snapshotted() map[uint32]bool {
+	ids := make(map[uint32]bool)
+	for _, d := range m.control.List() {
+		if of := m.devices.Record(d.Name()).Of; of != nil {
+			ids[*of] = true
+		}
+	}
+	return ids
 }
 
 // CreateVolume makes an empty volume in a pool. size is in bytes.

@@ -49,6 +49,22 @@ func TestRefusals(t *testing.T) {
 		{"a store in use", func(m *Manager) error {
 			return m.Clone(ctx, CloneSpec{Base: "/img/j.img", Names: []string{"new"}, Store: "/udm/stores/a.cow"})
 		}, syscall.EBUSY, "the store of a"},
+		{"a clone of what can be written in a pool", func(m *Manager) error {
+			return m.Clone(ctx, CloneSpec{Base: "e", Names: []string{"new"}, Pool: "p"})
+		}, syscall.EINVAL, "commit it into an image first"},
+		{"a relative image", func(m *Manager) error {
+			return m.Clone(ctx, CloneSpec{Base: "img/i.img", Names: []string{"new"}})
+		}, syscall.ENXIO, "absolute path"},
+		{"a relative store", func(m *Manager) error {
+			return m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"new"}, Store: "s.cow"})
+		}, syscall.EINVAL, "no absolute path"},
+		{"a relative store of a snapshot", func(m *Manager) error {
+			return m.Snapshot(ctx, SnapshotSpec{Of: "e", Names: []string{"new"}, Store: "s.cow"})
+		}, syscall.EINVAL, "no absolute path"},
+		{"a relative directory", func(m *Manager) error { return m.CreatePool(ctx, PoolSpec{Name: "new", Size: 1 << 20, Dir: "d"}) }, syscall.EINVAL, "no absolute path"},
+		{"a relative file", func(m *Manager) error { return m.Flatten(ctx, "a", "new.img") }, syscall.EINVAL, "no absolute path"},
+		{"a relative copy", func(m *Manager) error { return m.CopyOut(ctx, "a", "new.img") }, syscall.EINVAL, "no absolute path"},
+		{"a relative source", func(m *Manager) error { return m.CopyIn(ctx, "j.img", "a") }, syscall.EINVAL, "no absolute path"},
 		{"nothing", func(m *Manager) error { return m.Merge(ctx, "nosuch") }, syscall.ENXIO, "no device named"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

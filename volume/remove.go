@@ -44,7 +44,7 @@ func (c *removal) touches(m *Manager) (claim, error) {
 	}
 	cl := m.own(o)
 	if o.kind == Snapshot {
-		cl.objects = append(cl.objects, m.front(mapped(o.store().Origin)))
+		cl = cl.with(m.ownFront(o))
 	}
 	return cl, nil
 }

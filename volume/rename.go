@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -103,6 +104,23 @@ func (c *rename) newNames(m *Manager, op *operation, o *object, names []Names) {
 		swapped = append(swapped, n)
 	}
 	op.Then = append(op.Then, &swapTables{Devices: swapped}, &removeFiles{Paths: old})
+}
+
+// numberDevices gives the tables of a plan names that last: what they stand on may be
+// renamed by others before the steps are done.
+func (m *Manager) numberDevices(op *operation) {
+	for _, s := range slices.Concat(op.Add, op.Then) {
+		var ds []Device
+		switch s := s.(type) {
+		case *createDevices:
+			ds = s.Devices
+		case *swapTables:
+			ds = s.Devices
+		}
+		for i := range ds {
+			ds[i].Table = m.renamed(ds[i].Table, nil)
+		}
+	}
 }
 
 // renamed is a table with files under their new names, and mapped devices by

@@ -25,13 +25,35 @@ func (c *reset) touches(m *Manager) (claim, error) {
 	return m.own(o), nil
 }
 
-// own is the claim of who changes an object, and its pool if it is in one.
+// own is the claim of who changes an object, and its pool if it is in one. The files
+// in its table stay in use, also while the table moves to another device.
 func (m *Manager) own(o *object) claim {
 	cl := claim{objects: []string{o.name}}
 	if o.kind == Volume {
 		cl.objects = append(cl.objects, mapped(o.volume().Pool))
 	}
+	for _, l := range o.lines {
+		for _, w := range l.Devices() {
+			if mapped(*w.Name) == "" {
+				cl.shared = append(cl.shared, *w.Name)
+			}
+		}
+	}
 	return cl
+}
+
+// with is what two claims lock together.
+func (c claim) with(o claim) claim {
+	return claim{slices.Concat(c.objects, o.objects), slices.Concat(c.shared, o.shared)}
+}
+
+// ownFront is own of the object that a snapshot was taken of.
+func (m *Manager) ownFront(o *object) claim {
+	x, err := m.object(m.front(mapped(o.store().Origin)))
+	if err != nil {
+		return claim{}
+	}
+	return m.own(x)
 }
 
 func (c *reset) plan(m *Manager, op *operation) error {

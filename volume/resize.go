@@ -62,6 +62,9 @@ func (c *resize) plan(m *Manager, op *operation) error {
 	case sectors < o.sectors && !c.Shrink:
 		return refuse(syscall.EINVAL, "%s has %d bytes; a smaller size cuts off its end: allow it with --shrink if nothing is there", o.name, o.sectors*blk.SectorSize)
 	}
+	if sectors == o.sectors {
+		return nil // it has that size
+	}
 	switch o.kind {
 	case Volume:
 		l := o.volume()

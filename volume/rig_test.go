@@ -40,7 +40,7 @@ func boot(t *testing.T, h *host) *rig {
 	r.c = dm.NewControl(r.sim, opener{h}, all.Types()...)
 	r.task(func() {
 		var err error
-		if r.k, err = newKept(r.c, h); err != nil {
+		if r.k, err = newKept(r.c, hostFS{h}, "/udm/devices"); err != nil {
 			t.Fatal(err)
 		}
 		r.m = New(Machine{Env: r.sim, Devices: r.k, Files: hostFiles{h, r.sim}, FS: hostFS{h}, Root: "/udm", Log: slog.New(slog.DiscardHandler)})

@@ -33,11 +33,7 @@ func (c *takeSnapshot) touches(m *Manager) (claim, error) {
 	if err != nil {
 		return claim{}, err
 	}
-	cl := claim{objects: append([]string{c.Of}, c.Names...)}
-	if o.kind == Volume {
-		cl.objects = append(cl.objects, mapped(o.volume().Pool))
-	}
-	return cl, nil
+	return m.own(o).with(claim{objects: c.Names}), nil
 }
 
 func (c *takeSnapshot) plan(m *Manager, op *operation) error {

@@ -49,7 +49,7 @@ func (s *copyContent) do(ctx context.Context, m *Manager, _ *operation) (err err
 	end := min(s.at+pieceSectors, size)
 	for _, e := range blk.ExtentsOf(from, s.at, end-s.at) {
 		switch {
-		case e.Data:
+		case e.Data, s.Zeroes && to.Limits().MaxWriteZeroes == 0:
 			err = m.copyRange(ctx, from, to, e)
 		case s.Zeroes:
 			err = blk.ZeroSectors(m.env, to, e.Sector, e.Sectors)

@@ -1,89 +1,199 @@
 package volume
 
 import (
+	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"udm/blk"
+	"udm/blk/leaf"
+	"udm/dm"
+	"udm/env"
+	"udm/env/hostfs"
+	"udm/targets/all"
 )
 
-// Operations at once leave everything in order, and what none of them is about as
-// it was.
-func TestTogether(t *testing.T) {
-	h := furnished(t)
-	rounds := 40
-	if testing.Short() {
-		rounds = 8
+var rounds = flag.Int("rounds", 1000, "how many rounds of operations at once, of 64 each, without -short")
+
+// atOnce is how many operations are under way at the same time, manyNames how many
+// names they are about.
+const atOnce, manyNames = 64, 40
+
+// drawing draws operations about few names.
+type drawing struct {
+	*model
+	rng *rand.Rand
+	dir string // of images
+	new int    // images so far
+}
+
+func (d *drawing) name() string { return fmt.Sprint("n", d.rng.IntN(manyNames)) }
+
+// someImage is one that was there when the round began, mostly.
+func (d *drawing) someImage() string {
+	if d.rng.IntN(3) > 0 || d.new == 0 {
+		return d.dir + []string{"/i.img", "/j.img"}[d.rng.IntN(2)]
 	}
-	for round := range rounds {
-		r := boot(t, h.clone())
-		rng := rand.New(rand.NewPCG(uint64(round), 9))
-		done, refused := 0, 0
+	return fmt.Sprintf("%s/m%d.img", d.dir, d.rng.IntN(d.new))
+}
+
+func (d *drawing) newImage() string {
+	d.new++
+	return fmt.Sprintf("%s/m%d.img", d.dir, d.new-1)
+}
+
+func (d *drawing) draw() entered {
+	x, y := d.name(), d.name()
+	switch k := d.rng.IntN(32); {
+	case k < 4:
+		return d.clone(CloneSpec{Base: d.someImage(), Names: []string{x}, Size: d.rng.Uint64N(2) * 200 * blk.SectorSize})
+	case k < 6:
+		return d.clone(CloneSpec{Base: d.someImage(), Names: []string{x}, Pool: "p"})
+	case k < 10:
+		return d.snapshot(SnapshotSpec{Of: x, Names: []string{y}})
+	case k < 14:
+		return d.merge(x)
+	case k < 16:
+		return d.reset(x)
+	case k < 18:
+		return d.rename(x, y)
+	case k < 20:
+		return d.resize(ResizeSpec{Name: x, Size: (96 + d.rng.Uint64N(200)) * blk.SectorSize})
+	case k < 23:
+		return d.remove(RemoveSpec{Name: x})
+	case k < 24:
+		return d.move(x, d.newImage(), d.rng.IntN(2) == 0)
+	case k < 25:
+		return d.copyOut(x, d.newImage())
+	case k < 26:
+		return d.copyIn(d.someImage(), x)
+	case k < 27:
+		return d.drop(fmt.Sprintf("%s/m%d.img", d.dir, d.rng.IntN(d.new+1)))
+	}
+	return d.write(&scribble{x, d.rng.Uint64N(80), 1 + d.rng.Uint64N(16), 3 + d.rng.Uint64N(1<<20)})
+}
+
+// tally counts how operations ended.
+type tally struct {
+	sync.Mutex
+	done, refused int
+	wrong         []error
+}
+
+func (n *tally) count(err error) {
+	n.Lock()
+	defer n.Unlock()
+	var no *Refusal
+	switch {
+	case err == nil:
+		n.done++
+	case errors.As(err, &no), errors.Is(err, syscall.ENOENT): // of an image that is gone
+		n.refused++
+	default:
+		n.wrong = append(n.wrong, err)
+	}
+}
+
+// Whatever operations run at once, names and contents are what the same operations
+// make one after the other, and a restart finds them.
+func TestTogether(t *testing.T) {
+	n := *rounds
+	if testing.Short() {
+		n = 8
+	}
+	h, md := newHost(), newModel()
+	d := &drawing{model: md, dir: "/img"}
+	var sum tally
+	for round := range n {
+		r := boot(t, h)
+		d.rng = rand.New(rand.NewPCG(uint64(round), 9))
+		slow := rand.New(rand.NewPCG(uint64(round), 10))
 		r.task(func() {
-			before := r.contents()
-			left := 64
-			for i := range 64 {
-				do := drawn(rng, i)
+			if round == 0 {
+				r.ok(md.start(r.m, "/img"))
+			}
+			h.pause = func() { r.sleep(time.Duration(slow.IntN(300)) * time.Microsecond) }
+			left := atOnce
+			for range atOnce {
+				c := d.draw()
 				r.sim.Go("operation", func() {
-					err := do(r.m)
-					var no *Refusal
-					switch {
-					case err == nil:
-						done++
-					case errors.As(err, &no):
-						refused++
-					default:
-						t.Errorf("round %d: %v", round, err)
-					}
+					sum.count(r.m.run(ctx, c))
 					left--
 				})
 			}
 			r.sim.NewWait().Until(func() bool { return left == 0 })
+			h.pause = nil
 			r.settle()
-			r.ok(r.check())
-			now := r.contents()
-			for _, name := range []string{"ds2", "l", "/img/i.img", "/img/j.img"} {
-				if now[name] != before[name] {
-					t.Errorf("round %d: %s is %s, want %s", round, name, now[name], before[name])
-				}
+			if err := errors.Join(append(sum.wrong, md.compare(r.m), r.check())...); err != nil {
+				t.Fatalf("round %d: %v", round, err)
 			}
 		})
 		r.stop()
-		again := boot(t, r.h.clone())
-		again.task(func() { again.ok(again.check()) })
-		again.stop()
-		if done == 0 || refused == 0 {
-			t.Errorf("round %d: %d are done, %d refused", round, done, refused)
-		}
+		h = r.h.clone()
+	}
+	t.Logf("%d rounds: %d operations are done, %d refused", n, sum.done, sum.refused)
+	if sum.done < n*atOnce/8 || sum.refused == 0 {
+		t.Error("that is not what operations at once are about")
 	}
 }
 
-// drawn is a random operation on few objects, none of them ds2, l or an image.
-func drawn(r *rand.Rand, i int) func(m *Manager) error {
-	names := []string{"a", "b", "d", "e", "f", "v", "n0", "n1", "n2", "n3", "n4", "n5"}
-	x, y := names[r.IntN(len(names))], names[6+r.IntN(6)]
-	switch r.IntN(9) {
-	case 0:
-		return func(m *Manager) error {
-			return m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{y, fmt.Sprint("c", i)}})
-		}
-	case 1:
-		return func(m *Manager) error {
-			return m.Clone(ctx, CloneSpec{Base: "/img/j.img", Names: []string{y}, Pool: "p"})
-		}
-	case 2, 3:
-		return func(m *Manager) error { return m.Snapshot(ctx, SnapshotSpec{Of: x, Names: []string{y}}) }
-	case 4:
-		return func(m *Manager) error { return m.Merge(ctx, y) }
-	case 5:
-		return func(m *Manager) error { return m.Reset(ctx, y) }
-	case 6:
-		return func(m *Manager) error { return m.Rename(ctx, y, names[6+r.IntN(6)]) }
-	case 7:
-		return func(m *Manager) error { return m.Resize(ctx, ResizeSpec{Name: y, Size: 300 << 9}) }
+// TestTogetherInThreads is TestTogether with threads and files of this machine.
+func TestTogetherInThreads(t *testing.T) {
+	n := min(*rounds, 100)
+	if testing.Short() {
+		n = 3
 	}
-	return func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: x}) }
+	dir := t.TempDir()
+	md := newModel()
+	d := &drawing{model: md, dir: filepath.Join(dir, "img")}
+	var sum tally
+	for round := range n {
+		m, c := bootReal(t, dir)
+		if round == 0 {
+			must(t, md.start(m, d.dir))
+		}
+		d.rng = rand.New(rand.NewPCG(uint64(round), 11))
+		var all sync.WaitGroup
+		for range atOnce {
+			c := d.draw()
+			all.Go(func() { sum.count(m.run(ctx, c)) })
+		}
+		all.Wait()
+		env.Real().NewWait().Until(func() bool { return settled(m) })
+		if err := errors.Join(append(sum.wrong, md.compare(m))...); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		m.Close()
+		must(t, c.Close())
+	}
+	t.Logf("%d rounds: %d operations are done, %d refused", n, sum.done, sum.refused)
+}
+
+// bootReal starts a manager on a directory of this machine.
+func bootReal(t *testing.T, dir string) (*Manager, *dm.Control) {
+	t.Helper()
+	e := env.Real()
+	c := dm.NewControl(e, leaf.New(e), all.Types()...)
+	k, err := newKept(c, hostfs.Disk{}, filepath.Join(dir, "devices"))
+	must(t, err)
+	m := New(Machine{Env: e, Devices: k, Files: HostFiles{}, FS: hostfs.Disk{}, Root: dir, Log: slog.New(slog.DiscardHandler)})
+	must(t, m.Recover(ctx))
+	return m, c
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A batch of thousands of clones is one operation.
@@ -100,7 +210,7 @@ func TestBatch(t *testing.T) {
 			names[i] = fmt.Sprint("vm", i)
 		}
 		start := time.Now()
-		r.ok(r.m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: names}))
+		r.ok(r.m.Clone(context.Background(), CloneSpec{Base: "/img/i.img", Names: names}))
 		t.Logf("%v for each of %d clones", time.Since(start)/time.Duration(n), n)
 		if got := len(r.m.Objects()); got != n {
 			t.Errorf("%d objects", got)

@@ -122,14 +122,19 @@ func absolute(path string) (string, error) {
 }
 
 func operationsCommand() *cobra.Command {
+	var cancel string
 	cmd := &cobra.Command{
 		Use:   "operations",
-		Short: "List operations that are under way",
+		Short: "List operations that are under way, or cancel one",
 		Long: `operations lists what the daemon is doing with clones, snapshots, pools and volumes.
 An operation that could not be completed is tried again every few seconds, and when
-the daemon is started.`,
+the daemon is started.
+
+With --cancel an operation is undone, if it can be: else what it waits for is said. A
+copy into a device ends where it is; the device holds a part of what was copied.`,
 		Example: `  udm operations
-  udm operations --json`,
+  udm operations --json
+  udm operations --cancel 5f3c09aa12e4b871`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := clientOf(cmd)
@@ -137,6 +142,9 @@ the daemon is started.`,
 				return err
 			}
 			defer client.Close()
+			if cancel != "" {
+				return client.CancelOperation(cmd.Context(), ctl.Operation{ID: cancel})
+			}
 			ops, err := client.Operations(cmd.Context())
 			if err != nil {
 				return err
@@ -144,17 +152,18 @@ the daemon is started.`,
 			if wantsJSON(cmd) {
 				return printJSON(cmd, ops)
 			}
-			rows := [][]string{{"OPERATION", "OF", "DONE", "PROBLEM"}}
+			rows := [][]string{{"ID", "OPERATION", "OF", "DONE", "PROBLEM"}}
 			for _, op := range ops {
 				done := fmt.Sprintf("%d of %d steps", op.Steps, op.All)
 				if op.Total > 0 {
 					done += " " + bar(op.Done, op.Total)
 				}
-				rows = append(rows, []string{op.Kind, strings.Join(op.Objects, " "), done, op.Problem})
+				rows = append(rows, []string{op.ID, op.Kind, strings.Join(op.Objects, " "), done, op.Problem})
 			}
 			return printTable(cmd.OutOrStdout(), rows)
 		},
 	}
+	cmd.Flags().StringVar(&cancel, "cancel", "", "undo the operation with this `ID`")
 	addJSON(cmd)
 	return cmd
 }

@@ -96,12 +96,25 @@ func (s *Service) change(d *dm.Device, c state.Change, do func() error) (ctl.Dev
 	return desc, serr
 }
 
+// alone runs a command that would take a device away under an operation on volumes.
+func (s *Service) alone(ctx context.Context, d *dm.Device, f func() (ctl.Device, error)) (desc ctl.Device, err error) {
+	err = s.volumes.Alone(ctx, d.Name(), func() error {
+		desc, err = f()
+		return err
+	})
+	return desc, err
+}
+
 // Load implements [ctl.Service].
 func (s *Service) Load(ctx context.Context, r ctl.Load) (ctl.Device, error) {
 	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
 		return ctl.Device{}, err
 	}
+	return s.alone(ctx, d, func() (ctl.Device, error) { return s.load(d, r) })
+}
+
+func (s *Service) load(d *dm.Device, r ctl.Load) (ctl.Device, error) {
 	specs, err := s.state.Parse(r.Table)
 	if err != nil {
 		return ctl.Device{}, err
@@ -164,7 +177,7 @@ func (s *Service) Remove(ctx context.Context, r ctl.Remove) error {
 	if err != nil {
 		return err
 	}
-	return s.remove(d, r.Deferred)
+	return s.volumes.Alone(ctx, d.Name(), func() error { return s.remove(d, r.Deferred) })
 }
 
 func (s *Service) remove(d *dm.Device, deferred bool) (err error) {
@@ -188,6 +201,9 @@ func (s *Service) RemoveAll(ctx context.Context, r ctl.Remove) error {
 	}
 	if err := s.settled(ctx); err != nil {
 		return err
+	}
+	if ops := s.volumes.Operations(); len(ops) > 0 {
+		return dm.Errorf(syscall.EBUSY, "%s of %s is under way; wait for it: udm operations", ops[0].Kind, ops[0].Objects[0])
 	}
 	ds := s.control.List()
 	s.control.RemoveAll(r.Deferred)
@@ -213,7 +229,7 @@ func (s *Service) Rename(ctx context.Context, r ctl.Rename) (ctl.Device, error) 
 		defer s.naming.Unlock()
 		return s.change(d, state.Identifying(r.NewUUID), func() error { return d.SetUUID(r.NewUUID) })
 	}
-	return s.rename(d, r.NewName)
+	return s.alone(ctx, d, func() (ctl.Device, error) { return s.rename(d, r.NewName) })
 }
 
 func (s *Service) rename(d *dm.Device, to string) (ctl.Device, error) {

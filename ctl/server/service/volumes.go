@@ -23,6 +23,11 @@ func (s *Service) Operations(context.Context) ([]volume.Operation, error) {
 	return s.volumes.Operations(), nil
 }
 
+// CancelOperation implements [ctl.Volumes].
+func (s *Service) CancelOperation(ctx context.Context, r ctl.Operation) error {
+	return s.operate(ctx, func(m *volume.Manager) error { return m.Cancel(ctx, r.ID) })
+}
+
 // Orphans implements [ctl.Volumes]. Until everything is restored, anything may look
 // like one.
 func (s *Service) Orphans(ctx context.Context) (list []volume.Orphan, err error) {

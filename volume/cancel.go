@@ -1,0 +1,114 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"syscall"
+
+	"udm/dm"
+)
+
+// Cancel undoes an operation that is not past its point of no return, and returns
+// when that is over. A copy into an object, which is past it from its beginning,
+// ends where it is: the object holds a part of what was copied. EBUSY: the operation
+// goes on, and the error says what it waits for.
+func (m *Manager) Cancel(ctx context.Context, id string) error {
+	op, err := m.markCancelled(id)
+	if err != nil {
+		return err
+	}
+	op.stop()
+	if m.takeTurn(op) {
+		_ = m.advance(m.ctx, op) // is told by problem
+		m.endTurn(op)
+	}
+	stop := context.AfterFunc(ctx, m.changed.Wake)
+	defer stop()
+	problem, over := "", false
+	m.changed.Until(func() bool {
+		problem, over = m.problem(op)
+		return over || problem != "" || ctx.Err() != nil
+	})
+	switch {
+	case !over && problem == "":
+		return refuse(syscall.EINTR, "%s of %s is being undone", op.Kind, op.Objects[0])
+	case !over:
+		return refuse(syscall.EBUSY, "%s of %s is being undone and waits: %s", op.Kind, op.Objects[0], problem)
+	case !op.undone && !op.abandoned:
+		return refuse(syscall.ENOENT, "%s of %s was over before it could be cancelled", op.Kind, op.Objects[0])
+	}
+	return nil
+}
+
+// markCancelled lets an operation end where it can, or says why it cannot.
+func (m *Manager) markCancelled(id string) (*operation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	op := m.operations[id]
+	switch {
+	case op == nil:
+		return nil, refuse(syscall.ENOENT, "there is no operation %q; udm operations lists them", id)
+	case op.passed && !op.isCopyIn():
+		return nil, refuse(syscall.EBUSY, "%s of %s cannot be undone any more and goes on%s", op.Kind, op.Objects[0], op.whyLocked())
+	}
+	op.cancelled = true
+	return op, nil
+}
+
+// problem is why an operation waits to be tried again, "" if it does not.
+func (m *Manager) problem(op *operation) (text string, over bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.TrimPrefix(op.whyLocked(), ": "), op.over
+}
+
+// whyLocked is the same, in words that follow others.
+func (op *operation) whyLocked() string {
+	if later := (*notYet)(nil); op.failure == nil || errors.As(op.failure, &later) {
+		return ""
+	}
+	return ": " + op.failure.Error()
+}
+
+// isCopyIn reports whether all that an operation does is to copy into an object.
+func (op *operation) isCopyIn() bool {
+	if len(op.Add) > 0 || len(op.Then) != 1 {
+		return false
+	}
+	_, copies := op.Then[0].(*copyContent)
+	return copies
+}
+
+// abandons reports whether an operation ends where it is.
+func (m *Manager) abandons(op *operation) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	op.abandoned = op.cancelled && op.isCopyIn()
+	return op.abandoned
+}
+
+// outcome is the error of an operation that is over, and was not undone.
+func (op *operation) outcomeLocked() error {
+	if !op.abandoned {
+		return nil
+	}
+	return dm.Errorf(syscall.EINTR, "cancelled; %s holds a part of what was copied", op.Objects[0])
+}
+
+// Alone runs a command about a device that goes around the manager while no operation
+// is about the device. EBUSY: one that takes long is.
+func (m *Manager) Alone(ctx context.Context, name string, f func() error) error {
+	op := &operation{Kind: "a command", turn: true, m: m}
+	cl := claim{objects: []string{name}}
+	for _, suffix := range []string{realSuffix, baseSuffix} {
+		if front, part := strings.CutSuffix(name, suffix); part {
+			cl.objects = append(cl.objects, front)
+		}
+	}
+	if err := m.acquire(ctx, op, func() (claim, error) { return cl, nil }); err != nil {
+		return err
+	}
+	defer m.release(op)
+	return f()
+}
