@@ -69,17 +69,19 @@ type Device struct {
 	delay      time.Duration // guarded by mu; before the next try
 	size       uint64        // guarded by mu
 	slots      [Depth]request
-	idle       []*request // guarded by mu; slots that are free
-	waiting    []*request // guarded by mu; for a connection
-	sent       int        // guarded by mu; bios that clients have, the device's own too
-	next       int        // guarded by mu; counts requests, to spread them
-	ended      blk.List   // guarded by mu; for deliver
-	ticking    bool       // guarded by mu; tick is armed
-	kept       kept       // guarded by mu
-	lost       bool       // guarded by mu; the next flush fails
-	flushing   bool       // guarded by mu; flush is under way
-	flush      blk.Bio    // the device's own
-	flushUpTo  uint64     // guarded by mu; what it covers
+	idle       []*request    // guarded by mu; slots that are free
+	waiting    []*request    // guarded by mu; for a connection
+	sent       int           // guarded by mu; bios that clients have, the device's own too
+	next       int           // guarded by mu; counts requests, to spread them
+	ended      blk.List      // guarded by mu; for deliver
+	ticking    bool          // guarded by mu; tick is armed
+	kept       kept          // guarded by mu
+	lost       bool          // guarded by mu; the next flush fails
+	flushing   bool          // guarded by mu; flush is under way
+	blocked    int           // guarded by mu; submitters that wait
+	flush      blk.Bio       // the device's own
+	flushUpTo  uint64        // guarded by mu; what it covers
+	flushSince time.Duration // guarded by mu; when it was submitted
 }
 
 // request is a bio under way.

@@ -257,6 +257,42 @@ func TestSilentServer(t *testing.T) {
 	gate.Open()
 }
 
+// heldFlush answers no flush until it is released; other bios go on.
+type heldFlush struct {
+	blk.Device
+	release chan struct{}
+}
+
+func (h heldFlush) Submit(b *blk.Bio) {
+	if b.Op != blk.Flush {
+		h.Device.Submit(b)
+		return
+	}
+	go func() {
+		<-h.release
+		h.Device.Submit(b)
+	}()
+}
+
+// The time limit holds for a write that waits for room, too.
+func TestSilentFlush(t *testing.T) {
+	blktest.Leaks(t)
+	release := make(chan struct{})
+	r := newRemote(t, memdev.New(16<<10, memdev.Volatile))
+	r.wrap = func(d blk.Device) blk.Device { return heldFlush{d, release} }
+	r.start()
+	d := mustOpen(t, r, nbddev.Options{Timeout: 100 * time.Millisecond, Buffer: 1, Connections: 1})
+	var err error
+	for at := uint64(0); err == nil && at < 16<<10; at += 2048 {
+		err = blk.WriteSectors(env.Real(), d, blktest.Pattern(at, 2048, 1), at, 0)
+	}
+	if err != blk.Timeout {
+		t.Errorf("without room: %v", err)
+	}
+	close(release)
+	d.Close()
+}
+
 // Without a server bios wait, up to the depth; NoWait does not; Close ends them.
 func TestGone(t *testing.T) {
 	blktest.Leaks(t)

@@ -3,6 +3,7 @@ package nbddev
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"udm/blk"
 	"udm/blk/nbdclient"
@@ -26,13 +27,34 @@ func (d *Device) Submit(b *blk.Bio) {
 	}
 }
 
-// admitLater waits until the bio can be admitted.
+// admitLater waits until the bio can be admitted, or its time is over.
 func (d *Device) admitLater(b *blk.Bio) (r *request, c *nbdclient.Client, st blk.Status) {
+	since := d.env.Now()
+	d.block(1)
 	d.wait.Until(func() bool {
-		r, c, st = d.admit(b)
+		if r, c, st = d.admit(b); st == blk.WouldBlock && d.over(since) {
+			st = blk.Timeout
+		}
 		return st != blk.WouldBlock
 	})
+	d.block(-1)
 	return r, c, st
+}
+
+// block counts submitters that wait.
+func (d *Device) block(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.blocked += n
+	d.armLocked()
+}
+
+// armLocked sees to it that lookAtTimes runs while something may take too long.
+func (d *Device) armLocked() {
+	if d.o.Timeout > 0 && !d.ticking && (len(d.idle) < Depth || d.blocked > 0 || d.flushing) {
+		d.ticking = true
+		d.clock.QueueAfter(d.tick, d.o.Timeout/4)
+	}
 }
 
 // admit makes a request of a bio: one that waits for a connection, or one to be
@@ -53,10 +75,7 @@ func (d *Device) admit(b *blk.Bio) (*request, *nbdclient.Client, blk.Status) {
 	r := d.idle[len(d.idle)-1]
 	d.idle = d.idle[:len(d.idle)-1]
 	r.bio, r.room, r.upTo, r.since = b, room, d.kept.last, d.env.Now()
-	if d.o.Timeout > 0 && !d.ticking {
-		d.ticking = true
-		d.clock.QueueAfter(d.tick, d.o.Timeout/4)
-	}
+	d.armLocked()
 	if !d.up {
 		d.waiting = append(d.waiting, r)
 		return r, nil, blk.OK
@@ -146,7 +165,8 @@ func (d *Device) checkpoint() {
 		d.mu.Unlock()
 		return
 	}
-	d.flushing, d.flushUpTo = true, d.kept.last
+	d.flushing, d.flushUpTo, d.flushSince = true, d.kept.last, d.env.Now()
+	d.armLocked()
 	d.sent++
 	d.flush.Reset()
 	d.flush.Op, d.flush.End = blk.Flush, d.checkpointed
@@ -176,15 +196,18 @@ func (d *Device) checkpointed(b *blk.Bio) {
 // loseLocked makes the next flush fail.
 func (d *Device) loseLocked(why string) { d.lost, d.why = true, why }
 
-func (d *Device) expired(r *request) bool {
-	return d.o.Timeout > 0 && d.env.Now()-r.since >= d.o.Timeout
+// over reports whether the time of what began at since is over.
+func (d *Device) over(since time.Duration) bool {
+	return d.o.Timeout > 0 && d.env.Now()-since >= d.o.Timeout
 }
+
+func (d *Device) expired(r *request) bool { return d.over(r.since) }
 
 // lookAtTimes ends what has waited for too long. A server that does not answer is
 // left.
 func (d *Device) lookAtTimes() {
 	d.mu.Lock()
-	late := false
+	late := d.flushing && d.over(d.flushSince)
 	for i := range d.slots {
 		late = late || d.slots[i].sent && d.expired(&d.slots[i])
 	}
@@ -195,9 +218,8 @@ func (d *Device) lookAtTimes() {
 		}
 		return expired
 	})
-	if d.ticking = len(d.idle) < Depth; d.ticking {
-		d.clock.QueueAfter(d.tick, d.o.Timeout/4)
-	}
+	d.ticking = false
+	d.armLocked()
 	if late {
 		d.breakLocked(errStopped)
 	}
