@@ -1,6 +1,7 @@
 // Command udm is the Linux device mapper as an ordinary program: see README.md.
 //
-// Called by the name dmsetup, through a link, it is dmsetup.
+// Called by the name dmsetup, through a link, it is dmsetup; by that of a program of
+// thin-provisioning-tools, such as thin_check, it is that.
 package main
 
 import (
@@ -23,6 +24,9 @@ func main() {
 	name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
 	if name == "dmsetup" {
 		os.Exit(dmsetup.Run(ctx, defaultRoot(), os.Args[1:], streams()))
+	}
+	if _, ok := thinPrograms[name]; ok {
+		os.Exit(runThinProgram(ctx, name, os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(run(ctx, os.Args[1:]))
 }

@@ -19,17 +19,22 @@ import (
 func thinCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "thin",
-		Short: "Work on the metadata of pools: check, dump, restore, ls, delta, trim, size, repair",
+		Short: "Work on the metadata of pools: check, dump, restore, ls, delta, rmap, trim, size, repair",
 		Long: `The thin commands work on the metadata of a pool without a daemon, as the programs
 of thin-provisioning-tools do. They work on pools of udm and of Linux. The pool must
-not be in use. A command that writes refuses a file that is in use.`,
+not be in use. A command that writes refuses a file that is in use. A pool or a volume
+of the daemon can be given by its name.
+
+A link to udm named thin_check, thin_dump, thin_delta, thin_ls, thin_restore,
+thin_repair, thin_rmap, thin_trim or thin_metadata_size is that program, with its
+options, output and exit codes. "make install THIN_LINKS=yes" installs the links.`,
 		Example: `  udm thin check p.metadata
   udm thin dump p.metadata > p.xml
   udm thin restore p.xml new.metadata`,
 		Args: cobra.ArbitraryArgs, RunE: needsCommand,
 	}
 	cmd.AddCommand(thinCheckCommand(), thinDumpCommand(), thinRestoreCommand(), thinLsCommand(),
-		thinDeltaCommand(), thinTrimCommand(), thinSizeCommand(), thinRepairCommand())
+		thinDeltaCommand(), thinTrimCommand(), thinSizeCommand(), thinRepairCommand(), thinRmapCommand())
 	return cmd
 }
 

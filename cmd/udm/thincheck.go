@@ -11,8 +11,22 @@ import (
 )
 
 func thinCheckCommand() *cobra.Command {
-	var o thintools.CheckOptions
-	var mend, quiet bool
+	c := &thinCheck{print: printReport}
+	cmd := c.command()
+	cmd.Flags().BoolVar(&c.mend, "repair", false, "free leaked blocks and clear the needs_check flag")
+	return cmd
+}
+
+// thinCheck is a check of metadata.
+type thinCheck struct {
+	o           thintools.CheckOptions
+	mend, quiet bool
+	forgive     bool // what was mended is no damage
+	clear       bool // clears needs_check if nothing else is wrong
+	print       func(cmd *cobra.Command, r *thintools.Report, quiet bool) error
+}
+
+func (c *thinCheck) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check METADATA",
 		Short: "Check metadata for damage; the exit code is 1 if there is any",
@@ -20,32 +34,45 @@ func thinCheckCommand() *cobra.Command {
   udm thin check --repair p.metadata     # free leaked blocks, clear needs_check`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDevice(args[0], mend, func(dev blk.Device) error {
-				look := thintools.Check
-				if mend {
-					look = thintools.Mend
-				}
+			path, err := metadataOf(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return withDevice(path, c.mend || c.clear, func(dev blk.Device) error {
 				var end func()
-				o.Progress, end = progress(cmd, "checking ")
-				r, err := look(env.Real(), dev, o)
+				c.o.Progress, end = progress(cmd, "checking ")
+				r, err := c.look(dev)
 				end()
 				if err != nil {
 					return err
 				}
-				return printReport(cmd, r, quiet)
+				if err := c.print(cmd, r, c.quiet); err != nil || r.Err() == nil || c.forgive {
+					return err
+				}
+				return exitCode(1)
 			})
 		},
 	}
 	fl := cmd.Flags()
-	fl.BoolVarP(&quiet, "quiet", "q", false, "print nothing")
-	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "check the metadata snapshot")
-	fl.BoolVar(&o.SuperOnly, "super-block-only", false, "check only the superblock")
-	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "check only the superblock and the list of volumes")
-	fl.BoolVar(&o.IgnoreNonFatal, "ignore-non-fatal-errors", false, "ignore leaked blocks")
-	fl.Uint64Var(&o.MappingRoot, "override-mapping-root", 0, "root block of the mappings, instead of the superblock's")
-	fl.BoolVar(&mend, "repair", false, "free leaked blocks and clear the needs_check flag")
+	fl.BoolVarP(&c.quiet, "quiet", "q", false, "print nothing")
+	fl.BoolVarP(&c.o.MetadataSnap, "metadata-snap", "m", false, "check the metadata snapshot")
+	fl.BoolVar(&c.o.SuperOnly, "super-block-only", false, "check only the superblock")
+	fl.BoolVar(&c.o.SkipMappings, "skip-mappings", false, "check only the superblock and the list of volumes")
+	fl.BoolVar(&c.o.IgnoreNonFatal, "ignore-non-fatal-errors", false, "ignore leaked blocks")
+	fl.Uint64Var(&c.o.MappingRoot, "override-mapping-root", 0, "root block of the mappings, instead of the superblock's")
 	addJSON(cmd)
 	return cmd
+}
+
+func (c *thinCheck) look(dev blk.Device) (*thintools.Report, error) {
+	if c.mend {
+		return thintools.Mend(env.Real(), dev, c.o)
+	}
+	r, err := thintools.Check(env.Real(), dev, c.o)
+	if err != nil || !c.clear || r.Err() != nil {
+		return r, err
+	}
+	return thintools.Mend(env.Real(), dev, c.o)
 }
 
 // checked is a report for programs.
@@ -74,9 +101,6 @@ func printReport(cmd *cobra.Command, r *thintools.Report, quiet bool) error {
 			fmt.Fprintln(cmd.OutOrStdout(), d)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%d devices, %d fatal errors, %d other errors, transaction %d\n", c.Devices, c.Fatal, c.NonFatal, c.Transaction)
-	}
-	if err == nil && c.Fatal+c.NonFatal > 0 {
-		err = exitCode(1)
 	}
 	return err
 }

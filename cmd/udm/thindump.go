@@ -24,7 +24,7 @@ func addOverrides(cmd *cobra.Command, o *thintools.Overrides) {
 func thinDumpCommand() *cobra.Command {
 	var o thintools.DumpOptions
 	var format, to string
-	var ids []uint
+	var ids []string
 	cmd := &cobra.Command{
 		Use:   "dump METADATA",
 		Short: "Print the metadata as XML, which restore reads, or as text for people",
@@ -41,10 +41,14 @@ func thinDumpCommand() *cobra.Command {
 				return usagef(cmd, "--format %s is not supported; use xml or human_readable", format)
 			}
 			for _, id := range ids {
-				o.Devices = append(o.Devices, uint32(id))
+				n, err := (&thinID{id}).id(cmd)
+				if err != nil {
+					return err
+				}
+				o.Devices = append(o.Devices, n)
 			}
 			o.Damage = warnDamage(cmd)
-			return withDevice(args[0], false, func(dev blk.Device) error {
+			return withMetadata(cmd, args[0], func(dev blk.Device) error {
 				return output(cmd, to, func(w io.Writer) error {
 					var end func()
 					o.Progress, end = progress(cmd, "dumping ")
@@ -60,7 +64,7 @@ func thinDumpCommand() *cobra.Command {
 	fl.BoolVarP(&o.Repair, "repair", "r", false, "skip damaged parts")
 	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "dump the metadata snapshot")
 	fl.StringVarP(&to, "output", "o", "", "file to write to")
-	fl.UintSliceVar(&ids, "dev-id", nil, "dump only the volumes with these numbers")
+	fl.StringSliceVar(&ids, "dev-id", nil, "dump only the volumes with these numbers or names")
 	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "omit the mappings of volumes")
 	addJSON(cmd)
 	addOverrides(cmd, &o.Overrides)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"udm/blk"
 	"udm/env"
@@ -26,7 +27,7 @@ func thinLsCommand() *cobra.Command {
 			if format != "" {
 				o.Fields = strings.Split(format, ",")
 			}
-			return withDevice(args[0], false, func(dev blk.Device) error {
+			return withMetadata(cmd, args[0], func(dev blk.Device) error {
 				if wantsJSON(cmd) {
 					return thinLsJSON(cmd, dev, o)
 				}
@@ -70,16 +71,23 @@ func thinLsJSON(cmd *cobra.Command, dev blk.Device, o thintools.LsOptions) error
 
 func thinDeltaCommand() *cobra.Command {
 	var o thintools.DeltaOptions
+	var left, right thinID
 	cmd := &cobra.Command{
 		Use:     "delta METADATA --thin1 ID --thin2 ID",
 		Short:   "Print the blocks in which two volumes differ, as XML",
 		Example: `  udm thin delta --thin1 0 --thin2 1 p.metadata`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !cmd.Flags().Changed("thin1") || !cmd.Flags().Changed("thin2") {
+			if left.word == "" || right.word == "" {
 				return usagef(cmd, "--thin1 and --thin2 are missing; udm thin ls lists the volumes")
 			}
-			return withDevice(args[0], false, func(dev blk.Device) error {
+			var err, err2 error
+			o.Left, err = left.id(cmd)
+			o.Right, err2 = right.id(cmd)
+			if err := errors.Join(err, err2); err != nil {
+				return err
+			}
+			return withMetadata(cmd, args[0], func(dev blk.Device) error {
 				if wantsJSON(cmd) {
 					return thinDeltaJSON(cmd, dev, o)
 				}
@@ -89,8 +97,11 @@ func thinDeltaCommand() *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
-	fl.Uint32Var(&o.Left, "thin1", 0, "number of the first volume (required)")
-	fl.Uint32Var(&o.Right, "thin2", 0, "number of the second volume (required)")
+	fl.Var(&left, "thin1", "number or name of the first volume (required); also --snap1")
+	fl.Var(&right, "thin2", "number or name of the second volume (required); also --snap2")
+	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(strings.Replace(name, "snap", "thin", strings.Count(name, "snap1")+strings.Count(name, "snap2")))
+	})
 	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "use the metadata snapshot")
 	fl.BoolVar(&o.Verbose, "verbose", false, "also print the blocks of the data device")
 	addJSON(cmd)

@@ -25,6 +25,11 @@ func TestInstall(t *testing.T) {
 		}
 	}
 	run("make", "install", "PREFIX="+prefix, "UDM="+udm())
+	if _, err := os.Lstat(filepath.Join(prefix, "bin/thin_check")); err == nil {
+		t.Error("a link stands in for the system's thin_check unasked")
+	}
+	run("make", "install", "PREFIX="+prefix, "UDM="+udm(), "THIN_LINKS=yes")
+	run(filepath.Join(prefix, "bin/thin_check"), "--version")
 	for _, path := range []string{"share/man/man1/udm.1", "share/man/man1/udm-pool-create.1", "share/bash-completion/completions/udm",
 		"share/zsh/site-functions/_udm", "share/fish/vendor_completions.d/udm.fish"} {
 		if info, err := os.Stat(filepath.Join(prefix, path)); err != nil || info.Size() == 0 || info.Mode().Perm() != 0o644 {
