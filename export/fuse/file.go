@@ -39,9 +39,14 @@ func (n *node) Getattr(_ context.Context, h fs.FileHandle, out *fuse.AttrOut) sy
 	return 0
 }
 
-// Setattr accepts everything, in particular truncation, and changes nothing.
-func (n *node) Setattr(ctx context.Context, f fs.FileHandle, _ *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	return n.Getattr(ctx, f, out)
+// Setattr changes nothing. A size other than the device's is refused, as block devices
+// refuse every truncate(2).
+func (n *node) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	errno := n.Getattr(ctx, f, out)
+	if size, ok := in.GetSize(); ok && errno == 0 && size != out.Size {
+		return syscall.EINVAL
+	}
+	return errno
 }
 
 // Statfs reports the discard granularity as the block size.

@@ -9,7 +9,9 @@
 //	read, write    any offset and length; the page cache is bypassed, so that every
 //	               client reads what another one wrote, over NBD too
 //	write at end   truncated at the device's size; ENOSPC when nothing fits
-//	truncate       accepted, changes nothing
+//	O_TRUNC        changes nothing
+//	truncate       EINVAL unless to the size that the device has
+//	unlink         EPERM
 //	fsync          flush; makes all earlier writes durable
 //	O_SYNC         each write is followed by a flush
 //	close          does not flush: like a disk, a file needs an explicit flush
@@ -116,7 +118,8 @@ func (o Options) fs() *fs.Options {
 		MaxWrite: maxRequest, MaxBackground: maxBackground, DisableSplice: true, DisableXAttrs: true,
 		// Asynchronous I/O of a program or a loop device runs in parallel; shared
 		// maps work with Linux 6.6 and later.
-		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
+		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_DIRECT_IO_ALLOW_MMAP |
+			fuse.CAP_ATOMIC_O_TRUNC, // else it looks like a truncate,
 	}
 	if o.AllowOther {
 		m.Options = []string{"default_permissions"}

@@ -103,14 +103,51 @@ func TestTheEnd(t *testing.T) {
 	if n, err := f.ReadAt(make([]byte, 4096), size-512); n != 512 || err != io.EOF {
 		t.Fatalf("read over the end: %d, %v", n, err)
 	}
-	if err := f.Truncate(0); err != nil {
+	if err := f.Truncate(size); err != nil {
 		t.Fatal(err)
+	}
+	for _, other := range []int64{0, size - 512, size + 512} {
+		if err := f.Truncate(other); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("truncate to %d: %v", other, err)
+		}
+		if err := os.Truncate(f.Name(), other); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("truncate of the path to %d: %v", other, err)
+		}
 	}
 	if st, _ := f.Stat(); st.Size() != size {
 		t.Fatalf("truncate changed the size to %d", st.Size())
 	}
 	if err := syscall.Fallocate(int(f.Fd()), 0, size, 4096); err != syscall.ENOSPC {
 		t.Fatalf("fallocate beyond the end: %v", err)
+	}
+}
+
+// A shell's > and dd open with O_TRUNC, which changes no device, and rm removes none.
+func TestOpenToTruncateAndRemove(t *testing.T) {
+	f := open(t, one(t, memdev.New(sectors)))
+	if _, err := f.WriteAt([]byte("old"), 0); err != nil {
+		t.Fatal(err)
+	}
+	again, err := os.OpenFile(f.Name(), os.O_RDWR|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	p := make([]byte, 3)
+	if _, err := again.ReadAt(p, 0); err != nil || string(p) != "old" {
+		t.Errorf("read %q, %v", p, err)
+	}
+	if st, err := again.Stat(); err != nil || st.Size() != sectors*512 {
+		t.Errorf("%v, %v", st, err)
+	}
+	if err := os.Remove(f.Name()); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("remove: %v", err)
+	}
+	if _, err := os.Stat(f.Name()); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(f.Name() + "-nosuch"); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("remove of nothing: %v", err)
 	}
 }
 

@@ -164,6 +164,14 @@ func (r *root) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
+// Unlink refuses: a file lasts as long as its device, which no rm takes away.
+func (r *root) Unlink(_ context.Context, name string) syscall.Errno {
+	if _, ok := r.find(name); !ok {
+		return syscall.ENOENT
+	}
+	return syscall.EPERM
+}
+
 // Getattr makes the server's user the owner of the directory.
 func (r *root) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	out.Mode = syscall.S_IFDIR | 0o700
