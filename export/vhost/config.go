@@ -32,9 +32,10 @@ const (
 	protoReplyAck = 1 << 3
 	protoBackend  = 1 << 5
 	protoConfig   = 1 << 9
+	protoInflight = 1 << 12
 	protoSlots    = 1 << 15
 
-	protoOffered = protoQueues | protoReplyAck | protoBackend | protoConfig | protoSlots
+	protoOffered = protoQueues | protoReplyAck | protoBackend | protoConfig | protoInflight | protoSlots
 )
 
 // Bounds of a request: a guest that keeps to the config space makes none longer

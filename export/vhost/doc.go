@@ -23,6 +23,14 @@
 // taken, or across I/O. (late.mu is across the write that wakes the worker, channel.mu
 // across our message to the front end; neither blocks.)
 //
+// # Requests that outlive the server
+//
+// A front end that keeps INFLIGHT memory for us (GET_INFLIGHT_FD, SET_INFLIGHT_FD)
+// loses no request when the server dies: the rings note there what they have taken
+// (virtq.Inflight), and the next server begins with that, whatever position the
+// front end tells. Requests may be carried out twice, in their order; the guest has
+// not seen the first time.
+//
 // # Guest memory
 //
 // The front end shares files and may cut them at any time, which turns a touch

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -70,6 +71,11 @@ func fixed(fd int) bool {
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK)
 	return err == nil
+}
+
+// holds reports whether an address of this program lies in the mapping.
+func (m *mapping) holds(addr uintptr) bool {
+	return addr-uintptr(unsafe.Pointer(&m.whole[0])) < uintptr(len(m.whole))
 }
 
 func (m *mapping) release() {

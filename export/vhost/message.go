@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 )
 
 // Header: request 4, flags 4, size 4.
@@ -42,6 +43,8 @@ const (
 	setBackendReqFD     request = 21
 	getConfig           request = 24
 	setConfig           request = 25
+	getInflightFD       request = 31
+	setInflightFD       request = 32
 	getMaxMemSlots      request = 36
 	addMemReg           request = 37
 	remMemReg           request = 38
@@ -58,6 +61,9 @@ type message struct {
 	addr    ringAddr
 	regions []regionDesc
 	config  configPart
+
+	inflight inflightDesc
+	file     *os.File // goes with a reply
 }
 
 // ringAddr is where a ring is, for the front end.
@@ -70,6 +76,13 @@ type regionDesc struct{ guest, size, user, offset uint64 }
 type configPart struct {
 	offset, flags uint32
 	data          []byte
+}
+
+// inflightDesc is the memory where requests in flight are noted, a part for each ring.
+type inflightDesc struct {
+	size, offset uint64
+	rings, num   uint16 // how many, of how many entries each
+	pad          int    // bytes that follow: front ends differ
 }
 
 // A form is a kind of payload: its shortest and longest, and both directions.
@@ -94,6 +107,7 @@ var (
 	address = &form{40, 40, decodeAddress, encodeAddress}
 	table   = &form{8, maxPayload, decodeTable, encodeTable}
 	single  = &form{8 + regionLen, maxPayload, decodeSingle, encodeSingle}
+	flight  = &form{20, 24, decodeInflight, encodeInflight}
 	config  = &form{12, 12 + maxConfig, decodeConfig, encodeConfig}
 )
 
@@ -182,6 +196,18 @@ func encodeConfig(b []byte, m *message) []byte {
 	return append(order.AppendUint32(b, m.config.flags), m.config.data...)
 }
 
+func decodeInflight(b []byte, m *message) error {
+	m.inflight = inflightDesc{order.Uint64(b), order.Uint64(b[8:]), order.Uint16(b[16:]), order.Uint16(b[18:]), len(b) - 20}
+	return nil
+}
+
+func encodeInflight(b []byte, m *message) []byte {
+	d := m.inflight
+	b = order.AppendUint64(order.AppendUint64(b, d.size), d.offset)
+	b = order.AppendUint16(order.AppendUint16(b, d.rings), d.num)
+	return append(b, make([]byte, d.pad)...)
+}
+
 // kind is what the table knows about a request.
 type kind struct {
 	name  string
@@ -211,6 +237,8 @@ var kinds = map[request]kind{
 	setBackendReqFD:     {"SET_BACKEND_REQ_FD", empty, nil, 1},
 	getConfig:           {"GET_CONFIG", config, config, 0},
 	setConfig:           {"SET_CONFIG", config, nil, 0},
+	getInflightFD:       {"GET_INFLIGHT_FD", flight, flight, 0},
+	setInflightFD:       {"SET_INFLIGHT_FD", flight, nil, 1},
 	getMaxMemSlots:      {"GET_MAX_MEM_SLOTS", empty, word, 0},
 	addMemReg:           {"ADD_MEM_REG", single, nil, 1},
 	remMemReg:           {"REM_MEM_REG", single, nil, 1},

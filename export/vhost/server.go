@@ -207,16 +207,27 @@ func (s *Server) messages(c *net.UnixConn, session *session) error {
 		if err != nil {
 			return err
 		}
-		if len(answer) == 0 {
-			continue
-		}
-		if err := c.SetWriteDeadline(time.Now().Add(s.cfg.StallTimeout)); err != nil {
-			return err
-		}
-		if _, err := c.Write(answer); err != nil {
+		if err := s.send(c, answer); err != nil {
 			return err
 		}
 	}
+}
+
+// send sends an answer, if there is one.
+func (s *Server) send(c *net.UnixConn, a answer) error {
+	if len(a.bytes) == 0 {
+		return nil
+	}
+	var oob []byte
+	if a.file != nil {
+		defer a.file.Close()
+		oob = unix.UnixRights(int(a.file.Fd()))
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(s.cfg.StallTimeout)); err != nil {
+		return err
+	}
+	_, _, err := c.WriteMsgUnix(a.bytes, oob, nil)
+	return err
 }
 
 // read reads a message. Between messages a front end may be silent for ever.

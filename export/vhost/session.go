@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ type session struct {
 	mem      *memory
 	rings    []*ring
 	backend  channel
+	inflight *inflight // nil: nothing is noted
 }
 
 // newSession makes a session. fail is called, from any goroutine, when a ring
@@ -46,6 +48,7 @@ func (s *session) close() {
 		r.close()
 	}
 	s.mem.release()
+	s.inflight.release()
 	s.backend.set(noNotifier, false)
 }
 
@@ -74,7 +77,7 @@ func closeFD(fd *int) {
 
 // receive does what a message asks for, and returns the answer, if there is one.
 // An error ends the session. It owns f.
-func (s *session) receive(h header, payload []byte, f fds) ([]byte, error) {
+func (s *session) receive(h header, payload []byte, f fds) (answer, error) {
 	defer f.close()
 	m, err := decode(h, payload)
 	if err == nil && len(f) > kinds[h.request].fds {
@@ -89,17 +92,23 @@ func (s *session) receive(h header, payload []byte, f fds) ([]byte, error) {
 	k := kinds[h.request]
 	switch asked := h.flags&needReply != 0 && s.protocol&protoReplyAck != 0; {
 	case err == nil && k.reply != nil:
-		return reply(m, k.reply), nil
+		return answer{reply(m, k.reply), m.file}, nil
 	case asked && k.reply == nil:
 		m := &message{request: h.request}
 		if err != nil {
 			m.value = 1
 		}
-		return reply(m, word), nil
+		return answer{reply(m, word), nil}, nil
 	case err != nil:
-		return nil, fmt.Errorf("%v: %w", h.request, err)
+		return answer{}, fmt.Errorf("%v: %w", h.request, err)
 	}
-	return nil, nil
+	return answer{}, nil
+}
+
+// answer is a message to send, with a file or none, which whoever sends it closes.
+type answer struct {
+	bytes []byte
+	file  *os.File
 }
 
 func reply(m *message, f *form) []byte {
@@ -114,7 +123,7 @@ var handlers map[request]func(*session, *message, fds) error
 func init() {
 	nothing := func(*session, *message, fds) error { return nil }
 	handlers = map[request]func(*session, *message, fds) error{
-		getFeatures:         answer(func(s *session) uint64 { return s.offered }),
+		getFeatures:         value(func(s *session) uint64 { return s.offered }),
 		setFeatures:         (*session).setFeatures,
 		setOwner:            nothing,
 		resetOwner:          nothing,
@@ -126,20 +135,22 @@ func init() {
 		setVringKick:        onRingFD((*ring).setKick),
 		setVringCall:        onNotifier((*ring).setCall),
 		setVringErr:         onNotifier((*ring).setErr),
-		getProtocolFeatures: answer(func(*session) uint64 { return protoOffered }),
+		getProtocolFeatures: value(func(*session) uint64 { return protoOffered }),
 		setProtocolFeatures: (*session).setProtocolFeatures,
-		getQueueNum:         answer(func(s *session) uint64 { return uint64(len(s.rings)) }),
+		getQueueNum:         value(func(s *session) uint64 { return uint64(len(s.rings)) }),
 		setVringEnable:      onRing((*ring).setEnable),
 		setBackendReqFD:     (*session).setBackend,
 		getConfig:           (*session).getConfig,
 		setConfig:           func(*session, *message, fds) error { return errors.New("nothing in the config space can be set") },
-		getMaxMemSlots:      answer(func(*session) uint64 { return maxSlots }),
+		getInflightFD:       (*session).getInflight,
+		setInflightFD:       (*session).setInflight,
+		getMaxMemSlots:      value(func(*session) uint64 { return maxSlots }),
 		addMemReg:           (*session).addRegion,
 		remMemReg:           (*session).removeRegion,
 	}
 }
 
-func answer(f func(*session) uint64) func(*session, *message, fds) error {
+func value(f func(*session) uint64) func(*session, *message, fds) error {
 	return func(s *session, m *message, _ fds) error {
 		m.value = f(s)
 		return nil

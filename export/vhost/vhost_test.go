@@ -191,12 +191,17 @@ func TestRandomRequests(t *testing.T) {
 		d := &elsewhere{Device: newDisk()}
 		_, path := serve(t, d, nil)
 		f := guest(t, path, sealable, 0)
-		random(t, f, 3000)
+		random(t, f, 3000, func(i int) {
+			if i%100 == 0 {
+				f.mustDo(&message{request: setMemTable, regions: []regionDesc{f.region()}}, f.fd)
+			}
+		})
 	}
 }
 
-// random keeps 16 slots busy, each with a part of the disk of its own.
-func random(t *testing.T, f *front, n int) {
+// random keeps 16 slots busy, each with a part of the disk of its own, and calls
+// between after each request.
+func random(t *testing.T, f *front, n int, between func(i int)) {
 	const slots, part = 16, 128
 	r := rand.New(rand.NewPCG(5, 6))
 	disk := make([]byte, slots*part*512)
@@ -223,9 +228,7 @@ func random(t *testing.T, f *front, n int) {
 		}
 		next(q.slot)
 		f.publish()
-		if i%100 == 0 {
-			f.mustDo(&message{request: setMemTable, regions: []regionDesc{f.region()}}, f.fd)
-		}
+		between(i)
 	}
 	for len(f.sent) > 0 {
 		f.wait()

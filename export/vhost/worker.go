@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +31,7 @@ type worker struct {
 
 	q        *virtq.Queue
 	view     *view
+	inflight *inflight // nil: nothing is noted
 	free     []*job
 	jobs     int    // under way
 	bytes    uint64 // of those, by their descriptors
@@ -58,7 +58,7 @@ type late struct {
 func startWorker(r *ring, own int) *worker {
 	w := &worker{
 		ring: r, own: own, cmds: make(chan func(), 1), done: make(chan struct{}),
-		view: &view{mem: r.session.mem.hold()}, position: r.base,
+		view: &view{mem: r.session.mem.hold()}, position: r.base, inflight: r.session.inflight.hold(),
 	}
 	go w.run()
 	return w
@@ -123,11 +123,14 @@ func (w *worker) faulted(p any) {
 func (w *worker) inGuest(addr uintptr) bool {
 	holds := func(mem *memory) bool {
 		for _, m := range mem.maps {
-			if addr-uintptr(unsafe.Pointer(&m.whole[0])) < uintptr(len(m.whole)) {
+			if m.holds(addr) {
 				return true
 			}
 		}
 		return false
+	}
+	if w.inflight.holds(addr) {
+		return true
 	}
 	return holds(w.view.mem) || w.current != nil && holds(w.current.view.mem)
 }
@@ -143,12 +146,17 @@ func (w *worker) breakDown(err error) {
 
 func (w *worker) begin() (err error) {
 	s := w.ring.session
+	notes, err := w.inflight.of(w.ring.index)
+	if err != nil {
+		return err
+	}
 	w.q, err = virtq.NewQueue(virtq.Config{
 		Size:     w.ring.num,
 		Features: virtq.Features{EventIdx: s.features&featEventIdx != 0, Indirect: s.features&featIndirect != 0},
 		Mem:      w.view.mem.Table,
 		Rings:    w.view.mem.rings(w.ring.addr, w.ring.num),
 		Next:     w.ring.base,
+		Inflight: notes,
 	})
 	w.ring.call.tell() // in case that an earlier one was lost
 	return err
@@ -311,4 +319,5 @@ func (w *worker) end() {
 		w.position = w.q.Position()
 	}
 	w.view.mem.release()
+	w.inflight.release()
 }

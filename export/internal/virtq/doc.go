@@ -11,6 +11,8 @@
 // Indices run free modulo 65536. used_event and avail_event mean something with
 // EVENT_IDX only, the flags only without it.
 //
+// What a queue has in flight can be noted in memory that outlives it: see [Inflight].
+//
 // # Memory order
 //
 // Both indices are loaded and stored with the atomics of Go, which are

@@ -28,6 +28,11 @@ type Queue struct {
 	inFlight  int
 	busy      []bool // by head: it is in flight
 	broken    error
+
+	notes   *Inflight // nil: none
+	again   []uint16  // heads that an earlier device has left in flight, to be taken first
+	batch   []uint16  // with notes: heads that were put back and not published
+	counter uint64    // with notes: of what was taken last
 }
 
 // Config says where a ring is and where it goes on.
@@ -37,6 +42,9 @@ type Config struct {
 	Mem      *Table
 	Rings    Rings
 	Next     uint16 // the index in avail to go on from
+	// Inflight, if any, is where the queue notes what is in flight. When an earlier
+	// device has used it, it tells where to go on, too.
+	Inflight *Inflight
 }
 
 // NewQueue makes a queue that goes on where the ring is.
@@ -46,11 +54,30 @@ func NewQueue(c Config) (*Queue, error) {
 		return nil, err
 	}
 	used := load16(rings.Used, 2)
-	return &Queue{
+	q := &Queue{
 		features: c.Features, size: c.Size, mem: c.Mem, rings: rings,
 		next: c.Next, avail: c.Next, used: used, published: used,
-		busy: make([]bool, c.Size),
-	}, nil
+		busy: make([]bool, c.Size), notes: c.Inflight,
+	}
+	return q, q.resume()
+}
+
+// resume takes over from an earlier device.
+func (q *Queue) resume() error {
+	if q.notes == nil {
+		return nil
+	}
+	if len(q.notes.entries) < q.size {
+		return fmt.Errorf("notes of %d requests for a ring of %d", len(q.notes.entries), q.size)
+	}
+	again, fresh, err := q.notes.resume(q.used, q.size)
+	if err != nil || fresh {
+		return err
+	}
+	q.again, q.counter = again, q.notes.lastCounter(again)
+	q.next = q.used + uint16(len(again))
+	q.avail = q.next
+	return nil
 }
 
 // Move gives the queue another view of guest memory: chains that are in flight
@@ -85,6 +112,12 @@ func (q *Queue) Next(c *Chain) (bool, error) {
 	if q.broken != nil {
 		return false, q.broken
 	}
+	if len(q.again) > 0 {
+		head := q.again[0]
+		q.again = q.again[1:]
+		err := q.Take(c, head)
+		return err == nil, err
+	}
 	if q.next == q.avail && !q.look() {
 		return false, q.broken
 	}
@@ -92,6 +125,10 @@ func (q *Queue) Next(c *Chain) (bool, error) {
 	q.next++
 	if err := q.Take(c, head); err != nil {
 		return false, err
+	}
+	if q.notes != nil {
+		q.counter++
+		q.notes.mark(head, q.counter)
 	}
 	return true, nil
 }
@@ -191,6 +228,10 @@ func (q *Queue) Put(head uint16, written uint32) {
 	binary.LittleEndian.PutUint32(e, uint32(head))
 	binary.LittleEndian.PutUint32(e[4:], written)
 	q.used++
+	if q.notes != nil {
+		q.notes.link(head)
+		q.batch = append(q.batch, head)
+	}
 }
 
 // Publish shows the driver what was put back, and reports whether it wants to be
@@ -202,6 +243,10 @@ func (q *Queue) Publish() (tell bool) {
 	old := q.published
 	q.published = q.used
 	storeWord(q.rings.Used, q.quiet, q.used)
+	if q.notes != nil {
+		q.notes.published(q.batch, q.used)
+		q.batch = q.batch[:0]
+	}
 	if q.features.EventIdx {
 		return passed(load16(q.rings.Avail, len(q.rings.Avail)-2), old, q.used)
 	}
@@ -216,7 +261,7 @@ func (q *Queue) Park() bool {
 	} else {
 		q.setQuiet(0)
 	}
-	return q.broken == nil && q.next == q.avail && load16(q.rings.Avail, 2) == q.next
+	return q.broken == nil && len(q.again) == 0 && q.next == q.avail && load16(q.rings.Avail, 2) == q.next
 }
 
 // Unpark makes the driver kick no more, as far as it listens.
