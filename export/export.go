@@ -44,6 +44,10 @@ type Export struct {
 	// SparseReads states that Extents costs less than reading zeroes, so long
 	// reads may query it first. It must be false if Extents may wait.
 	SparseReads bool
+	// Same, if not nil, is comparable and equal for all exports of one device, so that
+	// servers keep unaligned writes of their clients apart from other writes to it. nil:
+	// the device is told by its name.
+	Same any
 	// Release, if not nil, is called once, after the client is gone and its last
 	// bio has ended. The device must stay open until then.
 	Release func()

@@ -25,6 +25,7 @@ type conn struct {
 	*session
 	dev      blk.Device // the export's
 	minBlock uint64     // bytes
+	gate     *gate      // of the device
 	hdrSize  int        // of a request
 	readOnly bool
 
@@ -83,6 +84,7 @@ func (c *conn) begin(s *session) {
 	c.session, c.dev = s, s.export.Device
 	lim := c.dev.Limits()
 	c.minBlock = uint64(minBlock(&lim))
+	c.gate = takeGate(c.srv, s.export)
 	c.readOnly = s.flags&proto.FlagReadOnly != 0
 	c.hdrSize = proto.RequestSize
 	if s.mode == extended {
@@ -112,6 +114,7 @@ func (c *conn) end(err error) {
 	c.helpers.Wait()
 	c.in.close()
 	c.out.close()
+	c.gate.drop()
 	c.session.export.Done() // before the client sees the end: it may remove the device next
 	c.wire.close()
 }

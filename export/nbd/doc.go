@@ -11,16 +11,22 @@
 //
 // Fixed newstyle handshake with every option of the specification and the
 // extended headers of its extension; simple, structured and extended replies;
-// the metadata context base:allocation; TLS. Units on the wire are bytes;
-// requests are aligned to the device's logical block.
+// the metadata context base:allocation; TLS. Units on the wire are bytes.
+//
+//   - Requests should be aligned to the device's logical block, as clients are told.
+//     Those that are not cost more: see unaligned.go. Only a block status must be.
 //
 //   - A client sees the size and features that the device had when the client
 //     attached; only new connections see the new size of a resized device. See
 //     Config.Grow.
+//
 //   - A flush covers writes of all connections, so multi-conn is always offered.
+//
 //   - Replies are sent in the order of completion.
+//
 //   - [checkdev], which wraps every export, emulates what a device lacks: FUA,
 //     write-zeroes, long requests.
+//
 //   - An invalid request gets the specification's error and the connection
 //     continues. The server cuts the connection only where it cannot tell where
 //     the next request begins: a wrong magic number, the end of the stream, a
@@ -54,6 +60,7 @@
 // # Locks
 //
 //	Server.mu            listeners and connections; nothing is called under it
+//	gate                 held while a write is in flight, so by no goroutine; see unaligned.go
 //	conn's sender.mu     queue of replies, free requests
 //	  sock.mu            the descriptor's end
 //

@@ -16,6 +16,7 @@ type request struct {
 	proto.Request
 	bio   blk.Bio
 	phase atomic.Uint32 // submitting, away or done: see submit
+	gated bool          // holds unaligned writes back
 
 	data   []byte // payload of a write
 	inSlab *slab  // the slab that contains data
@@ -124,8 +125,8 @@ var cmdRules = [...]struct {
 	proto.CmdBlockStatus: {proto.CmdFlagReqOne, 0, false, proto.EINVAL},
 }
 
-// check is the only validation of requests. nil means that r may run: it is
-// aligned, lies within the export and carries only flags that were offered.
+// check is the only validation of requests. nil means that r may run: it
+// lies within the export and carries only flags that were offered.
 func (c *conn) check(r *request) *failure {
 	if c.stopping() {
 		return fail(proto.ESHUTDOWN, "the server is shutting down")
@@ -181,7 +182,7 @@ func (c *conn) checkFlags(r *request, may uint16) *failure {
 
 func (c *conn) checkRange(r *request, length uint64, beyond proto.Errno) *failure {
 	switch {
-	case (r.Offset|length)&(c.minBlock-1) != 0:
+	case (r.Offset|length)&(c.minBlock-1) != 0 && r.Cmd == proto.CmdBlockStatus:
 		return fail(proto.EINVAL, "the range is not aligned to %d bytes", c.minBlock)
 	case length == 0:
 		return fail(proto.EINVAL, "the range is empty")

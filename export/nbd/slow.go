@@ -12,7 +12,9 @@ func (c *conn) goSlow(r *request, f func(*conn, *request) *failure) {
 	c.helpers.Add(1)
 	go func() {
 		defer c.helpers.Done()
-		r.seal(f(c, r))
+		failed := f(c, r)
+		r.written()
+		r.seal(failed)
 		c.complete(r, true)
 	}()
 }
@@ -63,7 +65,8 @@ func (c *conn) zeroByWriting(r *request) *failure {
 func (c *conn) warm(r *request) *failure {
 	s := c.srv.memory.take(slabSize)
 	defer c.srv.memory.give(s)
-	return pieces(r.Offset, r.Length, slabSize, func(off, n uint64) blk.Status {
+	first, length := c.around(r.Offset, r.Length)
+	return pieces(first, length, slabSize, func(off, n uint64) blk.Status {
 		return c.do(r, blk.Read, blk.Readahead, off, n, s.buf[:n:n])
 	})
 }

@@ -12,6 +12,13 @@ const holesFrom = 64 << 10
 // launch starts a checked request: on the reader's goroutine if it is one bio,
 // else on its own.
 func (c *conn) launch(r *request) {
+	if !c.aligned(r) && r.Cmd != proto.CmdBlockStatus {
+		c.launchUnaligned(r)
+		return
+	}
+	if cmdRules[r.Cmd].write {
+		c.writing(r)
+	}
 	switch r.Cmd {
 	case proto.CmdRead:
 		c.out.cut(r, c.dataHead()+int(r.Length))
@@ -117,6 +124,7 @@ func (r *request) settle() bool {
 			return false
 		}
 	}
+	r.written()
 	r.seal(failureOf(st))
 	return true
 }

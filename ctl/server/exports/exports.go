@@ -56,7 +56,7 @@ func (s Set) open(d *dm.Device) (*export.Export, error) {
 		return nil, err
 	}
 	return &export.Export{
-		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: export.Check(dev), Extents: d.Extents,
+		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: export.Check(dev), Extents: d.Extents, Same: d,
 		Release: func() { _ = dev.Close() }, // gives the open count back; it cannot fail
 	}, nil
 }

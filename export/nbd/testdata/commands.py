@@ -45,11 +45,14 @@ assert h.pread(4096, 8192) == bytes(4096)
 
 fails(errno.EINVAL, h.pread, 512, 16 * M)
 fails(errno.EINVAL, h.pread, 1024, 16 * M - 512)
-fails(errno.EINVAL, h.pread, 100, 0)
-fails(errno.EINVAL, h.pread, 512, 7)
+fails(errno.EINVAL, h.pread, 2, 16 * M - 1)
+old = h.pread(1024, 0)  # what is not aligned is served, too
+assert h.pread(100, 0) == old[:100] and h.pread(512, 7) == old[7:519]
 fails(errno.EINVAL, h.pread, 0, 0)
 fails(errno.ENOSPC, h.pwrite, data, 16 * M)
-fails(errno.EINVAL, h.pwrite, data, 1)
+h.pwrite(b"odd", 511)
+assert h.pread(1024, 0) == old[:511] + b"odd" + old[514:]
+h.pwrite(old, 0)
 fails(errno.EINVAL, h.pwrite, b"", 0)
 fails(errno.EINVAL, h.trim, 512, 16 * M)
 fails(errno.ENOSPC, h.zero, 512, 16 * M)

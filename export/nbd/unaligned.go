@@ -1,0 +1,197 @@
+package nbd
+
+import (
+	"sync"
+
+	"udm/blk"
+	"udm/internal/nbd/proto"
+)
+
+// Clients that ignore the block size send requests that begin or end inside a block. A
+// read of the whole blocks serves a read. A write reads the blocks at its ends, changes
+// their bytes and writes them back: nobody else may write to the device meanwhile, so
+// it waits for the writes in flight of all connections, and later ones wait for it.
+
+// gate is what the connections to one device share: all that changes it holds the lock
+// for reading while it is in flight, an unaligned write for writing.
+type gate struct {
+	sync.RWMutex
+	key   any
+	users int // guarded by gates.mu
+}
+
+// gates are those of all servers of the process.
+var gates = struct {
+	mu sync.Mutex
+	of map[any]*gate // guarded by mu
+}{of: make(map[any]*gate)}
+
+// gateKey tells devices apart: by what the export says, or by server and name.
+type gateKey struct {
+	server *Server
+	name   string
+}
+
+func takeGate(s *Server, e *Export) *gate {
+	key := e.Same
+	if key == nil {
+		key = gateKey{s, e.Name}
+	}
+	gates.mu.Lock()
+	defer gates.mu.Unlock()
+	g := gates.of[key]
+	if g == nil {
+		g = &gate{key: key}
+		gates.of[key] = g
+	}
+	g.users++
+	return g
+}
+
+func (g *gate) drop() {
+	gates.mu.Lock()
+	defer gates.mu.Unlock()
+	if g.users--; g.users == 0 {
+		delete(gates.of, g.key)
+	}
+}
+
+// writing holds unaligned writes back until r has ended, and waits for one that is under
+// way. Replies go out first: their clients may wait for them.
+func (c *conn) writing(r *request) {
+	if !c.gate.TryRLock() {
+		c.flush()
+		c.gate.RLock()
+	}
+	r.gated = true
+}
+
+// written ends that.
+func (r *request) written() {
+	if r.gated {
+		r.gated = false
+		r.c.gate.RUnlock()
+	}
+}
+
+func (c *conn) aligned(r *request) bool { return (r.Offset|r.Length)&(c.minBlock-1) == 0 }
+
+// launchUnaligned starts a checked request that is not aligned.
+func (c *conn) launchUnaligned(r *request) {
+	switch r.Cmd {
+	case proto.CmdRead:
+		c.out.cut(r, c.dataHead()+int(r.Length))
+		c.goSlow(r, (*conn).readUnaligned)
+		return
+	case proto.CmdTrim:
+		c.writing(r)
+	}
+	c.out.cut(r, c.ackSize())
+	switch r.Cmd {
+	case proto.CmdWrite, proto.CmdWriteZeroes:
+		c.goSlow(r, (*conn).writeUnaligned)
+	case proto.CmdTrim:
+		c.goSlow(r, (*conn).trimInside)
+	case proto.CmdCache:
+		c.goSlow(r, (*conn).warm)
+	}
+}
+
+// around are the whole blocks around a range.
+func (c *conn) around(offset, length uint64) (uint64, uint64) {
+	first := offset &^ (c.minBlock - 1)
+	end := (offset + length + c.minBlock - 1) &^ (c.minBlock - 1)
+	return first, end - first
+}
+
+// trimInside discards the whole blocks in r's range, if there are any: a trim is a hint.
+func (c *conn) trimInside(r *request) *failure {
+	first := (r.Offset + c.minBlock - 1) &^ (c.minBlock - 1)
+	end := (r.Offset + r.Length) &^ (c.minBlock - 1)
+	if first < end {
+		if st := c.do(r, blk.Discard, 0, first, end-first, nil); st != blk.OK && st != blk.NotSupported {
+			return failureOf(st)
+		}
+	}
+	if r.fua() == 0 {
+		return nil
+	}
+	return failureOf(c.do(r, blk.Flush, 0, 0, 0, nil))
+}
+
+func (c *conn) readUnaligned(r *request) *failure {
+	s := c.srv.memory.take(slabSize)
+	defer c.srv.memory.give(s)
+	out := r.readData()
+	first, length := c.around(r.Offset, r.Length)
+	return pieces(first, length, slabSize, func(off, n uint64) blk.Status {
+		st := c.do(r, blk.Read, 0, off, n, s.buf[:n:n])
+		begin := max(off, r.Offset)
+		copy(out[begin-r.Offset:], s.buf[begin-off:n])
+		return st
+	})
+}
+
+// writeUnaligned writes r's data, or zeroes.
+func (c *conn) writeUnaligned(r *request) *failure {
+	if r.Flags&proto.CmdFlagFastZero != 0 && r.Cmd == proto.CmdWriteZeroes {
+		return failureOf(blk.NotSupported) // blocks have to be read
+	}
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	offset, length := r.Offset, r.Length
+	for length > 0 {
+		n := c.nextPart(offset, length)
+		if st := c.writePart(r, offset, n); st != blk.OK {
+			return failureOf(st)
+		}
+		offset, length = offset+n, length-n
+	}
+	return nil
+}
+
+// nextPart is the length of the first part of a range: up to the end of its block if
+// that is not written as a whole, else all whole blocks.
+func (c *conn) nextPart(offset, length uint64) uint64 {
+	inside := offset & (c.minBlock - 1)
+	if inside != 0 || length < c.minBlock {
+		return min(length, c.minBlock-inside)
+	}
+	return length &^ (c.minBlock - 1)
+}
+
+func (c *conn) writePart(r *request, offset, n uint64) blk.Status {
+	whole := (offset|n)&(c.minBlock-1) == 0
+	switch {
+	case !whole:
+		return c.modify(r, offset, n)
+	case r.Cmd == proto.CmdWrite:
+		begin := offset - r.Offset
+		return c.do(r, blk.Write, r.fua(), offset, n, r.data[begin:begin+n:begin+n])
+	}
+	st := c.do(r, blk.WriteZeroes, r.zeroFlags(), offset, n, nil)
+	if st != blk.NotSupported && st != blk.Target {
+		return st
+	}
+	for st = blk.OK; n > 0 && st == blk.OK; {
+		part := min(n, zeroBlock)
+		st = c.do(r, blk.Write, r.fua(), offset, part, zeroes[:part:part])
+		offset, n = offset+part, n-part
+	}
+	return st
+}
+
+// modify writes a part of a block.
+func (c *conn) modify(r *request, offset, n uint64) blk.Status {
+	block := make([]byte, c.minBlock)
+	first := offset &^ (c.minBlock - 1)
+	if st := c.do(r, blk.Read, 0, first, c.minBlock, block); st != blk.OK {
+		return st
+	}
+	part := block[offset-first:][:n]
+	clear(part)
+	if r.Cmd == proto.CmdWrite {
+		copy(part, r.data[offset-r.Offset:])
+	}
+	return c.do(r, blk.Write, r.fua(), first, c.minBlock, block)
+}
