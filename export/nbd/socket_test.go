@@ -335,11 +335,29 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
+// logText is what was logged.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // Clients that are refused because the server is full are told of once, until one
 // leaves, however often they try.
 func TestFullServerIsToldOnce(t *testing.T) {
 	blktest.Leaks(t)
-	var log bytes.Buffer
+	var log logText
 	s, addr := serve(t, nbd.Config{Exports: disk(), MaxConns: 1, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	for round := 1; round <= 2; round++ {
 		c := dial(t, addr, nbdclient.Options{})
