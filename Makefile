@@ -61,7 +61,7 @@ test: packages ## run every test but those that boot a kernel (the real kernel's
 	go test -short $(HANG) ./...
 
 test-kernel: packages ## boot a real Linux kernel and compare with its device mapper
-	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/... ./luks
+	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/... ./luks ./lvm
 
 test-kernel-long: packages ## the same with many random scripts, for hours
 	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel -kernel

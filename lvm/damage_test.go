@@ -120,7 +120,7 @@ func spots(f *Found) (rs []Range) {
 // Damaged labels, headers and texts: what is left is told of, and no table is another
 // one than before.
 func TestDamage(t *testing.T) {
-	for part, disks := range golden(t) {
+	for part, disks := range goldenOf(t) {
 		before := Scan(env.Real(), disks)
 		whole := trees(before)
 		labelled := slices.DeleteFunc(slices.Clone(before.Disks), func(f *Found) bool { return f.Label == nil })
@@ -205,7 +205,7 @@ func TestHostile(t *testing.T) {
 	words := []string{"0", "1", "7", "18446744073709551615", "4294967295", "-1", "\"pv0\"", "\"pv1\"", "\"a\"", "{", "}", "[", "]", "\"striped\"", "\"thin\"", "\"snapshot\"", "\"thin-pool\""}
 	good := 0
 	for _, part := range []string{"plain", "thin"} {
-		disks := golden(t)[part]
+		disks := goldenOf(t)[part]
 		before := Scan(env.Real(), disks)
 		texts := map[string]int{"plain": 3, "thin": 2}[part] // on the first disks
 		for seed := range seeds() {
@@ -273,7 +273,7 @@ func writeText(t testing.TB, d blk.Device, a *Area, text string) {
 const fuzzSectors = 24
 
 func FuzzDisk(f *testing.F) {
-	disks := golden(f)
+	disks := goldenOf(f)
 	for _, d := range append(disks["plain"], disks["thin"]...) {
 		f.Add(read(f, d.Device, fuzzSectors*blk.SectorSize, 0))
 	}

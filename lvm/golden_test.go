@@ -1,11 +1,7 @@
 package lvm
 
 import (
-	"compress/gzip"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,43 +12,25 @@ import (
 	"udm/blk"
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/lvm/golden"
 	"udm/lvm/text"
 )
 
-const (
-	goldenDir     = "testdata/golden"
-	goldenDisks   = 7
-	goldenSectors = 32 << 11
-	packedBlock   = 4096
-)
+const goldenDir = "golden/testdata"
 
-// unpack reads the disks that pack wrote: their blocks that are not empty, each behind
-// the numbers of its disk and of the block.
-func unpack(t testing.TB, path string) []Disk {
-	f, err := os.Open(path)
+// unpack is the disks of a part.
+func unpack(t testing.TB, part string) (disks []Disk) {
+	for i := range golden.Disks {
+		disks = append(disks, Disk{diskName(i), memdev.New(golden.Sectors)})
+	}
+	err := golden.Unpack(part, func(disk int, offset int64, p []byte) error {
+		write(t, disks[disk].Device, p, uint64(offset))
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var disks []Disk
-	for i := range goldenDisks {
-		disks = append(disks, Disk{diskName(i), memdev.New(goldenSectors)})
-	}
-	for record := make([]byte, 8+packedBlock); ; {
-		_, err := io.ReadFull(z, record)
-		if errors.Is(err, io.EOF) {
-			return disks
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := disks[binary.LittleEndian.Uint32(record)].Device
-		write(t, d, record[8:], uint64(binary.LittleEndian.Uint32(record[4:]))*packedBlock)
-	}
+	return disks
 }
 
 // diskName is what the kernel that made the disks called one.
@@ -116,7 +94,7 @@ func (a answers) devices(group string) (list []string) {
 	numbers := a.rows("numbers", " ")
 	slices.SortFunc(numbers, func(x, y []string) int { return number(a.t, x[1]) - number(a.t, y[1]) })
 	names := map[string]string{}
-	for i := range goldenDisks {
+	for i := range golden.Disks {
 		names[fmt.Sprintf("98:%d", 16*i)] = diskName(i)
 	}
 	for _, n := range numbers {
@@ -133,7 +111,7 @@ func (a answers) devices(group string) (list []string) {
 		tables[row[0]] += strings.Join(words, " ") + "; "
 	}
 	for _, n := range numbers {
-		if strings.HasPrefix(n[2], deviceName(group, "", "")) {
+		if strings.HasPrefix(n[2], DeviceName(group, "", "")) {
 			list = append(list, fmt.Sprintf("%s %s %t: %s", n[2], n[3], strings.HasSuffix(n[4], "r"), tables[n[2]]))
 		}
 	}
@@ -274,11 +252,13 @@ func (a answers) checkDisks(r *Result, g *Assembled) {
 	}
 }
 
-// check compares everything with the answers in a directory.
-func check(t testing.TB, dir string, disks map[string][]Disk) {
+// checks compare the disks of a part with the answers in a directory.
+var checks = map[string]func(t testing.TB, dir string, disks []Disk){"plain": checkPlain, "thin": checkThin, "other": checkOthers}
+
+func checkPlain(t testing.TB, dir string, disks []Disk) {
 	t.Helper()
 	plain := answers{t, dir, "plain"}
-	r := Scan(env.Real(), disks["plain"])
+	r := Scan(env.Real(), disks)
 	for _, name := range []string{"lin-vg", "snap", "few"} {
 		g := r.group(t, name)
 		sound(t, g)
@@ -292,8 +272,12 @@ func check(t testing.TB, dir string, disks map[string][]Disk) {
 	if d := r.Disks[6]; d.Label == nil || d.Group != nil || d.Err != nil {
 		t.Errorf("the disk of no group is %+v", d)
 	}
+}
+
+func checkThin(t testing.TB, dir string, disks []Disk) {
+	t.Helper()
 	thin := answers{t, dir, "thin"}
-	r = Scan(env.Real(), disks["thin"])
+	r := Scan(env.Real(), disks)
 	for _, name := range []string{"thin", "wrap"} {
 		sound(t, r.group(t, name))
 		thin.checkReports(r, r.group(t, name))
@@ -303,7 +287,6 @@ func check(t testing.TB, dir string, disks map[string][]Disk) {
 	if a.Text.Offset+a.Text.Size <= a.Size && r.group(t, "wrap").Seqno < 8 {
 		t.Errorf("the text of the group wrap never went round: %d bytes at %d of %d", a.Text.Size, a.Text.Offset, a.Size)
 	}
-	checkOthers(t, dir, disks["other"])
 }
 
 // checkOthers looks at what udm lacks targets for, and at a group without a disk.
@@ -351,18 +334,17 @@ func sound(t testing.TB, g *Assembled) {
 	}
 }
 
-func golden(t testing.TB) map[string][]Disk {
+func goldenOf(t testing.TB) map[string][]Disk {
 	disks := map[string][]Disk{}
-	for _, part := range parts {
-		disks[part] = unpack(t, filepath.Join(goldenDir, part+".disks.gz"))
+	for _, part := range golden.Parts {
+		disks[part] = unpack(t, part)
 	}
 	return disks
 }
 
-// parts are the scripts that made the disks.
-var parts = []string{"plain", "thin", "other"}
-
 // What lvm2 made in a real kernel is read as lvm2 and the kernel see it.
 func TestGolden(t *testing.T) {
-	check(t, goldenDir, golden(t))
+	for part, disks := range goldenOf(t) {
+		checks[part](t, goldenDir, disks)
+	}
 }

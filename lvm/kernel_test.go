@@ -16,6 +16,7 @@ import (
 
 	"udm/blk"
 	"udm/blk/filedev"
+	"udm/lvm/golden"
 	"udm/test/kernel"
 )
 
@@ -32,22 +33,24 @@ func TestKernelGolden(t *testing.T) {
 	if *update {
 		out = goldenDir
 	}
-	disks := map[string][]Disk{}
-	for _, part := range parts {
-		files := makeDisks(t, part, out)
-		if *update {
-			pack(t, filepath.Join(out, part+".disks.gz"), files)
-		}
-		for i, f := range files {
-			d, err := filedev.Open(f, filedev.Options{ReadOnly: true})
-			if err != nil {
-				t.Fatal(err)
+	for _, part := range golden.Parts {
+		t.Run(part, func(t *testing.T) {
+			files := makeDisks(t, part, out)
+			if *update {
+				pack(t, filepath.Join(out, part+".disks.gz"), files)
 			}
-			t.Cleanup(func() { _ = d.Close() })
-			disks[part] = append(disks[part], Disk{diskName(i), d})
-		}
+			var disks []Disk
+			for i, f := range files {
+				d, err := filedev.Open(f, filedev.Options{ReadOnly: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer d.Close()
+				disks = append(disks, Disk{diskName(i), d})
+			}
+			checks[part](t, out, disks)
+		})
 	}
-	check(t, out, disks)
 }
 
 // makeDisks runs a script on new disks.
@@ -60,11 +63,11 @@ func makeDisks(t *testing.T, part, out string) []string {
 		}
 		script = append(script, b...)
 	}
-	files := make([]string, goldenDisks)
+	files := make([]string, golden.Disks)
 	dir := t.TempDir()
 	for i := range files {
 		files[i] = filepath.Join(dir, "d"+strconv.Itoa(i))
-		if err := filedev.Create(files[i], goldenSectors); err != nil {
+		if err := filedev.Create(files[i], golden.Sectors); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,19 +75,19 @@ func makeDisks(t *testing.T, part, out string) []string {
 	return files
 }
 
-// pack keeps the blocks of disks that are not empty: see unpack.
+// pack keeps the blocks of disks that are not empty: see golden.Unpack.
 func pack(t *testing.T, path string, files []string) {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	empty := make([]byte, packedBlock)
+	empty := make([]byte, golden.Block)
 	for i, name := range files {
 		b, err := os.ReadFile(name)
-		if err != nil || len(b) != goldenSectors*blk.SectorSize {
+		if err != nil || len(b) != golden.Sectors*blk.SectorSize {
 			t.Fatal(len(b), err)
 		}
-		for n := 0; n < len(b); n += packedBlock {
-			if block := b[n:][:packedBlock]; !bytes.Equal(block, empty) {
-				packBlock(t, z, uint32(i), uint32(n/packedBlock), block)
+		for n := 0; n < len(b); n += golden.Block {
+			if block := b[n:][:golden.Block]; !bytes.Equal(block, empty) {
+				packBlock(t, z, uint32(i), uint32(n/golden.Block), block)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package lvm
 
 import (
+	"cmp"
 	"fmt"
 
 	"udm/dm"
@@ -67,15 +68,17 @@ func (t *tree) place(l *LV, s *Segment, missing string, p place) (dm.Place, erro
 		device, err := t.layerOf(p.Name)
 		return dm.Place{Device: device, Start: p.Start * t.ExtentSize}, err
 	case t.Disks[p.Name] != nil:
-		return dm.Place{Device: t.Disks[p.Name].Name, Start: pv.Start + p.Start*t.ExtentSize}, nil
+		device := cmp.Or(t.options.Below[p.Name], t.Disks[p.Name].Name)
+		return dm.Place{Device: device, Start: pv.Start + p.Start*t.ExtentSize}, nil
 	}
 	err := t.add(l, missing, missing, true, func() ([]Line, error) {
 		return whole(s.Count*t.ExtentSize, &errortarget.Line{}), nil
 	})
-	return dm.Place{Device: "/dev/mapper/" + deviceName(t.Name, l.Name, missing)}, err
+	return dm.Place{Device: "/dev/mapper/" + DeviceName(t.Name, l.Name, missing)}, err
 }
 
-// origin adds an origin with all its snapshots.
+// origin adds an origin with all its snapshots. What one that merges has is what users
+// of the origin see already.
 func (t *tree) origin(l *LV) error {
 	below, err := t.layerOf(l.Name)
 	if err != nil {
@@ -90,7 +93,10 @@ func (t *tree) origin(l *LV) error {
 		if err := t.plain(cow, "cow"); err != nil {
 			return err
 		}
-		line = &snapshot.MergeLine{Line: t.snapshot(below, cow, k)}
+		s := t.snapshot(below, cow, k)
+		if line = &s; !t.options.ReadOnly {
+			line = &snapshot.MergeLine{Line: s}
+		}
 	}
 	err = t.add(l, "", "", l.Writable(), func() ([]Line, error) { return whole(t.sectors(l), line), nil })
 	for _, cow := range l.snapshots {
@@ -116,7 +122,7 @@ func (t *tree) snapshotUser(origin *LV, below string, cow *LV) error {
 }
 
 func (t *tree) snapshot(origin string, cow *LV, k *Snapshot) snapshot.Line {
-	return snapshot.Line{Origin: origin, COW: "/dev/mapper/" + deviceName(t.Name, cow.Name, "cow"), Persistent: true, Chunk: k.ChunkSize}
+	return snapshot.Line{Origin: origin, COW: "/dev/mapper/" + DeviceName(t.Name, cow.Name, "cow"), Persistent: true, Chunk: k.ChunkSize}
 }
 
 // poolUser adds the device by which users see a pool. A pool that has never had a
@@ -131,13 +137,13 @@ func (t *tree) poolUser(l *LV, k *ThinPool) error {
 // pool adds a pool, and returns its name.
 func (t *tree) pool(l *LV) (string, error) {
 	k := l.Segments[0].Kind.(*ThinPool)
-	layer := "tpool"
+	layer := poolLayer
 	if k.Transaction == 0 {
 		layer = ""
 	}
 	line := &thin.PoolLine{
 		BlockSectors: k.ChunkSize, SkipZeroing: !k.Zero, IgnoreDiscard: k.Discards == "ignore", NoPassdown: k.Discards == "nopassdown",
-		ReadOnly: !l.Writable(), ErrorIfNoSpace: l.flag("ERROR_WHEN_FULL"),
+		ReadOnly: !l.Writable() || t.options.ReadOnly, ErrorIfNoSpace: l.flag("ERROR_WHEN_FULL"),
 	}
 	var err error
 	if line.Metadata, err = t.layerOf(k.Metadata); err != nil {
@@ -146,8 +152,8 @@ func (t *tree) pool(l *LV) (string, error) {
 	if line.Data, err = t.layerOf(k.Data); err != nil {
 		return "", err
 	}
-	err = t.add(l, layer, "tpool", true, func() ([]Line, error) { return whole(t.sectors(l), line), nil })
-	return "/dev/mapper/" + deviceName(t.Name, l.Name, layer), err
+	err = t.add(l, layer, poolLayer, true, func() ([]Line, error) { return whole(t.sectors(l), line), nil })
+	return "/dev/mapper/" + DeviceName(t.Name, l.Name, layer), err
 }
 
 func (t *tree) thin(k *Thin) (dm.Line, error) {

@@ -2,9 +2,9 @@ package lvm
 
 import "strings"
 
-// deviceName is the dm name of a volume, or of a layer of it: the parts with their
+// DeviceName is the dm name of a volume, or of a layer of it: the parts with their
 // hyphens doubled, joined by hyphens.
-func deviceName(group, volume, layer string) string {
+func DeviceName(group, volume, layer string) string {
 	double := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
 	name := double(group) + "-" + double(volume)
 	if layer != "" {
@@ -13,11 +13,30 @@ func deviceName(group, volume, layer string) string {
 	return name
 }
 
-// deviceUUID is the dm uuid of a volume, or of a layer of it.
-func deviceUUID(group, volume UUID, suffix string) string {
+// DeviceUUID is the dm uuid of a volume, or of a layer of it.
+func DeviceUUID(group, volume UUID, suffix string) string {
 	uuid := "LVM-" + string(group) + string(volume)
 	if suffix != "" {
 		uuid += "-" + suffix
 	}
 	return uuid
+}
+
+// SplitName takes the name of a device apart, into group, volume and, if there is one,
+// layer. With fewer than two parts it is not one of LVM's.
+func SplitName(name string) (parts []string) {
+	var part strings.Builder
+	for i := 0; i < len(name); i++ {
+		switch {
+		case name[i] != '-':
+			part.WriteByte(name[i])
+		case i+1 < len(name) && name[i+1] == '-':
+			part.WriteByte('-')
+			i++
+		default:
+			parts = append(parts, part.String())
+			part.Reset()
+		}
+	}
+	return append(parts, part.String())
 }

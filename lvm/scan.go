@@ -41,6 +41,13 @@ func Scan(e env.Env, disks []Disk) *Result {
 	return r
 }
 
+// Labelled reports whether a disk has the label of a physical volume, if only a damaged
+// one.
+func (d Disk) Labelled(e env.Env) bool {
+	l, err := readLabel(e, d)
+	return l != nil || err != nil
+}
+
 func readDisk(e env.Env, d Disk) *Found {
 	f := &Found{Disk: d}
 	if f.Label, f.Err = readLabel(e, d); f.Label == nil {

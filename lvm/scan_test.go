@@ -38,7 +38,7 @@ func wantError(t *testing.T, g *Assembled, want string) {
 }
 
 func TestCopies(t *testing.T) {
-	disks := golden(t)["plain"]
+	disks := goldenOf(t)["plain"]
 	seqno := Scan(env.Real(), disks).group(t, "lin-vg").Seqno
 	if seqno != 8 {
 		t.Fatalf("the group has seqno %d, and the test was made for 8", seqno)
@@ -67,7 +67,7 @@ func TestCopies(t *testing.T) {
 }
 
 func TestDuplicates(t *testing.T) {
-	disks := golden(t)["plain"]
+	disks := goldenOf(t)["plain"]
 	g := Scan(env.Real(), append(slices.Clone(disks), Disk{"copy", disks[0].Device})).group(t, "lin-vg")
 	wantError(t, g, "/dev/ubda and copy are both ")
 
@@ -87,7 +87,7 @@ func TestDuplicates(t *testing.T) {
 
 // Each of these makes the group of a disk unusable, with an error that says where.
 func TestRefused(t *testing.T) {
-	all := golden(t)
+	all := goldenOf(t)
 	for _, c := range []struct {
 		part     string
 		disk     int
@@ -118,7 +118,7 @@ func TestRefused(t *testing.T) {
 
 // What is not known stays where it was.
 func TestUnknownIsKept(t *testing.T) {
-	disks := clone(golden(t)["plain"])
+	disks := clone(goldenOf(t)["plain"])
 	change(t, disks[2], "\nmax_lv = 0", "\nfuture_thing = [1, \"x\"]\nmax_lv = 0")
 	change(t, disks[2], `type = "striped"`, `type = "newtype"`)
 	r := Scan(env.Real(), disks)

@@ -44,6 +44,12 @@ type TreeOptions struct {
 	Only    []string // these volumes and what they need; nil: all that are visible
 	Partial bool     // volumes of which a part is missing: it gives errors
 	Skip    bool     // volumes with ACTIVATION_SKIP, too
+	// ReadOnly makes devices that change nothing below them, not even what a pool or a
+	// merge would change by itself.
+	ReadOnly bool
+	// Below has what tables call physical volumes, by the names that the group's text
+	// gives them, where that is not the name of the disk.
+	Below map[string]string
 }
 
 // Tree is the devices of a group's volumes in the order of creation: each stands behind
@@ -149,7 +155,7 @@ func (t *tree) layerOf(name string) (string, error) {
 	case len(l.snapshots) > 0 || t.external(l):
 		layer = "real"
 	}
-	return "/dev/mapper/" + deviceName(t.Name, name, layer), t.plain(l, layer)
+	return "/dev/mapper/" + DeviceName(t.Name, name, layer), t.plain(l, layer)
 }
 
 // external reports whether thin volumes have l for an external origin.
@@ -162,7 +168,7 @@ func (t *tree) external(l *LV) bool {
 
 // add adds a device, unless it is there.
 func (t *tree) add(l *LV, layer, suffix string, writable bool, table func() ([]Line, error)) error {
-	name := deviceName(t.Name, l.Name, layer)
+	name := DeviceName(t.Name, l.Name, layer)
 	if t.made[name] {
 		return nil
 	}
@@ -174,7 +180,7 @@ func (t *tree) add(l *LV, layer, suffix string, writable bool, table func() ([]L
 		return err
 	}
 	t.made[name] = true
-	t.devices = append(t.devices, Device{name, deviceUUID(t.ID, l.ID, suffix), l.Name, !writable, lines})
+	t.devices = append(t.devices, Device{name, DeviceUUID(t.ID, l.ID, suffix), l.Name, !writable || t.options.ReadOnly && suffix != poolLayer, lines})
 	return nil
 }
 
@@ -195,6 +201,10 @@ func (t *tree) over(l *LV, suffix string, writable bool) error {
 	}
 	return t.add(l, "", suffix, writable, func() ([]Line, error) { return whole(t.sectors(l), linearLine(below, 0)), nil })
 }
+
+// poolLayer is the suffix of the device of a pool, which is writable even if the pool
+// is read-only: its target has to be.
+const poolLayer = "tpool"
 
 func whole(n uint64, line dm.Line) []Line { return []Line{{0, n, line}} }
 

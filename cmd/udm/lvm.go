@@ -4,25 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"udm/blk"
 	"udm/blk/leaf"
+	"udm/blk/partition"
 	"udm/env"
 	"udm/lvm"
 )
 
 func lvmCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "lvm",
-		Short:   "Look into LVM2 volume groups, without a daemon",
-		Example: `  udm lvm scan a.img b.img`,
-		Args:    cobra.ArbitraryArgs, RunE: needsCommand,
+		Use:   "lvm",
+		Short: "Look into LVM2 volume groups, and activate their volumes",
+		Example: `  udm lvm scan server.img
+  udm lvm activate vg server.img`,
+		Args: cobra.ArbitraryArgs, RunE: needsCommand,
 	}
-	cmd.AddCommand(lvmScanCommand())
+	cmd.AddCommand(lvmScanCommand(), lvmActivateCommand(), lvmDeactivateCommand())
 	return cmd
 }
 
@@ -31,11 +32,13 @@ func lvmScanCommand() *cobra.Command {
 		Use:   "scan DISK…",
 		Short: "List the volume groups on disks: what is in them, what is missing or damaged",
 		Long: `List the volume groups on disks: what is in them, what is missing or damaged.
-Nothing is written. Give all disks of a group at once. A DISK is a path, or what
+Nothing is written, and no daemon is needed. Give all disks of a group at once. Of a
+disk with a partition table, the partitions are looked at. A DISK is a path, or what
 a table may name:
 ` + leaf.Help(),
 		Example: `  udm lvm scan a.img b.img
-  udm lvm scan --json /dev/sdb2`,
+  udm lvm scan --json /dev/sdb2
+  udm lvm scan nbd://host/disk`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDisks(args, func(disks []lvm.Disk) error {
@@ -51,28 +54,71 @@ a table may name:
 	return cmd
 }
 
-// withDisks opens disks for reading while f runs. What is no name of a table is a path.
+// withDisks opens disks for reading while f runs, or their partitions if they have such.
 func withDisks(names []string, f func([]lvm.Disk) error) (err error) {
-	opener := leaf.New(env.Real())
-	var disks []lvm.Disk
-	defer func() {
-		for _, d := range disks {
-			err = errors.Join(err, d.Device.Close())
-		}
-	}()
+	o := diskOpener{leaf: leaf.New(env.Real())}
+	defer func() { err = errors.Join(err, o.close()) }()
 	for _, name := range names {
-		if _, missing := os.Lstat(name); missing == nil || !strings.Contains(name, ":") {
-			if name, err = filepath.Abs(name); err != nil {
-				return err
-			}
+		if err := o.openWhole(name); err != nil {
+			return err
 		}
-		dev, _, err := opener.Open(name, false)
+	}
+	return f(o.disks)
+}
+
+// diskOpener opens disks one by one.
+type diskOpener struct {
+	leaf  *leaf.Opener
+	disks []lvm.Disk
+	whole []blk.Device // with partitions
+}
+
+func (o *diskOpener) close() (err error) {
+	for _, d := range o.disks {
+		err = errors.Join(err, d.Device.Close())
+	}
+	for _, d := range o.whole {
+		err = errors.Join(err, d.Close())
+	}
+	return err
+}
+
+// openWhole opens a disk as the command line names it.
+func (o *diskOpener) openWhole(name string) error {
+	name, err := diskName(name)
+	if err != nil {
+		return err
+	}
+	if real, err := filepath.EvalSymlinks(name); err == nil && filepath.IsAbs(name) {
+		name = real
+	}
+	dev, _, err := o.leaf.Open(name, false)
+	if err != nil {
+		return err
+	}
+	d := lvm.Disk{Name: name, Device: dev}
+	table, err := partition.Read(env.Real(), dev)
+	if err != nil || d.Labelled(env.Real()) {
+		o.disks = append(o.disks, d)
+		return nil
+	}
+	o.whole = append(o.whole, dev)
+	return o.openPartitions(name, table)
+}
+
+func (o *diskOpener) openPartitions(disk string, table *partition.Table) error {
+	for _, p := range table.Partitions {
+		if p.Extended {
+			continue
+		}
+		name := fmt.Sprintf("part:%d:%s", p.Number, disk)
+		dev, _, err := o.leaf.Open(name, false)
 		if err != nil {
 			return err
 		}
-		disks = append(disks, lvm.Disk{Name: name, Device: dev})
+		o.disks = append(o.disks, lvm.Disk{Name: name, Device: dev})
 	}
-	return f(disks)
+	return nil
 }
 
 // lvmScan is what was found, for programs.

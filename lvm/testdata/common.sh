@@ -12,9 +12,20 @@ allocation { raid_stripe_all_devices=0 }
 CONF
 fields=vg_name,lv_name,lv_uuid,lv_attr,lv_size,seg_type,origin,pool_lv,data_lv,metadata_lv,lv_health_status,lv_tags,chunk_size,stripes,devices
 
+# fill DEVICE WORD N: the word, again and again, from the Nth 64 KiB of a volume on
+fill() { yes "$2" | head -c 65536 | dd of="/dev/mapper/$1" bs=64k seek="$3" conv=fsync,notrunc 2>/dev/null; }
+
+# sums NAME: checksums of what can be read of the first 4 MiB of all devices
+sums() {
+	for d in $(dmsetup info -c --noheadings -o name); do
+		if head -c 4194304 "/dev/mapper/$d" >sum 2>/dev/null; then echo "$d $(sha256sum <sum | cut -d' ' -f1)"; fi
+	done >"$OUT/$1.sums"
+}
+
 # answers NAME VG…: what lvm2 and the kernel say about groups whose volumes are active
 answers() {
 	name=$1; shift
+	sums "$name"
 	dmsetup table >"$OUT/$name.table"
 	dmsetup info -c --noheadings --separator ' ' -o major,minor,name,uuid,attr >"$OUT/$name.numbers"
 	lvs -a -o $fields --units s --nosuffix --noheadings --separator '|' $CONFIG "$@" >"$OUT/$name.lvs"

@@ -28,9 +28,12 @@ vgchange -q -an other
 pvcreate -q $D1 $D2
 vgcreate -q -s 64k miss $D1 $D2
 lvcreate -q -y -Wn -Zn -l 4 -n whole miss $D1
+fill miss-whole whole 2
 lvcreate -q -y -Wn -Zn -l 4 -n gone miss $D2
 lvcreate -q -y -Wn -Zn -l 4 -n half miss $D1
 lvextend -q -l +4 miss/half $D2
+fill miss-half here 1
+fill miss-half there 5
 lvcreate -q -y -Wn -Zn -i 2 -I 4k -l 4 -n both miss
 vgchange -q -an miss
 CONFIG="--config devices{filter=[\"a|$D1|\",\"r|.*|\"]}"

@@ -26,6 +26,7 @@ var layers = []struct {
 	{"pdata", []string{"internal", "env", "blk"}},
 	{"dm", []string{"internal", "env", "blk"}},
 	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
+	{"lvm/activation", []string{"dm", "targets", "lvm", "volume", "ctl/."}}, // a client of the daemon
 	{"lvm", []string{"internal", "env", "blk", "dm", "targets"}},
 	{"luks", []string{"env", "blk", "dm", "targets"}},
 	{"volume", []string{"env", "blk", "dm", "targets"}},

@@ -14,6 +14,8 @@
 //	                      code 2, and the usage line
 //	need PROGRAM…         skips the script where one is missing; see package need
 //	sparse FILE SIZE      makes a sparse file
+//	golden PART           writes the disks of package lvm/golden to $DIR, and the
+//	                      checksums of their volumes to $DIR/sums
 //	quickstart [ARG…]     starts udm quickstart, in $DIR/q unless told otherwise,
 //	                      and waits until it has said all
 //	interrupt             ends it as Ctrl-C does and expects exit code 0
@@ -39,6 +41,7 @@ import (
 
 	"udm/blk/leaf"
 	"udm/ctl"
+	"udm/lvm/golden"
 	"udm/test/need"
 	"udm/test/program"
 )
@@ -132,7 +135,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon": cmdDaemon, "stop": cmdStop, "kill9": cmdKill, "wrong": cmdWrong, "misused": cmdMisused, "sparse": cmdSparse,
-			"quickstart": cmdQuickstart, "interrupt": cmdInterrupt, "need": cmdNeed,
+			"quickstart": cmdQuickstart, "interrupt": cmdInterrupt, "need": cmdNeed, "golden": cmdGolden,
 		},
 	})
 }
@@ -230,6 +233,19 @@ func cmdSparse(ts *testscript.TestScript, neg bool, args []string) {
 	f, err := os.Create(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Check(errors.Join(f.Truncate(int64(n)*512), f.Close()))
+}
+
+func cmdGolden(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.Getenv("DIR")
+	_, err := golden.Write(dir, args[0])
+	ts.Check(err)
+	sums, err := golden.Sums(args[0])
+	ts.Check(err)
+	var text strings.Builder
+	for name, sum := range sums {
+		fmt.Fprintln(&text, name, sum)
+	}
+	ts.Check(os.WriteFile(filepath.Join(dir, "sums"), []byte(text.String()), 0o600))
 }
 
 // state is all that a wrong command must not change.
