@@ -15,11 +15,11 @@ type Change struct {
 }
 
 // Exchange replaces the tables of several devices at once, as seen by their users. It
-// uses neither the inactive slots nor the user's suspends. The devices stop in the
-// order of cs; they get their tables and run on in reverse order. A device must come
-// before the devices that it uses, in its old table and in its new one; a device that
-// takes over the exceptions of a snapshot must come after it. A device without a table
-// gets its first one.
+// uses neither the inactive slots nor the user's suspends. The devices stop one after
+// the other, each before those that it uses, and run on in reverse order. They get their
+// tables in the reverse order of cs: a device must come before the devices that it uses
+// in its new table, and a device that takes over the exceptions of a snapshot after it.
+// A device without a table gets its first one.
 //
 // Tables are constructed while the devices stand still, so a constructor may read what
 // the old table of its device has written, but it must not need I/O of another device
@@ -30,26 +30,54 @@ type Change struct {
 func Exchange(ctx context.Context, cs []Change) (err error) {
 	x := exchange{cs: cs, old: make([]*Table, len(cs)), resumed: make([]bool, len(cs))}
 	defer func() { err = errors.Join(err, x.runOn()) }()
-	for _, c := range cs {
-		if err := c.Device.stop(ctx); err != nil {
+	for _, i := range stopOrder(cs) {
+		if err := cs[i].Device.stop(ctx); err != nil {
 			return err
 		}
-		x.stopped++
+		x.stopped = append(x.stopped, i)
 	}
 	return x.swap()
+}
+
+// stopOrder are the indexes of cs with users before what they use: what a user has in
+// flight ends only while the devices below run.
+func stopOrder(cs []Change) (order []int) {
+	users := make(map[Number]int)
+	deps := make([][]Number, len(cs))
+	for i, c := range cs {
+		deps[i] = c.Device.Deps(false)
+		for _, n := range deps[i] {
+			users[n]++
+		}
+	}
+	stops := make([]bool, len(cs))
+	for len(order) < len(cs) {
+		for i, c := range cs {
+			if stops[i] || users[c.Device.Number()] > 0 {
+				continue
+			}
+			stops[i] = true
+			order = append(order, i)
+			for _, n := range deps[i] {
+				users[n]--
+			}
+		}
+	}
+	return order
 }
 
 // exchange is an Exchange under way.
 type exchange struct {
 	cs      []Change
-	stopped int      // number of devices that have stopped, in the order of cs
+	stopped []int    // indexes of the devices that have stopped, in that order
 	old     []*Table // the tables that have been replaced
 	resumed []bool   // the resume hooks of the live table have run
 }
 
 // runOn runs the resume hooks of the devices that have stopped, and lets them run on.
 func (x *exchange) runOn() (err error) {
-	for i, c := range slices.Backward(x.cs[:x.stopped]) {
+	for _, i := range slices.Backward(x.stopped) {
+		c := x.cs[i]
 		if !x.resumed[i] {
 			err = errors.Join(err, c.Device.resumeTable())
 		}

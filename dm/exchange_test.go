@@ -47,6 +47,32 @@ func TestExchange(t *testing.T) {
 	}
 }
 
+// A device stops before one that it uses, wherever they are in the list: what it has in
+// flight goes through that.
+func TestExchangeStopsUsersFirst(t *testing.T) {
+	r := newRig(t)
+	under := r.device("under", "0 64 script g0 0")
+	top := r.device("top", "0 64 script /dev/mapper/under 0")
+	first := r.write(top, 0, 8)
+	done := false
+	r.sim.Go("exchange", func() {
+		r.must(Exchange(ctx, []Change{
+			{under, specs("0 64 script g2 0"), Mode{Write: true}},
+			{top, specs("0 64 script g0 0"), Mode{Write: true}},
+		}))
+		done = true
+	})
+	r.sim.Run()
+	late := r.write(top, 8, 8)
+	r.gate("g0").Open()
+	r.sim.Run()
+	if !done {
+		t.Fatal("the exchange waits for ever")
+	}
+	r.ended(first, blk.OK)
+	r.ended(late, blk.OK)
+}
+
 // A table that does not load leaves everything as it was.
 func TestExchangeFails(t *testing.T) {
 	r := newRig(t)

@@ -34,6 +34,7 @@ type filesys struct {
 type node struct {
 	dir       bool
 	now, safe []byte
+	disk      *disk // a file of a volume, which loses power by itself; nil: none
 }
 
 // change is a change of names: name gets a node, unless that is nil, and the name gone
@@ -250,6 +251,9 @@ func (s *filesys) reachable(name string) bool {
 
 // remains draws what a power cut leaves of a file.
 func (n *node) remains(r *rand.Rand) *node {
+	if n.disk != nil {
+		return n
+	}
 	p := n.safe
 	if !slices.Equal(n.now, n.safe) && r.IntN(2) == 0 {
 		p = slices.Clone(n.now[:r.IntN(len(n.now)+1)])
@@ -257,5 +261,5 @@ func (n *node) remains(r *rand.Rand) *node {
 			clear(p[:r.IntN(len(p)+1)])
 		}
 	}
-	return &node{n.dir, p, p}
+	return &node{dir: n.dir, now: p, safe: p}
 }

@@ -110,6 +110,9 @@ func (w *harness) disk(name string, sectors uint64) *disk {
 // Open makes the harness a dm.Opener. It finds disks by name or number.
 func (w *harness) Open(name string, write bool) (blk.Device, dm.Number, error) {
 	i := slices.IndexFunc(w.disks, func(d *disk) bool { return d.name == name })
+	if w.files != nil && w.files.names[name] != nil {
+		i = slices.Index(w.disks, w.files.names[name].disk)
+	}
 	if i < 0 {
 		i = slices.IndexFunc(w.disks, func(d *disk) bool { return name == fmt.Sprintf("7:%d", slices.Index(w.disks, d)) })
 	}

@@ -24,6 +24,7 @@ var kinds = []kind{
 	{name: "thins-errors", make: newThins, errors: true},
 	{name: "thins-damaged", make: newDamaged},
 	{name: "daemon", make: newDaemon},
+	{name: "volumes", make: newObjects},
 	{name: "layers", make: newLayers},
 	{name: "layers-errors", make: newLayers, errors: true},
 	{name: "snapshots-hard", make: newSnapshots, hard: true},
