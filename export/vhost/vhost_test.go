@@ -484,3 +484,33 @@ func (d *announcing) Submit(b *blk.Bio) {
 	d.held.Submit(b)
 	close(d.begun)
 }
+
+// Who tells by an eventfd that the front end has filled is let go.
+func TestUnblock(t *testing.T) {
+	fd := must[int](t)(unix.Eventfd(0, unix.EFD_CLOEXEC))
+	defer unix.Close(fd)
+	full := order.AppendUint64(nil, 1<<64-2)
+	if _, err := unix.Write(fd, full); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan bool)
+	go func() {
+		unix.Write(fd, one[:]) // after poll has said that there is room
+		close(told)
+	}()
+	notifier{fd: fd}.unblock()
+	<-told
+}
+
+func TestCutLastDoesNotAllocate(t *testing.T) {
+	p := make([]byte, 8)
+	bufs := make([][]byte, 1)
+	if n := testing.AllocsPerRun(100, func() {
+		bufs[0] = p
+		if last, rest := cutLast(bufs); len(last) != 1 || len(rest) != 1 {
+			t.Error(last, rest)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
