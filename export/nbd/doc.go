@@ -42,7 +42,8 @@
 // Each connection has one goroutine, the reader, which on Linux owns a blocking
 // socket. The payload of a write stays where it was received, and reads fill the
 // buffer that is sent. If the device completes on the reader's stack, as memory
-// and cached files do, a request costs no goroutine, no lock and no allocation.
+// and cached files do, a request costs no goroutine and no allocation, and a
+// write one shared lock, which unaligned writes to the device take alone.
 // If the socket holds more requests it costs only a share of a system call:
 // replies collect until the reader would block. Bios that end elsewhere are
 // answered from there, without blocking the device's goroutine: see sender.go for
