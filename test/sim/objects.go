@@ -247,6 +247,9 @@ func (o *objects) draw(w *harness, r *rand.Rand) *operation {
 		}, func(now map[string]uvolume.Object) bool { return now[to].Name != "" }, func() { o.all[to] = t; delete(o.all, x) }}
 	case k < 8 && was.Kind != uvolume.Disk:
 		file := o.newFile()
+		if was.Kind == uvolume.Volume { // a discard would find that its device supports none any more
+			o.rest(w, t)
+		}
 		return &operation{"flatten " + x, func(ctx context.Context) error { return o.srv.Flatten(ctx, ctl.ObjectFile{Name: x, File: file}) }, changed, func() {
 			o.orphan(t)
 			t.base, t.of = nil, nil

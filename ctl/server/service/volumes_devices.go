@@ -97,7 +97,16 @@ func (v devices) Remove(_ context.Context, name string) error {
 	if d.Status().Opens > 0 {
 		return dm.Errorf(syscall.EBUSY, "%s is in use; udm status --clients %s shows by whom", name, name)
 	}
-	return v.s.remove(d, false)
+	return v.truth(d, v.s.remove(d, false))
+}
+
+// truth saves what is true after a command that may have failed. One that has left
+// half of itself on the disk, which cannot be mended now, is unsure.
+func (v devices) truth(d *dm.Device, err error) error {
+	if err == nil {
+		return nil
+	}
+	return v.withdraw(err, []dm.Change{{Device: d}})
 }
 
 func (v devices) Rename(_ context.Context, name, to string) error {
@@ -106,7 +115,7 @@ func (v devices) Rename(_ context.Context, name, to string) error {
 		return err
 	}
 	_, err = v.s.rename(d, to)
-	return err
+	return v.truth(d, err)
 }
 
 func (v devices) Message(_ context.Context, name, text string) (string, error) {
