@@ -228,50 +228,6 @@ func (a *activation) create(ctx context.Context, r ctl.Create) (d ctl.Device, ex
 	return d, false, err
 }
 
-// same fails unless a device is what it would be if it were made now.
-func same(d ctl.Device, r ctl.Create) error {
-	switch {
-	case d.Waiting != "":
-		return fmt.Errorf("it is active, but waits: %s", d.Waiting)
-	case d.Name != r.Name:
-		return fmt.Errorf("it is active under another name, %s", d.Name)
-	case d.Suspended || tableOf(d) != tableText(r.Table) || d.ReadOnly != r.ReadOnly:
-		group := lvm.SplitName(d.Name)[0]
-		return fmt.Errorf("it is active in another way; deactivate the group first: udm lvm deactivate %s", group)
-	}
-	return nil
-}
-
-// tableOf is the table of a device with names in place of numbers.
-func tableOf(d ctl.Device) string {
-	names := map[string]string{}
-	for _, dep := range d.Deps {
-		if names[dep.String()] = dep.Source; dep.Map != "" {
-			names[dep.String()] = "/dev/mapper/" + dep.Map
-		}
-	}
-	var text strings.Builder
-	for _, l := range d.Table {
-		words := strings.Fields(l.String())
-		for i, w := range words {
-			if name, ok := names[w]; ok {
-				words[i] = name
-			}
-		}
-		fmt.Fprintln(&text, strings.Join(words, " "))
-	}
-	return text.String()
-}
-
-// tableText is a table without the blanks at ends of lines.
-func tableText(table string) string {
-	var text strings.Builder
-	for line := range strings.Lines(table) {
-		fmt.Fprintln(&text, strings.Join(strings.Fields(line), " "))
-	}
-	return text.String()
-}
-
 // hidden reports whether a device is but what others stand on.
 func hidden(uuid, name string) bool {
 	suffix := suffixOf(uuid)
