@@ -249,3 +249,22 @@ func TestReportWords(t *testing.T) {
 		}
 	}
 }
+
+func TestHiddenKeys(t *testing.T) {
+	tl := &tool{given: given{map[string]int{}, map[string]string{}}}
+	table := call{cmd: find("table")}
+	for in, want := range map[string]string{
+		"aes deadbeef 0 7:0 0":      "aes 00000000 0 7:0 0",
+		"aes - 0 7:0 0":             "aes 0 0 7:0 0",
+		"aes :32:logon:key 0 7:0 0": "aes :32:logon:key 0 7:0 0",
+		"aes":                       "aes",
+		"aes beef":                  "aes 0000",
+	} {
+		if got := tl.hideKeys(table, ctl.Line{Target: "crypt", Params: in}); got != want {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+	if got := tl.hideKeys(table, ctl.Line{Target: "linear", Params: "a beef"}); got != "a beef" {
+		t.Error(got)
+	}
+}

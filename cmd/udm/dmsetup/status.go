@@ -126,6 +126,7 @@ func (t *tool) printTarget(c call, dev *ctl.Device, l ctl.Line, matched bool) {
 		t.printf("\n")
 		return
 	}
+	l.Params = t.hideKeys(c, l)
 	t.printf("%v\n", l)
 }
 
@@ -142,13 +143,31 @@ func (t *tool) printConcise(dev *ctl.Device, l ctl.Line, matched bool) {
 		t.printf("%s,%s,%d,%s", quote(t.mangling.unmangle(dev.Name)), quote(t.mangling.unmangle(dev.UUID)), dev.Minor, access)
 	}
 	if l.Target != "" {
-		t.printf(",%d %d %s %s", l.Start, l.Length, l.Target, quote(l.Params))
+		t.printf(",%d %d %s %s", l.Start, l.Length, l.Target, quote(t.hideKeys(call{cmd: find("table")}, l)))
 	}
 }
 
 // quote puts a backslash before what means something in the concise format.
 func quote(s string) string {
 	return strings.NewReplacer(`\`, `\\`, ",", `\,`, ";", `\;`).Replace(s)
+}
+
+// hideKeys replaces the word of the key in tables by zeroes, as dmsetup does, also if it
+// is "-" for none. Names of keys, which begin with a colon, stay.
+func (t *tool) hideKeys(c call, l ctl.Line) string {
+	if t.has("showkeys") || c.cmd.name != "table" || l.Target != "crypt" {
+		return l.Params
+	}
+	cipher, rest, found := strings.Cut(l.Params, " ")
+	key, rest, more := strings.Cut(rest, " ")
+	if !found || strings.HasPrefix(key, ":") {
+		return l.Params
+	}
+	out := cipher + " " + strings.Repeat("0", len(key))
+	if more {
+		out += " " + rest
+	}
+	return out
 }
 
 // exec runs the command of --exec with the path of a device behind it.
