@@ -9,12 +9,12 @@ type Reporter interface {
 
 // Report is how a device is at a moment.
 type Report struct {
-	State       string // a word: connected, connecting, refused
-	Why         string // of a state that is not the usual one; else of the last trouble
-	UnderWay    int    // bios that have not ended
-	Connections int    // that are up
-	Reconnects  uint64 // since the device was opened
-	Unflushed   uint64 // bytes that were acknowledged and that no flush covers yet
+	State       string `json:"state"`               // a word: connected, connecting, refused
+	Why         string `json:"why,omitempty"`       // of a state that is not the usual one; else of the last trouble
+	UnderWay    int    `json:"underWay"`            // bios that have not ended
+	Connections int    `json:"connections"`         // that are up
+	Reconnects  uint64 `json:"reconnects"`          // since the device was opened
+	Unflushed   uint64 `json:"unflushed,omitempty"` // bytes that were acknowledged and that no flush covers yet
 }
 
 // ReportOf asks d, which may have nothing to tell.

@@ -1,6 +1,10 @@
 package ctl
 
-import "fmt"
+import (
+	"fmt"
+
+	"udm/blk"
+)
 
 // Number is a device number.
 type Number struct {
@@ -65,6 +69,8 @@ type Dep struct {
 	Name   string `json:"name"`
 	Map    string `json:"map,omitempty"` // name of a mapped device
 	Source string `json:"source,omitempty"`
+	// Report tells how a disk is whose data are elsewhere.
+	Report *blk.Report `json:"report,omitempty"`
 }
 
 // With selects the parts of a [Device] that cost something.

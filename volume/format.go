@@ -6,14 +6,16 @@ import (
 	"syscall"
 )
 
-// formats are what files hold that are no raw disks, by the bytes at a place of
-// their beginning.
-var formats = []struct {
+// format is what a file holds that is no raw disk, by the bytes at a place of its
+// beginning.
+type format struct {
 	name  string
 	at    int
 	magic string
 	udm   bool // udm's own: of no use as an image, however it is converted
-}{
+}
+
+var formats = []format{
 	{"qcow2", 0, "QFI\xfb", false},
 	{"QED", 0, "QED\x00", false},
 	{"VMDK", 0, "KDMV", false},
@@ -26,6 +28,14 @@ var formats = []struct {
 	{"metadata of a thin pool", 32, "\x4a\x99\x9b\x01\x00\x00\x00\x00", true},
 }
 
+// readable says how tables read a file of the format without converting it, if they can.
+func (f format) readable(path string) string {
+	if f.name != "qcow2" {
+		return ""
+	}
+	return ", or name it qcow2:" + path + " in a table"
+}
+
 // raw refuses a file as an image that is not a raw disk. head is its beginning.
 func raw(path string, head []byte) error {
 	for _, f := range formats {
@@ -35,7 +45,7 @@ func raw(path string, head []byte) error {
 		if f.udm {
 			return refuse(syscall.EINVAL, "%s is no disk but the %s; name the image that it belongs to", path, f.name)
 		}
-		return refuse(syscall.EINVAL, "%s is a %s file, not a raw disk; convert it first: qemu-img convert -O raw %s IMAGE", path, f.name, path)
+		return refuse(syscall.EINVAL, "%s is a %s file, not a raw disk; convert it first: qemu-img convert -O raw %s IMAGE%s", path, f.name, path, f.readable(path))
 	}
 	return nil
 }

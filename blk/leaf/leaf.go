@@ -203,6 +203,29 @@ func (o *Opener) Name(n blk.Number) string {
 	return o.registered[n]
 }
 
+// Report tells how the open disk with a number is, if it has something to tell. It does not
+// block.
+func (o *Opener) Report(n blk.Number) (r blk.Report, ok bool) {
+	d := o.numbered(n)
+	if d == nil {
+		return r, false
+	}
+	defer o.release(d)
+	if !d.opening.TryLock() {
+		return blk.Report{State: "opening"}, true
+	}
+	defer d.opening.Unlock()
+	for _, s := range []*side{&d.write, &d.read} {
+		if s.raw == nil {
+			continue
+		}
+		if r, ok = blk.ReportOf(s.raw); ok && r.State != "" {
+			return r, true
+		}
+	}
+	return r, false
+}
+
 func (d *disk) side(write bool) *side {
 	if write {
 		return &d.write

@@ -403,6 +403,9 @@ func TestNBD(t *testing.T) {
 	if r, ok := blk.ReportOf(a); !ok || r.State != "connected" {
 		t.Errorf("report %+v, %v", r, ok)
 	}
+	if r, ok := o.Report(an); !ok || r.State != "connected" {
+		t.Errorf("by its number: %+v, %v", r, ok)
+	}
 	closeAll(t, a, b)
 	ro := "nbd+unix:///ro?connections=1&socket=" + socket
 	r, _ := open(t, o, ro, false)
@@ -410,6 +413,9 @@ func TestNBD(t *testing.T) {
 		t.Errorf("a read-only export is opened for writing: %v", err)
 	}
 	closeAll(t, r)
+	if r, ok := o.Report(an); ok {
+		t.Errorf("a disk that is closed reports %+v", r)
+	}
 	s.Close()
 	<-done
 }

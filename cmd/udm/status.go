@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"udm/blk"
 	"udm/ctl"
 )
 
@@ -102,6 +103,9 @@ func printStatus(w io.Writer, root string, d ctl.Device) {
 	}
 	for _, dep := range d.Deps {
 		line("on", fmt.Sprintf("%s (%s)", depName(dep), dep.Number))
+		if dep.Report != nil {
+			line("", reportText(dep.Report))
+		}
 	}
 	for _, f := range full(d) {
 		line("full", f.String())
@@ -109,6 +113,15 @@ func printStatus(w io.Writer, root string, d ctl.Device) {
 	if d.Live {
 		line("attach", nbdURI(root, d.Name))
 	}
+}
+
+// reportText says how a disk is whose data are elsewhere.
+func reportText(r *blk.Report) string {
+	text := fmt.Sprintf("%s, %d connections, %d reconnects, %d requests under way", r.State, r.Connections, r.Reconnects, r.UnderWay)
+	if r.Why != "" {
+		text += ": " + r.Why
+	}
+	return text
 }
 
 // nbdURI is where NBD clients find a device.

@@ -63,18 +63,22 @@ type operand struct {
 	optional, many bool
 }
 
-// operandsOf reads those of a usage line: NAME [FILE], NAME..., [DEVICE]..., POOL --size
-// SIZE.
+// operandsOf reads those of a usage line: NAME [FILE], NAME..., [DEVICE]..., VG[/LV], POOL
+// --size SIZE.
 func operandsOf(use string) (ops []operand) {
 	words := strings.Fields(use)[1:]
 	for i := 0; i < len(words); i++ {
 		name, many := cutRepeated(words[i])
-		inner := strings.Trim(name, "[]")
+		optional := strings.HasPrefix(name, "[")
+		inner := name
+		if optional {
+			inner = strings.Trim(name, "[]")
+		}
 		if strings.HasPrefix(inner, "-") {
 			i++ // its value
 			continue
 		}
-		ops = append(ops, operand{inner, inner != name, many})
+		ops = append(ops, operand{inner, optional, many})
 	}
 	return ops
 }

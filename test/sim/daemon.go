@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"udm/blk"
 	"udm/blk/blktest"
 	"udm/ctl"
 	"udm/ctl/server/protocol"
@@ -281,6 +282,9 @@ func (d *daemon) open(w *harness, s *slot) {
 }
 
 func (d *daemon) verify(*harness) {}
+
+// Report implements state.Opener: the disks have nothing to tell.
+func (w *harness) Report(dm.Number) (blk.Report, bool) { return blk.Report{}, false }
 
 // Name returns the name of a disk that is open; see state.Opener.
 func (w *harness) Name(n dm.Number) string {

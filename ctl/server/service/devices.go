@@ -137,6 +137,8 @@ func (s *Service) dep(n dm.Number) ctl.Dep {
 	dep := ctl.Dep{Number: ctl.Number(n), Name: blockName(n), Source: s.opener.Name(n)}
 	if d, err := s.control.Number(n); err == nil {
 		dep.Map = d.Name()
+	} else if r, ok := s.opener.Report(n); ok {
+		dep.Report = &r
 	}
 	return dep
 }

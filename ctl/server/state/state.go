@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"udm/blk"
 	"udm/dm"
 	"udm/env"
 	"udm/env/hostfs"
@@ -36,6 +37,8 @@ type State struct {
 type Opener interface {
 	dm.Opener
 	Name(dm.Number) string // "" if there is none
+	// Report tells how an open disk is, if it has something to tell.
+	Report(dm.Number) (blk.Report, bool)
 }
 
 // Config is what a State is made from; all of it is needed.
