@@ -37,7 +37,8 @@ type conn struct {
 	spare   *request   // free requests, linked by next
 	taken   uint64     // number of requests ever started
 
-	helpers sync.WaitGroup // goroutines of slow requests and of the sender
+	helpers  sync.WaitGroup // goroutines of slow requests and of the sender
+	changing atomic.Int32   // requests in flight that change the device; see gate
 
 	sender
 }
@@ -84,7 +85,7 @@ func (c *conn) begin(s *session) {
 	c.session, c.dev = s, s.export.Device
 	lim := c.dev.Limits()
 	c.minBlock = uint64(minBlock(&lim))
-	c.gate = takeGate(c.srv, s.export)
+	c.join(s.export)
 	c.readOnly = s.flags&proto.FlagReadOnly != 0
 	c.hdrSize = proto.RequestSize
 	if s.mode == extended {
@@ -114,7 +115,7 @@ func (c *conn) end(err error) {
 	c.helpers.Wait()
 	c.in.close()
 	c.out.close()
-	c.gate.drop()
+	c.leave()
 	c.session.export.Done() // before the client sees the end: it may remove the device next
 	c.wire.close()
 }

@@ -42,8 +42,7 @@
 // Each connection has one goroutine, the reader, which on Linux owns a blocking
 // socket. The payload of a write stays where it was received, and reads fill the
 // buffer that is sent. If the device completes on the reader's stack, as memory
-// and cached files do, a request costs no goroutine and no allocation, and a
-// write one shared lock, which unaligned writes to the device take alone.
+// and cached files do, a request costs no goroutine, no lock and no allocation.
 // If the socket holds more requests it costs only a share of a system call:
 // replies collect until the reader would block. Bios that end elsewhere are
 // answered from there, without blocking the device's goroutine: see sender.go for
@@ -61,7 +60,8 @@
 // # Locks
 //
 //	Server.mu            listeners and connections; nothing is called under it
-//	gate                 held while a write is in flight, so by no goroutine; see unaligned.go
+//	gate.alone           held while an unaligned write is under way, see unaligned.go
+//	  gate.mu            the connections that share it
 //	conn's sender.mu     queue of replies, free requests
 //	  sock.mu            the descriptor's end
 //

@@ -1,7 +1,9 @@
 package nbd
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"udm/blk"
 	"udm/internal/nbd/proto"
@@ -12,12 +14,37 @@ import (
 // their bytes and writes them back: nobody else may write to the device meanwhile, so
 // it waits for the writes in flight of all connections, and later ones wait for it.
 
-// gate is what the connections to one device share: all that changes it holds the lock
-// for reading while it is in flight, an unaligned write for writing.
+// gate is what the connections to one device share. All that changes the device counts
+// itself in its connection while it is in flight, so that connections write to no line
+// that they share; an unaligned write closes the gate and waits until all counts are 0.
+//
+// Lock order: alone, mu.
 type gate struct {
-	sync.RWMutex
 	key   any
 	users int // guarded by gates.mu
+
+	alone  sync.Mutex  // held by an unaligned write, and to pass a gate that was closed
+	closed atomic.Bool // changed by the holder of alone
+
+	mu    sync.Mutex
+	idle  *sync.Cond // on mu; told when a count becomes 0 while the gate is closed
+	conns []*conn    // guarded by mu
+}
+
+// close waits until nothing that changes the device is in flight. Nothing is until open.
+func (g *gate) close() {
+	g.alone.Lock()
+	g.closed.Store(true)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for slices.ContainsFunc(g.conns, func(c *conn) bool { return c.changing.Load() > 0 }) {
+		g.idle.Wait()
+	}
+}
+
+func (g *gate) open() {
+	g.closed.Store(false)
+	g.alone.Unlock()
 }
 
 // gates are those of all servers of the process.
@@ -32,23 +59,34 @@ type gateKey struct {
 	name   string
 }
 
-func takeGate(s *Server, e *Export) *gate {
+// join makes c one of those that share the gate of an export's device.
+func (c *conn) join(e *Export) {
 	key := e.Same
 	if key == nil {
-		key = gateKey{s, e.Name}
+		key = gateKey{c.srv, e.Name}
 	}
 	gates.mu.Lock()
-	defer gates.mu.Unlock()
 	g := gates.of[key]
 	if g == nil {
 		g = &gate{key: key}
+		g.idle = sync.NewCond(&g.mu)
 		gates.of[key] = g
 	}
 	g.users++
-	return g
+	gates.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conns = append(g.conns, c)
+	c.gate = g
 }
 
-func (g *gate) drop() {
+// leave ends that. Nothing of c is in flight.
+func (c *conn) leave() {
+	g := c.gate
+	g.mu.Lock()
+	i := slices.Index(g.conns, c)
+	g.conns = slices.Delete(g.conns, i, i+1)
+	g.mu.Unlock()
 	gates.mu.Lock()
 	defer gates.mu.Unlock()
 	if g.users--; g.users == 0 {
@@ -59,18 +97,31 @@ func (g *gate) drop() {
 // writing holds unaligned writes back until r has ended, and waits for one that is under
 // way. Replies go out first: their clients may wait for them.
 func (c *conn) writing(r *request) {
-	if !c.gate.TryRLock() {
-		c.flush()
-		c.gate.RLock()
-	}
 	r.gated = true
+	c.changing.Add(1)
+	if !c.gate.closed.Load() {
+		return
+	}
+	c.uncount()
+	c.flush()
+	c.gate.alone.Lock() // its holder keeps the gate from being closed
+	c.changing.Add(1)
+	c.gate.alone.Unlock()
 }
 
 // written ends that.
 func (r *request) written() {
 	if r.gated {
 		r.gated = false
-		r.c.gate.RUnlock()
+		r.c.uncount()
+	}
+}
+
+func (c *conn) uncount() {
+	if c.changing.Add(-1) == 0 && c.gate.closed.Load() {
+		c.gate.mu.Lock()
+		c.gate.idle.Broadcast()
+		c.gate.mu.Unlock()
 	}
 }
 
@@ -137,8 +188,8 @@ func (c *conn) writeUnaligned(r *request) *failure {
 	if r.Flags&proto.CmdFlagFastZero != 0 && r.Cmd == proto.CmdWriteZeroes {
 		return failureOf(blk.NotSupported) // blocks have to be read
 	}
-	c.gate.Lock()
-	defer c.gate.Unlock()
+	c.gate.close()
+	defer c.gate.open()
 	offset, length := r.Offset, r.Length
 	for length > 0 {
 		n := c.nextPart(offset, length)

@@ -165,6 +165,23 @@ func TestUnalignedSideBySide(t *testing.T) {
 	}
 }
 
+// A write of a part of a block at the same time as one of the whole block takes nothing of
+// the latter back.
+func TestUnalignedBesideWhole(t *testing.T) {
+	blktest.Leaks(t)
+	d, addr := blocks4K(t, func(d blk.Device) blk.Device { return later{d} })
+	whole, part := newRaw(t, addr), newRaw(t, addr)
+	for i := range 1000 {
+		part.start(proto.CmdWrite, 0, 4095, 1, []byte{7})
+		whole.start(proto.CmdWrite, 0, 0, 4096, bytes.Repeat([]byte{byte(i)}, 4096))
+		part.finish(0)
+		whole.finish(0)
+		if got := content(t, d)[:4095]; !bytes.Equal(got, bytes.Repeat([]byte{byte(i)}, 4095)) {
+			t.Fatalf("write %d of the whole block is lost: %d", i, got[0])
+		}
+	}
+}
+
 // A write of a whole block waits for one to a part of it, and the reverse.
 func TestUnalignedWaits(t *testing.T) {
 	blktest.Leaks(t)
