@@ -41,13 +41,13 @@ var layers = []struct {
 	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach", "ctl/server/vhostuser"}},
 	{"ctl/server/protocol", []string{"dm", "ctl/."}},
 	{"ctl/server", []string{"internal", "env", "blk", "dm", "volume", "export", "ctl"}}, // the daemon
-	{"ctl", []string{"internal", "dm", "volume"}},
+	{"ctl", []string{"internal", "blk", "dm", "volume"}},
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
 	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", ""}},
 	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl"}},
 	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},
-	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "export", "ctl", "test"}},
+	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", "test"}},
 }
 
 // core are the folders that import nothing from elsewhere but golang.org/x/sys, and

@@ -147,6 +147,9 @@ func (c *Conn) info(data []byte) {
 
 // request sends a request and waits for its reply; into takes the data of a read.
 func (c *Conn) request(kind uint16, off, n int64, data, into []byte) error {
+	if (off|n)%int64(c.block) != 0 {
+		return syscall.EINVAL // as a block device says; the server would serve it
+	}
 	msg := c.header(kind, off, n)
 	if _, err := c.c.Write(append(msg, data...)); err != nil {
 		return err
