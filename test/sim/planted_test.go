@@ -154,7 +154,7 @@ func (p *Prison) erase(`},
 	{"the number of a removed volume is given again", "volume TestTogether", []edit{{"volume/pool.go",
 		"taken := m.snapshotted()", "taken := make(map[uint32]bool)"}}},
 	{"what stands on a device stops after it", "dm TestExchangeStopsUsersFirst", []edit{{"dm/exchange.go",
-		"if stops[i] || users[c.Device.Number()] > 0 {", "if stops[i] {"}}},
+		"if stops[i] || users[c.Device.Number()] > 0 {", "if stops[i] || users[c.Device.Number()] > len(cs) {"}}},
 	{"a flush goes to the first target only", "layers", []edit{{"dm/slow.go",
 		"\t\tp.sendClones(ti, &proto, ti.NumFlush)\n", `		if ti == t.targets[0] {
 			p.sendClones(ti, &proto, ti.NumFlush)
