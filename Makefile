@@ -61,10 +61,11 @@ test: packages ## run every test but those that boot a kernel (the real kernel's
 	go test -short $(HANG) ./...
 
 test-kernel: packages ## boot a real Linux kernel and compare with its device mapper
-	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/... ./luks ./lvm
+	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/... ./luks
 
-test-kernel-long: packages ## the same with many random scripts, for hours
+test-kernel-long: packages ## the same with many random scripts, and volume groups made by lvm2 there, for hours
 	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel -kernel
+	CI=true go test $(HANG) -count=1 -run Kernel ./lvm
 
 planted: ## plant defects one by one and see that the tests find each
 	go test $(HANG) -count=1 ./test/sim -run PlantedDefects -planted

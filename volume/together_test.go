@@ -81,14 +81,14 @@ func (d *drawing) draw() entered {
 	return d.write(&scribble{x, d.rng.Uint64N(80), 1 + d.rng.Uint64N(16), 3 + d.rng.Uint64N(1<<20)})
 }
 
-// tally counts how operations ended.
-type tally struct {
+// outcomes counts how operations ended.
+type outcomes struct {
 	sync.Mutex
 	done, refused int
 	wrong         []error
 }
 
-func (n *tally) count(err error) {
+func (n *outcomes) count(err error) {
 	n.Lock()
 	defer n.Unlock()
 	var no *Refusal
@@ -111,7 +111,7 @@ func TestTogether(t *testing.T) {
 	}
 	h, md := newHost(), newModel()
 	d := &drawing{model: md, dir: "/img"}
-	var sum tally
+	var sum outcomes
 	for round := range n {
 		r := boot(t, h)
 		d.rng = rand.New(rand.NewPCG(uint64(round), 9))
@@ -154,7 +154,7 @@ func TestTogetherInThreads(t *testing.T) {
 	dir := t.TempDir()
 	md := newModel()
 	d := &drawing{model: md, dir: filepath.Join(dir, "img")}
-	var sum tally
+	var sum outcomes
 	for round := range n {
 		m, c := bootReal(t, dir)
 		if round == 0 {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"udm/ctl"
+	"udm/internal/invariants"
 	"udm/lvm"
 	"udm/lvm/golden"
 	"udm/volume"
@@ -193,11 +194,20 @@ func TestTakenBack(t *testing.T) {
 	}
 }
 
+// stride is how many steps lie between those that are tried: with the race detector each
+// costs ten times as much.
+func stride() int {
+	if invariants.Enabled {
+		return 11
+	}
+	return 3
+}
+
 // When the daemon ends between two steps, the devices that there were are there again,
 // and to activate makes the rest, or to deactivate removes them.
 func TestKilled(t *testing.T) {
 	for _, mode := range modes {
-		for n := 1; ; n += 3 {
+		for n := 1; ; n += stride() {
 			r := newRig(t, "thin")
 			_, err := r.try(&failing{r.Service, n, true}, "thin", Options{Mode: mode})
 			if err == nil {
