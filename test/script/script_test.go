@@ -257,6 +257,10 @@ func state(root string) (string, error) {
 	if err != nil && !errors.As(err, &none) {
 		return "", err
 	}
+	for i := range ds { // a client that has ended leaves when the daemon notices
+		ds[i].Opens -= ds[i].Holders["nbd"]
+		delete(ds[i].Holders, "nbd")
+	}
 	text, err := json.Marshal(ds)
 	if err != nil {
 		return "", err
