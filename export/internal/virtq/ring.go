@@ -117,9 +117,11 @@ func load16(p []byte, off int) uint16 {
 	return uint16(atomic.LoadUint32((*uint32)(unsafe.Add(at, -int(odd)))) >> (8 * odd))
 }
 
-// storeWord stores flags and index of a ring as one word.
+// storeWord stores flags and index of a ring as one word, before whatever is loaded next.
+// It swaps, since a store under the race detector, which ignores memory that is not Go's,
+// may come after a load behind it: then both sides sleep.
 func storeWord(p []byte, flags, index uint16) {
-	atomic.StoreUint32((*uint32)(unsafe.Pointer(&p[0])), uint32(index)<<16|uint32(flags))
+	atomic.SwapUint32((*uint32)(unsafe.Pointer(&p[0])), uint32(index)<<16|uint32(flags))
 }
 
 // passed reports whether event lies in the entries from old on, before index: the
