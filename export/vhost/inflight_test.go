@@ -38,7 +38,7 @@ func serveForEver(file string) error {
 	if err != nil {
 		return err
 	}
-	s, err := New(Config{Name: "d", Exports: export.Fixed{{Info: export.Info{Name: "d"}, Device: export.Check(d)}}})
+	s, err := New(Config{Name: "d", Queues: 2, Exports: export.Fixed{{Info: export.Info{Name: "d"}, Device: export.Check(d)}}})
 	if err != nil {
 		return err
 	}
