@@ -24,7 +24,7 @@ func (l *luks2) free(size int) (Slot, error) {
 		s.ID++
 	}
 	if s.ID >= maxSlots {
-		return s, fmt.Errorf("all %d key slots are in use; remove one first", maxSlots)
+		return s, fmt.Errorf("all %d key slots are in use; remove one that is not needed", maxSlots)
 	}
 	s.Area.Size = roundUp(s.materialSize(), areaUnit)
 	s.Area.Offset, err = l.gap(s.Area.Size)
@@ -49,7 +49,7 @@ func (l *luks2) gap(size uint64) (uint64, error) {
 		at = roundUp(a.Offset+a.Size, areaUnit)
 	}
 	if end := 2*l.size + c.KeyslotsSize; at > end || end-at < size {
-		return 0, errors.New("the header has no room for another key slot; remove one first")
+		return 0, errors.New("the header has no room for another key slot; remove one that is not needed")
 	}
 	return at, nil
 }

@@ -97,7 +97,7 @@ func (l *luks1) free(h *Header) (Slot, error) {
 			return s, nil
 		}
 	}
-	return Slot{}, fmt.Errorf("all %d key slots are in use; remove one first", slots1)
+	return Slot{}, fmt.Errorf("all %d key slots are in use; remove one that is not needed", slots1)
 }
 
 // set puts a slot in use; nil ends its use.

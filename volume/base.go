@@ -35,7 +35,7 @@ func (m *Manager) image(path string) (*image, error) {
 	}
 	for _, u := range m.uses(path) {
 		if u.writes {
-			return nil, refuse(syscall.EBUSY, "the device %s writes to %s; take a snapshot of %s instead, or remove it first", u.name, path, u.name)
+			return nil, refuse(syscall.EBUSY, "the device %s writes to %s; take a snapshot of %s instead", u.name, path, u.name)
 		}
 	}
 	return i, nil

@@ -68,7 +68,7 @@ func (c *moveTo) plan(m *Manager, op *operation) error {
 	case o.kind != Disk && o.kind != Clone && o.kind != Volume:
 		return refuse(syscall.EINVAL, "%s is a %s; clone it, or copy what it holds", o.name, o.kind)
 	case len(names) > 0:
-		return refuse(syscall.EBUSY, "%s %s; remove that first", list(names), stand(len(names), o.name))
+		return stoodOn(names, o.name)
 	case !filepath.IsAbs(c.path):
 		return refuse(syscall.EINVAL, "%s is no absolute path", c.path)
 	}

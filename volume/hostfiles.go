@@ -60,7 +60,7 @@ func (h HostFiles) Link(names []Names) error {
 			err = nil
 		}
 		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%s exists; name another file, or remove that: %w", n.To, syscall.EEXIST)
+			return fmt.Errorf("%s exists; name another file: %w", n.To, syscall.EEXIST)
 		}
 		if err != nil {
 			return err

@@ -78,7 +78,7 @@ func (c *merge) plan(m *Manager, op *operation) error {
 		return err
 	}
 	if names := m.standing(o); len(names) > 0 {
-		return refuse(syscall.EBUSY, "%s stands on %s; remove it first", names[0], o.name)
+		return stoodOn(names, o.name)
 	}
 	if o.kind == Clone && c.back {
 		return refuse(syscall.EINVAL, "%s is a clone, not a snapshot; reset makes it what its base is, merge writes it to its base", o.name)

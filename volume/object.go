@@ -267,7 +267,7 @@ func (m *Manager) free(names ...string) error {
 			return refuse(syscall.EINVAL, "%q is no name for a device: it is empty, has a slash or is too long", name)
 		}
 		if _, err := m.control.Name(name); err == nil {
-			return refuse(syscall.EEXIST, "a device is named %s already; choose another name, or remove it first: udm remove %s", name, name)
+			return refuse(syscall.EEXIST, "a device is named %s already; choose another name, or give the device one: udm rename %s OTHER", name, name)
 		}
 	}
 	return nil

@@ -174,7 +174,7 @@ func (m *Manager) freeIDs(pool string, n int) ([]uint32, error) {
 		}
 	}
 	if len(free) < n {
-		return nil, refuse(syscall.ENOSPC, "the pool %s has no numbers left for %d volumes; remove some", pool, n)
+		return nil, refuse(syscall.ENOSPC, "the pool %s has no numbers left for %d volumes; use another pool", pool, n)
 	}
 	return free, nil
 }

@@ -60,7 +60,7 @@ func (c *removal) plan(m *Manager, op *operation) error {
 		return err
 	}
 	if names := m.standing(o); len(names) > 0 {
-		return refuse(syscall.EBUSY, "%s %s; remove that first", list(names), stand(len(names), o.name))
+		return stoodOn(names, o.name)
 	}
 	op.Then = steps{&removeDevice{Name: o.name}}
 	switch o.kind {
@@ -120,9 +120,15 @@ func (c *removal) emptyPool(o *object) error {
 		return err
 	}
 	if len(ids) > 0 && !c.All && !c.Keep {
-		return refuse(syscall.ENOTEMPTY, "%d volumes without a device are in %s, such as number %d; udm orphans lists them, udm pool rm --delete-files removes all", len(ids), o.name, ids[0])
+		return refuse(syscall.ENOTEMPTY, "%d volumes without a device are in %s, such as number %d, and would be lost; udm orphans lists them", len(ids), o.name, ids[0])
 	}
 	return nil
+}
+
+// stoodOn refuses because of objects that stand on another. To remove them takes their
+// files with them, so the remedy begins with what keeps the data.
+func stoodOn(names []string, on string) error {
+	return refuse(syscall.EBUSY, "%s %s; keep what is needed with udm cp before removing", list(names), stand(len(names), on))
 }
 
 func list(names []string) string {

@@ -62,7 +62,7 @@ func (c *reset) plan(m *Manager, op *operation) error {
 		return err
 	}
 	if names := m.standing(o); len(names) > 0 {
-		return refuse(syscall.EBUSY, "%s stands on %s; remove it first", names[0], o.name)
+		return stoodOn(names, o.name)
 	}
 	if o.kind == Volume {
 		return c.volume(m, op, o)

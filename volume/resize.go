@@ -58,7 +58,7 @@ func (c *resize) plan(m *Manager, op *operation) error {
 	case o.kind == Snapshot || o.kind == Merging:
 		return refuse(syscall.EINVAL, "%s is a %s, which has the size of its origin; clone or copy it", o.name, o.kind)
 	case len(names) > 0:
-		return refuse(syscall.EBUSY, "%s %s, whose size would change; remove that first", list(names), stand(len(names), o.name))
+		return stoodOn(names, o.name)
 	case sectors < o.sectors && !c.Shrink:
 		return refuse(syscall.EINVAL, "%s has %d bytes; a smaller size cuts off its end: allow it with --shrink if nothing is there", o.name, o.sectors*blk.SectorSize)
 	}
@@ -88,7 +88,7 @@ func (c *resize) disk(m *Manager, op *operation, o *object, sectors uint64) erro
 	}
 	for _, u := range m.uses(l.Device) {
 		if u.name != o.name {
-			return refuse(syscall.EBUSY, "%s stands on %s, too; remove it first", u.name, l.Device)
+			return stoodOn([]string{u.name}, l.Device)
 		}
 	}
 	st, err := m.files.Stat(l.Device)

@@ -111,7 +111,7 @@ func explain(name string, err error) error {
 	remedy := ""
 	switch {
 	case e.Step == "create" && errors.Is(err, syscall.EBUSY):
-		remedy = "; choose another name, or remove the device first: udm remove " + name
+		remedy = "; choose another name, or give the device one: udm rename " + name + " OTHER"
 	case strings.HasSuffix(e.Reason, "unknown target type: "+syscall.EINVAL.Error()):
 		remedy = "; udm targets lists the types"
 	case errors.Is(err, syscall.ENODEV) && strings.Contains(e.Reason, "not an absolute path"):

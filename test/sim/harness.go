@@ -149,7 +149,8 @@ const patience = 10 * time.Minute
 const maxSteps = 300_000
 
 // until waits for cond; its caller is not a task. If cond stays false for longer than
-// patience, although timers still fire, or for more than maxSteps, the history hangs.
+// patience, although timers still fire, or for more than maxSteps, the history hangs:
+// the panic is the finding, as one of a deadlock is (see live).
 func (w *harness) until(cond func() bool) {
 	start, last, steps := w.sim.Now(), w.sim.Now(), 0
 	w.sim.NewWait().Until(func() bool {

@@ -136,7 +136,7 @@ func (s *Sockets) Unexport(r ctl.Unexport) error {
 		return dm.Errorf(syscall.ENXIO, "nothing is exported at %s; udm export lists the exports", path)
 	}
 	if !r.Force && len(x.clients()) > 0 {
-		return dm.Errorf(syscall.EBUSY, "a virtual machine uses %s; stop it, or add --force", path)
+		return dm.Errorf(syscall.EBUSY, "a virtual machine uses %s; stop it first (--force takes its disk away)", path)
 	}
 	delete(s.list, path)
 	if err := s.save(); err != nil {

@@ -217,7 +217,8 @@ func (q *Queue) indirect(d descriptor, nested bool) ([]byte, error) {
 }
 
 // Put gives a chain back, with how many bytes of it were written. The driver sees
-// it after Publish.
+// it after Publish. A head that was not taken is a defect of the caller, which no
+// driver can bring about: the panic keeps the ring from being corrupted.
 func (q *Queue) Put(head uint16, written uint32) {
 	if !q.busy[head] {
 		panic("virtq: a chain is put back that was not taken")
