@@ -31,8 +31,9 @@
 //   - The place of an exception comes from one counter of the store. Whoever ends
 //     the copy brings the exception to the store and completes it. The transient
 //     store has nothing to record; the persistent one records exceptions in the
-//     order of their places, by one goroutine at a time (record.go). Whoever comes
-//     meanwhile waits for a moment, and then leaves the rest to it.
+//     order of their places, by one goroutine at a time (record.go, recordturn.go,
+//     recordstage.go). Whoever comes meanwhile waits for a moment, and then leaves
+//     the rest to it.
 //   - The complete exception is added while the pending one still exists, and
 //     that goes only when no read of the chunk is under way in the origin. So a
 //     chunk with an exception and no pending one may be overwritten in the
