@@ -44,7 +44,7 @@ dev=$(udm attach --nbd disk)
 udm attach | grep -q "disk  *$dev"
 echo told twice it is the same
 
-refused busy udm remove disk
+refused "disk is in use" udm remove disk
 echo removal is refused
 
 mkfs.ext4 -q $dev
