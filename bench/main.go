@@ -35,6 +35,7 @@ var sections = []struct {
 	{"copy", benchCopies},
 	{"nbd", benchNBD},
 	{"fuse", benchFUSE},
+	{"files", benchFiles},
 	{"scale", benchScale},
 }
 
@@ -42,7 +43,7 @@ func main() {
 	var s settings
 	flag.BoolVar(&s.quick, "quick", false, "fewer rounds and cases: about two minutes")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of each case")
-	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,copy,nbd,fuse,scale")
+	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,copy,nbd,fuse,files,scale")
 	flag.StringVar(&s.out, "out", "bench/out", "directory for the report")
 	flag.StringVar(&s.profile, "profile", "", "write a CPU profile of this process to a file")
 	flag.Parse()

@@ -40,9 +40,11 @@ func open(t testing.TB, path string, o Options) *Device {
 
 func TestConformance(t *testing.T) {
 	for name, o := range map[string]Options{
-		"buffered":   {},
-		"direct":     {Direct: true},
-		"one worker": {Workers: 1, Queue: 1},
+		"buffered":           {},
+		"direct":             {Direct: true},
+		"direct, no ring":    {Direct: true, Ring: -1},
+		"direct, short ring": {Direct: true, Workers: 1, Queue: 1, Ring: 1},
+		"one worker":         {Workers: 1, Queue: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			blktest.TestDevice(t, func(t *testing.T) blk.Device { return open(t, newFile(t), o) })

@@ -51,15 +51,26 @@ func (p *pool) submit(b *blk.Bio) {
 	if full {
 		e.admitted = make(chan struct{})
 	}
+	p.addLocked(e)
+	p.mu.Unlock()
+	if full {
+		<-e.admitted
+	}
+}
+
+// again queues b beyond the bound.
+func (p *pool) again(b *blk.Bio) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addLocked(entry{b: b})
+}
+
+func (p *pool) addLocked(e entry) {
 	p.queue = append(p.queue, e)
 	if p.busy < p.maxBusy {
 		p.busy++
 		p.live++
 		go p.work()
-	}
-	p.mu.Unlock()
-	if full {
-		<-e.admitted
 	}
 }
 

@@ -1,0 +1,243 @@
+package filedev
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"udm/blk"
+	"udm/internal/uring"
+)
+
+// ringSegments is the most buffers of one transfer.
+const ringSegments = 16
+
+// ring does reads and plain writes by io_uring, on a goroutine of its own. It is the
+// short way: what finds no slot goes to the pool, and what does not succeed at once is
+// done again there, from its beginning, by code that knows what failures mean. (A FUA
+// write must not be done again: its error may be the only report of a lost one.)
+//
+//	bio ──► take ──► list ──► slot ──► kernel ──► End
+//	    no slot │                   short, failed │
+//	            └──────────► pool ◄───────────────┘
+//
+// A slot is free again before End runs, and who finds none does not wait here, so an
+// End may submit to the same device.
+type ring struct {
+	d     *Device
+	fd    int
+	limit int32
+	taken atomic.Int32 // slots in use or promised
+	begin sync.Once
+	ended chan struct{} // closed when the goroutine has ended
+	waker *uring.Waker
+	// fault is of tests: what it cuts off v is not transferred, and an error of it
+	// takes the place of the result.
+	fault func(b *blk.Bio, v *[]unix.Iovec) unix.Errno
+
+	mu   sync.Mutex
+	list blk.List // guarded by mu
+	off  bool     // guarded by mu: closed, or not available
+
+	u     *uring.Ring // this and what follows is the goroutine's
+	slots []slot
+	free  []uint16
+}
+
+// slot is a transfer that the kernel has.
+type slot struct {
+	bio *blk.Bio
+	err unix.Errno
+	v   [ringSegments]unix.Iovec
+}
+
+const wakeUp = ^uint64(0) // user data of the waker
+
+// newRing returns a ring of some slots, which begins with the first transfer.
+func newRing(d *Device, slots int) (*ring, error) {
+	f, ok := d.f.(*osFile)
+	if !ok || slots < 0 {
+		return nil, nil
+	}
+	w, err := uring.NewWaker()
+	if err != nil {
+		return nil, err
+	}
+	return &ring{d: d, fd: f.fd, limit: int32(orDefault(slots, 127)), ended: make(chan struct{}), waker: w}, nil
+}
+
+// take takes b if it is for the ring.
+func (r *ring) take(b *blk.Bio) bool {
+	if r == nil || !b.Op.HasData() || b.Flags&(blk.FUA|blk.Preflush) != 0 || !r.d.fits(b) {
+		return false
+	}
+	if r.taken.Add(1) > r.limit {
+		r.taken.Add(-1)
+		return false
+	}
+	r.begin.Do(func() { go r.run() })
+	r.mu.Lock()
+	off := r.off
+	if !off {
+		r.list.Push(b)
+	}
+	r.mu.Unlock()
+	if off {
+		r.taken.Add(-1)
+		return false
+	}
+	r.waker.Wake()
+	return true
+}
+
+// fits reports whether b has few buffers, all as the file wants them.
+func (d *Device) fits(b *blk.Bio) bool {
+	n := 0
+	for p := range b.Segments() {
+		n++
+		if n > ringSegments || d.align != 0 && (address(p)|uint64(len(p)))%d.align != 0 {
+			return false
+		}
+	}
+	return n > 0
+}
+
+func (r *ring) run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(r.ended)
+	if err := r.open(); err != nil {
+		r.refuse()
+		return
+	}
+	defer r.u.Close()
+	for r.start() {
+		if err := r.u.Enter(1); err != nil {
+			panic("filedev: " + err.Error()) // the kernel has our buffers; nothing can be ended
+		}
+		r.waker.Awake()
+		r.reap()
+	}
+}
+
+func (r *ring) open() (err error) {
+	r.u, err = uring.New(uring.Options{Entries: int(r.limit) + 1}) // one for the waker
+	if err != nil {
+		return err
+	}
+	r.slots = make([]slot, r.limit)
+	for i := range r.slots {
+		r.free = append(r.free, uint16(i))
+	}
+	r.listen()
+	return nil
+}
+
+func (r *ring) listen() {
+	e := r.u.Entry()
+	r.waker.Listen(e)
+	e.User = wakeUp
+}
+
+// refuse gives what came meanwhile, and with it all that comes later, to the pool.
+func (r *ring) refuse() {
+	r.mu.Lock()
+	r.off = true
+	left := r.list.Take()
+	r.mu.Unlock()
+	for b := left.Pop(); b != nil; b = left.Pop() {
+		r.taken.Add(-1)
+		r.d.pool.again(b)
+	}
+}
+
+// start prepares what has been taken. It returns false once all has ended.
+func (r *ring) start() bool {
+	r.waker.Sleep()
+	r.mu.Lock()
+	list, off := r.list.Take(), r.off
+	r.mu.Unlock()
+	for b := list.Pop(); b != nil; b = list.Pop() {
+		r.prepare(b)
+	}
+	return !off || len(r.free) < len(r.slots)
+}
+
+func (r *ring) prepare(b *blk.Bio) {
+	i := r.free[len(r.free)-1]
+	r.free = r.free[:len(r.free)-1]
+	s := &r.slots[i]
+	s.bio, s.err = b, 0
+	v := s.vector(b)
+	if r.fault != nil {
+		s.err = r.fault(b, &v)
+	}
+	e := r.u.Entry() // there are as many as slots
+	e.User = uint64(i)
+	off := int64(b.Sector) << blk.SectorShift
+	if b.Op == blk.Read {
+		e.Readv(r.fd, v, off)
+	} else {
+		e.Writev(r.fd, v, off)
+	}
+}
+
+// vector is the data of b. The kernel copies it when the entry is submitted.
+func (s *slot) vector(b *blk.Bio) []unix.Iovec {
+	n := 0
+	for p := range b.Segments() {
+		s.v[n].Base = &p[0]
+		s.v[n].SetLen(len(p))
+		n++
+	}
+	return s.v[:n]
+}
+
+// reap ends what the kernel has done.
+func (r *ring) reap() {
+	for {
+		c, ok := r.u.Next()
+		switch {
+		case !ok:
+			return
+		case c.User != wakeUp:
+			r.completed(c)
+		case !c.More():
+			r.listen()
+		}
+	}
+}
+
+func (r *ring) completed(c uring.Completion) {
+	s := &r.slots[c.User]
+	b := s.bio
+	whole := c.Result >= 0 && uint64(c.Result) == b.Bytes() && s.err == 0
+	s.bio = nil
+	clear(s.v[:])
+	r.free = append(r.free, uint16(c.User))
+	r.taken.Add(-1)
+	if !whole {
+		r.d.pool.again(b)
+		return
+	}
+	b.Complete(blk.OK)
+}
+
+// close waits until all has ended.
+func (r *ring) close() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	r.off = true
+	r.mu.Unlock()
+	begun := true
+	r.begin.Do(func() { begun = false })
+	if begun {
+		r.waker.Wake()
+		<-r.ended
+	}
+	r.waker.Close()
+}
