@@ -1,8 +1,12 @@
 package leaf
 
 import (
+	"path/filepath"
+	"syscall"
+
 	"udm/blk"
 	"udm/blk/filedev"
+	"udm/dm"
 )
 
 // parsePath returns the disk that is a file or block device. Each mode opens a device of
@@ -12,7 +16,21 @@ func parsePath(path, _ string) (source, error) {
 	if err != nil {
 		return source{}, openError(path, err)
 	}
-	return source{id: id, number: number, open: func(_ *Opener, write bool) (blk.Device, error) {
-		return filedev.Open(path, filedev.Options{ReadOnly: !write})
-	}}, nil
+	return source{id: id, number: number, open: openPath(path, false)}, nil
+}
+
+// parseDirect returns the disk that is the file at a path, opened past the page cache.
+func parseDirect(name, path string) (source, error) {
+	if !filepath.IsAbs(path) {
+		return source{}, dm.Errorf(syscall.EINVAL, "%s: %q is not an absolute path", name, path)
+	}
+	src, err := resolve(path)
+	src.direct, src.open = true, openPath(path, true)
+	return src, err
+}
+
+func openPath(path string, direct bool) func(*Opener, bool) (blk.Device, error) {
+	return func(_ *Opener, write bool) (blk.Device, error) {
+		return filedev.Open(path, filedev.Options{ReadOnly: !write, Direct: direct})
+	}
 }

@@ -2,6 +2,7 @@
 // daemon and of programs that embed udm. It knows these names:
 //
 //	/PATH              a file or a block device, by its absolute path
+//	direct:/PATH       a file or block device past the page cache, by io_uring where there is one
 //	mem:SIZE[:NAME]    a disk in memory, which lasts until it is closed
 //	null:SIZE[:NAME]   a disk that stores nothing and reads as zeroes
 //	nbd:URI            a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT
@@ -20,7 +21,8 @@
 // A disk with larger blocks is like the kernel's loop device with such a sector size:
 // its physical block, smallest I/O and discard granularity are at least as large, an
 // incomplete block at its end is left out, and bios that are not aligned to blocks are
-// refused. While a disk is open, it cannot be opened with another size of blocks.
+// refused. While a disk is open, it cannot be opened with another size of blocks, nor
+// both through the page cache and past it.
 //
 // # Identity
 //
@@ -42,7 +44,7 @@
 // ENODEV for a path that does not exist or is not a disk, ENXIO for a number that no
 // device has, EACCES for opening a device for writing that may only be read, EBUSY for a
 // file that another process has open for writing or that is open here with another size
-// of blocks.
+// of blocks, or by the other of /PATH and direct:/PATH.
 //
 // Every disk is wrapped in a checkdev, which validates bios and emulates what the disk
 // lacks.
@@ -148,6 +150,8 @@ func (o *Opener) acquire(name string) (*disk, error) {
 		o.disks[src.id], o.byNumber[d.number] = d, d
 	case d.source.block != src.block:
 		return nil, dm.Errorf(syscall.EBUSY, "%s: already open as %s, with logical blocks of another size", src.name, d.source.name)
+	case d.source.direct != src.direct:
+		return nil, dm.Errorf(syscall.EBUSY, "%s: already open as %s; use that name", src.name, d.source.name)
 	}
 	d.users++
 	return d, nil

@@ -201,6 +201,9 @@ func TestRefusals(t *testing.T) {
 		{"7:0", syscall.ENXIO},
 		{"4294967296:0", syscall.ENODEV},
 		{"1:2:3", syscall.ENODEV},
+		{"direct:relative", syscall.EINVAL},
+		{"direct:mem:1M", syscall.EINVAL},
+		{"direct:" + dir, syscall.ENOTBLK},
 		{"mem:", syscall.EINVAL},
 		{"mem:0", syscall.EINVAL},
 		{"mem:1000", syscall.EINVAL},
@@ -268,6 +271,37 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
+// A file is open through the page cache or past it, not both; either way it is the same
+// disk.
+func TestDirect(t *testing.T) {
+	e, o := env.Real(), New(env.Real())
+	path := newFile(t, "a", 1<<20)
+	p := blktest.Pattern(8, 8, 1)
+	names := []string{"direct:" + path, path, "direct:" + path}
+	for i, name := range names[:2] {
+		d, n := open(t, o, name, true)
+		if i == 0 {
+			if err := blk.WriteSectors(e, d, p, 8, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		got := make([]byte, len(p))
+		if err := blk.ReadSectors(e, d, got, 8); err != nil || !slices.Equal(got, p) {
+			t.Errorf("%s has other data, %v", name, err)
+		}
+		if o.Name(n) != name || n != (blk.Number{Major: 7}) {
+			t.Errorf("%s is %v, %s", name, n, o.Name(n))
+		}
+		for _, write := range []bool{false, true} {
+			if _, _, err := o.Open(names[i+1], write); !errors.Is(err, syscall.EBUSY) {
+				t.Errorf("%s beside %s: %v", names[i+1], name, err)
+			}
+		}
+		reader, _ := open(t, o, name, false)
+		closeAll(t, d, reader)
+	}
+}
+
 // The allocation map of a disk with larger blocks is in whole blocks.
 func TestExtentsInBlocks(t *testing.T) {
 	hole := func(at, n uint64) blk.Extent { return blk.Extent{Sector: at, Sectors: n} }
@@ -313,7 +347,7 @@ func TestSchemesAreDocumented(t *testing.T) {
 			t.Errorf("the package comment lacks %q", line)
 		}
 	}
-	if want := "/PATH, mem:SIZE[:NAME], null:SIZE[:NAME], nbd:URI, qcow2:/PATH, part:N:… or block=BYTES:…"; Syntax() != want {
+	if want := "/PATH, direct:/PATH, mem:SIZE[:NAME], null:SIZE[:NAME], nbd:URI, qcow2:/PATH, part:N:… or block=BYTES:…"; Syntax() != want {
 		t.Errorf("Syntax is %q, want %q", Syntax(), want)
 	}
 }
@@ -356,9 +390,10 @@ func TestConcurrentOpens(t *testing.T) {
 // A disk of each kind passes the conformance suite behind the opener.
 func TestConformance(t *testing.T) {
 	for kind, name := range map[string]func(*testing.T) string{
-		"file": func(t *testing.T) string { return newFile(t, "a", 1<<20) },
-		"mem":  func(*testing.T) string { return "mem:1M" },
-		"4096": func(*testing.T) string { return "block=4096:mem:1M" },
+		"file":   func(t *testing.T) string { return newFile(t, "a", 1<<20) },
+		"direct": func(t *testing.T) string { return "direct:" + newFile(t, "a", 1<<20) },
+		"mem":    func(*testing.T) string { return "mem:1M" },
+		"4096":   func(*testing.T) string { return "block=4096:mem:1M" },
 	} {
 		t.Run(kind, func(t *testing.T) {
 			blktest.TestDevice(t, func(t *testing.T) blk.Device {

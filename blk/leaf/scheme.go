@@ -24,6 +24,7 @@ type scheme struct {
 func schemes() []scheme {
 	return []scheme{
 		{"", "/PATH", "a file or a block device, by its absolute path", LoopMajor, parsePath},
+		{"direct:", "direct:/PATH", "a file or block device past the page cache, by io_uring where there is one", LoopMajor, parseDirect},
 		{"mem:", "mem:SIZE[:NAME]", "a disk in memory, which lasts until it is closed", RAMMajor, parseMemory},
 		{"null:", "null:SIZE[:NAME]", "a disk that stores nothing and reads as zeroes", RAMMajor, parseNull},
 		{"nbd", "nbd:URI", "a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT", NBDMajor, parseNBD},
@@ -69,6 +70,7 @@ type source struct {
 	number blk.Number // its own; zero: it has none
 	shared bool       // readers and writers share one device
 	block  uint32     // smallest logical block in bytes; at least 512
+	direct bool       // past the page cache
 	open   func(o *Opener, write bool) (blk.Device, error)
 }
 
