@@ -62,3 +62,24 @@ func SumExtents(list []Extent) (sectors uint64) {
 	}
 	return sectors
 }
+
+// EitherExtents has data where one of two lists has, as far as both go. They begin at
+// the same sector, and are used up.
+func EitherExtents(a, b []Extent) (list []Extent) {
+	for len(a) > 0 && len(b) > 0 {
+		n := min(a[0].Sectors, b[0].Sectors)
+		list = AppendExtent(list, Extent{Sector: a[0].Sector, Sectors: n, Data: a[0].Data || b[0].Data})
+		a, b = behind(a, n), behind(b, n)
+	}
+	return list
+}
+
+// behind takes n sectors of the first extent away.
+func behind(list []Extent, n uint64) []Extent {
+	e := &list[0]
+	if e.Sectors == n {
+		return list[1:]
+	}
+	e.Sector, e.Sectors = e.Sector+n, e.Sectors-n
+	return list
+}

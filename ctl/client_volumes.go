@@ -94,6 +94,16 @@ func (c *Client) RemoveObject(ctx context.Context, r volume.RemoveSpec) error {
 	return err
 }
 
+// Changes implements [Volumes].
+func (c *Client) Changes(ctx context.Context, r volume.ChangesSpec) (volume.Changes, error) {
+	return changes.call(ctx, c, r)
+}
+
+// Checkpoints implements [Volumes].
+func (c *Client) Checkpoints(ctx context.Context, r Object) ([]string, error) {
+	return checkpoints.call(ctx, c, r)
+}
+
 // CreatePool implements [Volumes].
 func (c *Client) CreatePool(ctx context.Context, r volume.PoolSpec) error {
 	_, err := createPool.call(ctx, c, r)

@@ -56,6 +56,8 @@ var (
 	copyOut      = order("copy_out", Service.CopyOut)
 	copyIn       = order("copy_in", Service.CopyIn)
 	removeObject = order("object_remove", Service.RemoveObject)
+	changes      = request("changes", Service.Changes)
+	checkpoints  = request("checkpoints", Service.Checkpoints)
 	createPool   = order("pool_create", Service.CreatePool)
 	growPool     = order("pool_grow", Service.GrowPool)
 	createVolume = order("volume_create", Service.CreateVolume)

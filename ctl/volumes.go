@@ -45,6 +45,11 @@ type Volumes interface {
 	// RemoveObject removes an object and what was made for it.
 	RemoveObject(context.Context, volume.RemoveSpec) error
 
+	// Changes tells what an object has changed since a checkpoint, a part at a time.
+	Changes(context.Context, volume.ChangesSpec) (volume.Changes, error)
+	// Checkpoints lists what Changes can be asked since.
+	Checkpoints(context.Context, Object) ([]string, error)
+
 	// CreatePool makes a pool with files of its own.
 	CreatePool(context.Context, volume.PoolSpec) error
 	// GrowPool gives a pool more space.

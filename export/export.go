@@ -41,6 +41,9 @@ type Export struct {
 	Device *checkdev.Device
 	// Extents is the device's allocation map. nil: everything is data.
 	Extents blk.ExtentsFunc
+	// Contexts lists what else clients may ask about the device's sectors. It may wait
+	// for metadata. nil: nothing.
+	Contexts func() []Context
 	// SparseReads states that Extents costs less than reading zeroes, so long
 	// reads may query it first. It must be false if Extents may wait.
 	SparseReads bool
@@ -51,6 +54,21 @@ type Export struct {
 	// Release, if not nil, is called once, after the client is gone and its last
 	// bio has ended. The device must stay open until then.
 	Release func()
+}
+
+// Context is a map of a device beside its allocation map, by its name in NBD, where it
+// is a metadata context.
+type Context struct {
+	Name string
+	// Status tells about the sectors of a range as an [blk.ExtentsFunc] does: runs
+	// without gaps from its beginning on, at least one, and no longer than it.
+	Status func(sector, sectors uint64) ([]Run, error)
+}
+
+// Run is a run of sectors with the same status. What it means is up to the context.
+type Run struct {
+	Sectors uint64
+	Status  uint32
 }
 
 // Check wraps a device for an export.

@@ -33,7 +33,7 @@ serves the resulting block devices over NBD and FUSE.`,
 	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(), exportCommand(), unexportCommand(),
-		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(),
+		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(), changesCommand(),
 		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), lvmCommand(), luksCommand(), partitionsCommand(), logWritesCommand(), versionCommand(), manCommand())
 	explainUsage(cmd)
 	return cmd

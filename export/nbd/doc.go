@@ -11,7 +11,11 @@
 //
 // Fixed newstyle handshake with every option of the specification and the
 // extended headers of its extension; simple, structured and extended replies;
-// the metadata context base:allocation; TLS. Units on the wire are bytes.
+// metadata contexts, base:allocation and those that an export has; TLS. Units on the
+// wire are bytes.
+//
+//   - Contexts beside base:allocation are the export's: see [export.Context]. They are
+//     listed with prefixes that end in a colon, and selected by their names.
 //
 //   - Requests should be aligned to the device's logical block, as clients are told.
 //     Those that are not cost more: see unaligned.go. Only a block status must be.
@@ -52,7 +56,7 @@
 //
 // Each connection is limited to 512 requests in flight, 64 MiB of memory (and as
 // much again because slabs are rounded up), 32 MiB per payload, 64 KiB per option
-// and 1024 options that are refused. A server is limited to Config.MaxConns connections, each with
+// 16 metadata contexts, and 1024 options that are refused. A server is limited to Config.MaxConns connections, each with
 // a thread on Linux. A client that exceeds a limit waits or is refused.
 // [blk.Device.Submit] may block for back-pressure, which stops only this
 // connection's reader.

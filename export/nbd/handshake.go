@@ -51,8 +51,8 @@ type handshake struct {
 	refusals int
 
 	mode     replyMode
-	metaName string // export of the last accepted SET_META_CONTEXT …
-	meta     bool   // … that selected base:allocation
+	metaName string   // export of the last accepted SET_META_CONTEXT …
+	chosen   []chosen // … and what that selected
 
 	session *session // set when the client enters transmission
 }
@@ -62,7 +62,7 @@ type session struct {
 	rw     io.ReadWriter
 	export *Export
 	mode   replyMode
-	meta   bool
+	chosen []chosen
 	flags  uint16
 	size   uint64 // bytes
 }
@@ -216,7 +216,7 @@ func (h *handshake) startTLS(data []byte) error {
 		return fmt.Errorf("TLS: %w", err)
 	}
 	h.rw, h.secure = tc, true
-	h.mode, h.meta, h.metaName = simple, false, ""
+	h.mode, h.chosen, h.metaName = simple, nil, ""
 	return nil
 }
 

@@ -78,8 +78,8 @@ func (h *handshake) exportName(data []byte) error {
 	return nil
 }
 
-// attach opens the export and computes the session on it.
-func (h *handshake) attach(name string) (*session, error) {
+// peek opens an export.
+func (h *handshake) peek(name string) (*Export, error) {
 	if len(name) > proto.MaxString {
 		return nil, refuse(proto.RepErrTooBig, "export name of %d bytes; the limit is %d", len(name), proto.MaxString)
 	}
@@ -90,11 +90,25 @@ func (h *handshake) attach(name string) (*session, error) {
 	if err != nil {
 		return nil, refuse(proto.RepErrPolicy, "%v", err)
 	}
+	return e, nil
+}
+
+// attach opens the export and computes the session on it.
+func (h *handshake) attach(name string) (*session, error) {
+	e, err := h.peek(name)
+	if err != nil {
+		return nil, err
+	}
 	s := &session{rw: h.rw, export: e, mode: h.mode}
-	s.meta = h.meta && (h.metaName == name || h.metaName == e.Name)
+	if h.metaName == name || h.metaName == e.Name {
+		if s.chosen, err = resolve(e, h.chosen); err != nil {
+			e.Done()
+			return nil, err
+		}
+	}
 	lim := e.Device.Limits()
 	s.size = lim.Size * blk.SectorSize
-	s.flags = transmissionFlags(&lim, e.ReadOnly || lim.ReadOnly, s.mode, s.meta)
+	s.flags = transmissionFlags(&lim, e.ReadOnly || lim.ReadOnly, s.mode, len(s.chosen) > 0)
 	return s, nil
 }
 

@@ -151,7 +151,7 @@ func (c *conn) check(r *request) *failure {
 		return nil
 	}
 	if r.Cmd == proto.CmdBlockStatus {
-		if !c.meta {
+		if len(c.chosen) == 0 {
 			return fail(proto.EINVAL, "no metadata context was negotiated")
 		}
 		if r.Flags&proto.CmdFlagPayloadLen != 0 {
@@ -168,7 +168,7 @@ func (c *conn) checkFlags(r *request, may uint16) *failure {
 	if c.mode == simple {
 		may &^= proto.CmdFlagDF
 	}
-	if c.mode == extended && (r.Cmd == proto.CmdWrite || r.Cmd == proto.CmdBlockStatus && c.meta) {
+	if c.mode == extended && (r.Cmd == proto.CmdWrite || r.Cmd == proto.CmdBlockStatus && len(c.chosen) > 0) {
 		may |= proto.CmdFlagPayloadLen
 	}
 	if bad := r.Flags &^ may; bad != 0 {

@@ -1,7 +1,10 @@
 package nbd
 
 import (
+	"slices"
+
 	"udm/blk"
+	"udm/export"
 	"udm/internal/nbd/proto"
 )
 
@@ -25,6 +28,20 @@ func (c *conn) extents(offset, length uint64) ([]blk.Extent, *failure) {
 	return list[:min(len(list), maxExtents)], nil
 }
 
+// allocation is the context base:allocation of an export.
+func allocation(e *Export) export.Context {
+	return export.Context{Name: proto.ContextAllocation, Status: func(sector, sectors uint64) (runs []export.Run, err error) {
+		list := blk.AllData(sector, sectors)
+		if e.Extents != nil {
+			list, err = e.Extents(sector, sectors)
+		}
+		for _, x := range list {
+			runs = append(runs, export.Run{Sectors: x.Sectors, Status: stateOf(x)})
+		}
+		return runs, err
+	}}
+}
+
 func stateOf(e blk.Extent) uint32 {
 	if e.Data {
 		return 0
@@ -32,72 +49,89 @@ func stateOf(e blk.Extent) uint32 {
 	return proto.StateHole | proto.StateZero
 }
 
-// blockStatus answers with one chunk for base:allocation, or with none if the
-// client asked for no context.
+// blockStatus answers with one chunk for each context that the client has chosen, or
+// for those of them that it asks about.
 func (c *conn) blockStatus(r *request) *failure {
-	length, want := r.Length, true
+	length, asked := r.Length, c.chosen
 	if r.Flags&proto.CmdFlagPayloadLen != 0 {
 		var f *failure
-		if length, want, f = c.statusPayload(r); f != nil {
+		if length, asked, f = c.statusPayload(r); f != nil {
 			return f
 		}
 	}
-	if !want {
-		return nil
+	for i, x := range asked {
+		runs, f := x.runs(r.Offset, length)
+		if f != nil {
+			return f
+		}
+		if r.Flags&proto.CmdFlagReqOne != 0 {
+			runs = runs[:1]
+		}
+		r.more = append(r.more, c.statusChunk(r, x.id, runs[:min(len(runs), maxExtents/len(asked))], i == len(asked)-1))
 	}
-	list, f := c.extents(r.Offset, length)
-	if f != nil {
-		return f
-	}
-	if r.Flags&proto.CmdFlagReqOne != 0 {
-		list = list[:1]
-	}
-	r.more = [][]byte{c.statusChunk(r, list)}
 	return nil
+}
+
+// runs asks about a range in bytes.
+func (x chosen) runs(offset, length uint64) ([]export.Run, *failure) {
+	runs, err := x.Status(offset/blk.SectorSize, length/blk.SectorSize)
+	if err != nil {
+		return nil, failureOf(blk.StatusOf(err))
+	}
+	if len(runs) == 0 {
+		return nil, fail(proto.EIO, "%s is empty", x.Name)
+	}
+	return runs, nil
 }
 
 // statusPayload decodes the payload form of a request: the length of the range in
 // 64 bits, then the requested contexts, 32 bits each.
-func (c *conn) statusPayload(r *request) (length uint64, want bool, f *failure) {
+func (c *conn) statusPayload(r *request) (length uint64, asked []chosen, f *failure) {
 	p := r.data
 	if len(p) < 8 || len(p)%4 != 0 {
-		return 0, false, fail(proto.EINVAL, "malformed payload")
+		return 0, nil, fail(proto.EINVAL, "malformed payload")
 	}
 	length = be.Uint64(p)
 	if f := c.checkRange(r, length, proto.EINVAL); f != nil {
-		return 0, false, f
+		return 0, nil, f
 	}
 	for p = p[8:]; len(p) > 0; p = p[4:] {
-		if be.Uint32(p) != contextID || want {
-			return 0, false, fail(proto.EINVAL, "metadata context %d was not negotiated or is repeated", be.Uint32(p))
+		is := func(x chosen) bool { return x.id == be.Uint32(p) }
+		i := slices.IndexFunc(c.chosen, is)
+		if i < 0 || slices.ContainsFunc(asked, is) {
+			return 0, nil, fail(proto.EINVAL, "metadata context %d was not negotiated or is repeated", be.Uint32(p))
 		}
-		want = true
+		asked = append(asked, c.chosen[i])
 	}
-	return length, want, nil
+	return length, asked, nil
 }
 
-// statusChunk encodes the extents, in bytes, as the last chunk of the reply.
-func (c *conn) statusChunk(r *request, list []blk.Extent) []byte {
+// statusChunk encodes the runs of a context, in bytes, as a chunk of the reply.
+func (c *conn) statusChunk(r *request, id uint32, runs []export.Run, last bool) []byte {
+	flags := uint16(0)
+	if last {
+		flags = proto.ReplyDone
+	}
 	if c.mode == extended {
-		size := 8 + 16*len(list)
+		size := 8 + 16*len(runs)
 		p := make([]byte, c.chunkHead(), c.chunkHead()+size)
-		r.chunk(p, proto.ReplyDone, proto.ChunkBlockStatusExt, size)
-		p = be.AppendUint32(p, contextID)
-		p = be.AppendUint32(p, uint32(len(list)))
-		for _, e := range list {
+		r.chunk(p, flags, proto.ChunkBlockStatusExt, size)
+		p = be.AppendUint32(p, id)
+		p = be.AppendUint32(p, uint32(len(runs)))
+		for _, e := range runs {
 			p = be.AppendUint64(p, e.Sectors*blk.SectorSize)
-			p = be.AppendUint64(p, uint64(stateOf(e)))
+			p = be.AppendUint64(p, uint64(e.Status))
 		}
 		return p
 	}
-	size := 4 + 8*len(list)
+	size := 4 + 8*len(runs)
 	p := make([]byte, c.chunkHead(), c.chunkHead()+size)
-	r.chunk(p, proto.ReplyDone, proto.ChunkBlockStatus, size)
-	p = be.AppendUint32(p, contextID)
-	for _, e := range list {
-		// The requested range, and so every extent, is shorter than 4 GiB here.
+	r.chunk(p, flags, proto.ChunkBlockStatus, size)
+	p = be.AppendUint32(p, id)
+	for _, e := range runs {
+		// The requested range, and so every run, is shorter than 4 GiB here.
 		p = be.AppendUint32(p, uint32(e.Sectors*blk.SectorSize))
-		p = be.AppendUint32(p, stateOf(e))
+		p = be.AppendUint32(p, e.Status)
 	}
 	return p
 }

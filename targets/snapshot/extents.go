@@ -21,10 +21,10 @@ func (s *snapshot) Extents(offset, sectors uint64) []blk.Extent {
 	case !s.has(flagValid):
 	case s.merge == nil:
 		below := s.below(offset, sectors)
-		list = either(below, s.exceptions(b, offset, blk.SumExtents(below)))
+		list = blk.EitherExtents(below, s.exceptions(b, offset, blk.SumExtents(below)))
 	default:
 		own := s.exceptions(b, offset, sectors)
-		list = either(own, s.below(offset, blk.SumExtents(own)))
+		list = blk.EitherExtents(own, s.below(offset, blk.SumExtents(own)))
 	}
 	// Without exceptions an invalid snapshot would look like its origin.
 	if list == nil || !s.has(flagValid) {
@@ -61,27 +61,6 @@ func (t *table) look(chunk uint64) (has bool, next uint64) {
 	}
 	_, has = l.lookup(chunk)
 	return has, chunk + 1
-}
-
-// either has data where one of two lists has, as far as both go. They begin at
-// the same sector, and are used up.
-func either(a, b []blk.Extent) (list []blk.Extent) {
-	for len(a) > 0 && len(b) > 0 {
-		n := min(a[0].Sectors, b[0].Sectors)
-		list = blk.AppendExtent(list, blk.Extent{Sector: a[0].Sector, Sectors: n, Data: a[0].Data || b[0].Data})
-		a, b = behind(a, n), behind(b, n)
-	}
-	return list
-}
-
-// behind takes n sectors of the first extent away.
-func behind(list []blk.Extent, n uint64) []blk.Extent {
-	e := &list[0]
-	if e.Sectors == n {
-		return list[1:]
-	}
-	e.Sector, e.Sectors = e.Sector+n, e.Sectors-n
-	return list
 }
 
 // Extents is that of the origin.

@@ -73,6 +73,44 @@ func TestExtents(t *testing.T) {
 	r.wantExtents("s", "+4096")
 }
 
+// Exceptions are what was written to a snapshot, or to its origin, in whole chunks.
+func TestExceptions(t *testing.T) {
+	r := newRig(t, env.Real(), disks{})
+	r.disks["O"], r.disks["C"], r.disks["D"] = memdev.New(4096), memdev.New(8192), memdev.New(64)
+	r.device("o", 4096, "snapshot-origin O")
+	r.device("s", 4096, "snapshot O C P 8")
+	want := func(name, want string) {
+		t.Helper()
+		got := ""
+		for at := uint64(0); at < 4096; {
+			list, err := Exceptions(r.dev(name), at, 4096-at)
+			if err != nil {
+				got = " " + err.Error()
+				break
+			}
+			for _, e := range list {
+				if e.Data {
+					got += fmt.Sprintf(" %d+%d", e.Sector, e.Sectors)
+				}
+				at += e.Sectors
+			}
+		}
+		if got != " "+want {
+			t.Errorf("exceptions of %s:%s, want %s", name, got, want)
+		}
+	}
+	r.ok(blk.WriteSectors(r.e, r.dev("s"), blktest.Pattern(3, 10, 1), 3, 0))
+	r.ok(blk.WriteSectors(r.e, r.dev("s"), blktest.Pattern(4095, 1, 1), 4095, 0))
+	r.ok(blk.WriteSectors(r.e, r.dev("o"), blktest.Pattern(2048, 1, 1), 2048, 0))
+	want("s", "0+16 2048+8 4088+8")
+	want("o", "o is no snapshot that stays one: invalid argument")
+	r.device("v", 4096, "snapshot O D P 8")
+	for i := range uint64(8) {
+		r.ok(blk.WriteSectors(r.e, r.dev("o"), blktest.Pattern(0, 1, 3), 64*i, 0)) // more than D has room for
+	}
+	want("v", "what v held is lost: invalid argument")
+}
+
 // TestExtentsModel looks at the maps of an origin and its snapshots while all of
 // them are written, and while one of them is merged. Zeroes are written too, so
 // that data moves out of what becomes a hole.

@@ -95,6 +95,25 @@
 // they may hear for a while that the owner knows ([thinmeta.Thin.TryFind]); a pass
 // that serves a read for that reason shows them everything, and so does a commit.
 //
+// # Changed blocks
+//
+// A write to a block that a snapshot shares goes to another data
+// block, and a data block that is shared is never written. So two volumes of a pool
+// have the same content wherever both have the same data block, and in no other
+// place can it be relied on: a block that was rewritten with what it held counts as
+// changed, as does one that was discarded.
+//
+// The owner of the pool looks at both volumes in portions, in the metadata as they
+// are at that moment, committed or not: a write is in them before it ends, and so is
+// a discard. The mappings of volumes that nobody writes to are the same in each
+// portion, whatever happens to others in the pool; so what a snapshot has changed
+// since another one is exact. Of a volume that is written to, what each portion says
+// was true at a moment between call and return: a write that ended before the call
+// is told of, one under way perhaps. A root that was held meanwhile would say no
+// more that is of use: what is read afterwards is read from the volume as it is
+// then. To read what was changed up to one moment, take a snapshot, and ask for its
+// changes.
+//
 // # Bounds
 //
 // A bio that waits is in a list through itself; beside it there is a cell or a

@@ -18,7 +18,10 @@ type Set struct {
 	Control *dm.Control
 	// Waiting says why the saved table of a device could not be loaded yet, ""
 	// when none waits.
-	Waiting  func(*dm.Device) string
+	Waiting func(*dm.Device) string
+	// Contexts lists what clients may ask about a device's sectors beside its
+	// allocation map; nil: nothing.
+	Contexts func(*dm.Device) []export.Context
 	ReadOnly bool      // refuse writes
 	Holder   dm.Holder // what clients count as
 }
@@ -55,10 +58,14 @@ func (s Set) open(d *dm.Device) (*export.Export, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &export.Export{
+	e := &export.Export{
 		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: export.Check(dev), Extents: d.Extents, Same: d,
 		Release: func() { _ = dev.Close() }, // gives the open count back; it cannot fail
-	}, nil
+	}
+	if s.Contexts != nil {
+		e.Contexts = func() []export.Context { return s.Contexts(d) }
+	}
+	return e, nil
 }
 
 // noTable is why a device without a live table is not exported. The kernel

@@ -114,7 +114,7 @@ func New(c Config) (*Service, error) {
 		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env), wake: c.Env.NewWait()}
 	c.Control.SetWatch(s.watch)
 	s.volumes = volume.New(volume.Machine{Env: c.Env, Devices: devices{s}, Files: c.Files, FS: c.FS, Root: c.Root, Log: c.Log})
-	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Holder: dm.Program}
+	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Contexts: s.contexts, Holder: dm.Program}
 	s.sockets = vhostuser.New(vhostuser.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log})
 	s.kernel, err = attach.New(attach.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log, Helper: c.Helper})
 	return s, err

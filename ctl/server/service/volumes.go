@@ -98,6 +98,20 @@ func (s *Service) RemoveObject(ctx context.Context, r volume.RemoveSpec) error {
 	return s.operate(ctx, func(m *volume.Manager) error { return m.Remove(ctx, r) })
 }
 
+// Changes implements [ctl.Volumes].
+func (s *Service) Changes(ctx context.Context, r volume.ChangesSpec) (c volume.Changes, err error) {
+	err = s.operate(ctx, func(m *volume.Manager) (err error) {
+		c, err = m.Changes(ctx, r)
+		return err
+	})
+	return c, err
+}
+
+// Checkpoints implements [ctl.Volumes].
+func (s *Service) Checkpoints(_ context.Context, r ctl.Object) ([]string, error) {
+	return s.volumes.Checkpoints(r.Name)
+}
+
 // CreatePool implements [ctl.Volumes].
 func (s *Service) CreatePool(ctx context.Context, r volume.PoolSpec) error {
 	return s.operate(ctx, func(m *volume.Manager) error { return m.CreatePool(ctx, r) })

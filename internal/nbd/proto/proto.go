@@ -150,7 +150,7 @@ const (
 	StateZero = 1 << 1
 )
 
-// ContextAllocation is the only metadata context.
+// ContextAllocation is the metadata context that every export has.
 const ContextAllocation = "base:allocation"
 
 // Sizes in bytes.

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"udm/blk"
+	"udm/ctl"
+	"udm/volume"
+)
+
+func changesCommand() *cobra.Command {
+	var since string
+	var checkpoints bool
+	cmd := &cobra.Command{
+		Use:   "changes DEVICE",
+		Short: "Tell which blocks of a device have changed since a snapshot",
+		Long: `changes lists the parts of a device that may differ from a snapshot of it: all that
+does, and what was written or discarded since without making a difference. It reads
+metadata only, and both may be in use. Without --since it tells what has changed
+since the image that the device stands on, or all that it holds where there is none.
+
+A volume of a pool can be compared with any other one of the pool. What was written
+to the device before the command is in the list; what is written meanwhile is
+perhaps. For the changes up to one moment, take a snapshot and ask for its changes.
+
+Addresses are in sectors of 512 bytes. A part of kind zero reads as zeroes. Clients
+of NBD see the same as qemu:dirty-bitmap:SNAPSHOT.`,
+		Example: `  udm snapshot disk monday
+  udm changes disk --since monday
+  udm changes tuesday --since monday --json
+  udm changes disk --checkpoints           # since what it can be asked`,
+		Args: cobra.ExactArgs(1), ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := clientOf(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if checkpoints {
+				return printCheckpoints(cmd, client, args[0])
+			}
+			return printChanges(cmd, client, volume.ChangesSpec{Name: args[0], Since: since})
+		},
+	}
+	cmd.Flags().StringVar(&since, "since", "", "the `SNAPSHOT`, or base: the image that the device stands on")
+	cmd.Flags().BoolVar(&checkpoints, "checkpoints", false, "list the snapshots that --since may name")
+	addJSON(cmd)
+	return cmd
+}
+
+func printCheckpoints(cmd *cobra.Command, client *ctl.Client, name string) error {
+	names, err := client.Checkpoints(cmd.Context(), ctl.Object{Name: name})
+	if err != nil || wantsJSON(cmd) {
+		return printUnless(cmd, err, names)
+	}
+	for _, n := range names {
+		fmt.Fprintln(cmd.OutOrStdout(), n)
+	}
+	return nil
+}
+
+func printUnless(cmd *cobra.Command, err error, v any) error {
+	if err != nil {
+		return err
+	}
+	return printJSON(cmd, v)
+}
+
+func printChanges(cmd *cobra.Command, client *ctl.Client, s volume.ChangesSpec) error {
+	c, err := allChanges(cmd.Context(), client, s)
+	if err != nil || wantsJSON(cmd) {
+		return printUnless(cmd, err, c)
+	}
+	rows, sum := [][]string{{"SECTOR", "SECTORS", "KIND"}}, uint64(0)
+	for _, e := range c.Extents {
+		kind := "data"
+		if e.Zero {
+			kind = "zero"
+		}
+		sum += e.Sectors
+		rows = append(rows, []string{strconv.FormatUint(e.Sector, 10), strconv.FormatUint(e.Sectors, 10), kind})
+	}
+	if len(rows) > 1 {
+		if err := printTable(cmd.OutOrStdout(), rows); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s of %s\n", formatBytes(sum*blk.SectorSize), formatBytes(c.Sectors*blk.SectorSize))
+	return err
+}
+
+// allChanges asks for one part after the other.
+func allChanges(ctx context.Context, client *ctl.Client, s volume.ChangesSpec) (all volume.Changes, err error) {
+	for {
+		c, err := client.Changes(ctx, s)
+		if err != nil {
+			return all, err
+		}
+		if s.Of == "" {
+			all = c
+		} else {
+			all.Extents, all.Next = append(all.Extents, c.Extents...), c.Next
+		}
+		if c.Next == c.Sectors {
+			return all, nil
+		}
+		s.Sector, s.Of = c.Next, c.Of
+	}
+}
