@@ -3,6 +3,7 @@ package pdata
 import (
 	"hash/crc32"
 
+	"udm/blk"
 	"udm/internal/invariants"
 )
 
@@ -47,10 +48,11 @@ func (bm *BlockManager) evict(p *page) {
 
 // Settle ends a call of the owner, whose Shadows are no longer used. It writes
 // the dirty pages if they are many, which is allowed at any time (see the package
-// comment), and shrinks the cache to its limit.
+// comment), and shrinks the cache to its limit. What finds no space on the device
+// stays in memory.
 func (bm *BlockManager) Settle() error {
 	if len(bm.dirty) > bm.limit/2 {
-		if err := bm.writeBack(); err != nil {
+		if err := bm.writeBack(); err != nil && err != blk.NoSpace {
 			return err
 		}
 	}

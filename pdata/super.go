@@ -75,9 +75,19 @@ type Fields interface {
 //
 // Step 1 comes first so that no mapping is durable before its data.
 //
+// # No space
+//
+// The device may lie on a file system that is full. A write that finds no space
+// changes nothing and can be repeated, so it breaks nothing: blocks that were to be
+// written stay in memory, and a commit that got as far as step 3 is kept as it is.
+// Until it is through nothing can be changed ([blk.NoSpace]), because step 6 has
+// been prepared; Commit goes on with it, from step 1, so that it covers what was
+// written to the data device meanwhile. A flush that finds no space is an error:
+// what it was to make durable may be lost.
+//
 // # Abort
 //
-// An error in any step of a commit breaks the transaction, and so does the error
+// Another error in any step of a commit breaks the transaction, and so does the error
 // of a change that has modified anything. Every change and commit then fails
 // until Abort. The superblock may or may not have been written by then, so Abort
 // reads it, drops the cache and opens everything again. If the superblock cannot
@@ -105,10 +115,11 @@ type Super struct {
 	held      uint64          // block of the held root; 0: none
 	check     bool            // needs_check is set on disk or should be; the next write sets it
 	preCommit func() error
-	broken    error       // why this transaction must be aborted
-	inService bool        // something changed since OpenSuper: from now on commits write
-	changed   bool        // something changed in this transaction
-	failed    atomic.Bool // the metadata have failed for good
+	broken    error            // why this transaction must be aborted
+	next      *[BlockSize]byte // the superblock of a commit that found no space to be written; nil: there is none
+	inService bool             // something changed since OpenSuper: from now on commits write
+	changed   bool             // something changed in this transaction
+	failed    atomic.Bool      // the metadata have failed for good
 }
 
 // OpenSuper reads the superblock. If it is all zero, fresh is true: the caller
@@ -176,6 +187,8 @@ func (s *Super) Changeable() error {
 		return syscall.EINVAL
 	case s.bm.ReadOnly():
 		return syscall.EPERM
+	case s.next != nil:
+		return blk.NoSpace
 	}
 	return s.broken
 }
@@ -199,24 +212,29 @@ func (s *Super) SetPreCommit(fn func() error) { s.preCommit = fn }
 // Commit makes all changes durable and then calls done, whose error breaks the
 // next transaction. It does nothing until the metadata are in service, that is,
 // until the first change since OpenSuper. After that it always calls the
-// pre-commit callback, but writes only if something changed.
+// pre-commit callback, but writes only if something changed. It returns
+// [blk.NoSpace] itself, not wrapped, if the device has no space: call it again.
 func (s *Super) Commit(done func() error) error {
 	if err := s.Usable(); err != nil || !s.inService {
 		return err
 	}
-	if err := s.Changeable(); err != nil {
+	if err := s.Changeable(); err != nil && (s.next == nil || s.bm.ReadOnly()) {
 		return err
 	}
 	if s.preCommit != nil {
-		if s.broken = s.preCommit(); s.broken != nil {
+		if s.broken = needed(s.preCommit()); s.broken != nil {
+			s.next = nil
 			return s.broken
 		}
 	}
 	if !s.changed {
 		return nil
 	}
-	if s.broken = s.write(); s.broken != nil {
-		return s.broken
+	if err := s.write(); err != nil {
+		if err != blk.NoSpace {
+			s.broken, s.next = err, nil
+		}
+		return err
 	}
 	s.changed = false
 	if s.broken = done(); s.broken == nil {
@@ -225,10 +243,33 @@ func (s *Super) Commit(done func() error) error {
 	return s.broken
 }
 
-// write does steps 2 to 6.
+// needed is the error of a flush: lack of space, too, may have lost something.
+func needed(err error) error {
+	if err == blk.NoSpace {
+		return blk.IOErr
+	}
+	return err
+}
+
+// write does steps 2 to 6. After [blk.NoSpace] it goes on with step 3.
 func (s *Super) write() error {
-	next := s.disk
-	if err := s.fields.Save(next[:]); err != nil {
+	if s.next == nil {
+		next := s.disk
+		if err := s.complete(next[:]); err != nil {
+			return err
+		}
+		s.next = &next
+	}
+	if err := s.tm.Commit(s.format.Block, s.format.Kind, s.next[:]); err != nil {
+		return err
+	}
+	s.disk, s.next = *s.next, nil
+	return nil
+}
+
+// complete does step 2; next is to be the superblock.
+func (s *Super) complete(next []byte) error {
+	if err := s.fields.Save(next); err != nil {
 		return err
 	}
 	if err := s.tm.PreCommit(); err != nil {
@@ -240,11 +281,7 @@ func (s *Super) write() error {
 	if f.Held != 0 {
 		le.PutUint64(next[f.Held:], s.held)
 	}
-	s.putCheck(next[:])
-	if err := s.tm.Commit(f.Block, f.Kind, next[:]); err != nil {
-		return err
-	}
-	s.disk = next
+	s.putCheck(next)
 	return nil
 }
 
@@ -266,7 +303,7 @@ func (s *Super) Abort() error {
 		s.Fail()
 		return err
 	}
-	s.broken, s.changed = nil, false
+	s.broken, s.next, s.changed = nil, nil, false
 	return nil
 }
 

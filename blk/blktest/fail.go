@@ -8,14 +8,16 @@ import (
 	"udm/blk"
 )
 
-// Failer makes one I/O of a scenario fail: see FailEach.
+// Failer makes one I/O of a scenario fail: see FailEach and FullEach.
 type Failer struct {
 	n      int
-	sticky bool // all later ones fail too
+	sticky bool       // all later ones fail too
+	status blk.Status // how they fail
 
 	mu    sync.Mutex
 	count int    // guarded by mu; I/Os seen so far
 	what  string // guarded by mu; the I/O that failed; "": none yet
+	roomy bool   // guarded by mu; nothing fails any more
 }
 
 // Wrap returns d with the failure injected. The I/Os of all wrapped devices of a
@@ -38,9 +40,19 @@ func (f *Failer) String() string {
 	return fmt.Sprintf("failing I/O %d, %s, sticky=%v", f.n, f.what, f.sticky)
 }
 
+// MakeSpace ends what FullEach has begun: from now on there is space.
+func (f *Failer) MakeSpace() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.roomy = true
+}
+
 func (f *Failer) fails(d blk.Device, b *blk.Bio) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.roomy || f.status == blk.NoSpace && b.Op != blk.Write && b.Op != blk.WriteZeroes {
+		return false
+	}
 	i := f.count
 	f.count++
 	if i == f.n {
@@ -56,7 +68,7 @@ type failing struct {
 
 func (d *failing) Submit(b *blk.Bio) {
 	if d.f.fails(d.Device, b) {
-		b.Complete(blk.IOErr)
+		b.Complete(d.f.status)
 		return
 	}
 	d.Device.Submit(b)
@@ -78,9 +90,21 @@ func FailEach(t *testing.T, scenario func(t *testing.T, f *Failer)) int {
 // FailEvery is FailEach with I/O number 0, every, 2*every and so on.
 func FailEvery(t *testing.T, every int, scenario func(t *testing.T, f *Failer)) int {
 	t.Helper()
+	return failEvery(t, every, blk.IOErr, scenario)
+}
+
+// FullEach is FailEvery for disks on a file system that is full: only what writes
+// is counted, and it ends with NoSpace. The scenario gives space back with MakeSpace.
+func FullEach(t *testing.T, every int, scenario func(t *testing.T, f *Failer)) int {
+	t.Helper()
+	return failEvery(t, every, blk.NoSpace, scenario)
+}
+
+func failEvery(t *testing.T, every int, st blk.Status, scenario func(t *testing.T, f *Failer)) int {
+	t.Helper()
 	for n := 0; ; n += every {
 		for _, sticky := range []bool{false, true} {
-			f := &Failer{n: n, sticky: sticky}
+			f := &Failer{n: n, sticky: sticky, status: st}
 			scenario(t, f)
 			if t.Failed() {
 				t.Fatalf("failed with: %v", f)

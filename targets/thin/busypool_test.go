@@ -180,17 +180,26 @@ func (w *busyPool) snapshot(v, origin *vol) error {
 }
 
 // remove deletes a volume that nobody uses.
-func (w *busyPool) remove(v *vol) error {
+func (w *busyPool) remove(v *vol) error { return w.remover(v)() }
+
+// remover is remove that may be called again after an error.
+func (w *busyPool) remover(v *vol) func() error {
 	w.mu.Lock()
 	delete(w.vols, v.id)
-	w.maybe[v.id] = true
 	w.mu.Unlock()
-	err := v.dev.Close()
-	if err == nil {
-		err = w.message("delete %d", v.id)
+	closed := false
+	return func() (err error) {
+		w.setMaybe(v.id, true)
+		defer w.setMaybe(v.id, false)
+		if !closed {
+			err = v.dev.Close()
+			closed = err == nil
+		}
+		if err == nil {
+			err = w.message("delete %d", v.id)
+		}
+		return err
 	}
-	w.setMaybe(v.id, false)
-	return err
 }
 
 func (w *busyPool) nextSeed() uint64 {

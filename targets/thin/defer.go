@@ -76,9 +76,14 @@ func (t *thin) requeueCell(cell *prison.Cell) { requeueAll(t.pool.prison.Release
 // requeueAll ends bios by pushing them back to the core.
 func requeueAll(l dm.CloneList) {
 	for c := l.Pop(); c != nil; c = l.Pop() {
-		hookOf(c).requeue = true
-		c.Complete(blk.IOErr)
+		requeue(c)
 	}
+}
+
+func requeue(c *dm.Clone) {
+	h := hookOf(c)
+	h.requeue, h.refused = true, false
+	c.Complete(blk.IOErr)
 }
 
 func (t *thin) Preresume() error {

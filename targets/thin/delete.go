@@ -16,7 +16,7 @@ func (p *pool) delete(id uint32) error {
 // deleteSome removes a portion of the mappings of deleted volumes and leaves more of
 // them to the next pass. Nothing is written while the pool is suspended.
 func (p *pool) deleteSome() {
-	if !p.deleting || p.isSuspended() {
+	if !p.deleting || p.isSuspended() || p.short.meta {
 		return
 	}
 	p.deletePortion()

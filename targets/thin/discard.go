@@ -129,10 +129,11 @@ func (m *mapping) lost() bool {
 }
 
 // unmapSome unmaps the first of the blocks that are left, most mapped ones at
-// most, and tells how many. A pool that is read-only leaves them as they are.
+// most, and tells how many. A pool that cannot change its metadata leaves them as
+// they are.
 func (m *mapping) unmapSome(most uint64) (blocks uint64) {
 	p, td := m.t.pool, m.t.vol.td
-	if p.mode() >= modeOutOfMetadata || m.lost() {
+	if p.mode() >= modeOutOfMetadata || p.short.meta || m.lost() {
 		m.stop(p.mode() == modeFail)
 		return 0
 	}
@@ -149,9 +150,11 @@ func (m *mapping) unmapSome(most uint64) (blocks uint64) {
 	for _, r := range rs {
 		blocks += r.ThinEnd - r.ThinBegin
 	}
-	if blocks > 0 && m.unmap(rs[0].ThinBegin, rs[len(rs)-1].ThinEnd, blocks) != nil {
-		m.stop(true)
-		return blocks
+	if blocks > 0 {
+		if err := m.unmap(rs[0].ThinBegin, rs[len(rs)-1].ThinEnd, blocks); err != nil {
+			m.stop(err != blk.NoSpace)
+			return blocks
+		}
 	}
 	for i := range rs {
 		m.takeUnused(&rs[i])

@@ -123,7 +123,8 @@
 //
 // # Modes
 //
-// See mode.go, where [pool.setMode] makes every transition.
+// See mode.go, where [pool.setMode] makes every transition, and shortage.go for disks
+// below that are full.
 //
 // # Lock order
 //

@@ -33,6 +33,7 @@ func failScenario(t *testing.T, f *blktest.Failer) {
 		return // a pool that was not made
 	}
 	s := &failing{busyPool: w, f: f}
+	s.judge = s.check
 	s.life()
 	if err := w.control.Close(); err != nil {
 		t.Fatal(err)
@@ -50,14 +51,15 @@ type failing struct {
 	f     *blktest.Failer
 	known bool         // that something went wrong
 	lost  map[int]bool // volumes that may not exist
+	judge func(what string, err error) bool
+	retry func(err error) bool // whether a command is to be given again; nil: never
 }
 
 // check looks at the pool after each step. From the first failure on, what was
 // not flushed may be gone.
-func (s *failing) check(what string, ok bool) bool {
-
+func (s *failing) check(what string, err error) bool {
 	s.Helper()
-	if !ok && !s.f.Failed() {
+	if err != nil && !s.f.Failed() {
 		s.Fatalf("%s failed without a reason", what)
 	}
 	if s.f.Failed() && !s.known {
@@ -74,23 +76,35 @@ func (s *failing) check(what string, ok bool) bool {
 	default:
 		s.Fatalf("after %s: status %v", what, st)
 	}
-	return ok
+	return err == nil
 }
 
 func (s *failing) io(what string, st blk.Status) {
 	s.Helper()
-	s.check(what, st == blk.OK)
+	s.judge(what, st.Err())
+}
+
+// command gives a command until it is not to be given again.
+func (s *failing) command(what string, fn func() error) bool {
+	s.Helper()
+	err := fn()
+	for s.retry != nil && s.retry(err) {
+		err = fn()
+	}
+	return s.judge(what, err)
 }
 
 func (s *failing) message(text string) {
 	s.Helper()
-	s.check(text, s.busyPool.message("%s", text) == nil)
+	s.command(text, func() error { return s.busyPool.message("%s", text) })
 }
 
 // make is create; a volume whose creation failed may exist all the same.
-func (s *failing) make(id int, external bool, origin *vol) *vol {
-	v, err := s.create(id, external, origin)
-	s.check("create", err == nil)
+func (s *failing) make(id int, external bool, origin *vol) (v *vol) {
+	s.command("create", func() (err error) {
+		v, err = s.create(id, external, origin)
+		return err
+	})
 	return v
 }
 
@@ -125,10 +139,10 @@ func (s *failing) life() {
 	s.message("set_transaction_id 0 5")
 	if c != nil {
 		s.lost[2] = true
-		s.check("delete", s.remove(c) == nil)
+		s.command("delete", s.remover(c))
 	}
-	if err := s.pool.Suspend(ctx, false); s.check("suspend", err == nil) {
-		s.check("resume", s.pool.Resume(ctx, false) == nil)
+	if s.command("suspend", func() error { return s.pool.Suspend(ctx, false) }) {
+		s.command("resume", func() error { return s.pool.Resume(ctx, false) })
 	}
 	s.io("write", s.write(a, 0, bs, 0))
 	s.io("flush", s.flush(a))

@@ -16,6 +16,7 @@ type hook struct {
 	allIOShard, sharedReadShard deferredset.Shard
 	cell                        *prison.Cell // released when this discard ends
 	requeue                     bool         // ends by being pushed back
+	refused                     bool         // a write to a mapped block that found no space
 	_                           [16]byte     // fills its cache line, as it is used on one processor
 }
 
@@ -91,6 +92,9 @@ func (t *thin) leave(h *hook) {
 
 // EndIO ends the clone's part in the deferred sets, and a discard's cell.
 func (t *thin) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
+	if st == blk.NoSpace && t.waitForSpace(c) {
+		return st, dm.EndIncomplete
+	}
 	h := hookOf(c)
 	cell, requeue := h.cell, h.requeue
 	t.leave(h)

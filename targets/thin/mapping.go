@@ -34,6 +34,7 @@ type mapping struct {
 	left       atomic.Int32 // actions that are not done
 	aborts     uint64       // pool.transaction.aborts when it was inserted, or first unmapped
 	bad        atomic.Bool  // one of them failed
+	full       atomic.Bool  // one of them found no space, on whichever disk
 	copy, tail kcopyd.Job
 }
 
@@ -42,6 +43,7 @@ type blockRun struct{ begin, end uint64 }
 
 func (t *thin) newMapping(cell *prison.Cell, data uint64) *mapping {
 	m := t.pool.spareMapping()
+	t.pool.preparing++
 	m.t, m.cell, m.begin, m.end, m.data = t, cell, cell.Begin, cell.End, data
 	return m
 }
@@ -62,11 +64,13 @@ func (p *pool) spareMapping() *mapping {
 // free gives back a mapping that is released: nobody else knows it any more.
 func (m *mapping) free() {
 	p := m.t.pool
+	p.preparing--
 	if len(p.spare) == maxSpare {
 		return
 	}
 	m.t, m.cell, m.clone = nil, nil, nil
 	m.bad.Store(false)
+	m.full.Store(false)
 	p.spare = append(p.spare, m)
 }
 
@@ -86,7 +90,10 @@ func (p *pool) push(list *[]*mapping, m *mapping) {
 }
 
 func (m *mapping) copied(j *kcopyd.Job) {
-	if j.Failed() {
+	switch {
+	case j.NoSpace:
+		m.full.Store(true)
+	case j.Failed():
 		m.bad.Store(true)
 	}
 	m.done()
@@ -110,10 +117,10 @@ func (t *thin) provision(cell *prison.Cell, data uint64) {
 // overwrites reports whether a write covers its block.
 func (t *thin) overwrites(c *dm.Clone) bool { return c.Op == blk.Write && c.Sectors == t.blockSectors }
 
-// zero zeroes sectors [from, to) of the new block.
+// zero zeroes sectors [from, to) of the new block and takes space for them.
 func (m *mapping) zero(j *kcopyd.Job, from, to uint64) {
 	j.SetTo(kcopyd.Place{Dev: m.t.poolCopy, Sector: m.data*m.t.blockSectors + from})
-	j.Sectors, j.Done = to-from, m.copied
+	j.Sectors, j.Done, j.NoUnmap = to-from, m.copied, true
 	m.t.pool.copier.Zero(j)
 }
 
@@ -129,7 +136,11 @@ func (m *mapping) overwrite() {
 }
 
 func (m *mapping) overwritten(b *blk.Bio) {
-	if b.Status() != blk.OK {
+	switch b.Status() {
+	case blk.OK:
+	case blk.NoSpace:
+		m.full.Store(true)
+	default:
 		m.bad.Store(true)
 	}
 	m.clone.Restore()
@@ -190,26 +201,42 @@ func (p *pool) insertAll(ms []*mapping) {
 }
 
 func (m *mapping) insert() {
-	t, p := m.t, m.t.pool
 	err := error(syscall.EIO)
-	if !m.bad.Load() && p.mode() < modeOutOfMetadata {
-		err = p.modify(t.vol.td.InsertCost(m.begin), func() error {
-			m.aborts = p.transaction.aborts
-			p.change(t.vol)
-			return t.vol.td.Insert(m.begin, m.data)
-		})
+	switch p := m.t.pool; {
+	case m.bad.Load() || p.mode() >= modeOutOfMetadata:
+	case m.full.Load():
+		p.dataFull()
+		err = blk.NoSpace
+	default:
+		p.short.took = true
+		err = m.enter()
 	}
 	if err != nil {
-		m.bad.Store(true)
-		p.md.ReleaseData(m.data, m.data+1) // the kernel leaks it
+		m.full.Store(err == blk.NoSpace)
+		m.bad.Store(err != blk.NoSpace)
+		m.t.pool.md.ReleaseData(m.data, m.data+1) // the kernel leaks it
 	}
+}
+
+// enter enters the mapping into the metadata.
+func (m *mapping) enter() error {
+	t, p := m.t, m.t.pool
+	return p.modify(t.vol.td.InsertCost(m.begin), func() error {
+		m.aborts = p.transaction.aborts
+		p.change(t.vol)
+		return t.vol.td.Insert(m.begin, m.data)
+	})
 }
 
 // release issues what waits for a mapping, unless it was not made or is gone
 // already. A bio that overwrote the block is done then.
 func (m *mapping) release() {
 	t, p := m.t, m.t.pool
-	if m.bad.Load() || m.aborts != p.transaction.aborts {
+	switch {
+	case m.full.Load():
+		m.refuse()
+		return
+	case m.bad.Load() || m.aborts != p.transaction.aborts:
 		p.prison.Error(m.cell, p.errorStatus())
 		return
 	}

@@ -10,7 +10,8 @@ import (
 
 // mode is what a pool can still do (the kernel's enum pool_mode), best first.
 //
-//	          no free data block             free blocks, or a new table
+//	          no free data block,            free blocks, or a new table
+//	          or no space below it
 //	write ───────────────────────► outOfData ───────────────────────► write
 //	  │ │                              │
 //	  │ └─ no free metadata block ─────┼─────► outOfMetadata ─ resized ─► write
@@ -26,7 +27,7 @@ type mode uint32
 
 const (
 	modeWrite         mode = iota // metadata may be changed
-	modeOutOfData                 // the same, but no data block can be allocated
+	modeOutOfData                 // the same, but no data block can be allocated: see shortage, too
 	modeOutOfMetadata             // as readOnly, until the metadata device grows
 	modeReadOnly                  // metadata may not be changed
 	modeFail                      // all I/O fails
@@ -70,7 +71,7 @@ func (p *pool) setMode(to mode) {
 		}
 	case modeWrite:
 		p.owner.queue.Cancel(p.owner.timeout)
-		p.settings.outOfData = false
+		p.settings.outOfData, p.short.data = false, false
 		if p.settings.bound != nil {
 			p.settings.features.errorIfNoSpace = p.settings.bound.requested.errorIfNoSpace
 		}
@@ -131,6 +132,8 @@ func (p *pool) errorStatus() blk.Status {
 // waits for a resume or for space.
 func (p *pool) refusal() blk.Status {
 	switch {
+	case p.mode() != modeOutOfData && p.short.any():
+		return blk.NoSpace
 	case p.mode() != modeOutOfData:
 		return blk.IOErr
 	case p.settings.features.errorIfNoSpace:
@@ -153,6 +156,7 @@ func (p *pool) noSpaceTimedOut() {
 // failed, marks the metadata as to be checked, and stops changing it.
 func (p *pool) metadataFailed(reason error) {
 	p.transaction.aborts++
+	p.short.meta = false
 	p.log().Error("metadata operation failed; going back to the last commit", "reason", reason)
 	if err := p.md.Abort(); err != nil {
 		p.log().Error("the last commit cannot be read", "reason", err)

@@ -49,6 +49,7 @@ type pool struct {
 	told        told
 	settings    settings
 	transaction transaction
+	short       shortage
 	next        next
 	inbox       inbox
 	tests       hooks
@@ -56,8 +57,10 @@ type pool struct {
 	volumes  map[uint32]*volume // the owner's
 	deleting bool               // the owner's; mappings of deleted volumes are left, perhaps
 	spare    []*mapping         // the owner's; to be used again
-	scratch  []*dm.Clone        // the owner's
-	ranges   []thinmeta.Range   // the owner's; what unmapSome has found
+	// preparing is how many blocks are being prepared. The owner's.
+	preparing int
+	scratch   []*dm.Clone      // the owner's
+	ranges    []thinmeta.Range // the owner's; what unmapSome has found
 
 	refs    int           // guarded by pools.mu; targets of both types
 	targets []*poolTarget // the owner's; the pool's tables
@@ -215,6 +218,7 @@ func (p *pool) wake() { p.owner.queue.Queue(p.owner.worker) }
 
 // tick makes a pass at least every second, for the commit at its end.
 func (p *pool) tick() {
+	p.tryAgain()
 	p.wake()
 	p.owner.queue.QueueAfter(p.owner.waker, commitPeriod)
 }

@@ -2,6 +2,9 @@ package thin
 
 import (
 	"fmt"
+	"syscall"
+
+	"udm/dm"
 )
 
 // Preresume takes the pool over for this table and grows it to its devices. An
@@ -31,7 +34,7 @@ func (pt *poolTarget) bindAndGrow() error {
 	}
 	if grown1 || grown2 {
 		// What is wrong shows in the pool's mode.
-		_ = p.commit()
+		_ = p.tryCommit()
 	}
 	return nil
 }
@@ -49,6 +52,9 @@ func (p *pool) bind(pt *poolTarget) {
 	p.settings.lowWater = pt.lowWater
 	p.markCheck()
 	p.setMode(pt.mode)
+	if p.short.meta {
+		_ = p.tryCommit()
+	}
 	p.deleting = true // one may have been interrupted
 }
 
@@ -82,6 +88,9 @@ func (pt *poolTarget) growMetadata() (grown bool, err error) {
 }
 
 func (p *pool) grow(resize func(uint64) error, blocks uint64) error {
+	if p.short.meta {
+		return dm.Errorf(syscall.ENOSPC, "cannot grow the pool: the disk below its metadata device is full; make space there")
+	}
 	err := resize(blocks)
 	if err != nil {
 		p.metadataFailed(err)
@@ -152,5 +161,5 @@ func (pt *poolTarget) Postsuspend() {
 		p.owner.queue.Cancel(p.owner.timeout)
 	})
 	p.owner.queue.Flush()
-	p.call(func() { _ = p.commit() })
+	p.call(func() { _ = p.tryCommit() })
 }

@@ -85,7 +85,7 @@ func (p *pool) message(word string, n [2]uint64) error {
 	if err := p.serviceable(); err != nil {
 		return err
 	}
-	if err := p.commit(); err != nil {
+	if err := p.tryCommit(); err != nil {
 		return err
 	}
 	return p.alone(func() error { return p.obey(word, n) }, func(error) bool { return true })

@@ -3,35 +3,48 @@ package thin
 import (
 	"errors"
 	"syscall"
+
+	"udm/blk"
 )
 
 // errNoData says that the pool has no free data block.
 var errNoData = errors.New("no free data block")
 
-// commit makes the metadata durable. An error means that the pool is, or was
-// already, not in a mode that changes metadata.
+// commit makes the metadata durable. [blk.NoSpace]: it waits for space. Another
+// error means that the pool is, or was already, not in a mode that changes metadata.
 func (p *pool) commit() error {
+	if p.short.meta {
+		return blk.NoSpace
+	}
+	return p.tryCommit()
+}
+
+// tryCommit is commit also when there was no space a moment ago.
+func (p *pool) tryCommit() error {
 	if p.mode() >= modeOutOfMetadata {
 		return syscall.EINVAL
 	}
-	if err := p.md.Commit(); err != nil {
+	switch err := p.md.Commit(); err {
+	case nil:
+		p.committed()
+		return nil
+	case blk.NoSpace:
+		p.metadataFull()
+		return err
+	default:
 		p.metadataFailed(err)
 		return err
 	}
-	p.committed()
-	return nil
 }
 
 // committed is called after a commit.
 func (p *pool) committed() {
 	p.settle()
+	p.short.meta = false
 	if p.md.FreeMetadata() == 0 && !p.mode().readOnly() {
 		p.setMode(modeOutOfMetadata)
 	}
-	if p.mode() == modeOutOfData && p.md.FreeData() > 0 {
-		p.setMode(modeWrite)
-		p.retryAll()
-	}
+	p.spaceFound()
 }
 
 // modify changes the metadata by fn, which takes up to cost metadata blocks. What
@@ -40,6 +53,9 @@ func (p *pool) committed() {
 // should there not be enough: then the pool turns read-only, with all that has been
 // acknowledged.
 func (p *pool) modify(cost uint64, fn func() error) error {
+	if p.short.meta {
+		return blk.NoSpace
+	}
 	if p.mode() < modeOutOfMetadata && p.md.FreeMetadata() >= cost {
 		err := fn()
 		if err != nil {
@@ -53,7 +69,7 @@ func (p *pool) modify(cost uint64, fn func() error) error {
 	if p.mode() < modeOutOfMetadata && p.md.FreeMetadata() >= cost {
 		return p.modify(cost, fn)
 	}
-	return p.alone(fn, func(err error) bool { return errors.Is(err, syscall.ENOSPC) })
+	return p.alone(fn, isFull)
 }
 
 // alone changes the metadata by fn in a transaction of its own; the last one has
@@ -69,7 +85,7 @@ func (p *pool) alone(fn func() error, undo func(error) bool) error {
 			p.committed()
 			return nil
 		}
-		undo = isFull
+		undo = func(err error) bool { return isFull(err) || err == blk.NoSpace }
 	case p.md.Err() == nil:
 		return err // nothing was changed
 	}
@@ -78,8 +94,11 @@ func (p *pool) alone(fn func() error, undo func(error) bool) error {
 		return err
 	}
 	p.log().Warn("a change of the metadata is taken back", "reason", err)
-	if isFull(err) {
+	switch {
+	case isFull(err):
 		p.setMode(modeOutOfMetadata)
+	case err == blk.NoSpace:
+		p.metadataFull()
 	}
 	return err
 }
@@ -90,7 +109,7 @@ func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) }
 // allocate takes a data block, in mode write. errNoData: there is none; the pool
 // is out of data space now.
 func (p *pool) allocate() (uint64, error) {
-	if p.mode() != modeWrite {
+	if !p.mayAllocate() {
 		return 0, syscall.EINVAL
 	}
 	if err := p.findSpace(); err != nil {
@@ -106,7 +125,7 @@ func (p *pool) allocate() (uint64, error) {
 	}
 	switch {
 	case err == syscall.ENOSPC:
-		p.setMode(modeOutOfData)
+		p.outOfSpace()
 		err = errNoData
 	case err != nil:
 		p.metadataFailed(err)
@@ -128,7 +147,7 @@ func (p *pool) findSpace() error {
 	}
 	for p.md.FreeData() == 0 {
 		if !p.deleting {
-			p.setMode(modeOutOfData)
+			p.outOfSpace()
 			return errNoData
 		}
 		p.deletePortion()

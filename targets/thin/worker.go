@@ -92,9 +92,15 @@ func (t *thin) processBios() {
 }
 
 func (t *thin) process(c *dm.Clone) {
+	h := hookOf(c)
+	refused := h.refused
+	h.refused = false
 	switch {
 	case t.pool.mode() == modeFail:
 		c.Complete(blk.IOErr)
+	case refused:
+		t.pool.dataFull()
+		t.refuse(c)
 	case c.Op == blk.Discard:
 		t.processDiscard(c)
 	case c.Op == blk.Flush:
@@ -147,15 +153,16 @@ func (t *thin) processCell(cell *prison.Cell) {
 // not mapped, or is mapped to old, which is shared.
 func (t *thin) processWrite(cell *prison.Cell, old uint64, shared bool) {
 	p := t.pool
-	if p.mode() != modeWrite {
+	if !p.mayAllocate() {
 		t.refuse(cell.Holder)
 		t.deferCell(cell)
 		return
 	}
 	block, err := p.allocate()
 	switch {
-	case err == errNoData:
-		t.refuseCell(cell)
+	case err == errNoData, err == blk.NoSpace:
+		t.refuse(cell.Holder)
+		t.deferCell(cell)
 	case err != nil:
 		p.prison.Error(cell, p.errorStatus())
 	case shared:
@@ -169,20 +176,18 @@ func (t *thin) processWrite(cell *prison.Cell, old uint64, shared bool) {
 
 // refuse ends a bio that the pool cannot serve, or lets it wait for space.
 func (t *thin) refuse(c *dm.Clone) {
-	if st := t.pool.refusal(); st != blk.OK {
+	st := t.pool.refusal()
+	switch {
+	case t.requeue.Load():
+		requeue(c)
+		return
+	case st != blk.OK:
 		c.Complete(st)
 		return
 	}
 	t.mu.Lock()
 	t.retries.Push(c)
 	t.mu.Unlock()
-}
-
-func (t *thin) refuseCell(cell *prison.Cell) {
-	l := t.pool.prison.Release(cell)
-	for c := l.Pop(); c != nil; c = l.Pop() {
-		t.refuse(c)
-	}
 }
 
 // issueCell releases a cell whose block is mapped to data and issues its
@@ -246,7 +251,13 @@ func (p *pool) commitIfNeeded() {
 	if flushes.Empty() && completed.Empty() && !(due && (p.transaction.freed || p.md.Changed())) {
 		return
 	}
-	if p.commit() != nil {
+	switch p.commit() {
+	case nil:
+	case blk.NoSpace:
+		awaitSpace(flushes)
+		awaitSpace(completed)
+		return
+	default:
 		endAll(flushes, blk.IOErr)
 		endAll(completed, blk.IOErr)
 		return
