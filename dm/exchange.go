@@ -186,12 +186,16 @@ func (d *Device) changed() {
 // takeBack gives the devices their old tables again after the change of the device at
 // index failed has failed. The old targets have lost the state that the new ones have
 // taken over, so the old tables are constructed again from their lines, after the new
-// ones have been closed.
+// ones have been closed; so are those of devices whose turn has not come.
 func (x *exchange) takeBack(failed int) (err error) {
 	if !slices.Contains(x.resumed, true) {
 		return nil
 	}
-	x.old[failed] = x.cs[failed].Device.table()
+	for i, c := range x.cs[:failed+1] {
+		if c.Specs != nil {
+			x.old[i] = c.Device.table()
+		}
+	}
 	for i, c := range x.cs {
 		if x.resumed[i] {
 			c.Device.reinstall(x.old[i]).close()

@@ -2,9 +2,11 @@ package snapshot
 
 import (
 	"context"
+	"syscall"
 	"testing"
 
 	"udm/blk"
+	"udm/blk/memdev"
 	"udm/dm"
 )
 
@@ -57,4 +59,32 @@ func TestExchangeTakesExceptionsBack(t *testing.T) {
 	r.wantData(s, 40, 8, 2)
 	r.wantEnd(r.write(s, 80, 8, 3), blk.OK)
 	r.wantData(s, 80, 8, 3)
+}
+
+// When the table of a device in between does not load, such as that of a new snapshot
+// whose store finds no space, the exceptions are back at the device whose turn had not
+// come.
+func TestExchangeTakesExceptionsBackToTheLast(t *testing.T) {
+	r, full := newFull(t, "P", 1<<20)
+	s := r.dev("s")
+	r.wantEnd(r.write(s, 40, 2, 2), blk.OK)
+	info := r.info("s")
+	full.takes = 0
+	r.disks["D"] = &fullDisk{Device: memdev.New(2048)}
+	real, err := r.c.Create("real", "", -1)
+	r.ok(err)
+	n, err := r.c.Create("new", "", -1)
+	r.ok(err)
+	rw := dm.Mode{Write: true}
+	err = dm.Exchange(context.Background(), []dm.Change{
+		{Device: s, Specs: lines(512, "snapshot-origin", "/dev/mapper/real"), Mode: rw},
+		{Device: n, Specs: lines(512, "snapshot", "/dev/mapper/real D P 2"), Mode: rw},
+		{Device: real, Specs: lines(512, "snapshot", "O C P 2"), Mode: rw},
+	})
+	wantErrno(t, err, syscall.ENOSPC)
+	r.wantInfo("s", info)
+	r.wantData(s, 40, 2, 2)
+	full.takes = 1 << 20
+	r.wantEnd(r.write(s, 80, 2, 3), blk.OK)
+	r.wantData(s, 80, 2, 3)
 }
