@@ -202,11 +202,14 @@ func (d *daemon) change(w *harness, r *rand.Rand, s *slot) {
 	if name == "remove" { // the daemon removes its file before the device
 		s.may = append([]saved{{}}, s.may...)
 	}
+	before := d.now(s)
 	err := d.command(name, in)
 	w.note("device %d: %s: %v", s.minor, name, err)
 	d.look()
 	if e, ok := err.(*ctl.Error); ok && e.Errno == "EIO" && !d.fails {
 		w.fail("%s: %v", name, err)
+	} else if ok && e.Errno == "ENOSPC" && !d.fails && d.now(s) != before {
+		w.fail("%s finds no space, and has happened", name)
 	}
 	if err == nil || !d.fails {
 		s.may = s.may[len(s.may)-1:]
@@ -292,4 +295,10 @@ func (w *harness) Name(n dm.Number) string {
 		return ""
 	}
 	return w.disks[n.Minor].name
+}
+
+// impatient: a volume that is no thin one waits for nothing.
+func (d *daemon) impatient(v *volume) bool {
+	i := slices.IndexFunc(d.slots, func(s *slot) bool { return s.vol == v })
+	return i < 0 || d.slots[i].disk != ""
 }

@@ -23,6 +23,8 @@ type disk struct {
 	broken  func(*blk.Bio) blk.Status // injects errors; may be nil
 	spared  func(*blk.Bio) bool       // reports whether a bio never fails; nil: any may fail
 	changed func()                    // called after every change and flush; may be nil
+	host    *host                     // where it lies; nil: it has all its space
+	taken   []bool                    // pages that have space there
 }
 
 func newDisk(name string, sectors uint64, rng *rand.Rand) *disk {
@@ -65,6 +67,13 @@ func (d *disk) carryOut(b *blk.Bio) blk.Status {
 		if st := d.broken(b); st != blk.OK {
 			return st
 		}
+	}
+	if n := d.allocate(b); n < b.Sectors {
+		c := &blk.Bio{}
+		c.CloneFrom(b)
+		c.Sectors = n
+		d.perform(c)
+		return blk.NoSpace
 	}
 	return d.perform(b)
 }

@@ -37,7 +37,7 @@ func (s files) Make(list []uvolume.File) error {
 		if err := s.makeDir(path.Dir(f.Path)); err != nil {
 			return err
 		}
-		err := s.do("make "+f.Path, func() error {
+		err := s.grow("make "+f.Path, func() error {
 			if s.names[f.Path] != nil {
 				return fs.ErrExist
 			}
@@ -85,7 +85,7 @@ func (s files) sync(names []string) error {
 func (s files) Link(list []uvolume.Names) error {
 	var names []string
 	for _, n := range list {
-		err := s.do("link "+n.To, func() error {
+		err := s.grow("link "+n.To, func() error {
 			from, to := s.names[n.From], s.names[n.To]
 			switch {
 			case from == nil:

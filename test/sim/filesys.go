@@ -71,6 +71,16 @@ func (s *filesys) do(name string, f func() error) error {
 	return syscall.EIO
 }
 
+// grow is do for what takes space.
+func (s *filesys) grow(name string, f func() error) error {
+	return s.do(name, func() error {
+		if s.w.host.full() {
+			return syscall.ENOSPC
+		}
+		return f()
+	})
+}
+
 func (s *filesys) enter(c change) {
 	s.changes = append(s.changes, c)
 	apply(s.names, c)
@@ -93,7 +103,7 @@ func (s *filesys) parent(name string) error {
 
 // Create implements [hostfs.FS].
 func (s *filesys) Create(name string) (file hostfs.File, err error) {
-	err = s.do("create "+name, func() error {
+	err = s.grow("create "+name, func() error {
 		n := s.names[name]
 		if err := s.parent(name); err != nil {
 			return err
@@ -114,7 +124,7 @@ func (s *filesys) Create(name string) (file hostfs.File, err error) {
 
 // Mkdir implements [hostfs.FS].
 func (s *filesys) Mkdir(name string) error {
-	return s.do("mkdir "+name, func() error {
+	return s.grow("mkdir "+name, func() error {
 		switch err := s.parent(name); {
 		case err != nil:
 			return err
@@ -201,7 +211,7 @@ type openFile struct {
 }
 
 func (f *openFile) Write(p []byte) (int, error) {
-	err := f.s.do("write "+f.name, func() error {
+	err := f.s.grow("write "+f.name, func() error {
 		f.node.now = append(f.node.now, p...)
 		return nil
 	})

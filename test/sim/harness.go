@@ -26,6 +26,7 @@ type harness struct {
 	ops   int // operations drawn so far
 	disks []*disk
 	files *filesys // of the daemon; nil: there is none
+	host  *host    // where the disks lie; nil: it always has space
 	sc    scenario
 
 	sim  *env.Sim
@@ -102,7 +103,7 @@ func (w *harness) disk(name string, sectors uint64) *disk {
 	if w.injects {
 		d.broken = w.breaks(d)
 	}
-	d.stalls = w.hard
+	d.stalls, d.host = w.hard, w.host
 	w.disks = append(w.disks, d)
 	return d
 }
@@ -125,6 +126,9 @@ func (w *harness) Open(name string, write bool) (blk.Device, dm.Number, error) {
 // boot turns the power on and starts the stack.
 func (w *harness) boot() {
 	w.sim = env.NewSim(w.rng.Uint64())
+	if w.host != nil {
+		w.host.empty()
+	}
 	for _, d := range w.disks {
 		d.on(w.sim)
 	}
@@ -181,8 +185,8 @@ func (w *harness) device(name, table string) *dm.Device {
 func (w *harness) reload(d *dm.Device, table string) bool {
 	specs, err := dm.ParseTable(table)
 	return w.must(err, "table %q", table) &&
-		w.must(d.Load(specs, dm.Mode{Write: true}), "load %q", table) &&
-		w.must(d.Resume(context.Background(), false), "resume %q", table)
+		w.must(w.trying(func() error { return d.Load(specs, dm.Mode{Write: true}) }), "load %q", table) &&
+		w.must(w.trying(func() error { return d.Resume(context.Background(), false) }), "resume %q", table)
 }
 
 // sleep waits in virtual time, within a task.

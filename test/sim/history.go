@@ -24,6 +24,9 @@ func live(seed uint64, k kind, skip func(int) bool) (w *harness) {
 			w.fail("%v", r)
 		}
 	}()
+	if k.full {
+		w.host = newHost(w.rng)
+	}
 	w.sc = k.make(w.rng)
 	w.sc.prepare(w)
 	rounds := 1 + w.rng.IntN(maxRounds)
@@ -51,6 +54,7 @@ type kind struct {
 	make   func(*rand.Rand) scenario
 	errors bool // disks fail from time to time
 	hard   bool // see harness
+	full   bool // the disks lie on a host that is full from time to time
 }
 
 // round starts n operations. Some are still under way when it returns.
@@ -73,6 +77,9 @@ func (w *harness) round(n int) {
 
 func (w *harness) operation(r *rand.Rand) {
 	w.stats.ops++
+	if w.host != nil && r.IntN(10) == 0 {
+		w.fill(r)
+	}
 	switch k := r.IntN(100); {
 	case k < 10:
 		w.sleep(time.Duration(r.IntN(20)) * time.Millisecond)

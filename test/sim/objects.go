@@ -185,6 +185,7 @@ func (o *objects) control(w *harness, r *rand.Rand) {
 			}
 			return false
 		}
+	case w.host != nil && lacking(err): // it has happened, or not
 	case !o.fails:
 		w.fail("%s: %v", op.text, err)
 	}

@@ -31,6 +31,13 @@ var kinds = []kind{
 	{name: "thins-hard", make: newThins, hard: true},
 	{name: "thins-errors-hard", make: newThins, errors: true, hard: true},
 	{name: "deep-hard", make: newDeep, hard: true},
+	{name: "plain-full", make: newPlain, full: true},
+	{name: "snapshots-full", make: newSnapshots, full: true},
+	{name: "thins-full", make: newThins, full: true},
+	{name: "thins-hard-full", make: newThins, hard: true, full: true},
+	{name: "deep-full", make: newDeep, full: true},
+	{name: "daemon-full", make: newDaemon, full: true},
+	{name: "volumes-full", make: newObjects, full: true},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into

@@ -150,8 +150,9 @@ func (s *snapshots) take(w *harness, c *cow) {
 // wipe erases a store's header, so that a new store is made.
 func (s *snapshots) wipe(w *harness, c *cow) {
 	s.with(w, c.disk, func(d blk.Device) {
-		w.must(blk.WriteSectors(w.sim, d, make([]byte, c.chunk*blk.SectorSize), 0, 0), "wipe %s", c.disk)
-		w.must(blk.FlushDevice(w.sim, d), "flush %s", c.disk)
+		zeroes := make([]byte, c.chunk*blk.SectorSize)
+		w.must(w.trying(func() error { return blk.WriteSectors(w.sim, d, zeroes, 0, 0) }), "wipe %s", c.disk)
+		w.must(w.trying(func() error { return blk.FlushDevice(w.sim, d) }), "flush %s", c.disk)
 	})
 }
 
@@ -160,7 +161,7 @@ func (s *snapshots) wipe(w *harness, c *cow) {
 func (s *snapshots) flushOrigin(w *harness) {
 	s.with(w, "o", func(d blk.Device) {
 		token := s.model.FlushBegin()
-		if w.must(blk.FlushDevice(w.sim, d), "flush o") {
+		if w.must(w.trying(func() error { return blk.FlushDevice(w.sim, d) }), "flush o") {
 			s.model.FlushEnd(token)
 		}
 	})
@@ -247,3 +248,6 @@ func (s *snapshots) verify(w *harness) {
 		w.fail("a device is left")
 	}
 }
+
+// impatient: the origin is a disk, whose writes wait for nothing.
+func (s *snapshots) impatient(v *volume) bool { return v.name == "origin" }

@@ -137,7 +137,10 @@ func (t *thins) message(w *harness, format string, args ...any) bool {
 	}
 	text := fmt.Sprintf(format, args...)
 	w.note("message %s", text)
-	_, err = pool.Message(0, text)
+	err = w.trying(func() error {
+		_, err := pool.Message(0, text)
+		return err
+	})
 	return w.must(err, "message %s", text)
 }
 
@@ -214,3 +217,6 @@ func (t *thins) verify(w *harness) {
 		w.right(report.Err(), "metadata")
 	}
 }
+
+// impatient reports whether writes that find no space fail.
+func (t *thins) impatient(*volume) bool { return strings.Contains(t.features, "error_if_no_space") }

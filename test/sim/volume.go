@@ -89,7 +89,7 @@ func (w *harness) volume(name string) *volume {
 
 func (w *harness) flush(v *volume) {
 	token := v.model.FlushBegin()
-	if w.must(blk.FlushDevice(w.sim, v.h), "flush %s", v.name) {
+	if w.must(w.trying(func() error { return blk.FlushDevice(w.sim, v.h) }), "flush %s", v.name) {
 		v.model.FlushEnd(token)
 	}
 }
