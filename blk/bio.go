@@ -27,6 +27,12 @@
 // [FUA] is durable itself when its End runs. A write with [Preflush] flushes
 // first, then writes: its data is not issued before the flush is complete.
 //
+// # No space
+//
+// A bio that ends with [NoSpace] may have been carried out in part. It may be sent
+// again and succeeds once there is space. That holds for a flush, too: what it covers
+// is not lost. A device that has lost what it acknowledged says [IOErr].
+//
 // # Recursion
 //
 // Devices complete inline when they can, so an End that submits the next bio to

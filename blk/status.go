@@ -14,7 +14,7 @@ const (
 	OK           Status = iota
 	IOErr               // the medium or the layer below failed
 	NotSupported        // this device does not do that op, or not now
-	NoSpace             // a device that allocates has no room left
+	NoSpace             // a device that allocates has no room left now: see the package comment
 	WouldBlock          // a NoWait bio that would have had to wait
 	Invalid             // out of range, unaligned, or malformed
 	ReadOnly            // a write to a read-only device

@@ -121,13 +121,13 @@ func (w *Writer) Wait() error {
 // WriteSuper seals a superblock and writes it durably. The flush before the write
 // covers everything written earlier, the flush after it the superblock itself.
 func (bm *BlockManager) WriteSuper(nr uint64, k *Kind, p []byte) error {
-	if err := needed(blk.FlushDevice(bm.env, bm.dev)); err != nil {
+	if err := blk.FlushDevice(bm.env, bm.dev); err != nil {
 		return err
 	}
 	if err := bm.writeOne(nr, k, p); err != nil {
 		return err
 	}
-	return needed(blk.FlushDevice(bm.env, bm.dev))
+	return blk.FlushDevice(bm.env, bm.dev)
 }
 
 func (bm *BlockManager) writeOne(nr uint64, k *Kind, p []byte) error {

@@ -77,13 +77,11 @@ type Fields interface {
 //
 // # No space
 //
-// The device may lie on a file system that is full. A write that finds no space
-// changes nothing and can be repeated, so it breaks nothing: blocks that were to be
-// written stay in memory, and a commit that got as far as step 3 is kept as it is.
-// Until it is through nothing can be changed ([blk.NoSpace]), because step 6 has
-// been prepared; Commit goes on with it, from step 1, so that it covers what was
-// written to the data device meanwhile. A flush that finds no space is an error:
-// what it was to make durable may be lost.
+// The devices may lie on file systems that are full. What finds no space there can be
+// repeated, so it breaks nothing: blocks that were to be written stay in memory, and a
+// commit that got as far as step 3 is kept as it is. Until it is through nothing can be
+// changed ([blk.NoSpace]), because step 6 has been prepared; Commit goes on with it,
+// from step 1, so that it covers what was written to the data device meanwhile.
 //
 // # Abort
 //
@@ -213,7 +211,7 @@ func (s *Super) SetPreCommit(fn func() error) { s.preCommit = fn }
 // next transaction. It does nothing until the metadata are in service, that is,
 // until the first change since OpenSuper. After that it always calls the
 // pre-commit callback, but writes only if something changed. It returns
-// [blk.NoSpace] itself, not wrapped, if the device has no space: call it again.
+// [blk.NoSpace] itself, not wrapped, if a device has no space: call it again.
 func (s *Super) Commit(done func() error) error {
 	if err := s.Usable(); err != nil || !s.inService {
 		return err
@@ -222,19 +220,15 @@ func (s *Super) Commit(done func() error) error {
 		return err
 	}
 	if s.preCommit != nil {
-		if s.broken = needed(s.preCommit()); s.broken != nil {
-			s.next = nil
-			return s.broken
+		if err := s.preCommit(); err != nil {
+			return s.stop(err)
 		}
 	}
 	if !s.changed {
 		return nil
 	}
 	if err := s.write(); err != nil {
-		if err != blk.NoSpace {
-			s.broken, s.next = err, nil
-		}
-		return err
+		return s.stop(err)
 	}
 	s.changed = false
 	if s.broken = done(); s.broken == nil {
@@ -243,10 +237,10 @@ func (s *Super) Commit(done func() error) error {
 	return s.broken
 }
 
-// needed is the error of a flush: lack of space, too, may have lost something.
-func needed(err error) error {
-	if err == blk.NoSpace {
-		return blk.IOErr
+// stop ends a commit: it waits for space, or the transaction is broken.
+func (s *Super) stop(err error) error {
+	if err != blk.NoSpace {
+		s.broken, s.next = err, nil
 	}
 	return err
 }

@@ -220,6 +220,16 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+// A flush that the server has no space for may have lost what it acknowledged.
+func TestNoSpaceForAFlush(t *testing.T) {
+	for cmd, want := range map[proto.Cmd]blk.Status{proto.CmdFlush: blk.IOErr, proto.CmdWrite: blk.NoSpace} {
+		k := &call{req: proto.Request{Cmd: cmd}}
+		if k.fail(proto.ENOSPC); k.status != want {
+			t.Errorf("command %d: %v, want %v", cmd, k.status, want)
+		}
+	}
+}
+
 // FuzzReplies: whatever a server says, the bio ends and Close returns.
 func FuzzReplies(f *testing.F) {
 	f.Add(structured(1, proto.ChunkData, 1, make([]byte, 8+1024)))

@@ -46,7 +46,7 @@ var statusOf = map[proto.Errno]blk.Status{
 
 func (k *call) fail(e proto.Errno) {
 	st, ok := statusOf[e]
-	if !ok {
+	if !ok || st == blk.NoSpace && k.req.Cmd == proto.CmdFlush { // nobody knows what is lost
 		st = blk.IOErr
 	}
 	if k.status == blk.OK {

@@ -13,13 +13,7 @@ type durable struct {
 func (d *durable) init(p *persistent, done func(blk.Status)) {
 	d.p, d.done = p, done
 	d.bio.End = d.written
-	d.flush.End = func(b *blk.Bio) {
-		st := b.Status()
-		if st == blk.NoSpace {
-			st = blk.IOErr // what it was to make durable may be lost
-		}
-		done(st)
-	}
+	d.flush.End = func(b *blk.Bio) { done(b.Status()) }
 }
 
 func (d *durable) write(data []byte, sector uint64) {

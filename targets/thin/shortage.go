@@ -7,8 +7,7 @@ import (
 
 // The disks below a pool may lie on file systems that are full. (In the kernel
 // writes fail then, and a commit that fails makes the pool read-only with
-// needs_check.) A write that finds no space there has changed nothing and can be
-// repeated, so the pool is out of data space, whichever disk it is: writes that need
+// needs_check.) A write that finds no space there can be repeated, so the pool is out of data space, whichever disk it is: writes that need
 // space wait or fail, all else goes on, and the next try is a second away.
 //
 //	data device      a block has its space before it is mapped: it is zeroed without
@@ -41,10 +40,11 @@ func (p *pool) dataFull() {
 	p.outOfSpace()
 }
 
-// metadataFull is called when a commit finds no space.
+// metadataFull is called when a commit finds no space, be it below the data device,
+// which it flushes.
 func (p *pool) metadataFull() {
 	if !p.short.meta {
-		p.log().Warn("no space on the disk below the metadata device; make some")
+		p.log().Warn("no space on the disk below for a commit of the metadata; make some")
 	}
 	p.short.meta = true
 	p.outOfSpace()
