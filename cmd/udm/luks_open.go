@@ -61,11 +61,20 @@ func (o *luksOpen) run(cmd *cobra.Command, disk string) error {
 	if o.readOnly {
 		create = s.CreateReadOnly
 	}
-	if _, err = create(o.name, table); err == nil {
-		err = s.ListenNBD(o.socket)
+	return serveUntilDone(cmd, s, o.name, o.socket, func() error {
+		_, err := create(o.name, table)
+		return err
+	})
+}
+
+// serveUntilDone makes a disk of a stack and serves it until the command is interrupted.
+func serveUntilDone(cmd *cobra.Command, s *udm.Stack, name, socket string, create func() error) error {
+	err := create()
+	if err == nil {
+		err = s.ListenNBD(socket)
 	}
 	if err == nil {
-		uri := "nbd+unix:///" + o.name + "?socket=" + o.socket
+		uri := "nbd+unix:///" + name + "?socket=" + socket
 		err = say(cmd, served{uri}, "%s\n", uri)
 	}
 	if err == nil {

@@ -1,76 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"udm/blk"
 	"udm/blk/blktest"
-	"udm/blk/nbdclient"
 	"udm/env"
 	"udm/targets/crypt/skcipher"
 )
 
-// luksCommands runs udm luks in a folder of its own.
-type luksCommands struct {
-	*testing.T
-	dir string
-}
-
-func (l *luksCommands) path(name string) string { return filepath.Join(l.dir, name) }
-
-func (l *luksCommands) write(name string, p []byte) {
-	l.Helper()
-	if err := os.WriteFile(l.path(name), p, 0o600); err != nil {
-		l.Fatal(err)
-	}
-}
-
-// run runs a command line, in which files are named @NAME.
-func (l *luksCommands) run(ctx context.Context, line string) (string, error) {
-	var out bytes.Buffer
-	err := l.runTo(ctx, line, &out)
-	return out.String(), err
-}
-
-func (l *luksCommands) runTo(ctx context.Context, line string, out io.Writer) error {
-	cmd := rootCommand()
-	words := append([]string{"luks"}, strings.Fields(line)...)
-	for i, w := range words {
-		words[i] = strings.Replace(w, "@", l.dir+"/", 1)
-	}
-	cmd.SetArgs(words)
-	cmd.SetOut(out)
-	cmd.SetErr(out)
-	return cmd.ExecuteContext(ctx)
-}
-
-func (l *luksCommands) must(line string) string {
-	l.Helper()
-	out, err := l.run(l.Context(), line)
-	if err != nil {
-		l.Fatalf("udm luks %s: %v\n%s", line, err, out)
-	}
-	return out
-}
-
-func (l *luksCommands) fails(line, want string) {
-	l.Helper()
-	if out, err := l.run(l.Context(), line); err == nil || !strings.Contains(err.Error(), want) {
-		l.Errorf("udm luks %s: %v, want %s\n%s", line, err, want, out)
-	}
-}
-
-func newLuks(t *testing.T) *luksCommands {
-	l := &luksCommands{t, t.TempDir()}
+func newLuks(t *testing.T) *commands {
+	l := &commands{t, "luks", t.TempDir()}
 	l.write("disk", nil)
 	if err := os.Truncate(l.path("disk"), 20<<20); err != nil {
 		t.Fatal(err)
@@ -157,38 +102,14 @@ func TestLuksTable(t *testing.T) {
 func TestLuksServes(t *testing.T) {
 	l := newLuks(t)
 	l.must("format @disk --key-file @one" + cheapSlot)
-	dir, err := os.MkdirTemp("", "udm") // the path of a socket is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan error, 1)
-	r, w := io.Pipe()
-	go func() {
-		err := l.runTo(ctx, "open @disk --key-file @one --socket "+dir+"/s", w)
-		w.CloseWithError(err)
-		ended <- err
-	}()
-	uri, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := nbdclient.DialURI(ctx, strings.TrimSpace(uri), nbdclient.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	data := blktest.Pattern(0, 8, 3)
-	got := make([]byte, len(data))
-	err = errors.Join(blk.WriteSectors(env.Real(), c, data, 0, 0), blk.ReadSectors(env.Real(), c, got, 0), blk.FlushDevice(env.Real(), c), c.Close())
-	if err != nil || !bytes.Equal(got, data) {
-		t.Errorf("read something else than was written, %v", err)
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	l.serves("open @disk --key-file @one", func(c blk.Device) {
+		data := blktest.Pattern(0, 8, 3)
+		got := make([]byte, len(data))
+		err := errors.Join(blk.WriteSectors(env.Real(), c, data, 0, 0), blk.ReadSectors(env.Real(), c, got, 0), blk.FlushDevice(env.Real(), c))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("read something else than was written, %v", err)
+		}
+	})
 	p, err := os.ReadFile(l.path("disk"))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	switchtarget "udm/targets/switch"
 	"udm/targets/thin"
 	"udm/targets/unstriped"
+	"udm/targets/verity"
 	"udm/targets/zero"
 )
 
@@ -35,6 +36,7 @@ func Types() []*dm.Type {
 		unstriped.Type(),
 		thin.PoolType(),
 		thin.Type(),
+		verity.Type(),
 		zero.Type(),
 	}
 	return append(types, snapshot.Types()...)

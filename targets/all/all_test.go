@@ -20,6 +20,9 @@ func TestTypesAreComplete(t *testing.T) {
 // cryptKey is a key of 32 bytes.
 var cryptKey = strings.Repeat("0123456789abcdef", 4)
 
+// verityRoot is the hash of a block of 4096 zeroes.
+const verityRoot = "ad7facb2586fc6e966c004d7d1d16b024f5805ff7cb47c7a85dabd8b48892ca7"
+
 // TestManuals: each type's manual has what "udm targets NAME" promises.
 func TestManuals(t *testing.T) {
 	for _, ty := range all.Types() {

@@ -113,7 +113,8 @@ func FuzzTargets(f *testing.F) {
 		"linear a 8", "striped 2 8 a 0 b 8", "zero", "error", "error-if-you-can", "delay a 0 5 b 8 6 a 0 7", "unstriped 2 8 1 a 0",
 		"flakey a 0 1 2 5 corrupt_bio_byte 32 r 1 0", "flakey a 0 0 9 1 drop_writes", "flakey a 0 1 1 2 error_writes error_reads",
 		"dust a 0 512", "switch 2 64 0 a 0 b 8", "log-writes a b", "crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt twofish:2-cbc-eboiv " + cryptKey + " 8 a 0 2 sector_size:4096 iv_large_sectors",
-		"crypt cipher_null-ecb - 0 a 0", "snapshot a b P 8", "snapshot a b N 16 2 discard_zeroes_cow discard_passdown_origin",
+		"crypt cipher_null-ecb - 0 a 0", "verity 1 a b 512 512 40 1 sha256 " + verityRoot + " -",
+		"verity 0 a b 512 512 40 1 sha256 " + verityRoot + " 12 11 ignore_corruption check_at_most_once ignore_zero_blocks use_fec_from_device c fec_blocks 50 fec_start 1 fec_roots 2", "snapshot a b P 8", "snapshot a b N 16 2 discard_zeroes_cow discard_passdown_origin",
 		"snapshot-origin a", "snapshot-merge a b PO 8", "thin-pool a b 128 0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin a 0",
 		"linear a 18446744073709551615", "striped 4294967295 1 a 0", "linear  a\\ b  0 ",
 	} {
@@ -128,7 +129,8 @@ func FuzzTargets(f *testing.F) {
 		d, err := r.Control.Create("x", "", -1)
 		r.Must(err)
 		_, wrong := r.Control.ParseLines(specs)
-		err = d.Load(specs, dm.Mode{Write: true})
+		mode := dm.Mode{Write: specs[0].Type != "verity"}
+		err = d.Load(specs, mode)
 		if err == nil && wrong != nil {
 			r.Errorf("%v is loaded, although it is not understood: %v", specs, wrong)
 		}
@@ -147,7 +149,7 @@ func FuzzTargets(f *testing.F) {
 		r.Must(d.Close())
 		d, err = r.Control.Create("x", "", -1)
 		r.Must(err)
-		if err := d.Load(again, dm.Mode{Write: true}); err != nil {
+		if err := d.Load(again, mode); err != nil {
 			r.Errorf("%v was accepted, %v is not: %v", specs, again, err)
 		}
 	})

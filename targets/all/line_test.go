@@ -21,6 +21,8 @@ func FuzzLines(f *testing.F) {
 		"striped 2 8 a 0 b 8", "striped 1 +8 a 18446744073709551617", "delay a 0 5", "delay a 0 4294967297 b 8 6 a 0 7", "flakey a 0 1 2",
 		"crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt capi:cbc(aes)-essiv:sha256 " + cryptKey + " 8 a 0 3 iv_large_sectors sector_size:1024 high_priority",
 		"crypt aes-xts-plain64 :64:logon:a\\ b 0 a 0", "crypt cipher_null-ecb - 0 a 0 0 spare",
+		"verity 1 a b 4096 4096 9 1 sha256 " + verityRoot + " - 10 ignore_corruption check_at_most_once use_fec_from_device f fec_blocks 10 fec_start 0 fec_roots 2",
+		"verity 0 a a 512 1024 9 1 sha256 " + verityRoot + " AB 2 try_verify_in_tasklet ignore_zero_blocks",
 		"flakey a 0 1 2 6 error_writes corrupt_bio_byte 32 R 1 0", "flakey a 0 1 2 1 Drop_Writes", "flakey a 0 1 2 5 corrupt_bio_byte 32 w 255 131072",
 	} {
 		f.Add(seed)
@@ -63,7 +65,7 @@ func FuzzStatuses(f *testing.F) {
 		"thin-pool Fail", "thin-pool Error", "thin-pool 1 2/3 4/5 - rw discard_passdown queue_if_no_space - 8 ",
 		"thin-pool 1 2/3 4/5 7 out_of_data_space ignore_discard error_if_no_space needs_check 8 ", "thin-pool 1 2/3 4/5 - ro no_discard_passdown queue_if_no_space - 8 ",
 		"striped 2 7:0 7:1 1 AD", "striped 1 a 1 A", "delay 0 1 2", "dust 7:0 bypass quiet", "dust 7:0 fail_read_on_bad_block verbose",
-		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "thin 8 18446744073709551615",
+		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "thin 8 18446744073709551615",
 	} {
 		f.Add(seed)
 	}
@@ -123,6 +125,7 @@ func TestOwnWords(t *testing.T) {
 	r.Message(ds["pool"], "create_thin 1", "", 0)
 	ds["clone"] = r.Device("clone", "0 1024 thin /dev/mapper/pool 1 m")
 	ds["merge"] = r.Device("merge", "0 4096 snapshot-merge o p PO 8 2 discard_zeroes_cow discard_passdown_origin")
+	ds["verity"] = r.ReadOnly("verity", "0 8 verity 1 q r 4096 4096 1 0 sha256 "+verityRoot+" -")
 	r.Sim.Run()
 	for _, d := range ds {
 		understood(t, d)

@@ -79,12 +79,32 @@ func (r *Rig) Device(name, table string) *dm.Device {
 	return d
 }
 
+// ReadOnly is Device for a read-only table.
+func (r *Rig) ReadOnly(name, table string) *dm.Device {
+	r.Helper()
+	d, err := r.Control.Create(name, "", -1)
+	r.Must(err)
+	r.SwapReadOnly(d, table)
+	return d
+}
+
 // Swap loads another table into a device and makes it live.
 func (r *Rig) Swap(d *dm.Device, table string) {
 	r.Helper()
+	r.swap(d, table, dm.Mode{Write: true})
+}
+
+// SwapReadOnly is Swap for a read-only table.
+func (r *Rig) SwapReadOnly(d *dm.Device, table string) {
+	r.Helper()
+	r.swap(d, table, dm.Mode{})
+}
+
+func (r *Rig) swap(d *dm.Device, table string, m dm.Mode) {
+	r.Helper()
 	specs, err := dm.ParseTable(table)
 	r.Must(err)
-	r.Must(d.Load(specs, dm.Mode{Write: true}))
+	r.Must(d.Load(specs, m))
 	r.Must(d.Resume(context.Background(), false))
 }
 
