@@ -97,6 +97,7 @@ func TestJSONEverywhere(t *testing.T) {
 		"udm cp": "silent", "udm remove": "silent", "udm orphans rm": "silent", "udm pool rm": "silent", "udm volume rm": "silent",
 		"udm detach": "silent", "udm unexport": "silent", "udm unmount": "silent", "udm thin restore": "silent", "udm thin repair": "silent",
 		"udm luks format": "silent", "udm luks backup": "silent", "udm luks restore": "silent", "udm luks repair": "silent", "udm luks remove-key": "silent",
+		"udm verity verify":   "logs",
 		"udm " + attachHelper: "speaks to the daemon",
 	}
 	eachCommand(func(c *cobra.Command) {
