@@ -104,7 +104,7 @@ func TestTableErrors(t *testing.T) {
 			t.Errorf("%s:\n got %v\nwant %s", table, err, want)
 		}
 	}
-	w := worldOf(r.device("d", 64, "snapshot-origin O").Target(0))
+	w := registryOf(r.device("d", 64, "snapshot-origin O").Target(0))
 	r.remove("d")
 	if len(w.groups) != 0 {
 		t.Errorf("%d origins left in the registry", len(w.groups))

@@ -9,7 +9,7 @@ import (
 	"udm/dm"
 )
 
-// checkChunkSize applies the rules for a chunk size in sectors
+// checkChunkSize checks a chunk size, in sectors, as the kernel does
 // (dm_exception_store_set_chunk_size).
 func checkChunkSize(sectors uint64, devs ...*dm.Dev) error {
 	switch {

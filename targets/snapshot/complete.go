@@ -17,10 +17,10 @@ func (s *snapshot) copied(j *kcopyd.Job) {
 	s.copyDone(sh)
 }
 
-// recorded is called by the store. A good exception is added first, so that new
-// reads go to the COW device, and only then the reads are waited for that went
-// to the origin: they cannot be starved, and nobody overwrites the origin under
-// them, since who wants to waits for pe.
+// recorded is called by the store. It adds the complete exception first, so that new
+// reads go to the COW device, and then waits only for the older reads of the origin:
+// new ones cannot delay it. Nobody overwrites the origin meanwhile, because origin
+// writes wait for pe.
 func (pe *pending) recorded(ok bool) {
 	s := pe.snap
 	if !ok || !s.has(flagValid) {
@@ -34,8 +34,8 @@ func (pe *pending) recorded(ok bool) {
 	}
 }
 
-// finish takes pe out of the table and lets go on what waits for it. Writes to
-// the origin go on in any case: they look at all snapshots once more.
+// finish removes pe from the pending table and releases the bios that wait for it.
+// Writes to the origin continue even after a failure: they check all snapshots again.
 func (pe *pending) finish(failed bool) {
 	s, sh := pe.snap, pe.shard
 	sl := s.pending.slot(pe.old)
@@ -69,7 +69,7 @@ func (pe *pending) finish(failed bool) {
 }
 
 // chunkLost makes the snapshot invalid, unless it is being closed: then the writes
-// that the chunk is to be kept from fail.
+// that waited for the chunk fail instead.
 func (s *snapshot) chunkLost() {
 	if !s.has(flagClosing) {
 		s.invalidate("a chunk could not be copied or recorded")
@@ -90,16 +90,16 @@ func outcome(failed bool) blk.Status {
 }
 
 // unfinished reports whether there are pending exceptions.
-func (s *snapshot) unfinished() bool { return !s.tally.Idle() }
+func (s *snapshot) unfinished() bool { return !s.inFlight.Idle() }
 
-// settle waits until no exception is pending. Nobody makes new ones.
+// settle waits until no exception is pending. Nobody may create new ones.
 func (s *snapshot) settle() {
 	s.settling.Store(true)
 	s.idle.Until(func() bool { return !s.unfinished() && !s.has(flagDropping) })
 }
 
-// invalidate makes the snapshot useless for ever, as its content cannot be kept
-// any more. What must not happen before the store knows is done by afterDrop.
+// invalidate makes the snapshot invalid for good because its content can no longer be
+// kept. afterDrop defers what must not happen before the store knows.
 func (s *snapshot) invalidate(reason string) {
 	if !s.beginDrop() {
 		return
@@ -131,7 +131,8 @@ func (s *snapshot) beginDrop() bool {
 	return true
 }
 
-// afterDrop calls fn once the store is not about to be dropped.
+// afterDrop calls fn at once, or after the store has been marked invalid if that is
+// under way.
 func (s *snapshot) afterDrop(fn func()) {
 	s.mu.Lock()
 	if s.has(flagDropping) {

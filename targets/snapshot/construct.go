@@ -60,8 +60,8 @@ func (s *snapshot) openDevices(l *Line, merges bool) (err error) {
 	if s.origin, err = t.Open(l.Origin, merges || l.PassdownOrigin); err != nil {
 		return dm.Errorf(dm.ErrnoOf(err), "Cannot get origin device")
 	}
-	// Origin writes make exceptions in the COW device even of a snapshot that
-	// is not written to itself.
+	// Even a read-only snapshot gets exceptions: origin writes create them in the COW
+	// device.
 	s.cow, err = t.Open(l.COW, true)
 	if err != nil && !t.Writable() {
 		s.cow, err = t.Open(l.COW, false)
@@ -75,15 +75,15 @@ func (s *snapshot) openDevices(l *Line, merges bool) (err error) {
 	return nil
 }
 
-// build makes everything that needs no other snapshot and no I/O.
+// build sets up everything that needs neither other snapshots nor I/O.
 func (s *snapshot) build(e env.Env, l *Line, merges bool) {
-	s.world = worldOf(s.target)
+	s.registry = registryOf(s.target)
 	s.overflow = l.Overflow
 	s.originEnd = s.origin.Limits().Size
 	s.originDev, s.cowDev = kcopyd.Open(s.origin.Device), kcopyd.Open(s.cow.Device)
-	s.kc = kcopyd.New(e, kcopyd.Options{Name: "snapshot", Memory: copyMemory, Throttle: s.world.throttle})
+	s.kc = kcopyd.New(e, kcopyd.Options{Name: "snapshot", Memory: copyMemory, Throttle: s.registry.throttle})
 	s.idle = e.NewWait()
-	s.tally.Init()
+	s.inFlight.Init()
 	s.flags.Store(flagValid)
 	s.space.init(s, e)
 	if merges {
@@ -96,11 +96,11 @@ func (s *snapshot) build(e env.Env, l *Line, merges bool) {
 	st.use(s.cow, s.space.park)
 	s.body.Store(&body{store: st, complete: newTable(0)})
 	s.pending.init(s, 0)
-	s.group = s.world.groupOf(s.origin.Number)
+	s.group = s.registry.groupOf(s.origin.Number)
 }
 
-// enter joins the other snapshots of the origin and reads the exceptions, unless
-// they will come in a handover.
+// enter adds s to the snapshots of its origin and reads the exceptions, unless a
+// handover will bring them.
 func (s *snapshot) enter(l *Line) error {
 	waits, err := s.group.register(s)
 	if err != nil || waits {
@@ -160,14 +160,14 @@ func (s *snapshot) release() {
 	s.group.leave()
 }
 
-// Close waits for the exceptions that are being made.
+// Close waits for pending exceptions.
 func (s *snapshot) Close() {
 	g := s.group
-	g.world.mu.Lock()
+	g.registry.mu.Lock()
 	if sh := g.sharing(s); sh.src == s && sh.dst != nil {
-		sh.dst.set(0, flagValid) // its exceptions will never come
+		sh.dst.set(0, flagValid) // the handover it waits for will not happen
 	}
-	g.world.mu.Unlock()
+	g.registry.mu.Unlock()
 	if s.merge != nil {
 		s.merge.stop()
 	}

@@ -6,12 +6,12 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// Discards of a snapshot never make exceptions. With discard_zeroes_cow a chunk
-// that has one is zeroed in the COW device when it is discarded whole, and
-// discarded there in part otherwise. With discard_passdown_origin a second clone
-// goes to the origin, whatever other snapshots think of it.
+// Discards of a snapshot never create exceptions. With discard_zeroes_cow, a chunk
+// that has an exception is zeroed in the COW device if it is discarded whole;
+// discarded parts of it are discarded there. With discard_passdown_origin, a second
+// clone discards the origin, without copying for other snapshots.
 
-// mapDiscard carries a discard out chunk by chunk.
+// mapDiscard performs a discard chunk by chunk.
 func (s *snapshot) mapDiscard(c *dm.Clone) dm.Outcome {
 	if f := s.flags.Load(); f&flagValid == 0 || f&flagOverflowed != 0 {
 		return dm.Kill
@@ -31,7 +31,8 @@ func (s *snapshot) mapDiscard(c *dm.Clone) dm.Outcome {
 	return dm.Submitted
 }
 
-// discardCow discards a part of a chunk in the COW device. It holds c until then.
+// discardCow discards part of a chunk in the COW device. It holds c until that is
+// done.
 func (s *snapshot) discardCow(c *dm.Clone, b *body, sector, sectors uint64) {
 	where, ok := b.complete.lookup(sector >> b.shift)
 	if !ok {
@@ -48,8 +49,8 @@ func (s *snapshot) discardCow(c *dm.Clone, b *body, sector, sectors uint64) {
 	s.cow.Submit(&blk.Bio{Op: blk.Discard, Sector: at, Sectors: sectors, End: func(b *blk.Bio) { c.Complete(b.Status()) }})
 }
 
-// discardOrigin discards a part of a chunk in the origin. An exception that is
-// made meanwhile waits for it as for a read.
+// discardOrigin discards part of a chunk in the origin. It is tracked like a read, so
+// an exception created meanwhile waits for it.
 func (s *snapshot) discardOrigin(c *dm.Clone, b *body, sector, sectors uint64) {
 	c.Hold()
 	io := &perIO{}

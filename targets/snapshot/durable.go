@@ -2,8 +2,8 @@ package snapshot
 
 import "udm/blk"
 
-// durable is a write that is on the medium when it is done, with everything that
-// was completed before.
+// durable is a write that is on stable storage when it is done, together with
+// everything that completed before it.
 type durable struct {
 	p          *persistent
 	bio, flush blk.Bio

@@ -5,15 +5,15 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// The allocation map of a snapshot is that of its origin, with data where there
-// are exceptions. Chunks move from the origin to the COW device, or back in a
-// merge, while it is put together. What is left is looked at first: whoever moved
-// in between is seen in his new place.
+// The allocation map of a snapshot is that of its origin, plus data where there are
+// exceptions. While it is put together chunks may move from the origin to the COW
+// device, or back in a merge. The place that chunks move away from is read first, so
+// a chunk that moves in between is seen in its new place.
 
-// Bounds of what one call lists, and of the groups and chunks it looks at.
+// Bounds of one call: extents listed, and groups and chunks examined.
 const maxExtents, maxSteps = 1024, 1 << 16
 
-// Extents is data in a snapshot that is not valid any more, where reads fail.
+// Extents reports everything as data once the snapshot is invalid; reads fail then.
 func (s *snapshot) Extents(offset, sectors uint64) []blk.Extent {
 	var list []blk.Extent
 	b := s.body.Load()
@@ -26,20 +26,20 @@ func (s *snapshot) Extents(offset, sectors uint64) []blk.Extent {
 		own := s.exceptions(b, offset, sectors)
 		list = blk.EitherExtents(own, s.below(offset, blk.SumExtents(own)))
 	}
-	// Without exceptions an invalid snapshot would look like its origin.
+	// An invalid snapshot without exceptions would look like its origin.
 	if list == nil || !s.has(flagValid) {
 		return blk.AllData(offset, sectors)
 	}
 	return list
 }
 
-// below is the map of the origin.
+// below returns the map of the origin.
 func (s *snapshot) below(offset, sectors uint64) []blk.Extent {
 	place := segment.Segment{Dev: s.origin, Start: s.target.Begin}
 	return place.Extents(offset, sectors)
 }
 
-// exceptions has data where there are exceptions.
+// exceptions reports chunks with exceptions as data.
 func (s *snapshot) exceptions(b *body, offset, sectors uint64) (list []blk.Extent) {
 	begin := s.target.Begin
 	at, end := begin+offset, begin+offset+sectors
@@ -52,8 +52,8 @@ func (s *snapshot) exceptions(b *body, offset, sectors uint64) (list []blk.Exten
 	return list
 }
 
-// look tells whether a chunk has an exception, and the first chunk behind it for
-// which it cannot tell the same at once.
+// look reports whether a chunk has an exception, and the next chunk for which it
+// cannot say the same at once.
 func (t *table) look(chunk uint64) (has bool, next uint64) {
 	l := t.bucket(chunk).find(chunk >> groupShift)
 	if l == nil {
@@ -63,7 +63,7 @@ func (t *table) look(chunk uint64) (has bool, next uint64) {
 	return has, chunk + 1
 }
 
-// Extents is that of the origin.
+// Extents are those of the origin.
 func (o *origin) Extents(offset, sectors uint64) []blk.Extent {
 	place := segment.Segment{Dev: o.dev, Start: o.target.Begin}
 	return place.Extents(offset, sectors)

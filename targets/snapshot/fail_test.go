@@ -187,7 +187,7 @@ func TestFailEachAtOpen(t *testing.T) {
 		} else if err != nil {
 			wantErrno(t, err, 5)
 		}
-		w := r.world()
+		w := r.registry()
 		for _, d := range r.c.List() {
 			r.remove(d.Name())
 		}
@@ -200,8 +200,8 @@ func TestFailEachAtOpen(t *testing.T) {
 	}
 }
 
-func (r *rig) world() *world {
+func (r *rig) registry() *registry {
 	d := r.device("w", 64, "snapshot-origin O")
 	defer r.remove("w")
-	return worldOf(d.Target(0))
+	return registryOf(d.Target(0))
 }

@@ -26,8 +26,7 @@ import (
 //	entry   0  u64  chunk of the origin
 //	        8  u64  chunk of the COW device; 0 ends the list
 //
-// An area that is full is followed by one that was zeroed before, so that the
-// list always has an end.
+// Before an area is full the next one is zeroed, so that the list always has an end.
 const (
 	magic       = 0x70416e53
 	diskVersion = 1
@@ -51,7 +50,8 @@ func (h header) marshal(p []byte) {
 	le.PutUint32(p[12:], h.sectors)
 }
 
-// parseHeader reads a header. fresh: there is none, all is to be made anew.
+// parseHeader parses a header. fresh means that there is none and a new store is to
+// be created.
 func parseHeader(p []byte) (h header, fresh bool, err error) {
 	le := binary.LittleEndian
 	switch le.Uint32(p) {
@@ -74,7 +74,7 @@ func putEntry(area []byte, i, old, new uint64) {
 	binary.LittleEndian.PutUint64(p[8:], new)
 }
 
-// geometry is where things lie in a store of one chunk size.
+// geometry is the layout of a store with a given chunk size.
 type geometry struct {
 	chunk   uint64 // sectors
 	perArea uint64 // entries in an area
@@ -88,10 +88,10 @@ func (g geometry) areaChunk(a uint64) uint64 { return 1 + a*(g.perArea+1) }
 // isArea reports whether chunk holds an area and no data.
 func (g geometry) isArea(chunk uint64) bool { return chunk%(g.perArea+1) == 1 }
 
-// dataChunk is chunk number n of those that may hold data.
+// dataChunk is the n-th chunk that may hold data.
 func (g geometry) dataChunk(n uint64) uint64 { return g.areaChunk(n/g.perArea) + 1 + n%g.perArea }
 
-// dataNumber is the number of the first chunk from c on that may hold data.
+// dataNumber returns the number of the first chunk from c on that may hold data.
 func (g geometry) dataNumber(c uint64) uint64 {
 	if g.isArea(c) {
 		c++
@@ -99,8 +99,8 @@ func (g geometry) dataNumber(c uint64) uint64 {
 	return (c-1)/(g.perArea+1)*g.perArea + (c-1)%(g.perArea+1) - 1
 }
 
-// parseArea gives each entry of an area to add, and tells how many there are. A
-// place that cannot hold data, or lies behind the last of chunks, is damage.
+// parseArea passes each entry of an area to add and returns their number. A chunk
+// that cannot hold data, or is not below chunks, is damage.
 func (g geometry) parseArea(area []byte, chunks uint64, add func(old, new uint64) error) (n uint64, err error) {
 	for n < g.perArea {
 		old, new := getEntry(area, n)

@@ -9,24 +9,24 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "snapshot".
+// Line is the parameters of a snapshot line in a table.
 type Line struct {
-	Origin, COW    string
-	Persistent     bool   // the store is one, "P"; else "N"
-	Overflow       bool   // "PO"
-	Chunk          uint64 // sectors; 0: as the store says
+	Origin, COW    string // devices
+	Persistent     bool   // "P"; else "N"
+	Overflow       bool   // "PO": a full store does not invalidate the snapshot
+	Chunk          uint64 // sectors; 0: as in the store
 	ZeroesCOW      bool   // discard_zeroes_cow
 	PassdownOrigin bool   // discard_passdown_origin
 }
 
-// MergeLine is what a table says behind "snapshot-merge".
+// MergeLine is the parameters of a snapshot-merge line in a table.
 type MergeLine struct{ Line }
 
-// OriginLine is what a table says behind "snapshot-origin".
+// OriginLine is the parameters of a snapshot-origin line in a table.
 type OriginLine struct{ Origin string }
 
-// ParseLine understands the words of a table. Beside an error about the store it
-// returns the rest of the line.
+// ParseLine parses the parameters. If only those of the store are wrong it returns
+// the rest of the line beside the error.
 func ParseLine(words []string) (*Line, error) {
 	if len(words) < 4 {
 		return nil, dm.Errorf(syscall.EINVAL, "requires 4 or more arguments")
@@ -38,7 +38,7 @@ func ParseLine(words []string) (*Line, error) {
 	return l, storeError(l.parseStore(words[2], words[3]))
 }
 
-// ParseMergeLine is ParseLine for a snapshot-merge.
+// ParseMergeLine parses the parameters of a snapshot-merge, like ParseLine.
 func ParseMergeLine(words []string) (*MergeLine, error) {
 	l, err := ParseLine(words)
 	if l == nil {
@@ -47,7 +47,7 @@ func ParseMergeLine(words []string) (*MergeLine, error) {
 	return &MergeLine{*l}, err
 }
 
-// ParseOriginLine understands the words of a table.
+// ParseOriginLine parses the parameters.
 func ParseOriginLine(words []string) (*OriginLine, error) {
 	if len(words) != 1 {
 		return nil, dm.Errorf(syscall.EINVAL, "origin: incorrect number of arguments")
@@ -79,8 +79,7 @@ func (l *Line) parseFeatures(a *dm.Args) error {
 	return nil
 }
 
-// parseStore reads the words for the store: its kind with options, and the chunk
-// size.
+// parseStore parses the store's type with its options, and the chunk size.
 func (l *Line) parseStore(kind, chunk string) error {
 	switch k := strings.ToUpper(kind); {
 	case strings.HasPrefix(k, "PO"):
@@ -103,7 +102,7 @@ func (l *Line) parseStore(kind, chunk string) error {
 	return checkChunkSize(n)
 }
 
-// storeError is what is wrong with a store, in the kernel's words.
+// storeError wraps a store error in the kernel's words.
 func storeError(err error) error {
 	if err == nil {
 		return nil
@@ -140,7 +139,8 @@ func (l *OriginLine) String() string { return dm.QuoteWord(l.Origin) }
 
 func (l *Line) Devices() []dm.DeviceWord { return l.devices(dm.Snapshotted) }
 
-// Devices has the origin for what the line is the way to write to.
+// Devices has the role Origin for its origin, because the origin is written through
+// this line.
 func (l *MergeLine) Devices() []dm.DeviceWord { return l.devices(dm.Origin) }
 
 func (l *Line) devices(origin dm.Role) []dm.DeviceWord {

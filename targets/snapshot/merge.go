@@ -10,8 +10,8 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// merge copies the exceptions of a snapshot back to the origin, the last ones
-// first, until none is left.
+// merge copies the exceptions of a snapshot back to the origin, the last ones first,
+// until none is left.
 //
 //	         ┌─────────────────────────── next run of chunks ──────────────────────────┐
 //	         ▼                                                                         │
@@ -19,19 +19,19 @@ import (
 //	         ▼                                                                         │
 //	make exceptions in the other snapshots, wait for them ◄─┐                          │
 //	         ▼                                └─ some made ─┘                          │
-//	claim the run: writes to it wait; wait for those under way                         │
+//	claim the run: writes to it wait; wait for those in flight                         │
 //	         ▼                                                                         │
-//	copy it to the origin ─► flush the origin ─► clear it in the store ─► let bios go ─┘
+//	copy it to the origin ─► flush the origin ─► clear it in the store ─► release bios ─┘
 //	         └──────────────────────┴───────────────────┴─ error ─► failed, end
 //
-// An error stops the merge with the status "Merge failed"; the snapshot works
-// on, and a resume begins with the same run again. If it was the clearing that
-// failed, nobody knows which of the two copies the next start will see, so writes
-// to the run fail until it is cleared or, in a table of type snapshot, recorded
-// again; the store remembers it for the next table. (The kernel writes to the COW
-// device, and may lose it.) A crash anywhere repeats the copy of the run: entries
-// are cleared after the origin has been flushed, and nobody writes to the run in
-// between. So a lack of space repeats it, too: see shortage.go.
+// An error stops the merge with the status "Merge failed". The snapshot continues to
+// work, and a resume starts with the same run again. If clearing the run failed, the
+// next start may see either copy, so writes to the run fail until it is cleared or,
+// in a table of type snapshot, recorded again; the store remembers the run for the
+// next table. (The kernel writes to the COW device and may lose the write.) A crash
+// at any point only repeats the copy of the run: entries are cleared after the origin
+// is flushed, and nobody writes to the run in between. A lack of space repeats the
+// run as well: see shortage.go.
 type merge struct {
 	s      *snapshot
 	queue  env.Queue
@@ -40,16 +40,16 @@ type merge struct {
 	wait   env.Wait
 	job    kcopyd.Job
 	flush  blk.Bio
-	sector uint64 // of the origin: the run; belongs to the round
+	sector uint64 // first sector of the run in the origin; owned by the round
 	length uint64 // sectors
 
 	mu       sync.Mutex
 	running  bool         // guarded by mu
 	shutdown bool         // guarded by mu; stop before the next round
-	first    uint64       // guarded by mu; the run that is claimed
+	first    uint64       // guarded by mu; first chunk of the claimed run
 	count    uint64       // guarded by mu; chunks in it, 0 for none
-	queued   dm.CloneList // guarded by mu; writes that wait for it
-	unclear  bool         // guarded by mu; whether the store has the run still: writes to it fail
+	queued   dm.CloneList // guarded by mu; writes that wait for the run
+	unclear  bool         // guarded by mu; the store may or may not have the run: writes to it fail
 }
 
 func newMerge(s *snapshot, e env.Env) *merge {
@@ -60,7 +60,7 @@ func newMerge(s *snapshot, e env.Env) *merge {
 	return m
 }
 
-// start begins to merge, unless it is under way.
+// start starts merging unless it is already running.
 func (m *merge) start() {
 	m.mu.Lock()
 	begin := !m.running
@@ -71,8 +71,7 @@ func (m *merge) start() {
 	}
 }
 
-// stop waits until the round under way is over, and reports whether there was
-// one.
+// stop waits for the end of the current round and reports whether there was one.
 func (m *merge) stop() bool {
 	m.mu.Lock()
 	was := m.running
@@ -121,8 +120,8 @@ func (m *merge) found(old, new, n uint64, err error) {
 	}
 }
 
-// aim sets the round's run: n chunks from old on in the origin and from new on in
-// the COW device.
+// aim sets the run of the round: n chunks from old in the origin and from new in the
+// COW device.
 func (m *merge) aim(old, new, n uint64) {
 	s := m.s
 	b := s.body.Load()
@@ -139,7 +138,7 @@ func (m *merge) aim(old, new, n uint64) {
 	m.protect()
 }
 
-// protect gives the other snapshots their own copy of what will be overwritten.
+// protect makes the other snapshots copy what the merge will overwrite.
 func (m *merge) protect() {
 	g := m.s.group
 	step := max(1, g.members.Load().boundary)
@@ -153,10 +152,10 @@ func (m *merge) protect() {
 	}
 }
 
-// protected comes when one of the exceptions that protect made is done.
+// protected is called when one of the exceptions started by protect is complete.
 func (m *merge) protected() { m.queue.Queue(m.retry) }
 
-// claim keeps writes away from the run and waits for those under way.
+// claim holds back writes to the run and waits for those in flight.
 func (m *merge) claim() {
 	run := m.job.Private.([2]uint64)
 	m.mu.Lock()
@@ -199,8 +198,8 @@ func (m *merge) flushed(b *blk.Bio) {
 	m.s.body.Load().store.merger().commitMerge(m.count, m.cleared)
 }
 
-// cleared takes the exceptions of the run out, from the last to the first, and
-// goes on to the next.
+// cleared removes the exceptions of the run, from last to first, and starts the next
+// round.
 func (m *merge) cleared(err error) {
 	if err == blk.NoSpace && m.waitForSpace() {
 		return
@@ -211,7 +210,7 @@ func (m *merge) cleared(err error) {
 		m.mu.Unlock()
 	}
 	if err != nil || !m.forget() {
-		m.fail("merged chunks could not be taken out of the store")
+		m.fail("merged chunks could not be cleared in the store")
 		return
 	}
 	bios := m.unclaim()
@@ -221,7 +220,7 @@ func (m *merge) cleared(err error) {
 	m.queue.Queue(m.work)
 }
 
-// waitForSpace begins the round again later. Writes to its run wait as long.
+// waitForSpace repeats the round later. Writes to its run wait until then.
 func (m *merge) waitForSpace() bool {
 	again := func() { m.queue.Queue(m.work) }
 	return m.s.space.park(again, func() {
@@ -233,7 +232,7 @@ func (m *merge) waitForSpace() bool {
 	})
 }
 
-// leave ends a merge that is to stop, perhaps in a round that waited for space.
+// leave ends a merge that is to stop, possibly in a round that waits for space.
 func (m *merge) leave() {
 	m.mu.Lock()
 	m.unclear = m.count > 0 && m.s.body.Load().store.merger().doubt().n > 0
@@ -249,15 +248,15 @@ func (m *merge) leave() {
 	m.end()
 }
 
-// inherit takes note of a run whose clearing failed in the table before.
+// inherit takes over a run whose clearing failed in the previous table.
 func (m *merge) inherit(d mergedRun) {
 	m.mu.Lock()
 	m.first, m.count, m.unclear = d.old+1-d.n, d.n, d.n > 0
 	m.mu.Unlock()
 }
 
-// forget takes the run out of the table. One that is on disk but not in memory
-// is an error.
+// forget removes the run from the table. It is an error if a chunk is in the store
+// but not in the table.
 func (m *merge) forget() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -270,8 +269,7 @@ func (m *merge) forget() bool {
 	return true
 }
 
-// unclaim returns the writes that waited for the run. They are aimed at the
-// origin.
+// unclaim returns the writes that waited for the run, redirected to the origin.
 func (m *merge) unclaim() dm.CloneList {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -283,7 +281,7 @@ func (m *merge) unclaim() dm.CloneList {
 
 func (m *merge) fail(reason string) {
 	m.s.set(flagMergeFailed, 0)
-	m.s.target.Log().Error("merge has stopped and will not go on", "reason", reason)
+	m.s.target.Log().Error("merge failed and has stopped", "reason", reason)
 	bios := m.unclaim()
 	for c := bios.Pop(); c != nil; c = bios.Pop() {
 		c.Complete(blk.IOErr)

@@ -5,8 +5,8 @@ import (
 	"udm/dm"
 )
 
-// mergeTarget is a constructed target "snapshot-merge". It is the way to the
-// origin as well: what has no exception is read and written there.
+// mergeTarget is a constructed target "snapshot-merge". It also serves the origin:
+// chunks without exceptions are read and written there.
 type mergeTarget struct{ *snapshot }
 
 func (t mergeTarget) Map(c *dm.Clone) dm.Outcome {
@@ -18,7 +18,7 @@ func (t mergeTarget) Map(c *dm.Clone) dm.Outcome {
 		}
 		return dm.Remapped
 	case blk.Discard:
-		c.Complete(blk.OK) // would have to be repeated in two places
+		c.Complete(blk.OK) // ignored: it would have to be done in two places
 		return dm.Submitted
 	}
 	if n := t.group.room(c.Sector); c.Sectors > n {
@@ -49,13 +49,13 @@ type route uint8
 const (
 	toOrigin    route = iota
 	toCow             // the bio is aimed at its exception
-	waits             // for the run that is being merged, aimed at the origin
-	mustNotWait       // it would have to, but has NoWait
-	nowhere           // what is written now may be lost
+	waits             // for the run that is being merged, then goes to the origin
+	mustNotWait       // it would have to wait, but has NoWait
+	nowhere           // a write now could be lost
 )
 
-// route decides about c. Writes to the run that is being merged wait; the other
-// writes to exceptions are tracked, for the merge to wait for.
+// route decides where c goes. Writes to the run being merged wait; other writes to
+// exceptions are tracked, so that the merge can wait for them.
 func (t mergeTarget) route(c *dm.Clone) route {
 	if !t.has(flagValid) {
 		return toOrigin
@@ -83,10 +83,10 @@ func (t mergeTarget) route(c *dm.Clone) route {
 	return toCow
 }
 
-// Presuspend stops the merge after the round under way.
+// Presuspend stops the merge after the current round.
 func (t mergeTarget) Presuspend() { t.merge.stop() }
 
-// Resume goes on with the merge.
+// Resume continues the merge.
 func (t mergeTarget) Resume() {
 	t.snapshot.Resume()
 	t.target.PartialUnit = t.group.members.Load().boundary

@@ -94,7 +94,7 @@ func TestHeldBackBiosAreCountedFirst(t *testing.T) {
 		r.device("o", 256, "snapshot-origin O")
 		r.device("s", 256, "snapshot O C P 8")
 		sn := r.snap("s")
-		sn.world.threshold.Set(0)
+		sn.registry.threshold.Set(0)
 		r.shut()
 		first := r.write(r.dev(name), 0, 3, 2)
 		looked := 0

@@ -102,7 +102,7 @@ func runModel(t *testing.T, seed uint64) {
 		r.disks[n] = memdev.New(4 * size)
 		ms = append(ms, newModelled(r.device(n, size, "snapshot O "+n+" "+kind), size, fresh(size)))
 	}
-	r.snap("D1").world.threshold.Set(uint32(1 + seed%5)) // some are held back
+	r.snap("D1").registry.threshold.Set(uint32(1 + seed%5)) // some are held back
 	hammer(t, seed, *modelOps/2, ms)
 	for i, m := range ms[1:] {
 		s := r.snap(fmt.Sprintf("D%d", i))

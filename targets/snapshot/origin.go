@@ -24,12 +24,12 @@ func newOrigin(t *dm.Target, args []string) (dm.Mapper, error) {
 		return nil, dm.Errorf(dm.ErrnoOf(err), "Cannot get target device")
 	}
 	t.NumFlush, t.PartialUnit = 1, 1
-	return &origin{t, d, worldOf(t).groupOf(d.Number)}, nil
+	return &origin{t, d, registryOf(t).groupOf(d.Number)}, nil
 }
 
 func (o *origin) Close() { o.group.leave() }
 
-// Map sends reads on; a write goes on once every snapshot has what it
+// Map passes reads on. A write is passed on once every snapshot has copied what it
 // overwrites. Addresses are those of the device.
 func (o *origin) Map(c *dm.Clone) dm.Outcome {
 	c.Dev = o.dev.Device
@@ -42,7 +42,8 @@ func (o *origin) Map(c *dm.Clone) dm.Outcome {
 	return o.group.write(c)
 }
 
-// room is how many sectors from sector on lie in one chunk of every snapshot.
+// room returns how many sectors from sector on lie within one chunk of every
+// snapshot.
 func (g *group) room(sector uint64) uint64 {
 	b := g.members.Load().boundary
 	if b == 0 {
@@ -51,8 +52,8 @@ func (g *group) room(sector uint64) uint64 {
 	return b - sector&(b-1)
 }
 
-// write maps a write to the origin that lies within one chunk of every snapshot.
-// c.Dev is the origin.
+// write maps an origin write that lies within one chunk of every snapshot. c.Dev is
+// the origin.
 func (g *group) write(c *dm.Clone) dm.Outcome {
 	w := originWrite{sector: c.Sector, clone: c}
 	if g.reallocate(&w) {
@@ -61,27 +62,26 @@ func (g *group) write(c *dm.Clone) dm.Outcome {
 	return dm.Remapped
 }
 
-// again maps a write that had been held back.
+// again maps a write that was held back.
 func (g *group) again(c *dm.Clone) { finishMap(c, g.write(c)) }
 
-// originWrite is a write to the origin on its way through the snapshots. It
-// waits for the first pending exception that it meets, and comes back when that
-// is done; so it waits for all of them, one at a time, while all are copied side
-// by side.
+// originWrite is a write to the origin that visits all snapshots. It waits for the
+// first pending exception that it meets, and starts over when that is done. So it
+// waits for all of them one at a time, while all are copied in parallel.
 type originWrite struct {
 	sector  uint64
 	clone   *dm.Clone // nil for a merge
-	wake    func()    // the merge's way to come back
-	waits   bool      // clone or wake has been left somewhere, or ended
-	toStart *pending  // the exception that it waits for, if it is to be started
+	wake    func()    // how a merge is told to continue
+	waits   bool      // clone or wake is queued somewhere, or ended
+	toStart *pending  // the exception that it waits for, if its copy must be started
 	startIn *body
 }
 
-// reallocate makes the exceptions that a write to the origin needs and reports
-// whether it has to wait: then it will come back by itself.
+// reallocate creates the exceptions that an origin write needs. It reports whether
+// the write has to wait; it is then mapped again later.
 func (g *group) reallocate(w *originWrite) bool {
 	for _, s := range g.members.Load().snaps {
-		// A merging snapshot is as good as deleted.
+		// The exceptions of a merging snapshot are going away.
 		if s.merge != nil || w.sector >= s.end {
 			continue
 		}
@@ -89,16 +89,16 @@ func (g *group) reallocate(w *originWrite) bool {
 			break
 		}
 	}
-	// The exception that the write waits for is started last, to give the
-	// others a head start.
+	// Start the copy that the write waits for last, to give the others a head start.
 	if w.toStart != nil {
 		w.toStart.startCopy(w.startIn)
 	}
 	return w.waits
 }
 
-// reallocate makes the exception that s needs. It reports true when the write
-// waits for something else than exceptions, so that there is no use in going on.
+// reallocate creates the exception that s needs. It returns true if the write waits
+// for something other than exceptions: then the other snapshots need not be visited
+// now.
 func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 	b := s.body.Load()
 	chunk := w.sector >> b.shift
@@ -110,8 +110,8 @@ func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 		case f&flagDropping != 0:
 			return s.waitForDrop(w)
 		}
-		// In this order: an exception is there before its pending one goes, and
-		// that goes after the last read of the origin.
+		// The order matters: the exception is added before its pending one is
+		// removed, which is after the last read of the origin.
 		if _, ok := b.complete.lookup(chunk); ok && s.pending.slot(chunk).head.Load() == nil {
 			return f&flagDoubt != 0 && b.inDoubt(chunk, 1) && s.cannotProtect(w)
 		}
@@ -129,15 +129,15 @@ func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 			return false
 		}
 		if s.flags.Load()&(flagValid|flagActive) == flagValid|flagActive {
-			// Full: unlike for the snapshot's own writes, overflow support is
-			// of no use.
+			// The store is full. Unlike for the snapshot's own writes, overflow
+			// support does not help.
 			s.invalidate("its store is full")
 		}
 	}
 }
 
-// cannotProtect fails a write to a chunk whose exception the store may have lost.
-// A merge does not ask twice.
+// cannotProtect fails a write to a chunk whose exception the store may have lost. A
+// merge fails at the first attempt.
 func (s *snapshot) cannotProtect(w *originWrite) (stop bool) {
 	switch {
 	case w.clone == nil:
@@ -151,10 +151,10 @@ func (s *snapshot) cannotProtect(w *originWrite) (stop bool) {
 	return true
 }
 
-// waitForDrop lets the write wait until the store knows that it is invalid.
+// waitForDrop queues the write until the store is marked invalid.
 func (s *snapshot) waitForDrop(w *originWrite) (stop bool) {
 	if w.waits {
-		return false // it comes back anyway
+		return false // it is mapped again anyway
 	}
 	w.waits = true
 	c, wake := w.clone, w.wake
@@ -171,8 +171,8 @@ func (s *snapshot) waitForDrop(w *originWrite) (stop bool) {
 	return true
 }
 
-// joinOrigin leaves the write with pe if it is not waiting yet, and starts pe, or
-// leaves that to the end. It unlocks the slot.
+// joinOrigin queues the write in pe unless it waits already. It starts the copy of pe
+// now or, if the write waits for it, at the end. It unlocks the slot.
 func (s *snapshot) joinOrigin(w *originWrite, b *body, pe *pending, sl *slot) {
 	first, later := !pe.started, !w.waits
 	pe.started = true
@@ -193,9 +193,9 @@ func (s *snapshot) joinOrigin(w *originWrite, b *body, pe *pending, sl *slot) {
 	}
 }
 
-// Resume makes the target known as the way to the origin.
+// Resume registers the target as the one through which the origin is written.
 func (o *origin) Resume() {
-	w := o.group.world
+	w := o.group.registry
 	w.mu.Lock()
 	o.group.origins = append(o.group.origins, o)
 	w.mu.Unlock()
@@ -203,7 +203,7 @@ func (o *origin) Resume() {
 
 // Postsuspend undoes Resume.
 func (o *origin) Postsuspend() {
-	w := o.group.world
+	w := o.group.registry
 	w.mu.Lock()
 	o.group.origins = slices.DeleteFunc(o.group.origins, func(x *origin) bool { return x == o })
 	w.mu.Unlock()

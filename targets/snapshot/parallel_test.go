@@ -80,7 +80,7 @@ func TestBiosLetGoDoNotNest(t *testing.T) {
 		r.device("o", 8*n, "snapshot-origin O")
 		r.device("s", 8*n, "snapshot O C N 8")
 		sn := r.snap("s")
-		sn.world.threshold.Set(0)
+		sn.registry.threshold.Set(0)
 		r.shut()
 		var ws []*io
 		for i := range uint64(n) {

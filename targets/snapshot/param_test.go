@@ -44,7 +44,7 @@ func TestCopyThrottle(t *testing.T) {
 func TestLog(t *testing.T) {
 	for _, c := range []struct{ store, want string }{
 		{"P 8", `level=ERROR msg="snapshot is lost: invalid from now on" device=s reason="its store is full"`},
-		{"PO 8", `level=ERROR msg="snapshot's store is full: writes to it fail from now on" device=s`},
+		{"PO 8", `level=ERROR msg="snapshot's store is full: writes fail from now on" device=s`},
 	} {
 		r := newGated(t, stepped(), 4096, 24)
 		var log bytes.Buffer

@@ -9,34 +9,34 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// pending is a chunk on its way to the COW device (the kernel's struct
+// pending is a chunk that is being copied to the COW device (the kernel's struct
 // dm_snap_pending_exception).
 //
 //	made ─┬─ copy of the origin's chunk ─┐    recorded    reads of the
 //	      └─ write of the whole chunk ───┴─► by the store ─► origin ended ─► gone
 //
-// Bios wait for it in three places: writes to the snapshot, writes to the
-// origin, and the write of the whole chunk, which is the copy.
+// Bios wait for it in three places: writes to the snapshot, writes to the origin, and
+// a write of the whole chunk that replaces the copy.
 type pending struct {
-	exception // old and new are set when it is made
+	exception // old and new are set when it is created
 	snap      *snapshot
-	shard     *kcopyd.Shard // of the snapshot's tally
+	shard     *kcopyd.Shard // of the snapshot's in-flight counters
 
 	started bool         // guarded by the slot's mu
 	writes  dm.CloneList // guarded by the slot's mu; of the snapshot, remapped
 	origins dm.CloneList // guarded by the slot's mu
 	merges  []func()     // guarded by the slot's mu; merges that wait
-	inTable *pending     // guarded by the slot's mu; next one of the slot
+	inTable *pending     // guarded by the slot's mu; next one in the slot
 
 	job     kcopyd.Job // the copy, or the callback of the full write
 	full    *fullWrite // the write that covers the chunk; guarded by the slot's mu
-	run     *pending   // the next one of the same full write
+	run     *pending   // next one of the same full write
 	drained func()
 }
 
-// pendingTable finds pending exceptions by chunk. Its slots are the locks that
-// decide who makes an exception: while a slot is locked no exception of its
-// chunks is made or goes.
+// pendingTable finds pending exceptions by chunk. The locks of its slots decide who
+// creates an exception: while a slot is locked, no exception of its chunks is created
+// or removed.
 type pendingTable struct {
 	mask  uint64
 	slots []slot
@@ -46,7 +46,7 @@ type pendingTable struct {
 
 type slot struct {
 	mu   sync.Mutex
-	head atomic.Pointer[pending] // written under mu; read without to see if there is any
+	head atomic.Pointer[pending] // written under mu; may be read without it
 }
 
 const minSlots, maxSlots = 64, 1 << 12
@@ -56,7 +56,7 @@ func (t *pendingTable) init(s *snapshot, chunks uint64) {
 	t.slots = make([]slot, 1<<(bits.Len64(n)-1))
 	t.mask = uint64(len(t.slots) - 1)
 	t.pool.New = func() any {
-		pe := &pending{snap: s, shard: s.tally.Pick()}
+		pe := &pending{snap: s, shard: s.inFlight.Pick()}
 		pe.exception.done = pe.recorded
 		pe.job.Done, pe.job.Private, pe.job.AtOnce = s.copied, pe, true
 		pe.drained = func() { pe.finish(false) }
@@ -81,7 +81,7 @@ func (sl *slot) lookupLocked(chunk uint64) *pending {
 	return nil
 }
 
-// removeLocked takes pe out. Called with mu held.
+// removeLocked removes pe. Called with mu held.
 func (sl *slot) removeLocked(pe *pending) {
 	if sl.head.Load() == pe {
 		sl.head.Store(pe.inTable)
@@ -94,14 +94,14 @@ func (sl *slot) removeLocked(pe *pending) {
 	p.inTable = pe.inTable
 }
 
-// free gives pe back; it is in no table.
+// free recycles pe, which is in no table.
 func (pe *pending) free() {
 	pe.started, pe.full, pe.run, pe.merges, pe.inTable = false, nil, nil, nil, nil
 	pe.snap.pending.pool.Put(pe)
 }
 
-// makeLocked makes the pending exception of a chunk that has none, with a place
-// in the store, that at where or anywhere; nil when it is taken or the store is
+// makeLocked creates the pending exception of a chunk that has none. Its place in the
+// store is where, or anywhere. It returns nil if the place is taken or the store is
 // full. Called with the slot's mu held.
 func (s *snapshot) makeLocked(sl *slot, b *body, chunk, where uint64) *pending {
 	pe := s.pending.pool.Get().(*pending)
@@ -111,16 +111,16 @@ func (s *snapshot) makeLocked(sl *slot, b *body, chunk, where uint64) *pending {
 		return nil
 	}
 	s.at(pointPlaced)
-	pe.shard = s.tally.Begin(pe.shard)
+	pe.shard = s.inFlight.Begin(pe.shard)
 	pe.inTable = sl.head.Load()
 	sl.head.Store(pe)
 	return pe
 }
 
-// startCopy copies the chunk, as far as the origin goes.
+// startCopy copies the chunk, up to the end of the origin.
 func (pe *pending) startCopy(b *body) {
 	r := pe.record
-	pe.snap.tally.Take(pe.shard, 1)
+	pe.snap.inFlight.Take(pe.shard, 1)
 	pe.copy(b)
 	b.store.sent(r)
 }
@@ -133,7 +133,7 @@ func (pe *pending) copy(b *body) {
 	s.kc.Copy(j)
 }
 
-// clip shortens a range of the origin to the origin's end.
+// clip returns sectors, shortened to the end of the origin.
 func (s *snapshot) clip(sector, sectors uint64) uint64 {
 	end := s.originEnd
 	if sector+sectors > end {

@@ -7,8 +7,8 @@ import (
 	"udm/dm"
 )
 
-// Merging takes exceptions out from the end. Nothing is recorded meanwhile: a
-// merging snapshot gets no exceptions.
+// Merging removes exceptions from the end. Nothing is recorded meanwhile: a merging
+// snapshot gets no new exceptions.
 
 func (p *persistent) merger() merger { return p }
 
@@ -25,7 +25,7 @@ func (p *persistent) prepareMerge(done func(old, new, n uint64, err error)) {
 	}
 }
 
-// readPrevious goes back to area a, which is full.
+// readPrevious reads area a, which is full, again.
 func (p *persistent) readPrevious(a uint64, done func(old, new, n uint64, err error)) {
 	b := &blk.Bio{Op: blk.Read, Sector: p.areaChunk(a) * p.chunk}
 	b.SetData(p.area)
@@ -41,7 +41,7 @@ func (p *persistent) readPrevious(a uint64, done func(old, new, n uint64, err er
 	p.dev.Submit(b)
 }
 
-// lastRun finds how many of the last entries are consecutive in both chunks.
+// lastRun returns how many of the last entries are consecutive in both devices.
 func (p *persistent) lastRun(committed uint64) (old, new, n uint64, err error) {
 	old, new = getEntry(p.area, committed-1)
 	if new == 0 {
@@ -63,8 +63,8 @@ func (p *persistent) doubt() (d mergedRun) {
 	return d
 }
 
-// commitMerge clears the last n entries. Until that is durable they may be there
-// or not, so they are in doubt if it fails; doing it again settles it.
+// commitMerge clears the last n entries. If that fails they are in doubt: they may be
+// on the disk or not. Repeating it settles that.
 func (p *persistent) commitMerge(n uint64, done func(error)) {
 	if p.doubt().n == 0 {
 		old, new := getEntry(p.area, p.committed-1)
@@ -86,9 +86,9 @@ func (p *persistent) commitMerge(n uint64, done func(error)) {
 	d.write(p.entries(left, p.committed))
 }
 
-// endMerge puts entries that are in doubt back. If that fails, the next record
-// takes them with it; until then they are in doubt. Places behind a hole in the
-// store are as good as the next ones to be given out.
+// endMerge writes entries back that are in doubt. If that fails they are written
+// together with the next record, and stay in doubt until then. Places behind a hole
+// in the store count as the next to be allocated.
 func (p *persistent) endMerge(free uint64) error {
 	p.startAt(max(p.dataNumber(max(free, 2)), p.free.Load()))
 	d := p.doubt()

@@ -10,11 +10,11 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// What the constructor of a snapshot does with a store: it may wait for I/O.
+// These run in a snapshot's constructor and may wait for I/O.
 
 const defaultChunk = 16 << 10 / blk.SectorSize
 
-// readPiece is how much of an area is read at once, in bytes.
+// readPiece is how many bytes of an area are read at once.
 const readPiece = 512 << 10
 
 func (p *persistent) open() (valid bool, err error) {
@@ -52,8 +52,8 @@ func (p *persistent) readAt(buf []byte, sector uint64) error {
 	return nil
 }
 
-// create makes an empty store: zeroes first, so that the header never has
-// anything but an empty list behind it.
+// create creates an empty store. It writes zeroes first, so that the header always
+// has an empty list behind it.
 func (p *persistent) create() error {
 	if 2*p.chunk > p.cow.Limits().Size {
 		return dm.Errorf(syscall.EIO, "device is too small for a snapshot store")
@@ -93,7 +93,7 @@ func (p *persistent) writeNow(data []byte, sector uint64) error {
 	})
 }
 
-// read gives every recorded exception to add.
+// read passes every recorded exception to add.
 func (p *persistent) read(add func(old, new uint64) error) error {
 	p.area = make([]byte, p.chunk*blk.SectorSize)
 	last := uint64(1) // of the header and area 0
@@ -118,7 +118,7 @@ func (p *persistent) read(add func(old, new uint64) error) error {
 	return p.wipe()
 }
 
-// readArea fills the area from disk. What is zeroes already is not touched: an
+// readArea reads an area from disk. It does not write to memory that stays zero: an
 // area may be as large as 1 GiB.
 func (p *persistent) readArea(a uint64) error {
 	sector := p.areaChunk(a) * p.chunk
@@ -134,8 +134,8 @@ func (p *persistent) readArea(a uint64) error {
 	return nil
 }
 
-// wipe clears what lies behind the end of the list: entries of a write that was
-// torn. They would come back when the list grows up to them.
+// wipe clears entries behind the end of the list, left by a torn write. They would
+// become valid again when the list grows up to them.
 func (p *persistent) wipe() error {
 	tail := p.area[p.committed*entrySize:]
 	if !p.writable || len(bytes.TrimLeft(tail, "\x00")) == 0 {

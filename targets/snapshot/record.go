@@ -2,15 +2,15 @@ package snapshot
 
 import "sync/atomic"
 
-// record is an exception on its way to the disk. Its owner is whoever brings the
-// news that the data has arrived. Nobody else writes to the cache line that it
-// fills, unless the owner is late.
+// record is an exception that is being recorded. Its owner is whoever reports that
+// its data was copied. The record fills a cache line that nobody else writes to,
+// unless the owner is late.
 type record struct {
-	state    atomic.Uint32 // how far it is
+	state    atomic.Uint32 // one of the states below
 	n        uint64        // number of the place
 	old, new uint64
 	e        *exception
-	next     *record // link of the recorder's lists
+	next     *record // link in the recorder's lists
 	_        [16]byte
 }
 
@@ -19,15 +19,15 @@ type record struct {
 //	         ┌─► away ─┐            ┌─► left ─┐
 //	copying ─┴─────────┴─► copied ──┴─────────┴─► recorded or lost
 const (
-	copying  uint32 = iota // whoever sends the data is still at it
+	copying  uint32 = iota // the data is being submitted
 	away                   // a device has the data; counted in persistent.away
-	copied                 // the data has arrived; the owner will report it
-	left                   // the recorder will, as the owner has gone
+	copied                 // the data is written; the owner will report the record
+	left                   // the owner has left; the recorder will report it
 	recorded               // durable
 	lost                   // could not be recorded
 )
 
-// hasData tells whether the recorder may put the record into the area.
+// hasData reports whether the recorder may add the record to the area.
 func (r *record) hasData() bool {
 	st := r.state.Load()
 	return st == copied || st == left
@@ -35,7 +35,7 @@ func (r *record) hasData() bool {
 
 func (r *record) isOver() bool { return r.state.Load() >= recorded }
 
-// batch is the records of places that follow one another.
+// batch is the records of consecutive places.
 type batch struct {
 	first   uint64
 	records [batchLen]record
@@ -44,8 +44,8 @@ type batch struct {
 
 const batchLen = 64
 
-// recordOf returns the record of place n, which is not recorded yet. It makes the
-// batches up to there.
+// recordOf returns the record of place n, which has not been recorded yet. It creates
+// the batches up to it.
 func (p *persistent) recordOf(n uint64) *record {
 	b := p.newest.Load()
 	if n < b.first {

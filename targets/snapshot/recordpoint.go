@@ -6,15 +6,15 @@ import (
 	"udm/internal/invariants"
 )
 
-// recordPoint is a place between two steps of recording that must not be torn
-// apart. In builds with invariants tests stop goroutines there; in others a point
-// is nothing.
+// recordPoint is a point between two steps of recording at which a race would show.
+// In builds with invariants, tests stop goroutines there; otherwise a point does
+// nothing.
 type recordPoint uint8
 
 const (
-	beforeRelease recordPoint = iota // the recorder has found nothing more, and not ended its turn
-	beforeLeave                      // an owner does not wait any longer, and has not said so
-	beforeEnter                      // a record has data, and nobody was told
+	beforeRelease recordPoint = iota // the recorder has found nothing more, and has not ended its turn
+	beforeLeave                      // an owner will not wait any longer, and has not announced it
+	beforeEnter                      // a record has data, and nobody has been told
 )
 
 var atRecordPoint atomic.Pointer[func(recordPoint)] // set by tests

@@ -5,7 +5,7 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// recordStage is what the recorder does next.
+// recordStage is the recorder's next step.
 //
 //	gather ─┬─ area full ──────────► zeroing ─► writing ─► reporting ─► gather
 //	        ├─ nothing is away ───────────────►
@@ -19,12 +19,12 @@ const (
 	reporting
 )
 
-// maxRounds bounds the writes that a recorder makes for others before it reports
-// its own record.
+// maxRounds bounds the writes that a recorder makes for others before it reports its
+// own record.
 const maxRounds = 3
 
-// run goes through the stages until the turn is over or an I/O is under way. It
-// reports whether the turn was ended in a hurry.
+// run runs stages until the turn is over or an I/O is in flight. It reports whether
+// the turn was ended in a hurry.
 func (p *persistent) run() (owes bool) {
 	for again := true; again; {
 		again, owes = p.step()
@@ -49,13 +49,12 @@ func (p *persistent) step() (again, owes bool) {
 	return true, false
 }
 
-// gather puts records into the area until it is time to write it, or there are no
-// more.
+// gather adds records to the area until it is time to write it or there are no more.
 func (p *persistent) gather() (again, owes bool) {
 	if p.rounds >= maxRounds {
 		return p.end(true)
 	}
-	inDoubt := p.committed == p.perArea // endMerge has left a full area to be written
+	inDoubt := p.committed == p.perArea // endMerge may have left a full area to be written
 	r := p.gatherAll()
 	switch {
 	case inDoubt && r != nil:
@@ -74,8 +73,8 @@ func (p *persistent) gather() (again, owes bool) {
 	return true, false
 }
 
-// gatherAll takes records up to the first that has no data yet, as long as there
-// is room in the area. It returns the first that has found none.
+// gatherAll adds records up to the first without data, as far as the area has room.
+// It returns the first record that did not fit.
 func (p *persistent) gatherAll() *record {
 	for upTo := p.turn.Load() >> turnBits; p.next < upTo; p.next++ {
 		r := p.recordOf(p.next)
@@ -92,8 +91,8 @@ func (p *persistent) gatherAll() *record {
 	return nil
 }
 
-// end ends the turn and reports the records without an owner, unless the turn is
-// to go on.
+// end ends the turn and reports the records without an owner, unless the turn
+// continues.
 func (p *persistent) end(hurry bool) (again, owes bool) {
 	p.dropBatches()
 	reach(beforeRelease)
@@ -111,10 +110,10 @@ func (p *persistent) end(hurry bool) (again, owes bool) {
 	return false, hurry
 }
 
-// dropBatches forgets the batches before the next record.
+// dropBatches drops the batches before the next record.
 func (p *persistent) dropBatches() {
 	for b := p.oldest.Load(); p.next-b.first >= batchLen; b = p.oldest.Load() {
-		p.recordOf(p.next) // makes what is behind b
+		p.recordOf(p.next) // creates the batch after b
 		p.oldest.Store(b.next.Load())
 	}
 }
@@ -132,8 +131,8 @@ func (l *recordList) push(r *record) {
 	l.last = r
 }
 
-// wait makes the stage that found no space run again later. If that cannot be,
-// nothing more is recorded.
+// wait repeats the stage that found no space later. If that is impossible, nothing
+// more is recorded.
 func (p *persistent) wait() bool {
 	p.lacking = false
 	p.stage = p.tried
@@ -154,7 +153,7 @@ func jobStatus(j *kcopyd.Job) blk.Status {
 	return outcome(j.Failed())
 }
 
-// stageDone ends an I/O and goes on, unless its submitter does.
+// stageDone ends an I/O and continues, unless its submitter will.
 func (p *persistent) stageDone(st blk.Status) {
 	switch {
 	case st == blk.NoSpace:
@@ -162,15 +161,15 @@ func (p *persistent) stageDone(st blk.Status) {
 	case st != blk.OK:
 		p.valid.Store(false)
 	case p.tried == writing && p.unclear.Load() != nil:
-		p.unclear.Store(nil) // endMerge has left it to this write
+		p.unclear.Store(nil) // endMerge left it to this write
 	}
 	if p.gate.Add(-1) == 0 {
 		p.goOn()
 	}
 }
 
-// submitted is the end of a stage that has submitted its I/O. It reports whether
-// that is over already.
+// submitted is called at the end of a stage that submitted I/O. It reports whether
+// the I/O is complete already.
 func (p *persistent) submitted() bool {
 	if p.gate.Load() == 1 {
 		return true
@@ -183,8 +182,8 @@ func (p *persistent) submitted() bool {
 	return true
 }
 
-// startZeroing zeroes the next area. One beyond the device's end fails, and the
-// snapshot with it, as in the kernel.
+// startZeroing zeroes the next area. If that lies beyond the end of the device the
+// zeroing fails and the snapshot becomes invalid, as in the kernel.
 func (p *persistent) startZeroing() bool {
 	p.stage, p.tried = writing, zeroing
 	chunk := p.areaChunk(p.current.Load() + 1)
@@ -211,15 +210,15 @@ func (p *persistent) startWriting() bool {
 	return p.submitted()
 }
 
-// entries is the part of the area that holds the entries from to to, in whole
-// units, and its sector.
+// entries returns the part of the area with entries from up to to, in whole units,
+// and its sector.
 func (p *persistent) entries(from, to uint64) (data []byte, sector uint64) {
 	a := from * entrySize / p.unit * p.unit
 	b := min((to*entrySize+p.unit-1)/p.unit*p.unit, uint64(len(p.area)))
 	return p.area[a:b], p.areaChunk(p.current.Load())*p.chunk + a/blk.SectorSize
 }
 
-// leaveArea goes on to the next area if this one is full.
+// leaveArea moves to the next area if this one is full.
 func (p *persistent) leaveArea() {
 	if p.committed == p.perArea {
 		p.current.Add(1)
@@ -229,8 +228,8 @@ func (p *persistent) leaveArea() {
 	p.written = p.committed
 }
 
-// settle gives the gathered records their final state. Owners that stay see it;
-// the others are reported at the end of the turn.
+// settle gives the gathered records their final state. Waiting owners see it; records
+// without an owner are reported at the end of the turn.
 func (p *persistent) settle() {
 	final := recorded
 	if !p.valid.Load() {
@@ -242,7 +241,7 @@ func (p *persistent) settle() {
 	all := p.gathered
 	p.gathered = recordList{}
 	for r := all.first; r != nil; {
-		next := r.next // before the owner sees it
+		next := r.next // read before the owner sees the record
 		if r.state.Swap(final) == left {
 			p.late.push(r)
 		}

@@ -1,19 +1,19 @@
 package snapshot
 
-// The recorder is the one that may write areas: whoever has made persistent.turn
-// running. The word has one of these states, a bit, and behind them the number
-// up to which there may be records with data.
+// The recorder is the goroutine that may write areas: the one that set
+// persistent.turn to running. The word holds one of these states, a flag, and above
+// them the number up to which records may have data.
 const (
-	idle     uint64 = iota // nobody is the recorder
-	running                // a goroutine is at it
-	inDevice               // an I/O of the recorder is under way, or waits for space
+	idle     uint64 = iota // there is no recorder
+	running                // a goroutine is the recorder
+	inDevice               // an I/O of the recorder is in flight or waits for space
 	states   = 3
-	wanted   = 4 // somebody has come with a record while there was a recorder
+	wanted   = 4 // a record arrived while there was a recorder
 	turnBits = 3
 )
 
-// enter brings record r. It reports whether the caller is the recorder now;
-// otherwise the one that there is looks at r later.
+// enter announces record r. It reports whether the caller has become the recorder;
+// otherwise the present one will look at r.
 func (p *persistent) enter(r *record) bool {
 	for {
 		t := p.turn.Load()
@@ -28,14 +28,15 @@ func (p *persistent) enter(r *record) bool {
 	}
 }
 
-// resume makes the caller the recorder if one has stopped though it was wanted.
+// resume makes the caller the recorder if there is none but one is wanted.
 func (p *persistent) resume() bool {
 	t := p.turn.Load()
 	return t&(states|wanted) == idle|wanted && p.turn.CompareAndSwap(t, t&^(states|wanted)|running)
 }
 
-// release ends the recorder's turn, unless it is wanted: then it has to look
-// again. In a hurry it does not; whoever called run does later.
+// release ends the recorder's turn unless records arrived: then the recorder must
+// look again. In a hurry it ends the turn all the same, and the caller of run looks
+// later.
 func (p *persistent) release(hurry bool) bool {
 	for {
 		t := p.turn.Load()
@@ -54,15 +55,15 @@ func (p *persistent) release(hurry bool) bool {
 	}
 }
 
-// sent is called when the I/O of r's data was submitted. The data of a record that
-// is still copying is away from now on.
+// sent is called when the I/O for the data of r was submitted. A record that is still
+// copying is now away.
 func (p *persistent) sent(r *record) {
 	if r.state.Load() == copying && r.state.CompareAndSwap(copying, away) {
 		p.away.Add(1)
 	}
 }
 
-// commit is called by the owner of e's record.
+// commit is called by the owner of the record of e.
 func (p *persistent) commit(e *exception, ok bool) {
 	r := e.record
 	if !ok {
@@ -79,18 +80,17 @@ func (p *persistent) commit(e *exception, ok bool) {
 	p.recordOwed(owes)
 }
 
-// patience is how often an owner looks whether its record is over. That takes about
-// as long as to wake a goroutine on another processor. Whether there is still
-// something to wait for is looked at once in a while: the answer is in a cache
-// line that the recorder writes to.
+// patience is how often an owner checks whether its record is done, about as long as
+// it takes to wake a goroutine on another processor. Whether there is still a reason
+// to wait is checked less often, because that reads a cache line that the recorder
+// writes.
 const (
 	patience = 32 * look
 	look     = 256
 )
 
-// stay waits for r to be over as long as another goroutine is at it, or at the
-// copy of a record in front of it. It reports false if it has left r to the
-// recorder.
+// stay waits for r while another goroutine is recording it, or copies a record before
+// it. It returns false if it left r to the recorder.
 func (p *persistent) stay(r *record) bool {
 	for n := 0; !r.isOver(); n++ {
 		if n%look != 0 || n < p.patience && p.soon() {
@@ -104,14 +104,14 @@ func (p *persistent) stay(r *record) bool {
 	return true
 }
 
-// soon tells whether records are being recorded without waiting for a device.
+// soon reports whether records are being recorded without waiting for a device.
 func (p *persistent) soon() bool {
 	t := p.turn.Load() & states
 	return t == running || t == idle && p.away.Load() <= 0
 }
 
-// recordOwed records what a turn that was ended in a hurry has left, unless another
-// goroutine does.
+// recordOwed records what a turn that ended in a hurry has left, unless another
+// goroutine does so.
 func (p *persistent) recordOwed(owes bool) {
 	for owes && p.resume() {
 		owes = p.run()
@@ -121,7 +121,7 @@ func (p *persistent) recordOwed(owes bool) {
 	}
 }
 
-// goOn is run after an I/O, or after a wait for space.
+// goOn runs after an I/O or a wait for space.
 func (p *persistent) goOn() {
 	p.turn.Add(^uint64(0)) // running
 	p.recordOwed(p.run())

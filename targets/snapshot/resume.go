@@ -6,16 +6,17 @@ import (
 	"udm/dm"
 )
 
-// Handover. A table that is loaded for the COW device of an active snapshot
-// reads no store: at its resume it takes store and exceptions from the active
-// one, whose device must be suspended. (Kernel: snapshot_preresume,
+// Handover. A table that is loaded for the COW device of an active snapshot does not
+// read the store. When it is resumed it takes over the store and the exceptions of
+// the active snapshot, whose device must be suspended. (Kernel: snapshot_preresume,
 // snapshot_resume.)
 
-// Preresume refuses a resume of the wrong one of the two, or too early.
+// Preresume refuses to resume the source of a handover, or the destination before the
+// source is suspended.
 func (s *snapshot) Preresume() error {
-	s.world.mu.Lock()
+	s.registry.mu.Lock()
 	sh := s.group.sharing(s)
-	s.world.mu.Unlock()
+	s.registry.mu.Unlock()
 	switch {
 	case sh.src == nil || sh.dst == nil:
 		return nil
@@ -27,7 +28,7 @@ func (s *snapshot) Preresume() error {
 	return nil
 }
 
-// Resume takes over the exceptions, if they wait, and makes the snapshot active,
+// Resume takes over the exceptions if there is a handover, and activates the snapshot
 // while nothing is written to the origin.
 func (s *snapshot) Resume() {
 	if front := s.group.front(s.target.Device()); front != nil {
@@ -37,14 +38,15 @@ func (s *snapshot) Resume() {
 	}
 }
 
-// activate does what Resume promises while front, if there is one, is quiet.
+// activate does the work of Resume. If front is not nil, its device is suspended
+// meanwhile.
 func (s *snapshot) activate(front *dm.Device) {
 	g := s.group
 	merging := g.merging()
 	restart := merging != nil && merging != s && merging.merge.stop()
-	g.world.mu.Lock()
+	g.registry.mu.Lock()
 	sh := g.sharing(s)
-	g.world.mu.Unlock()
+	g.registry.mu.Unlock()
 	if sh.src != nil && sh.dst != nil {
 		sh.dst.takeOver(sh.src)
 		g.sort()
@@ -58,8 +60,8 @@ func (s *snapshot) activate(front *dm.Device) {
 	}
 }
 
-// takeOver moves the exceptions from src to s. No bio of either is in flight;
-// copies that a merge has asked src for may be.
+// takeOver moves the exceptions from src to s. No bio of either is in flight, but
+// copies that a merge requested from src may be.
 func (s *snapshot) takeOver(src *snapshot) {
 	src.space.hurry()
 	src.settle()
@@ -81,13 +83,12 @@ func (s *snapshot) takeOver(src *snapshot) {
 	src.body.Store(own)
 }
 
-// endMerge lets the store of a merge that did not come to its end record
-// exceptions again.
+// endMerge prepares the store of an unfinished merge to record exceptions again.
 func (s *snapshot) endMerge(b *body) {
 	free := uint64(0)
 	b.complete.all(func(_, where uint64) { free = max(free, where+1) })
 	if err := b.store.merger().endMerge(free); err != nil {
 		s.set(flagDoubt, 0)
-		s.target.Log().Error("writes to a run that was merged last fail: its exceptions cannot be recorded", "reason", err)
+		s.target.Log().Error("writes to the last merged chunks fail: their exceptions cannot be recorded", "reason", err)
 	}
 }

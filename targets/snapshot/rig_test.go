@@ -311,8 +311,8 @@ func (s *snapshot) mustBeIdle(t testing.TB) {
 			t.Errorf("pending exception left in slot %d", i)
 		}
 	}
-	if s.unfinished() || s.tally.Used() != 0 || s.throttled.count.Load() != 0 || !s.tracked.idle() {
-		t.Errorf("unfinished %v, in progress %d, throttled %d, tracked %v", s.unfinished(), s.tally.Used(), s.throttled.count.Load(), !s.tracked.idle())
+	if s.unfinished() || s.inFlight.Used() != 0 || s.throttled.count.Load() != 0 || !s.tracked.idle() {
+		t.Errorf("unfinished %v, in progress %d, throttled %d, tracked %v", s.unfinished(), s.inFlight.Used(), s.throttled.count.Load(), !s.tracked.idle())
 	}
 }
 

@@ -7,13 +7,13 @@ import (
 	"udm/dm"
 )
 
-// A bio of several chunks is cut where the chunks stop to be alike: those that
-// follow one another in the COW device too, those that are still the origin's,
-// and those that are written whole and get places behind one another are one
-// bio below. (The kernel cuts at each chunk and joins the parts again in the
-// queue of the lower device.)
+// A bio of several chunks is cut only where the chunks stop being alike. Chunks that
+// are consecutive in the COW device too, chunks that are still in the origin, and
+// chunks that are written whole and get consecutive places are each one bio below.
+// (The kernel cuts at every chunk and merges the parts again in the queue of the
+// lower device.)
 
-// mapRun maps the first chunks of c, which has more than one.
+// mapRun maps the first alike chunks of c, which has more than one.
 func (s *snapshot) mapRun(c *dm.Clone, b *body) dm.Outcome {
 	chunk := c.Sector >> b.shift
 	where, n, ok := b.complete.lookupRun(chunk, b.chunks(c))
@@ -36,7 +36,7 @@ func (s *snapshot) mapRun(c *dm.Clone, b *body) dm.Outcome {
 	return s.joinIn(c, b, pe, sl, found)
 }
 
-// chunks is how many chunks c touches.
+// chunks returns how many chunks c touches.
 func (b *body) chunks(c *dm.Clone) uint64 { return (c.EndSector()-1)>>b.shift - c.Sector>>b.shift + 1 }
 
 // accept shrinks c to its first n chunks.
@@ -46,7 +46,7 @@ func (b *body) accept(c *dm.Clone, n uint64) {
 	}
 }
 
-// toCow sends n chunks of c, at least a part of the first, to where they are.
+// toCow sends the part of c in its first n chunks to the COW device.
 func (s *snapshot) toCow(c *dm.Clone, b *body, where, n uint64) dm.Outcome {
 	b.accept(c, n)
 	b.remap(c, where)
@@ -54,9 +54,9 @@ func (s *snapshot) toCow(c *dm.Clone, b *body, where, n uint64) dm.Outcome {
 	return dm.Remapped
 }
 
-// writeRun lets c stand in for the copies of pe, whose slot it unlocks, and of
-// the chunks behind that it covers, as long as they are new and their places
-// follow.
+// writeRun lets c replace the copy of pe, whose slot it unlocks, and those of the
+// chunks after it that c covers, as long as they have no exceptions and their places
+// are consecutive.
 func (s *snapshot) writeRun(c *dm.Clone, b *body, pe *pending, sl *slot) {
 	pe.started = true
 	f := s.newFull(c, pe)
@@ -74,8 +74,9 @@ func (s *snapshot) writeRun(c *dm.Clone, b *body, pe *pending, sl *slot) {
 	f.start(n)
 }
 
-// extend makes a pending exception of chunk at a certain place, for f to stand in
-// for its copy; nil when it has one or the place is not free next.
+// extend creates the pending exception of chunk at place where, whose copy f
+// replaces. It returns nil if there is one already or the place cannot be allocated
+// next.
 func (s *snapshot) extend(b *body, f *fullWrite, chunk, where uint64) *pending {
 	sl := s.pending.slot(chunk)
 	sl.mu.Lock()
@@ -93,28 +94,28 @@ func (s *snapshot) extend(b *body, f *fullWrite, chunk, where uint64) *pending {
 	return pe
 }
 
-// fullWrite is a write of whole chunks that stands in for their copies. It ends
-// when all their exceptions do.
+// fullWrite is a write of whole chunks that replaces their copies. It ends when all
+// their exceptions are complete.
 type fullWrite struct {
 	snap   *snapshot
 	clone  *dm.Clone
 	first  *pending
-	left   atomic.Int64 // exceptions
+	left   atomic.Int64 // exceptions not complete yet
 	failed atomic.Bool
-	// The data has arrived; somebody completes or has completed the clone.
+	// The data is written; the clone is being or has been completed.
 	landed, answered atomic.Bool
 	ended            func(*blk.Bio)
-	_                [8]byte // fills its cache line, as it is used on one processor
+	_                [8]byte // pads to a cache line: it is used on one processor
 }
 
-// newFull makes a write of whole chunks, from first on, of c.
+// newFull creates the full write of c for the chunks from first on.
 func (s *snapshot) newFull(c *dm.Clone, first *pending) *fullWrite {
 	f := s.pending.fulls.Get().(*fullWrite)
 	f.clone, f.first = c, first
 	return f
 }
 
-// free gives f back; no pending exception refers to it.
+// free recycles f, to which no pending exception refers.
 func (f *fullWrite) free() {
 	f.clone, f.first = nil, nil
 	f.failed.Store(false)
@@ -123,14 +124,14 @@ func (f *fullWrite) free() {
 	f.snap.pending.fulls.Put(f)
 }
 
-// start sends the write of n chunks. Its end goes through kc, which waits for it
-// when it is closed. Nothing else is recorded while many chunks are written.
+// start submits the write of n chunks. Its end is reported through kc, which waits
+// for it when closed. Nothing else is recorded while many chunks are written.
 func (f *fullWrite) start(n uint64) {
 	s, c := f.snap, f.clone
 	st, r := s.body.Load().store, f.first.record
 	f.left.Store(int64(n))
 	for pe := f.first; pe != nil; pe = pe.run {
-		s.tally.Take(pe.shard, 1)
+		s.inFlight.Take(pe.shard, 1)
 		s.kc.Prepare(&pe.job)
 		if n > 1 {
 			st.sent(pe.record)
@@ -141,7 +142,7 @@ func (f *fullWrite) start(n uint64) {
 	st.sent(r)
 }
 
-// end is the end of the lower I/O. f is gone once the last one is fired.
+// end ends the lower I/O. f may be recycled once its last exception is reported.
 func (f *fullWrite) end(b *blk.Bio) {
 	kc, failed := f.snap.kc, b.Status() != blk.OK
 	if b.Status() == blk.NoSpace && f.wait() {
@@ -158,7 +159,7 @@ func (f *fullWrite) end(b *blk.Bio) {
 	}
 }
 
-// done counts an exception less, and ends the write with the last one.
+// done counts one complete exception and ends the write after the last.
 func (f *fullWrite) done(failed bool) {
 	if failed {
 		f.failed.Store(true)
@@ -173,7 +174,7 @@ func (f *fullWrite) done(failed bool) {
 	}
 }
 
-// wait keeps a write that found no space for later, or gives it up.
+// wait queues a write that found no space for a retry, or gives up.
 func (f *fullWrite) wait() bool {
 	if f.snap.has(flagNoSpace) {
 		f.giveUp()

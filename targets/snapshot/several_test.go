@@ -192,7 +192,7 @@ func testWritersWait(t *testing.T, kind string) {
 		r.gates["O"].ReleaseAll()
 		r.gates["C"].ReleaseAll()
 		r.run()
-		if n := sn.tally.Used(); n > 4 {
+		if n := sn.inFlight.Used(); n > 4 {
 			t.Fatalf("%d copies", n)
 		}
 	}
@@ -213,7 +213,7 @@ func TestWriterRacesTheLastCopy(t *testing.T) {
 		r.device("o", 4096, "snapshot-origin O")
 		s := r.device("s", 4096, "snapshot O C "+kind+" 8")
 		sn := r.snap("s")
-		sn.world.threshold.Set(0)
+		sn.registry.threshold.Set(0)
 		r.shut()
 		a := r.write(s, 0, 8, 2)
 		sn.stopOnce(pointHold, r.open)

@@ -9,27 +9,27 @@ import (
 	"udm/env"
 )
 
-// A COW device may lie on a file system that is full. (In the kernel such a write
-// fails and the snapshot is lost.) Nothing says that data is there before its
-// space is taken: a chunk is copied before it is recorded, an area is zeroed,
-// with its blocks, before the one in front of it is full. So a lack of space is
-// met by writes that can be repeated:
+// A COW device may lie on a full file system. (In the kernel such a write fails and
+// the snapshot becomes invalid.) Space is always allocated before an exception that
+// needs it is recorded: a chunk is copied before it is recorded, and an area is
+// zeroed before the one before it is full. So only writes that can be repeated run
+// out of space:
 //
-//	a copy of a chunk            is made again
-//	a write of whole chunks      is sent again; when that takes too long it
-//	                             fails, and its chunks are copied
-//	a write to an exception      is mapped again
-//	an area of the store         is zeroed or written again; all that is copied
-//	                             meanwhile waits to be recorded
-//	a run that is merged         is copied again, and cleared again
+//	copy of a chunk            is repeated
+//	write of whole chunks      is repeated; when that takes too long it
+//	                           fails, and its chunks are copied
+//	write to an exception      is mapped again
+//	area of the store          is zeroed or written again; chunks copied
+//	                           meanwhile wait to be recorded
+//	run that is merged         is copied and cleared again
 //
-// Reads go on. After no_space_timeout seconds writes that need space fail, while
-// what has begun to be copied is tried on, without anybody who waits for it.
+// Reads continue. After no_space_timeout seconds writes that need space fail. Copies
+// that have begun are still retried, but nobody waits for them.
 
 // spaceRetry is the time between two attempts.
 const spaceRetry = time.Second
 
-// shortage is what of a snapshot waits for space.
+// shortage is the work of a snapshot that waits for space.
 type shortage struct {
 	s     *snapshot
 	queue env.Queue
@@ -37,35 +37,35 @@ type shortage struct {
 
 	mu     sync.Mutex
 	waits  []parked      // guarded by mu
-	lasts  bool          // guarded by mu; a tick will come
-	since  time.Duration // guarded by mu; when it began
-	closed bool          // guarded by mu; nothing waits any more
+	lasts  bool          // guarded by mu; a tick is scheduled
+	since  time.Duration // guarded by mu; start of the shortage
+	closed bool          // guarded by mu; nothing may wait any more
 }
 
-// parked is something to do again, and what to do instead when space did not come
-// in time; nil: it is tried on.
+// parked is work to retry, and what to do instead if space does not come in time;
+// nil: keep trying.
 type parked struct{ again, giveUp func() }
 
 func (q *shortage) init(s *snapshot, e env.Env) {
 	q.s, q.queue, q.work = s, e.NewQueue("snapshot-space"), env.NewWork(q.tick)
 }
 
-// park keeps something for later. It reports false when it cannot wait.
+// park queues work for a retry. It returns false if the work must not wait.
 func (q *shortage) park(again, giveUp func()) bool {
 	first, ok := q.add(parked{again, giveUp})
 	switch {
 	case !first:
 		return ok
-	case q.s.world.failNoSpace.Get() != 0:
+	case q.s.registry.failNoSpace.Get() != 0:
 		q.tryNow()
 	default:
 		q.queue.QueueAfter(q.work, spaceRetry)
 	}
-	q.s.target.Log().Warn("no space for the snapshot's store on the disk below; make some, writes wait for it")
+	q.s.target.Log().Warn("no space for the snapshot's store on the disk below: writes wait until there is some")
 	return true
 }
 
-// add tells whether p is the first of a shortage.
+// add reports whether p is the first of a shortage.
 func (q *shortage) add(p parked) (first, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -79,8 +79,8 @@ func (q *shortage) add(p parked) (first, ok bool) {
 	return first, true
 }
 
-// tick tries everything once more. The shortage is over when nothing has come
-// back since the last one.
+// tick retries everything once. The shortage is over when no work has come back since
+// the last tick.
 func (q *shortage) tick() {
 	waits, late := q.take()
 	if len(waits) == 0 {
@@ -107,27 +107,28 @@ func (q *shortage) take() (waits []parked, late bool) {
 		q.s.set(0, flagNoSpace)
 		return nil, false
 	}
-	w := q.s.world
+	w := q.s.registry
 	timeout := time.Duration(w.noSpaceTimeout.Get()) * time.Second
 	late = w.failNoSpace.Get() != 0 || timeout > 0 && q.s.target.Env().Now()-q.since >= timeout
 	return waits, late
 }
 
-// tryNow does not wait for the next tick.
+// tryNow retries without waiting for the next tick.
 func (q *shortage) tryNow() { q.queue.Queue(q.work) }
 
-// hurry tries again for somebody who waits until all of it has space, and says so.
+// hurry retries on behalf of a caller that waits until all work has found space, and
+// logs that.
 func (q *shortage) hurry() {
 	q.mu.Lock()
 	waits := len(q.waits) > 0
 	q.mu.Unlock()
 	if waits {
-		q.s.target.Log().Warn("a new table waits for space for the snapshot's store on the disk below; make some")
+		q.s.target.Log().Warn("no space for the snapshot's store on the disk below: the new table waits until there is some")
 		q.tryNow()
 	}
 }
 
-// stop lets what waits fail if it does not succeed now.
+// stop fails work that does not succeed now.
 func (q *shortage) stop() {
 	q.mu.Lock()
 	q.closed = true
@@ -135,7 +136,7 @@ func (q *shortage) stop() {
 	q.tryNow()
 }
 
-// waitForSpace keeps a write that found no space below an exception.
+// waitForSpace queues a write that found no space below an exception.
 func (s *snapshot) waitForSpace(c *dm.Clone) bool {
 	if c.Op != blk.Write || c.Dev != s.cow.Device || c.Flags&blk.NoWait != 0 || s.has(flagNoSpace) {
 		return false
@@ -149,7 +150,7 @@ func (s *snapshot) waitForSpace(c *dm.Clone) bool {
 	})
 }
 
-// noSpace ends a write that needs space that nobody waits for any more.
+// noSpace fails a write that needs space after the timeout.
 func (s *snapshot) noSpace(c *dm.Clone) bool {
 	if !s.has(flagNoSpace) {
 		return false
@@ -161,7 +162,7 @@ func (s *snapshot) noSpace(c *dm.Clone) bool {
 // failWaiting fails the writes that wait for pending exceptions.
 func (s *snapshot) failWaiting() {
 	if s.set(flagNoSpace, 0)&flagNoSpace == 0 {
-		s.target.Log().Warn("nobody made space in time; writes that need some fail")
+		s.target.Log().Warn("no space was made in time; writes that need space fail")
 		s.target.Event()
 	}
 	for i := range s.pending.slots {
@@ -169,7 +170,8 @@ func (s *snapshot) failWaiting() {
 	}
 }
 
-// takeWaiting takes the writes out that wait for the slot's pending exceptions.
+// takeWaiting removes and returns the writes that wait for the slot's pending
+// exceptions.
 func (sl *slot) takeWaiting() (cs dm.CloneList) {
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
@@ -185,10 +187,10 @@ func (sl *slot) takeWaiting() (cs dm.CloneList) {
 	return cs
 }
 
-// copyAgain is startCopy for a pending exception that found no space.
+// copyAgain repeats the copy of a pending exception that found no space.
 func (pe *pending) copyAgain() { pe.copy(pe.snap.body.Load()) }
 
-// tryAgain sends the write once more.
+// tryAgain repeats the write.
 func (f *fullWrite) tryAgain() {
 	c, b := f.clone, f.snap.body.Load()
 	c.Rewind()
@@ -196,7 +198,7 @@ func (f *fullWrite) tryAgain() {
 	c.Issue()
 }
 
-// giveUp fails the write and leaves its chunks to be copied.
+// giveUp fails the write and lets its chunks be copied.
 func (f *fullWrite) giveUp() {
 	c, pe := f.clone, f.first
 	for pe != nil {
@@ -219,8 +221,8 @@ func (pe *pending) leaveFull() {
 	sl.mu.Unlock()
 }
 
-// answer returns the clone for whoever calls first once its data has arrived: he
-// completes it.
+// answer returns the clone to the first caller after its data is written, which must
+// complete it.
 func (f *fullWrite) answer() *dm.Clone {
 	if !f.landed.Load() || !f.answered.CompareAndSwap(false, true) {
 		return nil

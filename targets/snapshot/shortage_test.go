@@ -207,7 +207,7 @@ func TestWritesFailWhenSpaceDoesNotCome(t *testing.T) {
 
 func TestWritesFailAtOnceIfTheyAreToldTo(t *testing.T) {
 	r, full := newFull(t, "P", 10)
-	r.snap("s").world.failNoSpace.Set(1)
+	r.snap("s").registry.failNoSpace.Set(1)
 	for _, p := range puts(r) {
 		r.wantEnd(p.io, p.Status())
 		p.check(r)
@@ -219,7 +219,7 @@ func TestWritesFailAtOnceIfTheyAreToldTo(t *testing.T) {
 
 func TestNoTimeLimit(t *testing.T) {
 	r, full := newFull(t, "P", 10)
-	r.snap("s").world.noSpaceTimeout.Set(0)
+	r.snap("s").registry.noSpaceTimeout.Set(0)
 	ps := puts(r)
 	long := time.Hour
 	if testing.Short() {

@@ -11,8 +11,8 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// snapshot is a constructed target "snapshot", and most of "snapshot-merge"
-// (the kernel's struct dm_snapshot).
+// snapshot is a constructed target "snapshot", and most of "snapshot-merge" (the
+// kernel's struct dm_snapshot).
 type snapshot struct {
 	// Set by the constructor, then read only.
 	target      *dm.Target
@@ -20,41 +20,41 @@ type snapshot struct {
 	originDev   *kcopyd.Dev
 	cowDev      *kcopyd.Dev
 	kc          *kcopyd.Client
-	world       *world
+	registry    *registry
 	group       *group // the snapshots of the same origin
 	overflow    bool   // PO: a full store stops writes instead of dropping the snapshot
 	zeroesCow   bool   // discard_zeroes_cow
 	passdown    bool   // discard_passdown_origin
 	merge       *merge // nil: no snapshot-merge
-	end         uint64 // sector behind the target in the mapped device
+	end         uint64 // end of the target in the mapped device
 	originEnd   uint64 // size of the origin when it was opened
 
 	flags atomic.Uint32
 	body  atomic.Pointer[body] // changes hands in a handover
 
-	_ [64]byte // what follows is written by every write that makes an exception
+	_ [64]byte // every write that creates an exception writes to what follows
 
 	pending   pendingTable
 	tracked   tracked
-	tally     kcopyd.Tally // of pending exceptions; used: copies, and writes of whole chunks
-	settling  atomic.Bool  // idle is to be woken
+	inFlight  kcopyd.InFlight // pending exceptions, and the copies and writes of whole chunks that they use
+	settling  atomic.Bool     // wake idle
 	idle      env.Wait
 	throttled throttled
 	space     shortage
 
 	mu      sync.Mutex
-	dropped []func() // guarded by mu; to do once the store is marked invalid
+	dropped []func() // guarded by mu; to call once the store is marked invalid
 
-	hook func(point) // for tests: called where others may come between
+	hook func(point) // for tests: called at points of possible races
 }
 
-// body is the exceptions of a snapshot: what a handover gives to the next table.
-// It never changes itself.
+// body is the exceptions of a snapshot. A handover passes it to the next table. A
+// body itself never changes.
 type body struct {
 	store    store
 	complete *table
 	shift    uint
-	mask     uint64 // chunk size - 1; 0 with shift 0 before a handover
+	mask     uint64 // chunk size - 1; both are 0 before a handover
 }
 
 func newBody(s store, t *table) *body {
@@ -62,28 +62,28 @@ func newBody(s store, t *table) *body {
 	return &body{s, t, uint(bits.TrailingZeros64(size)), size - 1}
 }
 
-// The state of a snapshot that every bio looks at.
+// The flags of a snapshot, which every bio checks.
 const (
 	flagValid       = 1 << iota // neither dropped nor handed over
-	flagActive                  // resumed once: origin writes make exceptions
-	flagOverflowed              // full: no more writes
-	flagMergeFailed             // the merge met an error and stopped
-	flagDropping                // not valid any more, but the store is not told yet
-	flagWaiting                 // gets its exceptions in a handover
-	flagNoSpace                 // writes that need space below fail, as it did not come in time
-	flagDoubt                   // nobody knows whether the store has some exceptions still
-	flagClosing                 // what is under way may be left undone
+	flagActive                  // resumed once: origin writes create exceptions
+	flagOverflowed              // full: writes fail
+	flagMergeFailed             // the merge stopped at an error
+	flagDropping                // not valid any more, but the store is not marked yet
+	flagWaiting                 // waits for a handover of its exceptions
+	flagNoSpace                 // space below did not come in time: writes that need it fail
+	flagDoubt                   // some exceptions may or may not be in the store
+	flagClosing                 // pending work may be dropped
 )
 
-// point is a place where a test may hold a thread up.
+// point is a point at which a test may stop a thread.
 type point uint8
 
 const (
 	pointAllocate point = iota // the chunk had no exception; nothing is locked
-	pointTracked               // a read is tracked; not looked again yet
+	pointTracked               // a read is tracked, but has not checked again
 	pointHold                  // a bio is to be held back; nothing is locked
-	pointCounted               // it is counted, to be looked at once more; throttled.mu is locked
-	pointPlaced                // an exception has its place, and is not in the table yet; its slot is locked
+	pointCounted               // it is counted, but has not checked again; throttled.mu is locked
+	pointPlaced                // an exception has its place, but is not in the table; its slot is locked
 )
 
 func (s *snapshot) at(p point) {
@@ -94,7 +94,7 @@ func (s *snapshot) at(p point) {
 
 func (s *snapshot) has(flag uint32) bool { return s.flags.Load()&flag != 0 }
 
-// set changes flags in one step.
+// set changes flags atomically and returns the old ones.
 func (s *snapshot) set(on, off uint32) (before uint32) {
 	for {
 		before = s.flags.Load()
@@ -127,7 +127,7 @@ func (s *snapshot) Map(c *dm.Clone) dm.Outcome {
 	return s.readOrigin(c, b, chunk, 1)
 }
 
-// refuses tells whether c fails in the state f.
+// refuses reports whether c fails when the flags are f.
 func (s *snapshot) refuses(c *dm.Clone, b *body, f uint32) bool {
 	switch {
 	case f&flagValid == 0:
@@ -139,7 +139,7 @@ func (s *snapshot) refuses(c *dm.Clone, b *body, f uint32) bool {
 }
 
 // inDoubt reports whether the store may have lost the exception of one of the n
-// chunks from first on: what is written to them now would be lost with it.
+// chunks from first on. Data written to them now could be lost, too.
 func (b *body) inDoubt(first, n uint64) bool {
 	m := b.store.merger()
 	if m == nil {
@@ -161,9 +161,9 @@ func (s *snapshot) mapOther(c *dm.Clone) dm.Outcome {
 	return dm.Remapped
 }
 
-// readOrigin sends a read of up to n chunks without exception to the origin. Once
-// it is tracked, whoever adds an exception waits for it; one that was added
-// before is seen now.
+// readOrigin sends a read of up to n chunks without exceptions to the origin. The
+// read is tracked first: whoever adds an exception later waits for it, and one added
+// earlier is seen now.
 func (s *snapshot) readOrigin(c *dm.Clone, b *body, chunk, n uint64) dm.Outcome {
 	io := c.PerIO.(*perIO)
 	s.tracked.add(io, chunk, n)
@@ -178,12 +178,12 @@ func (s *snapshot) readOrigin(c *dm.Clone, b *body, chunk, n uint64) dm.Outcome 
 	return dm.Remapped
 }
 
-// NewPerIO makes the data of one clone.
+// NewPerIO creates the data of one clone.
 func (s *snapshot) NewPerIO() any { return &perIO{} }
 
-// EndIO lets those go on that wait for a tracked bio. A read that went to the
-// origin while the snapshot was dropped may have seen what was written there
-// after: it fails. (The kernel lets it pass.)
+// EndIO releases what waits for a tracked bio. A read of the origin during which the
+// snapshot became invalid may have seen later writes, so it fails. (In the kernel it
+// succeeds.)
 func (s *snapshot) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	io := c.PerIO.(*perIO)
 	if !io.tracked && st != blk.NoSpace {
@@ -201,7 +201,7 @@ func (s *snapshot) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome)
 	return st, dm.EndDone
 }
 
-// writeNew maps a write to a chunk that had no exception a moment ago.
+// writeNew maps a write to a chunk that had no exception when it was checked.
 func (s *snapshot) writeNew(c *dm.Clone, b *body, chunk uint64) dm.Outcome {
 	if refused(c) || s.noSpace(c) || s.throttle(c) {
 		return dm.Submitted
@@ -225,7 +225,7 @@ func (s *snapshot) joinIn(c *dm.Clone, b *body, pe *pending, sl *slot, found boo
 	return dm.Kill
 }
 
-// refused ends a bio that would have to wait and must not.
+// refused fails a bio that would have to wait but has NoWait.
 func refused(c *dm.Clone) bool {
 	if c.Flags&blk.NoWait == 0 {
 		return false
@@ -234,18 +234,17 @@ func refused(c *dm.Clone) bool {
 	return true
 }
 
-// lockPending finds or makes the pending exception of a chunk and returns it
-// with its slot locked. Without one nothing is locked: found says that the chunk
-// has its exception by now; otherwise the store is full, or the snapshot lacks
-// one of the flags that it needs.
+// lockPending finds or creates the pending exception of a chunk and returns it with
+// its slot locked. If it returns none, nothing is locked: either the chunk has a
+// complete exception (found), or the store is full or a needed flag is not set.
 func (s *snapshot) lockPending(b *body, chunk uint64, needs uint32) (pe *pending, sl *slot, found bool) {
 	sl = s.pending.slot(chunk)
 	sl.mu.Lock()
 	if pe = sl.lookupLocked(chunk); pe != nil {
 		return pe, sl, false
 	}
-	// Who adds an exception takes its pending one out afterwards, so this
-	// look-up cannot miss one that was made since.
+	// Adding an exception removes the pending one afterwards, so this look-up cannot
+	// miss one added since the first check.
 	if _, found = b.complete.lookup(chunk); !found && s.flags.Load()&needs == needs {
 		pe = s.makeLocked(sl, b, chunk, anywhere)
 	}
@@ -255,8 +254,8 @@ func (s *snapshot) lockPending(b *body, chunk uint64, needs uint32) (pe *pending
 	return pe, sl, found
 }
 
-// join leaves a write with pe, or lets it take the copy's place if it covers the
-// chunk and is the first. It unlocks the slot.
+// join queues a write in pe. If the write covers the chunk and is the first, it
+// replaces the copy. It unlocks the slot.
 func (s *snapshot) join(c *dm.Clone, b *body, pe *pending, sl *slot) {
 	b.remap(c, pe.new)
 	c.Dev = s.cow.Device
@@ -276,12 +275,12 @@ func (s *snapshot) join(c *dm.Clone, b *body, pe *pending, sl *slot) {
 	}
 }
 
-// full is what a store without room for a write to the snapshot means. With
-// overflow support reads go on.
+// full handles a store without room for a write to the snapshot. With overflow
+// support reads continue.
 func (s *snapshot) full() {
 	if !s.overflow {
 		s.invalidate("its store is full")
 	} else if s.set(flagOverflowed, 0)&flagOverflowed == 0 {
-		s.target.Log().Error("snapshot's store is full: writes to it fail from now on")
+		s.target.Log().Error("snapshot's store is full: writes fail from now on")
 	}
 }

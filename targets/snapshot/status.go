@@ -7,27 +7,27 @@ import (
 	"udm/dm"
 )
 
-// Status is what snapshot and snapshot-merge say in dmsetup status: figures, or
-// a State. All figures are in sectors.
+// Status is the status line of snapshot and snapshot-merge: figures, or a State that
+// replaces them. Figures are in sectors.
 type Status struct {
 	State     State
-	Allocated uint64 // of the store, with Metadata
+	Allocated uint64 // in use in the store, including Metadata
 	Total     uint64 // size of the store
-	Metadata  uint64 // what the store takes for itself; a merge ends when nothing else is allocated
+	Metadata  uint64 // used by the store itself; a merge is complete when Allocated equals it
 }
 
-// State is the words that stand in place of the figures.
+// State is the words that replace the figures.
 type State string
 
 const (
 	Figures     State = ""
-	Invalid     State = "Invalid"      // what the snapshot held is lost
-	MergeFailed State = "Merge failed" // it stopped at an error
-	Overflow    State = "Overflow"     // the store is full: no more writes
-	Unknown     State = "Unknown"      // the kernel's, for a store without figures
+	Invalid     State = "Invalid"      // the content of the snapshot is lost
+	MergeFailed State = "Merge failed" // the merge stopped at an error
+	Overflow    State = "Overflow"     // the store is full: writes fail
+	Unknown     State = "Unknown"      // only from the kernel, for a store without figures
 )
 
-// ParseStatus understands a status.
+// ParseStatus parses a status line.
 func ParseStatus(status string) (*Status, error) {
 	switch s := State(status); s {
 	case Invalid, MergeFailed, Overflow, Unknown:
@@ -48,12 +48,12 @@ func (s *Status) String() string {
 	return fmt.Sprintf("%d/%d %d", s.Allocated, s.Total, s.Metadata)
 }
 
-// Usage is that of the store.
+// Usage is the use of the store.
 func (s *Status) Usage() []dm.Usage {
 	return []dm.Usage{{Used: s.Allocated, Total: s.Total, Unit: blk.SectorSize, State: string(s.State)}}
 }
 
-// Status gives the kernel's words: see the manual in Type's Doc.
+// Status builds the kernel's status line: see the manual in the type's Doc.
 func (s *snapshot) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	if kind == dm.TableText {
 		return s.line().String()
@@ -65,7 +65,7 @@ func (s *snapshot) status() *Status {
 	switch f := s.flags.Load(); {
 	case f&flagValid == 0:
 		return &Status{State: Invalid}
-	case f&flagWaiting != 0: // no chunk size is known yet
+	case f&flagWaiting != 0: // the chunk size is not known yet
 		return &Status{Total: s.cow.Limits().Size}
 	case f&flagMergeFailed != 0:
 		return &Status{State: MergeFailed}
@@ -88,7 +88,7 @@ func (s *snapshot) Areas() []dm.Area {
 	return []dm.Area{{Dev: s.origin, Len: s.target.Len}, {Dev: s.cow, Len: s.cow.Limits().Size}}
 }
 
-// Hint lets discards come chunk by chunk.
+// Hint makes discards come in whole chunks.
 func (s *snapshot) Hint(l *blk.Limits) {
 	if !s.zeroesCow {
 		return

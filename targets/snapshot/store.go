@@ -6,80 +6,79 @@ import (
 	"udm/dm"
 )
 
-// exception is a chunk of the origin that is being given a place of its own in
-// the COW device: what a store sees of a pending exception.
+// exception is a chunk of the origin that gets a chunk of its own in the COW device:
+// the store's part of a pending exception.
 type exception struct {
 	old, new uint64
-	// done is called once when the exception is recorded for good, or not.
+	// done is called exactly once, with whether the exception was recorded.
 	done   func(ok bool)
-	record *record // what a persistent store knows of it
+	record *record // used by the persistent store
 }
 
-// anywhere is no chunk of a COW device.
+// anywhere is not a chunk of any COW device.
 const anywhere = ^uint64(0)
 
-// store hands out chunks of the COW device and remembers which chunk is where
-// (the kernel's struct dm_exception_store_type).
+// store allocates chunks of the COW device and records which chunk is where (the
+// kernel's struct dm_exception_store_type).
 type store interface {
 	// chunkSize is the chunk size in sectors.
 	chunkSize() uint64
-	// open reads what is there or makes it; valid is false if the snapshot was
-	// dropped. read then finds the exceptions that were recorded earlier. Both
-	// may wait for I/O.
+	// open reads the store or creates it; valid is false if the snapshot was dropped.
+	// read then passes the recorded exceptions to add. Both may wait for I/O.
 	open() (valid bool, err error)
 	read(add func(old, new uint64) error) error
-	// use makes cow, another open of the same device, the one that I/O goes to:
-	// who takes a store over outlives whoever opened it. park keeps what found no
-	// space there for later. No I/O is in flight.
+	// use directs I/O to cow, another handle of the same device: whoever takes a
+	// store over outlives whoever opened it. park queues work that finds no space
+	// there. No I/O is in flight.
 	use(cow *dm.Dev, park func(again, giveUp func()) bool)
-	// prepare gives e a new chunk, the one at where or any; false when the store
-	// is full, or where is not the next one that it would give.
+	// prepare allocates a chunk for e: where, or any. It returns false if the store
+	// is full, or where is not the next one to be allocated.
 	prepare(e *exception, where uint64) bool
-	// sent says that the I/O for the data of r's exception is under way. The
-	// exception may have been committed by now.
+	// sent says that the I/O for the data of r's exception was submitted. The
+	// exception may have been committed already.
 	sent(r *record)
-	// commit records e, or with ok false takes note that its data did not
-	// arrive: nothing more will be recorded.
+	// commit records e. If ok is false its data was not written, and nothing more
+	// will be recorded.
 	commit(e *exception, ok bool)
-	// drop marks the store invalid for ever and calls done.
+	// drop marks the store invalid for good and calls done.
 	drop(done func())
 	// usage is in sectors.
 	usage() (allocated, total, metadata uint64)
-	// persistent says that the store is there after a restart.
+	// persistent reports whether the store survives a restart.
 	persistent() bool
-	// merger is nil when the store cannot be merged.
+	// merger returns nil if the store cannot be merged.
 	merger() merger
-	// close waits for I/O of the store.
+	// close waits for the store's I/O.
 	close()
 }
 
-// merger takes the exceptions out of a store again, the last ones first. One
-// call is under way at a time.
+// merger removes exceptions from a store, the last ones first. Its calls do not
+// overlap.
 type merger interface {
-	// prepareMerge finds the last run of chunks that are consecutive in origin
-	// and COW device; n is 0 when there is none left.
+	// prepareMerge finds the last run of chunks that are consecutive in both origin
+	// and COW device; n is 0 if none is left.
 	prepareMerge(done func(old, new, n uint64, err error))
-	// commitMerge forgets the last n exceptions.
+	// commitMerge removes the last n exceptions.
 	commitMerge(n uint64, done func(error))
-	// doubt is the run whose forgetting failed: on the disk it may be there or
-	// not. prepareMerge gives it again.
+	// doubt returns the run whose removal failed: on the disk it may be there or not.
+	// prepareMerge returns it again.
 	doubt() mergedRun
-	// endMerge lets exceptions be recorded again, at free and behind, and waits
-	// until what is in doubt is on the disk again.
+	// endMerge lets exceptions be recorded again, from chunk free on, and waits until
+	// those in doubt are on the disk again.
 	endMerge(free uint64) error
 }
 
 // mergedRun is n exceptions, the last of which maps old to new.
 type mergedRun struct{ old, new, n uint64 }
 
-// transient is the store that remembers nothing beyond its life
-// (dm-snap-transient.c). Chunks are handed out from the device's begin.
+// transient is the store that exists in memory only (dm-snap-transient.c). Chunks are
+// allocated from the start of the device.
 type transient struct {
 	cow   *dm.Dev
 	chunk uint64
 	room  room
 	_     [64]byte
-	free  atomic.Uint64 // written by every prepare, so away from the rest
+	free  atomic.Uint64 // every prepare writes it, so it has its own cache line
 	_     [56]byte
 }
 
@@ -108,9 +107,9 @@ func (t *transient) usage() (allocated, total, metadata uint64) {
 	return min(t.free.Load(), total/t.chunk) * t.chunk, total, 0
 }
 
-// prepare takes the next chunk first and looks whether there was one after: a load
-// before would let the counter's cache line travel twice. As the room only grows, a
-// chunk is given back once those behind it are, or turns out to have room.
+// prepare takes the next chunk first and checks the room afterwards: a load before
+// would move the counter's cache line twice. Room only grows, so a chunk without room
+// is given back once those behind it are, or turns out to have room.
 func (t *transient) prepare(e *exception, where uint64) bool {
 	if where != anywhere {
 		e.new = where
@@ -127,11 +126,10 @@ func (t *transient) prepare(e *exception, where uint64) bool {
 
 func (t *transient) hasPlace(n uint64) bool { return t.room.has((n + 1) * t.chunk) }
 
-// room tells how far a device goes. It may have grown since it was asked; that it
-// shrinks goes unnoticed.
+// room caches the size of a device. The device may grow; shrinking goes unnoticed.
 type room struct {
 	dev *dm.Dev
-	end atomic.Uint64 // sectors; the most that was seen
+	end atomic.Uint64 // sectors; the largest size seen
 }
 
 func (r *room) init(d *dm.Dev) {

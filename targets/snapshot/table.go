@@ -6,17 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// table is the complete exceptions: which chunk of the snapshot lies where in
-// the COW device. Look-ups take no lock and write nothing; changes take the lock
-// of one bucket, but for an addition to a dense leaf.
+// table holds the complete exceptions: the COW device's chunk for each chunk of the
+// snapshot. Look-ups take no lock and write nothing. Changes take the lock of one
+// bucket, except additions to a dense leaf.
 //
-// Chunks are grouped by 256. A bucket is a chain of leaves, one for each group
-// that has exceptions; leaves are added at the front and never taken out. A leaf
-// holds at first a few runs of consecutive chunks, in a slice that is replaced
-// when a run is added, while a run that grows at its end is changed in place;
-// with more than maxRuns of them it becomes, for good, an array of all 256
-// chunks, whose elements are set without the lock. (The
-// kernel's complete table is a hash of sorted lists of such runs.)
+// Chunks are grouped by 256. A bucket is a list of leaves, one for each group that
+// has exceptions; leaves are added at the front and never removed. A leaf first holds
+// a few runs of consecutive chunks, in a slice that is replaced to add a run; a run
+// that grows at its end is changed in place. With more than maxRuns runs the leaf
+// becomes, for good, an array of all 256 chunks, whose elements are set without the
+// lock. (The kernel's complete table is a hash table of sorted lists of such runs.)
 type table struct {
 	mask    uint64
 	buckets []bucket
@@ -35,7 +34,7 @@ const (
 	minBuckets = 64
 	maxBuckets = 1 << 18
 
-	// maxChunk is the first chunk number that a run has no room for.
+	// maxChunk is the first chunk number that does not fit into a run.
 	maxChunk = 1 << 54
 )
 
@@ -43,14 +42,14 @@ type leaf struct {
 	group uint64
 	next  *leaf
 	runs  atomic.Pointer[[]run]  // written under the bucket's mu; nil: none
-	dense atomic.Pointer[chunks] // written once, under the bucket's mu; when set, runs says nothing
+	dense atomic.Pointer[chunks] // written once, under the bucket's mu; once set, runs is unused
 }
 
-// chunks holds for each chunk of a group the place in the COW device plus one.
+// chunks holds for each chunk of a group its place in the COW device plus one.
 type chunks [groupLen]atomic.Uint64
 
-// run maps the chunks from old on to those from new on: where has the number of
-// chunks after the first in its top byte and new below.
+// run maps the chunks from old on to those from new on. The top byte of where is the
+// number of chunks after the first; the rest is new.
 type run struct {
 	old   uint64
 	where atomic.Uint64
@@ -63,7 +62,7 @@ func (r *run) load() (first, more uint64) {
 	return w & (1<<countShift - 1), w >> countShift
 }
 
-// newTable makes a table for about n chunks.
+// newTable creates a table for about n chunks.
 func newTable(n uint64) *table {
 	n = min(max(n>>groupShift, minBuckets), maxBuckets)
 	n = 1 << bits.Len64(n-1)
@@ -72,7 +71,7 @@ func newTable(n uint64) *table {
 
 func (t *table) bucket(chunk uint64) *bucket { return &t.buckets[chunk>>groupShift&t.mask] }
 
-// lookup finds where chunk lies in the COW device.
+// lookup returns where chunk lies in the COW device.
 func (t *table) lookup(chunk uint64) (where uint64, ok bool) {
 	l := t.bucket(chunk).find(chunk >> groupShift)
 	if l == nil {
@@ -100,8 +99,8 @@ func (l *leaf) lookup(chunk uint64) (where uint64, ok bool) {
 	return 0, false
 }
 
-// lookupRun is lookup for up to max chunks from chunk on: n of them, of one group,
-// lie behind one another, or have no exception.
+// lookupRun is lookup for up to max chunks from chunk on: the first n of them, within
+// one group, are consecutive in the COW device or have no exception.
 func (t *table) lookupRun(chunk, max uint64) (where, n uint64, ok bool) {
 	max = min(max, groupLen-chunk%groupLen)
 	l := t.bucket(chunk).find(chunk >> groupShift)
@@ -130,7 +129,7 @@ func (t *table) insert(chunk, where uint64) bool {
 	return b.leaf(chunk>>groupShift).insert(chunk, where)
 }
 
-// find returns the group's leaf, nil when there is none.
+// find returns the group's leaf, or nil.
 func (b *bucket) find(group uint64) *leaf {
 	l := b.head.Load()
 	for l != nil && l.group != group {
@@ -139,7 +138,7 @@ func (b *bucket) find(group uint64) *leaf {
 	return l
 }
 
-// leaf returns the group's leaf, which is made when absent. Called with mu held.
+// leaf returns the group's leaf, creating it if needed. Called with mu held.
 func (b *bucket) leaf(group uint64) *leaf {
 	l := b.find(group)
 	if l == nil {
@@ -173,7 +172,7 @@ func (l *leaf) insert(chunk, where uint64) bool {
 	return true
 }
 
-// extend lets a run that ends just before the chunk take it in.
+// extend adds the chunk to a run that ends just before it.
 func extend(rs []run, chunk, where uint64) bool {
 	for i := range rs {
 		r := &rs[i]
@@ -186,7 +185,7 @@ func extend(rs []run, chunk, where uint64) bool {
 	return false
 }
 
-// spread makes an array of the runs.
+// spread converts the runs to an array.
 func (l *leaf) spread(rs []run) {
 	d := new(chunks)
 	for i := range rs {
@@ -198,11 +197,11 @@ func (l *leaf) spread(rs []run) {
 	l.dense.Store(d)
 }
 
-// addition is a run to be: more chunks after the first.
+// addition is a run to add: old, and more chunks after it.
 type addition struct{ old, first, more uint64 }
 
-// replace publishes rs without number drop (len(rs) for none) and with what is
-// added.
+// replace publishes rs without element drop (len(rs): keep all) and with the
+// additions.
 func (l *leaf) replace(rs []run, drop int, adds ...addition) {
 	out := make([]run, 0, len(rs)+len(adds))
 	for i := range rs {
@@ -220,7 +219,7 @@ func (l *leaf) replace(rs []run, drop int, adds ...addition) {
 	l.runs.Store(&out)
 }
 
-// remove takes an exception out. It reports false when there is none.
+// remove removes an exception. It reports false if there is none.
 func (t *table) remove(chunk uint64) bool {
 	b := t.bucket(chunk)
 	b.mu.Lock()
@@ -252,7 +251,7 @@ func (l *leaf) remove(chunk uint64) bool {
 	return false
 }
 
-// cut takes chunk number at out of run i, which leaves up to two.
+// cut removes the chunk at offset at from run i, which leaves up to two runs.
 func (l *leaf) cut(rs []run, i int, first, at, more uint64) {
 	var adds []addition
 	if at > 0 {
@@ -264,7 +263,8 @@ func (l *leaf) cut(rs []run, i int, first, at, more uint64) {
 	l.replace(rs, i, adds...)
 }
 
-// all calls fn for every exception, in no order. Nothing changes meanwhile.
+// all calls fn for every exception, in no particular order. Nothing may change
+// meanwhile.
 func (t *table) all(fn func(chunk, where uint64)) {
 	for i := range t.buckets {
 		for l := t.buckets[i].head.Load(); l != nil; l = l.next {

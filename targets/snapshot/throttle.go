@@ -9,34 +9,33 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// throttled holds bios back while too many copies are in progress: the kernel
-// lets their submitters sleep. The last copies to end let them go.
+// throttled holds bios back while too many copies are in progress. (The kernel makes
+// their submitters sleep.) Copies that end release them.
 type throttled struct {
 	count   atomic.Int32 // in the list; may be read without mu
-	letting atomic.Int32 // calls of letGo that are not answered yet
+	letting atomic.Int32 // calls of letGo not served yet
 
 	mu    sync.Mutex
 	bios  dm.CloneList // guarded by mu; of the snapshot
 	holds []func()     // guarded by mu; to be called for bios of the origin
 }
 
-func (s *snapshot) over() bool { return s.tally.Over(int64(s.world.threshold.Get())) }
+func (s *snapshot) over() bool { return s.inFlight.Over(int64(s.registry.threshold.Get())) }
 
-// throttle keeps a write to the snapshot if it has to wait.
+// throttle holds a write to the snapshot back if it has to wait.
 func (s *snapshot) throttle(c *dm.Clone) bool {
 	return s.over() && s.hold(func(t *throttled) { t.bios.Push(c) })
 }
 
-// throttleOrigin is throttle for a write to the origin, which is sent again by
-// the group.
+// throttleOrigin is throttle for a write to the origin, which the group maps again.
 func (s *snapshot) throttleOrigin(c *dm.Clone) bool {
 	return s.over() && s.hold(func(t *throttled) {
 		t.holds = append(t.holds, func() { s.group.again(c) })
 	})
 }
 
-// hold puts a bio into the list if there still is reason to. Whoever ends a copy
-// counts it first and looks at the list afterwards.
+// hold adds a bio to the list if it still has to wait. Whoever ends a copy first
+// updates the count and then looks at the list.
 func (s *snapshot) hold(push func(*throttled)) bool {
 	s.at(pointHold)
 	t := &s.throttled
@@ -52,16 +51,16 @@ func (s *snapshot) hold(push func(*throttled)) bool {
 	return true
 }
 
-// copyDone counts a copy less and lets bios go while there is room.
+// copyDone counts one copy less and releases bios while there is room.
 func (s *snapshot) copyDone(sh *kcopyd.Shard) {
-	s.tally.Give(sh, 1)
+	s.inFlight.Give(sh, 1)
 	if s.throttled.count.Load() > 0 && !s.over() {
 		s.letGo()
 	}
 }
 
-// letGo lets one caller at a time do what is to be done, so that copies that end
-// at once make a loop, not a recursion.
+// letGo lets one caller at a time release bios, so that copies that end at once make
+// a loop and not a recursion.
 func (s *snapshot) letGo() {
 	if s.throttled.letting.Add(1) != 1 {
 		return
@@ -100,7 +99,7 @@ func (t *throttled) pop() (c *dm.Clone, fn func()) {
 // mapAgain maps a bio that was held back.
 func (s *snapshot) mapAgain(c *dm.Clone) { finishMap(c, s.Map(c)) }
 
-// finishMap does with an outcome what the core does after Map.
+// finishMap acts on an outcome as the core does after Map.
 func finishMap(c *dm.Clone, out dm.Outcome) {
 	switch out {
 	case dm.Remapped:

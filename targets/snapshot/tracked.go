@@ -5,14 +5,14 @@ import (
 	"sync/atomic"
 )
 
-// tracked counts the bios of a snapshot that must end before a chunk of the
-// lower device changes hands: reads that go to the origin, of a merging snapshot
-// writes that go to the COW device. A bio may be for several chunks of one group
-// of the table; groups are spread over shards, so that unrelated bios do not meet.
+// tracked counts the bios of a snapshot that must end before a chunk of the lower
+// device may be overwritten: reads of the origin, and in a merging snapshot writes to
+// the COW device. A bio may cover several chunks of one group of the table. Groups
+// are spread over shards, so that unrelated bios rarely meet.
 //
-// Whoever tracks a bio because a chunk has no exception looks again once it is
-// tracked; whoever adds the exception waits afterwards. One of the two sees the
-// other.
+// A bio that is tracked because a chunk has no exception checks again after it is
+// tracked; whoever adds the exception waits for tracked bios afterwards. One of the
+// two sees the other.
 type tracked struct{ shards [64]trackShard }
 
 type trackShard struct {
@@ -20,7 +20,7 @@ type trackShard struct {
 	mu      sync.Mutex
 	head    *perIO   // guarded by mu
 	waiters []waiter // guarded by mu
-	_       [16]byte // a shard fills its own cache line
+	_       [16]byte // pads to a cache line
 }
 
 // waiter is called once no bio of its chunk is tracked.
@@ -29,13 +29,13 @@ type waiter struct {
 	fn    func()
 }
 
-// perIO is what a snapshot keeps for each clone. It belongs to the clone while
-// tracked is false, to the shard of its chunk while it is true.
+// perIO is the snapshot's data for each clone. It belongs to the clone while tracked
+// is false, else to the shard of its chunk.
 type perIO struct {
 	tracked    bool
-	chunk, n   uint64 // the first one, and how many
+	chunk, n   uint64 // first chunk and number
 	prev, next *perIO
-	_          [24]byte // fills its cache line
+	_          [24]byte // pads to a cache line
 }
 
 func (t *tracked) shard(chunk uint64) *trackShard {
@@ -57,7 +57,7 @@ func (t *tracked) add(io *perIO, chunk, n uint64) {
 	sh.mu.Unlock()
 }
 
-// remove undoes add and calls those who waited for it.
+// remove undoes add and calls the waiters that waited for it.
 func (t *tracked) remove(io *perIO) {
 	io.tracked = false
 	sh := t.shard(io.chunk)
@@ -79,8 +79,8 @@ func (t *tracked) remove(io *perIO) {
 	}
 }
 
-// takeReadyLocked takes those waiters out that waited for io, which is gone, and
-// for no other.
+// takeReadyLocked removes and returns the waiters that waited for io, which is gone,
+// and for no other bio.
 func (sh *trackShard) takeReadyLocked(io *perIO) (ready []waiter) {
 	if len(sh.waiters) == 0 {
 		return nil
@@ -107,8 +107,8 @@ func (sh *trackShard) hasLocked(chunk uint64) bool {
 	return false
 }
 
-// drain reports true if chunk is not tracked now; otherwise fn will be called
-// once it is not.
+// drain returns true if chunk is not tracked now; otherwise fn is called once it is
+// not.
 func (t *tracked) drain(chunk uint64, fn func()) bool {
 	sh := t.shard(chunk)
 	if sh.n.Load() == 0 {

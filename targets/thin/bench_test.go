@@ -238,7 +238,7 @@ func BenchmarkPlainCopy(b *testing.B) {
 func BenchmarkUncachedRead(b *testing.B) {
 	d := mapped(b)
 	th := d.Target(0).Mapper().(*thin)
-	th.pool.told.caches.most = 0
+	th.pool.published.caches.most = 0
 	th.vol.cache.clear()
 	b.ReportAllocs()
 	b.ResetTimer()

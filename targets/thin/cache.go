@@ -6,8 +6,7 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// A word of the cache is a whole entry, so that it is read and written in one
-// step:
+// Each cache entry is one 64-bit word, so that it is loaded and stored atomically:
 //
 //	bits 0–39   data block
 //	bit  40     shared: reads only
@@ -21,14 +20,14 @@ const (
 	validBit  = 1 << 41
 	tagShift  = 42
 
-	smallest = 10 // log2 of the words of a table, when it has any
+	smallest = 10 // log2 of the words of the smallest table that is not empty
 )
 
 // budget bounds the memory of the mapping caches of a pool.
 type budget struct {
-	words   atomic.Int64 // in all tables
-	most    int64        // words in all tables
-	largest uint8        // log2 of the words of a table
+	words   atomic.Int64 // in use by all tables
+	most    int64        // limit for all tables
+	largest uint8        // log2 of the words of the largest table
 }
 
 // setDefaults allows 48 MiB in all tables and 32 MiB in one.
@@ -60,18 +59,18 @@ func (c *cache) init(b *budget) {
 	c.table.Store(newTable(0, smallest))
 }
 
-// at is where the entry of a block is, if it has one, and what a word there
-// must look like above the flags.
+// at returns the word that may hold the entry of a block, and the tag that the word
+// must have for it to be that entry.
 func (t *table) at(block uint64) (*atomic.Uint64, uint64) {
 	return &t.words[block&t.mask], block >> t.bits << tagShift
 }
 
-// match reports whether word w is a valid entry with the tag.
+// match reports whether w is a valid entry with this tag.
 func match(w, tag uint64) bool {
 	return w>>tagShift<<tagShift == tag && w&validBit != 0
 }
 
-// fill stores an entry in the table t, which was the cache's before m was
+// fill stores an entry in t, which must have been loaded from the cache before m was
 // looked up. The caller holds the cell of the block.
 func (c *cache) fill(t *table, block uint64, m thinmeta.Mapping) {
 	if t.bits == 0 {
@@ -93,8 +92,7 @@ func (c *cache) fill(t *table, block uint64, m thinmeta.Mapping) {
 	}
 }
 
-// grow puts an empty larger table in place of t, as far as the pool's bound
-// allows.
+// grow replaces t by a larger empty table if the pool's budget allows it.
 func (c *cache) grow(t *table, bits uint8) {
 	t.conflicts.Store(0)
 	b := c.budget
@@ -119,7 +117,7 @@ func (c *cache) erase(begin, end uint64) {
 		}
 	}
 	if c.table.Load() != t {
-		// It grew meanwhile, and somebody may have filled the new one.
+		// It grew meanwhile; the new table may have been filled already.
 		c.erase(begin, end)
 	}
 }
@@ -135,5 +133,5 @@ func (c *cache) clear() {
 	}
 }
 
-// drop gives the cache's memory back to the pool's bound.
+// drop returns the cache's memory to the pool's budget.
 func (c *cache) drop() { c.budget.words.Add(-int64(len(c.table.Load().words))) }

@@ -6,7 +6,7 @@ import (
 	"udm/targets/internal/prison"
 )
 
-// deferBio hands c over to the owner.
+// deferBio hands c to the owner.
 func (t *thin) deferBio(c *dm.Clone) {
 	t.mu.Lock()
 	t.bios.Push(c)
@@ -24,7 +24,7 @@ func (t *thin) deferBios(l dm.CloneList) {
 	t.pool.wakeFor(t)
 }
 
-// deferCell releases a cell whose holder has gone on; its inmates are deferred.
+// deferCell releases a cell whose holder has been dealt with, and defers its inmates.
 func (t *thin) deferCell(cell *prison.Cell) {
 	t.deferBios(t.pool.prison.ReleaseNoHolder(cell))
 }
@@ -35,7 +35,7 @@ func (t *thin) takeRetries() dm.CloneList {
 	return t.retries.Take()
 }
 
-// wakeFor puts t on the list of those that the owner has to look at.
+// wakeFor tells the owner that t has work for it.
 func (p *pool) wakeFor(t *thin) {
 	if t.ready.CompareAndSwap(false, true) {
 		p.inbox.mu.Lock()
@@ -45,8 +45,8 @@ func (p *pool) wakeFor(t *thin) {
 	p.wake()
 }
 
-// Presuspend, when it is a noflush one, pushes back all that waits; Postsuspend
-// ends that.
+// Presuspend requeues all waiting bios if the suspend is noflush. Until Postsuspend,
+// bios that would have to wait are requeued too.
 func (t *thin) Presuspend() {
 	if t.t.NoflushSuspending() {
 		t.pool.call(t.startRequeue)
@@ -55,7 +55,7 @@ func (t *thin) Presuspend() {
 
 func (t *thin) Postsuspend() { t.pool.call(func() { t.requeue.Store(false) }) }
 
-// PresuspendUndo lets a suspend that was given up leave nothing behind.
+// PresuspendUndo resets what Presuspend did when the suspend is abandoned.
 func (t *thin) PresuspendUndo() { t.Postsuspend() }
 
 func (t *thin) startRequeue() {
@@ -73,7 +73,7 @@ func (t *thin) startRequeue() {
 
 func (t *thin) requeueCell(cell *prison.Cell) { requeueAll(t.pool.prison.Release(cell)) }
 
-// requeueAll ends bios by pushing them back to the core.
+// requeueAll gives bios back to the core to be submitted again.
 func requeueAll(l dm.CloneList) {
 	for c := l.Pop(); c != nil; c = l.Pop() {
 		requeue(c)

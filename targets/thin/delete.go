@@ -1,35 +1,37 @@
 package thin
 
-// A volume with many mappings is deleted in portions. The message detaches it, in one
-// transaction, so that its id is free; passes remove the mappings, one portion each,
-// while other bios are served. A restart of the pool goes on with it. A pool that its
-// last table leaves in good order has nothing left to delete: others that use it, such
-// as the kernel, would leave it as it is.
+// A volume with many mappings is deleted in portions. The message detaches the volume
+// in one transaction, which frees its id. The owner's passes then remove its
+// mappings, one portion per pass, and serve other bios in between. After a restart
+// the pool continues. When the last table of a pool is closed in good order, all
+// deletions are finished first: other users of the pool, such as the kernel, would
+// not continue them.
 
-// delete deletes a volume, but for mappings that it leaves to passes.
+// delete deletes a volume. It leaves most of the mappings of a large one to later
+// passes.
 func (p *pool) delete(id uint32) error {
 	p.deleting = true
 	p.wake()
 	return p.md.DetachThin(id, uint64(p.deleteMost.Get()))
 }
 
-// deleteSome removes a portion of the mappings of deleted volumes and leaves more of
-// them to the next pass. Nothing is written while the pool is suspended.
+// deleteSome removes one portion of the mappings of deleted volumes per pass. Nothing
+// is written while the pool is suspended.
 func (p *pool) deleteSome() {
 	if !p.deleting || p.isSuspended() || p.short.meta {
 		return
 	}
 	p.deletePortion()
 	if p.mode() == modeOutOfData {
-		_ = p.commit() // what has become free is waited for
+		_ = p.commit() // bios are waiting for the freed blocks
 	}
 	if p.deleting {
 		p.wake()
 	}
 }
 
-// deletePortion removes one portion. A pool that may not change its metadata looks
-// again when it is resumed.
+// deletePortion removes one portion. A pool that cannot change its metadata tries
+// again after the next resume.
 func (p *pool) deletePortion() {
 	if more, err := p.md.Detached(); err != nil || !more {
 		p.deleting = false
@@ -41,7 +43,7 @@ func (p *pool) deletePortion() {
 	p.transaction.freed = p.transaction.freed || err == nil
 }
 
-// deleteAll ends all deletions.
+// deleteAll finishes all deletions.
 func (p *pool) deleteAll() {
 	for p.deleting && p.mode() < modeOutOfMetadata {
 		p.deletePortion()

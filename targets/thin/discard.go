@@ -9,33 +9,33 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// Discards of whole blocks. What is left of a block that is discarded in part
-// keeps its content.
+// Only whole blocks are unmapped. A block that is discarded in part keeps its
+// content.
 //
 // Without passdown:
 //
-//	cell ─ erase cache ─ all I/O that was under way has ended ─► unmap, end
+//	take cell ─ erase cache ─ wait for I/O in flight ─► unmap, complete the bio
 //
-// With passdown there is more to do before the end:
+// With passdown, more steps come before the bio completes:
 //
-//	… ─► unmap, take the data blocks ─ data device ─► release them, end
+//	… ─► unmap, reserve the data blocks ─ discard them on the data device ─► release them, complete the bio
 //
-// A pass unmaps a portion of blocks only, so that other bios do not wait for a
-// large discard; the next passes go on with it. Each portion is whole by itself: a
-// crash leaves a discard that is done in part, as one that was not answered may be.
-// What is passed down comes in portions, too, larger ones, as each may take a commit.
+// A pass unmaps only a portion of the blocks, so that other bios need not wait for a
+// large discard; later passes continue. After a crash some portions are discarded and
+// others not, which is legal for a discard that has not been answered. Passdown is
+// done in portions too, but in larger ones, because each may need a commit.
 //
-// Blocks that are taken are not allocated while the data device still discards
-// them; a crash forgets that. (The kernel takes a reference instead, and leaks it.)
-// If others may use the blocks, only those go to the data device that nobody
-// refers to. What the data device answers does not matter: the blocks are unmapped.
+// While the data device discards a block, the block is reserved in memory and cannot
+// be allocated; a crash drops the reservation. (The kernel takes a reference instead,
+// and leaks it.) Of shared blocks, only those without any reference left are passed
+// down. Errors of the data device are ignored: the blocks are unmapped.
 
 const (
-	portion   = 1024 // mapped blocks that a pass unmaps at once
-	maxUnused = 1024 // runs of blocks of a discard that are passed down at once
+	portion   = 1024 // mapped blocks that one pass unmaps
+	maxUnused = 1024 // runs of unused blocks that one discard passes down at once
 )
 
-// processDiscard serves a deferred discard. Its end releases the cell.
+// processDiscard serves a deferred discard. EndIO releases its cell.
 func (t *thin) processDiscard(c *dm.Clone) {
 	begin, end := t.wholeBlocks(c)
 	if begin == end || t.pool.mode().readOnly() {
@@ -50,7 +50,7 @@ func (t *thin) processDiscard(c *dm.Clone) {
 	t.quiesce(&mapping{t: t, begin: begin, end: end, clone: c, passdown: t.pool.settings.features.passdown})
 }
 
-// wholeBlocks are the blocks that lie in c as a whole.
+// wholeBlocks returns the blocks that lie entirely in c.
 func (t *thin) wholeBlocks(c *dm.Clone) (begin, end uint64) {
 	begin, off := t.split(c.Sector)
 	if off > 0 {
@@ -60,8 +60,8 @@ func (t *thin) wholeBlocks(c *dm.Clone) (begin, end uint64) {
 	return begin, max(begin, end)
 }
 
-// quiesce has m discarded when the I/O to its blocks has ended. New I/O to them
-// waits in the cell.
+// quiesce queues m for unmapping once the I/O to its blocks has ended. New I/O to
+// them waits in the cell.
 func (t *thin) quiesce(m *mapping) {
 	p := t.pool
 	t.vol.cache.erase(m.begin, m.end)
@@ -70,9 +70,9 @@ func (t *thin) quiesce(m *mapping) {
 	}
 }
 
-// discardSome goes on with discards whose blocks are idle, as far as one portion
-// goes, and lets readers see what is unmapped before anybody is let at it again. What
-// is left is for the next pass, the discard that has had its turn last.
+// discardSome unmaps one portion of the discards whose blocks are idle, and makes the
+// changes visible to readers before any cell is released. The rest is left to the
+// next pass; a discard that had its turn goes to the end of the list.
 func (p *pool) discardSome(ms []*mapping) {
 	if len(ms) == 0 {
 		return
@@ -93,7 +93,7 @@ func (p *pool) discardSome(ms []*mapping) {
 	p.passDownAll(ready)
 }
 
-// goOnLater leaves discards to the next pass.
+// goOnLater queues discards for the next pass.
 func (p *pool) goOnLater(ms ...*mapping) {
 	if len(ms) > 0 {
 		p.next.idle = append(p.next.idle, ms...)
@@ -101,11 +101,12 @@ func (p *pool) goOnLater(ms ...*mapping) {
 	}
 }
 
-// passDownAll passes on to the data device what nobody uses any more, and ends
-// discards that have nothing of that. Blocks that were shared have been left by the
-// others in this transaction, perhaps: it is committed first, once for all of them,
-// since after a power cut the last one would send these others to blocks that have
-// lost their content. (The kernel does not; there it does.)
+// passDownAll passes unused blocks down to the data device and completes the discards
+// that have none. If a block was shared, other volumes may have dropped it in this
+// same transaction, so it is committed first, once for all discards: after a power
+// cut the previous transaction would be in force, in which those volumes still use a
+// block that has lost its content. (The kernel does not commit here and has this
+// fault.)
 func (p *pool) passDownAll(ms []*mapping) {
 	sharing := slices.ContainsFunc(ms, func(m *mapping) bool { return m.shared && !m.lost() })
 	failed := sharing && p.commit() != nil
@@ -122,15 +123,14 @@ func (p *pool) passDownAll(ms []*mapping) {
 	}
 }
 
-// lost reports whether blocks that were unmapped are mapped again, by a transaction
-// that was thrown away, or could not be unmapped.
+// lost reports whether the unmapping failed or was undone by an aborted transaction.
 func (m *mapping) lost() bool {
 	return m.bad.Load() || m.begun && m.aborts != m.t.pool.transaction.aborts
 }
 
-// unmapSome unmaps the first of the blocks that are left, most mapped ones at
-// most, and tells how many. A pool that cannot change its metadata leaves them as
-// they are.
+// unmapSome unmaps at most the given number of the remaining mapped blocks and
+// returns how many it unmapped. In a pool that cannot change its metadata it does
+// nothing.
 func (m *mapping) unmapSome(most uint64) (blocks uint64) {
 	p, td := m.t.pool, m.t.vol.td
 	if p.mode() >= modeOutOfMetadata || p.short.meta || m.lost() {
@@ -145,7 +145,7 @@ func (m *mapping) unmapSome(most uint64) (blocks uint64) {
 		m.stop(true)
 		return 0
 	case err != nil:
-		m.end = next // what was found is discarded
+		m.end = next // discard the part that was found
 	}
 	for _, r := range rs {
 		blocks += r.ThinEnd - r.ThinBegin
@@ -182,8 +182,8 @@ func (m *mapping) unmap(begin, end, blocks uint64) error {
 	})
 }
 
-// takeUnused takes the data blocks of an unmapped run that nobody uses, as far as
-// their reference counts can be read.
+// takeUnused reserves the data blocks of an unmapped run that have no reference left,
+// as far as the reference counts can be read.
 func (m *mapping) takeUnused(r *thinmeta.Range) {
 	if !m.passdown {
 		return
@@ -215,7 +215,7 @@ func (m *mapping) take(begin, end uint64) {
 	m.unused = append(m.unused, blockRun{begin, end})
 }
 
-// releaseUnused lets the blocks be allocated that were taken.
+// releaseUnused makes the reserved blocks available for allocation again.
 func (m *mapping) releaseUnused() {
 	for _, r := range m.unused {
 		m.t.pool.md.ReleaseData(r.begin, r.end)
@@ -223,7 +223,7 @@ func (m *mapping) releaseUnused() {
 	m.unused, m.shared = m.unused[:0], false
 }
 
-// passDown discards the unused data blocks on the data device, or none.
+// passDown discards the unused data blocks on the data device, or none of them.
 func (m *mapping) passDown(none bool) {
 	m.left.Store(1)
 	for _, r := range m.unused {
@@ -234,7 +234,8 @@ func (m *mapping) passDown(none bool) {
 	m.passed(nil)
 }
 
-// sameUse finds how far from b the data blocks are all free, or all not.
+// sameUse returns the end of the run from b in which data blocks are either all free
+// or all in use.
 func (m *mapping) sameUse(b, end uint64) (e uint64, free bool) {
 	for e = b; e < end; e++ {
 		refs, err := m.t.pool.md.DataRefs(e)
@@ -250,8 +251,8 @@ func (m *mapping) sameUse(b, end uint64) (e uint64, free bool) {
 	return e, free
 }
 
-// discardData sends the discard of data blocks [b, e) to the pool device, in
-// pieces that it takes.
+// discardData discards data blocks [b, e) through the pool device, in bios of the
+// size it accepts.
 func (m *mapping) discardData(b, e uint64) {
 	dev, bs := m.t.poolDev, m.t.blockSectors
 	most := max(dev.Limits().MaxDiscard/bs*bs, bs)
@@ -261,15 +262,15 @@ func (m *mapping) discardData(b, e uint64) {
 	}
 }
 
-// passed counts a discard that the data device has answered.
+// passed counts a discard that the data device has completed.
 func (m *mapping) passed(*blk.Bio) {
 	if m.left.Add(-1) == 0 {
 		m.t.pool.push(&m.t.pool.inbox.passed, m)
 	}
 }
 
-// discarded is called when the data device has discarded what is unused. A commit
-// finds that there is space again.
+// discarded is called when the data device has discarded the unused blocks. The
+// commit at the end of the pass notices the free space.
 func (m *mapping) discarded() {
 	p := m.t.pool
 	m.releaseUnused()

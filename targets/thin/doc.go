@@ -1,24 +1,25 @@
-// Package thin is the targets "thin-pool" and "thin" (drivers/md/dm-thin.c):
+// Package thin implements the targets "thin-pool" and "thin" (drivers/md/dm-thin.c):
 // volumes that take space from a shared pool when they are first written, and
-// snapshots of them in constant time. The manuals are the types' Doc.
+// snapshots of them in constant time. The Doc of each type is its manual.
 //
 // # Parts
 //
 //	poolTarget   a thin-pool line of a table: a linear map to the data device
-//	pool         what the tables of one pool device share; has the metadata
+//	pool         shared by all tables of one pool device; owns the metadata
 //	thin         a thin line of a table
-//	volume       what the thin lines with one id share: the mapping cache
+//	volume       shared by all thin lines with one id: the mapping cache
 //	mapping      a block that is being provisioned, copied or discarded
 //
-// A data block that is being prepared, or that the data device still discards, is
-// taken in memory only: nothing leaks, whatever is committed or lost meanwhile.
+// A data block that is being prepared, or that the data device is still discarding,
+// is reserved in memory only. So nothing leaks, whichever transactions are committed
+// or aborted meanwhile.
 //
 // # The owner
 //
-// A pool has one queue. Its works, one at a time, do everything that changes the
-// pool: they alone call the metadata library, but for TryFind. The work that
-// serves bios is pool.pass; control operations are works too ([pool.call]).
-// Nothing on the way of a mapped bio waits for the owner.
+// A pool has one queue. Its works run one at a time and make all changes to the pool;
+// only they call the metadata library, except for TryFind. [pool.pass] is the work
+// that serves bios; control operations run as works too ([pool.call]). A bio whose
+// block is in the cache never waits for the owner.
 //
 //	Map ─ cache hit ─────────────────────────────────────────► remapped
 //	 │ miss
@@ -29,71 +30,74 @@
 //
 // # The mapping cache
 //
-// The kernel detains every bio in two cells to exclude discards and breaks of
-// sharing while it looks up and issues. Here most bios take no cell. An entry of
-// a volume's cache is a permit: "block v may be read, and unless the entry says
-// shared be written, at data block d, as long as whoever does so is in the
-// deferred set all_io (and for a shared block in shared_read)". The protocol:
+// The kernel puts every bio into two cells, so that discards and breaks of sharing
+// cannot run while it is looked up and issued. Here most bios take no cell. A cache
+// entry is a permit: "virtual block v may be read at data block d, and written unless
+// the entry says shared, by a bio that is in the deferred set all_io (and in
+// shared_read if the block is shared)". The protocol:
 //
-//	user    1 load the table and the entry    owner   1 lock v by a cell
+//	user    1 load the table and the entry    owner   1 lock v with a cell
 //	        2 enter the deferred sets                 2 erase the entry
-//	        3 load both again; if either              3 AddWork: wait for all who
-//	          differs, leave and go the slow way        entered before
-//	        4 issue                                   4 change the mapping
-//	        5 leave at the end of the I/O             5 release the cell
+//	        3 load both again; if either              3 AddWork: wait for all that
+//	          has changed, leave the sets               entered before
+//	          and take the slow path                  4 change the mapping
+//	        4 issue                                   5 release the cell
+//	        5 leave the sets when the I/O ends
 //
-// All loads and stores are sequentially consistent. If a user's step 3 comes
-// before the owner's step 2, its step 2 comes before the owner's step 3, which
-// waits for it. Otherwise step 3 sees that the entry is gone. An entry that is
-// gone cannot come back while the owner is at work, because every store of an
-// entry is made under the cell of v. A value that was erased and came back
-// between steps 1 and 3 is right as well: step 3 alone decides.
+// All loads and stores are sequentially consistent. If the user's step 3 precedes the
+// owner's step 2, then the user's step 2 precedes the owner's step 3, which waits for
+// the user. Otherwise the user's step 3 sees that the entry is gone. An erased entry
+// cannot come back while the owner is at work, because entries are stored only under
+// the cell of v. An entry that was erased and stored again between the user's steps 1
+// and 3 is valid: only step 3 decides.
 //
-// What changes many mappings at once and without cells (a snapshot of the volume,
-// an abort to the last commit, FAIL) replaces the whole table after the change.
-// Who fills loads the table before the look-up that it fills from, so what it
-// read before the change goes to a table that nobody looks at any more.
+// An operation that changes many mappings at once without cells (a snapshot of the
+// volume, an abort to the last commit, mode fail) replaces the whole table after the
+// change. Whoever fills the cache loads the table before looking up the mapping, so a
+// mapping that was read before the change is stored in the abandoned table.
 //
-// Deferred-set counts are per processor and tables are only read on a hit:
-// mapped I/O of different processors writes no common cache line.
+// Deferred-set counts are per processor, and a hit only reads the table: mapped I/O
+// on different processors writes no common cache line.
 //
 // # Cells
 //
-// A cell locks blocks of a volume from the look-up of their mapping to the end of
-// what is done because of it: a provision, a break of sharing, a discard. It
-// holds back bios to these blocks; everything else passes. (The kernel releases
-// this cell early when it breaks sharing, and locks the data block in its place
-// by a second one, whose key names the same volume. Holding the first one is
-// simpler and keeps a discard from overtaking the copy.)
+// A cell locks a range of a volume's blocks from the look-up of their mapping until
+// the resulting operation is complete: a provision, a break of sharing, a discard. It
+// holds back bios to these blocks only. (To break sharing, the kernel releases this
+// cell early and locks the data block with a second one, whose key names the same
+// volume. Holding the first one is simpler and keeps a discard from overtaking the
+// copy.)
 //
-// Bios in a cell are issued straight from its release, each counted in all_io
-// within the critical section that erases the cell, so that no discard can come
-// between ([thin.issueCell]).
+// The bios in a cell are issued when it is released. Each is counted in all_io within
+// the critical section that removes the cell, so that no discard can slip in between
+// ([thin.issueCell]).
 //
 // # Commit
 //
-// The metadata library's order: data flushed, metadata written and flushed,
-// superblock. A flush or FUA bio of a volume that was changed in this
-// transaction waits for a commit at the end of the pass that finds it; there is
-// one commit for all of them. Otherwise one second after the last commit. While
-// nothing of a volume is uncommitted (volume.changed), its flushes and its FUA
-// writes to cached blocks go straight to the pool device.
+// The metadata library commits in this order: flush the data, write and flush the
+// metadata, write the superblock. A flush or FUA bio of a volume that has uncommitted
+// changes waits for the commit at the end of the pass that finds it; one commit
+// serves all of them. Without such bios a commit is made one second after the last
+// one. While a volume has no uncommitted changes (volume.changed), its flushes and
+// its FUA writes to cached blocks go straight to the pool device.
 //
 // # A pass
 //
-// What is prepared is inserted first, all of it, then the bios that waited for it
-// are issued. Then come discards whose blocks are idle, a portion of them, deferred
-// cells and bios, a portion of what deleted volumes have left, and the commit. What a metadata operation may need is there before it starts
-// ([pool.modify]): a pass commits in between, and an operation that may be too much
-// is a transaction of its own, so that a pool that is full turns read-only without
-// losing anything. When a metadata operation fails for another reason, the transaction
-// is thrown away; mappings that were inserted in it but not released yet are
-// lost, and their bios fail ([mapping.release] looks at pool.transaction.aborts).
+// A pass first inserts all prepared mappings and issues the bios that waited for
+// them. Then come a portion of the discards whose blocks are idle, the deferred cells
+// and bios, a portion of the mappings of deleted volumes, and the commit. A metadata
+// operation starts only if the metadata blocks that it may need are free
+// ([pool.modify]): the pass commits in between to free some, and an operation that
+// may still need too many runs in a transaction of its own, so that a full pool turns
+// read-only without losing anything. When a metadata operation fails for another
+// reason, the transaction is aborted. Mappings that were inserted in it but not
+// released yet are lost, and their bios fail ([mapping.release] compares
+// pool.transaction.aborts).
 //
-// Readers of the metadata see at once what they must not miss: that a block is
-// mapped to another place than before, or to none. Of a block that was not mapped
-// they may hear for a while that the owner knows ([thinmeta.Thin.TryFind]); a pass
-// that serves a read for that reason shows them everything, and so does a commit.
+// Readers of the metadata see at once that a block has been unmapped or moved. They
+// may see a new mapping of a previously unmapped block late
+// ([thinmeta.Thin.TryFind]); until then they ask the owner. A pass that serves such a
+// read publishes all mappings, and so does a commit.
 //
 // # Changed blocks
 //
@@ -116,10 +120,10 @@
 //
 // # Bounds
 //
-// A bio that waits is in a list through itself; beside it there is a cell or a
-// mapping for each block that is worked on. Memory for copies is bounded by
-// kcopyd. (The kernel makes submitters sleep while a pass takes more than a
-// second; here nobody sleeps, bios wait in the lists.)
+// A waiting bio is linked into a list through itself and takes no memory. Each block
+// that is worked on takes a cell or a mapping. kcopyd bounds the memory for copies.
+// (The kernel makes submitters sleep when a pass takes more than a second. Here bios
+// wait in lists and nobody sleeps.)
 //
 // # Modes
 //
@@ -133,5 +137,5 @@
 //	   └─ deferred sets' locks
 //	pool.inbox.mu, thin.mu, env's locks   leaves
 //
-// The owner takes none that is held around a wait for it.
+// The owner never takes a lock that is held around a wait for it.
 package thin

@@ -5,8 +5,8 @@ import (
 	"udm/targets/internal/segment"
 )
 
-// Bounds of what one call lists and looks at, and of each piece of it, between
-// which the owner does other things.
+// Bounds of one call, and of the pieces in which the owner serves it. Between pieces
+// the owner does other work.
 const (
 	maxExtents = 1024
 	maxPieces  = 32
@@ -14,26 +14,26 @@ const (
 	pieceMaps  = 1024 // mapped blocks: some leaves of the tree
 )
 
-// Extents is data where blocks are mapped, and else what the external origin
-// has, which ends anywhere. The owner reads the mappings: what has been written
-// to a block that was not mapped ends after the owner has mapped it.
+// Extents reports mapped blocks as data, and elsewhere what the external origin
+// reports, up to its end. The owner reads the mappings, so a write to an unmapped
+// block has been mapped if it ended before the call.
 func (t *thin) Extents(offset, sectors uint64) (list []blk.Extent) {
 	end := offset + sectors
 	for n := 0; offset < end && len(list) < maxExtents && n < maxPieces; n++ {
 		for _, e := range t.piece(offset, end) {
-			for _, x := range t.told(e) {
+			for _, x := range t.unmapped(e) {
 				list = blk.AppendExtent(list, x)
 				offset += x.Sectors
 			}
 			if offset < e.Sector+e.Sectors {
-				return list // the origin does not tell more at once
+				return list // the origin reports no more in one call
 			}
 		}
 	}
 	return list
 }
 
-// piece lists at least one run of mapped or not mapped blocks, cut to the range.
+// piece returns at least one run of mapped or unmapped blocks, clipped to the range.
 func (t *thin) piece(offset, end uint64) (list []blk.Extent) {
 	first, _ := t.split(offset)
 	last, _ := t.split(end - 1)
@@ -48,8 +48,8 @@ func (t *thin) piece(offset, end uint64) (list []blk.Extent) {
 	return list
 }
 
-// runs lists the runs in [begin, end), which is not empty, or the first of them,
-// in sectors. It is the owner's. Where it cannot tell is data.
+// runs returns the first runs in [begin, end), which is not empty, in sectors. Blocks
+// whose mapping cannot be read count as data. Runs on the owner.
 func (t *thin) runs(begin, end uint64) (list []blk.Extent) {
 	add := func(to uint64, data bool) {
 		list = blk.AppendExtent(list, blk.Extent{Sector: begin * t.blockSectors, Sectors: (to - begin) * t.blockSectors, Data: data})
@@ -76,9 +76,9 @@ func (t *thin) runs(begin, end uint64) (list []blk.Extent) {
 	return list
 }
 
-// told is what there is to tell about mapped or not mapped blocks, or the first
-// of it.
-func (t *thin) told(e blk.Extent) []blk.Extent {
+// unmapped returns the extents of a run: data if mapped, else those of the external
+// origin.
+func (t *thin) unmapped(e blk.Extent) []blk.Extent {
 	size := t.originSize.Load()
 	if e.Data || t.origin == nil || e.Sector >= size {
 		return []blk.Extent{e}
@@ -91,7 +91,7 @@ func (t *thin) told(e blk.Extent) []blk.Extent {
 	return blk.AppendExtent(list, blk.Extent{Sector: size, Sectors: e.Sectors - n})
 }
 
-// Extents is that of the data device, to which everything is passed.
+// Extents are those of the data device, to which all I/O is passed.
 func (pt *poolTarget) Extents(offset, sectors uint64) []blk.Extent {
 	return (&segment.Segment{Dev: pt.data}).Extents(offset, sectors)
 }

@@ -8,11 +8,11 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// PoolLine is what a table says behind "thin-pool".
+// PoolLine is the parameters of a thin-pool line in a table.
 type PoolLine struct {
-	Metadata, Data string
+	Metadata, Data string // devices
 	BlockSectors   uint64
-	LowWater       uint64 // blocks; with fewer free ones there is an event
+	LowWater       uint64 // blocks; an event is raised when fewer are free
 
 	// The features.
 	SkipZeroing    bool // skip_block_zeroing
@@ -22,15 +22,15 @@ type PoolLine struct {
 	ErrorIfNoSpace bool // error_if_no_space
 }
 
-// ThinLine is what a table says behind "thin".
+// ThinLine is the parameters of a thin line in a table.
 type ThinLine struct {
-	Pool   string
-	ID     uint32
-	Origin string // "": none
+	Pool   string // device
+	ID     uint32 // below 2^24
+	Origin string // device; "": none
 }
 
-// ParsePoolLine understands the words of a table. Beside an error about the
-// numbers it returns the rest of the line.
+// ParsePoolLine parses the parameters. If only the numbers are wrong it returns the
+// rest of the line beside the error.
 func ParsePoolLine(words []string) (*PoolLine, error) {
 	if len(words) < 4 {
 		return nil, invalid("Invalid argument count")
@@ -74,10 +74,10 @@ func (l *PoolLine) parseFeatures(args *dm.Args) error {
 	return nil
 }
 
-// featureWords are the features in the order in which a table has them.
+// featureWords are the features in the order in which a table lists them.
 var featureWords = []string{"skip_block_zeroing", "ignore_discard", "no_discard_passdown", "read_only", "error_if_no_space"}
 
-// feature is the field for a word; nil: it is no feature.
+// feature returns the field for a word, or nil if the word is not a feature.
 func (l *PoolLine) feature(word string) *bool {
 	switch word {
 	case "skip_block_zeroing":
@@ -94,8 +94,8 @@ func (l *PoolLine) feature(word string) *bool {
 	return nil
 }
 
-// ParseThinLine understands the words of a table. Beside an error about the number
-// it returns the rest of the line.
+// ParseThinLine parses the parameters. If only the id is wrong it returns the rest of
+// the line beside the error.
 func ParseThinLine(words []string) (*ThinLine, error) {
 	if len(words) != 2 && len(words) != 3 {
 		return nil, invalid("Invalid argument count")
@@ -118,8 +118,7 @@ func ParseThinLine(words []string) (*ThinLine, error) {
 func (l *PoolLine) Target() string { return "thin-pool" }
 func (l *ThinLine) Target() string { return "thin" }
 
-// String has a blank behind the number of features and behind each of them, as
-// the kernel's.
+// String ends in a blank and has one after each feature, like the kernel's output.
 func (l *PoolLine) String() string {
 	var features strings.Builder
 	n := 0

@@ -10,14 +10,14 @@ import (
 	"udm/targets/internal/prison"
 )
 
-// hook is what a thin keeps for each clone. Who owns the clone owns it.
+// hook is the per-bio data of a thin. Whoever owns the clone owns it.
 type hook struct {
 	allIO, sharedRead           deferredset.Entry
 	allIOShard, sharedReadShard deferredset.Shard
 	cell                        *prison.Cell // released when this discard ends
-	requeue                     bool         // ends by being pushed back
+	requeue                     bool         // to be requeued when it ends
 	refused                     bool         // a write to a mapped block that found no space
-	_                           [16]byte     // fills its cache line, as it is used on one processor
+	_                           [16]byte     // pads to a cache line: each hook is used on one processor
 }
 
 func (t *thin) NewPerIO() any {
@@ -26,8 +26,8 @@ func (t *thin) NewPerIO() any {
 
 func hookOf(c *dm.Clone) *hook { return c.PerIO.(*hook) }
 
-// Map sends what it can to the pool device at once. From here on the clone's
-// Sector counts from the target's begin.
+// Map sends c to the pool device at once if it can. It makes c.Sector relative to the
+// start of the target.
 func (t *thin) Map(c *dm.Clone) dm.Outcome {
 	c.Sector = c.Offset()
 	if c.Op <= blk.Write && t.mapCached(c) {
@@ -36,8 +36,8 @@ func (t *thin) Map(c *dm.Clone) dm.Outcome {
 	return t.mapSlowly(c)
 }
 
-// mapCached maps c by the cache, if the cache permits it: see the package comment for
-// the order of these steps.
+// mapCached maps c if the cache permits it. The package comment explains the order of
+// the steps.
 func (t *thin) mapCached(c *dm.Clone) bool {
 	tab := t.vol.cache.table.Load()
 	block, off := t.split(c.Sector)
@@ -60,7 +60,7 @@ func (t *thin) mapCached(c *dm.Clone) bool {
 	return true
 }
 
-// split is the block that a sector lies in and its place there.
+// split returns the block of a sector and the offset of the sector in it.
 func (t *thin) split(sector uint64) (block, off uint64) {
 	if t.blockShift >= 0 {
 		return sector >> t.blockShift, sector & (t.blockSectors - 1)
@@ -68,7 +68,7 @@ func (t *thin) split(sector uint64) (block, off uint64) {
 	return sector / t.blockSectors, sector % t.blockSectors
 }
 
-// enter counts a clone that is about to be issued.
+// enter adds a clone that is about to be issued to the deferred sets.
 func (t *thin) enter(h *hook, shared bool) {
 	h.allIO = t.pool.allIO.Enter(&h.allIOShard)
 	if shared {
@@ -76,7 +76,7 @@ func (t *thin) enter(h *hook, shared bool) {
 	}
 }
 
-// leave undoes enter. It may run what waits for the clone.
+// leave undoes enter. It may run works that waited for the clone.
 func (t *thin) leave(h *hook) {
 	if h.sharedRead.In() {
 		e := h.sharedRead
@@ -90,7 +90,7 @@ func (t *thin) leave(h *hook) {
 	}
 }
 
-// EndIO ends the clone's part in the deferred sets, and a discard's cell.
+// EndIO removes the clone from the deferred sets and releases a discard's cell.
 func (t *thin) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	if st == blk.NoSpace && t.waitForSpace(c) {
 		return st, dm.EndIncomplete
@@ -109,7 +109,7 @@ func (t *thin) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	return st, dm.EndDone
 }
 
-// mapSlowly is Map for what the cache does not know.
+// mapSlowly maps a bio whose block is not in the cache.
 func (t *thin) mapSlowly(c *dm.Clone) dm.Outcome {
 	switch {
 	case t.requeue.Load():
@@ -117,7 +117,7 @@ func (t *thin) mapSlowly(c *dm.Clone) dm.Outcome {
 	case t.pool.mode() == modeFail:
 		return dm.Kill
 	case c.Op == blk.Write && c.Sectors == 0:
-		c.Complete(blk.OK) // takes no block
+		c.Complete(blk.OK) // allocates nothing
 	case c.Op == blk.Flush && !t.vol.changed.Load():
 		t.sendFlush(c)
 		return dm.Remapped
@@ -139,8 +139,8 @@ func (t *thin) detain(block uint64, c *dm.Clone) *prison.Cell {
 	return t.pool.prison.Detain(prison.Block(true, t.vol.id, block), c)
 }
 
-// lookUp maps c, the holder of its block's cell, by the metadata that is in
-// memory. tab was the cache's table before.
+// lookUp maps c, the holder of its block's cell, if the metadata in memory suffices.
+// tab was loaded from the cache before.
 func (t *thin) lookUp(cell *prison.Cell, c *dm.Clone, block uint64, tab *table) dm.Outcome {
 	m, err := t.vol.td.TryFind(block)
 	switch {
@@ -169,8 +169,8 @@ func (t *thin) lookUp(cell *prison.Cell, c *dm.Clone, block uint64, tab *table) 
 	return dm.Kill
 }
 
-// readUnmapped prepares a read of a block that is not mapped: what the origin
-// has of it is read from there, the rest is zeroes. It reports whether there is
+// readUnmapped prepares a read of an unmapped block. The part within the external
+// origin is read from there, the rest is zero-filled. It reports whether there is
 // anything to read.
 func (t *thin) readUnmapped(c *dm.Clone) bool {
 	size := uint64(0)
@@ -188,7 +188,7 @@ func (t *thin) readUnmapped(c *dm.Clone) bool {
 	return true
 }
 
-// remap directs c to a data block.
+// remap directs c to a data block of the pool device.
 func (t *thin) remap(c *dm.Clone, block uint64) {
 	_, off := t.split(c.Sector)
 	c.SetDev(t.poolDev)

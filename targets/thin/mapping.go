@@ -11,30 +11,30 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// mapping is a block that is being prepared, to be mapped when that is done, or
-// a range of blocks that is being discarded (struct dm_thin_new_mapping).
+// mapping is a block that is being prepared and will be mapped, or a range of blocks
+// that is being discarded (struct dm_thin_new_mapping).
 //
 //	new ─ copied, zeroed or overwritten, old readers gone ─► prepared ─ insert ─► mapped ─ release ─► gone
 type mapping struct {
 	t    *thin
-	cell *prison.Cell // of the blocks; nil: of a discard, whose end releases it
+	cell *prison.Cell // of the blocks; nil for a discard, whose EndIO releases it
 
 	begin, end uint64 // virtual blocks
-	data       uint64 // where they are or will be mapped to, as a run
+	data       uint64 // first data block
 
-	// Of a discard: [begin, end) is what is left to unmap.
-	passdown bool       // the data device is to discard, too
+	// For a discard, [begin, end) is what is left to unmap.
+	passdown bool       // discard the data blocks on the data device, too
 	begun    bool       // a block has been unmapped
-	unused   []blockRun // blocks that are taken, for the data device
+	unused   []blockRun // reserved for passdown
 	shared   bool       // some of them were shared
 
 	// clone is the bio that overwrites the block, or the discard.
 	clone *dm.Clone
 
-	left       atomic.Int32 // actions that are not done
-	aborts     uint64       // pool.transaction.aborts when it was inserted, or first unmapped
-	bad        atomic.Bool  // one of them failed
-	full       atomic.Bool  // one of them found no space, on whichever disk
+	left       atomic.Int32 // actions still to be done
+	aborts     uint64       // pool.transaction.aborts when it was inserted or first unmapped
+	bad        atomic.Bool  // an action failed
+	full       atomic.Bool  // an action found no space, on any disk
 	copy, tail kcopyd.Job
 }
 
@@ -48,7 +48,7 @@ func (t *thin) newMapping(cell *prison.Cell, data uint64) *mapping {
 	return m
 }
 
-// maxSpare bounds the mappings that are kept for use again.
+// maxSpare bounds the mappings that are kept for reuse.
 const maxSpare = 512
 
 func (p *pool) spareMapping() *mapping {
@@ -61,7 +61,7 @@ func (p *pool) spareMapping() *mapping {
 	return m
 }
 
-// free gives back a mapping that is released: nobody else knows it any more.
+// free recycles a released mapping, to which no reference is left.
 func (m *mapping) free() {
 	p := m.t.pool
 	p.preparing--
@@ -74,7 +74,7 @@ func (m *mapping) free() {
 	p.spare = append(p.spare, m)
 }
 
-// done counts one action; with the last one the owner goes on.
+// done counts one action. After the last one the mapping goes back to the owner.
 func (m *mapping) done() {
 	if m.left.Add(-1) > 0 {
 		return
@@ -99,7 +99,7 @@ func (m *mapping) copied(j *kcopyd.Job) {
 	m.done()
 }
 
-// provision prepares a data block for a block that has no content.
+// provision prepares a data block for an unmapped block.
 func (t *thin) provision(cell *prison.Cell, data uint64) {
 	m := t.newMapping(cell, data)
 	m.left.Store(1)
@@ -124,8 +124,8 @@ func (m *mapping) zero(j *kcopyd.Job, from, to uint64) {
 	m.t.pool.copier.Zero(j)
 }
 
-// overwrite lets the holder, which covers the block, write it instead of a copy
-// or zeroes. It is not ended before the block is mapped.
+// overwrite lets the holder, which covers the block, write it directly instead of a
+// copy or zeroes. The bio completes only after the block is mapped.
 func (m *mapping) overwrite() {
 	c := m.cell.Holder
 	m.clone = c
@@ -149,15 +149,15 @@ func (m *mapping) overwritten(b *blk.Bio) {
 }
 
 // copyShared breaks sharing: it prepares a copy of the data block old. Reads of
-// shared blocks that are under way must end before the block is mapped to the
-// copy, since nothing keeps old from being freed after that.
+// shared blocks in flight must end before the copy is mapped, because afterwards
+// nothing keeps old from being freed.
 func (t *thin) copyShared(cell *prison.Cell, old, data uint64) {
 	t.vol.cache.erase(cell.Begin, cell.End)
 	m := t.newMapping(cell, data)
 	t.copyBlock(m, kcopyd.Place{Dev: t.poolCopy, Sector: old * t.blockSectors}, t.blockSectors)
 }
 
-// copyOrigin prepares a copy of the part of the block that the origin has.
+// copyOrigin prepares a copy of the part of the block within the external origin.
 func (t *thin) copyOrigin(cell *prison.Cell, data uint64) {
 	begin, size := cell.Begin*t.blockSectors, t.originSize.Load()
 	if begin >= size {
@@ -167,8 +167,8 @@ func (t *thin) copyOrigin(cell *prison.Cell, data uint64) {
 	t.copyBlock(t.newMapping(cell, data), kcopyd.Place{Dev: t.originCopy, Sector: begin}, min(t.blockSectors, size-begin))
 }
 
-// copyBlock prepares m's data block from the first n sectors from, and zeroes
-// the rest if the pool zeroes new blocks.
+// copyBlock copies the first n sectors of m's data block from the given place, and
+// zeroes the rest if the pool zeroes new blocks.
 func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
 	m.left.Store(3) // quiesce, copy, this function
 	if !t.pool.sharedIO.AddWork(m.done) {
@@ -189,8 +189,8 @@ func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
 	m.done()
 }
 
-// insertAll maps blocks that are prepared and lets the bios in their cells go on,
-// in this pass. Readers of the metadata see the mappings before that.
+// insertAll maps prepared blocks, makes the mappings visible to readers of the
+// metadata, and then issues the bios in their cells.
 func (p *pool) insertAll(ms []*mapping) {
 	if len(ms) == 0 {
 		return
@@ -218,7 +218,7 @@ func (m *mapping) insert() {
 	}
 }
 
-// enter enters the mapping into the metadata.
+// enter inserts the mapping into the metadata.
 func (m *mapping) enter() error {
 	t, p := m.t, m.t.pool
 	return p.modify(t.vol.td.InsertCost(m.begin), func() error {
@@ -228,8 +228,8 @@ func (m *mapping) enter() error {
 	})
 }
 
-// release issues what waits for a mapping, unless it was not made or is gone
-// already. A bio that overwrote the block is done then.
+// release issues the bios that waited for a mapping, or fails them if the mapping
+// could not be made or was lost. A bio that overwrote the block completes.
 func (m *mapping) release() {
 	t, p := m.t, m.t.pool
 	switch {
@@ -252,7 +252,7 @@ func (m *mapping) release() {
 	}
 }
 
-// endOverwrite ends a bio that overwrote its block: after a commit if it is FUA.
+// endOverwrite completes a bio that overwrote its block: after a commit if it is FUA.
 func (t *thin) endOverwrite(c *dm.Clone) {
 	switch {
 	case !t.needsCommit(c):

@@ -22,7 +22,7 @@ import (
 //	                                   ▼
 //	     abort failed, from any ──►  fail, for good
 //
-// write needs metadata without the needs_check flag; the mode stays otherwise.
+// To enter write, the needs_check flag must be clear; otherwise the mode stays.
 type mode uint32
 
 const (
@@ -35,7 +35,7 @@ const (
 
 func (m mode) readOnly() bool { return m == modeOutOfMetadata || m == modeReadOnly }
 
-// word is the mode as the status has it.
+// word is the mode as the status line shows it.
 func (m mode) word() Mode {
 	switch {
 	case m == modeOutOfData:
@@ -46,14 +46,14 @@ func (m mode) word() Mode {
 	return ReadWrite
 }
 
-func (p *pool) mode() mode { return mode(p.told.mode.Load()) }
+func (p *pool) mode() mode { return mode(p.published.mode.Load()) }
 
-// name is the mode in words for people.
+// name is the mode as log messages show it.
 func (m mode) name() string {
 	return [...]string{"write", "out of data space", "out of metadata space", "read-only", "fail"}[m]
 }
 
-// setMode is the one place where the mode changes.
+// setMode is the only place where the mode changes.
 func (p *pool) setMode(to mode) {
 	from := p.mode()
 	to = p.allowed(from, to)
@@ -77,7 +77,7 @@ func (p *pool) setMode(to mode) {
 		}
 		p.md.SetReadWrite()
 	}
-	p.told.mode.Store(uint32(to))
+	p.published.mode.Store(uint32(to))
 	if to == modeFail {
 		p.clearCaches()
 	}
@@ -105,7 +105,7 @@ func (p *pool) reportMode(from, to mode) {
 	p.log().Log(context.Background(), level, "pool goes from mode "+from.name()+" to "+to.name()+waits)
 }
 
-// allowed is what a transition leads to.
+// allowed returns the mode that a requested transition leads to.
 func (p *pool) allowed(from, to mode) mode {
 	switch {
 	case from == modeFail:
@@ -113,14 +113,14 @@ func (p *pool) allowed(from, to mode) mode {
 	case to != modeWrite || !p.md.MustCheck():
 		return to
 	}
-	p.log().Error("the metadata is to be checked before the pool can be written to")
+	p.log().Error("the metadata must be checked before the pool can be written to")
 	if from == modeWrite {
 		return modeReadOnly
 	}
 	return from
 }
 
-// errorStatus is how bios end that the pool gives up.
+// errorStatus is the status of bios that the pool fails.
 func (p *pool) errorStatus() blk.Status {
 	if p.settings.outOfData {
 		return blk.NoSpace
@@ -128,8 +128,8 @@ func (p *pool) errorStatus() blk.Status {
 	return blk.IOErr
 }
 
-// refusal is how a bio ends that would need a new block in this mode; OK: it
-// waits for a resume or for space.
+// refusal is the status of a bio that needs a new block when there is none. OK means
+// that it waits for a resume or for space.
 func (p *pool) refusal() blk.Status {
 	switch {
 	case p.mode() != modeOutOfData && p.short.any():
@@ -142,18 +142,18 @@ func (p *pool) refusal() blk.Status {
 	return blk.OK
 }
 
-// noSpaceTimedOut gives up waiting for somebody to add space.
+// noSpaceTimedOut fails the writes that waited too long for space.
 func (p *pool) noSpaceTimedOut() {
 	if p.mode() == modeOutOfData && !p.settings.features.errorIfNoSpace {
 		p.settings.features.errorIfNoSpace = true
-		p.log().Warn("nobody added space in time; writes that need some fail")
+		p.log().Warn("no space was added in time; writes that need space fail")
 		p.event()
 		p.errorRetries(blk.NoSpace)
 	}
 }
 
-// metadataFailed goes back to the last commit after a metadata operation that
-// failed, marks the metadata as to be checked, and stops changing it.
+// metadataFailed goes back to the last commit after a metadata operation failed, sets
+// needs_check, and stops changing the metadata.
 func (p *pool) metadataFailed(reason error) {
 	p.transaction.aborts++
 	p.short.meta = false
@@ -167,9 +167,8 @@ func (p *pool) metadataFailed(reason error) {
 	p.setMode(modeReadOnly)
 }
 
-// setCheck marks the metadata as to be checked. The mark counts from now on, even
-// if the disk does not take it: it has the last commit, which is sound, and is
-// asked again by markCheck.
+// setCheck sets needs_check. It takes effect in memory even if the write fails: the
+// disk then has the last commit, which is sound, and markCheck tries again.
 func (p *pool) setCheck() {
 	if err := p.md.SetNeedsCheck(); err != nil {
 		p.log().Error("needs_check could not be written", "reason", err)
@@ -178,7 +177,7 @@ func (p *pool) setCheck() {
 	}
 }
 
-// markCheck writes needs_check if that has failed.
+// markCheck writes needs_check if an earlier attempt failed.
 func (p *pool) markCheck() {
 	if p.md.MustCheck() && !p.md.NeedsCheck() && !p.md.Failed() {
 		p.setCheck()

@@ -110,13 +110,13 @@ func TestLog(t *testing.T) {
 	said(`level=INFO msg="the data device grows" device=pool from=0 to=8`)
 	d := r.thin(0, 64)
 	r.Write(d, 0, 7*bs, 1)
-	said(`level=WARN msg="the free data blocks have come down to the low water mark" device=pool free=2 mark=2`)
+	said(`level=WARN msg="free data blocks have reached the low water mark" device=pool free=2 mark=2`)
 	r.Write(d, 7*bs, bs, 1)
 	x := r.Submit(d, blk.Write, 0, 9*bs, 8, 1)
 	said(`level=WARN msg="pool goes from mode write to out of data space; writes that need space wait" device=pool`)
 	r.Sim.Advance(61 * time.Second)
 	r.Done(x, blk.NoSpace)
-	said(`level=WARN msg="nobody added space in time; writes that need some fail" device=pool`)
+	said(`level=WARN msg="no space was added in time; writes that need space fail" device=pool`)
 	r.Disk("d").Resize(64 * bs)
 	r.Swap(r.pool, poolTable(64))
 	said(`level=INFO msg="pool goes from mode out of data space to write" device=pool`,
@@ -129,5 +129,5 @@ func TestLog(t *testing.T) {
 		`level=WARN msg="the metadata is marked needs_check" device=pool`,
 		`level=WARN msg="pool goes from mode write to read-only" device=pool`)
 	r.failWith("m", func() { r.Swap(r.pool, poolTable(64)) })
-	said(`level=ERROR msg="the metadata is to be checked before the pool can be written to" device=pool`)
+	said(`level=ERROR msg="the metadata must be checked before the pool can be written to" device=pool`)
 }

@@ -19,7 +19,7 @@ import (
 
 const commitPeriod = time.Second
 
-// features are the words of a pool's table, or what became of them.
+// features are the features in a pool's table, or those in force.
 type features struct {
 	readOnly       bool
 	zero           bool // zero new blocks
@@ -28,15 +28,15 @@ type features struct {
 	errorIfNoSpace bool
 }
 
-// pool is what all tables of one pool device and all thins of the pool share
-// (struct pool). Its parts say who owns what is in them.
+// pool is shared by all tables of one pool device and all thins of the pool (struct
+// pool). Each part below states who owns it.
 type pool struct {
 	env                    env.Env
 	dev                    *dm.Device
 	metaNumber, dataNumber dm.Number
 	blockSectors           uint64
-	noSpaceTimeout         *dm.Param // seconds; looked at when the pool runs out of space
-	deleteMost             *dm.Param // mappings of deleted volumes that are removed at once
+	noSpaceTimeout         *dm.Param // seconds; read when the pool runs out of space
+	deleteMost             *dm.Param // mappings of deleted volumes that a pass removes
 
 	md         *thinmeta.Metadata
 	meta, data lower
@@ -46,7 +46,7 @@ type pool struct {
 	sharedIO   *deferredset.Set // reads of shared blocks in flight
 
 	owner       owner
-	told        told
+	published   published
 	settings    settings
 	transaction transaction
 	short       shortage
@@ -54,19 +54,19 @@ type pool struct {
 	inbox       inbox
 	tests       hooks
 
-	volumes  map[uint32]*volume // the owner's
-	deleting bool               // the owner's; mappings of deleted volumes are left, perhaps
-	spare    []*mapping         // the owner's; to be used again
-	// preparing is how many blocks are being prepared. The owner's.
+	volumes  map[uint32]*volume // owned by the owner, like all below
+	deleting bool               // mappings of deleted volumes may be left
+	spare    []*mapping         // for reuse
+	// preparing is how many blocks are being prepared.
 	preparing int
-	scratch   []*dm.Clone      // the owner's
-	ranges    []thinmeta.Range // the owner's; what unmapSome has found
+	scratch   []*dm.Clone
+	ranges    []thinmeta.Range // scratch space of unmapSome
 
 	refs    int           // guarded by pools.mu; targets of both types
-	targets []*poolTarget // the owner's; the pool's tables
+	targets []*poolTarget // the owner's; tables of the pool
 }
 
-// owner is the queue whose works alone change the pool.
+// owner is the queue whose works make all changes to the pool.
 type owner struct {
 	queue    env.Queue
 	worker   *env.Work // pass
@@ -75,62 +75,61 @@ type owner struct {
 	answered env.Wait  // wakes when a call is done
 }
 
-// told is what the owner tells everybody.
-type told struct {
+// published is pool state that the owner publishes to everybody.
+type published struct {
 	mode     atomic.Uint32 // a mode
 	discards atomic.Bool   // features.discard
-	sectors  atomic.Uint64 // of the bound target, as far as they make whole blocks
+	sectors  atomic.Uint64 // of the whole blocks of the bound target
 	caches   budget
 }
 
-// settings are what the table in force says and what became of it. The owner's.
+// settings are the settings of the table in force. Owned by the owner.
 type settings struct {
-	bound      *poolTarget // whose features are in force; nil: none
+	bound      *poolTarget // the table in force, or nil
 	features   features
 	lowWater   uint64
-	lowWaterOn bool // an event has been sent
+	lowWaterOn bool // the event has been raised
 	outOfData  bool
 }
 
-// transaction is what waits for the next commit, or was done since the last one.
-// The owner's.
+// transaction is the state of the current metadata transaction. Owned by the owner.
 type transaction struct {
 	lastCommit time.Duration
-	freed      bool         // data blocks that no thin used have become free
-	changed    []*volume    // whose changed is set
-	flushes    dm.CloneList // to be issued
-	completed  dm.CloneList // to be ended
-	aborts     uint64       // counts the transactions that were thrown away
+	freed      bool         // data blocks became free
+	changed    []*volume    // volumes whose changed flag is set
+	flushes    dm.CloneList // to be issued after the commit
+	completed  dm.CloneList // to be completed after the commit
+	aborts     uint64       // number of aborted transactions
 }
 
-// next is what one part of a pass leaves to its end. The owner's.
+// next is work that one part of a pass leaves to a later part. Owned by the owner.
 type next struct {
-	instant []*mapping // to insert: nothing to prepare
-	idle    []*mapping // discards that are to unmap blocks
-	missed  bool       // a read came to the owner because readers of the metadata are behind, perhaps
+	instant []*mapping // to insert; nothing had to be prepared
+	idle    []*mapping // discards with blocks to unmap
+	missed  bool       // readers of the metadata may be behind: a read reached the owner
 }
 
-// inbox is what everybody leaves for the owner. Guarded by mu.
+// inbox is work that other goroutines leave for the owner. Guarded by mu.
 type inbox struct {
 	mu        sync.Mutex
 	suspended bool
-	held      []*dm.Device // of thins, suspended together with the pool
+	held      []*dm.Device // devices of thins that were suspended together with the pool
 	active    []*thin
 	ready     []*thin    // have deferred bios or cells
 	prepared  []*mapping // to insert
-	quiesced  []*mapping // discards whose blocks have become idle
-	passed    []*mapping // discards that the data device has done
+	quiesced  []*mapping // discards whose blocks are idle
+	passed    []*mapping // discards that the data device has completed
 }
 
-// hooks are for tests; they may be nil.
+// hooks are for tests; each may be nil.
 type hooks struct {
-	afterRelease func() // between the release of a cell and the issue of its bios
-	beforeEnter  func() // with invariants on: between a hit in the cache and its deferred-set entry
-	afterVisit   func() // within the release of a cell, when its bios have been counted
+	afterRelease func() // after a cell is released, before its bios are issued
+	beforeEnter  func() // with invariants on: between a cache hit and the deferred-set entry
+	afterVisit   func() // within the release of a cell, after its bios are counted
 }
 
-// lower is a device below a pool. Every table of the pool opens it anew; the
-// pool uses what the bound table has opened.
+// lower is a device below a pool. Every table of the pool opens the device anew; the
+// pool uses the one opened by the table in force.
 type lower struct{ dev atomic.Pointer[dm.Dev] }
 
 func (l *lower) Submit(b *blk.Bio) {
@@ -151,11 +150,11 @@ func (l *lower) Limits() blk.Limits {
 func (l *lower) Close() error   { return nil }
 func (l *lower) String() string { return "thin-pool device" }
 
-// newPool makes the pool object for a table whose devices are open.
+// newPool creates the pool for a table whose devices are open.
 func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	if pt.metadataBlocks() == 0 {
-		// A read would fail beyond the end; without a table it would wait for one.
-		return nil, dm.Errorf(syscall.EIO, "the metadata device has no room for a superblock")
+		// Avoids a read beyond the end, and one that would wait for a table.
+		return nil, dm.Errorf(syscall.EIO, "the metadata device is too small for a superblock")
 	}
 	e := pt.t.Env()
 	p := &pool{
@@ -166,8 +165,8 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	}
 	p.owner.answered, p.inbox.suspended, p.transaction.lastCommit = e.NewWait(), true, e.Now()
 	p.settings.features = features{zero: true, discard: true, passdown: true}
-	p.told.discards.Store(true)
-	p.told.caches.setDefaults()
+	p.published.discards.Store(true)
+	p.published.caches.setDefaults()
 	p.take(pt)
 	var err error
 	p.md, err = thinmeta.Open(e, &p.meta, thinmeta.Options{DataBlockSize: uint32(blockSectors), Format: !pt.requested.readOnly})
@@ -181,8 +180,8 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	return p, nil
 }
 
-// flushData flushes the data device. One without a table has nothing to flush, and
-// would hold the flush until it gets one.
+// flushData flushes the data device. A data device without a table has nothing to
+// flush, and a flush would wait until it gets one.
 func (p *pool) flushData() error {
 	if d := p.data.dev.Load(); d != nil && d.Limits().Size == 0 {
 		return nil
@@ -190,11 +189,11 @@ func (p *pool) flushData() error {
 	return blk.FlushDevice(p.env, &p.data)
 }
 
-// close ends the pool: no target uses it any more.
+// close ends the pool. No target uses it any more.
 func (p *pool) close() {
 	p.copier.Close()
-	// The last table has been suspended, which committed. What cannot be
-	// written now has been reported by then.
+	// The last table was suspended, which committed. Errors in writing the rest have
+	// been reported by then.
 	p.call(func() {
 		p.markCheck()
 		_ = p.md.Close()
@@ -213,18 +212,17 @@ func (p *pool) call(fn func()) {
 	p.owner.answered.Until(done.Load)
 }
 
-// wake lets the owner make a pass.
+// wake schedules a pass.
 func (p *pool) wake() { p.owner.queue.Queue(p.owner.worker) }
 
-// tick makes a pass at least every second, for the commit at its end.
+// tick makes a pass at least once a second, for the commit at its end.
 func (p *pool) tick() {
 	p.tryAgain()
 	p.wake()
 	p.owner.queue.QueueAfter(p.owner.waker, commitPeriod)
 }
 
-// log is for what users of the pool should know. It goes by the pool device's
-// name while there is a table in force.
+// log logs events of the pool, with the pool device's name while a table is in force.
 func (p *pool) log() *slog.Logger {
 	if p.settings.bound == nil {
 		return slog.New(slog.DiscardHandler)
@@ -232,9 +230,9 @@ func (p *pool) log() *slog.Logger {
 	return p.settings.bound.t.Log()
 }
 
-// metadataLow is called in the middle of a change that has taken a block.
+// metadataLow is called during a metadata change that allocated a block.
 func (p *pool) metadataLow() {
-	p.log().Warn("the free metadata blocks have come down to the threshold")
+	p.log().Warn("free metadata blocks have reached the threshold")
 	p.event()
 }
 
@@ -245,13 +243,13 @@ func (p *pool) event() {
 	}
 }
 
-// take makes pt's devices the pool's.
+// take makes the devices of pt those of the pool.
 func (p *pool) take(pt *poolTarget) {
 	p.meta.dev.Store(pt.meta)
 	p.data.dev.Store(pt.data)
 }
 
-// forget is called when the table of pt goes away.
+// forget is called when the table of pt is closed.
 func (p *pool) forget(pt *poolTarget) {
 	p.targets = slices.DeleteFunc(p.targets, func(o *poolTarget) bool { return o == pt })
 	if p.settings.bound == pt {
@@ -267,21 +265,21 @@ func (p *pool) forget(pt *poolTarget) {
 	}
 }
 
-// activeThins is a copy of the list.
+// activeThins returns a copy of the list of active thins.
 func (p *pool) activeThins() []*thin {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
 	return slices.Clone(p.inbox.active)
 }
 
-// errorRetries ends the bios that wait for space.
+// errorRetries fails the bios that wait for space.
 func (p *pool) errorRetries(st blk.Status) {
 	for _, t := range p.activeThins() {
 		endAll(t.takeRetries(), st)
 	}
 }
 
-// retryAll defers the bios that wait for space once more.
+// retryAll gives the bios that wait for space to the owner again.
 func (p *pool) retryAll() {
 	for _, t := range p.activeThins() {
 		t.deferBios(t.takeRetries())
@@ -300,20 +298,20 @@ func (p *pool) clearCaches() {
 	}
 }
 
-// volume is what all thin targets with one id share.
+// volume is shared by all thin targets with one id.
 type volume struct {
 	id    uint32
-	td    *thinmeta.Thin // TryFind is for anybody, the rest for the owner
+	td    *thinmeta.Thin // anybody may call TryFind, only the owner the rest
 	users int
 	cache cache
 
-	// changed is set before the volume is changed and cleared after a commit:
-	// while it is not set, every mapping that can be seen is durable, and
-	// flushes and FUA writes need no commit. Written by the owner.
+	// changed is set before the volume is changed and cleared after a commit. While
+	// it is clear, every visible mapping is durable, and flushes and FUA writes need
+	// no commit. Written by the owner.
 	changed atomic.Bool
 }
 
-// change is called before a volume's metadata are changed.
+// change must be called before a volume's metadata is changed.
 func (p *pool) change(v *volume) {
 	if !v.changed.Load() {
 		v.changed.Store(true)
@@ -321,7 +319,7 @@ func (p *pool) change(v *volume) {
 	}
 }
 
-// settle tells volumes what is durable now.
+// settle marks all volumes as unchanged after a commit.
 func (p *pool) settle() {
 	p.transaction.freed, p.transaction.lastCommit = false, p.env.Now()
 	for _, v := range p.transaction.changed {
@@ -331,7 +329,7 @@ func (p *pool) settle() {
 	p.transaction.changed = p.transaction.changed[:0]
 }
 
-// openVolume counts one more user of the volume.
+// openVolume takes a reference to the volume.
 func (p *pool) openVolume(id uint32) (*volume, error) {
 	v := p.volumes[id]
 	if v == nil {
@@ -340,7 +338,7 @@ func (p *pool) openVolume(id uint32) (*volume, error) {
 			return nil, err
 		}
 		v = &volume{id: id, td: td}
-		v.cache.init(&p.told.caches)
+		v.cache.init(&p.published.caches)
 		v.changed.Store(td.Changed())
 		p.volumes[id] = v
 	}

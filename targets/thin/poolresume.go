@@ -7,9 +7,8 @@ import (
 	"udm/dm"
 )
 
-// Preresume takes the pool over for this table and grows it to its devices. An
-// error does not keep a pool in mode fail from being resumed, so that its bios
-// can end.
+// Preresume binds the pool to this table and grows it to its devices. A pool in mode
+// fail resumes despite errors, so that its bios can end.
 func (pt *poolTarget) Preresume() (err error) {
 	p := pt.pool
 	p.call(func() {
@@ -33,7 +32,7 @@ func (pt *poolTarget) bindAndGrow() error {
 		return err
 	}
 	if grown1 || grown2 {
-		// What is wrong shows in the pool's mode.
+		// An error shows in the pool's mode.
 		_ = p.tryCommit()
 	}
 	return nil
@@ -45,17 +44,17 @@ func (p *pool) bind(pt *poolTarget) {
 	p.take(pt)
 	p.settings.features = pt.requested
 	if p.settings.features.passdown = pt.passdown(); p.settings.features.passdown != pt.requested.passdown {
-		p.log().Warn("discards are not passed down: the data device does not take them", "data", pt.data.Name())
+		p.log().Warn("discards are not passed down: the data device does not support them", "data", pt.data.Name())
 	}
-	p.told.discards.Store(p.settings.features.discard)
-	p.told.sectors.Store(pt.blocks() * p.blockSectors)
+	p.published.discards.Store(p.settings.features.discard)
+	p.published.sectors.Store(pt.blocks() * p.blockSectors)
 	p.settings.lowWater = pt.lowWater
 	p.markCheck()
 	p.setMode(pt.mode)
 	if p.short.meta {
 		_ = p.tryCommit()
 	}
-	p.deleting = true // one may have been interrupted
+	p.deleting = true // a deletion may have been interrupted
 }
 
 func (pt *poolTarget) growData() (grown bool, err error) {
@@ -99,7 +98,7 @@ func (p *pool) grow(resize func(uint64) error, blocks uint64) error {
 	return nil
 }
 
-// Resume lets the thins run, with the bios that waited for space first.
+// Resume resumes the thins. The bios that waited for space come first.
 func (pt *poolTarget) Resume() {
 	p := pt.pool
 	p.call(p.retryAll)
@@ -111,7 +110,8 @@ func (pt *poolTarget) Resume() {
 	})
 }
 
-// resumeThins undoes what Presuspend, maybe of the table before, did to thins.
+// resumeThins undoes what Presuspend, possibly of the previous table, did to the
+// thins.
 func (pt *poolTarget) resumeThins() {
 	p := pt.pool
 	p.inbox.mu.Lock()
@@ -153,7 +153,7 @@ func (pt *poolTarget) PresuspendUndo() {
 	pt.pool.setSuspended(false)
 }
 
-// Postsuspend leaves a pool with everything committed.
+// Postsuspend commits everything.
 func (pt *poolTarget) Postsuspend() {
 	p := pt.pool
 	p.call(func() {

@@ -13,14 +13,15 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// pools are the pool objects of one dm.Control: the kernel's pool table.
+// pools are the pools of one dm.Control (the kernel's pool table).
 type pools struct {
 	mu       *env.Mutex
 	list     []*pool          // guarded by mu
-	throttle *kcopyd.Throttle // guarded by mu; of all pools; nil: not made
+	throttle *kcopyd.Throttle // guarded by mu; shared by all pools; nil until the first
 }
 
-// throttleLocked is the bound on the copies of all pools. Called with mu held.
+// throttleLocked returns the throttle for the copies of all pools. Called with mu
+// held.
 func (ps *pools) throttleLocked(t *dm.Target) *kcopyd.Throttle {
 	if ps.throttle == nil {
 		ps.throttle = kcopyd.NewThrottle(t.Env(), t.Param(throttleParam).Get)
@@ -34,7 +35,7 @@ func poolsOf(t *dm.Target) *pools {
 	return t.Shared(poolsKey{}, func() any { return &pools{mu: env.NewMutex(t.Env())} }).(*pools)
 }
 
-// of finds the pool of a mapped device. Called with mu held.
+// of returns the pool of a mapped device, or nil. Called with mu held.
 func (ps *pools) of(d *dm.Device) *pool {
 	return ps.find(func(p *pool) bool { return p.dev == d })
 }
@@ -47,8 +48,8 @@ func (ps *pools) find(is func(*pool) bool) *pool {
 	return ps.list[i]
 }
 
-// get returns the pool for a table, made if there is none, and counts one more
-// user. Called with mu held.
+// get returns the pool for a table, creating it if there is none, and takes a
+// reference. Called with mu held.
 func (ps *pools) get(pt *poolTarget, blockSectors uint64) (p *pool, created bool, err error) {
 	p = ps.find(func(p *pool) bool { return p.metaNumber == pt.meta.Number })
 	switch {
@@ -78,10 +79,10 @@ func (ps *pools) put(p *pool) {
 	p.close()
 }
 
-// invalid is an EINVAL with the kernel's words.
+// invalid is EINVAL with one of the kernel's messages.
 func invalid(reason string) error { return dm.Errorf(syscall.EINVAL, "%s", reason) }
 
-// failed puts words to the errno of err.
+// failed combines a message with the errno of err.
 func failed(err error, reason string) error { return dm.Errorf(errnoOf(err), "%s", reason) }
 
 func errnoOf(err error) syscall.Errno {
@@ -96,8 +97,8 @@ func errnoOf(err error) syscall.Errno {
 	return dm.ErrnoOf(err)
 }
 
-// openErrno is the errno of metadata that cannot be opened. What is no
-// superblock at all is told from a damaged one.
+// openErrno is the errno for metadata that cannot be opened. It distinguishes a
+// missing superblock from a damaged one.
 func openErrno(err error, pt *poolTarget) syscall.Errno {
 	p := make([]byte, blk.SectorSize)
 	if errnoOf(err) == syscall.EILSEQ && blk.ReadSectors(pt.t.Env(), pt.meta, p, 0) == nil && binary.LittleEndian.Uint64(p[8:]) != 0 {

@@ -18,7 +18,7 @@ func (pt *poolTarget) Status(kind dm.StatusKind, flags dm.StatusFlags) string {
 		if pt.pool.mode() == modeFail {
 			return
 		}
-		// Figures are those of a commit, if one may be made.
+		// Commit first, if allowed, so that the figures are those of a commit.
 		if flags&dm.StatusNoflush == 0 && !pt.t.Device().Suspended() {
 			_ = pt.pool.commit()
 		}
@@ -35,8 +35,8 @@ func (pt *poolTarget) line() *PoolLine {
 	}
 }
 
-// info is the status line. When the commit just before it broke the metadata for
-// good there are no figures to show.
+// info builds the status line. If the commit just before it ended in mode fail there
+// are no figures.
 func (pt *poolTarget) info() *PoolStatus {
 	p, md := pt.pool, pt.pool.md
 	if md.Failed() {
@@ -51,8 +51,8 @@ func (pt *poolTarget) info() *PoolStatus {
 	}
 }
 
-// Message carries out a message on the owner, as a transaction of its own: what
-// fails leaves no trace.
+// Message runs a message on the owner in a transaction of its own: a failed message
+// changes nothing.
 func (pt *poolTarget) Message(args []string) (string, error) {
 	p := pt.pool
 	if err := p.serviceable(); err != nil {
@@ -104,14 +104,14 @@ func parseMessage(args []string) (word string, n [2]uint64, err error) {
 	return word, n, err
 }
 
-// messageArgs are the messages and their number of words.
+// messageArgs gives the number of words of each message.
 var messageArgs = map[string]int{
 	"create_thin": 2, "create_snap": 3, "delete": 2, "set_transaction_id": 3,
 	"reserve_metadata_snap": 1, "release_metadata_snap": 1,
 }
 
-// messageNumbers reads the words behind the first. They are device ids but in
-// one message.
+// messageNumbers parses the arguments. They are device ids except in
+// set_transaction_id.
 func messageNumbers(word string, args []string) (n [2]uint64, err error) {
 	for i, a := range args {
 		v, err := dm.ParseUint64(a)
@@ -142,8 +142,8 @@ func (p *pool) obey(word string, n [2]uint64) error {
 	return p.md.ReleaseSnap()
 }
 
-// createSnap makes a snapshot. All blocks of the origin are shared from then on,
-// which its cache does not know.
+// createSnap creates a snapshot. From then on all blocks of the origin are shared, so
+// its cache is cleared.
 func (p *pool) createSnap(id, origin uint32) error {
 	v := p.volumes[origin]
 	if v == nil {

@@ -16,10 +16,10 @@ type poolTarget struct {
 	lowWater   uint64
 	requested  features
 
-	mode mode // to be in force when bound; the owner's from then on
+	mode mode // in force once bound; owned by the owner from then on
 }
 
-// Bounds of the data block size, in sectors; it is a multiple of the smallest.
+// Bounds of the data block size in sectors; it must be a multiple of the smallest.
 const (
 	minBlock = 64 << 10 / blk.SectorSize
 	maxBlock = 1 << 30 / blk.SectorSize
@@ -45,7 +45,7 @@ func newPoolTarget(t *dm.Target, args []string) (dm.Mapper, error) {
 		return nil, err
 	}
 	pt.pool = p
-	if !created && pt.requested.discard != p.told.discards.Load() {
+	if !created && pt.requested.discard != p.published.discards.Load() {
 		pt.pools.put(p)
 		return nil, invalid("Discard support cannot be disabled once enabled")
 	}
@@ -71,7 +71,7 @@ func (pt *poolTarget) open(l *PoolLine) (err error) {
 	return nil
 }
 
-// take makes the line's settings the requested ones.
+// take stores the line's settings as the requested ones.
 func (pt *poolTarget) take(l *PoolLine) {
 	pt.lowWater = l.LowWater
 	pt.requested = features{zero: !l.SkipZeroing, discard: !l.IgnoreDiscard, passdown: !l.NoPassdown,
@@ -94,34 +94,35 @@ func (pt *poolTarget) Close() {
 	pt.pools.put(p)
 }
 
-// Map passes everything to the data device: the pool device can be used as that.
+// Map passes all I/O to the data device: the pool device is a linear map of it.
 func (pt *poolTarget) Map(c *dm.Clone) dm.Outcome {
 	c.SetDev(pt.data)
 	return dm.Remapped
 }
 
-// blocks is the pool's size in data blocks, by this table.
+// blocks is the pool's size in data blocks according to this table.
 func (pt *poolTarget) blocks() uint64 { return pt.t.Len / pt.pool.blockSectors }
 
-// metadataBlocks is the size of the metadata device, as far as it is used.
+// metadataBlocks is the usable size of the metadata device in 4 KiB blocks.
 func (pt *poolTarget) metadataBlocks() uint64 {
 	return min(pt.meta.Limits().Size/pdata.BlockSectors, thinmeta.MaxMetadataBlocks)
 }
 
-// metadataThreshold is the number of free metadata blocks that raises an event.
+// metadataThreshold is the number of free metadata blocks at which an event is
+// raised.
 func (pt *poolTarget) metadataThreshold() uint64 { return min(1024, pt.metadataBlocks()/4) }
 
-// passdown is whether discards can be passed to the data device.
+// passdown reports whether the data device supports discards of the pool's blocks.
 func (pt *poolTarget) passdown() bool {
 	most := pt.data.Limits().MaxDiscard
 	return pt.requested.passdown && most != 0 && most >= pt.pool.blockSectors
 }
 
-// Areas is the data device; metadata has no part in the limits.
+// Areas is the data device only; the metadata device does not affect the limits.
 func (pt *poolTarget) Areas() []dm.Area { return []dm.Area{{Dev: pt.data, Len: pt.t.Len}} }
 
-// Hint makes whole blocks the preferred I/O, unless the data device prefers
-// what consists of them.
+// Hint makes whole blocks the preferred I/O size, unless the data device prefers a
+// multiple of them.
 func (pt *poolTarget) Hint(l *blk.Limits) {
 	bs := uint32(pt.pool.blockSectors * blk.SectorSize)
 	if l.OptIO < bs || l.OptIO%bs != 0 {

@@ -6,10 +6,10 @@ import (
 	"udm/dm"
 )
 
-// quietly runs fn on the owner while no I/O of the volume is under way: writes to
-// blocks that are about to be shared would be lost to the volume when it breaks
-// sharing, and seen by its snapshot. The devices of the volume are suspended as
-// users of the kernel do it by hand; those that are suspended already stay so.
+// quietly runs fn on the owner while the volume has no I/O in flight. A write in
+// flight to a block that becomes shared would be seen by the snapshot, and lost to
+// the volume when it breaks sharing. The devices of the volume are suspended, as
+// users of the kernel do by hand; devices that were suspended before stay so.
 func (p *pool) quietly(id uint32, fn func()) {
 	var held []*dm.Device
 	for done := false; !done; {
@@ -20,7 +20,7 @@ func (p *pool) quietly(id uint32, fn func()) {
 			}
 		}
 		p.call(func() {
-			// Thins are activated by the owner: there is no other now.
+			// Only the owner activates thins, so none can be added meanwhile.
 			if done = p.allHeld(id, held); done {
 				fn()
 			}
@@ -35,7 +35,7 @@ func (p *pool) allHeld(id uint32, held []*dm.Device) bool {
 	return !slices.ContainsFunc(p.devicesOf(id), func(d *dm.Device) bool { return !slices.Contains(held, d) })
 }
 
-// devicesOf are the devices that have a thin of the volume in a table.
+// devicesOf returns the devices that have a thin of the volume in a table.
 func (p *pool) devicesOf(id uint32) (ds []*dm.Device) {
 	for _, t := range p.activeThins() {
 		if t.vol.id == id {

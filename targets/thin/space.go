@@ -7,11 +7,12 @@ import (
 	"udm/blk"
 )
 
-// errNoData says that the pool has no free data block.
+// errNoData is returned when the pool has no free data block.
 var errNoData = errors.New("no free data block")
 
-// commit makes the metadata durable. [blk.NoSpace]: it waits for space. Another
-// error means that the pool is, or was already, not in a mode that changes metadata.
+// commit makes the metadata durable. [blk.NoSpace] means that it waits for space.
+// After any other error the pool is in a mode in which the metadata cannot be
+// changed.
 func (p *pool) commit() error {
 	if p.short.meta {
 		return blk.NoSpace
@@ -19,7 +20,7 @@ func (p *pool) commit() error {
 	return p.tryCommit()
 }
 
-// tryCommit is commit also when there was no space a moment ago.
+// tryCommit commits even if the last attempt found no space.
 func (p *pool) tryCommit() error {
 	if p.mode() >= modeOutOfMetadata {
 		return syscall.EINVAL
@@ -47,11 +48,10 @@ func (p *pool) committed() {
 	p.spaceFound()
 }
 
-// modify changes the metadata by fn, which takes up to cost metadata blocks. What
-// it may take is there before it begins, by a commit if need be. If it may be more
-// than there is, it is a transaction of its own, so that nothing else is lost
-// should there not be enough: then the pool turns read-only, with all that has been
-// acknowledged.
+// modify changes the metadata by fn, which may allocate up to cost metadata blocks.
+// It commits first if that frees enough of them. If fn may still need more than are
+// free, it runs in a transaction of its own. If that one fails for lack of space, the
+// pool turns read-only and nothing else is lost.
 func (p *pool) modify(cost uint64, fn func() error) error {
 	if p.short.meta {
 		return blk.NoSpace
@@ -72,8 +72,9 @@ func (p *pool) modify(cost uint64, fn func() error) error {
 	return p.alone(fn, isFull)
 }
 
-// alone changes the metadata by fn in a transaction of its own; the last one has
-// been committed. If it fails for a reason that undo accepts, that leaves no trace.
+// alone changes the metadata by fn in a transaction of its own; the previous one has
+// been committed. If fn fails with an error that undo accepts, its changes are taken
+// back.
 func (p *pool) alone(fn func() error, undo func(error) bool) error {
 	if p.mode() >= modeOutOfMetadata {
 		return syscall.EINVAL
@@ -93,7 +94,7 @@ func (p *pool) alone(fn func() error, undo func(error) bool) error {
 		p.metadataFailed(err)
 		return err
 	}
-	p.log().Warn("a change of the metadata is taken back", "reason", err)
+	p.log().Warn("a change of the metadata has been undone", "reason", err)
 	switch {
 	case isFull(err):
 		p.setMode(modeOutOfMetadata)
@@ -103,11 +104,11 @@ func (p *pool) alone(fn func() error, undo func(error) bool) error {
 	return err
 }
 
-// isFull reports whether there was no metadata block left.
+// isFull reports whether err means that no metadata block was left.
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) }
 
-// allocate takes a data block, in mode write. errNoData: there is none; the pool
-// is out of data space now.
+// allocate allocates a data block. The mode must be write. After errNoData the pool
+// is out of data space.
 func (p *pool) allocate() (uint64, error) {
 	if !p.mayAllocate() {
 		return 0, syscall.EINVAL
@@ -117,7 +118,7 @@ func (p *pool) allocate() (uint64, error) {
 	}
 	block, err := p.md.AllocDataBlock()
 	if err == syscall.ENOSPC && p.md.FreeData() > 0 {
-		// What is free was in use at the last commit.
+		// Blocks freed in this transaction can be allocated only after a commit.
 		if err := p.commit(); err != nil {
 			return 0, err
 		}
@@ -133,9 +134,9 @@ func (p *pool) allocate() (uint64, error) {
 	return block, err
 }
 
-// findSpace makes sure that a data block is free, by a commit if need be: blocks
-// that were freed in this transaction are free after it only. Deleted volumes give
-// back what they have before the pool is called full.
+// findSpace makes sure that a data block is free. It commits if blocks were freed in
+// this transaction, and removes mappings of deleted volumes before the pool counts as
+// full.
 func (p *pool) findSpace() error {
 	free := p.md.FreeData()
 	p.checkLowWater(free)
@@ -161,7 +162,7 @@ func (p *pool) findSpace() error {
 func (p *pool) checkLowWater(free uint64) {
 	if free <= p.settings.lowWater && !p.settings.lowWaterOn {
 		p.settings.lowWaterOn = true
-		p.log().Warn("the free data blocks have come down to the low water mark", "free", free, "mark", p.settings.lowWater)
+		p.log().Warn("free data blocks have reached the low water mark", "free", free, "mark", p.settings.lowWater)
 		p.event()
 	}
 }

@@ -10,39 +10,40 @@ import (
 	"udm/pdata"
 )
 
-// PoolStatus is what thin-pool says in dmsetup status: figures, or a State.
+// PoolStatus is a thin-pool's status line: the figures, or a State that replaces
+// them.
 type PoolStatus struct {
 	State         State
-	TransactionID uint64
-	UsedMetadata  uint64 // metadata blocks of 4 KiB
+	TransactionID uint64 // as set by set_transaction_id
+	UsedMetadata  uint64 // blocks of 4 KiB
 	TotalMetadata uint64
-	UsedData      uint64 // blocks of the pool
+	UsedData      uint64 // blocks of the pool's block size
 	TotalData     uint64
 	HeldRoot      uint64 // metadata block; 0: no snapshot of the metadata is held
 	Mode          Mode
 
-	IgnoreDiscard  bool   // discards are refused
+	IgnoreDiscard  bool   // discards are not supported
 	NoPassdown     bool   // discards do not reach the data device
-	ErrorIfNoSpace bool   // or wait for space
-	NeedsCheck     bool   // the metadata has to be checked and repaired
-	LowMetadata    uint64 // with fewer free metadata blocks there is an event
+	ErrorIfNoSpace bool   // writes that need space fail; else they wait for it
+	NeedsCheck     bool   // the metadata must be checked and repaired
+	LowMetadata    uint64 // an event is raised when fewer metadata blocks are free
 }
 
-// ThinStatus is what thin says in dmsetup status: figures, or a State. All figures
-// are in sectors.
+// ThinStatus is a thin's status line: the figures, or a State that replaces them.
+// Figures are in sectors.
 type ThinStatus struct {
 	State  State
-	Mapped uint64
-	End    uint64 // sector behind the last one that is mapped; 0: none is
+	Mapped uint64 // sectors of mapped blocks
+	End    uint64 // end of the last mapped block; 0: nothing is mapped
 }
 
-// State is the word that stands in place of the figures.
+// State is the word that replaces the figures.
 type State string
 
 const (
 	Figures State = ""
 	Fail    State = "Fail"  // the pool is in mode fail: all I/O fails
-	Error   State = "Error" // the metadata could not be read just now
+	Error   State = "Error" // the metadata could not be read this time
 )
 
 // Mode is what a pool can still do.
@@ -50,11 +51,11 @@ type Mode string
 
 const (
 	ReadWrite      Mode = "rw"
-	ReadOnly       Mode = "ro" // nothing can be written that needs a new block
+	ReadOnly       Mode = "ro" // writes that need a new block fail
 	OutOfDataSpace Mode = "out_of_data_space"
 )
 
-// ParsePoolStatus understands a status.
+// ParsePoolStatus parses a status line.
 func ParsePoolStatus(status string) (*PoolStatus, error) {
 	s := &PoolStatus{State: State(status)}
 	if s.State == Fail || s.State == Error {
@@ -75,7 +76,7 @@ func ParsePoolStatus(status string) (*PoolStatus, error) {
 
 func (m Mode) known() bool { return m == ReadWrite || m == ReadOnly || m == OutOfDataSpace }
 
-// String ends in a blank, as the kernel's.
+// String ends in a blank, like the kernel's output.
 func (s *PoolStatus) String() string {
 	if s.State != Figures {
 		return string(s.State)
@@ -106,7 +107,7 @@ func choose(yes bool, word, otherwise string) string {
 	return otherwise
 }
 
-// Usage is that of data and metadata.
+// Usage is the use of data and metadata.
 func (s *PoolStatus) Usage() []dm.Usage {
 	if s.State != Figures {
 		return []dm.Usage{{State: string(s.State)}}
@@ -117,7 +118,7 @@ func (s *PoolStatus) Usage() []dm.Usage {
 	}
 }
 
-// ParseThinStatus understands a status.
+// ParseThinStatus parses a status line.
 func ParseThinStatus(status string) (*ThinStatus, error) {
 	s := &ThinStatus{State: State(status)}
 	if s.State == Fail || s.State == Error {
@@ -145,7 +146,7 @@ func (s *ThinStatus) String() string {
 	return fmt.Sprintf("%d %d", s.Mapped, s.End-1)
 }
 
-// Usage is what is mapped of the length.
+// Usage is the mapped part of the volume.
 func (s *ThinStatus) Usage() []dm.Usage {
 	return []dm.Usage{{Used: s.Mapped, Unit: blk.SectorSize, State: string(s.State)}}
 }

@@ -190,7 +190,7 @@ func TestMetadataOfNoSize(t *testing.T) {
 	d := r.empty("p")
 	for _, sectors := range []uint64{0, 7} {
 		r.Disk("x").Resize(sectors)
-		r.refuses(d, "0 8192 thin-pool x d 128 0 => EIO Error creating metadata object: the metadata device has no room")
+		r.refuses(d, "0 8192 thin-pool x d 128 0 => EIO Error creating metadata object: the metadata device is too small for a superblock")
 	}
 }
 

@@ -24,7 +24,7 @@ type thin struct {
 	originCopy   *kcopyd.Dev
 	originSize   atomic.Uint64 // sectors; as of the last resume
 	blockSectors uint64
-	blockShift   int8 // log2 of blockSectors; -1 if it is no power of two
+	blockShift   int8 // log2 of blockSectors; -1 if that is not a power of two
 
 	requeue atomic.Bool // a noflush suspend is under way; written by the owner
 	ready   atomic.Bool // in pool.inbox.ready
@@ -54,13 +54,13 @@ func newThin(t *dm.Target, args []string) (dm.Mapper, error) {
 	}
 	t.MaxIOLen = th.blockSectors
 	t.NumFlush, t.FlushSupported = 1, true
-	if th.pool.told.discards.Load() {
+	if th.pool.published.discards.Load() {
 		t.NumDiscard, t.DiscardsSupported = 1, true
 	}
 	return th, nil
 }
 
-// open opens the devices that the table names.
+// open opens the devices of the line.
 func (t *thin) open(l *ThinLine) (err error) {
 	if l.Origin != "" {
 		if t.origin, err = t.t.Open(l.Origin, false); err != nil {
@@ -75,7 +75,7 @@ func (t *thin) open(l *ThinLine) (err error) {
 	return nil
 }
 
-// join makes the thin one of its pool's. Called with pools.mu held.
+// join adds the thin to its pool. Called with pools.mu held.
 func (t *thin) join(id uint32) error {
 	md := t.poolDev.Mapped()
 	if md == nil {
@@ -100,7 +100,7 @@ func (t *thin) join(id uint32) error {
 	return err
 }
 
-// admit opens the volume of a thin and lists the thin.
+// admit opens the volume of a thin and adds the thin to the active list.
 func (p *pool) admit(t *thin, id uint32) (err error) {
 	if t.vol, err = p.openVolume(id); err != nil {
 		return failed(err, "Couldn't open thin internal device")
@@ -112,7 +112,7 @@ func (p *pool) admit(t *thin, id uint32) (err error) {
 	return nil
 }
 
-// activate lists the thin unless the pool is suspended.
+// activate adds the thin to the active list unless the pool is suspended.
 func (p *pool) activate(t *thin) bool {
 	p.inbox.mu.Lock()
 	defer p.inbox.mu.Unlock()
@@ -138,7 +138,7 @@ func (t *thin) Close() {
 func (t *thin) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	s := &ThinStatus{State: Fail}
 	switch {
-	case t.pool.mode() == modeFail: // in place of the table, too
+	case t.pool.mode() == modeFail: // replaces the table line, too
 	case kind == dm.TableText:
 		return t.line().String()
 	default:
@@ -167,20 +167,19 @@ func (t *thin) info() *ThinStatus {
 	return s
 }
 
-// Areas is the part of the pool device that holds whole blocks, once a table of
-// the pool is in force.
+// Areas is the whole blocks of the pool device, once a table of the pool is in force.
 func (t *thin) Areas() []dm.Area {
-	if n := t.pool.told.sectors.Load(); n > 0 {
+	if n := t.pool.published.sectors.Load(); n > 0 {
 		return []dm.Area{{Dev: t.poolDev, Len: n}}
 	}
 	return nil
 }
 
-// maxDiscard is 16 GiB, the kernel's bound for one discard.
+// maxDiscard is 16 GiB, the kernel's limit for one discard.
 const maxDiscard = 16 << 30 / blk.SectorSize
 
 func (t *thin) Hint(l *blk.Limits) {
-	if t.pool.told.discards.Load() {
+	if t.pool.published.discards.Load() {
 		l.DiscardGranularity = uint32(t.blockSectors * blk.SectorSize)
 		l.MaxDiscard = maxDiscard
 	}

@@ -7,20 +7,20 @@ import (
 	"udm/dm"
 )
 
-// What is in a pool, for programs that keep volumes in it.
+// Contents of a pool, for programs that manage its volumes.
 
-// poolOf is the pool of a device with a thin-pool table in force.
+// poolOf returns the pool of a device with a thin-pool table in force.
 func poolOf(d *dm.Device) (*pool, error) {
 	if t := d.Target(0); t != nil {
 		if pt, ok := t.Mapper().(*poolTarget); ok {
 			return pt.pool, nil
 		}
 	}
-	return nil, dm.Errorf(syscall.EINVAL, "%s is no pool", d.Name())
+	return nil, dm.Errorf(syscall.EINVAL, "%s is not a thin pool", d.Name())
 }
 
-// Volumes lists the ids of all volumes of a pool, ascending, in use or not. The
-// caller keeps the pool's table from being replaced meanwhile.
+// Volumes returns the ids of all volumes of a pool, in use or not, in ascending
+// order. The caller must keep the pool's table from being replaced meanwhile.
 func Volumes(pool *dm.Device) (ids []uint32, err error) {
 	p, err := poolOf(pool)
 	if err != nil {
@@ -30,13 +30,13 @@ func Volumes(pool *dm.Device) (ids []uint32, err error) {
 	return ids, err
 }
 
-// usageStep is how many blocks are counted at a time: the owner of the pool does
-// nothing else meanwhile.
+// usageStep is how many blocks are counted at a time. The owner serves nothing else
+// meanwhile.
 const usageStep = 1 << 12
 
-// Usage is how many bytes of a pool's data a volume has for itself, and how many
-// it shares with others. Counted beside changes it is roughly right. The caller
-// keeps the pool's table from being replaced meanwhile.
+// Usage returns how many bytes of a pool's data belong to one volume alone, and how
+// many it shares with others. The result is approximate if the pool changes
+// meanwhile. The caller must keep the pool's table from being replaced.
 func Usage(pool *dm.Device, id uint32) (own, shared uint64, err error) {
 	p, err := poolOf(pool)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"udm/targets/internal/prison"
 )
 
-// pass is the owner's work: everything that has become ready since the last one.
+// pass is the owner's work: it serves everything that became ready since the last
+// pass.
 func (p *pool) pass() {
 	p.insertAll(p.takeMappings(&p.inbox.prepared))
 	p.discardSome(p.takeMappings(&p.inbox.quiesced))
@@ -53,12 +54,12 @@ func (p *pool) takeReady() []*thin {
 	p.inbox.ready = nil
 	p.inbox.mu.Unlock()
 	for _, t := range ts {
-		t.ready.Store(false) // before its lists are taken
+		t.ready.Store(false) // cleared before its lists are taken
 	}
 	return ts
 }
 
-// processCells serves the cells that Map deferred, in the order of their sectors.
+// processCells serves the cells that Map deferred, in order of sectors.
 func (t *thin) processCells() {
 	t.mu.Lock()
 	cells := t.cells
@@ -70,7 +71,7 @@ func (t *thin) processCells() {
 	}
 }
 
-// processBios serves the deferred bios in the order of their sectors.
+// processBios serves the deferred bios in order of sectors.
 func (t *thin) processBios() {
 	t.mu.Lock()
 	l := t.bios.Take()
@@ -114,7 +115,7 @@ func (t *thin) process(c *dm.Clone) {
 	}
 }
 
-// processCell serves the holder of a block's cell by what the metadata says.
+// processCell serves the holder of a block's cell as the metadata requires.
 func (t *thin) processCell(cell *prison.Cell) {
 	switch {
 	case t.requeue.Load():
@@ -149,8 +150,8 @@ func (t *thin) processCell(cell *prison.Cell) {
 	}
 }
 
-// processWrite serves a write that needs a new data block, because its block is
-// not mapped, or is mapped to old, which is shared.
+// processWrite serves a write that needs a new data block: its block is unmapped, or
+// mapped to the shared data block old.
 func (t *thin) processWrite(cell *prison.Cell, old uint64, shared bool) {
 	p := t.pool
 	if !p.mayAllocate() {
@@ -174,7 +175,7 @@ func (t *thin) processWrite(cell *prison.Cell, old uint64, shared bool) {
 	}
 }
 
-// refuse ends a bio that the pool cannot serve, or lets it wait for space.
+// refuse fails a bio that the pool cannot serve now, or lets it wait for space.
 func (t *thin) refuse(c *dm.Clone) {
 	st := t.pool.refusal()
 	switch {
@@ -190,11 +191,11 @@ func (t *thin) refuse(c *dm.Clone) {
 	t.mu.Unlock()
 }
 
-// issueCell releases a cell whose block is mapped to data and issues its
-// inmates, except those that the owner must see first: flushes, FUA, discards,
-// and writes if the block is shared. Inmates are counted in the deferred sets
-// within the critical section of the release, so that a discard that comes right
-// after it waits for them, and issued after it.
+// issueCell releases a cell whose block is mapped to data and issues its inmates. It
+// defers those that the owner must see first: flushes, FUA writes, discards, and
+// writes if the block is shared. Inmates enter the deferred sets within the critical
+// section of the release, so that a discard that follows waits for them, though they
+// are issued later.
 func (t *thin) issueCell(cell *prison.Cell, data uint64, shared bool) {
 	var deferred, issued dm.CloneList
 	t.pool.prison.VisitRelease(cell, func(cell *prison.Cell) {
@@ -225,13 +226,13 @@ func (t *thin) remapAndIssue(c *dm.Clone, data uint64) {
 	t.issue(c)
 }
 
-// needsCommit reports whether what c promises takes a commit.
+// needsCommit reports whether c may complete only after a commit.
 func (t *thin) needsCommit(c *dm.Clone) bool {
 	return (c.Op == blk.Flush || c.Flags&blk.FUA != 0) && t.vol.td.Changed()
 }
 
-// issue submits c, after a commit if it needs one. It cannot have one when the
-// changes that it would make durable are lost.
+// issue submits c, after a commit if it needs one. It fails c if the changes to be
+// committed were lost by an abort.
 func (t *thin) issue(c *dm.Clone) {
 	switch {
 	case !t.needsCommit(c):
@@ -243,8 +244,8 @@ func (t *thin) issue(c *dm.Clone) {
 	}
 }
 
-// commitIfNeeded is the end of a pass: a commit for the bios that wait for one,
-// or because the last one was long ago.
+// commitIfNeeded ends a pass: it commits if bios wait for it or the last commit was
+// over a second ago.
 func (p *pool) commitIfNeeded() {
 	flushes, completed := p.transaction.flushes.Take(), p.transaction.completed.Take()
 	due := p.env.Now()-p.transaction.lastCommit > commitPeriod

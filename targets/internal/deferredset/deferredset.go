@@ -51,7 +51,7 @@ type Set struct {
 	_      [64]byte
 
 	current atomic.Uint64 // epoch that entries are made in; written under mu
-	_       [120]byte     // it is read by every entry
+	_       [120]byte     // every entry reads current
 
 	left [ring]atomic.Int32 // of closed epochs; shards that have entries
 
@@ -70,7 +70,7 @@ const closed = 1 << 30
 // Shard is where a processor's entries are counted: see [Set.Shard].
 type Shard struct{ s *shard }
 
-// Entry is one I/O in the set; the zero value is none.
+// Entry is one I/O in the set; the zero value is no entry.
 type Entry struct {
 	s *shard
 	i uint64 // of the ring
@@ -112,7 +112,7 @@ func (s *Set) Enter(sh *Shard) Entry {
 		i := s.current.Load() % ring
 		n := &sh.s.n[i]
 		switch v := n.Load(); {
-		case v&closed != 0: // there is another epoch by now
+		case v&closed != 0: // the epoch has changed
 		case n.CompareAndSwap(v, v+1):
 			return Entry{sh.s, i}
 		default:
@@ -178,8 +178,8 @@ func (s *Set) drainedLocked() bool {
 	return s.oldest < s.current.Load() && s.left[s.oldest%ring].Load() == 0
 }
 
-// shardDrained takes note that a shard has no entry left in the closed epoch
-// ring[i]. The last one sweeps.
+// shardDrained records that a shard has no entry left in the closed epoch ring[i].
+// The last shard sweeps.
 func (s *Set) shardDrained(i uint64) {
 	if s.left[i].Add(-1) != 0 {
 		return

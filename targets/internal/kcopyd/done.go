@@ -8,7 +8,7 @@ type jobList = list.List[Job, *Job]
 // the queue takes over, so that the caller is not delayed too long.
 const borrowed = 128
 
-// finish lets j.Done be called in its turn.
+// finish queues j for its Done.
 func (c *Client) finish(j *Job) {
 	if j.AtOnce {
 		c.call(j)
@@ -25,7 +25,7 @@ func (c *Client) finish(j *Job) {
 		}
 		return
 	}
-	c.running = true // so the list is empty
+	c.running = true // not running implies an empty list
 	c.mu.Unlock()
 	c.call(j)
 	c.callDone(borrowed)
@@ -33,8 +33,8 @@ func (c *Client) finish(j *Job) {
 
 func (c *Client) runDone() { c.callDone(1 << 30) }
 
-// callDone calls the Done of finished jobs until none is left, or of about
-// limit of them and leaves the others to the work. The caller has set running.
+// callDone calls the Done of finished jobs until none is left. After about limit of
+// them it leaves the rest to the work. The caller has set running.
 func (c *Client) callDone(limit int) {
 	for {
 		c.mu.Lock()

@@ -49,17 +49,17 @@ const (
 // Options configure a client. Zero values mean the defaults.
 type Options struct {
 	Name     string    // for people
-	SubJob   uint64    // sectors in a segment; 512 KiB, at most 1 MiB
-	Memory   int64     // bytes of buffers in use at a time; eight segments
+	SubJob   uint64    // sectors in a segment; 0: 512 KiB; at most 1 MiB
+	Memory   int64     // bytes of buffers in use at a time; 0: eight segments
 	Queue    env.Queue // where Done runs; nil: see the package comment
-	Throttle *Throttle // nil: none
+	Throttle *Throttle // nil: no throttle
 }
 
 // Client runs jobs. It is safe for concurrent use.
 type Client struct {
 	queue    env.Queue
-	ownQueue bool // made and closed by the client
-	inline   bool // Done runs on the stack of who finishes a job
+	ownQueue bool // created and closed by the client
+	inline   bool // Done runs on the goroutine that finishes a job
 	work     *env.Work
 	idle     env.Wait
 
@@ -67,17 +67,17 @@ type Client struct {
 	throttle *Throttle
 	mem      memory
 
-	tally   Tally // of jobs that are started or prepared, until Done returns, and of memory
-	closing atomic.Bool
+	inFlight InFlight // jobs from start or Prepare until Done returns, and memory
+	closing  atomic.Bool
 
 	mu      sync.Mutex
 	done    jobList // guarded by mu; finished, Done not called
 	running bool    // guarded by mu; somebody calls Done functions, or the work is queued to
-	held    segList // guarded by mu; held back by the throttle, who is due first in front
+	held    segList // guarded by mu; held back by the throttle, in order of due times
 	release *env.Work
 }
 
-// New makes a client.
+// New creates a client. Close it after use.
 func New(e env.Env, o Options) *Client {
 	c := &Client{queue: o.Queue, idle: e.NewWait(), subJob: o.SubJob, throttle: o.Throttle}
 	if c.subJob == 0 {
@@ -87,7 +87,7 @@ func New(e env.Env, o Options) *Client {
 	if c.queue == nil {
 		c.queue, c.ownQueue, c.inline = e.NewQueue("kcopyd-"+o.Name), true, true
 	}
-	c.tally.Init()
+	c.inFlight.Init()
 	c.work = env.NewWork(c.runDone)
 	c.release = env.NewWork(c.releaseHeld)
 	largest := classBytes(classOf(c.subJob))
@@ -99,12 +99,12 @@ func New(e env.Env, o Options) *Client {
 	return c
 }
 
-// Close waits until no job is left; prepared jobs must be fired. If the queue is
-// the owner's it must still run, and Close must not be called from one of its
+// Close waits until no job is left; prepared jobs must be fired. If the queue belongs
+// to the caller it must still run, and Close must not be called from one of its
 // works.
 func (c *Client) Close() {
 	c.closing.Store(true)
-	c.idle.Until(c.tally.Idle)
+	c.idle.Until(c.inFlight.Idle)
 	if c.ownQueue {
 		c.queue.Close()
 	}
@@ -116,8 +116,7 @@ type Dev struct {
 	maxData, maxZeroes uint64 // sectors in one bio; maxZeroes 0: no write-zeroes
 }
 
-// Open reads d's limits, which must not change while d is open. It does not own
-// d.
+// Open reads d's limits, which must not change while d is in use. It does not own d.
 func Open(d blk.Device) *Dev {
 	l := d.Limits()
 	dev := &Dev{Device: d, maxData: uint64(l.MaxSectors), maxZeroes: l.MaxWriteZeroes}
@@ -133,15 +132,15 @@ type Place struct {
 	Sector uint64
 }
 
-// Job is a piece of work. The caller owns it, sets the first group of fields and
-// may reuse it once Done has been called, also within Done. A zero Job is ready
-// for use. It must not be copied or changed while it is in progress.
+// Job is one copy, zeroing or callback. The caller owns it, sets the first group of
+// fields, and may reuse it once Done has been called, also within Done. The zero Job
+// is ready for use. A Job must not be copied or changed while it is in progress.
 type Job struct {
 	From    Place
 	To      []Place // at most MaxDests; for Copy and Zero
-	Sectors uint64  // 0: nothing to do but to call Done
-	// IgnoreErrors continues after an error; where reading failed, the content of
-	// the buffer is written.
+	Sectors uint64  // 0: only calls Done
+	// IgnoreErrors continues after an error. Where reading failed, whatever is in the
+	// buffer is written.
 	IgnoreErrors bool
 	// AtOnce runs Done as soon as the job is finished, on the stack that finishes
 	// it, concurrently with those of other jobs and in no order.
@@ -154,18 +153,18 @@ type Job struct {
 	// The result, for Done to read.
 	ReadFailed  bool  // some of the source could not be read
 	WriteFailed uint8 // bit i: some of To[i] could not be written
-	NoSpace     bool  // that is all, and it is for lack of space on the devices
+	NoSpace     bool  // only writes failed, and only for lack of space
 
 	zero     bool
 	one      [1]Place
 	readBad  atomic.Bool
 	writeBad atomic.Uint32
-	worse    atomic.Bool   // a write failed for another reason than lack of space
+	worse    atomic.Bool   // a write failed for a reason other than lack of space
 	progress atomic.Uint64 // sectors given to segments
 	segments atomic.Int32  // under way
 	next     *Job          // link of Client.done
 	client   *Client       // the last one
-	shard    *Shard        // of its tally; kept for the next time
+	shard    *Shard        // of its counters; kept for reuse
 }
 
 // Link is the field that links jobs in a list.
@@ -187,21 +186,21 @@ func (c *Client) Copy(j *Job) {
 	c.start(j)
 }
 
-// Zero makes j.Sectors of each of j.To read as zeroes: by write-zeroes if all
-// devices have it, else by writing zeroes. It does not block.
+// Zero makes j.Sectors of each of j.To read as zeroes: with write-zeroes if all
+// devices support it, else by writing zeroes. It does not block.
 func (c *Client) Zero(j *Job) {
 	j.zero = true
 	c.start(j)
 }
 
-// Prepare announces that Fire(j) will follow, and Close waits for it. Only Done
-// and Private of j are used.
+// Prepare announces a later Fire(j), which Close waits for. Only Done and Private of
+// j are used.
 func (c *Client) Prepare(j *Job) {
 	j.ReadFailed, j.WriteFailed, j.NoSpace = false, 0, false
 	if j.client != c {
-		j.client, j.shard = c, c.tally.Pick()
+		j.client, j.shard = c, c.inFlight.Pick()
 	}
-	j.shard = c.tally.Begin(j.shard)
+	j.shard = c.inFlight.Begin(j.shard)
 }
 
 // Fire finishes j as if it were a copy that has just completed. The caller may

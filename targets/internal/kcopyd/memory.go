@@ -28,7 +28,7 @@ func classOf(n uint64) int {
 // memory allocates segments with their buffers.
 type memory struct {
 	c     *Client
-	limit int64 // bytes in use at a time, by the client's tally
+	limit int64 // bytes in use at a time, counted by the client
 	pools [classes]sync.Pool
 	bare  sync.Pool // segments without a buffer
 
@@ -56,7 +56,7 @@ var zeroes = sync.OnceValue(func() [][]byte {
 	return slices.Repeat([][]byte{make([]byte, zeroPage)}, maxSubJob*blk.SectorSize/zeroPage)
 })
 
-// get returns a segment for j, or nil if j must wait; put then returns the
+// get returns a segment for j, or nil if j must wait for memory; put then returns its
 // segment.
 func (m *memory) get(j *Job, class int) *segment {
 	if class == noBuffer {
@@ -69,7 +69,7 @@ func (m *memory) get(j *Job, class int) *segment {
 	m.waiting = append(m.waiting, waiter{j, class})
 	m.waiters.Add(1)
 	m.mu.Unlock()
-	// What was given back before the job was in the list has not seen it.
+	// A put before the job was in the list did not see it.
 	return m.next()
 }
 
@@ -79,9 +79,9 @@ func (m *memory) prepare(s any, j *Job) *segment {
 	return seg
 }
 
-// reserve takes memory if enough is free.
+// reserve reserves memory if enough is free.
 func (m *memory) reserve(sh *Shard, class int) bool {
-	return m.c.tally.TakeUpTo(m.limit, sh, classBytes(class))
+	return m.c.inFlight.TakeUpTo(m.limit, sh, classBytes(class))
 }
 
 // put frees s and returns a segment for a waiting job, or nil if none waits.
@@ -90,7 +90,7 @@ func (m *memory) put(s *segment) *segment {
 		m.bare.Put(s)
 		return nil
 	}
-	m.c.tally.Give(s.shard, classBytes(s.size))
+	m.c.inFlight.Give(s.shard, classBytes(s.size))
 	m.pools[s.size].Put(s)
 	if m.waiters.Load() == 0 {
 		return nil
@@ -98,14 +98,14 @@ func (m *memory) put(s *segment) *segment {
 	return m.next()
 }
 
-// next starts the oldest waiting job that there is memory for now.
+// next returns a segment for the oldest waiting job if there is memory for it.
 func (m *memory) next() *segment {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.waiting) == 0 {
 		return nil
 	}
-	m.c.tally.Reclaim()
+	m.c.inFlight.Reclaim()
 	w := m.waiting[0]
 	if !m.reserve(w.job.shard, w.class) {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"udm/internal/list"
 )
 
-// segment does a job's I/O piece by piece, with one buffer. It is a loop over
-// stages, each of which submits bios and is over when all of them have ended:
+// segment does a job's I/O piece by piece with one buffer. It is a loop over stages;
+// each submits bios and ends when all of them have ended:
 //
 //	  ┌───────────────────────────────────────────────────────┐
 //	  ▼                                                       │
@@ -25,7 +25,7 @@ import (
 type segment struct {
 	c     *Client
 	job   *Job
-	shard *Shard // that the buffer is counted on
+	shard *Shard // that counts the buffer
 	buf   []byte // nil for zeroing
 	size  int    // class of the buffer: see memory
 

@@ -14,8 +14,8 @@ type Throttle struct {
 	percent func() uint32
 
 	mu    sync.Mutex
-	ios   int           // guarded by mu; I/O under way
-	last  time.Duration // guarded by mu; when the periods were brought up to date
+	ios   int           // guarded by mu; I/O in flight
+	last  time.Duration // guarded by mu; time of the last accounting
 	busy  time.Duration // guarded by mu
 	total time.Duration // guarded by mu
 }
@@ -30,7 +30,7 @@ const (
 	accountFor = time.Second
 )
 
-// NewThrottle makes a throttle that calls percent for each decision: 100 or more
+// NewThrottle creates a throttle that calls percent for each decision: 100 or more
 // means no limit, 0 the least possible share. percent must be safe for concurrent
 // use.
 func NewThrottle(e env.Env, percent func() uint32) *Throttle {
@@ -40,8 +40,8 @@ func NewThrottle(e env.Env, percent func() uint32) *Throttle {
 // limits reports whether the throttle is active.
 func (t *Throttle) limits() bool { return t.percent() < 100 }
 
-// over reports whether copies had more than their share until now. If not, or
-// with force, one I/O counts as under way until finish.
+// over reports whether copies had more than their share so far. If not, or with
+// force, one I/O counts as in flight until finish.
 func (t *Throttle) over(force bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,7 +72,7 @@ func (t *Throttle) finish() {
 	t.ios--
 }
 
-// holdBack counts s's I/O, or keeps s for a while and reports true.
+// holdBack counts the I/O of s, or holds s back for a while and returns true.
 func (c *Client) holdBack(s *segment) bool {
 	if !c.throttle.over(s.pauses >= maxPauses) {
 		s.counted = true

@@ -2,19 +2,19 @@ package segment
 
 import "udm/blk"
 
-// Bounds of what one call lists, and of the runs that it looks at.
+// Bounds of one call: extents listed, and runs looked at.
 const maxExtents, maxRuns = 1024, 1 << 14
 
-// Layout says how a target that uses more than one run of sectors lays its own
-// sectors out.
+// Layout says how a target that uses more than one run of sectors maps its own
+// sectors to them.
 //
-// A layout repeats if Row is not 0: Row sectors further on in the target is
-// Advance sectors further on in the same segment. Rows that are alike are then
-// passed in one step, however many they are.
+// A layout repeats if Row is not 0: Row sectors further in the target is Advance
+// sectors further in the same segment. Rows that are alike are then handled in one
+// step, however many there are.
 type Layout struct {
-	// Run tells where the sector at an offset of the target lies, and how many
-	// sectors from there on follow each other below, at least one. Higher offsets
-	// of the same segment lie at higher sectors.
+	// Run returns where the sector at an offset of the target lies, and how many
+	// sectors from there on are consecutive below, at least one. Higher offsets of
+	// one segment must lie at higher sectors.
 	Run          func(offset uint64) (s *Segment, sector, sectors uint64)
 	Row, Advance uint64 // sectors
 }
@@ -30,7 +30,7 @@ func (l Layout) Extents(offset, sectors uint64) (list []blk.Extent) {
 	return list
 }
 
-// walk is a way through a layout, from lower offsets to higher ones.
+// walk goes through a layout, from lower offsets to higher ones.
 type walk struct {
 	layout  Layout
 	end     uint64 // offset

@@ -8,7 +8,7 @@ import (
 	"udm/dm"
 )
 
-// disks is the Opener of rigs: disks are made when they are first named.
+// disks is the Opener of rigs. It creates a disk when it is first named.
 type disks struct {
 	opts  []memdev.Option
 	gate  func(blk.Device) blk.Device // wraps each disk
@@ -48,7 +48,7 @@ func (ds *disks) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 	return &opened{d.dev, ds}, d.num, nil
 }
 
-// opened is one open of a disk, which outlives it.
+// opened is an open handle of a disk; the disk outlives it.
 type opened struct {
 	blk.Device
 	disks *disks

@@ -44,7 +44,7 @@ func (r *Rig) Held(x *IO) {
 	}
 }
 
-// Do submits an I/O that ends at once with st.
+// Do submits an I/O that must end at once with st.
 func (r *Rig) Do(d *dm.Device, op blk.Op, sector, sectors, seed uint64, st blk.Status) *IO {
 	r.Helper()
 	x := r.Submit(d, op, 0, sector, sectors, seed)
@@ -58,7 +58,7 @@ func (r *Rig) Write(d *dm.Device, sector, sectors, seed uint64) {
 	r.Do(d, blk.Write, sector, sectors, seed, blk.OK)
 }
 
-// Want reads and checks that the pattern of seed for sector from is there.
+// Want reads and checks for the pattern of seed as written at sector from.
 func (r *Rig) Want(d *dm.Device, sector, sectors, from, seed uint64) {
 	r.Helper()
 	x := r.Do(d, blk.Read, sector, sectors, blktest.MaxSeed, blk.OK)
@@ -67,7 +67,7 @@ func (r *Rig) Want(d *dm.Device, sector, sectors, from, seed uint64) {
 	}
 }
 
-// WantDisk checks what a disk holds, as Want does.
+// WantDisk checks the content of a disk, like Want.
 func (r *Rig) WantDisk(name string, sector, sectors, from, seed uint64) {
 	r.Helper()
 	p := make([]byte, sectors*blk.SectorSize)

@@ -62,7 +62,7 @@ func (r *Rig) Disk(name string) *memdev.Device { return r.disks.get(name).mem }
 // Gate is the gate in front of a disk.
 func (r *Rig) Gate(name string) *blktest.Gate { return r.disks.get(name).dev.(*blktest.Gate) }
 
-// Must fails the test for an error.
+// Must fails the test if err is not nil.
 func (r *Rig) Must(err error) {
 	r.Helper()
 	if err != nil {
@@ -70,7 +70,7 @@ func (r *Rig) Must(err error) {
 	}
 }
 
-// Device makes a running device from the text of a table.
+// Device creates a running device from the text of a table.
 func (r *Rig) Device(name, table string) *dm.Device {
 	r.Helper()
 	d, err := r.Control.Create(name, "", -1)
@@ -129,9 +129,8 @@ func (r *Rig) Lines(d *dm.Device, kind dm.StatusKind, want string) {
 
 var errnos = map[string]syscall.Errno{"EINVAL": syscall.EINVAL, "ENODEV": syscall.ENODEV, "ENOMEM": syscall.ENOMEM}
 
-// Refuses takes lines "TABLE => ERRNO REASON". It loads each table and checks
-// that loading fails with that errno and that ti->error, and leaves nothing
-// behind.
+// Refuses takes lines "TABLE => ERRNO REASON". It loads each table and checks that
+// loading fails with that errno and reason and leaves nothing behind.
 func (r *Rig) Refuses(lines string) {
 	r.Helper()
 	d, err := r.Control.Create("refuses", "", -1)
@@ -152,7 +151,7 @@ func (r *Rig) Refuses(lines string) {
 	}
 }
 
-// Message sends a message to sector 0 and checks the answer. errno 0: none.
+// Message sends a message to sector 0 and checks the answer. errno 0: no error.
 func (r *Rig) Message(d *dm.Device, text, reply string, errno syscall.Errno) {
 	r.Helper()
 	got, err := d.Message(0, text)

@@ -69,7 +69,7 @@ func openStack(t *testing.T, ds *disks, types []*dm.Type, tables []string) blk.D
 	return s
 }
 
-// Close waits for all I/O, as the removal of the devices does.
+// Close waits for all I/O, as removing the devices does.
 func (s *stack) Close() error {
 	if err := s.Device.Close(); err != nil {
 		return err

@@ -8,18 +8,18 @@ import (
 	"udm/pdata"
 )
 
-// The steps of a commit and what a crash leaves of each are in [pdata.Super].
-// TestDataBeforeMetadata holds its first step, TestCrash and TestCrashInFormat cut
-// the power before each write and flush, TestOutOfData holds the last step,
-// TestFailEach lets each I/O fail.
+// [pdata.Super] lists the steps of a commit and the outcome of a crash after each.
+// TestDataBeforeMetadata tests the first step, TestOutOfData the last; TestCrash and
+// TestCrashInFormat cut the power before each write and flush; TestFailEach fails
+// each I/O.
 
-// SetPreCommit makes every Commit call fn first; an error of fn stops it. The
-// pool flushes its data device there.
+// SetPreCommit sets a function that every Commit calls first; if it fails, so does the
+// Commit. The pool flushes its data device in it.
 func (m *Metadata) SetPreCommit(fn func() error) { m.sb.SetPreCommit(fn) }
 
-// Commit makes all changes durable. It does nothing before the metadata is in
-// service, that is before the first change since Open; after that it always
-// calls the pre-commit callback, but writes only when something was changed.
+// Commit makes all changes durable. It does nothing before the first change since
+// Open. After that it always calls the pre-commit function, but writes only if
+// something was changed.
 func (m *Metadata) Commit() error {
 	return m.sb.Commit(func() error {
 		for _, t := range m.thins {
@@ -31,9 +31,9 @@ func (m *Metadata) Commit() error {
 	})
 }
 
-// writeDetails brings the details tree up to date and drops what was kept for it.
-// Thins count as changed until the commit has succeeded, so that an Abort finds
-// all that lose something.
+// writeDetails updates the details tree and drops the cached details. Thins count as
+// changed until the commit has succeeded, so that an Abort finds all that lose
+// changes.
 func (m *Metadata) writeDetails() (err error) {
 	for _, id := range m.changedIDs() {
 		if m.super.DetailsRoot, err = m.details.Insert(m.super.DetailsRoot, m.thins[id].d, uint64(id)); err != nil {
@@ -44,7 +44,7 @@ func (m *Metadata) writeDetails() (err error) {
 	return nil
 }
 
-// changedIDs are the ids of the thins to write, ascending.
+// changedIDs returns the ids of the changed thins in ascending order.
 func (m *Metadata) changedIDs() (ids []uint32) {
 	for id, t := range m.thins {
 		if t.changed {
@@ -55,13 +55,13 @@ func (m *Metadata) changedIDs() (ids []uint32) {
 	return ids
 }
 
-// Abort goes back to the last commit by reading everything again from the
-// superblock. Thins stay open; AbortedChanges tells which ones lost changes. Data
-// blocks that were taken stay so. An error means that the metadata has failed for
-// good.
+// Abort goes back to the last commit by reading everything again from the superblock.
+// Thins stay open; AbortedChanges tells which of them lost changes. Reserved data
+// blocks stay reserved. After an error the metadata has failed for good.
 func (m *Metadata) Abort() error { return m.abort(true) }
 
-// Undo is Abort of changes that nobody has been told of: no thin has lost any.
+// Undo is Abort for changes that were not acknowledged to anybody: no thin counts as
+// having lost changes.
 func (m *Metadata) Undo() error { return m.abort(false) }
 
 func (m *Metadata) abort(lost bool) error {
@@ -105,10 +105,10 @@ func (m *Metadata) Changed() bool {
 	return false
 }
 
-// Err is why nothing can be changed or committed until Abort; nil if that is not so.
+// Err returns the error that prevents changes and commits until Abort, or nil.
 func (m *Metadata) Err() error { return m.sb.Err() }
 
-// Failed reports whether nothing but Close is of use any more.
+// Failed reports whether only Close can still succeed.
 func (m *Metadata) Failed() bool { return m.sb.Failed() }
 
 // SetReadOnly makes every change fail with EPERM.
@@ -117,19 +117,18 @@ func (m *Metadata) SetReadOnly() { m.bm.SetReadOnly(true) }
 // SetReadWrite undoes SetReadOnly.
 func (m *Metadata) SetReadWrite() { m.bm.SetReadOnly(false) }
 
-// SetNeedsCheck sets the needs_check flag in the superblock on the disk, and
-// nothing else. It is for use right after Abort.
+// SetNeedsCheck sets the needs_check flag in the superblock on the disk and changes
+// nothing else. Call it right after Abort.
 func (m *Metadata) SetNeedsCheck() error { return m.sb.SetNeedsCheck() }
 
-// MustCheck reports whether the flag is set, or should be but could not be
+// MustCheck reports whether needs_check is set, or should be set but could not be
 // written.
 func (m *Metadata) MustCheck() bool { return m.sb.MustCheck() }
 
-// NeedsCheck is the needs_check flag as the disk has it.
+// NeedsCheck reports whether needs_check is set on the disk.
 func (m *Metadata) NeedsCheck() bool { return m.sb.NeedsCheck() }
 
-// Mend gives blocks free that are counted once and used never, and clears the
-// needs_check flag.
+// Mend frees blocks that are counted once but not used, and clears needs_check.
 func (m *Metadata) Mend(data, metadata []uint64) error {
 	return m.change(func() error {
 		m.sb.ClearNeedsCheck()

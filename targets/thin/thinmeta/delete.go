@@ -7,20 +7,20 @@ import (
 	"udm/pdata"
 )
 
-// A device with many mappings is deleted in portions, so that its owner can do other
-// things in between. DetachThin moves it to an id above MaxID, which its user cannot
-// name, and DeleteSome takes away what is left of such devices. At every commit they
-// are whole devices, with the number of mappings that their details say, so that
-// others who read or write the metadata need not know about them.
+// A device with many mappings is deleted in portions, so that the owner can do other
+// work in between. DetachThin moves the device to an id above MaxID, which users
+// cannot name; DeleteSome removes its mappings step by step. At every commit these
+// are complete devices, whose details state the number of mappings, so other programs
+// that use the metadata need not know about them.
 
-// deletion is how far the deletion of a device has come.
+// deletion is the progress of a device's deletion.
 type deletion struct {
 	id   uint32
-	from uint64 // where to look for leaves that nobody shares
+	from uint64 // where to look for unshared leaves
 }
 
-// DetachThin deletes a device. If there are more than atOnce mappings that only it
-// has, perhaps, they are left to DeleteSome. ENODATA if there is no such device, EBUSY
+// DetachThin deletes a device. If it may have more than atOnce mappings that it does
+// not share, they are left to DeleteSome. ENODATA if there is no such device, EBUSY
 // while it is open.
 func (m *Metadata) DetachThin(id uint32, atOnce uint64) error {
 	t, root, err := m.deletable(id)
@@ -37,7 +37,7 @@ func (m *Metadata) DetachThin(id uint32, atOnce uint64) error {
 	return m.change(func() error { return m.detach(t, root) })
 }
 
-// deletable is a device that can be deleted, and the root of its mappings.
+// deletable returns a device that can be deleted and the root of its mappings.
 func (m *Metadata) deletable(id uint32) (*Thin, uint64, error) {
 	if err := m.sb.Changeable(); err != nil {
 		return nil, 0, err
@@ -68,7 +68,7 @@ func (m *Metadata) detach(t *Thin, root uint64) error {
 	return m.remove(t.id)
 }
 
-// freeDeletedID is an id above MaxID that no device has.
+// freeDeletedID returns an unused id above MaxID.
 func (m *Metadata) freeDeletedID() (uint32, error) {
 	highest, ok, err := m.tops.Highest(m.super.MappingRoot)
 	if err != nil || !ok {
@@ -80,7 +80,7 @@ func (m *Metadata) freeDeletedID() (uint32, error) {
 	return uint32(max(highest, MaxID)) + 1, nil
 }
 
-// Detached reports whether there is anything for DeleteSome to do.
+// Detached reports whether DeleteSome has anything to do.
 func (m *Metadata) Detached() (bool, error) {
 	if err := m.sb.Usable(); err != nil {
 		return false, err
@@ -97,8 +97,8 @@ func (m *Metadata) firstDetached() (uint32, error) {
 	return uint32(id), pdata.In("device tree", err)
 }
 
-// DeleteSome removes about most mappings of detached devices, or the rest of one of
-// them. ENODATA if there is none.
+// DeleteSome removes about most mappings of one detached device, or all it has left.
+// ENODATA if there is no detached device.
 func (m *Metadata) DeleteSome(most int) error {
 	if err := m.sb.Changeable(); err != nil {
 		return err
@@ -136,9 +136,9 @@ func (t *Thin) prune(most int) error {
 	return m.remove(t.id)
 }
 
-// DeleteCost bounds the metadata blocks that DeleteSome takes.
+// DeleteCost is an upper bound of the metadata blocks that DeleteSome allocates.
 func (m *Metadata) DeleteCost(most int) uint64 {
-	// The ways in both trees, and in the lower one two neighbours at each height. A
-	// neighbour that is shared is copied, and so is the highest node of the upper tree.
+	// The paths in both trees, and in the lower one two neighbours at each height.
+	// Shared neighbours are copied, and so is the root of the upper tree.
 	return m.cost(32, uint64(most)+perNode, 4*perNode)
 }

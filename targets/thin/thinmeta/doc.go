@@ -1,25 +1,25 @@
-// Package thinmeta is the metadata of a thin pool: which data block each block
-// of each thin device is mapped to, who shares it, and what is free. The format
-// is that of the kernel's dm-thin-metadata.c and of thin-provisioning-tools.
+// Package thinmeta is the metadata of a thin pool: which data block each block of
+// each thin device is mapped to, which blocks are shared, and which are free. The
+// format is that of the kernel's dm-thin-metadata.c and of thin-provisioning-tools.
 //
 // # Who may call what
 //
-// One owner, the pool's queue, makes all calls; they wait for metadata I/O. The
-// only call for other goroutines, at any time, is [Thin.TryFind]: it takes no
-// lock, does no I/O, allocates nothing, and sees the state that the last call
-// of the owner left; of a block that was not mapped before, it may say that only
-// the owner knows. There is no lock in this package; fields belong to the owner
-// unless their comment says atomic.
+// Only the owner, the pool's queue, makes calls, which wait for metadata I/O. The
+// exception is [Thin.TryFind], which any goroutine may call at any time: it takes no
+// lock, does no I/O and allocates nothing. It sees the state that the owner's last
+// call left, but for a block that was unmapped before it may answer that only the
+// owner knows. The package has no locks; fields belong to the owner unless they are
+// atomic.
 //
 // # Errors
 //
-// A syscall.Errno as in the kernel: EEXIST, ENODATA, EBUSY, EINVAL, EPERM when
-// read-only, EAGAIN from TryFind, ENOSPC (itself, not wrapped) from
-// AllocDataBlock. [ErrMetadataFull] wraps ENOSPC. *pdata.Corrupt tells what is
-// damaged and where, a blk.Status what became of an I/O. The errors that a
-// method's comment names leave everything as it was. After any other error of a
-// method that changes something the transaction is broken: every change and
-// Commit return that error until Abort.
+// Errors are syscall.Errno values as in the kernel: EEXIST, ENODATA, EBUSY, EINVAL,
+// EPERM when read-only, EAGAIN from TryFind, and ENOSPC, unwrapped, from
+// AllocDataBlock. [ErrMetadataFull] wraps ENOSPC. *pdata.Corrupt says what is damaged
+// and where; a blk.Status is the result of an I/O. The errors named in a method's
+// comment leave everything unchanged. Any other error of a method that changes
+// something breaks the transaction: every change and Commit returns that error until
+// Abort.
 //
 // # The superblock, block 0, XOR 160774
 //
@@ -32,7 +32,7 @@
 //	344 u64 metadata_nr_blocks, as formatted
 //	352 u32 compat_flags | 356 u32 compat_ro_flags | 360 u32 incompat_flags
 //
-// All of it lies in the first sector, so that its write is atomic.
+// All of it lies in the first sector, so that it is written atomically.
 //
 // # Trees
 //
@@ -46,5 +46,6 @@
 //
 // A data block's reference count is the number of leaves that name it.
 //
-// Ids above [MaxID] are of devices that are being deleted: see [Metadata.DetachThin].
+// Ids above [MaxID] belong to devices that are being deleted: see
+// [Metadata.DetachThin].
 package thinmeta

@@ -1,7 +1,7 @@
 package thinmeta
 
-// EachMapped calls fn for the mapped blocks from begin on, in order, until it
-// returns false.
+// EachMapped calls fn for each mapped block from begin on, in order, until fn returns
+// false.
 func (t *Thin) EachMapped(begin uint64, fn func(block uint64) bool) error {
 	if err := t.m.sb.Usable(); err != nil {
 		return err

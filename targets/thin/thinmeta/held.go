@@ -6,12 +6,12 @@ import (
 	"udm/pdata"
 )
 
-// HeldRoot is the block of the metadata snapshot, 0 if there is none.
+// HeldRoot is the block of the metadata snapshot, or 0 if there is none.
 func (m *Metadata) HeldRoot() uint64 { return m.sb.Held() }
 
-// ReserveSnap makes a metadata snapshot: a copy of the superblock, without space
-// maps, whose trees are kept for reading by others. It commits first. EBUSY if
-// there is one.
+// ReserveSnap commits and makes a metadata snapshot: a copy of the superblock,
+// without space maps, whose trees are kept for other programs to read. EBUSY if there
+// is one already.
 func (m *Metadata) ReserveSnap() error {
 	if err := m.Commit(); err != nil {
 		return err
@@ -22,7 +22,7 @@ func (m *Metadata) ReserveSnap() error {
 	return m.change(func() error { return m.sb.Hold(m.super.MappingRoot, m.super.DetailsRoot) })
 }
 
-// ReleaseSnap gives the metadata snapshot up. EINVAL if there is none.
+// ReleaseSnap releases the metadata snapshot. EINVAL if there is none.
 func (m *Metadata) ReleaseSnap() error {
 	if err := m.sb.Changeable(); err != nil {
 		return err

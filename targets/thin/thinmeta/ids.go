@@ -2,7 +2,7 @@ package thinmeta
 
 import "udm/pdata"
 
-// IDs lists the ids of all devices, ascending, without those that are detached.
+// IDs returns the ids of all devices in ascending order, except detached ones.
 func (m *Metadata) IDs() (ids []uint32, err error) {
 	if err := m.sb.Usable(); err != nil {
 		return nil, err
@@ -16,9 +16,8 @@ func (m *Metadata) IDs() (ids []uint32, err error) {
 	return ids, pdata.In("device tree", err)
 }
 
-// Count tells of the mapped blocks of a device from begin on, of at most so many,
-// how many are its own and how many it shares, and where to go on if there are
-// more.
+// Count counts up to most mapped blocks of a device from begin on: those it owns
+// alone and those it shares. If there are more, the count continues at next.
 func (m *Metadata) Count(id uint32, begin uint64, most int) (own, shared, next uint64, more bool, err error) {
 	t, err := m.OpenThin(id)
 	if err != nil {

@@ -7,10 +7,10 @@ import (
 	"udm/pdata"
 )
 
-// Mapping tells where a block of a thin device is.
+// Mapping is where a block of a thin device is mapped to.
 type Mapping struct {
 	Block  uint64 // data block
-	Shared bool   // others may use it too: it must not be written in place
+	Shared bool   // others may use it: it must not be written in place
 }
 
 // Range is a run of thin blocks that are mapped to a run of data blocks.
@@ -20,12 +20,12 @@ type Range struct {
 	Shared             bool
 }
 
-// tries bounds how often a reader starts again because the owner was faster.
+// tries bounds how often a reader starts again after a change by the owner.
 const tries = 8
 
-// TryFind finds the mapping of a block without waiting, in what is cached. Any
-// goroutine may call it. ENODATA if the block is not mapped, EAGAIN if only the
-// owner can tell.
+// TryFind returns the mapping of a block from cached metadata, without waiting. Any
+// goroutine may call it. ENODATA if the block is not mapped, EAGAIN if only the owner
+// can tell.
 func (t *Thin) TryFind(block uint64) (Mapping, error) {
 	m := t.m
 	keys := [2]uint64{uint64(t.id), block}
@@ -54,7 +54,7 @@ func (t *Thin) TryFind(block uint64) (Mapping, error) {
 	return Mapping{}, syscall.EAGAIN
 }
 
-// Find finds the mapping of a block. ENODATA if there is none.
+// Find returns the mapping of a block. ENODATA if it is not mapped.
 func (t *Thin) Find(block uint64) (Mapping, error) {
 	if err := t.m.sb.Usable(); err != nil {
 		return Mapping{}, err
@@ -79,8 +79,8 @@ func (t *Thin) in(err error) error {
 	return pdata.In("device "+strconv.FormatUint(uint64(t.id), 10), err)
 }
 
-// FindRange finds the first mapped block in [begin, end) and how many after it
-// are mapped likewise. ENODATA if none is mapped.
+// FindRange returns the first run of mapped blocks in [begin, end). ENODATA if no
+// block is mapped.
 func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
 	if err := t.m.sb.Usable(); err != nil {
 		return r, err
@@ -103,7 +103,7 @@ func (t *Thin) FindRange(begin, end uint64) (r Range, err error) {
 	return r, t.in(err)
 }
 
-// extend makes a run longer by the block at k, if that is mapped likewise.
+// extend adds block k to a run if its mapping continues the run.
 func (r *Range) extend(k uint64, m Mapping) bool {
 	if k != r.ThinEnd || m.Block != r.DataBegin+(k-r.ThinBegin) || m.Shared != r.Shared {
 		return false
@@ -113,8 +113,8 @@ func (r *Range) extend(k uint64, m Mapping) bool {
 }
 
 // FindRanges appends the mapped runs of [begin, end) to rs, in order, up to most
-// blocks of them. What comes after them begins at next, which is end if nothing
-// does. With an error, next is where the runs that were found end.
+// blocks. The search can continue at next, which is end if there is nothing left.
+// After an error, next is the end of the last run found.
 func (t *Thin) FindRanges(rs []Range, begin, end, most uint64) (found []Range, next uint64, err error) {
 	if err := t.m.sb.Usable(); err != nil {
 		return rs, begin, err
@@ -144,9 +144,9 @@ func (t *Thin) FindRanges(rs []Range, begin, end, most uint64) (found []Range, n
 	return rs, next, t.in(err)
 }
 
-// Insert maps a block to a data block that AllocDataBlock took. Another data block
-// that was mapped there loses a reference. Readers may see a block that was not mapped before as one that
-// only the owner can tell about, until Show or Commit.
+// Insert maps a block to a data block from AllocDataBlock. A data block that was
+// mapped there before loses a reference. If the block was unmapped before, TryFind
+// may return EAGAIN for it until Show or Commit.
 func (t *Thin) Insert(block, data uint64) error {
 	m := t.m
 	return m.add(func() error {
@@ -211,9 +211,9 @@ func (t *Thin) removeRange(begin, end uint64) error {
 	return t.setRoot(root)
 }
 
-// ownRoot is the root of the mappings, to be changed. Storing the root that is there
-// already shadows the way to it: should the top tree be shared, the root has got its
-// second reference then.
+// ownRoot returns the root of the mappings for a change. It stores the root again,
+// which shadows the path to it: if the top tree is shared, this gives the root its
+// second reference.
 func (t *Thin) ownRoot() (uint64, error) {
 	root, err := t.m.bottomRoot(t.id)
 	if err != nil {
@@ -227,7 +227,7 @@ func (t *Thin) setRoot(root uint64) (err error) {
 	return err
 }
 
-// HighestMapped is the highest mapped block; ok is false if none is mapped.
+// HighestMapped returns the highest mapped block; ok is false if no block is mapped.
 func (t *Thin) HighestMapped() (block uint64, ok bool, err error) {
 	if err := t.m.sb.Usable(); err != nil {
 		return 0, false, err

@@ -9,21 +9,21 @@ import (
 	"udm/pdata"
 )
 
-// MaxMetadataBlocks is the largest number of metadata blocks that are used.
+// MaxMetadataBlocks is the largest usable number of metadata blocks of 4 KiB.
 const MaxMetadataBlocks = pdata.MaxMetadataBlocks
 
-// maxReserve bounds the metadata blocks that are kept back for commits.
+// maxReserve bounds the metadata blocks that are reserved for commits.
 const maxReserve = 4096
 
-// ErrMetadataFull says that no metadata block is free.
+// ErrMetadataFull is returned when no metadata block is free.
 var ErrMetadataFull = pdata.ErrFull
 
-// Options say how to open metadata.
+// Options control Open.
 type Options struct {
-	DataBlockSize uint32 // sectors; EINVAL if the superblock differs; 0: whatever it says
-	Format        bool   // write new metadata when the superblock is all zero; else that is EPERM
-	CacheBytes    int    // of the block cache; 0: 64 MiB
-	ReadOnly      bool   // as after SetReadOnly; then compat_ro flags do not matter
+	DataBlockSize uint32 // sectors; EINVAL if the superblock differs; 0: as in the superblock
+	Format        bool   // create metadata if the superblock is all zero; without it that is EPERM
+	CacheBytes    int    // size of the block cache; 0: 64 MiB
+	ReadOnly      bool   // as if SetReadOnly was called; unknown compat_ro flags are accepted
 }
 
 // Metadata is a pool's metadata (struct dm_pool_metadata).
@@ -38,28 +38,28 @@ type Metadata struct {
 	bottoms *pdata.Tree[uint64] // thin block -> block and time
 	details *pdata.Tree[Details]
 
-	super   Super            // of the running transaction; what sb has in it is as of the last commit
-	thins   map[uint32]*Thin // open ones, and those with details that are not written yet
+	super   Super            // of the running transaction; sb has that of the last commit
+	thins   map[uint32]*Thin // those that are open or have unwritten details
 	reserve uint64
-	plenty  uint64         // free blocks that are enough for any Insert; 0: to be found out
-	taken   pdata.BlockSet // data blocks that are not to be allocated though nothing refers to them
+	plenty  uint64         // number of free blocks that suffices for any Insert; 0: not computed yet
+	taken   pdata.BlockSet // reserved data blocks: not referred to, but not to be allocated
 	readers readers
 
 	deletion deletion
 }
 
-// readers is what those see who look mappings up beside the owner.
+// readers is the state that TryFind sees.
 type readers struct {
 	root  atomic.Uint64 // MappingRoot
-	renew []*Thin       // those whose shownSnap is stale
+	renew []*Thin       // thins whose shownSnap is stale
 
 	batch   bool        // Batch runs
-	unshown bool        // they see something that is not true any more
-	behind  atomic.Bool // they see all that is mapped, but for blocks that were not mapped before
+	unshown bool        // readers see mappings that are no longer true
+	behind  atomic.Bool // readers lack new mappings of previously unmapped blocks
 }
 
-// Open opens the metadata on dev, or makes it. dev stays the caller's and must
-// outlive the Metadata.
+// Open opens the metadata on dev, or creates it. The caller keeps ownership of dev,
+// which must outlive the Metadata.
 func Open(e env.Env, dev blk.Device, o Options) (*Metadata, error) {
 	m := &Metadata{bm: pdata.NewBlockManager(e, dev, o.CacheBytes), thins: make(map[uint32]*Thin)}
 	if err := m.open(o); err != nil {
@@ -95,7 +95,7 @@ func (m *Metadata) open(o Options) error {
 	return nil
 }
 
-// fields is what a pool's superblock has of its own.
+// fields is the pool's own part of the superblock.
 type fields struct{ m *Metadata }
 
 func (f fields) Load(p []byte) {
@@ -130,7 +130,7 @@ func (m *Metadata) setReserve() {
 	m.plenty = 0
 }
 
-// setTypes says what the values of the trees refer to.
+// setTypes sets what the values of the trees refer to.
 func (m *Metadata) setTypes() {
 	block := func(v uint64) uint64 { return v >> 24 }
 	inc := func(v []byte, n int) error { return m.data.AddAll(v, n, block, 1) }
@@ -151,7 +151,7 @@ func (m *Metadata) delBottoms(v []byte, n int) error {
 	return nil
 }
 
-// format makes new metadata.
+// format creates new metadata.
 func (m *Metadata) format(dataBlockSize uint32) error {
 	if dataBlockSize == 0 {
 		return syscall.EINVAL
@@ -178,8 +178,8 @@ func (m *Metadata) format(dataBlockSize uint32) error {
 	return nil
 }
 
-// Close commits what is not committed and ends the use of m. It does nothing and
-// returns EBUSY while thins are open.
+// Close commits pending changes and closes m. If thins are open it does nothing and
+// returns EBUSY.
 func (m *Metadata) Close() error {
 	for _, t := range m.thins {
 		if t.opens > 0 {
@@ -194,7 +194,8 @@ func (m *Metadata) Close() error {
 	return err
 }
 
-// change runs a function that changes metadata and shows the result to readers.
+// change runs a function that changes metadata, and makes the result visible to
+// readers.
 func (m *Metadata) change(fn func() error) error {
 	return m.add(func() error {
 		m.readers.unshown = true
@@ -202,9 +203,9 @@ func (m *Metadata) change(fn func() error) error {
 	})
 }
 
-// add is change for what makes nothing untrue that readers see, unless fn sets
-// unshown: they may fall behind. So the nodes on the way to a new mapping are
-// copied once for many of them, not for each.
+// add runs a change after which everything that readers see is still true, unless fn
+// sets unshown. Readers may fall behind, so that the nodes on the path to new
+// mappings are copied once for many mappings, not for each.
 func (m *Metadata) add(fn func() error) error {
 	return m.sb.Change(func() error {
 		if err := fn(); err != nil {
@@ -216,9 +217,9 @@ func (m *Metadata) add(fn func() error) error {
 	})
 }
 
-// Batch runs fn, which may make any calls. What they change is shown to readers
-// all at once when fn is done, or at a Show or Commit in it: that is cheaper than
-// after each call.
+// Batch runs fn, which may make any calls. Their changes become visible to readers
+// together when fn returns, or at a Show or Commit in it. This is cheaper than after
+// each call.
 func (m *Metadata) Batch(fn func()) {
 	m.readers.batch = true
 	fn()
@@ -226,21 +227,21 @@ func (m *Metadata) Batch(fn func()) {
 	m.showChanges()
 }
 
-// showChanges lets readers see that what they see is not true any more.
+// showChanges updates readers that see mappings that are no longer true.
 func (m *Metadata) showChanges() {
 	if m.readers.unshown && !m.readers.batch {
 		m.Show()
 	}
 }
 
-// Show lets readers see everything, within Batch too.
+// Show makes all changes visible to readers, also within Batch.
 func (m *Metadata) Show() {
 	if (m.readers.unshown || m.readers.behind.Load()) && m.sb.Err() == nil {
 		m.publish()
 	}
 }
 
-// publish shows readers what the owner sees.
+// publish gives readers the owner's view.
 func (m *Metadata) publish() {
 	m.readers.unshown = false
 	m.bm.Publish(m.show)

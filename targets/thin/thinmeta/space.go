@@ -2,9 +2,8 @@ package thinmeta
 
 import "syscall"
 
-// AllocDataBlock takes a free data block. It has no reference before Insert maps
-// it, so that a crash or an abort leaks nothing. ENOSPC, itself and not wrapped,
-// if there is none.
+// AllocDataBlock reserves a free data block. It gets its reference when Insert maps
+// it, so a crash or an abort leaks nothing. ENOSPC, unwrapped, if there is none.
 func (m *Metadata) AllocDataBlock() (block uint64, err error) {
 	if err := m.sb.Changeable(); err != nil {
 		return 0, err
@@ -15,8 +14,8 @@ func (m *Metadata) AllocDataBlock() (block uint64, err error) {
 	return block, err
 }
 
-// TakeData keeps data blocks [begin, end), which nothing refers to, from being
-// allocated, until ReleaseData.
+// TakeData keeps the unreferenced data blocks [begin, end) from being allocated until
+// ReleaseData.
 func (m *Metadata) TakeData(begin, end uint64) { m.taken.Add(begin, end) }
 
 // ReleaseData undoes AllocDataBlock and TakeData.
@@ -27,7 +26,7 @@ func (m *Metadata) IncData(begin, end uint64) error {
 	return m.add(func() error { return m.data.Inc(begin, end) })
 }
 
-// DecData drops a reference of each data block of [begin, end).
+// DecData drops a reference to each data block of [begin, end).
 func (m *Metadata) DecData(begin, end uint64) error {
 	return m.add(func() error { return m.data.Dec(begin, end) })
 }
@@ -52,20 +51,20 @@ func (m *Metadata) DataShared(block uint64) (bool, error) {
 // DataBlockSize is the size of data blocks and thin blocks in sectors.
 func (m *Metadata) DataBlockSize() uint32 { return m.super.DataBlockSize }
 
-// DataBlocks is the size of the data device at the last commit.
+// DataBlocks is the size of the data device in data blocks.
 func (m *Metadata) DataBlocks() uint64 { return m.data.Blocks() }
 
-// FreeData is the number of free data blocks that are not taken.
+// FreeData is the number of free data blocks, without reserved ones.
 func (m *Metadata) FreeData() uint64 {
 	free := m.data.Free()
 	return free - min(free, m.taken.Len())
 }
 
-// MetadataBlocks is the size of the metadata device.
+// MetadataBlocks is the size of the metadata device in blocks of 4 KiB.
 func (m *Metadata) MetadataBlocks() uint64 { return m.tm.Map().Blocks() }
 
-// FreeMetadata is the number of free metadata blocks without those that are kept
-// back for commits.
+// FreeMetadata is the number of free metadata blocks, without those reserved for
+// commits.
 func (m *Metadata) FreeMetadata() uint64 {
 	free := m.tm.Map().Free()
 	return free - min(free, m.reserve)
@@ -75,7 +74,8 @@ func (m *Metadata) FreeMetadata() uint64 {
 // bitmaps, 4 MiB, are in the cache before the first one can be written.
 const growStep = 1 << 24
 
-// ResizeData makes the data device blocks large. EINVAL if it is larger now.
+// ResizeData sets the size of the data device in data blocks. EINVAL if that is
+// smaller than now.
 func (m *Metadata) ResizeData(blocks uint64) error {
 	if err := m.sb.Changeable(); err != nil {
 		return err
@@ -93,8 +93,8 @@ func (m *Metadata) ResizeData(blocks uint64) error {
 	return nil
 }
 
-// ResizeMetadata makes the metadata device blocks large, or MaxMetadataBlocks if
-// that is less. EINVAL if it is larger now.
+// ResizeMetadata sets the size of the metadata device in blocks, up to
+// MaxMetadataBlocks. EINVAL if that is smaller than now.
 func (m *Metadata) ResizeMetadata(blocks uint64) error {
 	if err := m.sb.Changeable(); err != nil {
 		return err
@@ -117,7 +117,7 @@ func growing(blocks, old uint64) error {
 	return nil
 }
 
-// SetLowWatermark makes fn be called, on the owner and in the middle of a
-// change, when an allocation lets the number of free metadata blocks, the
-// reserve included, fall to blocks. fn must not call back.
+// SetLowWatermark sets a function to be called when an allocation lets the number of
+// free metadata blocks, including the reserve, fall to blocks. It runs on the owner
+// in the middle of a change and must not call back.
 func (m *Metadata) SetLowWatermark(blocks uint64, fn func()) { m.tm.Map().SetThreshold(blocks, fn) }

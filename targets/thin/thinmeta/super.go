@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	SuperBlock   = 0        // where the superblock is
-	SuperMagic   = 27022010 // which it has
-	SuperVersion = 2        // of the format
+	SuperBlock   = 0        // block of the superblock
+	SuperMagic   = 27022010 // magic number
+	SuperVersion = 2        // version of the format
 
 	flagNeedsCheck = 1
 
@@ -21,18 +21,18 @@ const (
 
 var le = binary.LittleEndian
 
-// KindSuper is the superblock's kind.
+// KindSuper is the block kind of the superblock.
 var KindSuper = pdata.NewSuperKind(160774, SuperMagic)
 
 var superFormat = &pdata.SuperFormat{Kind: KindSuper, Block: SuperBlock, Metadata: 192, Held: 56,
 	NeedsCheck: flagNeedsCheck, Omit: [2]int{64, 320}}
 
-// ReadSuper reads the superblock on dev without looking at anything else.
+// ReadSuper reads the superblock on dev and nothing else.
 func ReadSuper(e env.Env, dev blk.Device) (*Super, error) {
 	return ReadSuperAt(pdata.NewBlockManager(e, dev, 0), SuperBlock)
 }
 
-// ReadSuperAt reads the superblock, or its copy in a metadata snapshot, in block nr.
+// ReadSuperAt reads the superblock, or the copy of a metadata snapshot, in block nr.
 func ReadSuperAt(bm *pdata.BlockManager, nr uint64) (*Super, error) {
 	b, err := bm.Read(nr, KindSuper)
 	if err != nil {
@@ -43,7 +43,7 @@ func ReadSuperAt(bm *pdata.BlockManager, nr uint64) (*Super, error) {
 	return &s, nil
 }
 
-// Super is a superblock.
+// Super is a superblock. The package comment describes its fields.
 type Super struct {
 	Flags             uint32
 	UUID              [16]byte
@@ -60,7 +60,7 @@ type Super struct {
 	Incompat          uint32
 }
 
-// NeedsCheck is the flag of that name.
+// NeedsCheck reports whether needs_check is set.
 func (s *Super) NeedsCheck() bool { return s.Flags&flagNeedsCheck != 0 }
 
 // Decode reads a superblock from a block.
@@ -76,8 +76,8 @@ func (s *Super) Decode(p []byte) {
 	s.Compat, s.CompatRO, s.Incompat = le.Uint32(p[352:]), le.Uint32(p[356:]), le.Uint32(p[360:])
 }
 
-// Encode writes the superblock to a block, but for the checksum and the block's
-// number; bytes that no field has stay as they are.
+// Encode writes the superblock to a block, except for the checksum and the block
+// number. Bytes of no field are left unchanged.
 func (s *Super) Encode(p []byte) {
 	le.PutUint32(p[4:], s.Flags)
 	copy(p[16:32], s.UUID[:])
@@ -99,19 +99,19 @@ func (s *Super) Encode(p []byte) {
 	le.PutUint32(p[360:], s.Incompat)
 }
 
-// BlockTime is the value of a mapping: a data block and the time of its mapping.
+// BlockTime is the value of a mapping: a data block and the time when it was mapped.
 type BlockTime struct {
 	Block uint64
 	Time  uint32
 }
 
-// Value is v as a tree has it.
+// Value is v as stored in the tree.
 func (v BlockTime) Value() uint64 { return v.Block<<24 | uint64(v.Time) }
 
-// BlockTimeOf is what a tree's value says.
+// BlockTimeOf decodes a value from the tree.
 func BlockTimeOf(v uint64) BlockTime { return BlockTime{v >> 24, uint32(v & (1<<24 - 1))} }
 
-// Details is what is known about a device besides its mappings.
+// Details are a device's entry in the details tree.
 type Details struct {
 	Mapped        uint64 // blocks
 	TransactionID uint64 // when it was created
@@ -119,8 +119,8 @@ type Details struct {
 	Snapshotted   uint32 // the pool's time at its last snapshot
 }
 
-// DetailsSize is the size of a device's details in the tree, DetailsCodec what
-// they look like there.
+// DetailsSize is the size of a device's details in the tree; DetailsCodec encodes and
+// decodes them.
 const DetailsSize = 24
 
 var DetailsCodec = pdata.Codec[Details]{

@@ -15,11 +15,11 @@ type Thin struct {
 	shownSnap atomic.Uint32 // d.Snapshotted as readers see it
 	opens     int
 	changed   bool // in this transaction
-	aborted   bool // changes were thrown away
+	aborted   bool // changes were lost by an Abort
 }
 
-// get is the Thin for id, with its details from the tree unless it is known
-// already. ENODATA if there is no such device.
+// get returns the Thin of an id, reading its details from the tree unless they are
+// cached. ENODATA if there is no such device.
 func (m *Metadata) get(id uint32) (*Thin, error) {
 	if t := m.thins[id]; t != nil {
 		return t, nil
@@ -38,14 +38,15 @@ func (m *Metadata) keep(id uint32, d Details) *Thin {
 	return t
 }
 
-// put forgets a Thin that nobody needs.
+// put forgets a Thin that is not in use.
 func (m *Metadata) put(t *Thin) {
 	if t.opens == 0 && !t.changed && m.thins[t.id] == t {
 		delete(m.thins, t.id)
 	}
 }
 
-// OpenThin opens a device; Close ends the use. ENODATA if there is none.
+// OpenThin opens a device. The caller must Close it. ENODATA if there is no such
+// device.
 func (m *Metadata) OpenThin(id uint32) (*Thin, error) {
 	if err := m.sb.Usable(); err != nil {
 		return nil, err
@@ -64,20 +65,20 @@ func (t *Thin) Close() {
 	t.m.put(t)
 }
 
-// ID is the device's id.
+// ID returns the device's id.
 func (t *Thin) ID() uint32 { return t.id }
 
-// Changed reports whether the device was changed in this transaction, or lost
-// changes by Abort.
+// Changed reports whether the device was changed in this transaction, or lost changes
+// by Abort.
 func (t *Thin) Changed() bool { return t.changed || t.aborted }
 
-// AbortedChanges reports whether Abort threw away changes of this device.
+// AbortedChanges reports whether Abort discarded changes of this device.
 func (t *Thin) AbortedChanges() bool { return t.aborted }
 
-// Mapped is the number of mapped blocks.
+// Mapped returns the number of mapped blocks.
 func (t *Thin) Mapped() uint64 { return t.d.Mapped }
 
-// absent is nil if there is no device id, EEXIST if there is.
+// absent returns EEXIST if there is a device with the id.
 func (m *Metadata) absent(id uint32) error {
 	if id > MaxID {
 		return syscall.EINVAL
@@ -93,7 +94,7 @@ func (m *Metadata) absent(id uint32) error {
 	return err
 }
 
-// CreateThin makes an empty device. EEXIST if there is one with that id.
+// CreateThin creates an empty device. EEXIST if the id is in use.
 func (m *Metadata) CreateThin(id uint32) error {
 	if err := m.sb.Changeable(); err != nil {
 		return err
@@ -110,8 +111,7 @@ func (m *Metadata) CreateThin(id uint32) error {
 	})
 }
 
-// newDevice enters a device into the top tree; its details will be written by
-// the next commit.
+// newDevice adds a device to the top tree; the next commit writes its details.
 func (m *Metadata) newDevice(id uint32, root uint64, d Details) (err error) {
 	if m.super.MappingRoot, err = m.tops.Insert(m.super.MappingRoot, root, uint64(id)); err != nil {
 		return pdata.In("device tree", err)
@@ -121,9 +121,9 @@ func (m *Metadata) newDevice(id uint32, root uint64, d Details) (err error) {
 	return nil
 }
 
-// CreateSnap makes a device with the content of another, in constant time. Both
-// share all their blocks from then on. The origin should be suspended by those
-// who use it. EEXIST if there is a device id, ENODATA if there is no origin.
+// CreateSnap creates a snapshot of another device in constant time. From then on they
+// share all their blocks. Devices that use the origin should be suspended. EEXIST if
+// the id is in use, ENODATA if there is no origin.
 func (m *Metadata) CreateSnap(id, origin uint32) error {
 	if err := m.sb.Changeable(); err != nil {
 		return err
@@ -156,8 +156,8 @@ func (m *Metadata) bottomRoot(id uint32) (uint64, error) {
 	return root, pdata.In("device tree", err)
 }
 
-// DeleteThin removes a device and frees what only it used. ENODATA if there is
-// none, EBUSY while it is open.
+// DeleteThin removes a device and frees the blocks that only it used. ENODATA if
+// there is no such device, EBUSY while it is open.
 func (m *Metadata) DeleteThin(id uint32) error {
 	if _, _, err := m.deletable(id); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (m *Metadata) remove(id uint32) (err error) {
 	return pdata.In("device tree", err)
 }
 
-// dropDetails removes a device's details, which are not there yet if the device
+// dropDetails removes a device's details, which are not in the tree yet if the device
 // is new.
 func (m *Metadata) dropDetails(id uint32) error {
 	_, err := m.details.Lookup(m.super.DetailsRoot, uint64(id))
@@ -187,10 +187,10 @@ func (m *Metadata) dropDetails(id uint32) error {
 	return err
 }
 
-// TransactionID is a number that belongs to the users of the pool.
+// TransactionID is a number for the users of the pool.
 func (m *Metadata) TransactionID() uint64 { return m.super.TransactionID }
 
-// SetTransactionID changes the number. EINVAL unless it is current.
+// SetTransactionID changes the number. EINVAL if it is not current.
 func (m *Metadata) SetTransactionID(current, next uint64) error {
 	if err := m.sb.Changeable(); err != nil {
 		return err

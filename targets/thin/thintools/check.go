@@ -12,20 +12,20 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// CheckOptions say what to check.
+// CheckOptions control Check and Mend.
 type CheckOptions struct {
-	SuperOnly      bool                     // look at the superblock only
-	SkipMappings   bool                     // and at devices, but not at mappings and space maps
-	IgnoreNonFatal bool                     // leaks and nodes that are too empty are no errors
+	SuperOnly      bool                     // check the superblock only
+	SkipMappings   bool                     // check superblock and devices, but not mappings and space maps
+	IgnoreNonFatal bool                     // leaks and underfull nodes are not errors
 	MetadataSnap   bool                     // check the metadata snapshot instead
-	MappingRoot    uint64                   // instead of the superblock's; 0: the superblock's
+	MappingRoot    uint64                   // root to check instead of the superblock's; 0: the superblock's
 	CacheBytes     int                      // 0: 64 MiB
-	Progress       func(done, total uint64) // metadata blocks looked at; may be nil
+	Progress       func(done, total uint64) // metadata blocks checked; may be nil
 }
 
-// Check looks at all metadata on dev, which nobody may have open for writing. It
-// finds what thin_check finds. The error is about reading dev, not about what
-// was read.
+// Check checks all metadata on dev, which nobody may have open for writing. It finds
+// what thin_check finds. The error says that dev could not be read; damage is in the
+// Report.
 func Check(e env.Env, dev blk.Device, o CheckOptions) (*Report, error) {
 	c := &checker{r: &Report{Devices: map[uint32]thinmeta.Details{}}, o: o, data: pdata.NewRefCounts()}
 	c.bm = pdata.NewBlockManager(e, dev, o.CacheBytes)
@@ -85,7 +85,7 @@ func (c *checker) check() {
 	c.spaceMaps(s)
 }
 
-// checkSuper looks at what a superblock says by itself.
+// checkSuper checks the superblock's own fields.
 func (c *checker) checkSuper() {
 	s := &c.r.Super
 	bad := func(format string, args ...any) {
@@ -115,14 +115,14 @@ func (c *checker) held(nr uint64) {
 	c.devices("metadata snapshot/", s, map[uint32]thinmeta.Details{})
 }
 
-// devices checks the devices below a superblock and their mappings.
+// devices checks the devices of a superblock and their mappings.
 func (c *checker) devices(name string, s *thinmeta.Super, devs map[uint32]thinmeta.Details) {
 	_, whole := c.blocks.Tree(name+"device details", s.DetailsRoot, thinmeta.DetailsSize, nil)
 	if whole {
 		c.eachEntry(s.DetailsRoot, thinmeta.DetailsSize, func(k uint64, v []byte) { devs[uint32(k)] = thinmeta.DetailsCodec.Get(v) })
 	}
-	// Only a leaf that is met for the first time adds references to what it
-	// names; a leaf of the metadata snapshot may be shared with the pool.
+	// A leaf adds references to its values only the first time it is visited; the
+	// metadata snapshot may share leaves with the pool.
 	_, ok := c.blocks.Tree(name+"device tree", s.MappingRoot, 8, func(l pdata.Leaf) { c.mappings(name, s, l) })
 	if !ok || !whole {
 		return
@@ -152,7 +152,7 @@ func (c *checker) mappings(name string, s *thinmeta.Super, l pdata.Leaf) {
 	}
 }
 
-// eachEntry walks a tree that is known to be whole.
+// eachEntry walks a tree that is known to be undamaged.
 func (c *checker) eachEntry(root uint64, size int, fn func(k uint64, v []byte)) {
 	err := pdata.WalkLeaves(c.bm, root, size, nil, func(l pdata.Leaf) error {
 		for i := range l.Len() {
@@ -190,8 +190,8 @@ func (c *checker) leaf(name string, s *thinmeta.Super, l pdata.Leaf) {
 	}
 }
 
-// spaceMaps compares the counts on the disk with those found. It is of no use
-// when damage kept mappings from being counted.
+// spaceMaps compares the reference counts on the disk with those found. If damage hid
+// mappings, the comparison would be meaningless.
 func (c *checker) spaceMaps(s *thinmeta.Super) {
 	broken := c.r.Fatal > 0
 	data := c.blocks.Map("data space map", s.Data, false)

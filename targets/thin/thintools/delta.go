@@ -9,16 +9,16 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// DeltaOptions say what to compare.
+// DeltaOptions control Diff and Delta.
 type DeltaOptions struct {
 	Left, Right  uint32 // device ids
-	Verbose      bool   // with data blocks
+	Verbose      bool   // show data blocks
 	MetadataSnap bool
 	CacheBytes   int                      // 0: 64 MiB
 	Progress     func(done, total uint64) // mapped blocks; may be nil
 }
 
-// Difference tells how a range of blocks of two devices compares.
+// Difference is how a range of blocks of two devices compares.
 type Difference int
 
 const (
@@ -32,16 +32,16 @@ func (d Difference) String() string {
 	return [...]string{"left_only", "right_only", "different", "same"}[d]
 }
 
-// DiffRange is a range of blocks that compare alike. Left and Right are the data
-// blocks that it begins at, where it is mapped.
+// DiffRange is a range of blocks that compare alike. Left and Right are its first
+// data blocks on each side, where it is mapped.
 type DiffRange struct {
 	Difference
 	Begin, Len  uint64
 	Left, Right uint64
 }
 
-// Diff compares two devices and calls fn for each range, in order. Ranges are as
-// long as both sides run on; neighbours may compare alike.
+// Diff compares two devices and calls fn for each range, in order. A range ends where
+// a run of either side ends, so neighbouring ranges may compare alike.
 func Diff(e env.Env, dev blk.Device, o DeltaOptions, fn func(DiffRange) error) (*thinmeta.Super, error) {
 	s := newSource(e, dev, DumpOptions{MetadataSnap: o.MetadataSnap, CacheBytes: o.CacheBytes, Progress: o.Progress})
 	if err := s.open(); err != nil {
@@ -83,8 +83,7 @@ func diffRuns(l, r []Run, fn func(DiffRange) error) error {
 	return nil
 }
 
-// firstDiff compares the beginnings of two lists of runs, one of which may be
-// empty.
+// firstDiff compares the starts of two lists of runs, one of which may be empty.
 func firstDiff(l, r []Run) DiffRange {
 	switch {
 	case len(r) == 0 || len(l) > 0 && l[0].Thin < r[0].Thin:
@@ -145,10 +144,10 @@ func Delta(e env.Env, dev blk.Device, w io.Writer, o DeltaOptions) error {
 	return d.w.Flush()
 }
 
-// deltaWriter joins neighbouring ranges that compare alike.
+// deltaWriter merges neighbouring ranges that compare alike.
 type deltaWriter struct {
 	text
-	cur  DiffRange // being joined; or, when verbose, of the open tag
+	cur  DiffRange // being merged; when verbose, that of the open tag
 	open bool
 }
 

@@ -1,10 +1,12 @@
-// Package thintools works on a thin pool's metadata while nobody has the pool open,
-// as thin-provisioning-tools do: check, mend, dump, restore, repair, list, compare,
-// find what is unused, and size. Its XML is theirs, byte for byte.
+// Package thintools works on the metadata of a thin pool while no program has the
+// pool open, as thin-provisioning-tools does: check, mend, dump, restore, repair,
+// list, compare, find unused blocks, and estimate sizes. Its XML is identical to
+// theirs.
 //
 // [Check], [Dump], [Diff], [List] and [Trim] only read, and trust nothing that they
-// read. [Restore] and [Repair] write new metadata in one run, the superblock last:
-// what is unfinished is no pool. [Mend] is one transaction of thinmeta.
+// read. [Restore] and [Repair] write new metadata in one run and the superblock last:
+// unfinished metadata is not recognized as a pool. [Mend] is one transaction of
+// thinmeta.
 package thintools
 
 import "encoding/binary"

@@ -12,22 +12,22 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// DumpOptions say what to dump, and how.
+// DumpOptions control Dump.
 type DumpOptions struct {
-	Human        bool        // the human form instead of XML
+	Human        bool        // human-readable text instead of XML
 	JSON         bool        // JSON instead of XML
-	Repair       bool        // pass over damage, looking for other roots if need be
-	Damage       func(error) // told of what Repair passes over; may be nil
-	MetadataSnap bool        // the metadata snapshot instead
-	Devices      []uint32    // these only; none: all
+	Repair       bool        // skip damage, and look for other roots if need be
+	Damage       func(error) // called for damage that Repair skips; may be nil
+	MetadataSnap bool        // dump the metadata snapshot instead
+	Devices      []uint32    // dump only these; none: all
 	SkipMappings bool
 	CacheBytes   int                      // 0: 64 MiB
 	Progress     func(done, total uint64) // mapped blocks; may be nil
 	Overrides    Overrides                // for Repair
 }
 
-// Dump writes metadata as text: XML that Restore and thin_restore read, and that
-// equals thin_dump's, or a form for people.
+// Dump writes metadata as text: XML that Restore and thin_restore read and that is
+// identical to thin_dump's, JSON, or human-readable text.
 func Dump(e env.Env, dev blk.Device, w io.Writer, o DumpOptions) error {
 	src := newSource(e, dev, o)
 	var out emitter = &xmlEmitter{newText(w)}
@@ -40,12 +40,12 @@ func Dump(e env.Env, dev blk.Device, w io.Writer, o DumpOptions) error {
 	return src.emit(out)
 }
 
-// source is metadata that is only read.
+// source is metadata to be read.
 type source struct {
 	bm     *pdata.BlockManager
 	o      DumpOptions
 	super  thinmeta.Super
-	damage func(error) // nil: damage ends the dump
+	damage func(error) // nil: stop at damage
 	done   uint64
 	total  uint64
 }
@@ -62,7 +62,7 @@ func newSource(e env.Env, dev blk.Device, o DumpOptions) *source {
 	return s
 }
 
-// open reads the superblock, or makes one up when repairing.
+// open reads the superblock, or reconstructs it when repairing.
 func (s *source) open() error {
 	sb, err := thinmeta.ReadSuperAt(s.bm, thinmeta.SuperBlock)
 	if err == nil && s.o.MetadataSnap {
@@ -148,7 +148,7 @@ func (s *source) emit(out emitter) error {
 	}
 	for _, id := range slices.Sorted(maps.Keys(roots)) {
 		if id > thinmeta.MaxID && len(s.o.Devices) == 0 {
-			continue // the rest of a deleted device: a restore leaves it out
+			continue // a device that is being deleted is not restored
 		}
 		if len(s.o.Devices) > 0 && !slices.Contains(s.o.Devices, id) {
 			continue
@@ -189,8 +189,8 @@ func (s *source) emitDevice(out emitter, id uint32, root uint64, devs map[uint32
 	return out.endDevice()
 }
 
-// guess makes up details that were lost. The time of the last snapshot is now,
-// so that no block that may be shared is ever written in place.
+// guess makes up details that were lost. It sets the time of the last snapshot to
+// now, so that a block that may be shared is never written in place.
 func (s *source) guess(id uint32, root uint64) thinmeta.Details {
 	d := thinmeta.Details{TransactionID: s.super.TransactionID, Snapshotted: s.super.Time}
 	_ = s.mappings(id, root, func(uint64, thinmeta.BlockTime) error { d.Mapped++; return nil })

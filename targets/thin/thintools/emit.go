@@ -2,7 +2,7 @@ package thintools
 
 import "udm/targets/thin/thinmeta"
 
-// Header is what a dump says of the pool as a whole.
+// Header is the part of a dump about the pool as a whole.
 type Header struct {
 	UUID          string
 	Time          uint32
@@ -13,15 +13,15 @@ type Header struct {
 	DataBlocks    uint64
 }
 
-// Run is a run of blocks that were mapped at the same time to neighbouring data
+// Run is a run of thin blocks that were mapped at the same time to consecutive data
 // blocks.
 type Run struct {
 	Thin, Data, Len uint64
 	Time            uint32
 }
 
-// An emitter gets metadata piece by piece: the header, then for each device its
-// details and its runs in order.
+// emitter receives metadata in order: the header, then for each device its details
+// and its runs.
 type emitter interface {
 	begin(Header) error
 	device(id uint32, d thinmeta.Details) error
@@ -30,7 +30,7 @@ type emitter interface {
 	end() error
 }
 
-// runner joins mappings to runs.
+// runner merges mappings into runs.
 type runner struct {
 	emit func(Run) error
 	r    Run

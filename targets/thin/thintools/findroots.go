@@ -8,10 +8,10 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// A rootFinder looks at every block of a metadata device for what may be roots.
-// A node tells what it is by its values: details are 24 bytes long; the values
-// of a device tree are blocks of the device; those of mappings are not, since
-// they have the time in their low bits. What a node is its parent is too.
+// A rootFinder examines every block of a metadata device for possible roots. It tells
+// the type of a node by its values: details are 24 bytes long; the values of a device
+// tree are block numbers on the device; those of mappings are not, because they have
+// the time in their low bits. A parent has the type of its children.
 
 type nodeType int
 
@@ -25,18 +25,18 @@ const (
 type nodeInfo struct {
 	nr       uint64
 	typ      nodeType
-	values   uint64 // entries in its leaves: devices, for the trees that matter
-	mappings uint64 // mapped blocks that it knows of
+	values   uint64 // entries in its leaves: devices, for device trees and details
+	mappings uint64 // mapped blocks below it
 	low      uint64
 	high     uint64
-	age      uint32            // the latest time in it
+	age      uint32            // latest time in it
 	times    map[uint32]uint64 // mappings by time
 }
 
 type rootFinder struct {
 	bm         *pdata.BlockManager
 	blocks     uint64
-	infos      map[uint64]*nodeInfo // nil: looked at, of no use
+	infos      map[uint64]*nodeInfo // nil: examined, not usable
 	referenced map[uint64]bool
 }
 
@@ -49,8 +49,8 @@ func newRootFinder(bm *pdata.BlockManager) *rootFinder {
 	return &rootFinder{bm, bm.Blocks(), map[uint64]*nodeInfo{}, map[uint64]bool{}}
 }
 
-// best finds the youngest pair of trees that belong together: as many devices,
-// as many mappings.
+// best returns the youngest pair of trees that match: the same devices and the same
+// number of mappings.
 func (f *rootFinder) best() (foundRoots, bool) {
 	var tops, details []*nodeInfo
 	for nr := range f.blocks {
@@ -79,8 +79,8 @@ func (f *rootFinder) best() (foundRoots, bool) {
 	return foundRoots{top.nr, det.nr, max(top.age, det.age)}, true
 }
 
-// younger compares pairs of candidates by how many mappings they have of the
-// latest times, then by the age of their details.
+// younger compares candidate pairs by the number of mappings of the latest times,
+// then by the age of their details.
 func younger(d, t, det, top *nodeInfo) bool {
 	if c := compareTimes(t.times, top.times); c != 0 {
 		return c > 0
@@ -119,8 +119,8 @@ func (f *rootFinder) sameIDs(d, t *nodeInfo) bool {
 	return slices.Equal(ids(d.nr, thinmeta.DetailsSize), ids(t.nr, 8))
 }
 
-// info looks at a block once; nil if it is of no use. A block that leads to
-// itself is of no use either.
+// info examines a block once. It returns nil if the block is not usable; a block that
+// leads to itself is not.
 func (f *rootFinder) info(nr uint64) *nodeInfo {
 	if i, ok := f.infos[nr]; ok {
 		return i
@@ -162,7 +162,7 @@ func (i *nodeInfo) details(n pdata.Leaf) {
 	}
 }
 
-// leaf looks at a leaf of the device tree or of mappings.
+// leaf examines a leaf of the device tree or of mappings.
 func (f *rootFinder) leaf(i *nodeInfo, n pdata.Leaf) *nodeInfo {
 	i.keys(n)
 	if f.isTop(n) {
@@ -186,7 +186,8 @@ func (f *rootFinder) isTop(n pdata.Leaf) bool {
 	return true
 }
 
-// internal looks at an internal node: all children must be alike and in order.
+// internal examines an internal node: all children must have one type and be in
+// order.
 func (f *rootFinder) internal(i *nodeInfo, n pdata.Leaf) *nodeInfo {
 	first := f.info(le.Uint64(n.Value(0)))
 	if first == nil {
@@ -206,7 +207,7 @@ func (f *rootFinder) internal(i *nodeInfo, n pdata.Leaf) *nodeInfo {
 	return i
 }
 
-// join sums up the children of a node, unless one of them is not good.
+// join adds up the children of a node, unless one of them is not good.
 func (f *rootFinder) join(i *nodeInfo, n pdata.Leaf, typ nodeType, good func(*nodeInfo) bool) *nodeInfo {
 	i.typ = typ
 	for j := range n.Len() {

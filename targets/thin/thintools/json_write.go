@@ -2,11 +2,11 @@ package thintools
 
 import "udm/targets/thin/thinmeta"
 
-// jsonEmitter writes a dump as one JSON object, a line for each device and each run:
-// what the XML says, in the names of udm.
+// jsonEmitter writes a dump as one JSON object, one line for each device and each
+// run. It has the content of the XML with udm's field names.
 type jsonEmitter struct {
 	text
-	devices, runs int // written, of the dump and of the device
+	devices, runs int // written so far, in the dump and for the device
 }
 
 func (x *jsonEmitter) field(name string, v uint64) *jsonEmitter {

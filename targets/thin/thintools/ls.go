@@ -15,14 +15,15 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// LsFields are the columns that Ls knows, by the names that thin_ls has.
+// LsFields returns the names of the columns that Ls supports, which are those of
+// thin_ls.
 func LsFields() []string {
 	return []string{"DEV", "MAPPED_BLOCKS", "EXCLUSIVE_BLOCKS", "SHARED_BLOCKS", "MAPPED_SECTORS", "EXCLUSIVE_SECTORS",
 		"SHARED_SECTORS", "MAPPED_BYTES", "EXCLUSIVE_BYTES", "SHARED_BYTES", "MAPPED", "EXCLUSIVE", "SHARED",
 		"TRANSACTION", "CREATE_TIME", "SNAP_TIME"}
 }
 
-// LsOptions say what to list.
+// LsOptions control List and Ls.
 type LsOptions struct {
 	Fields       []string // none: DEV, MAPPED, CREATE_TIME, SNAP_TIME
 	NoHeaders    bool
@@ -31,15 +32,15 @@ type LsOptions struct {
 	Progress     func(done, total uint64) // mapped blocks; may be nil
 }
 
-// Listed is a device as Ls lists it.
+// Listed is one device in a list.
 type Listed struct {
 	ID uint32
 	thinmeta.Details
 	Exclusive uint64 // blocks that no other device maps; 0 unless asked for
 }
 
-// List lists the devices in the order of their ids. With exclusive it looks at
-// all mappings, twice.
+// List returns the devices in order of their ids. With exclusive it reads all
+// mappings, twice.
 func List(e env.Env, dev blk.Device, exclusive bool, o LsOptions) ([]Listed, *thinmeta.Super, error) {
 	s := newSource(e, dev, DumpOptions{MetadataSnap: o.MetadataSnap, CacheBytes: o.CacheBytes, Progress: o.Progress})
 	if err := s.open(); err != nil {
@@ -60,8 +61,8 @@ func List(e env.Env, dev blk.Device, exclusive bool, o LsOptions) ([]Listed, *th
 	return ls, &s.super, err
 }
 
-// exclusives counts the blocks that only one device maps. A block that a device
-// maps twice is not exclusive either, as in thin_ls.
+// exclusives counts the blocks that only one device maps. A block that one device
+// maps twice does not count, as in thin_ls.
 func (s *source) exclusives(ls []Listed) error {
 	roots, err := s.roots()
 	if err != nil {
@@ -86,7 +87,7 @@ func (s *source) exclusives(ls []Listed) error {
 	return nil
 }
 
-// Ls writes a table of the devices, as thin_ls does.
+// Ls writes a table of the devices, like thin_ls.
 func Ls(e env.Env, dev blk.Device, w io.Writer, o LsOptions) error {
 	fields := o.Fields
 	if len(fields) == 0 {
@@ -117,7 +118,7 @@ func Ls(e env.Env, dev blk.Device, w io.Writer, o LsOptions) error {
 	return grid(w, rows)
 }
 
-// field is the text of a column.
+// field returns the text of a column.
 func (l *Listed) field(name string, blockSize uint64) string {
 	num := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	switch name {
@@ -143,7 +144,7 @@ func (l *Listed) field(name string, blockSize uint64) string {
 	return human(n * blockSize * blk.SectorSize)
 }
 
-// human is a number of bytes as thin_ls prints it.
+// human formats a number of bytes like thin_ls.
 func human(n uint64) string {
 	units := []string{"", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 	i := 0

@@ -6,9 +6,9 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// Mend sets right what can be without loss, in one transaction: data and
-// metadata blocks that Check found leaked become free, and the needs_check flag
-// is cleared. It refuses while there is other damage.
+// Mend repairs what can be repaired without loss, in one transaction: it frees the
+// data and metadata blocks that Check found leaked, and clears needs_check. It
+// refuses if there is other damage.
 func Mend(e env.Env, dev blk.Device, o CheckOptions) (*Report, error) {
 	r, err := Check(e, dev, o)
 	if err != nil {

@@ -10,17 +10,17 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// RepairOptions say how to repair.
+// RepairOptions control Repair.
 type RepairOptions struct {
 	Overrides  Overrides
 	CacheBytes int               // 0: 64 MiB
-	Damage     func(error)       // told of what is passed over; may be nil
+	Damage     func(error)       // called for damage that is skipped; may be nil
 	Progress   func(done uint64) // mapped blocks so far; may be nil
 }
 
-// Repair makes metadata on out from what can be read of in, which it leaves
-// alone. Roots other than the superblock's are looked for when those are bad;
-// when the superblock is bad as well, all Overrides are needed.
+// Repair writes new metadata to out from what is readable on in, which is not
+// changed. If the superblock's roots are damaged it looks for others; if the
+// superblock itself is damaged, all Overrides are needed.
 func Repair(e env.Env, in, out blk.Device, o RepairOptions) error {
 	src := newSource(e, in, DumpOptions{Repair: true, Damage: o.Damage, CacheBytes: o.CacheBytes, Overrides: o.Overrides})
 	dst, err := newRestorer(e, out, RestoreOptions{Overrides: o.Overrides, Progress: o.Progress})
@@ -34,8 +34,8 @@ func Repair(e env.Env, in, out blk.Device, o RepairOptions) error {
 	return nil
 }
 
-// findSuper takes over a superblock and looks for better roots when its own are
-// damaged. err is why there is none.
+// findSuper uses the superblock sb, and looks for better roots if its roots are
+// damaged. err says why there is no sb.
 func (s *source) findSuper(sb *thinmeta.Super, err error) error {
 	if err != nil {
 		if sb, err = s.makeSuper(err); err != nil {
@@ -49,13 +49,13 @@ func (s *source) findSuper(sb *thinmeta.Super, err error) error {
 	if ok {
 		sb.MappingRoot, sb.DetailsRoot, sb.Time = r.mapping, r.details, r.time
 	} else if sb.MappingRoot == 0 {
-		return errors.New("no trees were found to repair the metadata from")
+		return errors.New("the metadata cannot be repaired: no usable trees were found")
 	}
 	s.super = *sb
 	return nil
 }
 
-// makeSuper makes a superblock from the overrides.
+// makeSuper builds a superblock from the overrides.
 func (s *source) makeSuper(why error) (*thinmeta.Super, error) {
 	o := s.o.Overrides
 	if o.TransactionID == 0 || o.DataBlockSize == 0 || o.DataBlocks == 0 {
@@ -66,7 +66,8 @@ func (s *source) makeSuper(why error) (*thinmeta.Super, error) {
 		MetadataBlockSize: pdata.BlockSectors, Data: pdata.MapRoot{Blocks: o.DataBlocks}}, nil
 }
 
-// rootsGood reports whether the device tree and the details can be read whole.
+// rootsGood reports whether the device tree and the details tree can be read
+// completely.
 func (s *source) rootsGood(sb *thinmeta.Super) bool {
 	nothing := func(pdata.Leaf) error { return nil }
 	for root, size := range map[uint64]int{sb.MappingRoot: 8, sb.DetailsRoot: thinmeta.DetailsSize} {

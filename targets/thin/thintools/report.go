@@ -6,12 +6,12 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// maxDamage is how many damages a report lists; it counts the others.
+// maxDamage is how many damages a report lists; the others are only counted.
 const maxDamage = 1000
 
-// Damage is one thing that is wrong.
+// Damage is one fault in the metadata.
 type Damage struct {
-	Fatal bool // not a mere leak
+	Fatal bool // false for a leak or an underfull node
 	Err   error
 }
 
@@ -19,15 +19,15 @@ type Damage struct {
 type Report struct {
 	Super    thinmeta.Super
 	Devices  map[uint32]thinmeta.Details
-	Damages  []Damage                          // the first ones
+	Damages  []Damage                          // the first 1000
 	Fatal    int                               // number of fatal damages
 	NonFatal int                               // number of the others
-	Leaked   struct{ Data, Metadata []uint64 } // blocks counted once and used never
+	Leaked   struct{ Data, Metadata []uint64 } // blocks that are counted once but not used
 
 	FreeMetadata uint64 // blocks
 }
 
-// Err is nil if the metadata is in order.
+// Err returns nil if the metadata is sound.
 func (r *Report) Err() error {
 	if r.Fatal+r.NonFatal == 0 {
 		return nil

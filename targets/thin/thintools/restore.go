@@ -13,7 +13,7 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// Overrides replace what a superblock says; a zero stands for no override.
+// Overrides replace values of a superblock; zero means no override.
 type Overrides struct {
 	TransactionID uint64
 	DataBlockSize uint32 // sectors
@@ -32,15 +32,15 @@ func (o Overrides) apply(h *Header) {
 	}
 }
 
-// RestoreOptions say how to restore.
+// RestoreOptions control Restore.
 type RestoreOptions struct {
 	Overrides Overrides
 	Progress  func(done uint64) // mapped blocks so far; may be nil
 }
 
-// Restore makes metadata on dev from XML, whatever was there before. The needs_check
-// flag and a metadata snapshot are not restored. The memory that it takes is a
-// byte for each data block in use, and little more.
+// Restore writes new metadata to dev from XML, whatever dev held before. The
+// needs_check flag and a metadata snapshot are not restored. It needs little more
+// memory than one byte for each data block in use.
 func Restore(e env.Env, r io.Reader, dev blk.Device, o RestoreOptions) error {
 	out, err := newRestorer(e, dev, o)
 	if err != nil {
@@ -53,7 +53,7 @@ func Restore(e env.Env, r io.Reader, dev blk.Device, o RestoreOptions) error {
 	return nil
 }
 
-// full leaves out where in the text it was that the device was full.
+// full removes the position in the text from the error when dev is full.
 func full(err error) error {
 	if errors.Is(err, thinmeta.ErrMetadataFull) {
 		return thinmeta.ErrMetadataFull
@@ -91,7 +91,7 @@ func (r *restorer) begin(h Header) error {
 
 func (r *restorer) device(id uint32, d thinmeta.Details) error {
 	if _, ok := r.roots[id]; ok || id > thinmeta.MaxID {
-		return fmt.Errorf("device %d: id is used twice or above %d", id, thinmeta.MaxID)
+		return fmt.Errorf("device %d: id is used twice or is above %d", id, thinmeta.MaxID)
 	}
 	r.id, r.mapped, r.tree = id, 0, r.bulk.NewBuilder(8)
 	r.devs[id] = d

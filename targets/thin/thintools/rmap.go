@@ -13,13 +13,14 @@ import (
 // Region is a range of data blocks: [Begin, End).
 type Region struct{ Begin, End uint64 }
 
-// Owner tells which blocks of a device a run of data blocks is at.
+// Owner says which blocks of a device a run of data blocks is mapped to.
 type Owner struct {
 	Data, Thin, Len uint64
 	ID              uint32
 }
 
-// Owners finds who maps the data blocks of regions, in their order, as thin_rmap does.
+// Owners returns the devices that map the data blocks of regions, in order of data
+// blocks, like thin_rmap.
 func Owners(e env.Env, dev blk.Device, regions []Region) ([]Owner, error) {
 	s := newSource(e, dev, DumpOptions{})
 	if err := s.open(); err != nil {
@@ -46,7 +47,7 @@ func Owners(e env.Env, dev blk.Device, regions []Region) ([]Owner, error) {
 	return all, nil
 }
 
-// owners is the part of a run that lies in regions.
+// owners returns the part of a run that lies in regions.
 func owners(id uint32, r Run, regions []Region) (list []Owner) {
 	for _, g := range regions {
 		begin, end := max(g.Begin, r.Data), min(g.End, r.Data+r.Len)
@@ -57,7 +58,7 @@ func owners(id uint32, r Run, regions []Region) (list []Owner) {
 	return list
 }
 
-// join sorts regions and joins those that meet.
+// join sorts regions and merges those that touch.
 func join(regions []Region) (joined []Region) {
 	for _, g := range slices.SortedFunc(slices.Values(regions), func(a, b Region) int { return cmp.Compare(a.Begin, b.Begin) }) {
 		if n := len(joined); n > 0 && g.Begin <= joined[n-1].End {

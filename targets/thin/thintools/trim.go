@@ -9,9 +9,8 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// Trim calls fn for each range [begin, end) of data blocks that no device uses,
-// in order: they may be discarded on the data device while nobody has the pool
-// open.
+// Trim calls fn for each range [begin, end) of data blocks that no device uses, in
+// order. They may be discarded on the data device while no program has the pool open.
 func Trim(e env.Env, dev blk.Device, fn func(begin, end uint64) error) (*thinmeta.Super, error) {
 	bm := pdata.NewBlockManager(e, dev, 0)
 	s, err := thinmeta.ReadSuperAt(bm, thinmeta.SuperBlock)
@@ -41,9 +40,9 @@ func Trim(e env.Env, dev blk.Device, fn func(begin, end uint64) error) (*thinmet
 	return s, err
 }
 
-// MetadataSize estimates how large a metadata device should be, in bytes, for
-// pools of poolSize bytes with blocks of blockSize bytes and up to thins devices
-// and snapshots: thin_metadata_size's formula.
+// MetadataSize estimates the bytes that the metadata device of a pool needs, for data
+// of poolSize bytes in blocks of blockSize bytes and for thins devices and snapshots.
+// The formula is that of thin_metadata_size.
 func MetadataSize(blockSize, poolSize, thins uint64) uint64 {
 	const perNode = (pdata.BlockSize - 64) / 16
 	return (1 + 2*(poolSize/blk.SectorSize)/(blockSize/blk.SectorSize)/perNode + thins) * pdata.BlockSize

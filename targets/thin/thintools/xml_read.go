@@ -12,8 +12,8 @@ import (
 // maxTag bounds the length of a tag in bytes.
 const maxTag = 1 << 16
 
-// readXML gives the metadata in XML to out. Besides what thin_dump writes it
-// understands the <def> and <ref> of newer tools: runs that devices share.
+// readXML reads metadata from XML into out. Beyond the output of thin_dump it
+// supports <def> and <ref> of newer tools: runs that devices share.
 func readXML(r io.Reader, out emitter) error {
 	x := &xmlReader{s: bufio.NewReaderSize(r, maxTag), out: out, line: 1, defs: map[string][]Run{}}
 	for {
@@ -25,7 +25,7 @@ func readXML(r io.Reader, out emitter) error {
 			return nil
 		}
 		if err == io.EOF {
-			err = errors.New("the text ends too early")
+			err = errors.New("unexpected end of the text")
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: %w", x.line, err)
@@ -33,7 +33,7 @@ func readXML(r io.Reader, out emitter) error {
 	}
 }
 
-// section is where in the text the reader is.
+// section is the position of the reader in the structure of the text.
 type section int
 
 const (
@@ -52,13 +52,13 @@ type xmlReader struct {
 	defs map[string][]Run
 	def  string
 
-	raw   []byte // the tag at hand, without its angle brackets
+	raw   []byte // the current tag, without its angle brackets
 	name  []byte
 	end   bool // </name>
 	empty bool // <name/>
 }
 
-// tag acts on the tag at hand.
+// tag handles the current tag.
 func (x *xmlReader) tag() error {
 	name := string(x.name)
 	switch {
@@ -170,7 +170,7 @@ func (x *xmlReader) define() error {
 		return err
 	}
 	if _, ok := x.defs[x.def]; ok {
-		return fmt.Errorf("<def> %q comes twice", x.def)
+		return fmt.Errorf("<def> %q is defined twice", x.def)
 	}
 	x.defs[x.def] = []Run{}
 	if !x.empty {

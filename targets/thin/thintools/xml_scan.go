@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// next reads up to the end of a tag that is not a comment or the like.
+// next reads the next tag, skipping comments and the like.
 func (x *xmlReader) next() error {
 	for {
 		if err := x.gap(); err != nil {
@@ -24,7 +24,7 @@ func (x *xmlReader) next() error {
 	}
 }
 
-// gap skips the blanks before a tag and its opening bracket.
+// gap skips white space before a tag and the opening bracket.
 func (x *xmlReader) gap() error {
 	for {
 		switch c, err := x.s.ReadByte(); {
@@ -63,7 +63,7 @@ func (x *xmlReader) rest() error {
 	}
 }
 
-// complete reports whether the bracket at raw's end closes the tag.
+// complete reports whether the bracket at the end of raw closes the tag.
 func (x *xmlReader) complete() bool {
 	if bytes.HasPrefix(x.raw, []byte("!--")) {
 		return len(x.raw) >= 6 && bytes.HasSuffix(x.raw, []byte("-->"))
@@ -80,7 +80,7 @@ func (x *xmlReader) complete() bool {
 	return quote == 0
 }
 
-// split takes the name off the tag.
+// split separates the name from the tag.
 func (x *xmlReader) split() error {
 	x.end, x.empty = x.raw[0] == '/', x.raw[len(x.raw)-1] == '/'
 	if x.end && x.empty {
@@ -100,7 +100,8 @@ func (x *xmlReader) split() error {
 	return nil
 }
 
-// attr takes the next attribute off the tag; name is nil at its end.
+// attr separates the next attribute from the tag; name is nil when there is none
+// left.
 func (x *xmlReader) attr() (name, value []byte, err error) {
 	x.raw = bytes.TrimLeft(x.raw, " \t\r\n")
 	if len(x.raw) == 0 {
@@ -108,18 +109,18 @@ func (x *xmlReader) attr() (name, value []byte, err error) {
 	}
 	eq := bytes.IndexByte(x.raw, '=')
 	if eq < 0 || len(x.raw) < eq+3 || x.raw[eq+1] != '"' && x.raw[eq+1] != '\'' {
-		return nil, nil, fmt.Errorf("<%s> has an attribute without value", x.name)
+		return nil, nil, fmt.Errorf("<%s> has an attribute without a value", x.name)
 	}
 	n := bytes.IndexByte(x.raw[eq+2:], x.raw[eq+1])
 	if n < 0 {
-		return nil, nil, fmt.Errorf("<%s> has an attribute without end", x.name)
+		return nil, nil, fmt.Errorf("<%s> has an attribute without an end quote", x.name)
 	}
 	name, value = bytes.TrimRight(x.raw[:eq], " \t\r\n"), x.raw[eq+2:eq+2+n]
 	x.raw = x.raw[eq+3+n:]
 	return name, value, nil
 }
 
-// field says where the value of an attribute goes.
+// field says where to store the value of an attribute.
 type field struct {
 	name     string
 	num      *uint64

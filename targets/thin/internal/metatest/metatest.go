@@ -1,5 +1,5 @@
-// Package metatest is thin metadata with a model beside it, for the tests of the live
-// metadata and of the tools.
+// Package metatest keeps a model beside thin metadata, for the tests of the live
+// metadata and of the offline tools.
 package metatest
 
 import (
@@ -25,13 +25,13 @@ import (
 )
 
 var (
-	// Seed is of the random tests.
+	// Seed is the seed of the random tests.
 	Seed = flag.Uint64("seed", 1, "seed of the random tests")
 
 	checkEach = flag.Bool("checkeach", false, "run thin_check after every commit")
 )
 
-// Scaled makes a test smaller where every access is checked.
+// Scaled returns a smaller size for a test when invariants make every access slow.
 func Scaled(n int) int {
 	if invariants.Enabled {
 		return max(1, n/6)
@@ -45,18 +45,19 @@ type Pool struct {
 	Dev *memdev.Device
 	M   *thinmeta.Metadata
 	O   thinmeta.Options
-	Via func(blk.Device) blk.Device // what lies between M and Dev; may be nil
+	Via func(blk.Device) blk.Device // wraps Dev for M; may be nil
 
 	Now, Old State // the model of the running and of the committed transaction
 }
 
-// State is what a pool should hold: the mappings of each device.
+// State is what a pool should hold: the mappings of each device, from thin block to
+// data block.
 type State struct {
 	Devs map[uint32]map[uint64]uint64
 	Size uint64 // data blocks
 }
 
-// Clone is a copy that lives on its own.
+// Clone returns a deep copy.
 func (s State) Clone() State {
 	c := State{map[uint32]map[uint64]uint64{}, s.Size}
 	for id, m := range s.Devs {
@@ -67,12 +68,13 @@ func (s State) Clone() State {
 
 const testBlockSize = 128
 
-// Disk is an empty metadata device.
+// Disk returns an empty metadata device.
 func Disk(blocks uint64) *memdev.Device {
 	return memdev.New(blocks*pdata.BlockSectors, memdev.Volatile)
 }
 
-// New is a new pool, checked when the test ends.
+// New creates a pool with data data blocks on a metadata device of the given number
+// of blocks. It is checked when the test ends.
 func New(t *testing.T, blocks, data uint64, cache int) *Pool {
 	t.Helper()
 	p := &Pool{T: t, Dev: Disk(blocks), O: thinmeta.Options{DataBlockSize: testBlockSize, Format: true, CacheBytes: cache}}
@@ -121,7 +123,7 @@ func ok(t testing.TB, err error) {
 	}
 }
 
-// check commits and looks at the whole state.
+// check commits and checks the whole state.
 func (p *Pool) check() {
 	p.T.Helper()
 	if p.M.Failed() || p.M.Err() != nil {
@@ -131,19 +133,19 @@ func (p *Pool) check() {
 	Verify(p.T, p.Dev, p.Now)
 }
 
-// Verify checks what is on a disk against a model.
+// Verify checks the metadata on a disk against a model.
 func Verify(t *testing.T, dev blk.Device, want State) {
 	t.Helper()
 	ok(t, Matches(dev, want))
 }
 
-// MatchesBeside is Matches where there may also be devices that are being deleted.
+// MatchesBeside is Matches, but ignores devices that are being deleted.
 func MatchesBeside(dev blk.Device, want State) error { return matches(dev, want, thinmeta.MaxID) }
 
-// Matches says how the metadata on a disk differ from a model.
+// Matches returns how the metadata on a disk differs from a model.
 func Matches(dev blk.Device, want State) error { return matches(dev, want, math.MaxUint32) }
 
-// matches leaves out devices with ids above highest.
+// matches ignores devices with ids above highest.
 func matches(dev blk.Device, want State, highest uint32) error {
 	r, err := thintools.Check(env.Real(), dev, thintools.CheckOptions{CacheBytes: 1 << 20})
 	if err == nil {
@@ -168,7 +170,7 @@ func matches(dev blk.Device, want State, highest uint32) error {
 	return nil
 }
 
-// Mappings are all mappings of a device.
+// Mappings returns all mappings of a device, from thin block to data block.
 func Mappings(m *thinmeta.Metadata, id uint32) (map[uint64]uint64, error) {
 	th, err := m.OpenThin(id)
 	if err != nil {
@@ -191,9 +193,9 @@ func Mappings(m *thinmeta.Metadata, id uint32) (map[uint64]uint64, error) {
 	}
 }
 
-// Tool runs a program of thin-provisioning-tools on the content of a disk and
-// fails the test unless it exits with 0. Where it is not installed that is said,
-// and our own thintools.Check has to do.
+// Tool runs a program of thin-provisioning-tools on the content of a disk and fails
+// the test unless it exits with 0. If the program is not installed, it logs that;
+// thintools.Check must suffice.
 func Tool(t *testing.T, dev blk.Device, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("/usr/sbin/" + name)
@@ -206,7 +208,7 @@ func Tool(t *testing.T, dev blk.Device, name string, args ...string) string {
 	}
 	file := filepath.Join(t.TempDir(), "metadata")
 	Export(t, dev, file)
-	defer os.Remove(file) // there may be thousands in one test
+	defer os.Remove(file) // a test may make thousands
 	out, err := exec.Command(path, append(args, file)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
@@ -231,7 +233,7 @@ func Export(t *testing.T, dev blk.Device, file string) {
 	ok(t, os.WriteFile(file, p, 0o600))
 }
 
-// Insert maps a block to a new data block.
+// Insert maps a block to a newly allocated data block.
 func (p *Pool) Insert(t *thinmeta.Thin, block uint64) error {
 	b, err := p.M.AllocDataBlock()
 	if err != nil {
@@ -251,7 +253,7 @@ func (p *Pool) Thin(id uint32) *thinmeta.Thin {
 	return th
 }
 
-// CreateThin, CreateSnap and Delete change metadata and model alike.
+// CreateThin, CreateSnap and Delete change the metadata and the model.
 func (p *Pool) CreateThin(id uint32) {
 	p.T.Helper()
 	ok(p.T, p.M.CreateThin(id))
@@ -356,7 +358,7 @@ func (p *Pool) snapOp() {
 	}
 }
 
-// Load is a disk with the content p.
+// Load returns a disk with the content p.
 func Load(t testing.TB, p []byte) *memdev.Device {
 	t.Helper()
 	dev := memdev.New(uint64(len(p))/blk.SectorSize, memdev.Volatile)

@@ -6,41 +6,41 @@ import (
 	"sync/atomic"
 )
 
-// Tally counts operations in progress and the resources they use. Each processor
-// has a [Shard], so that processors share no counter. Call Init before use.
-type Tally struct {
-	used   atomic.Int64 // with what the shards keep in reserve
+// InFlight counts operations in flight and the resources that they use. Each
+// processor has a [Shard], so that processors share no counter. Call Init before use.
+type InFlight struct {
+	used   atomic.Int64 // including what the shards keep spare
 	shards []Shard
 	tokens sync.Pool // *Shard: deals out shards by processor
 	dealt  atomic.Uint32
 }
 
-// Shard is one processor's part of a [Tally]. It fills a pair of cache lines.
+// Shard is one processor's part of [InFlight]. It fills a pair of cache lines.
 type Shard struct {
 	begun, ended atomic.Int64
-	spare        atomic.Int64 // given back, but not to Tally.used
+	spare        atomic.Int64 // given back, but still counted in InFlight.used
 	_            [104]byte
 }
 
 // Init makes t ready for use.
-func (t *Tally) Init() {
+func (t *InFlight) Init() {
 	t.shards = make([]Shard, runtime.GOMAXPROCS(0)*2)
 	t.tokens.New = t.newToken
 }
 
-func (t *Tally) newToken() any { return &t.shards[int(t.dealt.Add(1))%len(t.shards)] }
+func (t *InFlight) newToken() any { return &t.shards[int(t.dealt.Add(1))%len(t.shards)] }
 
 // Pick returns a shard, the same one as long as the caller stays on its
 // processor.
-func (t *Tally) Pick() *Shard {
+func (t *InFlight) Pick() *Shard {
 	sh := t.tokens.Get().(*Shard)
 	t.tokens.Put(sh)
 	return sh
 }
 
-// Begin counts an operation as in progress until End is called on the returned
-// shard: sh, or another one if another processor uses sh.
-func (t *Tally) Begin(sh *Shard) *Shard {
+// Begin counts an operation as in flight until End is called on the returned shard:
+// sh, or another one if another processor uses sh.
+func (t *InFlight) Begin(sh *Shard) *Shard {
 	n := sh.begun.Load()
 	if sh.begun.CompareAndSwap(n, n+1) {
 		return sh
@@ -57,9 +57,9 @@ func (t *Tally) Begin(sh *Shard) *Shard {
 // End undoes Begin.
 func (sh *Shard) End() { sh.ended.Add(1) }
 
-// Idle reports whether nothing was in progress at some moment of the call. It
-// counts ends before begins, so it misses nothing that begins or ends meanwhile.
-func (t *Tally) Idle() bool {
+// Idle reports whether nothing was in flight at some moment of the call. It counts
+// ends before begins, so it misses nothing that begins or ends meanwhile.
+func (t *InFlight) Idle() bool {
 	var n int64
 	for i := range t.shards {
 		n += t.shards[i].ended.Load()
@@ -72,14 +72,14 @@ func (t *Tally) Idle() bool {
 
 // Take counts n as used; Give on the same shard undoes it. A shard keeps the last
 // amount given for the next Take of the same amount.
-func (t *Tally) Take(sh *Shard, n int64) {
+func (t *InFlight) Take(sh *Shard, n int64) {
 	if !sh.spare.CompareAndSwap(n, 0) {
 		t.used.Add(n)
 	}
 }
 
 // TakeUpTo is Take, if that leaves no more than limit in use.
-func (t *Tally) TakeUpTo(limit int64, sh *Shard, n int64) bool {
+func (t *InFlight) TakeUpTo(limit int64, sh *Shard, n int64) bool {
 	if sh.spare.CompareAndSwap(n, 0) || t.used.Add(n) <= limit {
 		return true
 	}
@@ -88,7 +88,7 @@ func (t *Tally) TakeUpTo(limit int64, sh *Shard, n int64) bool {
 }
 
 // Give undoes Take.
-func (t *Tally) Give(sh *Shard, n int64) {
+func (t *InFlight) Give(sh *Shard, n int64) {
 	if !sh.spare.CompareAndSwap(0, n) {
 		t.used.Add(-n)
 	}
@@ -97,7 +97,7 @@ func (t *Tally) Give(sh *Shard, n int64) {
 // Over reports whether more than limit is in use. A caller that gives and then
 // checks for waiters, and one that registers as a waiter and then calls Over,
 // cannot miss each other.
-func (t *Tally) Over(limit int64) bool {
+func (t *InFlight) Over(limit int64) bool {
 	if t.used.Load() <= limit {
 		return false
 	}
@@ -106,13 +106,13 @@ func (t *Tally) Over(limit int64) bool {
 }
 
 // Used is the amount in use.
-func (t *Tally) Used() int64 {
+func (t *InFlight) Used() int64 {
 	t.Reclaim()
 	return t.used.Load()
 }
 
 // Reclaim frees the amounts that the shards keep.
-func (t *Tally) Reclaim() {
+func (t *InFlight) Reclaim() {
 	for i := range t.shards {
 		if sh := &t.shards[i]; sh.spare.Load() != 0 {
 			t.used.Add(-sh.spare.Swap(0))

@@ -12,8 +12,9 @@ import (
 	"udm/targets/internal/kcopyd"
 )
 
-// world is what the targets of one dm.Control share: the kernel module's globals.
-type world struct {
+// registry is the state shared by all targets of one dm.Control (in the kernel,
+// globals of the module): the origins and their snapshots.
+type registry struct {
 	threshold      *dm.Param
 	noSpaceTimeout *dm.Param
 	failNoSpace    *dm.Param
@@ -23,9 +24,9 @@ type world struct {
 	groups map[dm.Number]*group // guarded by mu; by origin
 }
 
-type worldKey struct{}
+type registryKey struct{}
 
-// The parameters of the kernel module, and two for what the kernel does not do.
+// The parameters of the kernel module, and two more.
 const (
 	thresholdParam = "dm_snapshot.snapshot_cow_threshold"
 	throttleParam  = "dm_snapshot.snapshot_copy_throttle"
@@ -35,47 +36,47 @@ const (
 
 func params() []*dm.Param {
 	return []*dm.Param{
-		dm.NewParam(thresholdParam, 2048, "copies under way for a snapshot beyond which writes wait"),
+		dm.NewParam(thresholdParam, 2048, "copies in progress for a snapshot above which writes wait"),
 		dm.NewParam(throttleParam, 100, "percent of the time in which chunks may be copied"),
 		dm.NewParam(noSpaceParam, 60, "seconds that writes wait while the disk below a store is full; 0: for ever"),
 		dm.NewParam(failParam, 0, "1: writes fail at once while the disk below a store is full"),
 	}
 }
 
-func worldOf(t *dm.Target) *world {
-	return t.Shared(worldKey{}, func() any { return newWorld(t) }).(*world)
+func registryOf(t *dm.Target) *registry {
+	return t.Shared(registryKey{}, func() any { return newRegistry(t) }).(*registry)
 }
 
-func newWorld(t *dm.Target) *world {
+func newRegistry(t *dm.Target) *registry {
 	throttle := kcopyd.NewThrottle(t.Env(), t.Param(throttleParam).Get)
-	return &world{
+	return &registry{
 		threshold: t.Param(thresholdParam), noSpaceTimeout: t.Param(noSpaceParam), failNoSpace: t.Param(failParam),
 		throttle: throttle, groups: make(map[dm.Number]*group),
 	}
 }
 
-// group is an origin with everything that has to do with it.
+// group is an origin and its snapshots (the kernel's struct origin).
 type group struct {
-	world   *world
-	number  dm.Number
-	users   int                     // guarded by world.mu; targets that hold it
-	origins []*origin               // guarded by world.mu; resumed snapshot-origin targets
-	members atomic.Pointer[members] // replaced under world.mu
+	registry *registry
+	number   dm.Number
+	users    int                     // guarded by registry.mu; targets that use it
+	origins  []*origin               // guarded by registry.mu; active snapshot-origin targets
+	members  atomic.Pointer[members] // replaced under registry.mu
 }
 
-// members is a list that never changes.
+// members is an immutable list.
 type members struct {
 	snaps    []*snapshot // largest chunk size first
 	boundary uint64      // smallest chunk size in sectors; 0 for none
 }
 
-// groupOf returns the group of an origin, held until leave.
-func (w *world) groupOf(n dm.Number) *group {
+// groupOf returns the group of an origin and takes a reference, which leave drops.
+func (w *registry) groupOf(n dm.Number) *group {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	g := w.groups[n]
 	if g == nil {
-		g = &group{world: w, number: n}
+		g = &group{registry: w, number: n}
 		g.members.Store(&members{})
 		w.groups[n] = g
 	}
@@ -84,7 +85,7 @@ func (w *world) groupOf(n dm.Number) *group {
 }
 
 func (g *group) leave() {
-	w := g.world
+	w := g.registry
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if g.users--; g.users == 0 {
@@ -92,7 +93,7 @@ func (g *group) leave() {
 	}
 }
 
-// setLocked replaces the list by one that is in order. Called with world.mu held.
+// setLocked replaces the list by an ordered one. Called with registry.mu held.
 func (g *group) setLocked(snaps []*snapshot) {
 	m := &members{snaps: snaps}
 	for i := len(snaps); i > 0 && m.boundary == 0; i-- {
@@ -101,16 +102,15 @@ func (g *group) setLocked(snaps []*snapshot) {
 	g.members.Store(m)
 }
 
-// insertLocked puts s into its place of the list, behind those of its chunk size.
-// Origins may have thousands of snapshots, so the others are not looked at one by
-// one. Called with world.mu held.
+// insertLocked inserts s behind the snapshots of its chunk size. An origin may have
+// thousands of snapshots, so it searches by bisection. Called with registry.mu held.
 func (g *group) insertLocked(s *snapshot) {
 	list, size := g.without(s), s.chunkSize()
 	i := sort.Search(len(list), func(i int) bool { return list[i].chunkSize() < size })
 	g.setLocked(slices.Concat(list[:i], []*snapshot{s}, list[i:]))
 }
 
-// without is the list, which never changes, but for s.
+// without returns the list without s. The list itself is immutable.
 func (g *group) without(s *snapshot) []*snapshot {
 	list := g.members.Load().snaps
 	if i := slices.Index(list, s); i >= 0 {
@@ -119,7 +119,7 @@ func (g *group) without(s *snapshot) []*snapshot {
 	return list
 }
 
-// chunkSize is in sectors, 0 for a snapshot that waits for its exceptions.
+// chunkSize is in sectors; it is 0 for a snapshot that waits for its exceptions.
 func (s *snapshot) chunkSize() uint64 {
 	if s.has(flagWaiting) {
 		return 0
@@ -127,10 +127,10 @@ func (s *snapshot) chunkSize() uint64 {
 	return s.body.Load().store.chunkSize()
 }
 
-// sharing is the snapshots of a group with the same COW device.
+// sharing is the snapshots of a group that have the same COW device.
 type sharing struct {
-	src   *snapshot // is active: may give its exceptions
-	dst   *snapshot // waits for them
+	src   *snapshot // active: source of a handover
+	dst   *snapshot // waits for the handover
 	count int
 }
 
@@ -149,7 +149,7 @@ func (g *group) sharing(s *snapshot) (sh sharing) {
 	return sh
 }
 
-// merging is the group's snapshot-merge target, nil for none.
+// merging returns the group's snapshot-merge target, or nil.
 func (g *group) merging() *snapshot {
 	for _, s := range g.members.Load().snaps {
 		if s.merge != nil {
@@ -159,11 +159,11 @@ func (g *group) merging() *snapshot {
 	return nil
 }
 
-// register adds a snapshot that is not active yet and reports whether it gets
-// its exceptions from an active one.
+// register adds a snapshot that is not active yet. It reports whether the snapshot
+// will get its exceptions from an active one.
 func (g *group) register(s *snapshot) (waits bool, err error) {
-	g.world.mu.Lock()
-	defer g.world.mu.Unlock()
+	g.registry.mu.Lock()
+	defer g.registry.mu.Unlock()
 	if waits, err = g.handoverLocked(s); err != nil {
 		return false, err
 	}
@@ -189,45 +189,45 @@ func (g *group) handoverLocked(s *snapshot) (waits bool, err error) {
 	return true, nil
 }
 
-// reregister puts s in its place after its chunk size has become known.
+// reregister moves s to its place after its chunk size has become known.
 func (g *group) reregister(s *snapshot) {
-	g.world.mu.Lock()
+	g.registry.mu.Lock()
 	g.insertLocked(s)
-	g.world.mu.Unlock()
+	g.registry.mu.Unlock()
 }
 
-// sort puts all in their places, after chunk sizes have changed hands.
+// sort orders the list after chunk sizes have changed in a handover.
 func (g *group) sort() {
-	g.world.mu.Lock()
-	defer g.world.mu.Unlock()
+	g.registry.mu.Lock()
+	defer g.registry.mu.Unlock()
 	snaps := slices.Clone(g.members.Load().snaps)
 	slices.SortStableFunc(snaps, func(a, b *snapshot) int { return cmp.Compare(b.chunkSize(), a.chunkSize()) })
 	g.setLocked(snaps)
 }
 
-// unregister takes s out. No exception is made for origin writes afterwards.
+// unregister removes s. Afterwards origin writes create no exceptions for it.
 func (g *group) unregister(s *snapshot) {
-	g.world.mu.Lock()
+	g.registry.mu.Lock()
 	g.setLocked(g.without(s))
-	g.world.mu.Unlock()
+	g.registry.mu.Unlock()
 	s.set(0, flagActive)
 	s.pending.barrier()
 }
 
-// barrier waits for whoever is making an exception.
+// barrier waits for whoever is creating an exception.
 func (t *pendingTable) barrier() {
 	for i := range t.slots {
 		t.slots[i].mu.Lock()
-		//lint:ignore SA2001 passing through the lock is the point
+		//lint:ignore SA2001 taking each lock once is the purpose
 		t.slots[i].mu.Unlock()
 	}
 }
 
-// front is the device through which the origin is written to, if it is not d:
-// that of a snapshot-origin target, or of the merging snapshot.
+// front returns the device through which the origin is written, unless that is d: the
+// device of a snapshot-origin or snapshot-merge target.
 func (g *group) front(d *dm.Device) *dm.Device {
-	g.world.mu.Lock()
-	defer g.world.mu.Unlock()
+	g.registry.mu.Lock()
+	defer g.registry.mu.Unlock()
 	var front *dm.Device
 	if len(g.origins) > 0 {
 		front = g.origins[0].target.Device()

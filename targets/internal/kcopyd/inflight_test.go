@@ -8,9 +8,9 @@ import (
 	"udm/env"
 )
 
-func TestTallyKeepsToItsLimit(t *testing.T) {
+func TestInFlightKeepsToItsLimit(t *testing.T) {
 	const limit = 3
-	var tl Tally
+	var tl InFlight
 	tl.Init()
 	var now, most atomic.Int64
 	var wg sync.WaitGroup
@@ -37,7 +37,7 @@ func TestTallyKeepsToItsLimit(t *testing.T) {
 }
 
 func TestWhatAShardKeepsIsNotUsed(t *testing.T) {
-	var tl Tally
+	var tl InFlight
 	tl.Init()
 	for i := range tl.shards {
 		tl.Take(&tl.shards[i], 1)
@@ -56,8 +56,8 @@ func TestWhatAShardKeepsIsNotUsed(t *testing.T) {
 }
 
 // Things end on other shards than those that begin meanwhile.
-func TestTallyIsIdleOnlyWhenNothingIsUnderWay(t *testing.T) {
-	var tl Tally
+func TestInFlightIsIdleOnlyWithNothingInFlight(t *testing.T) {
+	var tl InFlight
 	tl.Init()
 	tl.Begin(&tl.shards[0])
 	stop := make(chan struct{})
