@@ -15,20 +15,20 @@ import (
 	"syscall"
 )
 
-// Socket is the name of the control socket in a daemon's root; NBDSocket that of
-// its exports.
+// Socket is the name of the control socket in a daemon's root; NBDSocket is that of
+// its NBD server.
 const (
 	Socket    = "control.sock"
 	NBDSocket = "nbd.sock"
 )
 
-// Client speaks to the daemon of one root. It is safe for concurrent use.
+// Client talks to the daemon of one root. It is safe for concurrent use.
 type Client struct {
 	root string
 	http http.Client
 }
 
-// NewClient returns a client of the daemon at root. It connects when used.
+// NewClient returns a client of the daemon at root. It connects on first use.
 func NewClient(root string) *Client {
 	c := &Client{root: root}
 	c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -40,7 +40,7 @@ func NewClient(root string) *Client {
 // Close drops the client's connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// NotRunning is the error when there is no daemon to speak to.
+// NotRunning is the error when no daemon can be reached.
 type NotRunning struct {
 	Root string
 	Err  error
@@ -48,14 +48,14 @@ type NotRunning struct {
 
 func (e *NotRunning) Error() string {
 	if errors.Is(e.Err, fs.ErrPermission) {
-		return fmt.Sprintf("permission denied by the daemon at %s; run as the user that started it", e.Root)
+		return fmt.Sprintf("permission denied by the daemon at %s; run this as the user that started the daemon", e.Root)
 	}
 	return fmt.Sprintf("no daemon is running at %s; start one: udm daemon --root %s", e.Root, e.Root)
 }
 
 func (e *NotRunning) Unwrap() error { return e.Err }
 
-// call posts in to a command and decodes the answer to out.
+// call posts in to a command and decodes the answer into out.
 func (c *Client) call(ctx context.Context, command string, in, out any) error {
 	answer, err := c.post(ctx, command, in)
 	if err != nil {
@@ -65,8 +65,7 @@ func (c *Client) call(ctx context.Context, command string, in, out any) error {
 	return json.NewDecoder(answer).Decode(out)
 }
 
-// post posts in to a command and returns the body of the answer, unless that is an
-// error.
+// post posts in to a command and returns the body of the answer, or the error in it.
 func (c *Client) post(ctx context.Context, command string, in any) (io.ReadCloser, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -87,8 +86,8 @@ func (c *Client) post(ctx context.Context, command string, in any) (io.ReadClose
 	return resp.Body, nil
 }
 
-// call has the daemon carry the command out. The stream ends without an error when
-// ctx does.
+// call runs the command on the daemon. The stream ends without an error when ctx
+// does.
 func (name streaming[Out]) call(ctx context.Context, c *Client) (iter.Seq2[Out, error], error) {
 	answer, err := c.post(ctx, string(name), nothing{})
 	if err != nil {

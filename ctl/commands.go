@@ -6,9 +6,9 @@ import (
 	"slices"
 )
 
-// The table of commands: each is written once, with its name and the method of
-// [Service] that carries it out. The daemon's HTTP handler serves the table, and
-// [Client] has an entry called.
+// The table of commands. Each is written once, with its name and its method of
+// [Service]. The daemon's HTTP handler serves the table, and [Client] calls its
+// entries.
 var (
 	version     = ask("version", Service.Version)
 	targets     = ask("targets", Service.Targets)
@@ -65,38 +65,37 @@ var (
 	removeOrphan = order("orphan_remove", Service.RemoveOrphan)
 )
 
-// replyTo is Message with its answer as the protocol has it.
+// replyTo is Message with the answer in the form of the protocol.
 func replyTo(s Service, ctx context.Context, r Message) (Reply, error) {
 	text, err := s.Message(ctx, r)
 	return Reply{text}, err
 }
 
-// Command is a command of the protocol, for who serves it.
+// Command is a command of the protocol, for servers.
 type Command struct {
 	Name string
-	// Do has a service carry the command out: decode fills in the request from
-	// what the client sent, and its error is returned as it is. The answer may be a
-	// [Stream].
+	// Do runs the command on a service. decode fills in the request from what the
+	// client sent; its error is returned unchanged. The answer may be a [Stream].
 	Do func(ctx context.Context, s Service, decode func(any) error) (answer any, err error)
 }
 
-// Commands lists all commands.
+// Commands returns all commands.
 func Commands() []Command { return slices.Clone(commands) }
 
 var commands []Command
 
-// command is a command with a request and an answer, for who calls it.
+// command is a command with a request and an answer, for clients.
 type command[In, Out any] string
 
-// call has the daemon carry the command out.
+// call runs the command on the daemon.
 func (name command[In, Out]) call(ctx context.Context, c *Client, in In) (out Out, err error) {
 	return out, c.call(ctx, string(name), in, &out)
 }
 
-// nothing is the request or the answer of a command that has none.
+// nothing is an empty request or answer.
 type nothing struct{}
 
-// request adds a command that has a request and an answer.
+// request adds a command with a request and an answer.
 func request[In, Out any](name string, do func(Service, context.Context, In) (Out, error)) command[In, Out] {
 	commands = append(commands, Command{name, func(ctx context.Context, s Service, decode func(any) error) (any, error) {
 		var in In
@@ -118,10 +117,10 @@ func order[In any](name string, do func(Service, context.Context, In) error) com
 	return request(name, func(s Service, ctx context.Context, in In) (nothing, error) { return nothing{}, do(s, ctx, in) })
 }
 
-// Stream is an answer of many values, each of which is told when it is there.
+// Stream is an answer of many values, each sent as soon as it is available.
 type Stream iter.Seq2[any, error]
 
-// streaming is a command whose answer is a stream, for who calls it.
+// streaming is a command whose answer is a stream, for clients.
 type streaming[Out any] string
 
 // stream adds a command without a request whose answer is a stream.

@@ -1,7 +1,7 @@
 package ctl
 
-// Disk is a path that has a number of its user's choice for as long as it is
-// registered: tables may name it by the number, and it has it whenever it is open.
+// Disk gives a path a device number of the user's choice while it is registered:
+// tables may name the disk by this number, and it has the number whenever it is open.
 type Disk struct {
 	Number
 	Path string `json:"path"` // or mem:SIZE and the like, as in a table

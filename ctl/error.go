@@ -8,14 +8,14 @@ import (
 	"udm/dm"
 )
 
-// Error is a command that failed: the kernel's errno, by its name because the
-// numbers differ from one system to the next, and the reason in words.
+// Error is the error of a command: the kernel's errno, by name because the numbers
+// differ between systems, and the reason in words.
 type Error struct {
 	Errno  string `json:"errno"`
 	Reason string `json:"reason,omitempty"`
 	// Step is the part of a create that failed: create, reload or resume.
 	Step   string  `json:"step,omitempty"`
-	Number *Number `json:"number,omitempty"` // of the device that was made and removed again
+	Number *Number `json:"number,omitempty"` // of the device that was created and removed again
 }
 
 func (e *Error) Error() string {
@@ -25,7 +25,7 @@ func (e *Error) Error() string {
 	return e.Reason
 }
 
-// Unwrap makes errors.Is find the errno.
+// Unwrap returns the errno, for errors.Is.
 func (e *Error) Unwrap() error {
 	for n, name := range errnoNames {
 		if name == e.Errno {
@@ -35,7 +35,7 @@ func (e *Error) Unwrap() error {
 	return syscall.EIO
 }
 
-// NewError is the Error for what the device mapper reports.
+// NewError converts an error of the device mapper.
 func NewError(err error) *Error {
 	var ours *Error
 	if errors.As(err, &ours) {
@@ -48,7 +48,7 @@ func NewError(err error) *Error {
 	return &Error{Errno: name, Reason: strings.ReplaceAll(err.Error(), "\n", "; ")}
 }
 
-// Strerror is the C library's text for the errno in err.
+// Strerror is the C library's text for the errno of err.
 func Strerror(err error) string {
 	s := dm.ErrnoOf(err).Error()
 	return strings.ToUpper(s[:1]) + s[1:]

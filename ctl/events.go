@@ -1,20 +1,19 @@
 package ctl
 
-// Event is something that has happened to a device, or that a subscriber has lost
-// some.
+// Event is something that happened to a device, or a notice that events were lost.
 type Event struct {
 	Kind   EventKind `json:"kind"`
 	Number *Number   `json:"number,omitempty"`
-	Name   string    `json:"name,omitempty"`  // of a device that was renamed, the new one
-	Event  uint32    `json:"event,omitempty"` // the device's event number by then
-	Lost   uint64    `json:"lost,omitempty"`  // how many events, of kind lost
+	Name   string    `json:"name,omitempty"`  // after a rename, the new one
+	Event  uint32    `json:"event,omitempty"` // the device's event number at that time
+	Lost   uint64    `json:"lost,omitempty"`  // for EventLost: the number of lost events
 }
 
-// EventKind says what has happened.
+// EventKind is the kind of an event.
 type EventKind string
 
-// The kinds of events. EventRenamed is also that a uuid was set; EventTable is one
-// that a target has raised: udm targets tells when.
+// The kinds of events. EventRenamed is also sent when a uuid is set. EventTable is
+// raised by a target; udm targets says when.
 const (
 	EventCreated   EventKind = "created"
 	EventLoaded    EventKind = "loaded"

@@ -1,18 +1,18 @@
 package ctl
 
 type (
-	// Export is the body of export: a device for one virtual machine at a time, by
-	// vhost-user-blk on a Unix socket.
+	// Export is the body of export: it offers a device to one virtual machine at a
+	// time, by vhost-user-blk on a Unix socket.
 	Export struct {
 		Ref
 		Path string `json:"path"` // of the socket: absolute
-		// Queues is how many a guest may use; 0: one for each processor of the
+		// Queues is how many queues a guest may use; 0: one for each processor of the
 		// daemon's machine, at most 8.
 		Queues   int    `json:"queues,omitempty"`
 		ReadOnly bool   `json:"readOnly,omitempty"`
 		Mode     uint32 `json:"mode,omitempty"` // permissions of the socket; 0: 0600
 	}
-	// Exported is an export that is served.
+	// Exported is a served export.
 	Exported struct {
 		Number
 		Name     string `json:"name"` // of the device
@@ -20,13 +20,13 @@ type (
 		Queues   int    `json:"queues,omitempty"`
 		ReadOnly bool   `json:"readOnly,omitempty"`
 		Mode     uint32 `json:"mode,omitempty"`
-		// Problem says why there is no socket at Path; it is tried again.
+		// Problem says why there is no socket at Path; the daemon keeps trying.
 		Problem string `json:"problem,omitempty"`
 	}
 	// Unexport is the body of unexport.
 	Unexport struct {
 		Path string `json:"path"`
-		// Force cuts off the virtual machine that uses it.
+		// Force disconnects the virtual machine that uses it.
 		Force bool `json:"force,omitempty"`
 	}
 )

@@ -4,16 +4,16 @@ type (
 	// Mount is the body of mount and unmount. Dir is an absolute path.
 	Mount struct {
 		Dir string `json:"dir"`
-		// Lazy lets unmount cut off who still has files open.
+		// Lazy makes unmount disconnect programs that have files open.
 		Lazy bool `json:"lazy,omitempty"`
 	}
-	// Attach is the body of attach. Driver is the kernel's driver of the block
-	// device: loop, nbd, or empty for loop where there is one, else nbd.
+	// Attach is the body of attach. Driver is the kernel driver for the block device:
+	// loop, nbd, or empty for loop if available, else nbd.
 	Attach struct {
 		Ref
 		Driver string `json:"driver,omitempty"`
 	}
-	// Attachment is a mapped device as a block device of the kernel.
+	// Attachment is a mapped device that is attached as a block device of the kernel.
 	Attachment struct {
 		Number
 		Name string `json:"name"` // of the mapped device

@@ -14,16 +14,16 @@ type Number struct {
 
 func (n Number) String() string { return fmt.Sprintf("%d:%d", n.Major, n.Minor) }
 
-// Ref says which device a command is about: the first of these that is set.
-// The kernel looks for the uuid first, then the name, then the number.
+// Ref names the device of a command, by the first of these fields that is set. (The
+// kernel looks for the uuid first, then the name, then the number.)
 type Ref struct {
 	Name   string  `json:"name,omitempty"`
 	UUID   string  `json:"uuid,omitempty"`
 	Number *Number `json:"number,omitempty"`
 }
 
-// Device is what there is to know about a device: dmsetup info, and with
-// [With] its tables, status and dependencies.
+// Device describes a device like dmsetup info does, and with [With] its tables,
+// status and dependencies.
 type Device struct {
 	Number
 	Name                string `json:"name"`
@@ -34,15 +34,15 @@ type Device struct {
 	DeferredRemove      bool   `json:"deferredRemove,omitempty"`
 	Live                bool   `json:"live"`     // there is a live table
 	Inactive            bool   `json:"inactive"` // there is an inactive table
-	Disk                bool   `json:"disk"`     // a table was loaded once; the kernel makes the disk then
-	Targets             int    `json:"targets"`  // lines of the table asked about
+	Disk                bool   `json:"disk"`     // a table has been loaded; the kernel creates the disk then
+	Targets             int    `json:"targets"`  // number of lines in the requested table
 	Opens               int    `json:"opens"`
-	// Holders says how many of the opens are of a kind: tables, files, nbd,
-	// attachments, vhost-user, program.
+	// Holders counts the opens by kind: tables, files, nbd, attachments, vhost-user,
+	// program.
 	Holders map[string]int `json:"holders,omitempty"`
 	Event   uint32         `json:"event"`
 	Sectors uint64         `json:"sectors"` // size of the live table
-	// Waiting says why a saved table could not be loaded yet after a restart.
+	// Waiting says why a saved table could not be loaded after a restart, or "".
 	Waiting string `json:"waiting,omitempty"`
 
 	Table  []Line `json:"table,omitempty"`
@@ -62,18 +62,19 @@ func (l Line) String() string {
 	return fmt.Sprintf("%d %d %s %s", l.Start, l.Length, l.Target, l.Params)
 }
 
-// Dep is a device that a table uses. Name is what Linux would call it: dm-0,
-// loop0, sda. A mapped device has a Map, another one a Source: what tables call it.
+// Dep is a device that a table uses. Name is its name in Linux: dm-0, loop0, sda. Map
+// is the name of a mapped device, Source the name of any other device in tables.
 type Dep struct {
 	Number
 	Name   string `json:"name"`
 	Map    string `json:"map,omitempty"` // name of a mapped device
 	Source string `json:"source,omitempty"`
-	// Report tells how a disk is whose data are elsewhere.
+	// Report is the condition of a disk whose data is elsewhere, such as an NBD
+	// server.
 	Report *blk.Report `json:"report,omitempty"`
 }
 
-// With selects the parts of a [Device] that cost something.
+// With selects the costly parts of a [Device].
 type With string
 
 // The parts.
@@ -83,7 +84,7 @@ const (
 	WithDeps   With = "deps"
 )
 
-// The requests. Each is the body of the command of the same name.
+// The requests: each is the body of the command of the same name.
 type (
 	// Query is the body of list and device.
 	Query struct {
@@ -91,10 +92,10 @@ type (
 		With     []With `json:"with,omitempty"`
 		Inactive bool   `json:"inactive,omitempty"` // the inactive table instead of the live one
 		Noflush  bool   `json:"noflush,omitempty"`  // status without committing anything first
-		Keys     bool   `json:"keys,omitempty"`     // tables with their keys; else there are zeroes in place of them
+		Keys     bool   `json:"keys,omitempty"`     // tables with their keys; else keys are shown as zeroes
 	}
-	// Create makes a device; with a table it also loads and resumes it, and
-	// removes the device again when that fails.
+	// Create creates a device. With a table it also loads and resumes it, and removes
+	// the device again if that fails.
 	Create struct {
 		Name     string  `json:"name"`
 		UUID     string  `json:"uuid,omitempty"`
@@ -102,7 +103,7 @@ type (
 		Table    string  `json:"table,omitempty"`
 		ReadOnly bool    `json:"readOnly,omitempty"`
 	}
-	// Load fills the inactive slot.
+	// Load loads a table into the inactive slot.
 	Load struct {
 		Ref
 		Table    string `json:"table"`
@@ -118,26 +119,26 @@ type (
 		Ref
 		Deferred bool `json:"deferred,omitempty"`
 	}
-	// Rename gives a device a new name, or a uuid if it has none.
+	// Rename changes the name of a device, or sets its uuid if it has none.
 	Rename struct {
 		Ref
 		NewName string `json:"newName,omitempty"`
 		NewUUID string `json:"newUUID,omitempty"`
 	}
-	// Message is for the target at a sector, or the core if it begins with @.
+	// Message is for the target at a sector, or for the core if it begins with @.
 	Message struct {
 		Ref
 		Sector uint64 `json:"sector,omitempty"`
 		Text   string `json:"text"`
 	}
-	// Wait blocks until the device's event number is not Event.
+	// Wait blocks until the device's event number differs from Event.
 	Wait struct {
 		Ref
 		Event uint32 `json:"event,omitempty"`
 	}
 )
 
-// Reply answers a message.
+// Reply is the answer to a message.
 type Reply struct {
 	Text string `json:"text"`
 }
@@ -149,7 +150,7 @@ type Target struct {
 	Doc     string    `json:"doc,omitempty"`
 }
 
-// Param is a number that all targets of a module go by: what Linux shows as
+// Param is a parameter of all targets of a module: what Linux shows as
 // /sys/module/MODULE/parameters/NAME. Its name is MODULE.NAME.
 type Param struct {
 	Name  string `json:"name"`
@@ -157,23 +158,23 @@ type Param struct {
 	Doc   string `json:"doc,omitempty"`
 }
 
-// SetParam gives a parameter a new value.
+// SetParam changes the value of a parameter.
 type SetParam struct {
 	Name  string `json:"name"`
 	Value uint32 `json:"value"`
 }
 
-// Version answers version.
+// Version is the answer to version.
 type Version struct {
 	Program string `json:"program"` // of udm
 	Driver  string `json:"driver"`  // of the device-mapper interface
 	PID     int    `json:"pid"`     // of the daemon
-	// Restoring is how far the daemon is with its devices after it was started;
-	// until then commands that change something wait. Nil: it is done.
+	// Restoring is the progress of restoring devices after a start; until it is
+	// complete, commands that change something wait. Nil: complete.
 	Restoring *Progress `json:"restoring,omitempty"`
 }
 
-// Progress is how much of something is done.
+// Progress counts done parts.
 type Progress struct {
 	Done  int `json:"done"`
 	Total int `json:"total"`
@@ -181,5 +182,5 @@ type Progress struct {
 
 func (p Progress) String() string { return fmt.Sprintf("%d of %d", p.Done, p.Total) }
 
-// Driver is the version of the device-mapper interface that this one follows.
+// Driver is the version of the device-mapper interface that udm implements.
 const Driver = "4.47.0"

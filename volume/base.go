@@ -13,14 +13,14 @@ import (
 	"udm/targets/thin"
 )
 
-// image is a file that something is to stand on.
+// image is a file used as a base.
 type image struct {
 	Base
-	tail []byte // what is behind its last whole sector
+	tail []byte // the bytes behind its last whole sector
 }
 
-// image looks at an image and refuses what is none: a file in a format that is
-// not raw, one that a device writes to, or an empty one.
+// image checks a file for use as a base. It refuses a file that is not a raw disk
+// image, one that a device writes to, and an empty one.
 func (m *Manager) image(path string) (*image, error) {
 	now, err := m.look(path)
 	if err != nil {
@@ -31,7 +31,7 @@ func (m *Manager) image(path string) (*image, error) {
 		if i.tail, err = m.files.ReadTail(path); err != nil {
 			return nil, err
 		}
-		m.log.Info("the image ends in the middle of a sector; zeroes are behind its end", "image", path, "bytes", now.Size)
+		m.log.Info("the image does not end at a sector boundary; it is extended with zeroes", "image", path, "bytes", now.Size)
 	}
 	for _, u := range m.uses(path) {
 		if u.writes {
@@ -41,8 +41,8 @@ func (m *Manager) image(path string) (*image, error) {
 	return i, nil
 }
 
-// look tells what an image is like now. One that has not changed since it was
-// looked at last is not read again.
+// look returns the present state of an image. It reads an image again only if it has
+// changed since the last look.
 func (m *Manager) look(path string) (Base, error) {
 	st, err := m.files.Stat(path)
 	if err != nil {
@@ -64,12 +64,12 @@ func (m *Manager) look(path string) (Base, error) {
 	return b, nil
 }
 
-// Samples of an image: so many pieces of so many sectors, evenly spread, the first
-// and last of the image among them.
+// The samples of an image: their number and size in sectors. They are evenly spread
+// and include its start and end.
 const samples, sampleSectors = 64, 8
 
-// fingerprint hashes samples of an image, which it reads from its beginning to
-// its end, and refuses one that is not raw.
+// fingerprint hashes samples of an image, from start to end. It refuses an image that
+// is not raw.
 func (m *Manager) fingerprint(path string) (_ string, err error) {
 	d, err := m.files.Open(path, false)
 	if err != nil {
@@ -78,7 +78,7 @@ func (m *Manager) fingerprint(path string) (_ string, err error) {
 	defer func() { err = errors.Join(err, d.Close()) }()
 	size := d.Limits().Size
 	if size == 0 {
-		return "", refuse(syscall.EINVAL, "the image %s is shorter than a sector", path)
+		return "", refuse(syscall.EINVAL, "the image %s is smaller than a sector (512 bytes)", path)
 	}
 	head, err := m.head(d)
 	if err != nil {
@@ -103,7 +103,7 @@ func (m *Manager) fingerprint(path string) (_ string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// headSectors is how much of a file tells its format.
+// headSectors is how much of a file is read to detect its format.
 const headSectors = 64
 
 func (m *Manager) head(d blk.Device) ([]byte, error) {
@@ -111,14 +111,14 @@ func (m *Manager) head(d blk.Device) ([]byte, error) {
 	return p, blk.ReadSectors(m.env, d, p, 0)
 }
 
-// same reports whether a base is as it was: of the same size, and either not
-// written to since or of the same content as far as the samples tell.
+// same reports whether a base is unchanged: it has the same size, and either the same
+// modification time or the same fingerprint.
 func (b *Base) same(now Base) bool {
 	return b.Size == now.Size && (b.ModTime == now.ModTime || b.Fingerprint == now.Fingerprint)
 }
 
-// Changed tells of a device whose base was changed behind the manager's back
-// since it was made, in one line; "": it was not.
+// Changed returns a one-line warning if the base of a device was changed outside the
+// manager since the device was made, else "".
 func (m *Manager) Changed(name string) string {
 	b := m.devices.Record(name).Base
 	if b == nil {
@@ -131,16 +131,16 @@ func (m *Manager) Changed(name string) string {
 	case b.same(now):
 		return ""
 	}
-	return fmt.Sprintf("the base of %s, %s, was changed after %s was made: what was not written to %s may be wrong; put the old file back", name, b.Path, name, name)
+	return fmt.Sprintf("the base of %s, %s, was changed after %s was made: data that was not written to %s may be wrong; restore the old file", name, b.Path, name, name)
 }
 
-// use is that a device has a file or device in its table.
+// use is a device that has a file or device in its table.
 type use struct {
 	name   string
 	writes bool
 }
 
-// uses lists who uses a file.
+// uses lists the devices that use a file.
 func (m *Manager) uses(path string) []use {
 	same := make(map[string]bool)
 	var us []use
@@ -156,8 +156,8 @@ func (m *Manager) uses(path string) []use {
 	return us
 }
 
-// usesIn looks for a file in a line of a table. same remembers which words mean
-// it.
+// usesIn looks for a file in a line of a table. same caches which words name the
+// file.
 func (m *Manager) usesIn(s dm.Spec, path string, same map[string]bool) (is, writes bool) {
 	l, err := m.control.ParseLine(s)
 	if err != nil {

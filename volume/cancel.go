@@ -9,10 +9,10 @@ import (
 	"udm/dm"
 )
 
-// Cancel undoes an operation that is not past its point of no return, and returns
-// when that is over. A copy into an object, which is past it from its beginning,
-// ends where it is: the object holds a part of what was copied. EBUSY: the operation
-// goes on, and the error says what it waits for.
+// Cancel undoes an operation that has not passed its point of no return, and returns
+// when that is complete. A copy into an object, which is past that point from the
+// start, stops where it is: the object then holds a part of the data. EBUSY: the
+// operation continues, and the error says what it waits for.
 func (m *Manager) Cancel(ctx context.Context, id string) error {
 	op, err := m.markCancelled(id)
 	if err != nil {
@@ -20,7 +20,7 @@ func (m *Manager) Cancel(ctx context.Context, id string) error {
 	}
 	op.stop()
 	if m.takeTurn(op) {
-		_ = m.advance(m.ctx, op) // is told by problem
+		_ = m.advance(m.ctx, op) // problem reports the error
 		m.endTurn(op)
 	}
 	stop := context.AfterFunc(ctx, m.changed.Wake)
@@ -36,12 +36,12 @@ func (m *Manager) Cancel(ctx context.Context, id string) error {
 	case !over:
 		return refuse(syscall.EBUSY, "%s of %s is being undone and waits: %s", op.Kind, op.Objects[0], problem)
 	case !op.undone && !op.abandoned:
-		return refuse(syscall.ENOENT, "%s of %s was over before it could be cancelled", op.Kind, op.Objects[0])
+		return refuse(syscall.ENOENT, "%s of %s was complete before it could be cancelled", op.Kind, op.Objects[0])
 	}
 	return nil
 }
 
-// markCancelled lets an operation end where it can, or says why it cannot.
+// markCancelled makes an operation end where it can, or returns why it cannot.
 func (m *Manager) markCancelled(id string) (*operation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,20 +50,20 @@ func (m *Manager) markCancelled(id string) (*operation, error) {
 	case op == nil:
 		return nil, refuse(syscall.ENOENT, "there is no operation %q; udm operations lists them", id)
 	case op.passed && !op.isCopyIn():
-		return nil, refuse(syscall.EBUSY, "%s of %s cannot be undone any more and goes on%s", op.Kind, op.Objects[0], op.whyLocked())
+		return nil, refuse(syscall.EBUSY, "%s of %s can no longer be undone and continues%s", op.Kind, op.Objects[0], op.whyLocked())
 	}
 	op.cancelled = true
 	return op, nil
 }
 
-// problem is why an operation waits to be tried again, "" if it does not.
+// problem returns why an operation waits to be retried, or "" if it does not.
 func (m *Manager) problem(op *operation) (text string, over bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return strings.TrimPrefix(op.whyLocked(), ": "), op.over
 }
 
-// whyLocked is the same, in words that follow others.
+// whyLocked is problem as a clause to append to a sentence.
 func (op *operation) whyLocked() string {
 	if later := (*notYet)(nil); op.failure == nil || errors.As(op.failure, &later) {
 		return ""
@@ -71,7 +71,7 @@ func (op *operation) whyLocked() string {
 	return ": " + op.failure.Error()
 }
 
-// isCopyIn reports whether all that an operation does is to copy into an object.
+// isCopyIn reports whether an operation only copies data into an object.
 func (op *operation) isCopyIn() bool {
 	if len(op.Add) > 0 || len(op.Then) != 1 {
 		return false
@@ -80,7 +80,7 @@ func (op *operation) isCopyIn() bool {
 	return copies
 }
 
-// abandons reports whether an operation ends where it is.
+// abandons reports whether an operation stops where it is.
 func (m *Manager) abandons(op *operation) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -88,16 +88,16 @@ func (m *Manager) abandons(op *operation) bool {
 	return op.abandoned
 }
 
-// outcome is the error of an operation that is over, and was not undone.
+// outcomeLocked is the error of a complete operation that was not undone.
 func (op *operation) outcomeLocked() error {
 	if !op.abandoned {
 		return nil
 	}
-	return dm.Errorf(syscall.EINTR, "cancelled; %s holds a part of what was copied", op.Objects[0])
+	return dm.Errorf(syscall.EINTR, "cancelled; %s holds a part of the copied data", op.Objects[0])
 }
 
-// Alone runs a command about a device that goes around the manager while no operation
-// is about the device. EBUSY: one that takes long is.
+// Alone runs a command that changes a device outside the manager, while no operation
+// works on the device. EBUSY if a long one does.
 func (m *Manager) Alone(ctx context.Context, name string, f func() error) error {
 	op := &operation{Kind: "a command", turn: true, m: m}
 	cl := claim{objects: []string{name}}

@@ -46,7 +46,7 @@ func TestFailedCopyInGoesOn(t *testing.T) {
 		if (*end) == nil || !strings.Contains(op.Problem, "reading") {
 			t.Errorf("%+v ends with %v", op, *end)
 		}
-		if err := r.m.Remove(ctx, RemoveSpec{Name: "a"}); !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "copy is not over") {
+		if err := r.m.Remove(ctx, RemoveSpec{Name: "a"}); !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "copy is in progress") {
 			t.Errorf("its target can be removed: %v", err)
 		}
 		r.h.broken = ""
@@ -119,7 +119,7 @@ func TestCancelTooLate(t *testing.T) {
 			return nil
 		}
 		op, end := r.background(func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: d.Name()}) })
-		if err := r.m.Cancel(ctx, op.ID); !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "cannot be undone any more and goes on: ") {
+		if err := r.m.Cancel(ctx, op.ID); !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "can no longer be undone and continues: ") {
 			t.Errorf("%v", err)
 		}
 		if err := r.m.Cancel(ctx, "nosuch"); !errors.Is(err, syscall.ENOENT) {
@@ -175,7 +175,7 @@ func TestAlone(t *testing.T) {
 		ran := false
 		for _, name := range []string{"b", "b-real"} {
 			err := r.m.Alone(ctx, name, func() error { ran = true; return nil })
-			if !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "copy is not over") || ran {
+			if !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "copy is in progress") || ran {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

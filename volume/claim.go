@@ -7,20 +7,20 @@ import (
 	"syscall"
 )
 
-// claim is what an operation locks: objects that it changes, and what it only
-// looks at or stands on, such as images, by name or path. Who waits holds
-// nothing: all is locked at one moment.
+// claim is what an operation locks: objects that it changes, and objects and images,
+// by name or path, that it only reads. All locks are taken at one moment, so an
+// operation that waits holds none.
 type claim struct{ objects, shared []string }
 
-// lock is what is held of a name.
+// lock is the holders of the lock of one name.
 type lock struct {
-	alone *operation   // nil: nobody
-	with  []*operation // beside each other
+	alone *operation   // exclusive; nil: nobody
+	with  []*operation // shared
 }
 
-// acquire locks for op what touches says, which is asked again under the locks.
-// It waits for operations that are short. What takes long or is stuck is refused,
-// the latter after it was tried once more. EBUSY: such a one is in the way.
+// acquire takes the locks that touches returns; touches is called again once they are
+// held. It waits for short operations. If a lock is held by a long or stuck operation
+// it fails with EBUSY; a stuck one is retried once first.
 func (m *Manager) acquire(ctx context.Context, op *operation, touches func() (claim, error)) error {
 	for {
 		c, err := touches()
@@ -46,7 +46,7 @@ func (c claim) within(o claim) bool {
 		return func(name string) bool { return !slices.Contains(s, name) }
 	}
 	both := slices.Concat(o.objects, o.shared)
-	if len(c.objects) > 16 { // a batch is of new names, which touch nothing else
+	if len(c.objects) > 16 { // new names only: they depend on nothing else
 		return len(c.objects) == len(o.objects) && !slices.ContainsFunc(c.shared, held(both))
 	}
 	return !slices.ContainsFunc(c.objects, held(o.objects)) && !slices.ContainsFunc(c.shared, held(both))
@@ -69,20 +69,20 @@ func (m *Manager) lock(ctx context.Context, op *operation, c claim) error {
 			return m.inTheWay(other)
 		}
 		tried[other] = true
-		_ = m.advance(ctx, other) // is told by inTheWay
+		_ = m.advance(ctx, other) // inTheWay reports the error
 		m.endTurn(other)
 	}
 }
 
-// stuck reports whether an operation is not over soon. Called with Manager.mu
-// not held, of an operation that tryLock has found: what it reads is advice.
+// stuck reports whether an operation will not end soon. It takes Manager.mu; what it
+// reads is only a hint.
 func (op *operation) stuck() bool {
 	op.m.mu.Lock()
 	defer op.m.mu.Unlock()
 	return !op.over && (op.long || op.waits)
 }
 
-// inTheWay is the error for who wants what another operation holds.
+// inTheWay is the error for a caller that needs what another operation holds.
 func (m *Manager) inTheWay(op *operation) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -90,10 +90,10 @@ func (m *Manager) inTheWay(op *operation) error {
 	if op.failure != nil {
 		why = ": " + op.failure.Error()
 	}
-	return refuse(syscall.EBUSY, "%s is busy: %s is not over%s; wait for it", op.Objects[0], op.Kind, why)
+	return refuse(syscall.EBUSY, "%s is busy: %s is in progress%s; wait for it", op.Objects[0], op.Kind, why)
 }
 
-// tryLock takes all locks of op, or returns an operation that has one of them.
+// tryLock takes all locks of op, or returns an operation that holds one of them.
 func (m *Manager) tryLock(op *operation) (other *operation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -152,19 +152,19 @@ func (m *Manager) releaseLocked(op *operation) {
 	}
 }
 
-// errInterrupted is the error of an operation that its client has given up and that
-// is undone.
+// errInterrupted is the error of an operation that was undone because its client went
+// away.
 var errInterrupted = &Refusal{syscall.EINTR, "interrupted; nothing was changed"}
 
-// refuse is an error that says why, with an errno, and has changed nothing.
+// refuse returns a Refusal with an errno and a reason.
 func refuse(errno syscall.Errno, format string, args ...any) error {
 	return &Refusal{Errno: errno, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Refusal is an operation that has changed nothing.
+// Refusal is the error of an operation that was refused and has changed nothing.
 type Refusal struct {
 	Errno  syscall.Errno
-	Reason string // one line: what is in the way and what to do
+	Reason string // one line: what is wrong and what to do
 }
 
 func (r *Refusal) Error() string { return r.Reason }

@@ -13,22 +13,22 @@ import (
 	"udm/targets/thin"
 )
 
-// CloneSpec says what clones to make.
+// CloneSpec is a request to make clones.
 type CloneSpec struct {
-	// Base is the absolute path of an image, or the name of a device. A device
-	// that can be written is kept as it is now, as by Snapshot.
+	// Base is the absolute path of an image, or the name of a device. A device that
+	// is writable is first kept as it is now, as by Snapshot.
 	Base  string   `json:"base"`
-	Names []string `json:"names"`          // of the clones, all made or none
+	Names []string `json:"names"`          // names of the clones; either all are made or none
 	Size  uint64   `json:"size,omitempty"` // bytes; 0: that of the base
-	// Store is the file for what is written to a single clone; "": one is made.
-	// One that is there is used again if it belongs to the base.
+	// Store is the file for the changes of a single clone; "": it gets a new one. An
+	// existing store is reused if it belongs to the base.
 	Store     string `json:"store,omitempty"`
-	StoreSize uint64 `json:"storeSize,omitempty"` // most that a store may hold, in bytes; 0: all of the clone
-	Pool      string `json:"pool,omitempty"`      // keeps them instead of stores, if not ""
+	StoreSize uint64 `json:"storeSize,omitempty"` // capacity of a store in bytes; 0: all of the clone
+	Pool      string `json:"pool,omitempty"`      // pool that keeps the changes instead of stores; "": none
 }
 
-// Clone makes writable copies of a base, which take space only for what is
-// written to them.
+// Clone makes writable copies of a base. They take space only for what is written to
+// them.
 func (m *Manager) Clone(ctx context.Context, s CloneSpec) error {
 	s.Base = strings.TrimPrefix(s.Base, mapperDir)
 	o, err := m.object(s.Base)
@@ -40,19 +40,18 @@ func (m *Manager) Clone(ctx context.Context, s CloneSpec) error {
 	}
 	switch {
 	case s.Size != 0 && s.Size != o.sectors*blk.SectorSize:
-		return refuse(syscall.EINVAL, "a clone of %s has its size; resize the clone afterwards", s.Base)
+		return refuse(syscall.EINVAL, "a clone of %s has the same size; resize the clone afterwards", s.Base)
 	case s.Pool != "" && (o.kind != Volume || mapped(o.volume().Pool) != s.Pool):
-		return refuse(syscall.EINVAL, "%s can be written and is not in %s; clone it without a pool, or commit it into an image first", s.Base, s.Pool)
+		return refuse(syscall.EINVAL, "%s is writable and not in the pool %s; clone it without a pool, or commit it into an image first", s.Base, s.Pool)
 	}
 	return m.Snapshot(ctx, SnapshotSpec{Of: s.Base, Names: s.Names, Store: s.Store, StoreSize: s.StoreSize})
 }
 
-// chunk is the chunk size of the stores that are made, in sectors.
+// chunk is the chunk size of new stores, in sectors.
 const chunk = 16
 
-// storeSize is how many bytes a store takes when every chunk of a device has
-// been written: a header, the chunks, and an area of entries for as many chunks
-// as it has entries of 16 bytes.
+// storeSize is the size in bytes of a full store for a device: a header, the chunks,
+// and areas with an entry of 16 bytes for each chunk.
 func storeSize(sectors uint64) uint64 {
 	chunks := (sectors + chunk - 1) / chunk
 	perArea := uint64(chunk * blk.SectorSize / 16)
@@ -77,15 +76,15 @@ func (c *cloneImage) touches(*Manager) (claim, error) {
 func (c *cloneImage) check(m *Manager) error {
 	switch {
 	case len(c.Names) == 0:
-		return refuse(syscall.EINVAL, "name the clone")
+		return refuse(syscall.EINVAL, "give a name for the clone")
 	case !filepath.IsAbs(c.Base) && !m.exists(c.Base):
-		return refuse(syscall.ENXIO, "there is no device named %q; name one, or the absolute path of an image", c.Base)
+		return refuse(syscall.ENXIO, "there is no device named %q; give the name of a device or the absolute path of an image", c.Base)
 	case c.Store != "" && !filepath.IsAbs(c.Store):
-		return refuse(syscall.EINVAL, "the store %s is no absolute path", c.Store)
+		return refuse(syscall.EINVAL, "the store %s is not an absolute path", c.Store)
 	case c.Store != "" && (len(c.Names) > 1 || c.Pool != ""):
-		return refuse(syscall.EINVAL, "a store is for one clone, which is in no pool")
+		return refuse(syscall.EINVAL, "a store can only be given for one clone that is not in a pool")
 	case c.Size%blk.SectorSize != 0 || c.StoreSize%blk.SectorSize != 0:
-		return refuse(syscall.EINVAL, "a size is a multiple of %d bytes", blk.SectorSize)
+		return refuse(syscall.EINVAL, "the size must be a multiple of %d bytes", blk.SectorSize)
 	}
 	return m.free(c.Names...)
 }
@@ -104,7 +103,7 @@ func (c *cloneImage) plan(m *Manager, op *operation) error {
 	return s.plan(m, op)
 }
 
-// cloneDevice clones a device that nobody can write to.
+// cloneDevice clones a read-only device.
 type cloneDevice struct{ cloneImage }
 
 func (c *cloneDevice) plan(m *Manager, op *operation) error {
@@ -116,17 +115,18 @@ func (c *cloneDevice) plan(m *Manager, op *operation) error {
 		return err
 	}
 	if !o.readOnly {
-		return refuse(syscall.EBUSY, "%s can be written now; try again", c.Base)
+		return refuse(syscall.EBUSY, "%s has become writable; try again", c.Base)
 	}
 	s := &cloneShape{spec: &c.CloneSpec, origin: dev(o.name), origSectors: o.sectors, sectors: o.sectors}
 	return s.plan(m, op)
 }
 
-// cloneShape is what clones of a base are made of. A clone that is longer than its
-// base, or whose base ends within a sector, stands on a device NAME-base.
+// cloneShape is how clones of a base are built. If a clone is longer than its base,
+// or the base does not end at a sector boundary, there is a device NAME-base between
+// the two.
 type cloneShape struct {
 	spec                 *CloneSpec
-	origin               string // in tables
+	origin               string // as tables name it
 	base                 *Base
 	tail                 []byte
 	origSectors, sectors uint64
@@ -134,13 +134,13 @@ type cloneShape struct {
 	files   []File
 	volumes steps
 	devices []Device
-	notes   []string // of a store that is used again
+	notes   []string // files that describe a reused store
 }
 
 func (s *cloneShape) plan(m *Manager, op *operation) error {
 	if size := s.spec.Size / blk.SectorSize; size != 0 {
 		if size < s.sectors {
-			return refuse(syscall.EINVAL, "%s is larger than that; a clone cannot be smaller than its base", s.spec.Base)
+			return refuse(syscall.EINVAL, "%s is larger than this size; a clone cannot be smaller than its base", s.spec.Base)
 		}
 		s.sectors = size
 	}
@@ -170,7 +170,7 @@ func (s *cloneShape) plan(m *Manager, op *operation) error {
 	return nil
 }
 
-// under is what a clone stands on.
+// under returns the device that a clone is based on.
 func (s *cloneShape) under(m *Manager, name string, r *Record) string {
 	if s.sectors == s.origSectors {
 		return s.origin

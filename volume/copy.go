@@ -8,8 +8,8 @@ import (
 	"udm/blk"
 )
 
-// CopyOut copies what an object holds into a new file. What is written to the
-// object meanwhile may be in it or not: copy a snapshot to have one moment.
+// CopyOut copies the content of an object into a new file. The copy may or may not
+// include what is written meanwhile; copy a snapshot for a consistent state.
 func (m *Manager) CopyOut(ctx context.Context, name, path string) error {
 	return m.run(ctx, &copyOut{name, path})
 }
@@ -28,7 +28,7 @@ func (c *copyOut) plan(m *Manager, op *operation) error {
 	case err != nil:
 		return err
 	case !filepath.IsAbs(c.path):
-		return refuse(syscall.EINVAL, "%s is no absolute path", c.path)
+		return refuse(syscall.EINVAL, "%s is not an absolute path", c.path)
 	}
 	op.Add = steps{
 		&makeFiles{[]File{{Path: c.path, Size: o.sectors * blk.SectorSize}}},
@@ -37,8 +37,8 @@ func (c *copyOut) plan(m *Manager, op *operation) error {
 	return nil
 }
 
-// CopyIn copies an image over the beginning of an object; zeroes of the image are
-// copied, too. Interrupted, it goes on: half of each would be of no use.
+// CopyIn copies an image over the start of an object, including its zeroes. If it is
+// interrupted it continues: an object with parts of both would be useless.
 func (m *Manager) CopyIn(ctx context.Context, path, name string) error {
 	return m.run(ctx, &copyIn{path, name})
 }
@@ -60,7 +60,7 @@ func (c *copyIn) plan(m *Manager, op *operation) error {
 		err = m.whole(o)
 	}
 	if err == nil && !filepath.IsAbs(c.path) {
-		err = refuse(syscall.EINVAL, "%s is no absolute path", c.path)
+		err = refuse(syscall.EINVAL, "%s is not an absolute path", c.path)
 	}
 	if err != nil {
 		return err
@@ -72,13 +72,13 @@ func (c *copyIn) plan(m *Manager, op *operation) error {
 	case o.readOnly:
 		return refuse(syscall.EACCES, "%s is read-only", o.name)
 	case o.kind == Pool:
-		return refuse(syscall.EINVAL, "%s is a pool; name a volume", o.name)
+		return refuse(syscall.EINVAL, "%s is a pool; give a volume", o.name)
 	case (img.Size+blk.SectorSize-1)/blk.SectorSize > o.sectors:
-		return refuse(syscall.EFBIG, "%s has %d bytes, %s only %d; resize it first", c.path, img.Size, o.name, o.sectors*blk.SectorSize)
+		return refuse(syscall.EFBIG, "%s has %d bytes, but %s only %d; resize it first", c.path, img.Size, o.name, o.sectors*blk.SectorSize)
 	case len(img.tail) > 0:
-		return refuse(syscall.EINVAL, "%s ends in the middle of a sector; fill it up first: truncate -s %%512 %s", c.path, c.path)
+		return refuse(syscall.EINVAL, "%s does not end at a sector boundary; extend it first: truncate -s %%512 %s", c.path, c.path)
 	}
 	op.Then = steps{&copyContent{From: place{File: c.path}, To: place{Device: c.name}, Zeroes: true}}
-	op.entered = true // a copy that fails has changed something
+	op.entered = true // a failed copy has changed something
 	return nil
 }

@@ -7,38 +7,39 @@ import (
 	"udm/dm"
 )
 
-// ErrUnsure is in the error of a command that may have happened or not: it has
-// failed, and could not be taken back.
-var ErrUnsure = errors.New("what failed could not be taken back")
+// ErrUnsure is wrapped in the error of a command that may or may not have taken
+// effect: it failed and could not be undone.
+var ErrUnsure = errors.New("the failed change could not be undone")
 
-// Devices are mapped devices whose tables, records and names are saved. A
-// command that returns an error has not happened, unless that is [ErrUnsure]; see
-// also Create. Tables keep meaning the same devices when those are renamed. The daemon's service implements it. It is safe for concurrent use.
+// Devices are mapped devices whose tables, records and names are saved. A command
+// that returns an error has changed nothing, unless the error wraps [ErrUnsure]; see
+// also Create. Tables keep referring to the same devices when those are renamed. The
+// daemon's service implements Devices. It must be safe for concurrent use.
 type Devices interface {
-	// Control is where devices are looked at; changes go through the commands.
+	// Control gives read access to the devices; changes go through the commands
+	// below.
 	Control() *dm.Control
-	// Record returns what is kept with a device, the zero Record for nothing.
+	// Record returns what is saved with a device, or the zero Record.
 	Record(name string) Record
-	// Create makes devices and loads and resumes their tables; one without a
-	// table is only made. Each is saved with its table and record at once. EBUSY:
-	// a name is taken. After an error, or a crash, those that were made first may
-	// be there.
+	// Create makes devices and loads and resumes their tables; a device without a
+	// table is only made. Each is saved together with its table and record. EBUSY: a
+	// name is taken. After an error or a crash the first few may exist.
 	Create(ctx context.Context, ds []Device) error
-	// Swap gives devices that are there new tables and records at one moment, as
-	// [dm.Exchange] does, whose order it has; one whose table is as it is to be
-	// only stops meanwhile. The new state is saved before it is in force, of the
-	// first device first: a crash leaves what is saved of the first few new.
+	// Swap gives existing devices new tables and records at one moment, like
+	// [dm.Exchange], in whose order they must be. A device whose table does not
+	// change is only suspended meanwhile. The new state is saved before it takes
+	// effect, starting with the first device; after a crash the first few devices are
+	// new.
 	Swap(ctx context.Context, ds []Device) error
-	// Remove removes a device that is not open. ENXIO: there is none. EBUSY: it
-	// is open.
+	// Remove removes a device. ENXIO: it does not exist. EBUSY: it is open.
 	Remove(ctx context.Context, name string) error
-	// Rename gives a device another name. EBUSY: it is taken.
+	// Rename changes the name of a device. EBUSY: the new name is taken.
 	Rename(ctx context.Context, name, to string) error
 	// Message sends a message to the target at sector 0.
 	Message(ctx context.Context, name, text string) (string, error)
 }
 
-// Device is a device as it is to be.
+// Device is the desired state of a device.
 type Device struct {
 	Name     string    `json:"name"`
 	Table    []dm.Spec `json:"table,omitempty"`
@@ -46,17 +47,17 @@ type Device struct {
 	Record   Record    `json:"record,omitzero"`
 }
 
-// Record is what is kept with a device beside its tables.
+// Record is what is saved with a device besides its tables.
 type Record struct {
 	// Operation is the id of the operation that made the device.
 	Operation string   `json:"operation,omitempty"`
-	Files     []string `json:"files,omitempty"` // absolute paths of what was made for it
+	Files     []string `json:"files,omitempty"` // absolute paths of the files made for it
 	Base      *Base    `json:"base,omitempty"`  // of a clone
-	// Of is the id of the volume that a volume is a snapshot of.
+	// Of is the id of the volume that this volume is a snapshot of.
 	Of *uint32 `json:"of,omitempty"`
 }
 
-// Base is an image as it was when something was first stood on it.
+// Base is the state of an image when it was first used as a base.
 type Base struct {
 	Path        string `json:"path"`
 	Size        uint64 `json:"size"`        // bytes

@@ -1,90 +1,81 @@
-// Package volume is the volume manager: images, clones, pools, volumes and
-// snapshots as objects, and operations on them that happen whole or not at all.
-// It runs inside the daemon, above the device mapper and the targets, and works
-// in any program that gives it devices whose tables are saved ([Devices]).
+// Package volume is the volume manager: images, clones, pools, volumes and snapshots
+// as objects, and operations on them that happen completely or not at all. It runs
+// inside the daemon, above the device mapper and the targets, and works in any
+// program that gives it devices whose tables are saved ([Devices]).
 //
 // # Objects
 //
 // An object is a mapped device and what was made for it: files, an id in a pool,
-// devices below it. What an object is, and what it stands on, is read from its
-// table; nothing of that is kept a second time. What a table cannot say is kept
-// with the device's saved table, in its [Record]: which files were made for it,
-// and what its base looked like then (path, size, modification time, a hash of
-// samples).
+// devices below it. The kind of an object and what it is based on are read from its
+// table and not stored elsewhere. What a table cannot say is saved with the device in
+// its [Record]: which files were made for it, and the state of its base at that time
+// (path, size, modification time, a hash of samples).
 //
-//	kind      table                            made for it
-//	disk      anything that a user loaded      nothing
+//	kind      table                            made with it
+//	disk      any table that a user loaded     nothing
 //	clone     snapshot over an image           a store
 //	snapshot  snapshot over NAME-real          a store
-//	merging   snapshot-merge                   what it had before
+//	merging   snapshot-merge                   as before the merge
 //	pool      thin-pool                        files for data and metadata
 //	volume    thin                             an id in the pool
 //
-// An object with snapshots is a snapshot-origin over NAME-real, which has the
-// table that the object had, and still is of the kind that this table makes it: so
-// clones and snapshots have snapshots, too. A clone that is longer than its base,
-// or whose base ends within a sector, stands on NAME-base, which puts zeroes
-// behind it.
+// An object with snapshots has the table snapshot-origin over NAME-real. NAME-real
+// has the object's previous table, which still determines its kind; so clones and
+// snapshots can have snapshots, too. If a clone is longer than its base, or the base
+// does not end at a sector boundary, there is a device NAME-base between the two,
+// which appends zeroes.
 //
-// An image is whatever clones and volumes have as their base: a file, or a
-// device that nobody can write to. It has no object of its own; who stands on it
-// is read from the tables. Nothing here writes to an image that something else
-// stands on.
+// An image is whatever is used as a base by clones and volumes: a file, or a device
+// that nobody can write to. It is not an object itself; its users are found in the
+// tables. The manager never writes to an image that something else is based on.
 //
 // # Operations
 //
-// An operation is planned under the locks of the objects that it touches. The
-// plan is data, two lists of steps: Add only adds things, which can be undone;
-// Then switches over to them at one moment and takes away what was before. Between
-// the two is the point of no return.
+// An operation is planned while its objects are locked. The plan is data, two lists
+// of steps. Add only adds things and can be undone. Then switches over to them at one
+// moment and removes what was there before. Between the two is the point of no
+// return.
 //
 //  1. lock the objects, all at one moment
-//
-//  2. look at what is there, refuse what cannot be done, list the steps
-//
+//  2. check the objects, refuse what cannot be done, list the steps
 //  3. write JOURNAL/ID.begun: the operation with its steps
-//
-//  4. do the steps of Add, one after the other
-//
+//  4. do the steps of Add in order
 //  5. rename it to ID.0
-//
 //  6. do step N of Then, and rename ID.N to ID.N+1, for each of them
-//
 //  7. remove the marks, then JOURNAL/ID.N
-//
 //  8. unlock
 //
-//     crash before 3 is durable   nothing has happened
-//     before 5 is durable the steps are undone, the last first, at the next
-//     start, before anything is served; then 7
-//     before 7 is durable the steps of Then are done from N on; then 7
-//     after 7             the operation is complete
+// What the next start does after a crash, before anything is served:
 //
-// Each step works, as its undoing does, from any state that a crash inside either
-// may leave. A step that fails before 5 is undone with those before it. So is a
-// failure of the first step of Then: that refuses, and 5 is taken back, unless
-// nobody knows what it has done. What fails later stays in the journal with its
-// locks and is tried again: by itself, with the next operation on its objects, and
-// at the next start.
+//	before 3 is durable   nothing: the operation has not happened
+//	before 5 is durable   undoes the steps, the last first; then 7
+//	before 7 is durable   does the steps of Then from N on; then 7
+//	after 7               nothing: the operation is complete
 //
-// A step only undoes what its operation made. It knows that by marks: a file has a
-// second name, PATH.ID, until the operation is over, and is given its own by
-// linking it there in place of nothing; a device has the id in its record; an id
-// in a pool is one that no volume had under the lock of the pool.
+// Each step, and its undo, works from any state that a crash within either may leave.
+// If a step fails before 5, it and the steps before it are undone. The same happens
+// if the first step of Then fails, unless its outcome is unknown. A later failure
+// leaves the operation in the journal with its locks, and it is retried: after a
+// while, before the next operation on its objects, and at the next start.
 //
-// Suspends that steps need are internal ones: short, never saved, and none of a
-// user's is lifted by them ([dm.Exchange]). What takes long, copying and merging,
-// is a step that is done bit by bit; its objects stay locked, but who wants them
-// is told so instead of waiting.
+// A step undoes only what its own operation made, which it recognizes by marks. A
+// file has a second name, PATH.ID, until the operation is complete; its real name is
+// a hard link that never replaces an existing file. A device has the operation's id
+// in its record. An id in a pool is one that was free while the pool was locked.
+//
+// Steps suspend devices internally: briefly, without saving it, and without lifting a
+// user's suspend ([dm.Exchange]). Long work, copying and merging, is done by a step
+// in pieces. Its objects stay locked, but whoever needs them gets an error instead of
+// waiting.
 //
 // # Merges and moves
 //
-// Everything that moves data under users is a snapshot-merge: a clone into its
-// image, a snapshot into the object that it was taken of. To flatten a clone, its
-// base, which does not change, is copied into a new file, and the store is merged
-// into that. What is no clone becomes one first, of what it was, frozen as
-// NAME-real. To commit is to freeze, to copy what is frozen into a new base, and
-// to put that below the store.
+// All data that moves while it is in use is moved by a snapshot-merge: a clone into
+// its image, a snapshot into its origin. To flatten a clone, its base, which does not
+// change, is copied into a new file, and the store is merged into that file. An
+// object that is not a clone is first made a clone of its present content, frozen as
+// NAME-real. To commit an object, its content is frozen and copied into a new base,
+// which then replaces what is below the store.
 //
 // # Lock order
 //

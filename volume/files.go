@@ -2,39 +2,39 @@ package volume
 
 import "udm/blk"
 
-// Files are the files that the manager makes and looks at: those of the machine
-// ([HostFiles]), or in a test of a file system that loses power and runs full.
-// Paths are absolute, sizes are in bytes, files are sparse. What an error or a
-// power cut leaves of a call is its state before or after, and of several files
-// any part; on return without an error all of it is durable.
+// Files is access to the files that the manager makes and reads: those of the machine
+// ([HostFiles]), or in tests those of a file system that loses power and runs full.
+// Paths are absolute, sizes are in bytes, files are sparse. After an error or a power
+// cut, a call has happened or not, and one for several files for any part of them. A
+// call that returns without an error is durable.
 type Files interface {
-	// Make makes files of zeroes. EEXIST: one is there.
+	// Make creates files of zeroes. EEXIST: one of them exists.
 	Make(fs []File) error
-	// Link gives files a second name each, in place of nothing. EEXIST: a name is
-	// taken by another file.
+	// Link gives files a second name each and never replaces a file. EEXIST: the name
+	// belongs to another file.
 	Link(names []Names) error
-	// Remove takes names away. One that is not there does not matter.
+	// Remove removes names. It ignores a name that does not exist.
 	Remove(paths []string) error
-	// Resize cuts a file, or adds zeroes.
+	// Resize truncates a file, or extends it with zeroes.
 	Resize(path string, size uint64) error
-	// Same reports whether two paths are there and mean the same file.
+	// Same reports whether both paths exist and name the same file.
 	Same(a, b string) bool
-	// Stat tells about a file. ENOENT: it is not there.
+	// Stat describes a file. ENOENT: it does not exist.
 	Stat(path string) (Stat, error)
-	// List is the names of the files in a directory, ascending; none if it is not
-	// there.
+	// List returns the names of the files in a directory in ascending order; none if
+	// the directory does not exist.
 	List(dir string) ([]string, error)
-	// Open opens a file, with a tail that is shorter than a sector left out.
+	// Open opens a file. A partial sector at its end is left out.
 	Open(path string, write bool) (blk.Device, error)
-	// ReadTail reads what is behind the last whole sector of a file.
+	// ReadTail reads the partial sector at the end of a file.
 	ReadTail(path string) ([]byte, error)
 }
 
-// File is a file to be made.
+// File is a file to be created.
 type File struct {
 	Path string `json:"path"`
 	Size uint64 `json:"size"`
-	Text []byte `json:"text,omitempty"` // at its beginning
+	Text []byte `json:"text,omitempty"` // content of its start
 }
 
 // Names are two names of a file.
@@ -43,7 +43,7 @@ type Names struct {
 	To   string `json:"to"`
 }
 
-// Stat is what there is to know about a file, in bytes.
+// Stat describes a file; sizes are in bytes.
 type Stat struct {
 	Size, Allocated uint64
 	ModTime         int64 // nanoseconds since 1970

@@ -11,20 +11,20 @@ import (
 	"udm/targets/snapshot"
 )
 
-// Flatten gives an object a file of its own with all that it holds, so that it
-// stands on nothing else; it is in use meanwhile. path is that file.
+// Flatten copies all data of an object into a file of its own, path, so that it
+// depends on nothing else. The object stays usable meanwhile.
 //
-// A clone's base is copied into the file, which does not change meanwhile, and
-// the store is merged into the file. What is no clone is made one first, with a
-// store for what is written meanwhile.
+// The base of a clone, which does not change, is copied into the file, and the
+// clone's store is merged into the file. An object that is not a clone is first made
+// one, with a store for what is written meanwhile.
 func (m *Manager) Flatten(ctx context.Context, name, path string) error {
 	return m.run(ctx, &moveTo{name: name, path: path, flat: true})
 }
 
-// Commit makes a new base of an object: a file with what the object holds now,
-// that other clones can be made of. The object becomes a clone of it, with an
-// empty store; its old base and their other clones stay as they are. It is in
-// use meanwhile. path is the new base.
+// Commit makes a new base from an object: a file, path, with its present content, of
+// which other clones can be made. The object becomes a clone of it with an empty
+// store; its old base and the other clones of that stay as they are. The object stays
+// usable meanwhile.
 func (m *Manager) Commit(ctx context.Context, name, path string) error {
 	return m.run(ctx, &moveTo{name: name, path: path})
 }
@@ -66,11 +66,11 @@ func (c *moveTo) plan(m *Manager, op *operation) error {
 	names := m.standing(o)
 	switch {
 	case o.kind != Disk && o.kind != Clone && o.kind != Volume:
-		return refuse(syscall.EINVAL, "%s is a %s; clone it, or copy what it holds", o.name, o.kind)
+		return refuse(syscall.EINVAL, "%s is a %s; clone it, or copy its content", o.name, o.kind)
 	case len(names) > 0:
 		return stoodOn(names, o.name)
 	case !filepath.IsAbs(c.path):
-		return refuse(syscall.EINVAL, "%s is no absolute path", c.path)
+		return refuse(syscall.EINVAL, "%s is not an absolute path", c.path)
 	}
 	if _, err := m.files.Stat(c.path); err == nil {
 		return refuse(syscall.EEXIST, "%s exists; name a new file", c.path)
@@ -81,7 +81,7 @@ func (c *moveTo) plan(m *Manager, op *operation) error {
 	return c.freeze(m, op, o)
 }
 
-// flattenClone copies the base of a clone, and merges the clone's store.
+// flattenClone copies the base of a clone and merges the clone's store into the copy.
 func (c *moveTo) flattenClone(m *Manager, op *operation, o *object) error {
 	l := *o.store()
 	if err := mergeable(o, &l); err != nil {
@@ -103,7 +103,8 @@ func (c *moveTo) flattenClone(m *Manager, op *operation, o *object) error {
 	return nil
 }
 
-// mergeStore merges the store of a line into the new file, which holds its base.
+// mergeStore merges the store of a line into the new file, which holds a copy of its
+// base.
 func (c *moveTo) mergeStore(o *object, l snapshot.Line) steps {
 	l.Origin = c.path
 	plain := o.device(&linear.Line{Place: dm.Place{Device: c.path}})
@@ -115,8 +116,8 @@ func (c *moveTo) mergeStore(o *object, l snapshot.Line) steps {
 	}
 }
 
-// freeze moves the table of an object to a device NAME-real, which nobody writes
-// to from then on, copies that into the new file, and puts the file in its place.
+// freeze moves the table of an object to a device NAME-real, which nobody writes to
+// from then on, copies that device into the new file, and replaces it by the file.
 func (c *moveTo) freeze(m *Manager, op *operation, o *object) error {
 	real := o.name + realSuffix
 	if err := m.free(real); err != nil {

@@ -6,13 +6,13 @@ import (
 	"syscall"
 )
 
-// format is what a file holds that is no raw disk, by the bytes at a place of its
-// beginning.
+// format is a file format other than a raw disk image, recognized by bytes at an
+// offset.
 type format struct {
 	name  string
 	at    int
 	magic string
-	udm   bool // udm's own: of no use as an image, however it is converted
+	udm   bool // udm's own: no conversion makes it an image
 }
 
 var formats = []format{
@@ -28,7 +28,8 @@ var formats = []format{
 	{"metadata of a thin pool", 32, "\x4a\x99\x9b\x01\x00\x00\x00\x00", true},
 }
 
-// readable says how tables read a file of the format without converting it, if they can.
+// readable returns a hint how a table can use a file of the format without
+// conversion, or "".
 func (f format) readable(path string) string {
 	if f.name != "qcow2" {
 		return ""
@@ -36,33 +37,33 @@ func (f format) readable(path string) string {
 	return ", or name it qcow2:" + path + " in a table"
 }
 
-// raw refuses a file as an image that is not a raw disk. head is its beginning.
+// raw refuses a file that is not a raw disk image. head is its start.
 func raw(path string, head []byte) error {
 	for _, f := range formats {
 		if len(head) < f.at+len(f.magic) || !bytes.HasPrefix(head[f.at:], []byte(f.magic)) {
 			continue
 		}
 		if f.udm {
-			return refuse(syscall.EINVAL, "%s is no disk but the %s; name the image that it belongs to", path, f.name)
+			return refuse(syscall.EINVAL, "%s is not a disk image but the %s; give the image that it belongs to", path, f.name)
 		}
 		return refuse(syscall.EINVAL, "%s is a %s file, not a raw disk; convert it first: qemu-img convert -O raw %s IMAGE%s", path, f.name, path, f.readable(path))
 	}
 	return nil
 }
 
-// storeMagic is how a store of a snapshot begins.
+// storeMagic is the first bytes of a snapshot's store.
 const storeMagic = "SnAp"
 
-// emptyOr refuses a file that is neither empty nor begins as it must, so that
-// nobody's data is taken for a store.
+// emptyOr refuses a file that is neither empty nor starts with magic, so that other
+// data is not mistaken for a store.
 func emptyOr(path, magic string, head []byte) error {
 	switch {
 	case bytes.HasPrefix(head, []byte(magic)):
 		return nil
 	case len(head) >= 512 && binary.LittleEndian.Uint16(head[510:]) == 0xaa55:
-		return refuse(syscall.EINVAL, "%s has a partition table, it is no store; name another file", path)
+		return refuse(syscall.EINVAL, "%s has a partition table and is not a store; give another file", path)
 	case len(bytes.Trim(head, "\x00")) > 0:
-		return refuse(syscall.EINVAL, "%s holds other data, it is no store; name another file", path)
+		return refuse(syscall.EINVAL, "%s holds other data and is not a store; give another file", path)
 	}
 	return nil
 }

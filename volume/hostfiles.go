@@ -14,10 +14,11 @@ import (
 	"udm/env/hostfs"
 )
 
-// HostFiles are the files of the machine. They are their owner's only.
+// HostFiles are the files of the machine. New files are accessible to their owner
+// only.
 type HostFiles struct{}
 
-// Make implements [Files]. Directories that are missing are made.
+// Make implements [Files]. It creates missing directories.
 func (HostFiles) Make(list []File) error {
 	dirs := make(dirSet)
 	for _, f := range list {
@@ -60,7 +61,7 @@ func (h HostFiles) Link(names []Names) error {
 			err = nil
 		}
 		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%s exists; name another file: %w", n.To, syscall.EEXIST)
+			return fmt.Errorf("%s exists; give another file: %w", n.To, syscall.EEXIST)
 		}
 		if err != nil {
 			return err
@@ -85,7 +86,7 @@ func (HostFiles) Remove(paths []string) error {
 	return dirs.sync()
 }
 
-// dirSet are directories in which names have changed.
+// dirSet are directories with changed entries.
 type dirSet map[string]bool
 
 func (s dirSet) sync() error {
@@ -116,7 +117,7 @@ func (HostFiles) Same(a, b string) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-// Stat implements [Files]. A block device has the size that it has as a disk.
+// Stat implements [Files]. The size of a block device is that of the disk.
 func (HostFiles) Stat(path string) (Stat, error) {
 	i, err := os.Stat(path)
 	switch {

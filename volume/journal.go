@@ -12,14 +12,14 @@ import (
 	"udm/env/hostfs"
 )
 
-// journal is a directory with a file for each operation that is not over. Its
-// name tells how far the operation is:
+// journal is a directory with a file for each operation that is not complete. The
+// name of the file tells the progress of the operation:
 //
-//	ID.begun  what it adds is being added, or was; it is to be undone
-//	ID.N      it is past its point of no return and has done N of the steps
-//	          behind that; the others are to be done
+//	ID.begun  Add has begun; the operation is to be undone
+//	ID.N      it is past its point of no return and has done N steps of Then;
+//	          the others are to be done
 //
-// All hold the same text, so that getting on is a rename.
+// All names have the same content, so that progress is a rename.
 type journal struct {
 	fs  hostfs.FS
 	dir string
@@ -36,21 +36,21 @@ func (j journal) path(op *operation, state int) string {
 	return filepath.Join(j.dir, op.ID+"."+ext)
 }
 
-// prepare writes the intent of an operation. It is none yet: after an error nothing
-// is to be undone.
+// prepare writes the intent of an operation. It does not count yet: after an error
+// nothing has to be undone.
 func (j journal) prepare(op *operation) error {
 	err := hostfs.Prepare(j.fs, j.path(op, begun), op)
 	if err != nil {
-		_ = j.fs.Remove(j.path(op, begun) + ".new") // else read removes it
+		_ = j.fs.Remove(j.path(op, begun) + ".new") // if this fails, read removes it
 	}
 	return err
 }
 
-// begin makes the intent that was prepared durable.
+// begin makes the prepared intent durable.
 func (j journal) begin(op *operation) error { return hostfs.Commit(j.fs, j.path(op, begun)) }
 
-// move makes durable that an operation has got from one state to another. After
-// an error it is in either; move may be called again, or back.
+// move durably changes the state of an operation. After an error it is in either
+// state; move may be called again, or in reverse.
 func (j journal) move(op *operation, from, to int) error {
 	err := j.fs.Rename(j.path(op, from), j.path(op, to))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -59,8 +59,8 @@ func (j journal) move(op *operation, from, to int) error {
 	return j.fs.SyncDir(j.dir)
 }
 
-// end forgets an operation that is over, in its state, and what was left when it
-// could not begin.
+// end removes an operation that is complete in the given state, or that could not
+// begin.
 func (j journal) end(op *operation, state int) error {
 	path := j.path(op, state)
 	for _, p := range []string{path + ".new", path} {
@@ -71,9 +71,9 @@ func (j journal) end(op *operation, state int) error {
 	return j.fs.SyncDir(j.dir)
 }
 
-// read returns the operations that are not over. A daemon that was killed may
-// have left a name changed, but not on the disk: that is flushed first, so that
-// what is decided now is not decided otherwise after a later power cut.
+// read returns the operations that are not complete. A daemon that was killed may
+// have renamed a file without flushing the directory. read flushes it first, so that
+// a later power cut cannot change what was decided here.
 func (j journal) read() ([]*operation, error) {
 	if err := hostfs.MakeDir(j.fs, j.dir); err != nil {
 		return nil, err
@@ -95,8 +95,8 @@ func (j journal) read() ([]*operation, error) {
 	return ops, err
 }
 
-// readOne reads a file of the journal. One that was being written when its
-// operation was to begin is removed.
+// readOne reads a file of the journal. It removes one whose writing was interrupted
+// before its operation began.
 func (j journal) readOne(name string) (*operation, error) {
 	path := filepath.Join(j.dir, name)
 	id, ext, _ := strings.Cut(name, ".")

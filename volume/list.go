@@ -11,30 +11,30 @@ import (
 	"udm/targets/thin"
 )
 
-// Object is an object as it is listed.
+// Object is an object in a list.
 type Object struct {
 	Name string `json:"name"`
 	Description
 }
 
-// Description is what there is to know about an object.
+// Description describes an object.
 type Description struct {
 	Kind  Kind   `json:"kind"`
-	State string `json:"state"` // active, suspended, or what is wrong with it
+	State string `json:"state"` // active, suspended, or a problem
 	Bytes uint64 `json:"bytes"`
-	Store string `json:"store,omitempty"` // the file for what is written to it
-	Base  string `json:"base,omitempty"`  // what it stands on: a file, or an object
+	Store string `json:"store,omitempty"` // file that keeps its changes
+	Base  string `json:"base,omitempty"`  // what it is based on: a file or an object
 	Pool  string `json:"pool,omitempty"`
 	// ID is a volume's number in its pool.
 	ID  *uint32 `json:"id,omitempty"`
-	Own uint64  `json:"own"` // bytes that it takes for itself
-	// Shared are the bytes of its pool that it shares with others.
+	Own uint64  `json:"own"` // bytes that it uses alone
+	// Shared is the bytes of its pool that it shares with other volumes.
 	Shared uint64   `json:"shared,omitempty"`
-	On     []string `json:"on,omitempty"` // the objects that stand on it
+	On     []string `json:"on,omitempty"` // objects that are based on it
 }
 
-// Objects lists all objects, ascending by name. Devices that were made below
-// others are parts of these.
+// Objects lists all objects in ascending order of names. Devices made below an object
+// are part of it.
 func (m *Manager) Objects() []Object {
 	list := make([]Object, 0)
 	all := m.allUsers()
@@ -94,17 +94,17 @@ func (m *Manager) describeStore(o *object, d *Description) {
 	}
 }
 
-// Orphan is what no object uses any more: a store without its device, or a volume
-// of a pool that no device has.
+// Orphan is something that no object uses: a store without its device, or a volume of
+// a pool without a device.
 type Orphan struct {
 	File  string `json:"file,omitempty"`
 	Pool  string `json:"pool,omitempty"`
 	ID    uint32 `json:"id,omitempty"`
 	Bytes uint64 `json:"bytes,omitempty"`
-	Base  string `json:"base,omitempty"` // the image that a store belongs to
+	Base  string `json:"base,omitempty"` // image that a store belongs to
 }
 
-// String is the file, or POOL:ID.
+// String returns the file, or POOL:ID.
 func (o Orphan) String() string {
 	if o.Pool != "" {
 		return fmt.Sprintf("%s:%d", o.Pool, o.ID)
@@ -112,7 +112,7 @@ func (o Orphan) String() string {
 	return o.File
 }
 
-// Orphans lists what no object uses: in the directory of stores, and in pools.
+// Orphans lists what no object uses, in the directory of stores and in pools.
 func (m *Manager) Orphans() ([]Orphan, error) {
 	dir := filepath.Join(m.root, "stores")
 	names, err := m.files.List(dir)
@@ -138,8 +138,7 @@ func (m *Manager) Orphans() ([]Orphan, error) {
 	return append(list, m.orphanVolumes()...), nil
 }
 
-// filesInUse are the files of all records and tables, and of operations that are
-// not over.
+// filesInUse returns the files of all records, tables and incomplete operations.
 func (m *Manager) filesInUse() map[string]bool {
 	used := make(map[string]bool)
 	for _, d := range m.control.List() {

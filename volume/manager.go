@@ -17,13 +17,13 @@ import (
 	"udm/env/hostfs"
 )
 
-// Machine is what a manager works with.
+// Machine is what a manager runs on.
 type Machine struct {
 	Env     env.Env
 	Devices Devices
 	Files   Files
 	FS      hostfs.FS // of the journal
-	Root    string    // directory of the journal, and of the files that it makes
+	Root    string    // directory of the journal and of the manager's own files
 	Log     *slog.Logger
 }
 
@@ -37,19 +37,19 @@ type Manager struct {
 	log     *slog.Logger
 	journal journal
 
-	ctx      context.Context // of what goes on by itself
+	ctx      context.Context // of background work
 	cancel   context.CancelFunc
-	queue    env.Queue // of retrying
+	queue    env.Queue // runs retries
 	retrying *env.Work
-	changed  env.Wait // woken when an operation has got on
+	changed  env.Wait // woken when an operation makes progress
 
 	mu         sync.Mutex
-	operations map[string]*operation // guarded by mu; those that are not over
+	operations map[string]*operation // guarded by mu; incomplete ones
 	locks      map[string]*lock      // guarded by mu
-	bases      map[string]Base       // guarded by mu; images as they were seen last
+	bases      map[string]Base       // guarded by mu; last known state of images
 }
 
-// New returns a manager that has not recovered yet: see [Manager.Recover].
+// New returns a manager. Call [Manager.Recover] before use.
 func New(w Machine) *Manager {
 	m := &Manager{
 		env: w.Env, devices: w.Devices, control: w.Devices.Control(), files: w.Files, root: w.Root, log: w.Log,
@@ -62,9 +62,10 @@ func New(w Machine) *Manager {
 	return m
 }
 
-// Recover completes or undoes what the last daemon has left, once its devices
-// are back and before anything is served. What cannot be completed yet waits, its
-// objects locked. The error tells of it; the rest works.
+// Recover completes or undoes the operations that the last daemon left. Call it once
+// the devices are back and before anything is served. Operations that cannot be
+// completed yet keep their objects locked and are retried; the error names them, and
+// everything else works.
 func (m *Manager) Recover(ctx context.Context) error {
 	ops, err := m.journal.read()
 	for _, op := range ops {
@@ -85,27 +86,27 @@ func (m *Manager) Recover(ctx context.Context) error {
 	return err
 }
 
-// Close stops what goes on by itself. The next manager goes on with it.
+// Close stops background work. The next manager continues it.
 func (m *Manager) Close() {
 	m.cancel()
 	m.queue.Close()
 }
 
-// change is what is to be done, before anything is looked at.
+// change is a requested change before it is planned.
 type change interface {
-	// kind is what people call it.
+	// kind is its name for users.
 	kind() string
-	// touches is what it locks.
+	// touches returns what it locks.
 	touches(m *Manager) (claim, error)
-	// plan lists the steps, under the locks. It refuses what cannot be done.
+	// plan lists the steps, with the locks held. It refuses what cannot be done.
 	plan(m *Manager, op *operation) error
 }
 
-// run carries out a change. It returns once that is over, or the error that says
-// what goes on by itself.
+// run carries out a change. It returns when the change is complete, or with an error
+// that says what continues in the background.
 func (m *Manager) run(ctx context.Context, c change) error {
 	if m.ctx.Err() != nil {
-		return refuse(syscall.EINTR, "the daemon is ending; try again when it runs")
+		return refuse(syscall.EINTR, "the daemon is stopping; try again when it runs")
 	}
 	sctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -133,7 +134,7 @@ func (m *Manager) run(ctx context.Context, c change) error {
 	return err
 }
 
-// await waits for an operation that goes on by itself, or is over.
+// await waits for an operation to end that runs in the background.
 func (m *Manager) await(ctx context.Context, op *operation) error {
 	stop := context.AfterFunc(ctx, m.changed.Wake)
 	defer stop()
@@ -151,26 +152,26 @@ func (m *Manager) await(ctx context.Context, op *operation) error {
 		return over || failure != nil || ctx.Err() != nil
 	})
 	if failure == nil && !over {
-		return dm.Errorf(syscall.EINTR, "%s of %s goes on in the background", op.Kind, op.Objects[0])
+		return dm.Errorf(syscall.EINTR, "%s of %s continues in the background", op.Kind, op.Objects[0])
 	}
 	return failure
 }
 
-// Operation is an operation that is not over.
+// Operation is an incomplete operation.
 type Operation struct {
 	ID      string   `json:"id"`
 	Kind    string   `json:"kind"`
 	Objects []string `json:"objects"`
-	// Steps are how many of All are done. Done and Total are bytes of the one
-	// that is under way, if it takes long.
+	// Steps of All steps are done. Done of Total bytes are done of the present step,
+	// if that is long.
 	Steps   int    `json:"steps"`
 	All     int    `json:"all"`
 	Done    uint64 `json:"done,omitempty"`
 	Total   uint64 `json:"total,omitempty"`
-	Problem string `json:"problem,omitempty"` // why it waits to be tried again
+	Problem string `json:"problem,omitempty"` // why it waits for a retry
 }
 
-// Operations lists what is under way, in no order that means anything but lasts.
+// Operations lists incomplete operations, in a stable order.
 func (m *Manager) Operations() []Operation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -185,8 +186,7 @@ func (m *Manager) Operations() []Operation {
 	return list
 }
 
-// underWay is the operation of a kind on an object that is not over, nil if there
-// is none.
+// underWay returns the incomplete operation of a kind on an object, or nil.
 func (m *Manager) underWay(kind, name string) *operation {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,14 +11,14 @@ import (
 	"udm/targets/thin"
 )
 
-// Merge writes what a clone holds to its image, or brings an object back to what
-// a snapshot of it holds. A snapshot with a store goes away, one in a pool stays.
-// While it is under way, who asks for it again waits for its end.
+// Merge writes the changes of a clone to its image, or restores an object to the
+// state of a snapshot of it. A snapshot with a store is removed by this, one in a
+// pool stays. A repeated request while a merge is in progress waits for it.
 func (m *Manager) Merge(ctx context.Context, name string) error {
 	return m.merge(ctx, &merge{name: name})
 }
 
-// Rollback is Merge of a snapshot only.
+// Rollback is Merge, but only for snapshots.
 func (m *Manager) Rollback(ctx context.Context, name string) error {
 	return m.merge(ctx, &merge{name: name, back: true})
 }
@@ -32,7 +32,7 @@ func (m *Manager) merge(ctx context.Context, c *merge) error {
 
 type merge struct {
 	name string
-	back bool // of a snapshot only
+	back bool // only for snapshots
 }
 
 func (c *merge) kind() string {
@@ -65,8 +65,8 @@ func (c *merge) touches(m *Manager) (claim, error) {
 	return cl, nil
 }
 
-// related reports whether a rollback to the snapshot s concerns v: it is the
-// volume that s was taken of, or another snapshot of that.
+// related reports whether a rollback to the snapshot s affects v: v is the volume
+// that s was taken of, or another snapshot of that volume.
 func related(v, s *object) bool {
 	of := s.record.Of
 	return of != nil && (v.volume().ID == *of || v.record.Of != nil && *v.record.Of == *of)
@@ -81,7 +81,7 @@ func (c *merge) plan(m *Manager, op *operation) error {
 		return stoodOn(names, o.name)
 	}
 	if o.kind == Clone && c.back {
-		return refuse(syscall.EINVAL, "%s is a clone, not a snapshot; reset makes it what its base is, merge writes it to its base", o.name)
+		return refuse(syscall.EINVAL, "%s is a clone, not a snapshot; reset discards its changes, merge writes them to its base", o.name)
 	}
 	switch o.kind {
 	case Clone:
@@ -91,21 +91,21 @@ func (c *merge) plan(m *Manager, op *operation) error {
 	case Volume:
 		return c.volume(m, op, o)
 	}
-	return refuse(syscall.EINVAL, "%s is a %s; what can be merged is a clone, or a snapshot", o.name, o.kind)
+	return refuse(syscall.EINVAL, "%s is a %s; only clones and snapshots can be merged", o.name, o.kind)
 }
 
-// intoImage merges a clone into an image that nothing else stands on.
+// intoImage merges a clone into an image that nothing else is based on.
 func (c *merge) intoImage(m *Manager, op *operation, o *object) error {
 	l := o.store()
 	if err := mergeable(o, l); err != nil {
 		return err
 	}
 	if mapped(l.Origin) != "" {
-		return refuse(syscall.EINVAL, "%s does not stand on an image of its size; flatten it, or commit it into a new base", o.name)
+		return refuse(syscall.EINVAL, "%s is not based on an image of its own size; flatten it, or commit it into a new base", o.name)
 	}
 	for _, u := range m.uses(l.Origin) {
 		if u.name != o.name {
-			return refuse(syscall.EBUSY, "%s stands on %s, too, and would be changed; commit %s into a new base instead", u.name, l.Origin, o.name)
+			return refuse(syscall.EBUSY, "%s depends on %s, too, and would be changed; commit %s into a new base instead", u.name, l.Origin, o.name)
 		}
 	}
 	if text := m.Changed(o.name); text != "" {
@@ -128,18 +128,18 @@ func mergeable(o *object, l *snapshot.Line) error {
 	}
 	lines := o.dev.Lines(dm.Info, false, dm.StatusNoflush)
 	if len(lines) == 1 && lines[0].Params == string(snapshot.Invalid) {
-		return refuse(syscall.EINVAL, "%s is invalid: what it held is lost, and there is nothing to merge", o.name)
+		return refuse(syscall.EINVAL, "%s is invalid: its content is lost, and there is nothing to merge", o.name)
 	}
 	return nil
 }
 
-// nothing is a table for a device that is about to go.
+// nothing is an error table for a device that is about to be removed.
 func nothing(name string, sectors uint64, r Record) Device {
 	return Device{Name: name, Record: r, Table: []dm.Spec{{Len: sectors, Type: "error"}}}
 }
 
-// intoOrigin merges a snapshot into the object that it was taken of, which shows
-// its content at once and goes on being used.
+// intoOrigin merges a snapshot into the object that it was taken of. The object shows
+// the snapshot's content at once and stays usable.
 func (c *merge) intoOrigin(m *Manager, op *operation, o *object) error {
 	l := o.store()
 	if err := mergeable(o, l); err != nil {
@@ -167,7 +167,7 @@ func (c *merge) intoOrigin(m *Manager, op *operation, o *object) error {
 	return nil
 }
 
-// putBack gives an object without snapshots the table that it had before them.
+// putBack restores the table that an object without snapshots had before them.
 func (m *Manager) putBack(x *object) steps {
 	d := x.device()
 	d.Table = x.table
@@ -177,11 +177,11 @@ func (m *Manager) putBack(x *object) steps {
 	}
 }
 
-// volume puts a new snapshot of the snapshot in the place of the volume that it
-// was taken of.
+// volume replaces the volume that a snapshot was taken of by a new snapshot of the
+// snapshot.
 func (c *merge) volume(m *Manager, op *operation, o *object) error {
 	if o.record.Of == nil {
-		return refuse(syscall.EINVAL, "%s is no snapshot of a volume; name a snapshot", o.name)
+		return refuse(syscall.EINVAL, "%s is not a snapshot of a volume; give a snapshot", o.name)
 	}
 	l := o.volume()
 	pool := mapped(l.Pool)

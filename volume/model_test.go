@@ -215,7 +215,7 @@ func (md *model) write(c *scribble) entered {
 	}, md}
 }
 
-// drop removes an image that nothing stands on.
+// drop removes an image that nothing depends on.
 type drop struct{ path string }
 
 func (c *drop) kind() string                    { return "drop" }
@@ -223,7 +223,7 @@ func (c *drop) touches(*Manager) (claim, error) { return claim{objects: []string
 
 func (c *drop) plan(m *Manager, _ *operation) error {
 	if us := m.uses(c.path); len(us) > 0 {
-		return refuse(0, "%s stands on it", us[0].name)
+		return refuse(0, "%s depends on it", us[0].name)
 	}
 	return m.files.Remove([]string{c.path})
 }

@@ -11,38 +11,38 @@ import (
 	"udm/targets/thin"
 )
 
-// Kind is what an object is, by its table.
+// Kind is the kind of an object, determined by its table.
 type Kind string
 
 const (
-	Disk     Kind = "disk"     // whatever a user loaded
+	Disk     Kind = "disk"     // any table that a user loaded
 	Clone    Kind = "clone"    // of an image, with a store
 	Snapshot Kind = "snapshot" // of another object, with a store
-	Merging  Kind = "merging"  // its store goes back into its origin
+	Merging  Kind = "merging"  // its store is being merged into its origin
 	Pool     Kind = "pool"
 	Volume   Kind = "volume" // of a pool
 )
 
-// object is a device and what its table says, by names that last: mapped devices
-// are /dev/mapper/NAME.
+// object is a device and its table, with lasting names: mapped devices are named
+// /dev/mapper/NAME.
 type object struct {
 	name     string
 	dev      *dm.Device
 	sectors  uint64
 	readOnly bool
 	table    []dm.Spec
-	lines    []dm.Line // nil: one of them is not understood
+	lines    []dm.Line // nil: a line could not be parsed
 	record   Record
 	kind     Kind
-	// real is the device below, NAME-real, that has the table which an object
-	// with snapshots had before; "": it has none.
+	// real is the device below, NAME-real, that has the previous table of an
+	// object with snapshots; "": the object has no snapshots.
 	real string
 }
 
-// The suffixes of devices that are made below others.
+// The suffixes of devices that are made below objects.
 const realSuffix, baseSuffix = "-real", "-base"
 
-// object looks a device up. ENXIO: there is none.
+// object looks up a device. ENXIO: it does not exist.
 func (m *Manager) object(name string) (*object, error) {
 	d, err := m.control.Name(name)
 	if err != nil {
@@ -50,7 +50,7 @@ func (m *Manager) object(name string) (*object, error) {
 	}
 	specs, mode, ok := d.Loaded(false)
 	if !ok {
-		return nil, refuse(syscall.ENXIO, "%s has no table; udm status %s tells why", name, name)
+		return nil, refuse(syscall.ENXIO, "%s has no table; udm status %s says why", name, name)
 	}
 	o := &object{name: name, dev: d, readOnly: !mode.Write, record: m.devices.Record(name)}
 	m.read(o, specs)
@@ -62,7 +62,7 @@ func (m *Manager) exists(name string) bool {
 	return err == nil
 }
 
-// read fills in what a table says.
+// read fills in what the table says.
 func (m *Manager) read(o *object, specs []dm.Spec) {
 	o.kind, o.lines = Disk, nil
 	for _, s := range specs {
@@ -98,7 +98,7 @@ func (m *Manager) read(o *object, specs []dm.Spec) {
 	}
 }
 
-// readReal makes an object with snapshots what it is without them.
+// readReal makes o what it is without its snapshots.
 func (m *Manager) readReal(o *object, origin string) {
 	name := mapped(origin)
 	if name != o.name+realSuffix {
@@ -115,8 +115,8 @@ func (m *Manager) readReal(o *object, origin string) {
 	}
 }
 
-// front is the object that a device NAME-real was made for: the one that stands on
-// it and writes to it. "": none.
+// front returns the object that the device NAME-real was made for: the one that is
+// based on it and writes to it. "": none.
 func (m *Manager) front(real string) string {
 	name := strings.TrimSuffix(real, realSuffix)
 	d, err := m.control.Name(name)
@@ -134,7 +134,7 @@ func (m *Manager) front(real string) string {
 	return name
 }
 
-// lasting names a mapped device by its name, whatever a table calls it.
+// lasting names a mapped device by its name, however a table refers to it.
 func (m *Manager) lasting(word string) string {
 	if d := m.control.Mapped(word); d != nil {
 		return dev(d.Name())
@@ -144,8 +144,8 @@ func (m *Manager) lasting(word string) string {
 
 const mapperDir = "/dev/mapper/"
 
-// dev is what tables call a mapped device, mapped the reverse: "" for what is
-// none.
+// dev is a mapped device's path in tables. mapped is the reverse: "" if the word is
+// not such a path.
 func dev(name string) string { return mapperDir + name }
 
 func mapped(word string) string {
@@ -156,7 +156,7 @@ func mapped(word string) string {
 	return name
 }
 
-// store is the line of a clone or snapshot.
+// store returns the line of a clone or snapshot.
 func (o *object) store() *snapshot.Line {
 	switch l := o.lines[0].(type) {
 	case *snapshot.Line:
@@ -179,7 +179,8 @@ func (o *object) device(lines ...dm.Line) Device {
 	return d
 }
 
-// users are the devices whose tables use a device, by name, but for itself.
+// users returns the devices whose tables use the named device, except the device
+// itself.
 func (m *Manager) users(name string) []*dm.Device {
 	d, err := m.control.Name(name)
 	if err != nil {
@@ -197,7 +198,7 @@ func (m *Manager) users(name string) []*dm.Device {
 // users lists the devices whose tables use each device.
 type users map[dm.Number][]*dm.Device
 
-// allUsers looks at every table once: for who asks about many devices.
+// allUsers reads every table once, for callers that ask about many devices.
 func (m *Manager) allUsers() users {
 	us := make(users)
 	for _, d := range m.control.List() {
@@ -208,7 +209,7 @@ func (m *Manager) allUsers() users {
 	return us
 }
 
-// of are the users of a device, by name, but for itself.
+// of returns the users of the named device, except the device itself.
 func (us users) of(m *Manager, name string) []*dm.Device {
 	d, err := m.control.Name(name)
 	if err != nil {
@@ -217,8 +218,8 @@ func (us users) of(m *Manager, name string) []*dm.Device {
 	return us[d.Number()]
 }
 
-// snapshots are the snapshots of an object, those of them that have snapshots
-// themselves by the names of those.
+// snapshots returns the names of an object's snapshots. A snapshot that has snapshots
+// itself is found through its NAME-real.
 func (m *Manager) snapshots(o *object) []string {
 	if o.real == "" {
 		return nil
@@ -239,8 +240,8 @@ func (m *Manager) snapshotsAmong(o *object, us []*dm.Device) (names []string) {
 	return names
 }
 
-// standing are the names of the objects that stand on an object: its snapshots,
-// and devices that users have stacked on it.
+// standing returns the names of the objects based on an object: its snapshots, and
+// devices that users have stacked on it.
 func (m *Manager) standing(o *object) []string {
 	names := m.snapshots(o)
 	for _, u := range m.users(o.name) {
@@ -249,7 +250,7 @@ func (m *Manager) standing(o *object) []string {
 	return names
 }
 
-// standingAmong is standing for who has looked at all tables.
+// standingAmong is standing for callers that have read all tables.
 func (m *Manager) standingAmong(o *object, all users) (names []string) {
 	if o.real != "" {
 		names = m.snapshotsAmong(o, all.of(m, o.real))
@@ -260,27 +261,26 @@ func (m *Manager) standingAmong(o *object, all users) (names []string) {
 	return names
 }
 
-// free refuses a name that a device has, or that none can have.
+// free refuses a name that is taken or not valid.
 func (m *Manager) free(names ...string) error {
 	for _, name := range names {
 		if name == "" || strings.ContainsAny(name, "/") || len(name)+len(realSuffix) > 127 {
-			return refuse(syscall.EINVAL, "%q is no name for a device: it is empty, has a slash or is too long", name)
+			return refuse(syscall.EINVAL, "%q is not a valid device name: it is empty, has a slash or is too long", name)
 		}
 		if _, err := m.control.Name(name); err == nil {
-			return refuse(syscall.EEXIST, "a device is named %s already; choose another name, or give the device one: udm rename %s OTHER", name, name)
+			return refuse(syscall.EEXIST, "a device named %s exists already; choose another name, or rename the device: udm rename %s OTHER", name, name)
 		}
 	}
 	return nil
 }
 
-// storePath is where the store of a new object is made, unless its user says
-// where.
+// storePath is the default path of a new object's store.
 func (m *Manager) storePath(name string) string {
 	return filepath.Join(m.root, "stores", name+".cow")
 }
 
-// unused is a path for a new file, with a number in front of its extension if
-// the plain one is taken.
+// unused returns a path for a new file, with a number before the extension if the
+// path is taken.
 func (m *Manager) unused(path string) string {
 	ext := filepath.Ext(path)
 	stem := strings.TrimSuffix(path, ext)

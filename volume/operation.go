@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// operation is a plan and how far it is.
+// operation is a plan and its progress.
 //
 //	          ┌─ fails ────────────────────► undone, last first ─┐
 //	begun ─► Add ─► 0 ─► Then[0] ─► 1 ─► Then[1] ─► 2 … ─────────┴─► settled ─► ended
 //	          ▲            │ refuses
 //	          └────────────┘
 //
-// What fails on the way to the right waits, and is tried again. One at a time
-// works on it, who has the operation's turn.
+// An operation that fails on the way to the right waits for a retry. Whoever has its
+// turn works on it, one at a time.
 type operation struct {
 	m    *Manager
 	ID   string `json:"id"`
@@ -25,29 +25,30 @@ type operation struct {
 	// Objects and Shared are what it locks: see claim.
 	Objects []string `json:"objects"`
 	Shared  []string `json:"shared,omitempty"`
-	// Add only adds things and can be undone. Then switches over to them, and
-	// takes away. The first step of Then may refuse: then it has not happened.
+	// Add only adds things and can be undone. Then switches over to them and removes
+	// the old ones. The first step of Then may refuse, which leaves everything
+	// unchanged.
 	Add  steps `json:"add,omitempty"`
 	Then steps `json:"then,omitempty"`
 
-	// What follows belongs to who has the turn.
+	// The fields below belong to whoever has the turn.
 	state   int  // in the journal: begun, or how many steps of Then are done
-	unsure  bool // moving it from begun to 0 has failed
-	entered bool // Then[0] may have been done, in part at least
-	// recovering: everybody waits for the manager, and copies are left for later.
+	unsure  bool // moving it from begun to 0 failed
+	entered bool // Then[0] may have been done, at least in part
+	// recovering: the manager is not ready yet, so copies are left for later.
 	recovering bool
-	stop       func() // ends what can be undone
+	stop       func() // interrupts what can be undone
 
-	// What follows is guarded by Manager.mu.
+	// The fields below are guarded by Manager.mu.
 	turn    bool          // somebody works on it
-	waits   bool          // nobody does, and it is to be tried again
+	waits   bool          // it waits for a retry
 	long    bool          // its next step takes long
-	after   time.Duration // when
+	after   time.Duration // time until the retry
 	over    bool
 	failure error // why it waits
-	passed  bool  // the point of no return
-	// cancelled by a user; then it is undone, or a copy is abandoned where it is, if
-	// that comes before its end.
+	passed  bool  // past the point of no return
+	// cancelled by a user: it is undone, or a copy is abandoned, unless it ends
+	// before that.
 	cancelled, undone, abandoned bool
 
 	done     uint64
@@ -55,8 +56,8 @@ type operation struct {
 	finished int // steps
 }
 
-// advance brings an operation as far as it goes. The error is why it is not
-// over, or why it was undone.
+// advance works on an operation as far as possible. The error says why it is not
+// complete, or why it was undone.
 func (m *Manager) advance(ctx context.Context, op *operation) error {
 	if op.state == begun {
 		return m.takeBack(ctx, op)
@@ -68,9 +69,9 @@ func (m *Manager) advance(ctx context.Context, op *operation) error {
 	return err
 }
 
-// perform carries out an operation that is new. It is over, undone with err, or
-// waits to be tried again. ctx ends what can be undone; the rest goes on until the
-// manager is closed.
+// perform carries out a new operation. It is then complete, undone with err, or
+// waiting for a retry. ctx interrupts what can be undone; the rest continues until
+// the manager is closed.
 func (m *Manager) perform(ctx context.Context, op *operation) (err error) {
 	op.state = begun
 	if err := m.journal.prepare(op); err != nil {
@@ -92,8 +93,8 @@ func (m *Manager) perform(ctx context.Context, op *operation) (err error) {
 	return m.advance(m.ctx, op)
 }
 
-// add does the steps that can be undone. One that takes long is done with the
-// objects still locked, but those who want them are told instead of waiting.
+// add does the steps that can be undone. During a long one the objects stay locked,
+// but whoever needs them gets an error instead of waiting.
 func (m *Manager) add(ctx context.Context, op *operation) error {
 	for _, s := range op.Add {
 		if err := m.addOne(ctx, op, s); err != nil {
@@ -118,7 +119,7 @@ func (m *Manager) addOne(ctx context.Context, op *operation, s step) error {
 	}
 }
 
-// takeBack undoes what an operation has added and forgets it.
+// takeBack undoes what an operation has added and forgets the operation.
 func (m *Manager) takeBack(ctx context.Context, op *operation) error {
 	if op.unsure {
 		if err := m.journal.move(op, 0, begun); err != nil {
@@ -134,8 +135,8 @@ func (m *Manager) takeBack(ctx context.Context, op *operation) error {
 	return m.end(op)
 }
 
-// complete does the steps behind the point of no return. If the first one
-// refuses, the operation is before it again.
+// complete does the steps behind the point of no return. If the first one refuses,
+// the operation is before that point again.
 func (m *Manager) complete(ctx context.Context, op *operation) error {
 	for op.state < len(op.Then) && !m.abandons(op) {
 		if _, copies := op.Then[op.state].(*copyContent); copies && op.recovering {
@@ -166,8 +167,8 @@ func (m *Manager) complete(ctx context.Context, op *operation) error {
 	return m.end(op)
 }
 
-// end removes the marks of an operation and its file in the journal, and frees
-// its objects.
+// end removes the marks of an operation and its journal file, and unlocks its
+// objects.
 func (m *Manager) end(op *operation) error {
 	for _, s := range op.Add {
 		if s, ok := s.(settler); ok {
@@ -183,7 +184,7 @@ func (m *Manager) end(op *operation) error {
 	return nil
 }
 
-// ended frees the objects of an operation of which nothing is left to do.
+// ended unlocks the objects of a complete operation.
 func (m *Manager) ended(op *operation) {
 	m.mu.Lock()
 	op.over, op.failure, op.undone = true, nil, op.state == begun
@@ -193,30 +194,30 @@ func (m *Manager) ended(op *operation) {
 	m.changed.Wake()
 }
 
-// retryAfter is how soon a step that failed is tried again.
+// retryAfter is the time until a failed step is retried.
 const retryAfter = 5 * time.Second
 
-// later leaves an operation to be tried again, and says why.
+// later schedules a retry of an operation and says why.
 func (m *Manager) later(op *operation, err error) error {
 	after := retryAfter
 	if on := (*notYet)(nil); errors.As(err, &on) {
 		after = on.after
 	}
 	m.progress(op, func() { op.waits, op.failure, op.after = true, err, after })
-	return fmt.Errorf("%s of %s is not over and goes on by itself: %w", op.Kind, op.Objects[0], err)
+	return fmt.Errorf("%s of %s is not complete and will be retried: %w", op.Kind, op.Objects[0], err)
 }
 
 // retry works on every operation that waits. It runs on the manager's queue.
 func (m *Manager) retry() {
 	for _, op := range m.waiting() {
 		if m.takeTurn(op) {
-			_ = m.advance(m.ctx, op) // is told in the list of operations
+			_ = m.advance(m.ctx, op) // the list of operations shows the error
 			m.endTurn(op)
 		}
 	}
 }
 
-// waiting are the operations that wait to be tried again, the oldest first.
+// waiting returns the operations that wait for a retry, oldest first.
 func (m *Manager) waiting() []*operation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -230,7 +231,7 @@ func (m *Manager) waiting() []*operation {
 	return ops
 }
 
-// takeTurn makes the caller the one who works on an operation that waits.
+// takeTurn gives the caller the turn of a waiting operation.
 func (m *Manager) takeTurn(op *operation) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

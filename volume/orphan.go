@@ -17,25 +17,25 @@ func itoa(i int) string { return strconv.Itoa(i) }
 
 func cutSuffix(s, suffix string) (string, bool) { return strings.CutSuffix(s, suffix) }
 
-// noteSuffix is behind the name of the file that says whose a store is that has
-// been kept without its device.
+// noteSuffix is appended to the name of a store that is kept without its device, to
+// name the file that records its base.
 const noteSuffix = ".base"
 
-// note is the file that says to which base a store belongs.
+// note is the file that records which base a store belongs to.
 func note(store string, b *Base) File {
 	text, _ := json.Marshal(b)
 	size := (uint64(len(text)) + blk.SectorSize - 1) / blk.SectorSize * blk.SectorSize
 	return File{Path: store + noteSuffix, Size: size, Text: text}
 }
 
-// reuse refuses a store that is there if it is none, is in use, or belongs to
-// another base.
+// reuse checks an existing store. It refuses a file that is not a store, is in use,
+// or belongs to another base.
 func (m *Manager) reuse(path string, b *Base) error {
 	if _, err := m.files.Stat(path); err != nil {
 		return nil
 	}
 	if us := m.uses(path); len(us) > 0 {
-		return refuse(syscall.EBUSY, "%s is the store of %s; name another file", path, us[0].name)
+		return refuse(syscall.EBUSY, "%s is the store of %s; give another file", path, us[0].name)
 	}
 	head, err := m.headOf(path)
 	if err == nil {
@@ -49,7 +49,7 @@ func (m *Manager) reuse(path string, b *Base) error {
 		return err
 	}
 	if b == nil || was.Path != b.Path && !m.files.Same(was.Path, b.Path) || !was.same(*b) {
-		return refuse(syscall.ESTALE, "the store %s belongs to %s as it was when the store was made; name that, or another store", path, was.Path)
+		return refuse(syscall.ESTALE, "the store %s belongs to another version of %s; give the original image, or another store", path, was.Path)
 	}
 	return nil
 }
@@ -63,7 +63,7 @@ func (m *Manager) headOf(path string) (_ []byte, err error) {
 	return m.head(d)
 }
 
-// noted is the base that a store belongs to, nil if nobody knows.
+// noted returns the base that a store belongs to, or nil if that is not recorded.
 func (m *Manager) noted(store string) (*Base, error) {
 	if _, err := m.files.Stat(store + noteSuffix); err != nil {
 		return nil, nil
@@ -76,7 +76,7 @@ func (m *Manager) noted(store string) (*Base, error) {
 	return b, json.Unmarshal(bytes.TrimRight(text, "\x00"), b)
 }
 
-// RemoveOrphan removes what no object uses, as Orphans lists it.
+// RemoveOrphan removes an orphan that Orphans lists.
 func (m *Manager) RemoveOrphan(ctx context.Context, o Orphan) error {
 	return m.run(ctx, &removeOrphan{o})
 }
@@ -98,7 +98,7 @@ func (c *removeOrphan) plan(m *Manager, op *operation) error {
 		return err
 	}
 	if !slices.ContainsFunc(list, func(o Orphan) bool { return o.File == c.File && o.Pool == c.Pool && o.ID == c.ID }) {
-		return refuse(syscall.EBUSY, "%s is no orphan; udm orphans lists them", c.Orphan)
+		return refuse(syscall.EBUSY, "%s is not an orphan; udm orphans lists them", c.Orphan)
 	}
 	if c.Pool != "" {
 		op.Then = steps{&deleteVolume{Pool: c.Pool, ID: c.ID}}

@@ -13,14 +13,14 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// PoolSpec says what pool to make. Sizes are in bytes.
+// PoolSpec is a request to make a pool. Sizes are in bytes.
 type PoolSpec struct {
 	Name         string `json:"name"`
 	Size         uint64 `json:"size"`
-	Metadata     uint64 `json:"metadata,omitempty"`     // 0: what the size and a thousand volumes need
+	Metadata     uint64 `json:"metadata,omitempty"`     // 0: enough for the size and a thousand volumes
 	Block        uint64 `json:"block,omitempty"`        // 0: 64 KiB
-	Dir          string `json:"dir,omitempty"`          // where its files are made; "": below the root
-	FailWhenFull bool   `json:"failWhenFull,omitempty"` // writes fail at once, instead of waiting for space
+	Dir          string `json:"dir,omitempty"`          // directory of its files; "": below the root
+	FailWhenFull bool   `json:"failWhenFull,omitempty"` // writes fail at once instead of waiting for space
 }
 
 // CreatePool makes a pool with files of its own.
@@ -57,11 +57,11 @@ func (c *createPool) plan(m *Manager, op *operation) error {
 	blocks := c.Size / c.Block
 	switch {
 	case blocks == 0:
-		return refuse(syscall.EINVAL, "a pool of %d bytes is smaller than one block of %d bytes", c.Size, c.Block)
+		return refuse(syscall.EINVAL, "a pool of %d bytes is too small: a block has %d bytes", c.Size, c.Block)
 	case !filepath.IsAbs(c.Dir):
-		return refuse(syscall.EINVAL, "the directory %s is no absolute path", c.Dir)
+		return refuse(syscall.EINVAL, "the directory %s is not an absolute path", c.Dir)
 	case c.Block%blk.SectorSize != 0 || c.Metadata%4096 != 0:
-		return refuse(syscall.EINVAL, "a block is a multiple of %d bytes, metadata one of 4096", blk.SectorSize)
+		return refuse(syscall.EINVAL, "the block size must be a multiple of %d bytes, the metadata size of 4096", blk.SectorSize)
 	}
 	if err := m.free(c.Name); err != nil {
 		return err
@@ -76,8 +76,8 @@ func (c *createPool) plan(m *Manager, op *operation) error {
 	return nil
 }
 
-// GrowPool gives a pool more space, while it is in use; 0 leaves data or metadata
-// as they are.
+// GrowPool makes a pool larger while it is in use. 0 leaves the size of data or
+// metadata as it is. Sizes are in bytes.
 func (m *Manager) GrowPool(ctx context.Context, name string, size, metadata uint64) error {
 	return m.run(ctx, &growPool{name, size, metadata})
 }
@@ -96,7 +96,7 @@ func (g *growPool) plan(m *Manager, op *operation) error {
 		return err
 	}
 	if g.size == 0 && g.metadata == 0 {
-		return refuse(syscall.EINVAL, "say how large %s is to be", g.name)
+		return refuse(syscall.EINVAL, "give the new size of %s", g.name)
 	}
 	l := o.pool()
 	g.size -= g.size % (l.BlockSectors * blk.SectorSize)
@@ -120,19 +120,19 @@ func (g *growPool) plan(m *Manager, op *operation) error {
 	return nil
 }
 
-// growing is the step that makes a file of an object longer.
+// growing returns the step that makes a file of an object longer.
 func (m *Manager) growing(name, path string, size uint64) (step, error) {
 	st, err := m.files.Stat(path)
 	switch {
 	case err != nil:
-		return nil, refuse(syscall.EINVAL, "%s stands on %s, which is no file; grow that first and load a longer table", name, path)
+		return nil, refuse(syscall.EINVAL, "%s is stored on %s, which is not a file; grow that first and load a longer table", name, path)
 	case size < st.Size:
-		return nil, refuse(syscall.EINVAL, "%s has %d bytes already and cannot shrink; copy what it holds to a smaller one", path, st.Size)
+		return nil, refuse(syscall.EINVAL, "%s has %d bytes and cannot shrink; copy its content to a smaller one", path, st.Size)
 	}
 	return &growFile{path, st.Size, size}, nil
 }
 
-// kindOf is an object of a kind, or says that it is none.
+// kindOf returns an object, or an error if it is not of one of the kinds.
 func (m *Manager) kindOf(name string, kinds ...Kind) (*object, error) {
 	o, err := m.object(name)
 	if err != nil {
@@ -144,7 +144,7 @@ func (m *Manager) kindOf(name string, kinds ...Kind) (*object, error) {
 	return o, nil
 }
 
-// is refuses an object that is of another kind than it has to be; "": of any.
+// is refuses an object that is not of the kind; "": any kind.
 func (o *object) is(kind Kind) error {
 	if kind == "" || kind == o.kind {
 		return nil
@@ -152,8 +152,8 @@ func (o *object) is(kind Kind) error {
 	return refuse(syscall.EINVAL, "%s is a %s, not a %s; udm status %s shows it", o.name, o.kind, kind, o.name)
 }
 
-// freeIDs are the lowest ids that no volume of a pool has, nor had one of which
-// there are snapshots: a rollback must not take another for it.
+// freeIDs returns the lowest ids of a pool that no volume has, and that no volume had
+// of which there are snapshots: a rollback must not mistake another volume for it.
 func (m *Manager) freeIDs(pool string, n int) ([]uint32, error) {
 	o, err := m.kindOf(pool, Pool)
 	if err != nil {
@@ -174,12 +174,12 @@ func (m *Manager) freeIDs(pool string, n int) ([]uint32, error) {
 		}
 	}
 	if len(free) < n {
-		return nil, refuse(syscall.ENOSPC, "the pool %s has no numbers left for %d volumes; use another pool", pool, n)
+		return nil, refuse(syscall.ENOSPC, "the pool %s has no ids left for %d volumes; use another pool", pool, n)
 	}
 	return free, nil
 }
 
-// snapshotted are the ids of volumes, of any pool, that snapshots were taken of.
+// snapshotted returns the ids of volumes, of any pool, of which there are snapshots.
 func (m *Manager) snapshotted() map[uint32]bool {
 	ids := make(map[uint32]bool)
 	for _, d := range m.control.List() {
@@ -208,7 +208,7 @@ func (v *newVolume) touches(*Manager) (claim, error) {
 
 func (v *newVolume) plan(m *Manager, op *operation) error {
 	if v.size == 0 || v.size%blk.SectorSize != 0 {
-		return refuse(syscall.EINVAL, "the size of a volume is a multiple of %d bytes", blk.SectorSize)
+		return refuse(syscall.EINVAL, "the size of a volume must be a multiple of %d bytes", blk.SectorSize)
 	}
 	if err := m.free(v.name); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"udm/blk"
 )
 
-// What others stand on is neither written to nor removed, and a refusal changes
+// What others depend on is neither written to nor removed, and a refusal changes
 // nothing.
 func TestRefusals(t *testing.T) {
 	h := furnished(t)
@@ -19,21 +19,21 @@ func TestRefusals(t *testing.T) {
 		want syscall.Errno
 		text string
 	}{
-		{"merge into an image of others", func(m *Manager) error { return m.Merge(ctx, "a") }, syscall.EBUSY, "stands on /img/i.img"},
+		{"merge into an image of others", func(m *Manager) error { return m.Merge(ctx, "a") }, syscall.EBUSY, "depends on /img/i.img"},
 		{"merge of a longer clone", func(m *Manager) error { return m.Merge(ctx, "l") }, syscall.EINVAL, "flatten it"},
-		{"merge of a disk", func(m *Manager) error { return m.Merge(ctx, "e") }, syscall.EINVAL, "what can be merged"},
-		{"merge of what is no snapshot", func(m *Manager) error { return m.Merge(ctx, "v") }, syscall.EINVAL, "no snapshot"},
-		{"remove with snapshots", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "d"}) }, syscall.EBUSY, "ds and ds2 stand on d"},
-		{"remove a pool in use", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "p"}) }, syscall.EBUSY, "v and vs stand on p"},
+		{"merge of a disk", func(m *Manager) error { return m.Merge(ctx, "e") }, syscall.EINVAL, "only clones and snapshots can be merged"},
+		{"merge of a volume that is not a snapshot", func(m *Manager) error { return m.Merge(ctx, "v") }, syscall.EINVAL, "is not a snapshot"},
+		{"remove with snapshots", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "d"}) }, syscall.EBUSY, "ds and ds2 depend on d"},
+		{"remove a pool in use", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "p"}) }, syscall.EBUSY, "v and vs depend on p"},
 		{"remove a part", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "d-real"}) }, syscall.EBUSY, "part of d"},
-		{"reset with a snapshot", func(m *Manager) error { return m.Reset(ctx, "b") }, syscall.EBUSY, "bs stands on b"},
+		{"reset with a snapshot", func(m *Manager) error { return m.Reset(ctx, "b") }, syscall.EBUSY, "bs depends on b"},
 		{"reset a disk", func(m *Manager) error { return m.Reset(ctx, "e") }, syscall.EINVAL, "is a disk"},
 		{"shrink a pool", func(m *Manager) error { return m.GrowPool(ctx, "p", 1<<20, 0) }, syscall.EINVAL, "cannot shrink"},
 		{"shrink a volume", func(m *Manager) error { return m.Resize(ctx, ResizeSpec{Name: "v", Size: 512}) }, syscall.EINVAL, "--shrink"},
 		{"shrink a clone", func(m *Manager) error { return m.Resize(ctx, ResizeSpec{Name: "a", Size: 512, Shrink: true}) }, syscall.EINVAL, "flatten it"},
 		{"a name that is taken", func(m *Manager) error {
 			return m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"new", "a"}})
-		}, syscall.EEXIST, "named a already"},
+		}, syscall.EEXIST, "named a exists already"},
 		{"a smaller clone", func(m *Manager) error {
 			return m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"new"}, Size: 512})
 		}, syscall.EINVAL, "smaller than its base"},
@@ -49,7 +49,7 @@ func TestRefusals(t *testing.T) {
 		{"a store in use", func(m *Manager) error {
 			return m.Clone(ctx, CloneSpec{Base: "/img/j.img", Names: []string{"new"}, Store: "/udm/stores/a.cow"})
 		}, syscall.EBUSY, "the store of a"},
-		{"a clone of what can be written in a pool", func(m *Manager) error {
+		{"a clone of a writable device in a pool", func(m *Manager) error {
 			return m.Clone(ctx, CloneSpec{Base: "e", Names: []string{"new"}, Pool: "p"})
 		}, syscall.EINVAL, "commit it into an image first"},
 		{"a relative image", func(m *Manager) error {
@@ -57,14 +57,14 @@ func TestRefusals(t *testing.T) {
 		}, syscall.ENXIO, "absolute path"},
 		{"a relative store", func(m *Manager) error {
 			return m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"new"}, Store: "s.cow"})
-		}, syscall.EINVAL, "no absolute path"},
+		}, syscall.EINVAL, "not an absolute path"},
 		{"a relative store of a snapshot", func(m *Manager) error {
 			return m.Snapshot(ctx, SnapshotSpec{Of: "e", Names: []string{"new"}, Store: "s.cow"})
-		}, syscall.EINVAL, "no absolute path"},
-		{"a relative directory", func(m *Manager) error { return m.CreatePool(ctx, PoolSpec{Name: "new", Size: 1 << 20, Dir: "d"}) }, syscall.EINVAL, "no absolute path"},
-		{"a relative file", func(m *Manager) error { return m.Flatten(ctx, "a", "new.img") }, syscall.EINVAL, "no absolute path"},
-		{"a relative copy", func(m *Manager) error { return m.CopyOut(ctx, "a", "new.img") }, syscall.EINVAL, "no absolute path"},
-		{"a relative source", func(m *Manager) error { return m.CopyIn(ctx, "j.img", "a") }, syscall.EINVAL, "no absolute path"},
+		}, syscall.EINVAL, "not an absolute path"},
+		{"a relative directory", func(m *Manager) error { return m.CreatePool(ctx, PoolSpec{Name: "new", Size: 1 << 20, Dir: "d"}) }, syscall.EINVAL, "not an absolute path"},
+		{"a relative file", func(m *Manager) error { return m.Flatten(ctx, "a", "new.img") }, syscall.EINVAL, "not an absolute path"},
+		{"a relative copy", func(m *Manager) error { return m.CopyOut(ctx, "a", "new.img") }, syscall.EINVAL, "not an absolute path"},
+		{"a relative source", func(m *Manager) error { return m.CopyIn(ctx, "j.img", "a") }, syscall.EINVAL, "not an absolute path"},
 		{"nothing", func(m *Manager) error { return m.Merge(ctx, "nosuch") }, syscall.ENXIO, "no device named"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

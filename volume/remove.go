@@ -10,22 +10,22 @@ import (
 	"udm/targets/thin"
 )
 
-// RemoveSpec says what is to be removed.
+// RemoveSpec is a request to remove an object.
 type RemoveSpec struct {
 	Name string `json:"name"`
-	// Keep leaves what the object holds: the store of a clone, which can be used
-	// again with its base, or of a snapshot, the files of a pool, or the volume in
-	// its pool. All but the files of a pool are orphans then.
+	// Keep keeps the object's data: the store of a clone, which can be reused with
+	// its base, or of a snapshot, the files of a pool, or the volume in its pool.
+	// Except for the files of a pool, they are orphans afterwards.
 	Keep bool `json:"keep,omitempty"`
-	// All removes a pool although there are volumes in it that no device has.
+	// All removes a pool even if it has volumes without a device.
 	All bool `json:"all,omitempty"`
-	// Kind, if any, is what the object has to be.
+	// Kind, if set, is the kind that the object must have.
 	Kind Kind `json:"kind,omitempty"`
 }
 
-// Remove removes an object and what was made for it: its files, its space in a
-// pool, and with its last snapshot the device below the object that the snapshot
-// was taken of. What others stand on is refused.
+// Remove removes an object and what was made for it: its files, its space in a pool,
+// and with the last snapshot of an object the device below that object. It refuses if
+// other objects are based on it.
 func (m *Manager) Remove(ctx context.Context, s RemoveSpec) error {
 	return m.run(ctx, &removal{s})
 }
@@ -38,7 +38,7 @@ func (c *removal) touches(m *Manager) (claim, error) {
 	o, err := m.object(c.Name)
 	if err != nil {
 		if _, merr := m.control.Name(c.Name); merr == nil {
-			return claim{objects: []string{c.Name}}, nil // one without a table
+			return claim{objects: []string{c.Name}}, nil // a device without a table
 		}
 		return claim{}, err
 	}
@@ -65,7 +65,7 @@ func (c *removal) plan(m *Manager, op *operation) error {
 	op.Then = steps{&removeDevice{Name: o.name}}
 	switch o.kind {
 	case Merging:
-		return refuse(syscall.EBUSY, "%s is merging; what is not merged yet would be lost: wait for it", o.name)
+		return refuse(syscall.EBUSY, "%s is merging; data that is not merged yet would be lost: wait for it", o.name)
 	case Pool:
 		if err := c.emptyPool(o); err != nil {
 			return err
@@ -90,8 +90,8 @@ func (c *removal) plan(m *Manager, op *operation) error {
 	return nil
 }
 
-// takeFiles removes the files that were made for an object, or keeps those that
-// hold something, and notes beside the store of a clone whose it is.
+// takeFiles removes the files that were made for an object, or keeps those with data
+// and records the base of a clone's store.
 func (c *removal) takeFiles(op *operation, o *object) {
 	files := o.record.Files
 	switch {
@@ -120,13 +120,13 @@ func (c *removal) emptyPool(o *object) error {
 		return err
 	}
 	if len(ids) > 0 && !c.All && !c.Keep {
-		return refuse(syscall.ENOTEMPTY, "%d volumes without a device are in %s, such as number %d, and would be lost; udm orphans lists them", len(ids), o.name, ids[0])
+		return refuse(syscall.ENOTEMPTY, "%[2]s has %[1]d volumes without a device (for example %[3]d) that would be lost; udm orphans lists them", len(ids), o.name, ids[0])
 	}
 	return nil
 }
 
-// stoodOn refuses because of objects that stand on another. To remove them takes their
-// files with them, so the remedy begins with what keeps the data.
+// stoodOn refuses because objects are based on another. Removing them deletes their
+// files, so the message first says how to keep the data.
 func stoodOn(names []string, on string) error {
 	return refuse(syscall.EBUSY, "%s %s; keep what is needed with udm cp before removing", list(names), stand(len(names), on))
 }
@@ -143,7 +143,7 @@ func list(names []string) string {
 
 func stand(n int, on string) string {
 	if n == 1 {
-		return "stands on " + on
+		return "depends on " + on
 	}
-	return "stand on " + on
+	return "depend on " + on
 }

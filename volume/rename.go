@@ -10,8 +10,8 @@ import (
 	"udm/dm"
 )
 
-// Rename gives an object another name, and the files that were made for it
-// theirs, if they begin with its name. Clients stay attached.
+// Rename changes the name of an object, and renames the files made for it if they
+// start with its name. Clients stay connected.
 func (m *Manager) Rename(ctx context.Context, name, to string) error {
 	return m.run(ctx, &rename{name, to})
 }
@@ -67,7 +67,7 @@ func mustName(c *dm.Control, name string) *dm.Device {
 	return d
 }
 
-// files are the old and new names of an object's files.
+// files returns the old and new names of an object's files.
 func (c *rename) files(o *object) (names []Names) {
 	for _, f := range o.record.Files {
 		if rest, ok := strings.CutPrefix(filepath.Base(f), c.name+"."); ok {
@@ -106,8 +106,8 @@ func (c *rename) newNames(m *Manager, op *operation, o *object, names []Names) {
 	op.Then = append(op.Then, &swapTables{Devices: swapped}, &removeFiles{Paths: old})
 }
 
-// numberDevices gives the tables of a plan names that last: what they stand on may be
-// renamed by others before the steps are done.
+// numberDevices gives the tables of a plan lasting names: the devices that they use
+// may be renamed before the steps are done.
 func (m *Manager) numberDevices(op *operation) {
 	for _, s := range slices.Concat(op.Add, op.Then) {
 		var ds []Device
@@ -123,7 +123,7 @@ func (m *Manager) numberDevices(op *operation) {
 	}
 }
 
-// renamed is a table with files under their new names, and mapped devices by
+// renamed returns a table with the new names of files, and with mapped devices by
 // their numbers, which no rename changes.
 func (m *Manager) renamed(specs []dm.Spec, byOld map[string]string) []dm.Spec {
 	var out []dm.Spec

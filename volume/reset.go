@@ -8,7 +8,7 @@ import (
 	"udm/targets/thin"
 )
 
-// Reset makes a clone what its base is: all that was written to it goes away.
+// Reset makes a clone equal to its base: it discards all changes.
 func (m *Manager) Reset(ctx context.Context, name string) error {
 	return m.run(ctx, &reset{name})
 }
@@ -25,8 +25,8 @@ func (c *reset) touches(m *Manager) (claim, error) {
 	return m.own(o), nil
 }
 
-// own is the claim of who changes an object, and its pool if it is in one. The files
-// in its table stay in use, also while the table moves to another device.
+// own is the claim for changing an object, and its pool if it is in one. The files in
+// its table stay in use, also while the table moves to another device.
 func (m *Manager) own(o *object) claim {
 	cl := claim{objects: []string{o.name}}
 	if o.kind == Volume {
@@ -42,12 +42,12 @@ func (m *Manager) own(o *object) claim {
 	return cl
 }
 
-// with is what two claims lock together.
+// with combines two claims.
 func (c claim) with(o claim) claim {
 	return claim{slices.Concat(c.objects, o.objects), slices.Concat(c.shared, o.shared)}
 }
 
-// ownFront is own of the object that a snapshot was taken of.
+// ownFront is own for the object that a snapshot was taken of.
 func (m *Manager) ownFront(o *object) claim {
 	x, err := m.object(m.front(mapped(o.store().Origin)))
 	if err != nil {
@@ -91,7 +91,7 @@ func without(list []string, s string) []string {
 func (c *reset) volume(m *Manager, op *operation, o *object) error {
 	l := *o.volume()
 	if l.Origin == "" {
-		return refuse(syscall.EINVAL, "%s has no base; bring it back to a snapshot: udm rollback SNAPSHOT", o.name)
+		return refuse(syscall.EINVAL, "%s has no base; roll it back to a snapshot: udm rollback SNAPSHOT", o.name)
 	}
 	pool := mapped(l.Pool)
 	ids, err := m.freeIDs(pool, 1)

@@ -9,13 +9,13 @@ import (
 	"udm/targets/linear"
 )
 
-// ResizeSpec says how large an object is to be.
+// ResizeSpec is a request to resize an object.
 type ResizeSpec struct {
 	Name string `json:"name"`
 	Size uint64 `json:"size"` // bytes
 	// Shrink allows a smaller size, which cuts off the end.
 	Shrink bool `json:"shrink,omitempty"`
-	// Kind, if any, is what the object has to be.
+	// Kind, if set, is the kind that the object must have.
 	Kind Kind `json:"kind,omitempty"`
 }
 
@@ -54,16 +54,16 @@ func (c *resize) plan(m *Manager, op *operation) error {
 	names := m.standing(o)
 	switch {
 	case c.Size == 0 || c.Size%blk.SectorSize != 0:
-		return refuse(syscall.EINVAL, "a size is a multiple of %d bytes", blk.SectorSize)
+		return refuse(syscall.EINVAL, "the size must be a multiple of %d bytes", blk.SectorSize)
 	case o.kind == Snapshot || o.kind == Merging:
 		return refuse(syscall.EINVAL, "%s is a %s, which has the size of its origin; clone or copy it", o.name, o.kind)
 	case len(names) > 0:
 		return stoodOn(names, o.name)
 	case sectors < o.sectors && !c.Shrink:
-		return refuse(syscall.EINVAL, "%s has %d bytes; a smaller size cuts off its end: allow it with --shrink if nothing is there", o.name, o.sectors*blk.SectorSize)
+		return refuse(syscall.EINVAL, "%s has %d bytes; a smaller size cuts off its end: use --shrink if the end is not needed", o.name, o.sectors*blk.SectorSize)
 	}
 	if sectors == o.sectors {
-		return nil // it has that size
+		return nil // it has that size already
 	}
 	switch o.kind {
 	case Volume:
@@ -77,7 +77,7 @@ func (c *resize) plan(m *Manager, op *operation) error {
 	return c.disk(m, op, o, sectors)
 }
 
-// disk resizes a disk that is the whole of a file.
+// disk resizes a disk that is a whole file.
 func (c *resize) disk(m *Manager, op *operation, o *object, sectors uint64) error {
 	l, ok := (*linear.Line)(nil), false
 	if len(o.lines) == 1 {
@@ -103,8 +103,8 @@ func (c *resize) disk(m *Manager, op *operation, o *object, sectors uint64) erro
 	return nil
 }
 
-// clone makes a clone longer: zeroes are behind the end of its base, and its
-// store can hold all of it.
+// clone makes a clone longer: zeroes follow the end of its base, and its store
+// becomes large enough.
 func (c *resize) clone(m *Manager, op *operation, o *object, sectors uint64) error {
 	if sectors < o.sectors {
 		return refuse(syscall.EINVAL, "%s is a clone, which cannot shrink; flatten it first", o.name)
@@ -139,7 +139,7 @@ func (c *resize) clone(m *Manager, op *operation, o *object, sectors uint64) err
 	return nil
 }
 
-// longer is a table with zeroes behind its end.
+// longer returns a table with zeroes appended.
 func longer(table []dm.Spec, sectors uint64) []dm.Spec {
 	last := table[len(table)-1]
 	if last.Type == "zero" {

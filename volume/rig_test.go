@@ -214,7 +214,7 @@ func (r *rig) checkDevice(d *dm.Device, named map[string]bool, ids map[string][]
 	}
 	for _, suffix := range []string{realSuffix, baseSuffix} {
 		if front, ok := strings.CutSuffix(o.name, suffix); ok && len(r.m.users(o.name)) == 0 {
-			bad("nothing stands on %s, which was made for %s", o.name, front)
+			bad("nothing depends on %s, which was made for %s", o.name, front)
 		}
 	}
 	if text, err := r.k.fs.ReadFile(r.k.file(d)); err != nil || !strings.Contains(string(text), fmt.Sprintf("%q", o.name)) {

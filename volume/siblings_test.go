@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// siblings are two objects of each kind, which stand on the same image, pool or
+// siblings are two objects of each kind, which depend on the same image, pool or
 // object, with what can be done to the first of each; what else changes by that is
 // named.
 var siblings = []struct {

@@ -10,16 +10,16 @@ import (
 	"udm/targets/thin"
 )
 
-// SnapshotSpec says what to keep.
+// SnapshotSpec is a request to take snapshots.
 type SnapshotSpec struct {
-	Of        string   `json:"of"`                  // the object
-	Names     []string `json:"names"`               // of the snapshots, all of one moment
-	Store     string   `json:"store,omitempty"`     // file for the store of a single snapshot; "": one is made
-	StoreSize uint64   `json:"storeSize,omitempty"` // most that a store may hold, in bytes; 0: all of the object
+	Of        string   `json:"of"`                  // object to take snapshots of
+	Names     []string `json:"names"`               // names of the snapshots, all taken at one moment
+	Store     string   `json:"store,omitempty"`     // file for the store of a single snapshot; "": it gets a new one
+	StoreSize uint64   `json:"storeSize,omitempty"` // capacity of a store in bytes; 0: all of the object
 }
 
-// Snapshot keeps an object as it is now. What is written to the object or to a
-// snapshot from then on is not seen in the others.
+// Snapshot keeps the present state of an object. Later writes to the object or to a
+// snapshot are not seen in the others.
 func (m *Manager) Snapshot(ctx context.Context, s SnapshotSpec) error {
 	return m.run(ctx, &takeSnapshot{s})
 }
@@ -48,25 +48,25 @@ func (c *takeSnapshot) plan(m *Manager, op *operation) error {
 	case err != nil:
 		return err
 	case len(c.Names) == 0:
-		return refuse(syscall.EINVAL, "name the snapshot")
+		return refuse(syscall.EINVAL, "give a name for the snapshot")
 	case o.kind == Pool || o.kind == Merging:
-		return refuse(syscall.EINVAL, "%s is a %s, of which no snapshot can be taken", o.name, o.kind)
+		return refuse(syscall.EINVAL, "%s is a %s; snapshots of it are not possible", o.name, o.kind)
 	case o.kind == Volume:
 		return c.inPool(m, op, o)
 	case c.Store != "" && len(c.Names) > 1:
-		return refuse(syscall.EINVAL, "a store is for one snapshot")
+		return refuse(syscall.EINVAL, "a store can only be given for one snapshot")
 	case c.Store != "" && !filepath.IsAbs(c.Store):
-		return refuse(syscall.EINVAL, "the store %s is no absolute path", c.Store)
+		return refuse(syscall.EINVAL, "the store %s is not an absolute path", c.Store)
 	}
 	return c.withStores(m, op, o)
 }
 
-// whole refuses a device that is a part of an object.
+// whole refuses a device that is part of an object.
 func (m *Manager) whole(o *object) error {
 	for _, suffix := range []string{realSuffix, baseSuffix} {
 		if front, ok := cutSuffix(o.name, suffix); ok && len(m.users(o.name)) > 0 {
 			if _, err := m.control.Name(front); err == nil {
-				return refuse(syscall.EBUSY, "%s is a part of %s; name that", o.name, front)
+				return refuse(syscall.EBUSY, "%s is part of %s; use %[2]s instead", o.name, front)
 			}
 		}
 	}
@@ -76,7 +76,7 @@ func (m *Manager) whole(o *object) error {
 // inPool makes snapshots of a volume, in constant time.
 func (c *takeSnapshot) inPool(m *Manager, op *operation, o *object) error {
 	if c.Store != "" || c.StoreSize != 0 {
-		return refuse(syscall.EINVAL, "%s is a volume of a pool, where its snapshots are kept; name no store", o.name)
+		return refuse(syscall.EINVAL, "%s is a volume of a pool, which keeps its snapshots; do not give a store", o.name)
 	}
 	l := o.volume()
 	pool := mapped(l.Pool)
@@ -95,8 +95,8 @@ func (c *takeSnapshot) inPool(m *Manager, op *operation, o *object) error {
 	return nil
 }
 
-// withStores makes snapshots with a store each. The first one moves the object's
-// table to a device NAME-real, and the object stands on that.
+// withStores makes snapshots with a store each. The first snapshot moves the object's
+// table to a device NAME-real, on which the object is then based.
 func (c *takeSnapshot) withStores(m *Manager, op *operation, o *object) error {
 	if o.real == "" {
 		if err := m.free(o.name + realSuffix); err != nil {

@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// step is a part of an operation. It is data: it is written to the journal, and
-// done, or undone, by whoever reads it there. Both work from any state that a
-// crash, or an error, inside either has left.
+// step is a part of an operation. It is data: it is written to the journal and done,
+// or undone, by whoever reads it there. Both work from any state that a crash or an
+// error in either has left.
 type step interface {
 	// kind is the step's name in the journal.
 	kind() string
 	do(ctx context.Context, m *Manager, op *operation) error
-	// undo takes back what do has made, and nothing that another has. Only steps
-	// that add something have one to speak of: see final.
+	// undo undoes what do has made, and nothing that others made. Only steps that add
+	// something need it: see final.
 	undo(ctx context.Context, m *Manager, op *operation) error
 }
 
-// settler is a step that leaves marks while its operation lasts.
+// settler is a step that leaves marks until its operation is complete.
 type settler interface {
 	settle(m *Manager, op *operation) error
 }
 
-// final is embedded in steps that come after the point of no return only.
+// final is embedded in steps that only come after the point of no return.
 type final struct{}
 
 func (final) undo(context.Context, *Manager, *operation) error { return nil }
 
-// notYet is the error of a step that is on its way: it is to be done again after
-// a while, and has a number of bytes behind it.
+// notYet is the error of a step that is in progress and must be done again after a
+// while.
 type notYet struct {
 	after       time.Duration
 	done, total uint64
@@ -38,8 +38,8 @@ type notYet struct {
 
 func (e *notYet) Error() string { return fmt.Sprintf("%d of %d bytes are done", e.done, e.total) }
 
-// steps are a list of steps that knows its JSON: each is an object with its kind
-// and what it is to do.
+// steps is a list of steps. In JSON each is an object with its kind and its
+// parameters.
 type steps []step
 
 type stepText struct {
@@ -47,7 +47,7 @@ type stepText struct {
 	With json.RawMessage `json:"with"`
 }
 
-// stepOf makes an empty step of a kind, nil if there is none.
+// stepOf returns an empty step of a kind, or nil if the kind is unknown.
 func stepOf(kind string) step {
 	for _, s := range []step{
 		new(makeFiles), new(linkFiles), new(growFile), new(removeFiles),
@@ -84,7 +84,7 @@ func (ss *steps) UnmarshalJSON(p []byte) error {
 	for _, t := range texts {
 		s := stepOf(t.Do)
 		if s == nil {
-			return fmt.Errorf("there is no step %q; a newer udm wrote it", t.Do)
+			return fmt.Errorf("unknown step %q, written by a newer udm", t.Do)
 		}
 		if err := json.Unmarshal(t.With, s); err != nil {
 			return err

@@ -9,7 +9,7 @@ import (
 	"udm/dm"
 )
 
-// createDevices makes devices, with their tables or without.
+// createDevices makes devices, with or without tables.
 type createDevices struct{ Devices []Device }
 
 func (s *createDevices) kind() string { return "create devices" }
@@ -34,7 +34,7 @@ func (s *createDevices) undo(ctx context.Context, m *Manager, op *operation) err
 }
 
 // keyed refuses steps that have a key in a table: the journal is a file, and keys are
-// not written into files.
+// not written to files.
 func (m *Manager) keyed(ss steps) error {
 	for _, s := range ss {
 		var ds []Device
@@ -46,7 +46,7 @@ func (m *Manager) keyed(ss steps) error {
 		}
 		for _, d := range ds {
 			if _, keyed := m.control.WithoutKeys(d.Table); keyed {
-				return dm.Errorf(syscall.EOPNOTSUPP, "the table of %s has a key in it, which must not be saved; use a device on top of it instead", d.Name)
+				return dm.Errorf(syscall.EOPNOTSUPP, "the table of %s contains a key, which must not be saved; use a device on top of it instead", d.Name)
 			}
 		}
 	}
@@ -94,7 +94,7 @@ func (s *renameDevice) kind() string { return "rename device" }
 
 func (s *renameDevice) do(ctx context.Context, m *Manager, _ *operation) error {
 	if _, err := m.control.Name(s.From); err != nil {
-		_, err = m.control.Name(s.To) // it has its new name already
+		_, err = m.control.Name(s.To) // it may have its new name already
 		return err
 	}
 	return m.devices.Rename(ctx, s.From, s.To)

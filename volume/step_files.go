@@ -2,11 +2,11 @@ package volume
 
 import "context"
 
-// mark is the second name that a file has while the operation that made it is
-// not over: by it the operation knows its own files again.
+// mark is the second name of a file until the operation that made it is complete. It
+// tells the operation's own files from others.
 func mark(path string, op *operation) string { return path + "." + op.ID }
 
-// makeFiles makes sparse files of zeroes.
+// makeFiles creates sparse files of zeroes.
 type makeFiles struct{ Files []File }
 
 func (s *makeFiles) kind() string { return "make files" }

@@ -12,18 +12,19 @@ import (
 	"udm/targets/snapshot"
 )
 
-// copyContent copies what a device or file holds to the beginning of another. It
-// is begun anew after a crash.
+// copyContent copies the content of a device or file to the start of another. After a
+// crash it starts again.
 type copyContent struct {
 	final    `json:"-"`
 	From, To place
-	// Zeroes are written where there are holes; else what it copies to is new.
+	// Zeroes are written for holes; without it the destination is new and need not be
+	// written there.
 	Zeroes bool
 
-	at uint64 // sectors are copied
+	at uint64 // sectors copied so far
 }
 
-// place is a device by its name, or else a file.
+// place is a device by its name, or a file.
 type place struct {
 	Device string `json:"device,omitempty"`
 	File   string `json:"file,omitempty"`
@@ -31,7 +32,7 @@ type place struct {
 
 func (s *copyContent) kind() string { return "copy content" }
 
-// pieceSectors is how much is copied between two looks at whether to go on.
+// pieceSectors is how much is copied before it checks whether to stop.
 const pieceSectors = 32 << 11
 
 func (s *copyContent) do(ctx context.Context, m *Manager, _ *operation) (err error) {
@@ -97,16 +98,16 @@ func (m *Manager) open(p place, write bool) (blk.Device, error) {
 	return d.Open(write)
 }
 
-// awaitMerge waits until a device has merged all of its store.
+// awaitMerge waits until a device has merged its store.
 type awaitMerge struct {
 	final  `json:"-"`
 	Device string
-	most   uint64 // sectors were left when it was looked at first
+	most   uint64 // sectors left at the first check
 }
 
 func (s *awaitMerge) kind() string { return "await merge" }
 
-// lookAgain is how often a merge is looked at.
+// lookAgain is the time between two checks of a merge.
 const lookAgain = 100 * time.Millisecond
 
 func (s *awaitMerge) do(_ context.Context, m *Manager, _ *operation) error {
@@ -116,14 +117,14 @@ func (s *awaitMerge) do(_ context.Context, m *Manager, _ *operation) error {
 	}
 	lines := d.Lines(dm.Info, false, dm.StatusNoflush)
 	if len(lines) != 1 || lines[0].Type != "snapshot-merge" {
-		return fmt.Errorf("%s does not merge; its table is not in force", s.Device)
+		return fmt.Errorf("%s does not merge; its snapshot-merge table is not live", s.Device)
 	}
 	st, err := snapshot.ParseStatus(lines[0].Params)
 	if err != nil {
 		return err
 	}
 	if st.State != "" {
-		return fmt.Errorf("the merge of %s has stopped: %s; what is not merged yet is still in its store", s.Device, st.State)
+		return fmt.Errorf("the merge of %s has stopped: %s; data that is not merged is still in its store", s.Device, st.State)
 	}
 	left := st.Allocated - min(st.Allocated, st.Metadata)
 	if left == 0 {

@@ -7,18 +7,18 @@ import (
 	"syscall"
 )
 
-// createVolume makes a volume in a pool, under an id that no volume had when the
-// operation was planned. Who sends messages to the pool by hand at that moment
-// and takes the id is told apart, unless there is a crash just then.
+// createVolume makes a volume in a pool, under an id that was free when the operation
+// was planned. If a user takes the id by a message at that moment, this is detected,
+// unless there is a crash just then.
 type createVolume struct {
 	Pool string
 	ID   uint32
-	Of   *uint32 // the volume whose content it has; nil: it is empty
-	// Quiet is the device of that volume, which does no I/O at the moment of the
-	// snapshot; "": there is none.
+	Of   *uint32 // volume to take a snapshot of; nil: make an empty volume
+	// Quiet is the device of that volume, which must do no I/O at the moment of
+	// the snapshot; "": there is none.
 	Quiet string
 
-	taken bool // by another
+	taken bool // somebody else took the id
 }
 
 func (s *createVolume) kind() string { return "create volume" }
@@ -36,8 +36,8 @@ func (s *createVolume) do(ctx context.Context, m *Manager, _ *operation) error {
 	return err
 }
 
-// quietly runs f while no I/O of a device is in flight: no suspend that a user
-// could lift or see.
+// quietly runs f while no I/O of a device is in flight. It is not a suspend that a
+// user could see or lift.
 func (m *Manager) quietly(name string, f func() error) error {
 	if name == "" {
 		return f()
@@ -58,7 +58,7 @@ func (s *createVolume) undo(ctx context.Context, m *Manager, _ *operation) error
 	return deleteID(ctx, m, s.Pool, s.ID)
 }
 
-// deleteVolume gives the space of a volume back to its pool.
+// deleteVolume returns the space of a volume to its pool.
 type deleteVolume struct {
 	final `json:"-"`
 	Pool  string

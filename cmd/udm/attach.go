@@ -102,7 +102,7 @@ func detachCommand() *cobra.Command {
 	}
 }
 
-// attachHelper is the command that a daemon starts for what it must not do itself.
+// attachHelper is the command that a daemon runs for work that it must not do itself.
 const attachHelper = "attach-helper"
 
 func attachHelperCommand() *cobra.Command {

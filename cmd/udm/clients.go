@@ -11,7 +11,7 @@ import (
 	"udm/ctl"
 )
 
-// runClients shows what the daemon serves and to whom, of some devices or of all.
+// runClients shows what the daemon serves and to whom, for some devices or for all.
 func runClients(cmd *cobra.Command, devices []string) error {
 	client, err := clientOf(cmd)
 	if err != nil {
@@ -33,7 +33,7 @@ func runClients(cmd *cobra.Command, devices []string) error {
 	return printTable(cmd.OutOrStdout(), clientRows(list))
 }
 
-// clientRows has a row for each client, and one for a front end without any.
+// clientRows returns a row for each client, and one for a front end without clients.
 func clientRows(list []ctl.FrontEnd) [][]string {
 	rows := [][]string{{"FRONT END", "AT", "EXPORTS", "DEVICE", "CLIENT", "MODE"}}
 	for _, f := range list {
@@ -53,7 +53,7 @@ func clientRows(list []ctl.FrontEnd) [][]string {
 	return rows
 }
 
-// opens is how many have a device open, and of what kind they are.
+// opens describes how often a device is open, and by what kinds of holders.
 func opens(d ctl.Device) string {
 	var kinds []string
 	for _, who := range slices.Sorted(maps.Keys(d.Holders)) {

@@ -22,8 +22,8 @@ however large the image is. The image is only read. It must not change while a c
 exists. Writes go to a sparse store file for each clone, or to a pool. Any number of
 clones can share an image. If one of the clones cannot be created, none is.
 
-IMAGE is the name of a device or a file. A device that can be written is kept as it
-is now, as by "udm snapshot".`,
+IMAGE is the name of a device or a file. If it is a writable device, the clones get
+its present content, as with "udm snapshot".`,
 		Example: `  udm clone debian.img vm1
   udm clone debian.img vm2 vm3 vm4 --disk-size 20G
   udm clone debian.img vm5 --store /srv/vm5.cow --size 2G
@@ -49,7 +49,7 @@ is now, as by "udm snapshot".`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&s.Store, "store", "", "file for what is written (default ROOT/stores/NAME.cow); an existing store is used again")
+	cmd.Flags().StringVar(&s.Store, "store", "", "file for the changes (default ROOT/stores/NAME.cow); an existing store is reused")
 	cmd.Flags().Var(&size, "size", "largest size of the store (default: enough for the whole clone)")
 	cmd.Flags().Var(&diskSize, "disk-size", "size of the clone (default: that of the image)")
 	cmd.Flags().StringVar(&s.Pool, "pool", "", "keep the clone in this pool")
@@ -57,7 +57,7 @@ is now, as by "udm snapshot".`,
 	return cmd
 }
 
-// completeImage offers files for the first operand only.
+// completeImage completes file names for the first operand only.
 func completeImage(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
 		return nil, cobra.ShellCompDirectiveDefault

@@ -44,7 +44,7 @@ parameters. If any step fails, no device is created.`,
 	return cmd
 }
 
-// tableText is a table from where the command line says.
+// tableText returns the table that the command line gives, or reads it.
 func tableText(cmd *cobra.Command, table string, files []string) (string, error) {
 	switch {
 	case table != "" && len(files) > 0:
@@ -86,7 +86,7 @@ func createDevice(cmd *cobra.Command, r ctl.Create) error {
 	return printDevice(cmd, d)
 }
 
-// printDevice prints what was made for programs, and nothing for people.
+// printDevice prints a new device as JSON if --json is given, else nothing.
 func printDevice(cmd *cobra.Command, d ctl.Device) error {
 	if wantsJSON(cmd) {
 		return printJSON(cmd, d)
@@ -94,7 +94,7 @@ func printDevice(cmd *cobra.Command, d ctl.Device) error {
 	return nil
 }
 
-// found is err about the device name, or that there is none.
+// found turns the error for a missing device into one that names it.
 func found(name string, err error) error {
 	if errors.Is(err, syscall.ENXIO) {
 		return fmt.Errorf("there is no device named %q; udm ls lists the devices", name)
@@ -102,7 +102,7 @@ func found(name string, err error) error {
 	return err
 }
 
-// explain says what a failed command about a device was about, and what to do.
+// explain adds the device's name and a remedy to the error of a command.
 func explain(name string, err error) error {
 	var e *ctl.Error
 	if !errors.As(err, &e) {
@@ -111,7 +111,7 @@ func explain(name string, err error) error {
 	remedy := ""
 	switch {
 	case e.Step == "create" && errors.Is(err, syscall.EBUSY):
-		remedy = "; choose another name, or give the device one: udm rename " + name + " OTHER"
+		remedy = "; choose another name, or rename the device: udm rename " + name + " OTHER"
 	case strings.HasSuffix(e.Reason, "unknown target type: "+syscall.EINVAL.Error()):
 		remedy = "; udm targets lists the types"
 	case errors.Is(err, syscall.ENODEV) && strings.Contains(e.Reason, "not an absolute path"):

@@ -38,8 +38,8 @@ ROOT/nbd.sock, under the name of the device.
 
 The devices are saved. A restarted daemon restores all of them, even after a crash.
 On SIGTERM or Ctrl-C, the daemon finishes the I/O in flight, flushes the devices and
-exits with code 0, after 10 seconds at most. A second signal ends it at once. The log
-says what was given up.`,
+exits with code 0, after 10 seconds at most. A second signal stops it at once. The
+log says what could not be finished.`,
 		Example: `  udm daemon
   udm daemon --root /tmp/lab
   udm daemon --listen :10809 --tls-cert server.pem --tls-key server-key.pem --tls-ca clients.pem`,
@@ -52,7 +52,7 @@ says what was given up.`,
 	fl.StringVar(&f.cert, "tls-cert", "", "certificate file (PEM) for --listen; clients must then use TLS")
 	fl.StringVar(&f.key, "tls-key", "", "key file (PEM) of --tls-cert")
 	fl.StringVar(&f.ca, "tls-ca", "", "authority file (PEM); clients must have a certificate from it (GnuTLS clients use TLS 1.2 then)")
-	fl.BoolVar(&f.readOnly, "read-only", false, "refuse writes of all NBD clients")
+	fl.BoolVar(&f.readOnly, "read-only", false, "make all NBD exports read-only")
 	fl.IntVar(&f.maxConns, "max-connections", nbd.DefaultMaxConns, "maximum number of NBD connections")
 	addParams(fl, &f.params)
 	fl.StringVar(&f.log, "log", "", "write the log to this file instead of standard error; SIGHUP reopens it")
@@ -109,19 +109,19 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	})
 }
 
-// spareThreads is how many threads there may be beside those of connections: as many as
-// Go allows by itself.
+// spareThreads is the number of threads allowed besides those of connections: Go's
+// own default.
 const spareThreads = 10000
 
-// notify tells a service manager, if there is one.
+// notify reports a state to the service manager, if there is one.
 func notify(log *slog.Logger, state string) {
 	if err := systemd.Notify(state); err != nil {
-		log.Warn("the service manager cannot be told", "state", state, "reason", err)
+		log.Warn("cannot notify the service manager", "state", state, "reason", err)
 	}
 }
 
-// tls is the configuration of --listen; nil when no certificate is given.
-// tcp says that there is a TCP socket without --listen.
+// tls is the configuration of --listen, or nil without a certificate. tcp says that
+// there is a TCP socket even without --listen.
 func (f *daemonFlags) tls(cmd *cobra.Command, tcp bool) (*tls.Config, error) {
 	switch {
 	case f.cert == "" && f.key == "" && f.ca == "":

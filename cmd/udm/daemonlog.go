@@ -12,9 +12,10 @@ import (
 	"udm/ctl/server/systemd"
 )
 
-// openLog opens the file of a daemon's log, anew at each SIGHUP, as programs that
-// rotate logs expect. Without a path it is standard error, and a SIGHUP ends the daemon
-// with its terminal; one from a service manager, which reloads all units alike, does not.
+// openLog opens a daemon's log file, and opens it again at each SIGHUP, as programs
+// that rotate logs expect. Without a path the log is standard error, and SIGHUP ends
+// the daemon when its terminal closes, but not under a service manager, which sends
+// SIGHUP to reload all units.
 func openLog(path string) (log io.Writer, done func(), err error) {
 	if path == "" && os.Getenv("NOTIFY_SOCKET") == "" {
 		return os.Stderr, func() {}, nil
@@ -42,7 +43,7 @@ func openLog(path string) (log io.Writer, done func(), err error) {
 	}, nil
 }
 
-// logFile is a file that is opened again; without a path it is standard error.
+// logFile is a log file that can be reopened; without a path it is standard error.
 type logFile struct {
 	path string
 	mu   sync.Mutex
@@ -76,8 +77,8 @@ func (l *logFile) Write(p []byte) (int, error) {
 	return l.file.Write(p)
 }
 
-// secondSignal is closed at the second signal that ends a daemon. It watches for as
-// long as the process lives.
+// secondSignal returns a channel that is closed at the second signal to stop. It
+// watches as long as the process lives.
 func secondSignal() <-chan struct{} {
 	signals, second := make(chan os.Signal, 2), make(chan struct{})
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -14,8 +14,8 @@ func dmsetupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "dmsetup [OPTION|VERB]...",
 		Short: "Run dmsetup on the devices of udm",
-		Long: `dmsetup has the verbs, options and output formats of the program dmsetup, for the
-devices of the daemon. "udm dmsetup help" lists the verbs. A link to udm named
+		Long: `dmsetup has the commands, options and output formats of the program dmsetup, for the
+devices of the daemon. "udm dmsetup help" lists the commands. A link to udm named
 dmsetup does the same.
 
 A table names a device of udm as /dev/mapper/NAME. It names an open disk as

@@ -19,20 +19,22 @@ func exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [DEVICE --vhost-user SOCKET]",
 		Short: "Give a device to a virtual machine, by vhost-user",
-		Long: `export serves a device on a Unix socket that QEMU and other virtual machine monitors
-connect to by vhost-user-blk. The guest's requests are taken from its memory, which
-costs far less than NBD. The memory must be shared: see docs/virtual-machines.md for
-the options of each monitor. Without DEVICE, export lists what is exported.
+		Long: `export serves a device on a Unix socket to which QEMU and other virtual machine
+monitors connect by vhost-user-blk. The daemon takes the guest's requests directly
+from its memory, which is much faster than NBD. The memory must be shared:
+docs/virtual-machines.md lists the options of each monitor. Without DEVICE, export
+lists the exports.
 
-One virtual machine at a time uses a socket. It sees the name of the device as the
-serial number of its disk, and a new size as soon as the device has it. The device
-is open while a virtual machine is connected. A suspended device lets it wait.
+One virtual machine at a time can use a socket. The serial number of its disk is the
+name of the device. The guest sees a new size of the device at once. The device is
+open while a virtual machine is connected. While the device is suspended, the guest
+waits.
 
 The export lasts until "udm unexport", or until the device is removed. The daemon
-restores it when it is restarted; monitors connect again if they are told to.
+restores it when it is restarted; monitors reconnect if they are configured to.
 
-The socket belongs to the daemon's user. --mode 660 lets the group of the socket in;
-a directory with the setgid bit gives the socket its own group.`,
+The socket belongs to the daemon's user. --mode 660 gives access to the group of the
+socket; a directory with the setgid bit gives the socket the directory's group.`,
 		Example: `  udm export disk --vhost-user /run/udm/disk.sock
   udm export disk --vhost-user /run/udm/disk.sock --queues 2 --read-only
   udm export --json`,
@@ -64,17 +66,17 @@ a directory with the setgid bit gives the socket its own group.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&r.Path, "vhost-user", "", "path of the socket")
-	f.IntVar(&r.Queues, "queues", 0, "how many queues a guest may use; 0: one for each processor, at most 8")
-	f.BoolVar(&r.ReadOnly, "read-only", false, "refuse writes")
+	f.IntVar(&r.Queues, "queues", 0, "number of queues that a guest may use; 0: one for each processor, at most 8")
+	f.BoolVar(&r.ReadOnly, "read-only", false, "make the export read-only")
 	f.StringVar(&mode, "mode", "600", "permissions of the socket, octal")
 	addJSON(cmd)
 	return cmd
 }
 
-// completeExport checks and fills in what the flags say.
+// completeExport checks the flags and fills in the request.
 func completeExport(r *ctl.Export, mode string) (err error) {
 	if r.Path == "" {
-		return errors.New("no socket; add --vhost-user SOCKET")
+		return errors.New("--vhost-user SOCKET is missing")
 	}
 	if r.Path, err = filepath.Abs(r.Path); err != nil {
 		return err
@@ -114,8 +116,9 @@ func unexportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unexport SOCKET|DEVICE...",
 		Short: "End exports made by udm export",
-		Long: `unexport ends exports: that of a socket, or all of a device. An export that a virtual
-machine uses is refused; with --force its requests end first, then it is cut off.`,
+		Long: `unexport ends the export at a socket, or all exports of a device. It refuses if a
+virtual machine uses the export. With --force it disconnects the virtual machine
+after its requests have completed.`,
 		Example: `  udm unexport /run/udm/disk.sock
   udm unexport --force disk`,
 		Args:              cobra.MinimumNArgs(1),
@@ -133,7 +136,7 @@ machine uses is refused; with --force its requests end first, then it is cut off
 			return errors.Join(errs...)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "cut off the virtual machine that uses it")
+	cmd.Flags().BoolVar(&force, "force", false, "disconnect the virtual machine that uses it")
 	return cmd
 }
 

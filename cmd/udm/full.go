@@ -11,17 +11,17 @@ import (
 	"udm/targets/all"
 )
 
-// fullness is how full a part of a device is.
+// fullness is the use of a part of a device.
 type fullness struct {
 	What  string `json:"what"`
 	Used  uint64 `json:"used"`
 	Total uint64 `json:"total"`
-	Unit  uint64 `json:"unitBytes,omitempty"` // of both
+	Unit  uint64 `json:"unitBytes,omitempty"` // unit of both in bytes
 	// State is why there are no numbers: Invalid, Overflow, Fail.
 	State string `json:"state,omitempty"`
 }
 
-// share is 0 to 1.
+// share is Used/Total, from 0 to 1.
 func (f fullness) share() float64 {
 	if f.Total == 0 {
 		return 0
@@ -31,7 +31,7 @@ func (f fullness) share() float64 {
 
 func (f fullness) String() string { return strings.TrimSpace(f.What + " " + f.amount()) }
 
-// amount is a bar with sizes, or why there is none.
+// amount is a bar with sizes, or the state.
 func (f fullness) amount() string {
 	switch {
 	case f.State != "":
@@ -42,8 +42,8 @@ func (f fullness) amount() string {
 	return fmt.Sprintf("%s %s of %s", bar(f.Used, f.Total), formatBytes(f.Used*f.Unit), formatBytes(f.Total*f.Unit))
 }
 
-// fullnessOf reads it from a status line of a target that fills up. Units that the
-// status does not tell are the blocks of its table.
+// fullnessOf returns the use that a target's status reports. Units that the status
+// does not name are the blocks of its table.
 func fullnessOf(l ctl.Line, table []ctl.Line) (fs []fullness) {
 	s := statusOf(l)
 	if s == nil {
@@ -62,8 +62,8 @@ func fullnessOf(l ctl.Line, table []ctl.Line) (fs []fullness) {
 	return fs
 }
 
-// poolBlock is the size in bytes of the blocks of the pool that a status is of; 0: it is
-// not of a pool, or the table is not known.
+// poolBlock is the block size in bytes of the pool that a status belongs to; 0 if
+// that is not a pool or the table is unknown.
 func poolBlock(status ctl.Line, table []ctl.Line) uint64 {
 	for _, l := range table {
 		words := strings.Fields(l.Params)
@@ -75,7 +75,7 @@ func poolBlock(status ctl.Line, table []ctl.Line) uint64 {
 	return 0
 }
 
-// full is how full a device is, all its targets together.
+// full returns the use of a device, over all its targets.
 func full(d ctl.Device) (fs []fullness) {
 	for _, l := range d.Status {
 		fs = append(fs, fullnessOf(l, d.Table)...)
@@ -83,7 +83,7 @@ func full(d ctl.Device) (fs []fullness) {
 	return fs
 }
 
-// bars shows it in one cell of a table.
+// bars formats the use as one cell of a table.
 func bars(d ctl.Device) string {
 	var s []string
 	for _, f := range full(d) {
@@ -92,7 +92,7 @@ func bars(d ctl.Device) string {
 	return strings.Join(s, ", ")
 }
 
-// described is a device for programs.
+// described is a device in JSON output.
 type described struct {
 	ctl.Device
 	Full []fullness `json:"full,omitempty"`
@@ -106,8 +106,8 @@ func withFullness(ds []ctl.Device) []described {
 	return out
 }
 
-// statusOf is a status, understood; nil: its target says nothing, or nobody
-// understands it.
+// statusOf parses a status; nil if the target has no parser or the status cannot be
+// parsed.
 func statusOf(l ctl.Line) dm.StatusLine {
 	ty := all.Type(l.Target)
 	if ty == nil || ty.ParseStatus == nil {

@@ -18,11 +18,11 @@ import (
 	"udm/env"
 )
 
-// imageSectors is the size of the image that quickstart makes: 64 MiB.
+// imageSectors is the size of quickstart's image: 64 MiB.
 const imageSectors = 64 << 11
 
-// makeImage makes an image with an ext4 file system, or with pattern data where
-// there is no mkfs.ext4. One that is there stays.
+// makeImage creates an image with an ext4 file system, or with pattern data if
+// mkfs.ext4 is missing. An existing image is kept.
 func makeImage(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -43,7 +43,7 @@ func makeImage(ctx context.Context, path string) error {
 	return os.Rename(tmp, path)
 }
 
-// findProgram looks for a program where users look, and where only root does.
+// findProgram looks for a program in PATH and in root's directories.
 func findProgram(name string) string {
 	for _, p := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
 		if path, err := exec.LookPath(p); err == nil {
@@ -61,7 +61,7 @@ clone-1, -2  writable copies of it; each has a store for what you write
 volume       another one, in a thin pool, and volume-snap, a snapshot of that
 `
 
-// makeExt4 makes a file system with a file in it.
+// makeExt4 makes a file system that contains a file.
 func makeExt4(ctx context.Context, mkfs, path string) error {
 	dir, err := os.MkdirTemp("", "udm-quickstart")
 	if err != nil {
@@ -81,7 +81,7 @@ func makeExt4(ctx context.Context, mkfs, path string) error {
 	return nil
 }
 
-// makePattern writes a file in which every word of 64 bits is its own offset.
+// makePattern writes a file in which each 64-bit word is its own offset.
 func makePattern(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -94,7 +94,7 @@ func makePattern(path string) error {
 	return errors.Join(err, w.Flush(), f.Close())
 }
 
-// sparse makes a file of a number of sectors, in place of one that was left.
+// sparse creates a sparse file of the given size, replacing a leftover.
 func sparse(path string, sectors uint64) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -102,8 +102,8 @@ func sparse(path string, sectors uint64) error {
 	return filedev.Create(path, sectors)
 }
 
-// fill copies the image to the striped device, and puts a name into the first
-// sector of each device that can be written, which a file system leaves free.
+// fill copies the image to the striped device, and writes a name to the first sector
+// of each writable device; file systems leave that sector free.
 func fill(ctx context.Context, s *service.Service, image string) error {
 	if err := s.CopyIn(ctx, ctl.ObjectFile{Name: "striped", File: image}); err != nil {
 		return err

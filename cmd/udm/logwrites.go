@@ -18,10 +18,10 @@ func logWritesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log-writes",
 		Short: "List and replay the logs of log-writes: ls, replay",
-		Long: `The log-writes commands read logs that the target log-writes of udm or Linux, or
-the driver blklogwrites of qemu, has written. Replay a log, up to any point, onto a
-copy of what the disk held before. The copy then holds what a power failure at that
-point would have left.`,
+		Long: `The log-writes commands read logs written by the target log-writes of udm or Linux,
+or by the driver blklogwrites of qemu. Replay a log, up to any point, onto a copy of
+the disk's earlier content. The copy then holds what a power failure at that point
+would have left.`,
 		Example: `  udm log-writes ls log.img
   udm log-writes replay log.img disk.img --every-flush --check 'e2fsck -fn "$1"'`,
 		Args: cobra.ArbitraryArgs, RunE: needsCommand,
@@ -105,7 +105,7 @@ func logWritesTable(out io.Writer, l *logwrites.Log) error {
 	return errors.Join(err, w.Flush())
 }
 
-// loggedEntry is an entry for programs, in sectors of 512 bytes.
+// loggedEntry is an entry in JSON output, in sectors of 512 bytes.
 type loggedEntry struct {
 	Entry   uint64 `json:"entry"`
 	Kind    string `json:"kind"`

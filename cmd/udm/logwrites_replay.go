@@ -13,14 +13,14 @@ import (
 	logwrites "udm/targets/log-writes"
 )
 
-// replay is what udm log-writes replay is to do.
+// replay is a request to replay a log.
 type replay struct {
 	log    *logwrites.Log
 	device string
-	mark   string // stop behind it; "" for none
-	entry  int64  // stop behind it; -1 for none
-	flush  bool   // check behind every flush
-	fua    bool   // check behind every FUA write
+	mark   string // stop after it; "" for none
+	entry  int64  // stop after it; -1 for none
+	flush  bool   // check after every flush
+	fua    bool   // check after every FUA write
 	check  string // command; "" for none
 
 	replayed, checks int
@@ -31,14 +31,14 @@ func logWritesReplayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay LOG DEVICE",
 		Short: "Replay a log onto a device, completely or up to a point",
-		Long: `replay applies LOG to DEVICE, a file or block device. DEVICE should hold what the
-logged device held when the log began. Discarded sectors read as zeroes afterwards.
+		Long: `replay applies LOG to DEVICE, a file or block device. DEVICE should have the content
+that the logged device had when the log was started. Discarded sectors become zeroes.
 
 --check runs a shell command with DEVICE as "$1". DEVICE is flushed first. The
 command runs after every flush with --every-flush, after every FUA write with
 --every-fua, and otherwise once at the end. If it fails, the replay stops and fails,
-and DEVICE stays as it was checked. The command must not change DEVICE. If it has
-to, let it work on a copy or a clone.`,
+and DEVICE stays as it was checked. The command must not change DEVICE; let it work
+on a copy or a clone if necessary.`,
 		Example: `  udm log-writes replay log.img disk.img --to-mark mkfs
   udm log-writes replay log.img disk.img --every-flush --check 'e2fsck -fn "$1"'`,
 		Args: cobra.ExactArgs(2),
@@ -57,11 +57,11 @@ to, let it work on a copy or a clone.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&r.mark, "to-mark", "", "stop behind the mark with this text")
-	fl.Int64Var(&r.entry, "to-entry", -1, "stop behind this entry, as ls numbers them")
-	fl.BoolVar(&r.flush, "every-flush", false, "check behind every flush")
-	fl.BoolVar(&r.fua, "every-fua", false, "check behind every write with FUA")
-	fl.StringVar(&r.check, "check", "", "command that says by its exit code whether DEVICE is good")
+	fl.StringVar(&r.mark, "to-mark", "", "stop after the mark with this text")
+	fl.Int64Var(&r.entry, "to-entry", -1, "stop after the entry with this number, as shown by ls")
+	fl.BoolVar(&r.flush, "every-flush", false, "check after every flush")
+	fl.BoolVar(&r.fua, "every-fua", false, "check after every write with FUA")
+	fl.StringVar(&r.check, "check", "", "command that checks DEVICE; exit code 0 means good")
 	cmd.MarkFlagsMutuallyExclusive("to-mark", "to-entry")
 	addJSON(cmd)
 	return cmd
@@ -82,14 +82,14 @@ func (r *replay) run(cmd *cobra.Command) error {
 	}
 }
 
-// replayed is what a replay did, for programs.
+// replayed is the result of a replay in JSON output.
 type replayed struct {
 	Entries int `json:"entries"`
 	Checks  int `json:"checks"`
 }
 
-// part replays entries until one is to be checked or the end is reached. DEVICE
-// is closed when it returns, so that the check can open it.
+// part replays entries up to the next check or the end. DEVICE is closed when it
+// returns, so that the check can open it.
 func (r *replay) part() (last *logwrites.Entry, end bool, err error) {
 	err = withDevice(r.device, true, func(d blk.Device) error {
 		for !end && (last == nil || !r.wants(last)) {
@@ -115,7 +115,7 @@ func (r *replay) part() (last *logwrites.Entry, end bool, err error) {
 	return last, end, err
 }
 
-// wants reports whether a check is due behind e; nil is no entry.
+// wants reports whether a check is due after e; nil means no entry.
 func (r *replay) wants(e *logwrites.Entry) bool {
 	return e != nil && (r.flush && e.Flush || r.fua && e.FUA)
 }
@@ -124,7 +124,7 @@ func (r *replay) stopsAt(e *logwrites.Entry) bool {
 	return r.mark != "" && e.Mark && e.Text == r.mark || r.entry >= 0 && e.Index == uint64(r.entry)
 }
 
-// missing complains when the log has ended before the point that was asked for.
+// missing is the error if the log ended before the requested point.
 func (r *replay) missing() error {
 	switch {
 	case r.mark != "":

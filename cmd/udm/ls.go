@@ -17,7 +17,7 @@ func lsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "ls [PREFIX]",
 		Aliases: []string{"list"},
-		Short:   "List devices with kind, size, state, what they stand on, and usage",
+		Short:   "List devices with kind, size, state, lower devices and usage",
 		Example: `  udm ls
   udm ls vm-            # names that begin with vm-
   udm ls --json`,
@@ -47,7 +47,7 @@ func runLs(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if len(ds) == 0 && prefix != "" {
-		return noneListed(cmd, fmt.Errorf("there is no device whose name begins with %q; udm ls lists all", prefix))
+		return noneListed(cmd, fmt.Errorf("no device has a name that begins with %q; udm ls lists all", prefix))
 	}
 	if wantsJSON(cmd) {
 		return printJSON(cmd, ds)
@@ -59,10 +59,11 @@ func runLs(cmd *cobra.Command, args []string) error {
 	return printTable(cmd.OutOrStdout(), listRows(ds))
 }
 
-// noneExit is the exit code of a list of what is not there, as of ls.
+// noneExit is the exit code of a list without entries, as of ls(1).
 const noneExit = 2
 
-// noneListed says why a list is empty, and prints it for programs.
+// noneListed is the error for an empty list. For programs it also prints an empty
+// list.
 func noneListed(cmd *cobra.Command, why error) error {
 	if wantsJSON(cmd) {
 		if err := printJSON(cmd, []listed{}); err != nil {
@@ -73,15 +74,15 @@ func noneListed(cmd *cobra.Command, why error) error {
 	return exitCode(noneExit)
 }
 
-// listed is an object with the device that it is.
+// listed is an object with its device.
 type listed struct {
 	ctl.Device
 	volume.Description
 	Full []fullness `json:"full,omitempty"`
 }
 
-// list lists the objects whose names have a prefix. Devices that were made below
-// others are parts of these.
+// list returns the objects whose names have a prefix. Devices made below an object
+// are part of it.
 func list(ctx context.Context, s ctl.Service, prefix string) ([]listed, error) {
 	objects, err := s.Objects(ctx)
 	if err != nil {
@@ -104,8 +105,8 @@ func list(ctx context.Context, s ctl.Service, prefix string) ([]listed, error) {
 	return all, nil
 }
 
-// tellRestoring says, beside the answer, that a daemon that was just started has not
-// got all of its devices yet.
+// tellRestoring warns that a daemon that was just started has not restored all of its
+// devices yet.
 func tellRestoring(cmd *cobra.Command, client *ctl.Client) error {
 	v, err := client.Version(cmd.Context())
 	if err == nil && v.Restoring != nil {
@@ -130,7 +131,7 @@ func listRows(ds []listed) [][]string {
 	return rows
 }
 
-// stateOf is a device's state in a word or two.
+// stateOf is a device's state in one or two words.
 func stateOf(d ctl.Device) string {
 	state := "active"
 	switch {
@@ -150,7 +151,7 @@ func stateOf(d ctl.Device) string {
 	return state
 }
 
-// kinds are the targets of a device, each once.
+// kinds are the target types of a device, without repetition.
 func kinds(d ctl.Device) string {
 	var names []string
 	for _, l := range d.Table {
@@ -161,8 +162,7 @@ func kinds(d ctl.Device) string {
 	return strings.Join(names, "+")
 }
 
-// below are the devices and files that a device stands on, in the order of its
-// table.
+// below returns the devices and files that a device uses, in the order of its table.
 func below(d ctl.Device) string {
 	var names []string
 	for _, dep := range slices.Backward(d.Deps) {
@@ -181,7 +181,7 @@ func depName(d ctl.Dep) string {
 	return d.Name
 }
 
-// completeDevices offers the names of devices to the shell.
+// completeDevices completes names of devices for the shell.
 func completeDevices(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	client, err := clientOf(cmd)
 	if err != nil {

@@ -20,13 +20,13 @@ import (
 func luksCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "luks",
-		Short: "Open, make and change encrypted disks in the formats of LUKS",
-		Long: `Open, make and change encrypted disks in the formats of LUKS, version 1 and 2, as
-cryptsetup makes them. No daemon, root or kernel is needed. A DISK is a path, or
-what a table may name:
+		Short: "Open, create and change encrypted disks in the LUKS formats",
+		Long: `Open, create and change encrypted disks in the LUKS formats, version 1 and 2, as
+cryptsetup does. No daemon, root or kernel is needed. A DISK is a path, or any other
+name that a table may have for a disk:
 ` + leaf.Help() + `
-Passphrases are asked for at the terminal, or come from a file or a file
-descriptor. They are never words of a command, where other users could see them.`,
+Passphrases are asked for on the terminal, or read from a file or a file descriptor.
+They are never given on the command line, where other users could see them.`,
 		Example: `  udm luks format disk.img
   udm luks open disk.img --socket /run/user/1000/disk.sock`,
 		Args: cobra.ArbitraryArgs, RunE: needsCommand,
@@ -36,8 +36,8 @@ descriptor. They are never words of a command, where other users could see them.
 	return cmd
 }
 
-// withContainer reads the header on a disk and lets f use it. Where it is opened for
-// writing, and one copy of the header is damaged, that is said.
+// withContainer reads the header of a disk and calls f with it. If it is opened for
+// writing and one copy of the header is damaged, it prints a warning.
 func withContainer(cmd *cobra.Command, disk string, write bool, f func(*luks.Container) error) error {
 	return withDisk(disk, write, func(d blk.Device) error {
 		c, err := luks.Open(env.Real(), d, luks.Options{})
@@ -45,13 +45,14 @@ func withContainer(cmd *cobra.Command, disk string, write bool, f func(*luks.Con
 			return err
 		}
 		if c.Header.Damaged != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "udm: %s; udm luks repair writes it again\n", c.Header.Damaged)
+			fmt.Fprintf(cmd.ErrOrStderr(), "udm: %s; udm luks repair rewrites it\n", c.Header.Damaged)
 		}
 		return f(c)
 	})
 }
 
-// withDisk opens a disk while f runs. What is no name of a table is a path.
+// withDisk opens a disk while f runs. A word that is not a table's name for a disk is
+// a path.
 func withDisk(name string, write bool, f func(blk.Device) error) (err error) {
 	if name, err = diskName(name); err != nil {
 		return err
@@ -64,7 +65,7 @@ func withDisk(name string, write bool, f func(blk.Device) error) (err error) {
 	return f(d)
 }
 
-// diskName is a disk as a table names it.
+// diskName is a disk's name in tables.
 func diskName(name string) (string, error) {
 	if _, missing := os.Lstat(name); missing == nil || !strings.Contains(name, ":") {
 		return filepath.Abs(name)
@@ -80,10 +81,10 @@ func luksFormatCommand() *cobra.Command {
 	s := &secret{what: "new passphrase", confirm: true}
 	cmd := &cobra.Command{
 		Use:   "format DISK",
-		Short: "Make an encrypted disk; what it held is lost",
-		Long: `Make an encrypted disk; what it held is lost. The header takes 16 MiB at its
-beginning, of version 1 two to four. With --detached DISK gets the header only, and
-the data may take all of another disk.`,
+		Short: "Create an encrypted disk; the present content is lost",
+		Long: `Create an encrypted disk; the present content is lost. The header takes 16 MiB at the
+start of the disk, for version 1 two to four MiB. With --detached, DISK gets only the
+header, and the data can take all of another disk.`,
 		Example: `  udm luks format disk.img
   udm luks format --version 1 --key-file secret disk.img
   udm luks format --detached header.img`,
@@ -109,15 +110,15 @@ the data may take all of another disk.`,
 	fl.StringVar(&f.Encryption, "cipher", "aes-xts-plain64", "cipher, mode and IV, as in tables of crypt")
 	fl.IntVar(&sizeBits, "key-size", 512, "bits of the volume key")
 	fl.StringVar(&f.Hash, "hash", "sha256", "hash of digests")
-	fl.IntVar(&f.SectorSize, "sector-size", 512, "bytes that are encrypted as one, 512 to 4096")
-	fl.StringVar(&f.UUID, "uuid", "", "UUID (default a random one)")
+	fl.IntVar(&f.SectorSize, "sector-size", 512, "encryption sector size in bytes, 512 to 4096")
+	fl.StringVar(&f.UUID, "uuid", "", "UUID (default: random)")
 	fl.StringVar(&f.Label, "label", "", "label")
-	fl.Uint64Var(&offset, "offset", 0, "byte where the data begin (default behind the header)")
-	fl.BoolVar(&f.Detached, "detached", false, "make a header alone")
+	fl.Uint64Var(&offset, "offset", 0, "byte offset of the data (default: after the header)")
+	fl.BoolVar(&f.Detached, "detached", false, "write only a header")
 	return cmd
 }
 
-// kdfFlags are the options of a new slot's key derivation.
+// kdfFlags are the options for a new slot's key derivation.
 type kdfFlags struct {
 	kind       string
 	memory     uint32
@@ -128,8 +129,8 @@ type kdfFlags struct {
 func (k *kdfFlags) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&k.kind, "pbkdf", "", "argon2id, argon2i or pbkdf2 (default argon2id, in version 1 pbkdf2)")
-	fl.Uint32Var(&k.memory, "pbkdf-memory", 256<<10, "KiB of memory that opening takes with argon2")
-	fl.Uint32Var(&k.time, "pbkdf-time", 4, "how often argon2 goes through its memory")
+	fl.Uint32Var(&k.memory, "pbkdf-memory", 256<<10, "memory cost of argon2 in KiB")
+	fl.Uint32Var(&k.time, "pbkdf-time", 4, "time cost of argon2")
 	fl.Uint64Var(&k.iterations, "pbkdf-iterations", 2000000, "iterations of pbkdf2")
 }
 
@@ -147,10 +148,11 @@ func (k *kdfFlags) kdf(version int, hash string) luks.KDF {
 func luksBackupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup DISK FILE",
-		Short: "Copy the header of a disk with its key slots to a file",
-		Long: `Copy the header of a disk with its key slots to a new file, as cryptsetup
-luksHeaderBackup does. Whoever has it and a passphrase of today can open the disk,
-also after that passphrase was removed. Without a header nobody can.`,
+		Short: "Back up the header of a disk, with its key slots, to a file",
+		Long: `Copy the header of a disk with its key slots to a new file, like cryptsetup
+luksHeaderBackup. Anyone who has the file and one of the present passphrases can
+open the disk, even after that passphrase has been removed. Without a header nobody
+can open the disk.`,
 		Example: `  udm luks backup disk.img disk.luks`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -169,9 +171,9 @@ func luksRestoreCommand() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "restore DISK FILE",
-		Short: "Write the header of a backup to its disk",
-		Long: `Write the header of a backup to its disk; the passphrases are those of the backup
-then. A backup of another disk, or of one whose data lie elsewhere, is refused.`,
+		Short: "Restore the header of a disk from a backup",
+		Long: `Write the header in a backup to its disk. Afterwards the passphrases of the backup
+are valid. A backup of another disk, or with another data offset, is refused.`,
 		Example: `  udm luks restore disk.img disk.luks`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -187,14 +189,14 @@ then. A backup of another disk, or of one whose data lie elsewhere, is refused.`
 			return withDisk(args[0], true, func(d blk.Device) error { return luks.Restore(env.Real(), d, backup, force, luks.Options{}) })
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "also if the disk has another header; its data are lost unless the backup is theirs")
+	cmd.Flags().BoolVar(&force, "force", false, "even if the disk has another header; its data is lost unless the backup belongs to it")
 	return cmd
 }
 
 func luksRepairCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "repair DISK",
-		Short:   "Write the damaged copy of a header again from the other one",
+		Short:   "Rewrite a damaged copy of a header from the other copy",
 		Example: `  udm luks repair disk.img`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -209,11 +211,11 @@ func luksRepairCommand() *cobra.Command {
 	}
 }
 
-// slotOf reads the number of a key slot.
+// slotOf parses the number of a key slot.
 func slotOf(word string) (int, error) {
 	n, err := strconv.Atoi(word)
 	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%q is no number of a key slot; udm luks dump lists them", word)
+		return 0, fmt.Errorf("%q is not a key slot number; udm luks dump lists the slots", word)
 	}
 	return n, nil
 }

@@ -15,7 +15,7 @@ import (
 func luksDumpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "dump DISK",
-		Short:   "Print what the header of an encrypted disk says, without any key",
+		Short:   "Print the header of an encrypted disk, without keys",
 		Example: `  udm luks dump disk.img`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -32,7 +32,7 @@ func luksDumpCommand() *cobra.Command {
 	return cmd
 }
 
-// luksDump is a header for programs.
+// luksDump is a header in JSON output.
 type luksDump struct {
 	Version    int             `json:"version"`
 	UUID       string          `json:"uuid"`

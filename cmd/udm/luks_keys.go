@@ -11,7 +11,7 @@ func luksAddKeyCommand() *cobra.Command {
 	var k kdfFlags
 	cmd := &cobra.Command{
 		Use:     "add-key DISK",
-		Short:   "Let another passphrase open a disk",
+		Short:   "Add a passphrase to a disk",
 		Example: `  udm luks add-key disk.img --new-key-file spare`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,9 +33,9 @@ func luksChangeKeyCommand() *cobra.Command {
 	slot := luks.AnySlot
 	cmd := &cobra.Command{
 		Use:   "change-key DISK",
-		Short: "Put a new passphrase in the place of another",
-		Long: `Put a new passphrase in the place of another. The new one is on the disk before the
-old one is removed, so this needs a free key slot, which version 1 goes on to use.`,
+		Short: "Replace a passphrase by a new one",
+		Long: `Replace a passphrase by a new one. The new one is on the disk before the old one is
+removed, so a free key slot is needed; with version 1 the new passphrase stays there.`,
 		Example: `  udm luks change-key disk.img`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,11 +48,11 @@ old one is removed, so this needs a free key slot, which version 1 goes on to us
 	fresh.flags(cmd, "new-")
 	k.flags(cmd)
 	addJSON(cmd)
-	cmd.Flags().IntVar(&slot, "slot", slot, "the key slot; -1: the one that the passphrase opens")
+	cmd.Flags().IntVar(&slot, "slot", slot, "the key slot; -1: the slot that the passphrase opens")
 	return cmd
 }
 
-// changeKeys opens a disk with one passphrase and lets change use another.
+// changeKeys opens a disk with one passphrase and calls change with another.
 func changeKeys(cmd *cobra.Command, disk string, old, fresh *secret, slot int, change func(*luks.Container, *luks.Key, []byte) (int, error)) error {
 	return withContainer(cmd, disk, true, func(c *luks.Container) error {
 		key, err := unlock(cmd, c, old, slot)
@@ -73,12 +73,12 @@ func changeKeys(cmd *cobra.Command, disk string, old, fresh *secret, slot int, c
 	})
 }
 
-// madeSlot is a slot that has got a key, for programs.
+// madeSlot is a slot with a new key in JSON output.
 type madeSlot struct {
 	Slot int `json:"keySlot"`
 }
 
-// unlock asks for a passphrase and opens c with it.
+// unlock reads a passphrase and opens c with it.
 func unlock(cmd *cobra.Command, c *luks.Container, s *secret, slot int) (*luks.Key, error) {
 	p, err := s.read(cmd)
 	if err != nil {
@@ -92,9 +92,9 @@ func luksRemoveKeyCommand() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "remove-key DISK SLOT",
-		Short: "Destroy a key slot; its passphrase opens the disk no more",
-		Long: `Destroy a key slot; its passphrase opens the disk no more. udm luks dump lists the
-slots. Backups of the header still have it.`,
+		Short: "Destroy a key slot, so that its passphrase no longer opens the disk",
+		Long: `Destroy a key slot, so that its passphrase no longer opens the disk. "udm luks dump"
+lists the slots. Backups of the header still contain the slot.`,
 		Example: `  udm luks remove-key disk.img 1`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -105,6 +105,6 @@ slots. Backups of the header still have it.`,
 			return withContainer(cmd, args[0], true, func(c *luks.Container) error { return c.RemoveKey(slot, force) })
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "also the last one; then nobody can open the disk")
+	cmd.Flags().BoolVar(&force, "force", false, "even if it is the last one; then nobody can open the disk")
 	return cmd
 }

@@ -15,10 +15,10 @@ func luksOpenCommand() *cobra.Command {
 	o.secret.what = "passphrase"
 	cmd := &cobra.Command{
 		Use:   "open DISK",
-		Short: "Serve a disk decrypted over NBD, until this command ends",
-		Long: `Serve a disk decrypted over NBD at a Unix socket, until this command is
-interrupted. The key is in this process only, on no disk and in no daemon.
-With --test nothing is served: it says whether the passphrase opens the disk.`,
+		Short: "Serve a decrypted disk over NBD until this command ends",
+		Long: `Serve a decrypted disk over NBD on a Unix socket until this command is interrupted.
+The key is only in this process: on no disk and in no daemon. With --test nothing is
+served; the command only checks that the passphrase opens the disk.`,
 		Example: `  udm luks open disk.img --socket disk.sock &
   nbdcopy 'nbd+unix:///?socket=disk.sock' plain.img`,
 		Args: cobra.ExactArgs(1),
@@ -27,11 +27,11 @@ With --test nothing is served: it says whether the passphrase opens the disk.`,
 	o.secret.flags(cmd, "")
 	f := cmd.Flags()
 	f.StringVar(&o.header, "header", "", "disk with the detached header")
-	f.StringVar(&o.socket, "socket", "", "path of the socket to make")
+	f.StringVar(&o.socket, "socket", "", "path of the socket to create")
 	f.StringVar(&o.name, "name", "disk", "name of the NBD export")
 	f.IntVar(&o.slot, "slot", luks.AnySlot, "the key slot to use; -1: any")
-	f.BoolVar(&o.readOnly, "read-only", false, "open the disk for reading only")
-	f.BoolVar(&o.test, "test", false, "only try the passphrase")
+	f.BoolVar(&o.readOnly, "read-only", false, "open the disk read-only")
+	f.BoolVar(&o.test, "test", false, "only check the passphrase")
 	addJSON(cmd)
 	return cmd
 }
@@ -43,14 +43,14 @@ type luksOpen struct {
 	readOnly, test       bool
 }
 
-// served is where a disk is served, for programs.
+// served is the address of a served disk in JSON output.
 type served struct {
 	URI string `json:"uri"`
 }
 
 func (o *luksOpen) run(cmd *cobra.Command, disk string) error {
 	if o.socket == "" && !o.test {
-		return errors.New("say with --socket where to serve the disk, or --test")
+		return errors.New("--socket or --test is missing")
 	}
 	table, err := o.table(cmd, disk)
 	if err != nil || o.test {
@@ -83,7 +83,7 @@ func serveUntilDone(cmd *cobra.Command, s *udm.Stack, name, socket string, creat
 	return errors.Join(err, s.Close())
 }
 
-// table is the table of the decrypted disk, which has the key.
+// table is the table of the decrypted disk, which contains the key.
 func (o *luksOpen) table(cmd *cobra.Command, disk string) (table string, err error) {
 	header := o.header
 	if header == "" {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// secret is where a passphrase comes from: a file as it is, a file descriptor without
-// the newline at its end, or the terminal.
+// secret is the source of a passphrase: a whole file, a file descriptor without the
+// newline at its end, or the terminal.
 type secret struct {
 	what    string
 	confirm bool // the terminal asks twice
@@ -22,23 +22,23 @@ type secret struct {
 	fd      int
 }
 
-// maxSecret is as much as cryptsetup reads.
+// maxSecret is the limit of cryptsetup.
 const maxSecret = 8 << 20
 
-// flags adds the options; prefix tells two secrets of a command apart.
+// flags adds the options; prefix distinguishes two secrets of one command.
 func (s *secret) flags(cmd *cobra.Command, prefix string) {
 	f := cmd.Flags()
-	f.StringVar(&s.file, prefix+"key-file", "", "file with the "+s.what+", all bytes of it; -: standard input")
+	f.StringVar(&s.file, prefix+"key-file", "", "file with the "+s.what+", including any newline; -: standard input")
 	f.Int64Var(&s.offset, prefix+"key-file-offset", 0, "bytes of the file to skip")
 	f.Int64Var(&s.size, prefix+"key-file-size", 0, "bytes of the file to use; 0: all")
-	f.IntVar(&s.fd, prefix+"key-fd", -1, "file descriptor with the "+s.what+", up to its end, without a last newline")
+	f.IntVar(&s.fd, prefix+"key-fd", -1, "file descriptor with the "+s.what+", up to its end, without a final newline")
 }
 
-// read is the passphrase, to be cleared by the caller.
+// read returns the passphrase. The caller must clear it.
 func (s *secret) read(cmd *cobra.Command) ([]byte, error) {
 	switch {
 	case s.file != "" && s.fd >= 0:
-		return nil, fmt.Errorf("the %s can come from a file or a file descriptor, not from both", s.what)
+		return nil, fmt.Errorf("the %s can be read from a file or a file descriptor, not from both", s.what)
 	case s.file == "-":
 		return s.cut(cmd.InOrStdin())
 	case s.file != "":
@@ -51,7 +51,7 @@ func (s *secret) read(cmd *cobra.Command) ([]byte, error) {
 	case s.fd >= 0:
 		f := os.NewFile(uintptr(s.fd), "passphrase")
 		if f == nil {
-			return nil, fmt.Errorf("%d is no file descriptor", s.fd)
+			return nil, fmt.Errorf("%d is not a file descriptor", s.fd)
 		}
 		defer f.Close()
 		p, err := s.cut(f)
@@ -81,7 +81,7 @@ func (s *secret) cut(r io.Reader) ([]byte, error) {
 	return p[:min(int64(len(p)), limit)], nil
 }
 
-// ask reads from the terminal, which does not show what is typed.
+// ask reads from the terminal without echo.
 func (s *secret) ask(cmd *cobra.Command) ([]byte, error) {
 	in := int(os.Stdin.Fd())
 	if !term.IsTerminal(in) {
@@ -94,7 +94,7 @@ func (s *secret) ask(cmd *cobra.Command) ([]byte, error) {
 	again, err := prompt(cmd, in, s.what+" again")
 	defer clear(again)
 	if err == nil && !bytes.Equal(p, again) {
-		err = errors.New("the two passphrases differ; nothing was done")
+		err = errors.New("the two passphrases differ; nothing was changed")
 	}
 	if err != nil {
 		clear(p)

@@ -18,7 +18,7 @@ import (
 func lvmCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lvm",
-		Short: "Look into LVM2 volume groups, and activate their volumes",
+		Short: "Show LVM2 volume groups, and activate their volumes",
 		Example: `  udm lvm scan server.img
   udm lvm activate vg server.img`,
 		Args: cobra.ArbitraryArgs, RunE: needsCommand,
@@ -30,11 +30,11 @@ func lvmCommand() *cobra.Command {
 func lvmScanCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan DISK…",
-		Short: "List the volume groups on disks: what is in them, what is missing or damaged",
-		Long: `List the volume groups on disks: what is in them, what is missing or damaged.
-Nothing is written, and no daemon is needed. Give all disks of a group at once. Of a
-disk with a partition table, the partitions are looked at. A DISK is a path, or what
-a table may name:
+		Short: "List the volume groups on disks: volumes, and what is missing or damaged",
+		Long: `List the volume groups on disks: volumes, and what is missing or damaged. Nothing is
+written, and no daemon is needed. Give all disks of a group at once. If a disk has a
+partition table, its partitions are scanned. A DISK is a path, or any other name that
+a table may have for a disk:
 ` + leaf.Help(),
 		Example: `  udm lvm scan a.img b.img
   udm lvm scan --json /dev/sdb2
@@ -54,7 +54,8 @@ a table may name:
 	return cmd
 }
 
-// withDisks opens disks for reading while f runs, or their partitions if they have such.
+// withDisks opens disks for reading while f runs. If a disk has partitions, it opens
+// these instead.
 func withDisks(names []string, f func([]lvm.Disk) error) (err error) {
 	o := diskOpener{leaf: leaf.New(env.Real())}
 	defer func() { err = errors.Join(err, o.close()) }()
@@ -66,7 +67,7 @@ func withDisks(names []string, f func([]lvm.Disk) error) (err error) {
 	return f(o.disks)
 }
 
-// diskOpener opens disks one by one.
+// diskOpener opens disks.
 type diskOpener struct {
 	leaf  *leaf.Opener
 	disks []lvm.Disk
@@ -83,7 +84,7 @@ func (o *diskOpener) close() (err error) {
 	return err
 }
 
-// openWhole opens a disk as the command line names it.
+// openWhole opens a disk named on the command line.
 func (o *diskOpener) openWhole(name string) error {
 	name, err := diskName(name)
 	if err != nil {
@@ -121,7 +122,7 @@ func (o *diskOpener) openPartitions(disk string, table *partition.Table) error {
 	return nil
 }
 
-// lvmScan is what was found, for programs.
+// lvmScan is the result of a scan in JSON output.
 type lvmScan struct {
 	Disks  []lvmDisk  `json:"disks"`
 	Groups []lvmGroup `json:"groups"`
@@ -218,7 +219,7 @@ func scannedGroup(a *lvm.Assembled) lvmGroup {
 	return g
 }
 
-// orEmpty is the text of an error, if there is one.
+// orEmpty is the text of an error, or "".
 func orEmpty(err error) string {
 	if err == nil {
 		return ""
@@ -226,7 +227,7 @@ func orEmpty(err error) string {
 	return err.Error()
 }
 
-// printScan prints the disks, the volumes that users see, and what is wrong.
+// printScan prints the disks, the visible volumes, and problems.
 func printScan(w io.Writer, s lvmScan) error {
 	disks := [][]string{{"DISK", "SIZE", "GROUP", "STATE"}}
 	volumes := [][]string{{"GROUP", "VOLUME", "SIZE", "TYPE", "ORIGIN", "POOL", "STATE"}}
@@ -280,7 +281,7 @@ func (d lvmDisk) state() string {
 	case d.Error != "":
 		return "damaged"
 	case d.UUID == "":
-		return "no physical volume"
+		return "not a physical volume"
 	case d.Group == "":
 		return "in no group"
 	}

@@ -16,21 +16,21 @@ func lvmActivateCommand() *cobra.Command {
 	var readOnly, writable, overClones bool
 	cmd := &cobra.Command{
 		Use:   "activate VG[/LV] DISK…",
-		Short: "Make the devices of a group's volumes, read-only unless told otherwise",
-		Long: `activate makes the devices of a volume group, or of a volume and what it needs, as
-LVM would: with its names and uuids. Give all disks of the group, as for "udm lvm
-scan". If one of the devices cannot be made, none is. To activate what is active
-already changes nothing.
+		Short: "Create the devices of a group's volumes, read-only by default",
+		Long: `activate creates the devices of a volume group, or of one volume and what it needs,
+with the names and uuids that LVM gives them. Give all disks of the group, as for
+"udm lvm scan". If one of the devices cannot be created, none is. Volumes that are
+active already are not changed.
 
-Nothing is written to the disks:
-  --read-only    the devices can only be read (this is the default)
-  --over-clones  the devices can be written. What is written goes to clones of the
-                 disks, and is thrown away when the group is deactivated
-  --writable     the devices can be written, and so are the disks; nothing else may
-                 use them meanwhile
+Access to the disks:
+  --read-only    devices and disks are only read (this is the default)
+  --over-clones  the devices are writable. Changes go to clones of the disks, and are
+                 lost when the group is deactivated
+  --writable     the devices are writable and change the disks; nothing else may use
+                 the disks meanwhile
 
-A volume of which a part is on a disk that is missing is left out, unless --partial
-is given: then reading that part fails. So is one whose type udm has no target for.`,
+A volume with a part on a missing disk is left out, unless --partial is given; then
+reading that part fails. A volume of a type that udm does not support is left out, too.`,
 		Example: `  udm lvm activate vg server.img
   udm lvm activate vg/home a.img b.img
   udm lvm activate --over-clones vg nbd://host/disk
@@ -47,11 +47,11 @@ is given: then reading that part fails. So is one whose type udm has no target f
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&readOnly, "read-only", "r", false, "the devices can only be read")
-	f.BoolVarP(&writable, "writable", "w", false, "the devices can be written, and so are the disks")
-	f.BoolVar(&overClones, "over-clones", false, "the devices can be written; the disks are not")
-	f.BoolVar(&o.Partial, "partial", false, "volumes of which a part is missing, too")
-	f.BoolVarP(&o.Skip, "ignore-skip", "K", false, "volumes that are marked to be skipped, too")
+	f.BoolVarP(&readOnly, "read-only", "r", false, "make the devices read-only")
+	f.BoolVarP(&writable, "writable", "w", false, "make the devices writable; this changes the disks")
+	f.BoolVar(&overClones, "over-clones", false, "make the devices writable over clones; the disks do not change")
+	f.BoolVar(&o.Partial, "partial", false, "also activate volumes with missing parts")
+	f.BoolVarP(&o.Skip, "ignore-skip", "K", false, "also activate volumes marked to be skipped")
 	cmd.MarkFlagsMutuallyExclusive("read-only", "writable", "over-clones")
 	addJSON(cmd)
 	return cmd
@@ -84,7 +84,7 @@ func runLVMActivate(cmd *cobra.Command, what string, disks []string, o activatio
 	})
 }
 
-// lvmName is VG or VG/LV.
+// lvmName parses VG or VG/LV.
 func lvmName(cmd *cobra.Command, what string) (group, volume string, err error) {
 	group, volume, two := strings.Cut(what, "/")
 	if group == "" || two && volume == "" || strings.Contains(volume, "/") {
@@ -93,7 +93,7 @@ func lvmName(cmd *cobra.Command, what string) (group, volume string, err error) 
 	return group, volume, nil
 }
 
-// lvmGroupOf is the group of a name or a UUID.
+// lvmGroupOf returns the group with a name or UUID.
 func lvmGroupOf(r *lvm.Result, name string) (found *lvm.Assembled, err error) {
 	var names []string
 	for _, g := range r.Groups {
@@ -102,7 +102,7 @@ func lvmGroupOf(r *lvm.Result, name string) (found *lvm.Assembled, err error) {
 			continue
 		}
 		if found != nil {
-			return nil, fmt.Errorf("there are two groups named %s; give the UUID of one in place of the name: udm lvm scan --json", name)
+			return nil, fmt.Errorf("there are two groups named %s; give the UUID instead of the name: udm lvm scan --json", name)
 		}
 		found = g
 	}
@@ -112,10 +112,10 @@ func lvmGroupOf(r *lvm.Result, name string) (found *lvm.Assembled, err error) {
 	case len(names) == 0:
 		return nil, fmt.Errorf("there is no group on the disks; udm lvm scan shows what is on them")
 	}
-	return nil, fmt.Errorf("there is no group %s on the disks, but %s", name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("there is no group %s on the disks, only %s", name, strings.Join(names, ", "))
 }
 
-// printActivated prints the devices that users open, and what is left out.
+// printActivated prints the visible devices, and what is left out.
 func printActivated(cmd *cobra.Command, r *activation.Report) error {
 	rows := [][]string{{"DEVICE", "VOLUME", "SIZE", "STATE"}}
 	for _, d := range r.Devices {
@@ -135,9 +135,9 @@ func printActivated(cmd *cobra.Command, r *activation.Report) error {
 	}
 	switch r.Mode {
 	case activation.Writable:
-		fmt.Fprintf(cmd.ErrOrStderr(), "udm: warning: what is written to the devices changes %s\n", strings.Join(r.Disks, " "))
+		fmt.Fprintf(cmd.ErrOrStderr(), "udm: warning: writes to the devices change %s\n", strings.Join(r.Disks, " "))
 	case activation.OverClones:
-		fmt.Fprintf(cmd.ErrOrStderr(), "udm: what is written is thrown away when the group is deactivated: udm lvm deactivate %s\n", r.Group)
+		fmt.Fprintf(cmd.ErrOrStderr(), "udm: changes are lost when the group is deactivated: udm lvm deactivate %s\n", r.Group)
 	}
 	return nil
 }
@@ -146,10 +146,10 @@ func lvmDeactivateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deactivate VG[/LV]",
 		Short: "Remove the devices of a group's volumes; the volumes stay on their disks",
-		Long: `deactivate removes the devices of a volume group, or of a volume and what only it
-needs. Snapshots go with their origin. If one of the devices is in use, none is
-removed. The volumes stay on their disks; clones of the disks that "udm lvm activate
---over-clones" made go with the last device of the group.`,
+		Long: `deactivate removes the devices of a volume group, or of one volume and what only it
+needs. Snapshots are removed with their origin. If one of the devices is in use, none
+is removed. The volumes stay on their disks. Clones made by "udm lvm activate
+--over-clones" are removed with the last device of the group.`,
 		Example: `  udm lvm deactivate vg
   udm lvm deactivate vg/home`,
 		Args: cobra.ExactArgs(1),

@@ -1,7 +1,8 @@
 // Command udm is the Linux device mapper as an ordinary program: see README.md.
 //
-// Called by the name dmsetup, through a link, it is dmsetup; by that of a program of
-// thin-provisioning-tools, such as thin_check, it is that.
+// If it is called by the name dmsetup, through a link, it behaves as dmsetup; if by
+// the name of a program of thin-provisioning-tools, such as thin_check, as that
+// program.
 package main
 
 import (
@@ -31,13 +32,13 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
-// exitCode is an error that has been told about already.
+// exitCode is an error that has been reported already.
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// run runs a command line and returns its exit code. An error is one line, and one of
-// usage is followed by what is right.
+// run runs a command line and returns its exit code. An error is printed as one line;
+// after a usage error the usage follows.
 func run(ctx context.Context, args []string) int {
 	cmd := rootCommand()
 	cmd.SetArgs(args)
@@ -57,7 +58,7 @@ func run(ctx context.Context, args []string) int {
 	return 1
 }
 
-// oneLine is what an error says. Of joined errors that say the same, one does.
+// oneLine is the text of an error in one line, without repetitions of joined errors.
 func oneLine(err error) string {
 	var lines []string
 	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {

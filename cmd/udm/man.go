@@ -20,7 +20,7 @@ func manCommand() *cobra.Command {
 	}
 }
 
-// writeMan writes the same pages for each user and at each time.
+// writeMan writes the pages. They do not depend on the user or the time.
 func writeMan(root *cobra.Command, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 	"udm/ctl"
 )
 
-// about is a command that has the daemon do something with one object.
+// about is a command that runs an operation on one object.
 func about(cmd *cobra.Command, do func(*ctl.Client, context.Context, ctl.Object) error) *cobra.Command {
 	cmd.Args, cmd.ValidArgsFunction = cobra.ExactArgs(1), completeDevices
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -22,12 +22,12 @@ func mergeCommand() *cobra.Command {
 	return about(&cobra.Command{
 		Use:   "merge NAME",
 		Short: "Merge a clone into its image, or a snapshot into its origin",
-		Long: `merge copies what was written to a clone to its image. The clone remains, as a device
-on the image. An image that other clones or volumes stand on is not changed: commit
-the clone into a new image instead. A snapshot is merged as by "udm rollback".
+		Long: `merge copies the changes of a clone to its image. The clone becomes a plain device on
+the image. If other clones or volumes depend on the image, it is not changed: commit
+the clone into a new image instead. Merging a snapshot is the same as "udm rollback".
 
-If the command is interrupted, the daemon goes on with the merge, also after it was
-restarted. Run "udm merge NAME" again to wait for the end.`,
+If the command is interrupted, the daemon continues the merge, even after a restart.
+Run "udm merge NAME" again to wait for the end.`,
 		Example: `  udm merge vm1
   udm merge before-upgrade`,
 	}, (*ctl.Client).Merge)
@@ -36,10 +36,10 @@ restarted. Run "udm merge NAME" again to wait for the end.`,
 func rollbackCommand() *cobra.Command {
 	return about(&cobra.Command{
 		Use:   "rollback SNAPSHOT",
-		Short: "Bring a device back to what a snapshot of it holds",
-		Long: `rollback makes the content of a snapshot that of the device that it was taken of. The
-device shows it at once and may stay in use. A snapshot with a store is merged and
-goes away; one in a pool stays. What was written to the device since is lost.`,
+		Short: "Restore a device to the content of a snapshot",
+		Long: `rollback restores a device to the content of a snapshot of it. The device shows that
+content at once and can stay in use. Changes made to the device since the snapshot
+are lost. A snapshot with a store is merged and removed; one in a pool stays.`,
 		Example: `  udm rollback before-upgrade`,
 	}, (*ctl.Client).Rollback)
 }
@@ -47,9 +47,9 @@ goes away; one in a pool stays. What was written to the device since is lost.`,
 func resetCommand() *cobra.Command {
 	return about(&cobra.Command{
 		Use:   "reset CLONE",
-		Short: "Make a clone what its image is",
-		Long: `reset takes away everything that was written to a clone, with a store or in a pool.
-It takes no time, and the clone may stay in use.`,
+		Short: "Discard all changes of a clone",
+		Long: `reset discards everything that was written to a clone, whether its changes are in a
+store or in a pool. It takes no time, and the clone can stay in use.`,
 		Example: `  udm reset vm1`,
 	}, (*ctl.Client).Reset)
 }

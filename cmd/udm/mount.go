@@ -15,14 +15,14 @@ func mountCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mount [DIR]",
 		Short: "Show every active device as a file in a directory",
-		Long: `mount shows every device that has a table as a file in an existing directory. The
-file has the name and the size of the device. This is for programs that use files
-but not NBD. It needs permission to use FUSE, and no other. Without DIR, mount
-lists the directories in use.
+		Long: `mount shows every device with a table as a file in an existing directory. The file
+has the name and the size of the device. This is for programs that can use files
+but not NBD. The only permission it needs is to use FUSE. Without DIR, mount lists
+the directories in use.
 
 Only the user who runs the daemon can use the files. An open file counts as an open
 of its device. fsync makes written data durable. Punching a hole discards. cp and
-tar -S skip what was never written to volumes, clones and snapshots.
+tar -S skip the unwritten parts of volumes, clones and snapshots.
 
 The mount lasts until "udm unmount". The daemon restores it when it is restarted.`,
 		Example: `  mkdir -p ~/disks && udm mount ~/disks

@@ -19,8 +19,8 @@ import (
 	"udm/volume"
 )
 
-// operate has the daemon carry out an operation on objects, shows how far that is if
-// it takes long, and prints what the objects are then, for programs.
+// operate runs an operation on objects, shows its progress if it takes long, and
+// prints the resulting objects for programs.
 func operate(cmd *cobra.Command, names []string, do func(context.Context, *ctl.Client) error) error {
 	client, err := clientOf(cmd)
 	if err != nil {
@@ -41,10 +41,10 @@ func operate(cmd *cobra.Command, names []string, do func(context.Context, *ctl.C
 	return printJSON(cmd, made)
 }
 
-// watchEvery is how often the progress of an operation is looked at.
+// watchEvery is the interval at which progress is read.
 const watchEvery = 200 * time.Millisecond
 
-// follow waits for an operation on objects and shows a bar while it takes long.
+// follow waits for an operation on objects and shows a bar if it takes long.
 func follow(cmd *cobra.Command, client *ctl.Client, names []string, do func(context.Context, *ctl.Client) error) error {
 	ctx := cmd.Context()
 	done := make(chan error, 1)
@@ -55,7 +55,7 @@ func follow(cmd *cobra.Command, client *ctl.Client, names []string, do func(cont
 		case err := <-done:
 			b.end(err)
 			if ctx.Err() != nil {
-				return errors.New("interrupted; udm operations shows whether it goes on in the daemon")
+				return errors.New("interrupted; udm operations shows whether it continues in the daemon")
 			}
 			return err
 		case <-time.After(watchEvery):
@@ -64,7 +64,7 @@ func follow(cmd *cobra.Command, client *ctl.Client, names []string, do func(cont
 	}
 }
 
-// operationBar is a bar for the part of an operation that takes long.
+// operationBar is a bar for the long part of an operation.
 type operationBar struct {
 	w     io.Writer
 	names []string      // of its objects
@@ -100,8 +100,8 @@ func (b *operationBar) end(err error) {
 	b.all.Wait()
 }
 
-// isDevice reports whether a word on the command line is the name of a device. One
-// with a slash is a file.
+// isDevice reports whether a word on the command line names a device. A word with a
+// slash is a file.
 func isDevice(ctx context.Context, client *ctl.Client, word string) (bool, error) {
 	if strings.Contains(word, "/") {
 		return false, nil
@@ -113,7 +113,7 @@ func isDevice(ctx context.Context, client *ctl.Client, word string) (bool, error
 	return err == nil, err
 }
 
-// absolute is the absolute path of a file that an option may name.
+// absolute is the absolute path of an optional file.
 func absolute(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -125,13 +125,14 @@ func operationsCommand() *cobra.Command {
 	var cancel string
 	cmd := &cobra.Command{
 		Use:   "operations",
-		Short: "List operations that are under way, or cancel one",
-		Long: `operations lists what the daemon is doing with clones, snapshots, pools and volumes.
-An operation that could not be completed is tried again every few seconds, and when
-the daemon is started.
+		Short: "List operations in progress, or cancel one",
+		Long: `operations lists the operations in progress on clones, snapshots, pools and volumes.
+An operation that could not be completed is retried every few seconds, and when the
+daemon is started.
 
-With --cancel an operation is undone, if it can be: else what it waits for is said. A
-copy into a device ends where it is; the device holds a part of what was copied.`,
+With --cancel an operation is undone if that is still possible; otherwise the command
+says what it waits for. A copy into a device stops where it is; the device then holds
+a part of the copied data.`,
 		Example: `  udm operations
   udm operations --json
   udm operations --cancel 5f3c09aa12e4b871`,

@@ -36,8 +36,8 @@ func say(cmd *cobra.Command, v any, format string, args ...any) error {
 	return err
 }
 
-// printTable prints rows for people, the first of which are the headings.
-// Columns that are empty in every other row are left out.
+// printTable prints rows, the first of which are the headings. Columns that are empty
+// in all other rows are left out.
 func printTable(w io.Writer, rows [][]string) error {
 	var text strings.Builder
 	tw := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
@@ -72,7 +72,7 @@ func used(rows [][]string, column int) bool {
 // barWidth is how many characters a bar has.
 const barWidth = 10
 
-// bar shows how full something is: [####······]  42%.
+// bar shows used/total: [####······]  42%.
 func bar(used, total uint64) string {
 	if total == 0 {
 		return ""

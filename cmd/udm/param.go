@@ -64,7 +64,7 @@ func runParam(cmd *cobra.Command, args []string) error {
 	return printParams(cmd, ps, len(names) > 0)
 }
 
-// chosen are the parameters of the names, or all of them if there are no names.
+// chosen returns the parameters with the names, or all if there are no names.
 func chosen(ps []ctl.Param, names []string) ([]ctl.Param, error) {
 	if len(names) == 0 {
 		return ps, nil
@@ -108,7 +108,7 @@ func paramValue(name, text string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// addParams gives the daemon its option.
+// addParams adds the daemon's option --param.
 func addParams(fl *pflag.FlagSet, to *map[string]string) {
 	fl.StringToStringVar(to, "param", nil, "set a parameter of a target module; udm param lists the parameters")
 }

@@ -16,10 +16,10 @@ func partitionsCommand() *cobra.Command {
 		Use:   "partitions DISK",
 		Short: "List the partitions of a disk or an image",
 		Long: `List the partitions of a disk: a file, a block device, or any other name that a
-table may have for a disk. Start and size are in sectors of 512 bytes. In a table
-"part:N:DISK" is partition N; a relative path must be absolute there.
+table may have for a disk. Start and size are in sectors of 512 bytes. In a table,
+"part:N:DISK" is partition N; DISK must be an absolute path there.
 
-GPT and MBR are read, in blocks of 512 and 4096 bytes. What is damaged is told.`,
+GPT and MBR with blocks of 512 and 4096 bytes are supported. Damage is reported.`,
 		Example: `  udm partitions disk.img
   udm partitions --json nbd://host/disk
   udm dmsetup create root --table "0 2097152 linear part:1:/srv/disk.img 0"`,

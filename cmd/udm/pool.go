@@ -154,7 +154,7 @@ func poolMode(d ctl.Device) string {
 	return string(s.Mode)
 }
 
-// nearlyFull is the share from which on a pool is warned about.
+// nearlyFull is the share of used space above which a warning is printed.
 const nearlyFull = 0.8
 
 func poolWarning(name string, f fullness) []string {

@@ -31,7 +31,7 @@ func quickstartCommand() *cobra.Command {
 		Short: "Set up and serve an example: an image, clones and a pool",
 		Long: `quickstart stacks devices on an image, serves them over NBD and shows how to attach
 them. Without IMAGE, it makes an image with a file system. It runs until Ctrl-C. Its
-data are in ./udm-data, where the next quickstart finds them.
+data is in ./udm-data, where the next quickstart finds it.
 
 The image is served read-only and is never written. Writes to a clone or volume go
 to files in ./udm-data. With --write, the image itself is served for writing, and
@@ -58,7 +58,7 @@ type quickstart struct {
 	image       string // absolute once prepared
 	dir         string // absolute once prepared
 	write       bool
-	own         bool // the image is one that quickstart made
+	own         bool // the image was made by quickstart
 	out, errOut io.Writer
 }
 
@@ -82,7 +82,7 @@ func (q *quickstart) run(ctx context.Context) error {
 	return errors.Join(failure, err)
 }
 
-// prepare finds or makes the directory and the image.
+// prepare finds or creates the directory and the image.
 func (q *quickstart) prepare(ctx context.Context) (err error) {
 	if q.dir, err = filepath.Abs(q.dir); err != nil {
 		return err
@@ -114,7 +114,7 @@ func (q *quickstart) sectors() (uint64, error) {
 	return st.Size / blk.SectorSize, nil
 }
 
-// present makes the devices that are not there yet and shows them.
+// present creates the missing devices and shows all.
 func (q *quickstart) present(ctx context.Context, s *service.Service) error {
 	first, err := q.stack(ctx, s)
 	if err != nil {
@@ -128,7 +128,7 @@ func (q *quickstart) present(ctx context.Context, s *service.Service) error {
 	return q.show(ctx, s)
 }
 
-// stack makes the devices and reports whether there were none before.
+// stack creates the devices and reports whether there were none before.
 func (q *quickstart) stack(ctx context.Context, s *service.Service) (first bool, err error) {
 	old, err := s.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: "image"}, With: []ctl.With{ctl.WithDeps}})
 	if err == nil {
@@ -149,7 +149,7 @@ func (q *quickstart) stack(ctx context.Context, s *service.Service) (first bool,
 	return true, nil
 }
 
-// sameImage refuses data that were made of another image.
+// sameImage refuses data made from another image.
 func (q *quickstart) sameImage(d ctl.Device) error {
 	for _, dep := range d.Deps {
 		if dep.Source == q.image && d.ReadOnly == !q.write {
@@ -169,7 +169,7 @@ type part struct {
 }
 
 // parts are the image, a copy of it on two files, two clones of it, and a pool with a
-// volume that begins with it and a snapshot of that.
+// volume based on it and a snapshot of that volume.
 func (q *quickstart) parts(ctx context.Context, s *service.Service, sectors uint64) (parts []part) {
 	if q.own && !q.write {
 		parts = append(parts, part{"striped", func() error { return q.stripes(ctx, s, sectors) }})
@@ -191,7 +191,7 @@ func (q *quickstart) parts(ctx context.Context, s *service.Service, sectors uint
 				return s.Snapshot(ctx, volume.SnapshotSpec{Of: "volume", Names: []string{"volume-snap"}})
 			}})
 	}
-	// The last one: as long as it is missing the next start goes on here.
+	// This one comes last: while it is missing, the next start continues here.
 	return append(parts, part{"image", func() error { return q.linear(ctx, s, sectors) }})
 }
 
@@ -206,7 +206,7 @@ func (q *quickstart) linear(ctx context.Context, s *service.Service, sectors uin
 	return err
 }
 
-// stripes is a device over two files, to hold a copy of the image.
+// stripes is a device over two files for a copy of the image.
 func (q *quickstart) stripes(ctx context.Context, s *service.Service, sectors uint64) error {
 	const chunk = 128
 	each := (sectors + 2*chunk - 1) / (2 * chunk) * chunk
@@ -221,7 +221,7 @@ func (q *quickstart) stripes(ctx context.Context, s *service.Service, sectors ui
 	return err
 }
 
-// show prints what there is and what to do with it.
+// show prints the devices and how to use them.
 func (q *quickstart) show(ctx context.Context, s *service.Service) error {
 	ds, err := list(ctx, s, "")
 	if err != nil {
@@ -237,13 +237,13 @@ func (q *quickstart) show(ctx context.Context, s *service.Service) error {
 	return err
 }
 
-// dmsetup prints what dmsetup shows.
+// dmsetup prints output of dmsetup.
 func (q *quickstart) dmsetup(ctx context.Context, title, args string) {
 	fmt.Fprintf(q.out, "\n%s (udm dmsetup %s):\n\n", title, args)
 	dmsetup.Run(ctx, q.dir, strings.Fields(args), dmsetup.Streams{In: strings.NewReader(""), Out: q.out, Err: q.errOut, UTF8: utf8Locale()})
 }
 
-// advice is how to attach a client.
+// advice is how to attach clients.
 func (q *quickstart) advice(ds []listed) string {
 	name := "image"
 	for _, d := range ds {
@@ -268,6 +268,6 @@ List and change the devices:
   udm --root %[4]s ls
   udm --root %[4]s dmsetup table
 
-Press Ctrl-C to stop. The data stay; the next udm quickstart uses them again.
+Press Ctrl-C to stop. The data stays; the next udm quickstart uses it again.
 `, uri, socket, name, q.dir)
 }

@@ -20,11 +20,11 @@ func removeCommand() *cobra.Command {
 		Aliases: []string{"rm"},
 		Short:   "Remove devices of every kind, with what was made for them",
 		Long: `remove removes devices and what was made for them: the store of a clone or snapshot,
-the files of a pool, the space of a volume in its pool. The disks, files and images
-that they stand on are not changed. With --keep, what was written to them stays, too:
-a store can be used again with "udm clone --store", and "udm orphans" lists it.
+the files of a pool, the space of a volume in its pool. It does not change the disks,
+files and images below them. With --keep, the data written to a device stays, too: a
+store can be reused with "udm clone --store", and "udm orphans" lists it.
 
-A device that others stand on is not removed. When the last snapshot of a device is
+A device on which others depend is not removed. When the last snapshot of a device is
 removed, the device gets back the table that it had before "udm snapshot".`,
 		Example: `  udm remove vm1
   udm remove --keep vm1          # its store stays
@@ -41,9 +41,9 @@ removed, the device gets back the table that it had before "udm snapshot".`,
 		},
 	}
 	cmd.Flags().BoolVar(&deferred, "deferred", false, "remove a device that is in use when it is closed")
-	cmd.Flags().BoolVar(&keep, "keep", false, "keep what was written to it")
+	cmd.Flags().BoolVar(&keep, "keep", false, "keep the data written to it")
 	cmd.Flags().BoolVar(&deleteStore, "delete-store", false, "")
-	_ = cmd.Flags().MarkHidden("delete-store") // what it asks for is done without it
+	_ = cmd.Flags().MarkHidden("delete-store") // the default now
 	return cmd
 }
 
@@ -72,8 +72,8 @@ func orphansCommand() *cobra.Command {
 		Use:   "orphans",
 		Short: "List what no device uses any more: stores, and volumes in pools",
 		Long: `orphans lists stores in the daemon's directory that no device uses, and volumes of
-pools that no device has. "udm orphans rm" removes them. A store can be used again
-with "udm clone --store", and a volume with "udm create".`,
+pools without a device. "udm orphans rm" removes them. A store can be reused with
+"udm clone --store", and a volume with "udm create".`,
 		Example: `  udm orphans
   udm orphans rm /var/lib/udm/stores/vm1.cow fast:7`,
 		Args: cobra.NoArgs,
@@ -112,7 +112,7 @@ with "udm clone --store", and a volume with "udm create".`,
 	return cmd
 }
 
-// parseOrphan reads what [volume.Orphan.String] writes.
+// parseOrphan parses the output of [volume.Orphan.String].
 func parseOrphan(name string) volume.Orphan {
 	pool, number, ok := strings.Cut(name, ":")
 	id, err := strconv.ParseUint(number, 10, 32)

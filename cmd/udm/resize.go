@@ -13,14 +13,14 @@ func resizeCommand() *cobra.Command {
 	return resizing("", &cobra.Command{
 		Use:   "resize NAME --size SIZE",
 		Short: "Change the size of a device while it is in use",
-		Long: `resize changes the size of a disk on a file, a clone, a volume or a pool. A clone gets
-zeroes behind the end of its image, and cannot shrink.`,
+		Long: `resize changes the size of a disk on a file, a clone, a volume or a pool. A clone is
+extended with zeroes and cannot shrink.`,
 		Example: `  udm resize vm1 --size 40G
   udm resize db --size 500G --shrink`,
 	})
 }
 
-// resizing is a command that resizes an object of a kind; "": of any.
+// resizing is a command that resizes an object of a kind; "": any kind.
 func resizing(kind volume.Kind, cmd *cobra.Command) *cobra.Command {
 	s := volume.ResizeSpec{Kind: kind}
 	var size sectorsFlag
@@ -42,8 +42,8 @@ func renameCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rename NAME NEWNAME",
 		Short: "Rename a device and the files that were made for it",
-		Long: `rename gives a device another name. Its store, or the files of a pool, are renamed,
-too. Clients stay attached; new ones find it under its new name.`,
+		Long: `rename changes the name of a device, and of its store or the files of a pool. Clients
+stay connected; new clients find the device under its new name.`,
 		Example:           `  udm rename vm1 web1`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: completeDevices,

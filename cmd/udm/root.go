@@ -39,8 +39,8 @@ serves the resulting block devices over NBD and FUSE.`,
 	return cmd
 }
 
-// defaultRoot is $UDM_ROOT, else the system's place for root and the user's own
-// for others.
+// defaultRoot is $UDM_ROOT, else the system directory for root and the home directory
+// for other users.
 func defaultRoot() string {
 	if root := os.Getenv("UDM_ROOT"); root != "" {
 		return root
@@ -64,7 +64,7 @@ func rootOf(cmd *cobra.Command) (string, error) {
 	return filepath.Abs(root)
 }
 
-// clientOf speaks to the daemon that --root names.
+// clientOf returns a client of the daemon that --root names.
 func clientOf(cmd *cobra.Command) (*ctl.Client, error) {
 	root, err := rootOf(cmd)
 	if err != nil {

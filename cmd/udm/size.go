@@ -8,10 +8,10 @@ import (
 	"udm/blk/leaf"
 )
 
-// units are those of sizes for people, in powers of 1024.
+// units are the letters of units, in powers of 1024.
 const units = "KMGTPE"
 
-// formatSectors writes a size in the largest unit that leaves it at least 1.
+// formatSectors formats a size in the largest unit in which it is at least 1.
 func formatSectors(sectors uint64) string { return formatBytes(sectors * blk.SectorSize) }
 
 func formatBytes(n uint64) string {

@@ -55,7 +55,7 @@ func runStatus(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// devicesNamed asks about the devices of a command line, or about all.
+// devicesNamed returns the devices named on a command line, or all.
 func devicesNamed(cmd *cobra.Command, names []string) ([]ctl.Device, error) {
 	client, err := clientOf(cmd)
 	if err != nil {
@@ -115,16 +115,16 @@ func printStatus(w io.Writer, root string, d ctl.Device) {
 	}
 }
 
-// reportText says how a disk is whose data are elsewhere.
+// reportText describes the condition of a remote disk.
 func reportText(r *blk.Report) string {
-	text := fmt.Sprintf("%s, %d connections, %d reconnects, %d requests under way", r.State, r.Connections, r.Reconnects, r.UnderWay)
+	text := fmt.Sprintf("%s, %d connections, %d reconnects, %d requests in flight", r.State, r.Connections, r.Reconnects, r.UnderWay)
 	if r.Why != "" {
 		text += ": " + r.Why
 	}
 	return text
 }
 
-// nbdURI is where NBD clients find a device.
+// nbdURI is the NBD address of a device.
 func nbdURI(root, name string) string {
 	return "nbd+unix:///" + url.PathEscape(name) + "?socket=" + filepath.Join(root, ctl.NBDSocket)
 }

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalWidth is that of the terminal that standard output is, 0 for none.
+// terminalWidth is the width of the terminal on standard output, or 0 if it is not a
+// terminal.
 func terminalWidth() int {
 	w, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
 	if err != nil {

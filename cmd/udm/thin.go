@@ -38,8 +38,8 @@ options, output and exit codes. "make install THIN_LINKS=yes" installs the links
 	return cmd
 }
 
-// withDevice opens a file or block device for f and closes it again. What is
-// written has been flushed when it returns.
+// withDevice opens a file or block device for f and closes it. Written data has been
+// flushed when it returns.
 func withDevice(path string, write bool, f func(blk.Device) error) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -53,8 +53,8 @@ func withDevice(path string, write bool, f func(blk.Device) error) error {
 	return errors.Join(f(dev), dev.Close())
 }
 
-// progress shows how far work is on a terminal, and nothing elsewhere. Its
-// function may be called from one goroutine at a time; end takes the bar away.
+// progress shows a bar on a terminal, and nothing elsewhere. report may be called
+// from one goroutine at a time; end removes the bar.
 func progress(cmd *cobra.Command, what string) (report func(done, total uint64), end func()) {
 	if !isTerminal(os.Stderr) {
 		return nil, func() {}
@@ -73,7 +73,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// output is the file that -o names, or standard output.
+// output calls f with the file that -o names, or standard output.
 func output(cmd *cobra.Command, path string, f func(io.Writer) error) error {
 	if path == "" {
 		return f(cmd.OutOrStdout())
@@ -85,7 +85,7 @@ func output(cmd *cobra.Command, path string, f func(io.Writer) error) error {
 	return errors.Join(f(out), out.Close())
 }
 
-// warnDamage tells of damage that is passed over.
+// warnDamage prints damage that is skipped.
 func warnDamage(cmd *cobra.Command) func(error) {
 	return func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "udm: skipped:", err) }
 }

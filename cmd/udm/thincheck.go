@@ -21,8 +21,8 @@ func thinCheckCommand() *cobra.Command {
 type thinCheck struct {
 	o           thintools.CheckOptions
 	mend, quiet bool
-	forgive     bool // what was mended is no damage
-	clear       bool // clears needs_check if nothing else is wrong
+	forgive     bool // repaired damage does not count
+	clear       bool // clear needs_check if there is no damage
 	print       func(cmd *cobra.Command, r *thintools.Report, quiet bool) error
 }
 
@@ -75,7 +75,7 @@ func (c *thinCheck) look(dev blk.Device) (*thintools.Report, error) {
 	return thintools.Mend(env.Real(), dev, c.o)
 }
 
-// checked is a report for programs.
+// checked is a report in JSON output.
 type checked struct {
 	Fatal       int      `json:"fatal"`
 	NonFatal    int      `json:"nonFatal"`

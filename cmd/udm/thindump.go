@@ -13,7 +13,7 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// addOverrides gives a command the options that stand in for a bad superblock.
+// addOverrides adds the options that replace values of a damaged superblock.
 func addOverrides(cmd *cobra.Command, o *thintools.Overrides) {
 	fl := cmd.Flags()
 	fl.Uint64Var(&o.TransactionID, "transaction-id", 0, "transaction number to use if the superblock is damaged")

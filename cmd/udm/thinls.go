@@ -47,7 +47,7 @@ func thinLsCommand() *cobra.Command {
 	return cmd
 }
 
-// listedThin is a volume for programs. Blocks are those of the pool.
+// listedThin is a volume in JSON output. Blocks are those of the pool.
 type listedThin struct {
 	ID          uint32 `json:"id"`
 	Mapped      uint64 `json:"mappedBlocks"`
@@ -108,8 +108,8 @@ func thinDeltaCommand() *cobra.Command {
 	return cmd
 }
 
-// difference is a range of blocks for programs. The data blocks are those that it begins
-// at, where it is mapped.
+// difference is a range of blocks in JSON output. The data blocks are its first ones
+// on each side, where it is mapped.
 type difference struct {
 	Kind  string  `json:"kind"` // left_only, right_only, different or same
 	Begin uint64  `json:"begin"`
@@ -155,7 +155,7 @@ func thinTrimCommand() *cobra.Command {
 	return cmd
 }
 
-// trimmed is what was discarded, for programs.
+// trimmed is the amount discarded, in JSON output.
 type trimmed struct {
 	Bytes uint64 `json:"discardedBytes"`
 }

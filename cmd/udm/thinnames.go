@@ -12,8 +12,8 @@ import (
 	"udm/ctl"
 )
 
-// withMetadata opens the metadata of a pool for reading: a file or block device, or, of
-// a word that is none, the metadata of the daemon's pool of that name.
+// withMetadata opens the metadata of a pool for reading. word is a file or block
+// device, or else the name of a pool of the daemon.
 func withMetadata(cmd *cobra.Command, word string, f func(blk.Device) error) error {
 	path, err := metadataOf(cmd, word)
 	if err != nil {
@@ -34,7 +34,7 @@ func metadataOf(cmd *cobra.Command, word string) (string, error) {
 	defer client.Close()
 	d, err := client.Device(cmd.Context(), ctl.Query{Ref: ctl.Ref{Name: word}, With: []ctl.With{ctl.WithTable, ctl.WithDeps}})
 	if err != nil || len(d.Table) != 1 || d.Table[0].Target != "thin-pool" {
-		return "", fmt.Errorf("%w; nor does a daemon have a pool of that name", missing)
+		return "", fmt.Errorf("%w, and no daemon has a pool of that name", missing)
 	}
 	number := strings.Fields(d.Table[0].Params)[0]
 	for _, dep := range d.Deps {
@@ -42,7 +42,7 @@ func metadataOf(cmd *cobra.Command, word string) (string, error) {
 			return dep.Source, nil
 		}
 	}
-	return "", fmt.Errorf("the metadata of %s is not a file of its own; name its device", word)
+	return "", fmt.Errorf("the metadata of %s is not a whole file; give its device", word)
 }
 
 // thinID is a volume on the command line: its number in the pool, or its name in the
@@ -53,7 +53,7 @@ func (t *thinID) String() string     { return t.word }
 func (t *thinID) Set(s string) error { t.word = s; return nil }
 func (t *thinID) Type() string       { return "ID" }
 
-// id is the volume's number.
+// id returns the volume's number.
 func (t *thinID) id(cmd *cobra.Command) (uint32, error) {
 	if n, err := strconv.ParseUint(t.word, 10, 32); err == nil {
 		return uint32(n), nil

@@ -17,9 +17,9 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// thinPrograms are the programs of thin-provisioning-tools by their names, which are
-// links to udm. They have the options, the output and the exit codes of release 0.9, and
-// take the options of release 1.
+// thinPrograms are the programs of thin-provisioning-tools, by the names of links to
+// udm. Options, output and exit codes are those of release 0.9; options of release 1
+// are accepted.
 var thinPrograms = map[string]func() *cobra.Command{
 	"thin_check":         thinCheckProgram,
 	"thin_dump":          thinDumpCommand,
@@ -32,13 +32,13 @@ var thinPrograms = map[string]func() *cobra.Command{
 	"thin_metadata_size": thinMetadataSizeProgram,
 }
 
-// thinProgramNames are what links may be named.
+// thinProgramNames returns the names that links may have.
 func thinProgramNames() []string { return slices.Sorted(maps.Keys(thinPrograms)) }
 
-// thinVersion is the release whose behaviour the programs have. LVM asks for it.
+// thinVersion is the release whose behaviour the programs have. LVM queries it.
 const thinVersion = "0.9.0"
 
-// thinProgram is the program of a name as a command that stands alone.
+// thinProgram returns the program with a name as a stand-alone command.
 func thinProgram(name string) *cobra.Command {
 	cmd := thinPrograms[name]()
 	_, operands, _ := strings.Cut(cmd.Use, " ")
@@ -46,7 +46,7 @@ func thinProgram(name string) *cobra.Command {
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.Version = thinVersion
 	cmd.SetVersionTemplate("{{.Version}}\n")
-	cmd.Flags().BoolP("version", "V", false, "print the release of thin-provisioning-tools that it behaves as")
+	cmd.Flags().BoolP("version", "V", false, "print the release of thin-provisioning-tools that it is compatible with")
 	cmd.Flags().String("root", defaultRoot(), "directory of the daemon that knows pools and volumes by name")
 	if cmd.Flags().Lookup("quiet") == nil {
 		cmd.Flags().BoolP("quiet", "q", false, "show no progress")
@@ -55,7 +55,8 @@ func thinProgram(name string) *cobra.Command {
 	return cmd
 }
 
-// runThinProgram runs one. All errors, of usage too, are exit code 1.
+// runThinProgram runs a program. All errors, including usage errors, have exit code
+// 1.
 func runThinProgram(ctx context.Context, name string, args []string, out, errs io.Writer) int {
 	cmd := thinProgram(name)
 	cmd.SetOut(out)
@@ -77,8 +78,8 @@ func runThinProgram(ctx context.Context, name string, args []string, out, errs i
 	return 1
 }
 
-// inFull writes options as pflag takes them: a long name that was cut short in full, and
-// a value that may be there (-nlong) with its long name.
+// inFull rewrites options for pflag: it expands abbreviated long names, and replaces
+// a letter with an optional value (-nlong) by the long name.
 func inFull(fl *pflag.FlagSet, args []string) (full []string) {
 	for i, arg := range args {
 		switch {
@@ -100,7 +101,8 @@ func inFull(fl *pflag.FlagSet, args []string) (full []string) {
 	return full
 }
 
-// longName is the option whose name begins with a word, if there is just one.
+// longName returns the only option whose name starts with a word, if there is just
+// one.
 func longName(fl *pflag.FlagSet, word string) string {
 	if fl.Lookup(word) != nil {
 		return word
@@ -117,7 +119,7 @@ func longName(fl *pflag.FlagSet, word string) string {
 	return word
 }
 
-// thinCheckProgram tells the transaction and the free space, which scripts read.
+// thinCheckProgram prints the transaction and the free space, which scripts read.
 func thinCheckProgram() *cobra.Command {
 	var all, flag bool
 	c := &thinCheck{print: func(cmd *cobra.Command, r *thintools.Report, quiet bool) error {
@@ -137,7 +139,7 @@ func thinCheckProgram() *cobra.Command {
 	check := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if all && (c.o.MetadataSnap || c.o.SkipMappings || c.o.SuperOnly || c.o.MappingRoot != 0 || c.o.IgnoreNonFatal) {
-			return usagef(cmd, "--auto-repair needs a check of everything")
+			return usagef(cmd, "--auto-repair requires a full check")
 		}
 		c.mend, c.forgive, c.clear = all, all, flag
 		return check(cmd, args)
@@ -148,7 +150,7 @@ func thinCheckProgram() *cobra.Command {
 }
 
 // betweenFiles gives a command with an input and an output operand the options -i and
-// -o in their place.
+// -o instead.
 func betweenFiles(cmd *cobra.Command) *cobra.Command {
 	var in, out string
 	work := cmd.RunE
@@ -174,7 +176,7 @@ func thinTrimProgram() *cobra.Command {
 	cmd.Use, cmd.Args = "trim --metadata-dev METADATA --data-dev DATA", cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if metadata == "" || data == "" {
-			return usagef(cmd, "--metadata-dev and --data-dev are both needed")
+			return usagef(cmd, "--metadata-dev and --data-dev are both required")
 		}
 		return work(cmd, []string{metadata, data})
 	}
@@ -217,7 +219,7 @@ func parseRegions(cmd *cobra.Command, words []string) (list []thintools.Region, 
 	return list, nil
 }
 
-// owned is a run of data blocks for programs.
+// owned is a run of data blocks in JSON output.
 type owned struct {
 	Data uint64 `json:"data"`
 	Len  uint64 `json:"length"`

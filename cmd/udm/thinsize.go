@@ -13,8 +13,8 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// unitLetters are the units of thin_metadata_size above bytes: small letters are powers
-// of 1024, capitals powers of 1000.
+// unitLetters are the units of thin_metadata_size above bytes: small letters for
+// powers of 1024, capitals for powers of 1000.
 const unitLetters = "kmgtpezy"
 
 var unitNames = [2][8]string{
@@ -22,7 +22,7 @@ var unitNames = [2][8]string{
 	{"kilobytes", "megabytes", "gigabytes", "terabytes", "petabytes", "exabytes", "zettabytes", "yottabytes"},
 }
 
-// sizeUnit is the name of a unit and how many bytes it has.
+// sizeUnit returns the name of a unit and its size in bytes.
 func sizeUnit(letter string) (name string, bytes float64, ok bool) {
 	switch letter {
 	case "b", "B":
@@ -45,9 +45,10 @@ func sizeUnit(letter string) (name string, bytes float64, ok bool) {
 	return unitNames[kind][i], bytes, true
 }
 
-// metadataNumber is a number of thin_metadata_size with a unit, and as it repeats it.
+// metadataNumber is a number of thin_metadata_size with a unit, and the text in which
+// it is repeated.
 type metadataNumber struct {
-	plain float64 // bytes of a number without a unit
+	plain float64 // bytes per unit of a number without a unit
 	value float64 // bytes
 	text  string
 }
@@ -105,7 +106,7 @@ func thinMetadataSizeProgram() *cobra.Command {
 			}
 			suffix, ok := map[string]string{"": "", "value": "", "short": unit, "long": name}[numeric]
 			if !ok {
-				return usagef(cmd, "--numeric-only is short or long, not %s", numeric)
+				return usagef(cmd, "--numeric-only must be short or long, not %s", numeric)
 			}
 			if numeric != "" {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), text+suffix)

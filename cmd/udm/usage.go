@@ -13,8 +13,7 @@ import (
 	"udm/blk/leaf"
 )
 
-// usageExit is the exit code of a command line that cannot be carried out as it is
-// written. Nothing has been tried then.
+// usageExit is the exit code for an invalid command line. Nothing has been done then.
 const usageExit = 2
 
 // usageError says what is wrong with a command line.
@@ -36,14 +35,14 @@ func (e *usageError) print(w io.Writer) {
 		line += " COMMAND"
 	}
 	fmt.Fprintf(w, "udm: %s\nusage: %s\n", oneLine(e), line)
-	fmt.Fprintf(w, "%s --help tells more\n", e.cmd.CommandPath())
+	fmt.Fprintf(w, "see %s --help\n", e.cmd.CommandPath())
 }
 
-// explainUsage makes a command and those below it refuse wrong operands and options in
-// words.
+// explainUsage makes a command and its subcommands explain wrong operands and
+// options.
 func explainUsage(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(wrongFlag)
-	cmd.DisableSuggestions = true // they are made here
+	cmd.DisableSuggestions = true // done here
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
@@ -64,7 +63,8 @@ type operand struct {
 }
 
 // operandsOf reads those of a usage line: NAME [FILE], NAME..., [DEVICE]..., VG[/LV], POOL
-// --size SIZE.
+// operandsOf parses the operands in a usage line such as NAME [FILE], NAME...,
+// [DEVICE]..., VG[/LV], or POOL --size SIZE.
 func operandsOf(use string) (ops []operand) {
 	words := strings.Fields(use)[1:]
 	for i := 0; i < len(words); i++ {
@@ -75,7 +75,7 @@ func operandsOf(use string) (ops []operand) {
 			inner = strings.Trim(name, "[]")
 		}
 		if strings.HasPrefix(inner, "-") {
-			i++ // its value
+			i++ // the option's value
 			continue
 		}
 		ops = append(ops, operand{inner, optional, many})
@@ -92,8 +92,7 @@ func cutRepeated(word string) (name string, many bool) {
 	return word, false
 }
 
-// wrongOperands says which operands are missing or too many; err is the check's own
-// word if it is neither.
+// wrongOperands says which operands are missing or too many, or returns err.
 func wrongOperands(cmd *cobra.Command, args []string, err error) error {
 	if cmd.HasSubCommands() {
 		return unknownCommand(cmd, args[0])
@@ -112,12 +111,12 @@ func wrongOperands(cmd *cobra.Command, args []string, err error) error {
 		last := len(missing) - 1
 		return usagef(cmd, "%s and %s are missing", strings.Join(missing[:last], ", "), missing[last])
 	case len(args) > len(ops):
-		return usagef(cmd, "%q is one word too many%s", args[len(ops)], meantOption(cmd, args, len(ops)))
+		return usagef(cmd, "unexpected operand %q%s", args[len(ops)], meantOption(cmd, args, len(ops)))
 	}
 	return usagef(cmd, "%v", err)
 }
 
-// meantOption proposes the option for a size that was given as an operand.
+// meantOption suggests --size for a size given as an operand.
 func meantOption(cmd *cobra.Command, args []string, n int) string {
 	size := cmd.Flags().Lookup("size")
 	if _, err := leaf.ParseSize(args[n]); err != nil || size == nil || size.Changed || len(args) > n+1 {
@@ -126,8 +125,8 @@ func meantOption(cmd *cobra.Command, args []string, n int) string {
 	return fmt.Sprintf("; did you mean %s?", strings.Join(append([]string{cmd.CommandPath()}, slices.Concat(args[:n], []string{"--size", args[n]})...), " "))
 }
 
-// wrongFlag explains an error of the parser of options. It proposes an option for one
-// that is unknown.
+// wrongFlag explains an error of the option parser. It suggests an option for an
+// unknown one.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
@@ -135,7 +134,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	}
 	name := unknown.GetSpecifiedName()
 	if unknown.GetSpecifiedShortnames() != "" {
-		return usagef(cmd, "there is no option -%s", name)
+		return usagef(cmd, "unknown option -%s", name)
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -143,11 +142,11 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 			names = append(names, f.Name)
 		}
 	})
-	return usagef(cmd, "there is no option --%s%s", name, didYouMean("--", closest(name, names)))
+	return usagef(cmd, "unknown option --%s%s", name, didYouMean("--", closest(name, names)))
 }
 
-// needsCommand is what a command that only has subcommands does: it shows them, and
-// refuses a word that is none.
+// needsCommand is run for a command that only has subcommands: it lists them, or
+// refuses an unknown word.
 func needsCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
@@ -165,7 +164,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	return usagef(cmd, "%s has no command %q%s", cmd.CommandPath(), word, didYouMean(cmd.CommandPath()+" ", closest(word, names)))
 }
 
-// didYouMean is the question that follows a mistake; "" if nothing comes near.
+// didYouMean is a suggestion to append to an error; "" if nothing is similar.
 func didYouMean(before string, names []string) string {
 	if len(names) == 0 {
 		return ""
@@ -176,9 +175,8 @@ func didYouMean(before string, names []string) string {
 	return fmt.Sprintf("; did you mean %s?", strings.Join(names, " or "))
 }
 
-// closest are the names that a mistyped word may have been: those of which it is the
-// beginning, else those that fewest changes make of it, of at most a third of its
-// letters.
+// closest returns the names that a mistyped word may stand for: those that start with
+// it, else the most similar ones, with changes in at most a third of its letters.
 func closest(word string, names []string) (near []string) {
 	best := max(1, len(word)/3)
 	for _, name := range slices.Sorted(slices.Values(names)) {
@@ -195,8 +193,8 @@ func closest(word string, names []string) (near []string) {
 	return near
 }
 
-// changes is how many letters have to be inserted, deleted, replaced or exchanged with
-// their neighbours to make b of a.
+// changes is the number of letters to insert, delete, replace or swap to turn a into
+// b.
 func changes(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

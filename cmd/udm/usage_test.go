@@ -41,18 +41,18 @@ func refusal(args ...string) string {
 
 func TestUsageErrors(t *testing.T) {
 	for _, c := range []struct{ line, says, usage string }{
-		{"pool create p 100M", `"100M" is one word too many; did you mean udm pool create p --size 100M?`, "udm pool create POOL --size SIZE"},
+		{"pool create p 100M", `unexpected operand "100M"; did you mean udm pool create p --size 100M?`, "udm pool create POOL --size SIZE"},
 		{"pool create p", "--size is missing", "udm pool create POOL --size SIZE"},
 		{"pool create", "POOL is missing", "udm pool create POOL --size SIZE"},
 		{"volume create", "POOL and NAME are missing", "udm volume create POOL NAME --size SIZE"},
-		{"merge a b", `"b" is one word too many`, "udm merge NAME"},
+		{"merge a b", `unexpected operand "b"`, "udm merge NAME"},
 		{"lss", `udm has no command "lss"; did you mean udm ls?`, "udm COMMAND"},
 		{"snap", `udm has no command "snap"; did you mean udm snapshot?`, "udm COMMAND"},
 		{"pool crate p", `udm pool has no command "crate"; did you mean udm pool create?`, "udm pool COMMAND"},
 		{"orphans ls", `udm orphans has no command "ls"`, "udm orphans COMMAND"},
 		{"frobnicate", `udm has no command "frobnicate"` + "\n", "udm COMMAND"},
-		{"ls --jsno", "there is no option --jsno; did you mean --json?", "udm ls [PREFIX]"},
-		{"ls -x", "there is no option -x\n", "udm ls [PREFIX]"},
+		{"ls --jsno", "unknown option --jsno; did you mean --json?", "udm ls [PREFIX]"},
+		{"ls -x", "unknown option -x\n", "udm ls [PREFIX]"},
 		{"resize a --size 3Q", `"3Q" is not a size`, "udm resize NAME --size SIZE"},
 		{"thin delta m", "--thin1 and --thin2 are missing", "udm thin delta METADATA --thin1 ID --thin2 ID"},
 	} {

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// build is what a binary knows of its making. The go command records it, when
-// git is there, in shallow clones, too.
+// build is a binary's information about how it was built. The go command records it
+// if git is installed, also in shallow clones.
 type build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"` // none: built outside a repository
@@ -40,7 +40,7 @@ func versionCommand() *cobra.Command {
 	return cmd
 }
 
-// thisBuild is that of the running binary.
+// thisBuild is the build of the running binary.
 func thisBuild() build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,24 +1,26 @@
 // Package server is the daemon: a set of mapped devices that is controlled over a
-// Unix socket (package ctl), served to clients, and kept across restarts. Its rooms:
+// Unix socket (package ctl), served to clients, and kept across restarts. Its
+// packages:
 //
-//	service    the devices and the commands about them
-//	state      what is saved of them, and the restart
-//	attach     what this machine's kernel shows of them: files, block devices
+//	service    the devices and the commands on them
+//	state      what is saved, and restoring it
+//	attach     files and block devices of this machine's kernel
+//	vhostuser  sockets for virtual machines
 //	exports    the devices as exports of servers
-//	events     what happens to them, for subscribers
-//	frontend   what all ways in to them have in common
+//	events     events for subscribers
+//	frontend   what all front ends have in common
 //	protocol   the control protocol's handler
-//	systemd    what a service manager is told, and the sockets that it passes on
+//	systemd    notifications to a service manager, and sockets from it
 //
-// Here is what makes a daemon of them: the lock of its root, the sockets, the list
-// of front ends, and the order in which all that begins and ends:
+// This package combines them: the lock of the root, the sockets, the list of front
+// ends, and the order in which everything starts and stops:
 //
-//	locked ── service made, control protocol started ──► restoring
-//	restoring ── every table is loaded that can be ──► restored ── the other front ends started ──► ready
+//	locked ── service created, control protocol started ──► restoring
+//	restoring ── all tables loaded that can be ──► restored ── other front ends started ──► ready
 //	any ── ctx ends, or a front end fails ──► front ends drained ──► service closed
-//	                 └── what takes too long is given up, and told ──► ended
+//	                 └── what takes too long is abandoned and reported ──► ended
 //
-// No front end serves I/O before the first round of the restart is over, so that
-// nobody writes to an origin whose snapshot is about to come; the control protocol
-// answers questions from the first moment, and commands that change something wait.
+// No front end serves I/O before the first round of restoring is complete, so that
+// nobody writes to an origin whose snapshot is not there yet. The control protocol
+// answers queries from the first moment; commands that change something wait.
 package server

@@ -9,14 +9,13 @@ import (
 	"udm/ctl/server/service"
 )
 
-// errGivenUp is that the daemon did not end in order.
-var errGivenUp = errors.New("the daemon ended before everything was flushed and closed; its log says what was in the way")
+// errGivenUp means that the daemon did not end in order.
+var errGivenUp = errors.New("the daemon ended before everything was flushed and closed; its log says why")
 
-// grace is how long the daemon may take for what needs no patience of anybody, once
-// it is told to hurry.
+// grace is how long the daemon may take to stop once it is told to hurry.
 const grace = time.Second
 
-// end ends operations on volumes, the front ends and then the service:
+// end stops operations on volumes, the front ends and then the service:
 //
 //	draining ── clients have finished ──────────────► closing ──► ended
 //	    └────── 4/5 of the time is over, or hurry ──► cut off: I/O that waits in
@@ -41,12 +40,12 @@ func end(s *service.Service, cfg Config) error {
 	case err := <-ended:
 		return err
 	case <-cfg.Hurry:
-		cfg.Log.Warn("told to end at once")
+		cfg.Log.Warn("told to stop at once")
 		last.Reset(grace)
 	case <-patience.Done():
 	}
 	cancel()
-	go s.FailSuspended() // it may wait as well, and is given up with the rest then
+	go s.FailSuspended() // it may wait too, and is then given up with the rest
 	select {
 	case err := <-ended:
 		return err
@@ -56,10 +55,10 @@ func end(s *service.Service, cfg Config) error {
 	return errGivenUp
 }
 
-// giveUp tells what is left behind.
+// giveUp logs what is left.
 func giveUp(s *service.Service, cfg Config) {
 	for _, name := range s.FrontEnd.Unfinished() {
-		cfg.Log.Error("given up: clients or their I/O do not end", "front_end", name)
+		cfg.Log.Error("given up: clients or their I/O did not end", "front_end", name)
 	}
 	for _, name := range s.Unflushed() {
 		cfg.Log.Error("given up: the device was not flushed and closed", "device", name)

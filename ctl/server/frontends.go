@@ -10,9 +10,9 @@ import (
 	"udm/export/nbd"
 )
 
-// frontEnds is the list of all ways in to the devices of a service, in the order in
-// which they are started: another one is another entry here. The first of them
-// answers while devices are restored; the others serve when they are.
+// frontEnds returns all front ends of a service in the order in which they are
+// started; add new ones here. The first one answers while devices are restored; the
+// others start after that.
 func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 	x := s.Exports().For("nbd")
 	x.ReadOnly = cfg.ReadOnly

@@ -10,12 +10,12 @@ import (
 	"udm/ctl/server/frontend"
 )
 
-// unixSocket opens a socket for its owner only, in place of one that a killed daemon
-// has left.
+// unixSocket returns a function that opens a socket accessible to its owner only. It
+// replaces one left by a killed daemon.
 func unixSocket(path string) func() (net.Listener, error) {
 	return func() (net.Listener, error) {
 		if len(path) > maxSocketPath {
-			return nil, fmt.Errorf("%s is too long for the path of a socket (%d bytes, at most %d); choose a shorter --root", path, len(path), maxSocketPath)
+			return nil, fmt.Errorf("%s is too long for a socket path (%d bytes, at most %d); choose a shorter --root", path, len(path), maxSocketPath)
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
@@ -32,8 +32,7 @@ func unixSocket(path string) func() (net.Listener, error) {
 	}
 }
 
-// socket is the socket of a front end that a service manager has opened, or else
-// opens one.
+// socket returns the socket for a front end that the service manager opened, or open.
 func (c *Config) socket(name string, open func() (net.Listener, error)) func() (net.Listener, error) {
 	if l := c.Sockets[name]; l != nil {
 		return func() (net.Listener, error) { return l, nil }
@@ -41,7 +40,7 @@ func (c *Config) socket(name string, open func() (net.Listener, error)) func() (
 	return open
 }
 
-// checkSockets refuses sockets that no front end is for.
+// checkSockets refuses sockets that match no front end.
 func checkSockets(sockets map[string]net.Listener, list []frontend.Server) error {
 	for name := range sockets {
 		if !slices.ContainsFunc(list, func(f frontend.Server) bool { return f.Name() == name }) {
@@ -58,6 +57,6 @@ func tcpSocket(address string) func() (net.Listener, error) {
 	return func() (net.Listener, error) { return net.Listen("tcp", address) }
 }
 
-// maxSocketPath is how long the path of a Unix socket may be on the strictest
-// system.
+// maxSocketPath is the maximum length of a Unix socket path on the strictest
+// supported system.
 const maxSocketPath = 103

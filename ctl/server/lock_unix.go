@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// lockFile locks an open file for this process until it is closed.
+// lockFile locks an open file for this process, until the file is closed.
 func lockFile(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }

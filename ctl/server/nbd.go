@@ -10,14 +10,14 @@ import (
 	"udm/export/nbd"
 )
 
-// nbdServer is an NBD server on one socket as a front end.
+// nbdServer is the front end of an NBD server on one socket.
 type nbdServer struct {
 	name    string
 	listen  func() (net.Listener, error)
 	exports export.Exports
 	server  *nbd.Server
 	address string
-	served  chan struct{} // closed when the socket is
+	served  chan struct{} // closed when the socket is closed
 }
 
 // newNBD returns an NBD server on the socket that listen opens.

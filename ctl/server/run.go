@@ -19,41 +19,41 @@ import (
 	"udm/volume"
 )
 
-// Config is how a daemon runs.
+// Config configures a daemon.
 type Config struct {
-	Root     string      // directory of the sockets and the saved state; made if missing
+	Root     string      // directory of the sockets and the saved state; created if missing
 	Program  string      // version to report
 	Listen   string      // TCP address for NBD clients; "" for none
-	TLS      *tls.Config // of Listen; nil for none
-	ReadOnly bool        // refuse writes of all NBD clients
+	TLS      *tls.Config // for Listen; nil for none
+	ReadOnly bool        // all NBD clients are read-only
 	MaxConns int         // NBD connections; 0: nbd.DefaultMaxConns
-	Mount    string      // directory to show the devices in as files; "" for none
+	Mount    string      // directory in which to show the devices as files; "" for none
 	Types    []*dm.Type
 	Log      *slog.Logger
-	// Helper is a command that calls attach.Helper; without one nothing can be
+	// Helper is a command that calls attach.Helper; without it nothing can be
 	// attached as a block device.
 	Helper []string
-	// Drain is how long all may take when the daemon ends; 0: 10 seconds. Clients
-	// have most of it to finish.
+	// Drain is the time that stopping may take; 0: 10 seconds. Clients get most of it
+	// to finish.
 	Drain time.Duration
-	// Hurry, if any, is closed when the daemon is to wait for nobody any more.
+	// Hurry, if not nil, is closed when the daemon must stop without waiting.
 	Hurry <-chan struct{}
-	// Sockets are listeners that a service manager has opened, by the names of
-	// front ends: control, nbd, nbd-tcp. What is missing is opened here.
+	// Sockets are listeners opened by a service manager, by names of front ends:
+	// control, nbd, nbd-tcp. Missing ones are opened here.
 	Sockets map[string]net.Listener
-	// Ready, if any, is called once clients can connect, Ending when the daemon
-	// begins to end.
+	// Ready, if not nil, is called once clients can connect; Ending when the daemon
+	// starts to stop.
 	Ready  func(*service.Service)
 	Ending func()
-	// FS is what Root is in, and Files are the files of volumes; nil: the machine's.
+	// FS is the file system of Root, Files that of volumes; nil: the machine's.
 	FS    hostfs.FS
 	Files volume.Files
 }
 
-// Run runs a daemon until ctx ends: then it stops taking commands, lets NBD
-// requests that are under way finish, flushes every device and closes its disks.
-// What does not end in time is given up, which the log and the error say: the
-// process has to end then.
+// Run runs a daemon until ctx ends. Then it accepts no more commands, lets NBD
+// requests in progress finish, flushes every device and closes its disks. What does
+// not end in time is abandoned, which the log and the error report; the process must
+// then exit.
 func Run(ctx context.Context, cfg Config) error {
 	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
 		return err
@@ -75,7 +75,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return errors.Join(err, end(s, cfg))
 }
 
-// lockRoot takes the lock that only one daemon of a root can have.
+// lockRoot takes the lock of a root, which only one daemon can hold.
 func lockRoot(root string) (io.Closer, error) {
 	path := filepath.Join(root, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -109,7 +109,7 @@ func serve(ctx context.Context, s *service.Service, cfg Config) error {
 		return err
 	}
 	if err := s.Restore(ctx); err != nil {
-		cfg.Log.Error("some of the saved state cannot be used", "reason", err)
+		cfg.Log.Error("some saved state cannot be used", "reason", err)
 	}
 	if err := s.FrontEnd.Start(fail, list[1:]...); err != nil {
 		return err
@@ -127,10 +127,10 @@ func serve(ctx context.Context, s *service.Service, cfg Config) error {
 	return nil
 }
 
-// retryEvery is how often what is missing since a restart is tried again.
+// retryEvery is the interval at which missing devices are retried after a restart.
 const retryEvery = 5 * time.Second
 
-// retry tries it until ctx ends.
+// retry retries until ctx ends.
 func retry(ctx context.Context, s *service.Service) {
 	t := time.NewTicker(retryEvery)
 	defer t.Stop()

@@ -295,7 +295,7 @@ func TestMountOption(t *testing.T) {
 	r.must(err)
 	defer f.Close()
 	r.stop()
-	if !strings.Contains(r.log.String(), "programs with open files there get errors") {
+	if !strings.Contains(r.log.String(), "programs with open files there will get errors") {
 		t.Error("the log does not say that files were in use")
 	}
 	if es, err := os.ReadDir(dir); err != nil || len(es) != 0 {

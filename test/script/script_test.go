@@ -284,7 +284,7 @@ func cmdMisused(ts *testscript.TestScript, _ bool, args []string) {
 // saysUsage reports whether a text is what is wrong, and how the command is used.
 func saysUsage(said string) bool {
 	lines := strings.Split(said, "\n")
-	return len(lines) == 4 && strings.HasPrefix(lines[0], "udm: ") && strings.HasPrefix(lines[1], "usage: udm ") && strings.HasSuffix(lines[2], "--help tells more")
+	return len(lines) == 4 && strings.HasPrefix(lines[0], "udm: ") && strings.HasPrefix(lines[1], "usage: udm ") && strings.HasPrefix(lines[2], "see udm ")
 }
 
 // refused runs udm, which must exit with a code, say what it has to, and change nothing.

@@ -25,7 +25,7 @@ func (t *tool) clear(c call) bool {
 	return t.simple(c, "clear", func(r ctl.Ref) (ctl.Device, error) { return t.client.Clear(t.ctx, r) })
 }
 
-// simple runs a command that is about one device and shows it with -v.
+// simple runs a command on one device, and shows the device with -v.
 func (t *tool) simple(c call, word string, run func(ctl.Ref) (ctl.Device, error)) bool {
 	r, ok := t.refOf(c)
 	if !ok {
@@ -58,7 +58,7 @@ func (t *tool) wait(c call) bool {
 	})
 }
 
-// How often and when a remove is tried again with --retry.
+// Number of retries of remove --retry, and the time between them.
 const (
 	retries    = 25
 	retryDelay = 200 * time.Millisecond
@@ -66,7 +66,7 @@ const (
 
 func (t *tool) remove(c call) bool {
 	if t.has("force") && (len(c.args) > 0 || c.dev != nil) {
-		t.wipeTable(c) // if that fails the removal shows whether it matters
+		t.wipeTable(c) // if this matters, the removal fails too
 	}
 	r, ok := t.refOf(c)
 	if !ok {
@@ -84,7 +84,7 @@ func (t *tool) remove(c call) bool {
 	}
 }
 
-// pause waits, and reports false if the run is interrupted meanwhile.
+// pause waits. It returns false if the run is interrupted meanwhile.
 func (t *tool) pause(d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -119,7 +119,7 @@ func (t *tool) removeClosed() bool {
 	return err == nil || t.fail("remove_all", ctl.Ref{}, err)
 }
 
-// wipeTable replaces a device's table by one that fails all I/O.
+// wipeTable replaces a device's table by an error target.
 func (t *tool) wipeTable(c call) bool {
 	if c.dev == nil && c.arg() == "" {
 		return t.errorf("No device specified.")
@@ -134,7 +134,7 @@ func (t *tool) wipeTable(c call) bool {
 		return t.fail("reload", r, err)
 	}
 	if t.has("force") {
-		t.set("noflush", "") // a flush may wait for what never comes
+		t.set("noflush", "") // a flush might never return
 	}
 	if _, err := t.client.Resume(t.ctx, ctl.Suspend{Ref: r, Noflush: t.has("noflush")}); err != nil {
 		t.fail("resume", r, err)
@@ -186,11 +186,11 @@ func (t *tool) message(c call) bool {
 	return true
 }
 
-// Geometry's largest numbers of cylinders, heads and sectors.
+// The limits of a geometry: cylinders, heads and sectors.
 var geometryLimits = [3]uint64{65535, 255, 255}
 
-// setGeometry checks a geometry as the kernel does. No export of udm has one,
-// so that there is nothing to set.
+// setGeometry checks a geometry as the kernel does. No export of udm has a geometry,
+// so there is nothing to set.
 func (t *tool) setGeometry(c call) bool {
 	r, ok := t.ref(c.args[0], true)
 	if !ok {

@@ -6,7 +6,7 @@ type command struct {
 	operands string // for the usage
 	min, max int    // number of operands; max -1: any
 	repeats  bool   // runs once for each operand
-	selects  bool   // may be run for the devices that -S selects
+	selects  bool   // can run on the devices that -S selects
 	run      func(*tool, call) bool
 }
 
@@ -19,7 +19,7 @@ func find(name string) *command {
 	return nil
 }
 
-// commands lists the verbs in the order of the usage.
+// commands returns the verbs in the order of the usage.
 func commands() []command {
 	return []command{
 		{"help", "[-c|-C|--columns]", 0, 0, false, false, (*tool).help},
@@ -97,5 +97,5 @@ func (t *tool) help(call) bool {
 	return true
 }
 
-// nothing is what commands about udev and device nodes do.
+// nothing is the action of commands for udev and device nodes.
 func (t *tool) nothing(call) bool { return true }

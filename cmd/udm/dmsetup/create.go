@@ -43,8 +43,7 @@ func (t *tool) create(c call) bool {
 	return t.createDevice(name, uuid, d)
 }
 
-// names mangles the name and uuid of a device to create. What is wrong with
-// them is printed.
+// names mangles the name and uuid of a new device. It prints errors.
 func (t *tool) names(d device) (name, uuid string, ok bool) {
 	if strings.Contains(d.name, "/") {
 		return "", "", t.errorf("Name \"%s\" invalid. It contains \"/\".", d.name)
@@ -74,6 +73,8 @@ func (t *tool) createDevice(name, uuid string, d device) bool {
 
 // createFailed names the step of a create that failed, and the device as libdm
 // knows it then.
+// createFailed reports the step of a create that failed, with the device's identity as
+// libdm knows it at that step.
 func (t *tool) createFailed(req ctl.Create, err error) bool {
 	r := ctl.Ref{Name: req.Name, UUID: req.UUID}
 	if t.has("major") {
@@ -171,7 +172,7 @@ func (t *tool) rename(c call) bool {
 		return t.errorf("%v", err)
 	}
 	if !named {
-		// The kernel looks for the name only.
+		// The kernel looks up only the name.
 		return t.fail("rename", r, &ctl.Error{Errno: "ENXIO"})
 	}
 	if _, err := t.client.Rename(t.ctx, req); err != nil {

@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// checkDisplayOptions refuses what -o must not say for ls, deps and trees.
-// Reports look at it by themselves.
+// checkDisplayOptions refuses invalid -o options of ls, deps and trees. Reports check
+// their own.
 func (t *tool) checkDisplayOptions() error {
 	switch {
 	case t.has("tree"):
@@ -18,14 +18,14 @@ func (t *tool) checkDisplayOptions() error {
 	return err
 }
 
-// displayNames is how -o wants devices to be named.
+// displayNames is how -o names devices.
 func (t *tool) displayNames() naming {
-	n, _ := parseNaming(t.value["options"]) // checked at the start
+	n, _ := parseNaming(t.value["options"]) // checked earlier
 	return n
 }
 
-// parseNaming reads the options of ls and deps, the last of which counts. Each
-// may be cut short.
+// parseNaming parses the options of ls and deps; the last one counts. Each may be
+// abbreviated.
 func parseNaming(options string) (n naming, err error) {
 	for rest := options; rest != ""; {
 		whole := rest

@@ -8,7 +8,7 @@ import (
 	"udm/ctl"
 )
 
-// row is what a report line is made from.
+// row is the data of one line of a report.
 type row struct {
 	t     *tool
 	dev   *ctl.Device
@@ -16,7 +16,7 @@ type row struct {
 	split splitName
 }
 
-// splitName is a name of LVM taken apart.
+// splitName is an LVM device name split into its parts.
 type splitName struct{ subsystem, vg, lv, layer string }
 
 // field is a column of a report.
@@ -30,7 +30,7 @@ type field struct {
 	value   func(row) string
 }
 
-// section groups the fields in the help and says what they need.
+// section groups the fields in the help and determines the data that they need.
 type section string
 
 const (
@@ -41,7 +41,7 @@ const (
 	special   section = "Special"
 )
 
-// prefix is what may stand before the ids of a section, and before "all".
+// prefix may precede the ids of a section, and the word "all".
 func (s section) prefix() string {
 	switch s {
 	case names:
@@ -105,7 +105,7 @@ func fields() []field {
 
 func (r row) unmangled(s string) string { return r.t.mangling.unmangle(s) }
 
-// mangled is the mangled form of what the name is in the current mode.
+// mangled is the mangled form of a name that is in the current mode.
 func (r row) mangled(s, kind string) string {
 	m := r.t.mangling
 	if m == none {
@@ -147,7 +147,7 @@ func (r row) users() string {
 	return strings.Join(s, ",")
 }
 
-// missing is why a field has no value for a device, "" if it has.
+// missing says why a field has no value for a device, or "".
 func (f *field) missing(r row) string {
 	if f.id == "blkdevname" && blockName(r.dev) == "" {
 		return fmt.Sprintf("Could not resolve block device name for %s.", r.dev.Number)
@@ -155,8 +155,8 @@ func (f *field) missing(r row) string {
 	return ""
 }
 
-// splitLVM takes a name of LVM apart: dashes separate the parts, two dashes are
-// one within a part.
+// splitLVM splits an LVM device name at dashes; two dashes are one dash within a
+// part.
 func splitLVM(subsystem, name string) splitName {
 	s := splitName{subsystem: subsystem}
 	if subsystem != "LVM" {
@@ -173,7 +173,7 @@ func splitLVM(subsystem, name string) splitName {
 	return s
 }
 
-// dash is the place of the first dash that stands alone.
+// dash returns the index of the first single dash.
 func dash(s string) int {
 	for i := 0; i < len(s); i++ {
 		if s[i] == '-' {

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// option is a command-line option: its long name, its letter or 0, and whether
-// a value follows it.
+// option is a command-line option: its long name, its letter or 0, and whether it
+// takes a value.
 type option struct {
 	name   string
 	letter byte
 	value  bool
 }
 
-// options are all that dmsetup knows. The letter v takes no value although
+// options are all of dmsetup's options. The letter v takes no value although
 // --verbose does.
 var options = []option{
 	{"readonly", 'r', false}, {"checks", 0, false}, {"columns", 'c', false}, {"concise", 0, false},
@@ -30,7 +30,7 @@ var options = []option{
 	{"yes", 'y', false}, {"addnodeonresume", 0, false}, {"addnodeoncreate", 0, false},
 }
 
-// given are the options of a run, by long name.
+// given is the options of a run, by long name.
 type given struct {
 	count map[string]int
 	value map[string]string
@@ -43,8 +43,8 @@ func (g given) set(name, value string) {
 	g.value[name] = value
 }
 
-// parseOptions reads a command line as GNU getopt_long does: options and
-// operands in any order, long names cut short, "--" ends the options.
+// parseOptions parses a command line like GNU getopt_long: options and operands in
+// any order, abbreviated long names, "--" ends the options.
 func parseOptions(args []string) (g given, operands []string, err error) {
 	g = given{map[string]int{}, map[string]string{}}
 	for len(args) > 0 {
@@ -143,7 +143,7 @@ func findLetter(c byte) (option, bool) {
 	return option{}, false
 }
 
-// atoi is C's: the number that s begins with, 0 if it begins with none.
+// atoi is C's: the number at the start of s, or 0.
 func atoi(s string) int {
 	n, sign := 0, 1
 	s = strings.TrimLeft(s, " \t\n\v\f\r")

@@ -27,8 +27,8 @@ func (t *tool) show(dev ctl.Device) bool {
 	return t.reportDevice(&dev)
 }
 
-// readAhead is the default of Linux, in sectors. A device has none before it has
-// a disk.
+// readAhead is Linux's default in sectors. A device has no read-ahead before it has a
+// disk.
 const readAhead = 256
 
 func (t *tool) showLong(d *ctl.Device) {
@@ -62,7 +62,7 @@ func state(d *ctl.Device) string {
 	return s
 }
 
-// tables picks the word for the table slots that are filled.
+// tables returns the word for the filled table slots.
 func tables(d *ctl.Device, neither, live, inactive, both string) string {
 	switch {
 	case d.Live && d.Inactive:
@@ -75,7 +75,7 @@ func tables(d *ctl.Device, neither, live, inactive, both string) string {
 	return neither
 }
 
-// blockName is what Linux calls a mapped device, "" before it has a disk.
+// blockName is Linux's name for a mapped device, "" before it has a disk.
 func blockName(d *ctl.Device) string {
 	if !d.Disk {
 		return ""
@@ -109,7 +109,7 @@ func (t *tool) deps(c call) bool {
 	return true
 }
 
-// depName is a dependency as -o wants it.
+// depName is a dependency in the form that -o asks for.
 func (t *tool) depName(d ctl.Dep) string {
 	switch t.displayNames() {
 	case byBlockName:
@@ -120,7 +120,7 @@ func (t *tool) depName(d ctl.Dep) string {
 	return fmt.Sprintf("%d, %d", d.Major, d.Minor)
 }
 
-// mapName is the name of a mapped device, and what Linux calls another one.
+// mapName is the name of a mapped device, or Linux's name for another device.
 func (t *tool) mapName(d ctl.Dep) string {
 	if d.Map != "" {
 		return t.mangling.unmangle(d.Map)
@@ -193,7 +193,7 @@ func (t *tool) mangle(c call) bool {
 	return true
 }
 
-// correct is how a stored name and uuid should be in this mode.
+// correct returns a stored name and uuid in the form of this mode.
 func (m mangling) correct(name, uuid string) (string, string, error) {
 	if m == none {
 		return decode(name), decode(uuid), nil

@@ -10,12 +10,12 @@ import (
 	"udm/ctl"
 )
 
-// Streams are what a run reads and writes.
+// Streams are the standard streams of a run.
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
-	// Width is that of the terminal that Out is, 0 when it is none; UTF8 says
-	// that it can draw boxes.
+	// Width is that of the terminal that Out is, or 0 if it is not a terminal. UTF8
+	// says that it can draw boxes.
 	Width int
 	UTF8  bool
 }
@@ -30,14 +30,14 @@ type tool struct {
 	mangling mangling
 
 	report   *report
-	selected *command // what to run for the devices that -S selects; nil: report them
+	selected *command // command for the devices that -S selects; nil: report them
 
-	conciseStarted bool // something was printed by table --concise
+	conciseStarted bool // table --concise has printed something
 	tree           *tree
 }
 
-// Run runs dmsetup with the arguments behind its name on the daemon at root and
-// returns its exit code.
+// Run runs dmsetup with the given arguments (without the program's name) on the
+// daemon at root, and returns its exit code.
 func Run(ctx context.Context, root string, args []string, s Streams) int {
 	client := ctl.NewClient(root)
 	defer client.Close()
@@ -50,22 +50,22 @@ func Run(ctx context.Context, root string, args []string, s Streams) int {
 	return 0
 }
 
-// complain makes an error with libdm's words, which begin with a capital and end
-// with a full stop.
+// complain makes an error with libdm's words, which start with a capital and end with
+// a full stop.
 func complain(format string, args ...any) error { return complaint(fmt.Sprintf(format, args...)) }
 
 type complaint string
 
 func (c complaint) Error() string { return string(c) }
 
-// errorf prints a line to standard error, behind all output so far.
+// errorf prints a line to standard error, after flushing all output so far.
 func (t *tool) errorf(format string, args ...any) bool {
-	_ = t.out.Flush() // shows again at the end
+	_ = t.out.Flush() // the error is reported at the end
 	fmt.Fprintf(t.Err, format+"\n", args...)
 	return false
 }
 
-// printf prints to standard output. Its error shows when the run ends.
+// printf prints to standard output. Its error is reported when the run ends.
 func (t *tool) printf(format string, args ...any) { fmt.Fprintf(t.out, format, args...) }
 
 func (t *tool) main(args []string) bool {
@@ -89,7 +89,7 @@ func (t *tool) main(args []string) bool {
 	return t.command(operands[0], operands[1:])
 }
 
-// check refuses options that contradict each other or have bad values.
+// check refuses contradictory options and bad values.
 func (t *tool) check() error {
 	if v, ok := t.value["manglename"]; ok {
 		if t.mangling, ok = parseMangling(v); !ok {
@@ -111,7 +111,7 @@ func (t *tool) check() error {
 	return nil
 }
 
-// absent is why a command of dmsetup is not here; "" for any other word.
+// absent says why a command of dmsetup is not supported; "" for any other word.
 func absent(name string) string {
 	switch name {
 	case "stats":
@@ -150,7 +150,7 @@ func (t *tool) command(name string, args []string) bool {
 	return t.prepareAndRun(cmd, args)
 }
 
-// prepareAndRun runs a command. With -S it is run for what a report selects.
+// prepareAndRun runs a command. With -S it runs on the devices that a report selects.
 func (t *tool) prepareAndRun(cmd *command, args []string) bool {
 	if t.has("select") && cmd.selects {
 		t.selected = cmd
@@ -184,7 +184,7 @@ func (t *tool) prepareAndRun(cmd *command, args []string) bool {
 	}
 }
 
-// rounds is how often a report is to be repeated; 0: for ever.
+// rounds is how often a report is repeated; 0: for ever.
 func (t *tool) rounds() int {
 	switch {
 	case t.report == nil || !t.has("count") && !t.has("interval"):
@@ -195,7 +195,7 @@ func (t *tool) rounds() int {
 	return 0
 }
 
-// each runs a command for every device named, or once for all.
+// each runs a command for each named device, or once for all.
 func (t *tool) each(cmd *command, args []string) bool {
 	multiple := cmd.repeats && len(args) != 1 && (len(args) > 0 || !t.has("uuid") && !t.has("major"))
 	for {
@@ -209,12 +209,12 @@ func (t *tool) each(cmd *command, args []string) bool {
 	}
 }
 
-// call is one run of a command: for the first of args, or for the device
-// dev when all devices are gone through.
+// call is one run of a command: on the first of args, or on dev when the command runs
+// on all devices.
 type call struct {
 	cmd      *command
 	args     []string
-	dev      *ctl.Device // nil: args or the options name it
+	dev      *ctl.Device // nil: named by args or the options
 	multiple bool
 }
 

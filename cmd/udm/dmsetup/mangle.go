@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// mangling is how characters that udev dislikes are treated in names and uuids:
-// each becomes \xNN in what the device mapper stores, and back on output.
+// mangling is how characters that udev does not allow are handled in names and uuids:
+// stored as \xNN, and converted back on output.
 type mangling string
 
 const (
-	auto mangling = "auto" // unless it is mangled already
+	auto mangling = "auto" // unless mangled already
 	hex  mangling = "hex"  // always
 	none mangling = "none" // never
 )
@@ -25,11 +25,11 @@ func whitelisted(c byte) bool {
 		c != 0 && strings.IndexByte("#+-.:=@_", c) >= 0
 }
 
-// The most bytes of a stored name and uuid.
+// The maximum lengths of a stored name and uuid in bytes.
 const maxName, maxUUID = 127, 128
 
-// mangle makes the stored form of s, a name or UUID as kind says. The error has
-// libdm's words, in one line or two.
+// mangle returns the stored form of s; kind says whether it is a name or UUID. The
+// error has libdm's words, in one or two lines.
 func (m mangling) mangle(s, kind string) (string, error) {
 	if m == none {
 		return s, nil
@@ -79,7 +79,7 @@ func (m mangling) encode(s, kind string) (string, error) {
 	return b.String(), nil
 }
 
-// unmangle is the form of a stored name for people.
+// unmangle is the displayed form of a stored name.
 func (m mangling) unmangle(s string) string {
 	if m == none {
 		return s

@@ -14,7 +14,7 @@ import (
 type column struct {
 	field
 	width  int
-	hidden bool // only there to be sorted by
+	hidden bool // only a sort key
 }
 
 // key is a column to sort by.
@@ -23,22 +23,22 @@ type key struct {
 	descending bool
 }
 
-// report is a table in the making: libdm's libdm-report.c.
+// report is a report being built, like libdm's libdm-report.c.
 type report struct {
 	columns   []column
 	keys      []key
-	selection *expr // nil: all
+	selection *expr // nil: all rows
 	rows      [][]string
 
 	separator                  string
 	aligned, headings, rowwise bool
 	prefixes, unquoted         bool
 	buffered                   bool
-	showUnselected             bool // the column selected is there
+	showUnselected             bool // the report has the column selected
 }
 
-// startReport makes the report that the options describe. It leaves none when
-// only help was asked for.
+// startReport sets up the report that the options describe. There is none if only
+// help was requested.
 func (t *tool) startReport(cmd *command) bool {
 	if t.has("sort") && (cmd.name == "status" || cmd.name == "table") {
 		return t.errorf("--sort is not yet supported with status and table.")
@@ -66,7 +66,7 @@ func (t *tool) startReport(cmd *command) bool {
 	return !r.needsTree() || t.loadTree()
 }
 
-// layout sets how a report looks. Without headings it looks as in old versions.
+// layout sets the look of a report. Without headings it is that of old versions.
 func (r *report) layout(g given) {
 	if g.has("noheadings") {
 		r.separator, r.aligned, r.headings = ":", false, false
@@ -85,7 +85,7 @@ func asksHelp(options string) bool {
 	return slices.ContainsFunc(strings.Split(options, ","), func(w string) bool { return w == "help" || w == "?" })
 }
 
-// match finds the fields of a word: one, or those of a section with all.
+// match returns the fields for a word: one, or with "all" those of a section.
 func match(word string) (fs []field) {
 	canonical := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "_", "")) }
 	w := canonical(word)
@@ -102,7 +102,7 @@ func match(word string) (fs []field) {
 	return fs
 }
 
-// words splits a list at commas, of which several may stand together.
+// words splits a list at commas; empty words are dropped.
 func words(list string) []string {
 	var ws []string
 	for len(list) > 0 {
@@ -170,7 +170,7 @@ func (t *tool) addSelection(r *report) bool {
 	return true
 }
 
-// fieldsInUse are those of the columns and of the selection.
+// fieldsInUse returns the fields of the columns and of the selection.
 func (r *report) fieldsInUse() []field {
 	var fs []field
 	for _, c := range r.columns {
@@ -179,7 +179,7 @@ func (r *report) fieldsInUse() []field {
 	return append(fs, r.selection.fields()...)
 }
 
-// needs is what the fields need to know about devices.
+// needs is the data about devices that the fields need.
 func (r *report) needs() []ctl.With {
 	for _, f := range r.fieldsInUse() {
 		if f.section == relations {
@@ -197,8 +197,8 @@ func (t *tool) loadTree() bool {
 	return ok
 }
 
-// reportDevice adds a device to the report, or runs a command for it, if the
-// selection wants it.
+// reportDevice adds a device to the report, or runs a command on it, if it is
+// selected.
 func (t *tool) reportDevice(d *ctl.Device) bool {
 	r := row{t: t, dev: d}
 	if t.tree != nil {
@@ -253,7 +253,7 @@ func (t *tool) addRow(r row) bool {
 	return true
 }
 
-// print writes the report out. Without rows there are no headings either.
+// print writes the report. A report without rows has no headings.
 func (r *report) print(w *bufio.Writer) {
 	if len(r.rows) == 0 {
 		return
@@ -275,7 +275,7 @@ func (r *report) print(w *bufio.Writer) {
 	}
 }
 
-// printLine writes what text gives for each column; hidden ones are the last.
+// printLine writes the text of each column; hidden ones are last.
 func (r *report) printLine(w *bufio.Writer, text func(column) string) {
 	for i, c := range r.columns {
 		if c.hidden {
@@ -305,7 +305,7 @@ func (r *report) printRowwise(w *bufio.Writer) {
 	}
 }
 
-// widen makes each column as wide as what is in it.
+// widen fits the width of each column to its content.
 func (r *report) widen() {
 	for i := range r.columns {
 		for _, cells := range r.rows {
@@ -325,7 +325,7 @@ func (r *report) cell(c column, s string) string {
 	return "DM_" + strings.ToUpper(c.id) + "=" + s
 }
 
-// pad brings s to the width of its column, if columns are aligned.
+// pad pads s to the width of its column if columns are aligned.
 func (r *report) pad(c column, s string, right bool) string {
 	switch {
 	case !r.aligned || r.rowwise:
@@ -360,8 +360,7 @@ func compare(a, b string, number bool) int {
 	return int(max(-1, min(1, x-y)))
 }
 
-// showFields lists the fields to standard error, with their types when they are
-// to be selected by.
+// showFields lists the fields on standard error; for selections with their types.
 func (t *tool) showFields(types bool) {
 	var last section
 	for _, f := range fields() {

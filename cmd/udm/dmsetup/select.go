@@ -14,12 +14,12 @@ import (
 //	one  = "!" one | "(" any ")" | FIELD op VALUE
 //	op   = "=" "!=" ">" ">=" "<" "<=" for numbers, "=" "!=" "=~" "!~" for strings
 //
-// A VALUE may stand in quotes of either kind. =~ and !~ match a regular
+// A VALUE may be quoted with either kind of quotes. =~ and !~ match a regular
 // expression anywhere in the string.
 
-// expr is a node of a selection. A nil one selects everything.
+// expr is a node of a selection; nil selects everything.
 type expr struct {
-	op    string // "||", "&&", "!", or one that compares
+	op    string // "||", "&&", "!", or a comparison
 	args  []*expr
 	field field
 	value string
@@ -27,18 +27,18 @@ type expr struct {
 	re    *regexp.Regexp
 }
 
-// unknownField is the error for a field that does not exist.
+// unknownField is the error for an unknown field.
 type unknownField struct{ name, rest string }
 
 func (e *unknownField) Error() string { return "unknown field " + e.name }
 
-// syntaxError is any other one; rest is the text that could not be read, and
-// why says more if it is not empty.
+// syntaxError is any other error; rest is the text from the error on, and why, if not
+// empty, says more.
 type syntaxError struct{ rest, why string }
 
 func (e *syntaxError) Error() string { return fmt.Sprintf("syntax error at %q", e.rest) }
 
-// selectionRest is the text of a selection from where it went wrong.
+// selectionRest returns the text of a selection from the error on.
 func selectionRest(err error, text string) string {
 	switch e := err.(type) {
 	case *unknownField:
@@ -65,7 +65,7 @@ func (p *selectionParser) skip() string {
 	return p.rest
 }
 
-// take removes the first of the tokens that the text begins with.
+// take removes the first token that the text starts with.
 func (p *selectionParser) take(tokens ...string) string {
 	p.skip()
 	for _, tok := range tokens {
@@ -131,7 +131,7 @@ func (p *selectionParser) comparison() (*expr, error) {
 	return e, e.prepare(start)
 }
 
-// word reads a value up to what ends it.
+// word reads a value up to its end.
 func (p *selectionParser) word() string {
 	p.skip()
 	if q := p.take(`"`, `'`); q != "" {
@@ -148,7 +148,7 @@ func (p *selectionParser) word() string {
 	return v
 }
 
-// prepare checks that operator and value suit the field.
+// prepare checks operator and value against the field.
 func (e *expr) prepare(start string) (err error) {
 	switch matching := e.op == "=~" || e.op == "!~"; {
 	case matching && !e.field.number:
@@ -166,7 +166,7 @@ func (e *expr) prepare(start string) (err error) {
 	return nil
 }
 
-// fields are those that an expression looks at.
+// fields returns the fields of an expression.
 func (e *expr) fields() []field {
 	if e == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"udm/ctl"
 )
 
-// devices lists all devices, with what a query wants of them.
+// devices lists all devices with the data that a query asks for.
 func (t *tool) devices(q ctl.Query) ([]ctl.Device, bool) {
 	ds, err := t.client.List(t.ctx, q)
 	if err != nil {
@@ -17,7 +17,7 @@ func (t *tool) devices(q ctl.Query) ([]ctl.Device, bool) {
 	return ds, true
 }
 
-// all runs a command for every device. One query serves them all.
+// all runs a command for every device, with a single query.
 func (t *tool) all(c call, q ctl.Query, run func(*tool, call) bool) bool {
 	ds, ok := t.devices(q)
 	if ok && len(ds) == 0 {
@@ -36,9 +36,8 @@ func (t *tool) unnamed(c call) bool {
 	return c.dev == nil && len(c.args) == 0 && !t.has("uuid") && !t.has("major")
 }
 
-// query asks about the device of a call, unless it has been asked about already.
-// A device that is not there is told about as libdm does for word; words that
-// are "" have a text of their own.
+// query returns the device of a call, unless it is known already. A missing device is
+// reported as libdm does for word; commands with word "" have their own text.
 func (t *tool) query(c call, q ctl.Query, word string) (*ctl.Device, bool) {
 	if c.dev != nil {
 		return c.dev, true
@@ -58,7 +57,7 @@ func (t *tool) query(c call, q ctl.Query, word string) (*ctl.Device, bool) {
 	return &dev, true
 }
 
-// status is status, table, and ls with a target or a command to run.
+// status is the verbs status and table, and ls with a target or a command.
 func (t *tool) status(c call) bool {
 	word, with := "status", ctl.WithStatus
 	if c.cmd.name == "table" {
@@ -86,7 +85,7 @@ func (t *tool) status(c call) bool {
 	return true
 }
 
-// printTargets prints the lines of a device whose target is wanted, and reports
+// printTargets prints the lines of a device with the requested target, and reports
 // whether there were any. A device without a table has one empty line.
 func (t *tool) printTargets(c call, dev *ctl.Device, lines []ctl.Line) (matched bool) {
 	if len(lines) == 0 {
@@ -147,13 +146,13 @@ func (t *tool) printConcise(dev *ctl.Device, l ctl.Line, matched bool) {
 	}
 }
 
-// quote puts a backslash before what means something in the concise format.
+// quote escapes the special characters of the concise format.
 func quote(s string) string {
 	return strings.NewReplacer(`\`, `\\`, ",", `\,`, ";", `\;`).Replace(s)
 }
 
-// hideKeys replaces the word of the key in tables by zeroes, as dmsetup does, also if it
-// is "-" for none. Names of keys, which begin with a colon, stay.
+// hideKeys replaces the key in a table by zeroes, like dmsetup, even if it is "-" for
+// no key. Names of keys, which start with a colon, are kept.
 func (t *tool) hideKeys(c call, l ctl.Line) string {
 	if t.has("showkeys") || c.cmd.name != "table" || l.Target != "crypt" {
 		return l.Params
@@ -170,7 +169,7 @@ func (t *tool) hideKeys(c call, l ctl.Line) string {
 	return out
 }
 
-// exec runs the command of --exec with the path of a device behind it.
+// exec runs the command of --exec with the path of a device appended.
 func (t *tool) exec(name string) bool {
 	words := strings.Fields(t.value["exec"])
 	if len(words) == 0 {
@@ -181,7 +180,7 @@ func (t *tool) exec(name string) bool {
 	}
 	cmd := exec.CommandContext(t.ctx, words[0], append(words[1:], "/dev/mapper/"+name)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.In, t.Out, t.Err
-	_ = cmd.Run() // how it ends is its own business
+	_ = cmd.Run() // its result is ignored, as in dmsetup
 	return true
 }
 
@@ -196,8 +195,7 @@ func (t *tool) targetVersion(c call) bool {
 	return t.fail("target-version", ctl.Ref{Name: c.arg()}, &ctl.Error{Errno: "EINVAL"})
 }
 
-// eachTarget prints the target types that are wanted and reports whether there
-// were any.
+// eachTarget prints the requested target types and reports whether there were any.
 func (t *tool) eachTarget(wanted func(ctl.Target) bool) (any bool) {
 	ts, err := t.client.Targets(t.ctx)
 	if err != nil {
@@ -212,7 +210,7 @@ func (t *tool) eachTarget(wanted func(ctl.Target) bool) (any bool) {
 	return any
 }
 
-// Library is the version of libdm that this package follows.
+// Library is the version of libdm that this package matches.
 const Library = "1.02.185 (2022-05-18)"
 
 func (t *tool) version(call) bool {

@@ -10,8 +10,8 @@ import (
 	"udm/dm"
 )
 
-// readTable reads the table of a create or load: from --table, a file, or
-// standard input. What is wrong is printed.
+// readTable reads the table of a create or load from --table, a file, or standard
+// input. It prints errors.
 func (t *tool) readTable(file string) (text string, ok bool) {
 	var origin string
 	var err error
@@ -44,8 +44,7 @@ func readAll(r io.Reader) (string, error) {
 	return string(text), err
 }
 
-// checkTable parses a table as libdm does, and writes it out again as the
-// daemon will read it.
+// checkTable parses a table like libdm, and formats it for the daemon.
 func (t *tool) checkTable(text, origin string) (string, bool) {
 	specs, err := dm.ParseTable(text)
 	if err != nil {
@@ -54,8 +53,8 @@ func (t *tool) checkTable(text, origin string) (string, bool) {
 	return formatTable(specs), true
 }
 
-// formatTable writes a table as libdm hands it to the kernel: it doubles
-// backslashes, so that none of them quotes anything.
+// formatTable writes a table as libdm passes it to the kernel, with backslashes
+// doubled so that they do not quote anything.
 func formatTable(specs []dm.Spec) string {
 	for i := range specs {
 		specs[i].Params = strings.ReplaceAll(specs[i].Params, `\`, `\\`)
@@ -63,8 +62,7 @@ func formatTable(specs []dm.Spec) string {
 	return dm.FormatTable(specs)
 }
 
-// tableError is libdm's text for a table that is none; origin is where it
-// came from.
+// tableError is libdm's text for an invalid table; origin is its source.
 func tableError(err error, origin string) string {
 	var e *dm.TableError
 	if errors.As(err, &e) && strings.HasPrefix(e.Reason, "Invalid format") {

@@ -9,8 +9,8 @@ import (
 	"udm/dm"
 )
 
-// ref says which device a command is about: its operand, else -u, else -j and
-// -m. What is wrong is printed.
+// ref returns the device that a command is for: its operand, else -u, else -j and -m.
+// It prints errors.
 func (t *tool) ref(name string, named bool) (ctl.Ref, bool) {
 	switch {
 	case named:
@@ -35,8 +35,8 @@ func (t *tool) number() *ctl.Number {
 	return &ctl.Number{Major: uint32(atoi(t.value["major"])), Minor: uint32(atoi(t.value["minor"]))}
 }
 
-// storedName is the mangled form of a device's name. A path below /dev/mapper
-// is a name that is mangled already.
+// storedName is the mangled form of a device's name. A path under /dev/mapper is
+// mangled already.
 func (t *tool) storedName(name string) (string, error) {
 	if rest, ok := strings.CutPrefix(name, "/dev/mapper/"); ok {
 		return rest, nil
@@ -50,7 +50,7 @@ func (t *tool) storedName(name string) (string, error) {
 	return t.mangling.mangle(name, "name")
 }
 
-// refOf is ref for a call: the device that it was made for, or its operand.
+// refOf is ref for a call: its own device, or its operand.
 func (t *tool) refOf(c call) (ctl.Ref, bool) {
 	if c.dev != nil {
 		return ctl.Ref{Name: c.dev.Name}, true
@@ -58,8 +58,8 @@ func (t *tool) refOf(c call) (ctl.Ref, bool) {
 	return t.ref(c.arg(), len(c.args) > 0)
 }
 
-// fail reports a command that failed, as libdm does for an ioctl. -v adds the
-// reason, which the kernel would write to its log.
+// fail reports a failed command as libdm reports a failed ioctl. -v adds the reason,
+// which the kernel would log.
 func (t *tool) fail(command string, r ctl.Ref, err error) bool {
 	var e *ctl.Error
 	if is(err, syscall.EINTR) {

@@ -9,16 +9,16 @@ import (
 	"udm/ctl"
 )
 
-// node is a device in the tree of dependencies: mapped, or below all of them.
+// node is a device in the dependency tree: a mapped device, or one below.
 type node struct {
 	number       ctl.Number
-	dev          *ctl.Device // nil: no mapped device
-	block        string      // what Linux calls it
-	uses, usedBy []*node     // the tree's root stands for "nothing" in both
+	dev          *ctl.Device // nil: not a mapped device
+	block        string      // Linux's name
+	uses, usedBy []*node     // in both, the tree's root stands for "nothing"
 }
 
-// tree is the graph of what uses what, as libdm builds it: a device hangs at the
-// root as long as nothing uses it.
+// tree is the graph of dependencies as libdm builds it: a device is a child of the
+// root until something uses it.
 type tree struct {
 	root  *node
 	nodes map[ctl.Number]*node
@@ -56,8 +56,8 @@ func (tr *tree) add(parent *node, d ctl.Dep) {
 	}
 }
 
-// link makes parent use child. The root is nobody's parent or child when there
-// is another one.
+// link makes parent use child. Where there is another parent or child, the root is
+// removed.
 func (tr *tree) link(parent, child *node) {
 	switch {
 	case parent == tr.root && tr.count(child, true) > 0, child == tr.root && tr.count(parent, false) > 0:
@@ -78,7 +78,7 @@ func unlink(parent, child *node) {
 	child.usedBy = slices.DeleteFunc(child.usedBy, func(n *node) bool { return n == parent })
 }
 
-// next are the nodes below n, or above it when inverted.
+// next returns the nodes below n, or those above it if inverted.
 func (n *node) next(inverted bool) []*node {
 	if inverted {
 		return n.usedBy
@@ -86,8 +86,8 @@ func (n *node) next(inverted bool) []*node {
 	return n.uses
 }
 
-// count is how many nodes are below n, or above it when inverted, the root
-// excepted.
+// count returns the number of nodes below n, or above it if inverted, without the
+// root.
 func (tr *tree) count(n *node, inverted bool) int {
 	if slices.Contains(n.next(inverted), tr.root) {
 		return 0
@@ -106,7 +106,7 @@ func (n *node) names(inverted bool, m mangling) string {
 	return strings.Join(names, ",")
 }
 
-// treeStyle is what ls --tree -o asked for.
+// treeStyle is the options of ls --tree -o.
 type treeStyle struct {
 	device, block, active, rw, open, uuid bool
 	compact, inverted, truncate           bool
@@ -123,13 +123,13 @@ func vtSymbols() symbols {
 	return symbols{"  ", line("tq"), line("x") + " ", line("mq"), line("qqq"), line("qwq")}
 }
 
-// parseTreeStyle reads the options of a tree. Each may be cut short.
+// parseTreeStyle parses the options of a tree. Each may be abbreviated.
 func (t *tool) parseTreeStyle() (treeStyle, error) {
 	s := treeStyle{device: true, truncate: true, symbols: asciiSymbols()}
 	if t.UTF8 {
 		s.symbols = utfSymbols()
 	}
-	table, status := false, false // are known and show nothing
+	table, status := false, false // accepted, but without effect
 	words := []struct {
 		name string
 		set  *bool
@@ -183,7 +183,7 @@ func (t *tool) showTree() bool {
 	return ok
 }
 
-// maxDepth is how deep a tree is shown.
+// maxDepth is the maximum depth that is shown.
 const maxDepth = 100
 
 // treePrinter draws a tree.
@@ -192,10 +192,10 @@ type treePrinter struct {
 	tree   *tree
 	style  treeStyle
 	width  int // of the terminal
-	x      int // column of what comes next, from 1
+	x      int // next column, from 1
 	held   rune
 	widths [maxDepth]int  // in a compact tree, of the node drawn at each depth
-	more   [maxDepth]bool // whether nodes follow at each depth
+	more   [maxDepth]bool // more nodes follow at each depth
 }
 
 func (p *treePrinter) walk(n *node, depth int) {
@@ -237,7 +237,7 @@ func (p *treePrinter) node(n *node, depth int, last, hasKids bool) {
 	}
 }
 
-// text is what is shown of a node.
+// text is the text of a node.
 func (p *treePrinter) text(n *node) string {
 	s := ""
 	if n.dev != nil {
@@ -294,8 +294,8 @@ func (p *treePrinter) prefix(depth int) {
 	}
 }
 
-// draw prints s as far as the terminal is wide. What is cut off shows as "...",
-// in whose place the last column may hold one more character.
+// draw prints s up to the width of the terminal. If it is cut off it ends with "...",
+// unless only one more character would follow, which fits.
 func (p *treePrinter) draw(s string) {
 	for _, r := range s {
 		p.x++

@@ -11,7 +11,7 @@ import (
 	"udm/dm"
 )
 
-// Resumed lets the block device of a device see its size, or brings it back.
+// Resumed updates the size of a device's block device, or attaches it again.
 func (k *Kernel) Resumed(d *dm.Device) {
 	k.lock()
 	defer k.op.Unlock()
@@ -26,20 +26,20 @@ func (k *Kernel) Resumed(d *dm.Device) {
 	}
 	err := k.refresh(d, a)
 	if err != nil && !errors.Is(err, errUnused) {
-		k.log.Error("the new size of a device cannot be set for its block device", "path", a.path, "reason", err)
+		k.log.Error("cannot update the size of a block device", "path", a.path, "reason", err)
 	}
 }
 
-// Retry brings attachments back whose devices are there by now.
+// Retry attaches devices again that have become available.
 func (k *Kernel) Retry() {
 	k.lock()
 	defer k.op.Unlock()
 	k.bringBack()
 }
 
-// bringBack attaches again what was attached before a restart: at the same place
-// where that is free. What still uses the old block device has lost it when the
-// daemon ended, and keeps it, useless, until it lets go.
+// bringBack attaches again what was attached before a restart, at the same path if
+// that is free. Programs that still use the old block device lost it when the daemon
+// ended; it stays, unusable, until they close it.
 func (k *Kernel) bringBack() {
 	before := maps.Clone(k.devices)
 	for _, minor := range slices.Sorted(maps.Keys(k.devices)) {
@@ -49,7 +49,7 @@ func (k *Kernel) bringBack() {
 	}
 	if !maps.Equal(before, k.devices) {
 		if err := k.save(); err != nil {
-			k.log.Error("the list of attached devices cannot be saved", "reason", err)
+			k.log.Error("cannot save the list of attached devices", "reason", err)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 		return
 	}
 	if st := d.Status(); !st.Live || st.Suspended {
-		return // until it works
+		return // try again later
 	}
 	if err := k.detachOne(minor, true); err != nil {
 		log.Warn("a block device from before the restart is still in use; its I/O fails", "path", a.path, "reason", err)
@@ -70,15 +70,15 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 	now, err := k.attached(d, driverOf(a.path))
 	switch {
 	case err != nil:
-		log.Error("a device cannot be attached again", "device", d.Name(), "reason", err)
+		log.Error("cannot attach a device again", "device", d.Name(), "reason", err)
 		delete(k.devices, minor)
 	case now.path != a.path:
 		log.Warn("a device is now attached as another block device", "device", d.Name(), "path", now.path, "before", a.path)
 	}
 }
 
-// detachAll ends all attachments; they stay saved. The error tells of those that
-// were in use.
+// detachAll ends all attachments, which stay saved. The error names those that were
+// in use.
 func (k *Kernel) detachAll() error {
 	var errs []error
 	for minor, a := range k.devices {
@@ -86,7 +86,7 @@ func (k *Kernel) detachAll() error {
 			continue
 		}
 		if err := k.detachOne(minor, true); err != nil {
-			errs = append(errs, fmt.Errorf("%s, which is %s, cannot be detached; its I/O fails from now on: %w", a.path, exports.Numbered(minor), err))
+			errs = append(errs, fmt.Errorf("%s, which is %s, cannot be detached and its I/O will fail: %w", a.path, exports.Numbered(minor), err))
 		}
 	}
 	k.cut.Store(true)

@@ -1,23 +1,24 @@
-// Package attach shows devices to programs that know nothing of NBD: as files in
-// mounted directories, and as block devices of the kernel: loop devices on top of
-// such files, or those of its nbd driver.
+// Package attach makes devices available to programs that do not use NBD: as files in
+// mounted directories, and as block devices of the kernel. The latter are loop
+// devices on such files, or devices of the kernel's nbd driver.
 //
-// What is mounted and attached is saved in ROOT/files.json and comes back when the
-// daemon starts again, at the same places where they are free. The directory that
-// [Kernel.Files] is given is not saved: the daemon's command line says it again.
+// Mounts and attachments are saved in ROOT/files.json and restored when the daemon
+// starts again, at the same places if those are free. The directory passed to
+// [Kernel.Files] is not saved: it comes from the daemon's command line.
 //
 //	an attachment:  attached ──────────────────────────────► detached, forgotten
 //	                   │  ▲                                     ▲
-//	   the daemon ends │  │ its device is live and not          │ its device has gone,
+//	   the daemon ends │  │ its device is live and not          │ its device is removed,
 //	                   ▼  │ suspended                           │ or attaching fails
-//	                saved: told by nobody ──────────────────────┘
+//	                saved, not listed ──────────────────────────┘
 //
-// What is attached by nbd has a process that outlives the daemon to disconnect: see
-// link. All work on a block device is done by a process of its own: see [Helper].
+// Each device attached by nbd has a process that outlives the daemon, to disconnect
+// it: see link. All work on a block device is done by a separate process: see
+// [Helper].
 //
 // Lock order: Kernel.op (an env.Mutex, held while devices are mounted or attached,
-// which may wait), then what device-mapper commands take. The requests of the files
-// take none of it.
+// which may wait), then the locks of device-mapper commands. Requests for the files
+// take none of these.
 package attach
 
 import (
@@ -37,52 +38,52 @@ import (
 	"udm/export/nbd"
 )
 
-// Kernel is what this machine's kernel shows of a set of devices. It is safe for
-// concurrent use.
+// Kernel makes a set of devices available through this machine's kernel. It is safe
+// for concurrent use.
 type Kernel struct {
 	control *dm.Control
 	exports exports.Set
 	fs      hostfs.FS
 	log     *slog.Logger
 	helper  []string
-	root    string     // without symbolic links
+	root    string     // symbolic links resolved
 	op      *env.Mutex // held while one command runs
 	read    bool       // guarded by op; files.json has been read
-	over    bool       // guarded by op; it is ending
+	over    bool       // guarded by op; the daemon is stopping
 
 	mounts  map[string]*mounted   // guarded by op; by directory
-	own     mounted               // guarded by op; ROOT/files, for what is attached
+	own     mounted               // guarded by op; ROOT/files, for loop devices
 	devices map[uint32]attachment // guarded by op; by minor
 
-	nbd   *nbd.Server      // of what is attached by nbd
+	nbd   *nbd.Server      // serves devices attached by nbd
 	links map[uint32]*link // guarded by op; by minor
-	cut   atomic.Bool      // nbd is cutting connections off
+	cut   atomic.Bool      // nbd is disconnecting clients
 }
 
-// What clients of a Kernel count as.
+// Names under which a Kernel opens devices, as shown in their holders.
 const (
 	openFiles   dm.Holder = "files"
 	attachments dm.Holder = "attachments"
 )
 
-// Config is what a Kernel is made from; all of it is needed but Helper.
+// Config configures a Kernel; all fields but Helper are required.
 type Config struct {
-	Root    string // where files.json is
+	Root    string // directory of files.json
 	FS      hostfs.FS
 	Env     env.Env
 	Exports exports.Set
 	Log     *slog.Logger
-	// Helper is a command that calls [Helper]; without one nothing can be
-	// attached as a block device.
+	// Helper is a command that calls [Helper]; without it nothing can be attached as
+	// a block device.
 	Helper []string
 }
 
-// New returns a Kernel that shows nothing yet: see [Kernel.Files] and
+// New returns a Kernel that offers nothing yet: see [Kernel.Files] and
 // [Kernel.Devices].
 func New(c Config) (*Kernel, error) {
 	root := c.Root
 	if real, err := filepath.EvalSymlinks(root); err == nil {
-		root = real // as the kernel tells it
+		root = real // as the kernel reports it
 	}
 	server, err := nbd.New(nbd.Config{Exports: c.Exports.For(attachments).ByNumber(), Grow: true, Log: c.Log})
 	return &Kernel{
@@ -92,7 +93,7 @@ func New(c Config) (*Kernel, error) {
 	}, err
 }
 
-// saved is what files.json holds.
+// saved is the content of files.json.
 type saved struct {
 	Mounts   []string          `json:"mounts,omitempty"`
 	Attached map[uint32]string `json:"attached,omitempty"` // paths of block devices by minor
@@ -100,7 +101,7 @@ type saved struct {
 
 func (k *Kernel) path() string { return filepath.Join(k.root, "files.json") }
 
-// save makes files.json say what is mounted and attached.
+// save writes the mounts and attachments to files.json.
 func (k *Kernel) save() error {
 	s := saved{Attached: make(map[uint32]string)}
 	for minor, a := range k.devices {
@@ -114,7 +115,7 @@ func (k *Kernel) save() error {
 	return hostfs.Replace(k.fs, k.path(), s)
 }
 
-// readSaved notes, once, what is to come back.
+// readSaved reads, once, what is to be restored.
 func (k *Kernel) readSaved() {
 	if k.read {
 		return
@@ -129,7 +130,7 @@ func (k *Kernel) readSaved() {
 		err = json.Unmarshal(text, &s)
 	}
 	if err != nil {
-		k.log.Error("mounts and attached devices cannot be restored", "file", k.path(), "reason", err)
+		k.log.Error("cannot restore mounts and attached devices", "file", k.path(), "reason", err)
 		return
 	}
 	for _, dir := range s.Mounts {

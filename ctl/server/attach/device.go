@@ -14,16 +14,16 @@ import (
 	"udm/dm"
 )
 
-// attachment is a device that the kernel has as a block device.
+// attachment is a device attached as a block device of the kernel.
 type attachment struct {
 	path string
-	back bool // false: after a restart, it is not attached again yet
+	back bool // false: saved before a restart and not attached again yet
 }
 
-// errUnused is the error of a block device that is not, or no more, ours.
+// errUnused means that a block device is not, or no longer, ours.
 var errUnused = errors.New("not attached")
 
-// CheckDriver refuses drivers that there are not.
+// CheckDriver returns an error for an unknown driver.
 func CheckDriver(driver string) error {
 	if !slices.Contains([]string{"", ctl.DriverLoop, ctl.DriverNBD}, driver) {
 		return dm.Errorf(syscall.EINVAL, "unknown driver %q; use loop or nbd", driver)
@@ -31,8 +31,8 @@ func CheckDriver(driver string) error {
 	return nil
 }
 
-// Attach makes a block device of the kernel from a device, by a driver or, without
-// one, by the one that works.
+// Attach makes a device a block device of the kernel. It uses the given driver, or
+// the first one that works if driver is "".
 func (k *Kernel) Attach(d *dm.Device, driver string) (ctl.Attachment, error) {
 	k.lock()
 	defer k.op.Unlock()
@@ -47,8 +47,8 @@ func describe(d *dm.Device, a attachment) ctl.Attachment {
 	return ctl.Attachment{Number: ctl.Number(d.Number()), Name: d.Name(), Path: a.path}
 }
 
-// attached is what a device is attached as, now if it was not before: by a driver,
-// or by the one that works.
+// attached returns the attachment of a device, making it if needed, with the given
+// driver or the first one that works.
 func (k *Kernel) attached(d *dm.Device, driver string) (attachment, error) {
 	st := d.Status()
 	minor := st.Number.Minor
@@ -63,7 +63,7 @@ func (k *Kernel) attached(d *dm.Device, driver string) (attachment, error) {
 	}
 	switch {
 	case !st.Live:
-		return a, dm.Errorf(syscall.ENXIO, "%s has no table yet", st.Name)
+		return a, dm.Errorf(syscall.ENXIO, "%s has no live table", st.Name)
 	case st.Suspended:
 		return a, waitsForResume(st.Name)
 	}
@@ -121,8 +121,8 @@ func (k *Kernel) newJob(do string, minor uint32, driver, path string) kernelJob 
 	return kernelJob{Do: do, Driver: driver, Path: path, File: k.fileOf(minor)}
 }
 
-// refresh lets a block device see the size of its device. errUnused: it is not, or
-// no more, ours.
+// refresh updates the size of a block device. errUnused: it is not, or no longer,
+// ours.
 func (k *Kernel) refresh(d *dm.Device, a attachment) error {
 	st := d.Status()
 	minor := st.Number.Minor
@@ -135,15 +135,15 @@ func (k *Kernel) refresh(d *dm.Device, a attachment) error {
 	return err
 }
 
-// ownDir is the directory of the files below what is attached.
+// ownDir is the directory of the files under attached loop devices.
 func (k *Kernel) ownDir() string { return filepath.Join(k.root, "files") }
 
-// fileOf is the file below a block device.
+// fileOf is the file under a block device.
 func (k *Kernel) fileOf(minor uint32) string {
 	return filepath.Join(k.ownDir(), exports.Numbered(minor))
 }
 
-// ownMount shows the devices there.
+// ownMount mounts the devices at ownDir.
 func (k *Kernel) ownMount() error {
 	if k.own.files != nil && k.own.files.Mounted() {
 		return nil
@@ -156,7 +156,7 @@ func (k *Kernel) ownMount() error {
 	return err
 }
 
-// Detach takes the block device of a device away.
+// Detach removes the block device of a device.
 func (k *Kernel) Detach(d *dm.Device) error {
 	k.lock()
 	defer k.op.Unlock()
@@ -172,7 +172,7 @@ func (k *Kernel) Detach(d *dm.Device) error {
 		return err
 	}
 	delete(k.devices, minor)
-	// Once it is detached, the device is not open any more.
+	// Once it is detached, the device is no longer open.
 	if driverOf(a.path) == ctl.DriverNBD {
 		k.links[minor].wait()
 		delete(k.links, minor)
@@ -182,13 +182,13 @@ func (k *Kernel) Detach(d *dm.Device) error {
 	return k.save()
 }
 
-// waitsForResume refuses what would wait for I/O of a suspended device.
+// waitsForResume is the error for what would wait for I/O of a suspended device.
 func waitsForResume(name string) error {
 	return dm.Errorf(syscall.EAGAIN, "%s is suspended; resume it first", name)
 }
 
-// detachOne takes a block device away if it is there. EBUSY: it is in use; with
-// force it goes when its last user has gone.
+// detachOne removes a block device, if it exists. EBUSY: it is in use; with force it
+// is removed when its last user closes it.
 func (k *Kernel) detachOne(minor uint32, force bool) error {
 	path := k.devices[minor].path
 	j := k.newJob(jobDetach, minor, driverOf(path), path)
@@ -200,7 +200,7 @@ func (k *Kernel) detachOne(minor uint32, force bool) error {
 	return err
 }
 
-// Attachments tells what is attached, ascending by number.
+// Attachments lists what is attached, in ascending order of numbers.
 func (k *Kernel) Attachments() []ctl.Attachment {
 	k.lock()
 	defer k.op.Unlock()

@@ -11,26 +11,26 @@ import (
 	"udm/ctl/server/frontend"
 )
 
-// files is the mounted directories as a front end.
+// files is the front end of the mounted directories.
 type files struct {
 	*Kernel
 	dir string
 }
 
-// Files is the front end that brings back what was mounted, and shows the devices
-// in dir, too, if there is one.
+// Files returns the front end that restores saved mounts, and also shows the devices
+// in dir unless that is "".
 func (k *Kernel) Files(dir string) frontend.Server { return files{k, dir} }
 
 func (files) Name() string { return "files" }
 
-// Start implements [frontend.Server]. It fails only for the directory that was
-// given: the rest runs without what does not come back.
+// Start implements [frontend.Server]. It fails only for the given directory; a saved
+// mount that cannot be restored is logged.
 func (f files) Start(func(error)) error {
 	f.lock()
 	defer f.op.Unlock()
 	for dir, m := range f.mounts {
 		if err := f.show(dir, m.saved); err != nil {
-			f.log.Error("a mount cannot be restored", "dir", dir, "reason", err)
+			f.log.Error("cannot restore a mount", "dir", dir, "reason", err)
 		}
 	}
 	if f.dir == "" {
@@ -63,8 +63,8 @@ func (f files) Status() ctl.FrontEnd {
 	return out
 }
 
-// Drain implements [frontend.Server]. Who has files open is cut off without a wait:
-// programs keep files open for as long as they run.
+// Drain implements [frontend.Server]. Open files are disconnected without waiting:
+// programs may keep files open as long as they run.
 func (f files) Drain(context.Context) error { return f.Close() }
 
 // Close implements [frontend.Server].
@@ -79,16 +79,16 @@ func (k *Kernel) endMounts() error {
 	var errs []error
 	for dir, m := range k.mounts {
 		if err := m.end(true); err != nil {
-			errs = append(errs, fmt.Errorf("%s was in use; programs with open files there get errors: %w", dir, err))
+			errs = append(errs, fmt.Errorf("%s was in use; programs with open files there will get errors: %w", dir, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// devices is what is attached as a front end.
+// devices is the front end of the attached devices.
 type devices struct{ *Kernel }
 
-// Devices is the front end that brings back what was attached.
+// Devices returns the front end that restores saved attachments.
 func (k *Kernel) Devices() frontend.Server { return devices{k} }
 
 func (devices) Name() string { return "attachments" }
@@ -110,7 +110,7 @@ func (d devices) Status() ctl.FrontEnd {
 	return out
 }
 
-// Drain implements [frontend.Server]: as with files, nobody is waited for.
+// Drain implements [frontend.Server]. Like for files, it waits for nobody.
 func (d devices) Drain(context.Context) error { return d.Close() }
 
 // Close implements [frontend.Server].
@@ -121,7 +121,7 @@ func (d devices) Close() error {
 	return d.detachAll()
 }
 
-// lock begins a command.
+// lock starts a command.
 func (k *Kernel) lock() {
 	k.op.Lock()
 	k.readSaved()

@@ -14,31 +14,32 @@ import (
 	"udm/dm"
 )
 
-// kernelJob is work on a block device of drivers/block/loop.c or nbd.c. A process of
-// its own does it: the daemon serves what is below, and must not wait for itself.
+// kernelJob is work on a block device of drivers/block/loop.c or nbd.c. A separate
+// process does it, because the daemon serves what is below the block device and must
+// not wait for itself.
 type kernelJob struct {
 	Do       string `json:"do"`
 	Driver   string `json:"driver"`             // loop or nbd
-	File     string `json:"file"`               // below a loop device; for nbd, only a name: its backend
-	Path     string `json:"path"`               // of the block device; of attach: the one to take if it is free, or ""
+	File     string `json:"file"`               // the file of a loop device; for nbd, only its backend name
+	Path     string `json:"path"`               // of the block device; for attach: the preferred one, or ""
 	ReadOnly bool   `json:"readOnly,omitempty"` // attach by loop
-	Block    uint32 `json:"block,omitempty"`    // attach; bytes of a logical block
-	Flags    uint16 `json:"flags,omitempty"`    // attach by nbd: what the server can do
+	Block    uint32 `json:"block,omitempty"`    // attach; logical block size in bytes
+	Flags    uint16 `json:"flags,omitempty"`    // attach by nbd: features of the server
 	Size     uint64 `json:"size,omitempty"`     // nbd: bytes
-	Force    bool   `json:"force,omitempty"`    // detach, also when it is in use: it goes when its last user has gone
+	Force    bool   `json:"force,omitempty"`    // detach also when it is in use: it is removed when its last user closes it
 }
 
-// What a kernelJob can do.
+// Jobs of a kernelJob.
 const (
-	jobAttach  = "attach"  // answers the path; by nbd it also holds it: see link
-	jobRefresh = "refresh" // lets it see its size
+	jobAttach  = "attach"  // answers the path; for nbd it also holds the connection: see link
+	jobRefresh = "refresh" // updates the size
 	jobDetach  = "detach"
 )
 
-// nbdPrefix begins the paths of the nbd driver's block devices.
+// nbdPrefix starts the paths of the nbd driver's block devices.
 const nbdPrefix = "/dev/nbd"
 
-// driverOf is the driver of a block device; "" of none.
+// driverOf returns the driver of a block device, or "".
 func driverOf(path string) string {
 	switch {
 	case path == "":
@@ -49,10 +50,10 @@ func driverOf(path string) string {
 	return ctl.DriverLoop
 }
 
-// jobDone is what became of a kernelJob.
+// jobDone is the result of a kernelJob.
 type jobDone struct {
 	Path   string     `json:"path,omitempty"`
-	Unused bool       `json:"unused,omitempty"` // the block device is not, or no more, ours
+	Unused bool       `json:"unused,omitempty"` // the block device is not, or no longer, ours
 	Error  *ctl.Error `json:"error,omitempty"`
 }
 
@@ -66,8 +67,8 @@ func (d *jobDone) result() (path string, err error) {
 	return d.Path, nil
 }
 
-// Helper does one job for a daemon, which it reads from in and answers to out: the
-// whole of the process that [Config.Helper] starts.
+// Helper does one job for a daemon. It reads the job from in and writes the answer to
+// out. It is all that the process started by [Config.Helper] does.
 func Helper(in io.Reader, out io.Writer) error {
 	var j kernelJob
 	jobs := json.NewDecoder(in)
@@ -97,14 +98,14 @@ func Helper(in io.Reader, out io.Writer) error {
 	}
 	err = json.NewEncoder(out).Encode(done)
 	if held {
-		err = j.hold(jobs) // who does not read the answer has died
+		err = j.hold(jobs) // if the answer is not read, the daemon has died
 	}
 	return err
 }
 
 var errNoHelper = dm.Errorf(syscall.ENOTSUP, "this daemon cannot attach devices")
 
-// job has a job done. errUnused: the block device is not, or no more, ours.
+// job runs a job in a helper. errUnused: the block device is not, or no longer, ours.
 func (k *Kernel) job(j kernelJob) (path string, err error) {
 	if len(k.helper) == 0 {
 		return "", errNoHelper

@@ -30,7 +30,7 @@ func (j *kernelJob) attach() (string, error) {
 	return j.configure(backing)
 }
 
-// configure finds a free loop device and gives it the file.
+// configure finds a free loop device and attaches the file to it.
 func (j *kernelJob) configure(backing int) (string, error) {
 	c := unix.LoopConfig{Fd: uint32(backing), Size: j.Block}
 	c.Info.Flags = unix.LO_FLAGS_DIRECT_IO
@@ -46,7 +46,7 @@ func (j *kernelJob) configure(backing int) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		// Another program may have taken it meanwhile.
+		// Another program may have taken it in between.
 		if err := loopConfigure(path, &c); !errors.Is(err, syscall.EBUSY) {
 			return path, err
 		}
@@ -78,7 +78,7 @@ func loopConfigure(path string, c *unix.LoopConfig) error {
 	return nil
 }
 
-// missing says which right or part of the kernel is missing.
+// missing says which permission or part of the kernel is missing.
 func missing(path string, err error) error {
 	who := fmt.Sprintf("the daemon, which runs as user %d,", os.Geteuid())
 	switch {
@@ -102,8 +102,8 @@ func errnoIn(err error) syscall.Errno {
 	return syscall.EIO
 }
 
-// ours tells whether a block device is on the job's file. It asks sysfs, which
-// answers also when the server of the file is gone.
+// ours reports whether a block device has the job's file. It asks sysfs, which also
+// works after the server of the file has ended.
 func (j *kernelJob) ours() bool {
 	attribute := "loop/backing_file"
 	if j.Driver == ctl.DriverNBD {
@@ -113,7 +113,7 @@ func (j *kernelJob) ours() bool {
 	return err == nil && strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), " (deleted)") == j.File
 }
 
-// open opens a block device that is ours: errUnused.
+// open opens a block device, or returns errUnused if it is not ours.
 func (j *kernelJob) open(flags int) (int, error) {
 	fd, err := unix.Open(j.Path, unix.O_CLOEXEC|flags, 0)
 	switch {
@@ -129,7 +129,7 @@ func (j *kernelJob) open(flags int) (int, error) {
 	return fd, nil
 }
 
-// refresh lets a block device see the size of its file.
+// refresh updates the size of a block device from its file.
 func (j *kernelJob) refresh() error {
 	fd, err := j.open(unix.O_RDWR)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
@@ -139,13 +139,13 @@ func (j *kernelJob) refresh() error {
 		return err
 	}
 	defer unix.Close(fd)
-	if _, err := os.Stat(j.File); err != nil { // the loop driver looks at what is cached of it
+	if _, err := os.Stat(j.File); err != nil { // makes the kernel read the size anew, which the loop driver takes
 		return err
 	}
 	return os.NewSyscallError("LOOP_SET_CAPACITY", unix.IoctlSetInt(fd, unix.LOOP_SET_CAPACITY, 0))
 }
 
-// detach writes out what the kernel has cached and takes the block device away.
+// detach writes back the kernel's cache and removes the block device.
 func (j *kernelJob) detach() error {
 	fd, err := j.open(unix.O_EXCL)
 	var busy error

@@ -15,13 +15,13 @@ import (
 	"udm/export"
 )
 
-// mounted is a directory that shows devices.
+// mounted is a directory that shows devices as files.
 type mounted struct {
 	files fileServer // nil: it could not be mounted
 	saved bool
 }
 
-// fileServer is a fuse.Server, where there is FUSE.
+// fileServer is a fuse.Server, on systems with FUSE.
 type fileServer interface {
 	Mounted() bool
 	Unmount() error
@@ -30,7 +30,7 @@ type fileServer interface {
 	Clients() []export.Client
 }
 
-// Mount shows the devices at a directory.
+// Mount shows the devices as files in a directory.
 func (k *Kernel) Mount(dir string) error {
 	k.lock()
 	defer k.op.Unlock()
@@ -47,17 +47,17 @@ func (k *Kernel) Mount(dir string) error {
 	if m := k.mounts[dir]; err != nil && m == before {
 		m.saved = wasSaved
 	} else if err != nil {
-		err = errors.Join(fmt.Errorf("%s was not mounted, because the mount cannot be saved: %w", dir, err), m.end(true))
+		err = errors.Join(fmt.Errorf("%s was not mounted because the mount cannot be saved: %w", dir, err), m.end(true))
 		delete(k.mounts, dir)
 	}
 	return err
 }
 
-// check refuses directories that nothing can be, or must be, mounted at.
+// check refuses directories that cannot or must not be used for a mount.
 func (k *Kernel) check(dir string) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, syscall.ENOTCONN) {
-		return nil // a mount that a killed daemon has left
+		return nil // a mount left by a killed daemon
 	}
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (k *Kernel) check(dir string) error {
 	return nil
 }
 
-// show mounts at dir unless it is done already.
+// show mounts at dir unless it is mounted already.
 func (k *Kernel) show(dir string, saved bool) error {
 	if k.over {
 		return errEnding
@@ -95,7 +95,7 @@ func (k *Kernel) show(dir string, saved bool) error {
 	return nil
 }
 
-// Unmount ends a mount.
+// Unmount removes a mount.
 func (k *Kernel) Unmount(dir string, lazy bool) error {
 	k.lock()
 	defer k.op.Unlock()
@@ -110,12 +110,12 @@ func (k *Kernel) Unmount(dir string, lazy bool) error {
 	}
 	delete(k.mounts, dir)
 	if errors.Is(err, syscall.EBUSY) {
-		err = nil // as was asked for
+		err = nil // as requested
 	}
 	return errors.Join(err, k.save())
 }
 
-// end unmounts. EBUSY: files were open, and are cut off if lazy.
+// end unmounts. EBUSY: files were open; if lazy, they are disconnected.
 func (m *mounted) end(lazy bool) error {
 	switch {
 	case m.files == nil:
@@ -128,7 +128,7 @@ func (m *mounted) end(lazy bool) error {
 
 var errEnding = dm.Errorf(syscall.EINTR, "the daemon is stopping")
 
-// Mounts tells where the devices are shown.
+// Mounts lists the directories where devices are shown.
 func (k *Kernel) Mounts() []ctl.Mount {
 	k.lock()
 	defer k.op.Unlock()

@@ -20,12 +20,12 @@ import (
 	"udm/export/nbd/kernel"
 )
 
-// link is what the daemon has of an attachment by nbd: a connection that it serves
-// to the kernel, and a helper that holds it.
+// link is the daemon's part of an attachment by nbd: a connection that it serves to
+// the kernel, and a helper that holds it.
 //
-// The kernel's driver waits for answers for ever, as for a device that is
-// suspended; so somebody has to end that when the daemon dies. The holder hears of
-// it by the end of its input, and disconnects.
+// The kernel's driver waits for answers without limit, as it should for a suspended
+// device, so something must disconnect it when the daemon dies. The holder notices
+// that at the end of its input, and disconnects.
 type link struct {
 	path string
 	gone chan struct{} // closed when the connection and the holder have ended
@@ -61,7 +61,7 @@ func (k *Kernel) connect(j kernelJob, name string) (*link, error) {
 	served := make(chan error, 1)
 	go func() { served <- k.nbd.ServeConn(ours) }()
 	h, err := k.startHolder(j, name, theirs)
-	theirs.Close() // the holder has it, and then the kernel
+	theirs.Close() // passed to the holder, and then to the kernel
 	if err != nil {
 		<-served
 		return nil, err
@@ -74,7 +74,7 @@ func (k *Kernel) connect(j kernelJob, name string) (*link, error) {
 	return l, nil
 }
 
-// socketPair is a connection of the daemon with the kernel.
+// socketPair returns a connection between the daemon and the kernel.
 func socketPair() (net.Conn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -90,7 +90,7 @@ func socketPair() (net.Conn, *os.File, error) {
 	return ours, os.NewFile(uintptr(fds[1]), "nbd"), nil
 }
 
-// holder is the daemon's side of a helper that holds a link.
+// holder is the daemon's side of the helper that holds a link.
 type holder struct {
 	cmd  *exec.Cmd
 	in   io.Closer
@@ -98,7 +98,7 @@ type holder struct {
 	path string
 }
 
-// startHolder lets the kernel have a socket, after the handshake on it.
+// startHolder passes a socket to the kernel, after the NBD handshake on it.
 func (k *Kernel) startHolder(j kernelJob, name string, socket *os.File) (*holder, error) {
 	offer, err := nbdclient.Negotiate(socket, nbdclient.Options{Export: name, Simple: true})
 	if err != nil {
@@ -136,20 +136,20 @@ func (k *Kernel) startHolder(j kernelJob, name string, socket *os.File) (*holder
 	return nil, err
 }
 
-// end lets the holder go once the connection is not served any more. What the kernel
-// has ended need not be disconnected.
+// end ends the holder when the connection is no longer served. A connection that the
+// kernel ended need not be disconnected.
 func (h *holder) end(byKernel bool) {
 	if byKernel {
 		_ = h.say.Encode(struct{}{})
 	}
 	h.in.Close()
-	_ = h.cmd.Wait() // it has told all that there was to tell
+	_ = h.cmd.Wait() // its answer has been read
 }
 
 // heldSocket is the descriptor of the holder's socket.
 const heldSocket = 3
 
-// connect gives the socket to the kernel.
+// connect passes the socket to the kernel.
 func (j *kernelJob) connect() (string, error) {
 	d, err := kernel.Open()
 	if err != nil {
@@ -176,7 +176,7 @@ func (j *kernelJob) connect() (string, error) {
 	return j.Path, nil
 }
 
-// refused says which right or part of the kernel is missing.
+// refused says which permission or part of the kernel is missing.
 func (j *kernelJob) refused(err error) error {
 	switch {
 	case errors.Is(err, kernel.ErrMissing):
@@ -189,8 +189,8 @@ func (j *kernelJob) refused(err error) error {
 	return fmt.Errorf("nbd driver: %w", err)
 }
 
-// hold waits until the daemon has nothing to hold any more: it says so, or it has
-// died. A signal to both of them is for the daemon.
+// hold waits until the daemon ends the link or dies. A signal sent to both processes
+// is left to the daemon.
 func (j *kernelJob) hold(in *json.Decoder) error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	var bye struct{}
@@ -211,7 +211,7 @@ func (j *kernelJob) resize() error {
 	return j.drive(func(d *kernel.Driver, n uint32) error { return d.Resize(n, j.Size, j.File) })
 }
 
-// drive does something with the driver and the job's block device.
+// drive calls do with the driver and the number of the job's block device.
 func (j *kernelJob) drive(do func(*kernel.Driver, uint32) error) error {
 	var n uint32
 	if _, err := fmt.Sscanf(j.Path, nbdPrefix+"%d", &n); err != nil {

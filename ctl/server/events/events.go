@@ -1,6 +1,6 @@
-// Package events hands what happens to devices to subscribers. Each has a queue of
-// its own; who does not keep up loses events, and is told how many, instead of
-// holding up who makes them.
+// Package events passes events of devices to subscribers. Each subscriber has its own
+// queue. One that falls behind loses events and is told how many, so that it does not
+// delay those who raise them.
 //
 // Lock order: Hub.mu, then subscriber.mu, a leaf. Both are leaves for the rest of
 // the program: targets raise events under locks of their own.
@@ -15,10 +15,10 @@ import (
 	"udm/env"
 )
 
-// maxQueued is how many events a subscriber may be behind.
+// maxQueued is how many events a subscriber may fall behind.
 const maxQueued = 1024
 
-// Hub hands events to subscribers. It is safe for concurrent use.
+// Hub passes events to subscribers. It is safe for concurrent use.
 type Hub struct {
 	env env.Env
 
@@ -31,7 +31,7 @@ func NewHub(e env.Env) *Hub {
 	return &Hub{env: e, subscribers: make(map[*subscriber]bool)}
 }
 
-// Tell hands an event to everyone who is subscribed by now. It does not block.
+// Tell passes an event to all present subscribers. It does not block.
 func (h *Hub) Tell(e ctl.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -40,8 +40,8 @@ func (h *Hub) Tell(e ctl.Event) {
 	}
 }
 
-// Subscribe begins a subscription, which ends when ctx does. The events are to be
-// ranged over once.
+// Subscribe starts a subscription, which ends when ctx does. The sequence can be used
+// only once.
 func (h *Hub) Subscribe(ctx context.Context) iter.Seq2[ctl.Event, error] {
 	s := &subscriber{wake: h.env.NewWait()}
 	h.mu.Lock()
@@ -75,8 +75,8 @@ type subscriber struct {
 	lost  uint64      // guarded by mu; events after the last of queue
 }
 
-// add queues an event, or counts it as lost. Once one is lost, so are those after
-// it until the subscriber has been told.
+// add queues an event, or counts it as lost. After a lost event all further ones are
+// lost, until the subscriber has been told.
 func (s *subscriber) add(e ctl.Event) {
 	s.mu.Lock()
 	if s.lost > 0 || len(s.queue) >= maxQueued {
@@ -94,7 +94,7 @@ func (s *subscriber) waiting() bool {
 	return len(s.queue) > 0 || s.lost > 0
 }
 
-// next takes the oldest event, or how many were lost.
+// next returns the oldest event, or the number of lost ones.
 func (s *subscriber) next() (e ctl.Event, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package exports offers the devices of a set to clients: every device that has a
-// live table is an export, under its own name or under a number that no rename
-// changes. A client counts as open while it is attached.
+// Package exports offers the devices of a set to clients: every device with a live
+// table is an export, under its name, or under its number, which no rename changes. A
+// device counts as open while a client is connected.
 package exports
 
 import (
@@ -13,30 +13,29 @@ import (
 	"udm/export"
 )
 
-// Set is the devices of a Control as exports.
+// Set offers the devices of a Control as exports.
 type Set struct {
 	Control *dm.Control
-	// Waiting says why the saved table of a device could not be loaded yet, ""
-	// when none waits.
+	// Waiting returns why the saved table of a device could not be loaded yet, or "".
 	Waiting func(*dm.Device) string
-	// Contexts lists what clients may ask about a device's sectors beside its
+	// Contexts lists what clients may query about a device's sectors besides its
 	// allocation map; nil: nothing.
 	Contexts func(*dm.Device) []export.Context
 	ReadOnly bool      // refuse writes
-	Holder   dm.Holder // what clients count as
+	Holder   dm.Holder // recorded as the holder of open devices
 }
 
-// For is the same set for clients of another kind.
+// For returns the same set for another kind of clients.
 func (s Set) For(who dm.Holder) Set {
 	s.Holder = who
 	return s
 }
 
-// ByName offers the devices under their names. An empty name is a device too if
-// there is just one.
+// ByName offers the devices under their names. If there is only one device, the empty
+// name is an alias for it.
 func (s Set) ByName() export.Exports { return named{s} }
 
-// ByNumber offers them as dm-MINOR.
+// ByNumber offers the devices as dm-MINOR.
 func (s Set) ByNumber() export.Exports { return numbered{s} }
 
 func (s Set) info(d *dm.Device) (export.Info, bool) {
@@ -60,7 +59,7 @@ func (s Set) open(d *dm.Device) (*export.Export, error) {
 	}
 	e := &export.Export{
 		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: export.Check(dev), Extents: d.Extents, Same: d,
-		Release: func() { _ = dev.Close() }, // gives the open count back; it cannot fail
+		Release: func() { _ = dev.Close() }, // closes the device; this cannot fail
 	}
 	if s.Contexts != nil {
 		e.Contexts = func() []export.Context { return s.Contexts(d) }
@@ -68,8 +67,8 @@ func (s Set) open(d *dm.Device) (*export.Export, error) {
 	return e, nil
 }
 
-// noTable is why a device without a live table is not exported. The kernel
-// makes no disk before the first table is loaded.
+// noTable says why a device without a live table is not exported. (The kernel creates
+// the disk with the first table, too.)
 func (s Set) noTable(d *dm.Device) error {
 	if why := s.Waiting(d); why != "" {
 		return fmt.Errorf("the table of %s is not loaded yet: %s", d.Name(), why)
@@ -77,10 +76,10 @@ func (s Set) noTable(d *dm.Device) error {
 	return fs.ErrNotExist
 }
 
-// Of offers one device only, whatever it is called, as dm-MINOR.
+// Of offers one device only, as dm-MINOR whatever its name.
 func (s Set) Of(d *dm.Device) export.Exports { return single{s, d} }
 
-// named are exports under the names of their devices.
+// named are exports under device names.
 type named struct{ Set }
 
 // List implements [export.Exports].

@@ -8,14 +8,13 @@ import (
 	"udm/export"
 )
 
-// numbered are exports under the numbers of their devices, which no rename
-// changes.
+// numbered are exports under device numbers, which no rename changes.
 type numbered struct{ Set }
 
-// Numbered is the name of a device by its number.
+// Numbered returns a device's name by number: dm-MINOR.
 func Numbered(minor uint32) string { return fmt.Sprintf("dm-%d", minor) }
 
-// device is the device that a name means.
+// device returns the device with such a name.
 func (x numbered) device(name string) (*dm.Device, error) {
 	var minor uint32
 	if n, _ := fmt.Sscanf(name, "dm-%d", &minor); n != 1 || Numbered(minor) != name {

@@ -7,7 +7,7 @@ import (
 	"udm/export"
 )
 
-// single is one device, also when its number has gone to another one.
+// single is one device, even if its number is later given to another.
 type single struct {
 	Set
 	device *dm.Device

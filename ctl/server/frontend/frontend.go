@@ -1,8 +1,8 @@
-// Package frontend is what the ways in to a daemon's devices have in common, so that
-// the daemon starts, lists and ends them alike. One that is added is one more entry
-// of the list that package ctl/server makes.
+// Package frontend is what all front ends of the daemon have in common, so that the
+// daemon starts, lists and stops them alike. To add one, add an entry to the list in
+// package ctl/server.
 //
-//	made ── Start ──► serving ── Drain ──► drained
+//	new ── Start ──► serving ── Drain ──► drained
 //	                     └────── Close ──────┘ (at once)
 //
 // List.mu is a leaf: no method of a Server is called under it.
@@ -17,32 +17,31 @@ import (
 	"udm/ctl"
 )
 
-// Server is a front end: it serves devices, or commands about them. Its methods are
-// called from several goroutines, but Start before the others.
+// Server is a front end: it serves devices, or commands on them. Start is called
+// first; the other methods may be called from several goroutines.
 type Server interface {
 	Name() string
-	// Start begins to serve and returns when clients can come. What makes it end
-	// later, other than Drain and Close, is given to fail, once.
+	// Start starts serving and returns when clients can connect. An error that ends
+	// it later, other than by Drain and Close, is passed to fail, once.
 	Start(fail func(error)) error
-	// Status tells what it serves at the moment, and to whom.
+	// Status reports what it serves at the moment, and to whom.
 	Status() ctl.FrontEnd
-	// Drain takes no more clients, lets what is under way finish, and cuts off
-	// who is left when ctx ends. When it returns nobody is served any more; the
-	// error tells of who was cut off.
+	// Drain accepts no more clients, lets requests in progress finish, and
+	// disconnects the remaining clients when ctx ends. When it returns nobody is
+	// served; the error names who was disconnected.
 	Drain(ctx context.Context) error
-	// Close is Drain without patience.
+	// Close is Drain without waiting.
 	Close() error
 }
 
-// List is front ends in the order in which they are started.
+// List is the front ends in the order in which they are started.
 type List struct {
 	mu      sync.Mutex
-	servers []Server        // guarded by mu; those that have started
+	servers []Server        // guarded by mu; those started
 	ended   map[string]bool // guarded by mu; by name
 }
 
-// Start starts servers in their order. When one fails, those of this call that have
-// started are closed.
+// Start starts servers in order. If one fails, those started by this call are closed.
 func (l *List) Start(fail func(error), servers ...Server) error {
 	for i, s := range servers {
 		name := s.Name()
@@ -66,7 +65,7 @@ func (l *List) started() []Server {
 	return l.servers[:len(l.servers):len(l.servers)]
 }
 
-// Status tells what all of them serve.
+// Status reports what all of them serve.
 func (l *List) Status() []ctl.FrontEnd {
 	all := make([]ctl.FrontEnd, 0)
 	for _, s := range l.started() {
@@ -75,7 +74,7 @@ func (l *List) Status() []ctl.FrontEnd {
 	return all
 }
 
-// Drain drains all of them side by side and returns when the last one has ended.
+// Drain drains all of them in parallel and returns when the last one has ended.
 func (l *List) Drain(ctx context.Context) error {
 	return l.each(func(s Server) error { return s.Drain(ctx) })
 }
@@ -108,7 +107,7 @@ func (l *List) noteEnded(s Server) {
 	l.ended[s.Name()] = true
 }
 
-// Unfinished are the names of those that Drain or Close still waits for.
+// Unfinished returns the names of those that Drain or Close still waits for.
 func (l *List) Unfinished() (names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package protocol answers the control protocol: HTTP requests with the commands of
-// package ctl, carried out by a service.
+// Package protocol serves the control protocol: HTTP requests with the commands of
+// package ctl, which a service runs.
 package protocol
 
 import (
@@ -15,10 +15,11 @@ import (
 	"udm/dm"
 )
 
-// maxBody is the longest request, in bytes: a table of some 100,000 lines.
+// maxBody is the maximum length of a request in bytes: a table of about 100,000
+// lines.
 const maxBody = 16 << 20
 
-// Handler has a service carry out the commands of the protocol.
+// Handler returns a handler that runs the commands on a service.
 func Handler(s ctl.Service, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	for _, c := range ctl.Commands() {
@@ -29,7 +30,7 @@ func Handler(s ctl.Service, log *slog.Logger) http.Handler {
 }
 
 func unknown(w http.ResponseWriter, r *http.Request) {
-	reply(w, http.StatusNotFound, &ctl.Error{Errno: "ENOTTY", Reason: fmt.Sprintf("%s %s is not a command; POST to /v1/COMMAND", r.Method, r.URL.Path)})
+	reply(w, http.StatusNotFound, &ctl.Error{Errno: "ENOTTY", Reason: fmt.Sprintf("%s %s is not a command; use POST /v1/COMMAND", r.Method, r.URL.Path)})
 }
 
 // handler answers one command.
@@ -39,7 +40,7 @@ type handler struct {
 	log     *slog.Logger
 }
 
-// malformed is what is wrong with a request before it is carried out.
+// malformed is an error in the request itself.
 type malformed struct{ error }
 
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -60,8 +61,8 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, answer)
 }
 
-// stream answers a line of JSON for each value, at once. The first thing that the
-// client gets says that the command is being carried out.
+// stream sends each value at once, as a line of JSON. The first bytes tell the client
+// that the command was accepted.
 func stream(w http.ResponseWriter, values ctl.Stream) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
@@ -70,7 +71,7 @@ func stream(w http.ResponseWriter, values ctl.Stream) {
 	err := flush()
 	for v, verr := range values {
 		if errors.Join(err, verr) != nil {
-			return // the client sees that the answer is cut off
+			return // the client sees that the answer is incomplete
 		}
 		err = errors.Join(lines.Encode(v), flush())
 	}
@@ -86,7 +87,7 @@ func (h handler) refuse(w http.ResponseWriter, err error) {
 	reply(w, httpStatus(err), ctl.NewError(err))
 }
 
-// decode reads one JSON object, and an empty body as an empty one.
+// decode reads one JSON object; an empty body counts as an empty object.
 func decode(r io.Reader, in any) error {
 	d := json.NewDecoder(r)
 	d.DisallowUnknownFields()
@@ -102,7 +103,7 @@ func decode(r io.Reader, in any) error {
 func reply(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// The client is gone if this fails; there is nobody to tell.
+	// This fails if the client is gone; then nobody needs the answer.
 	_ = json.NewEncoder(w).Encode(v)
 }
 

@@ -12,21 +12,20 @@ import (
 	"udm/ctl"
 )
 
-// Server is the control protocol as a front end. Commands that wait end when it is
-// drained.
+// Server is the front end of the control protocol. Draining it interrupts commands
+// that wait.
 type Server struct {
 	listen func() (net.Listener, error)
 	http   http.Server
 	stop   context.CancelFunc
-	served chan struct{} // closed when no request is answered any more
+	served chan struct{} // closed when the last request is answered
 
 	mu      sync.Mutex
 	address string            // guarded by mu
 	conns   map[net.Conn]bool // guarded by mu
 }
 
-// NewServer returns a front end that serves commands on the socket that listen
-// opens.
+// NewServer returns a front end that serves commands on the socket opened by listen.
 func NewServer(s ctl.Service, listen func() (net.Listener, error), log *slog.Logger) *Server {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Server{listen: listen, stop: stop, served: make(chan struct{}), conns: make(map[net.Conn]bool)}

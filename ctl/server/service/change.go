@@ -10,8 +10,8 @@ import (
 	"udm/dm"
 )
 
-// Create implements [ctl.Service]: with a table it also brings the device up, and
-// when that fails nothing is left of it.
+// Create implements [ctl.Service]. With a table it also loads and resumes it; if that
+// fails the device is removed.
 func (s *Service) Create(ctx context.Context, r ctl.Create) (ctl.Device, error) {
 	if err := s.settled(ctx); err != nil {
 		return ctl.Device{}, err
@@ -34,8 +34,8 @@ func (s *Service) Create(ctx context.Context, r ctl.Create) (ctl.Device, error) 
 	return s.describe(d, ctl.Query{}), nil
 }
 
-// furnish gives a new device its table, if it has one, and saves it. When that
-// fails the device is gone.
+// furnish loads the table of a new device, if given, and saves the device. If that
+// fails the device is removed.
 func (s *Service) furnish(ctx context.Context, d *dm.Device, specs []dm.Spec, mode dm.Mode) error {
 	err := s.state.Prepare(d, s.state.Loading(specs, mode, true))
 	if err == nil && len(specs) > 0 {
@@ -61,7 +61,7 @@ func bringUp(ctx context.Context, d *dm.Device, specs []dm.Spec, mode dm.Mode) e
 	return nil
 }
 
-// failed says in which step a create failed.
+// failed says which step of a create failed.
 func failed(step string, d *dm.Device, err error) error {
 	e := ctl.NewError(err)
 	e.Step = step
@@ -75,17 +75,17 @@ func failed(step string, d *dm.Device, err error) error {
 // changed saves a device and describes it.
 func (s *Service) changed(d *dm.Device) (ctl.Device, error) {
 	if err := s.state.Save(d); err != nil {
-		s.log.Error("a device cannot be saved", "device", d.Name(), "reason", err)
+		s.log.Error("cannot save a device", "device", d.Name(), "reason", err)
 		return ctl.Device{}, err
 	}
 	return s.describe(d, ctl.Query{}), nil
 }
 
-// change makes a change that has room in the saved state, saves it, and describes
-// the device. What is saved afterwards is what is true, also when do fails.
+// change reserves space in the saved state, changes the device, saves it and
+// describes it. It saves the actual state, also if do fails.
 func (s *Service) change(d *dm.Device, c state.Change, do func() error) (ctl.Device, error) {
 	if err := s.state.Prepare(d, c); err != nil {
-		s.log.Error("a device cannot be saved", "device", d.Name(), "reason", err)
+		s.log.Error("cannot save a device", "device", d.Name(), "reason", err)
 		return ctl.Device{}, err
 	}
 	err := do()
@@ -96,7 +96,7 @@ func (s *Service) change(d *dm.Device, c state.Change, do func() error) (ctl.Dev
 	return desc, serr
 }
 
-// alone runs a command that would take a device away under an operation on volumes.
+// alone runs a command that would interfere with an operation on volumes.
 func (s *Service) alone(ctx context.Context, d *dm.Device, f func() (ctl.Device, error)) (desc ctl.Device, err error) {
 	err = s.volumes.Alone(ctx, d.Name(), func() error {
 		desc, err = f()
@@ -149,7 +149,8 @@ func (s *Service) Suspend(ctx context.Context, r ctl.Suspend) (ctl.Device, error
 	return s.change(d, state.Suspending(), func() error { return d.Suspend(ctx, r.Noflush) })
 }
 
-// Resume implements [ctl.Service]. It saves also when it fails: the inactive table is lost then.
+// Resume implements [ctl.Service]. It saves also after a failure, which discards the
+// inactive table.
 func (s *Service) Resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error) {
 	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
@@ -165,7 +166,7 @@ func (s *Service) Resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error)
 	return desc, err
 }
 
-// resumed shows the size of a device to who has to be told.
+// resumed reports the new size of a device to those who depend on it.
 func (s *Service) resumed(d *dm.Device) {
 	s.kernel.Resumed(d)
 	s.sockets.Resumed(d)
@@ -203,7 +204,7 @@ func (s *Service) RemoveAll(ctx context.Context, r ctl.Remove) error {
 		return err
 	}
 	if ops := s.volumes.Operations(); len(ops) > 0 {
-		return dm.Errorf(syscall.EBUSY, "%s of %s is under way; wait for it: udm operations", ops[0].Kind, ops[0].Objects[0])
+		return dm.Errorf(syscall.EBUSY, "%s of %s is in progress; wait for it: udm operations", ops[0].Kind, ops[0].Objects[0])
 	}
 	ds := s.control.List()
 	s.control.RemoveAll(r.Deferred)
@@ -243,7 +244,8 @@ func (s *Service) rename(d *dm.Device, to string) (ctl.Device, error) {
 	return desc, err
 }
 
-// Message implements [ctl.Service]. It saves afterwards: @cancel_deferred_remove changes what is saved.
+// Message implements [ctl.Service]. It saves afterwards, because
+// @cancel_deferred_remove changes saved state.
 func (s *Service) Message(ctx context.Context, r ctl.Message) (string, error) {
 	d, err := s.begin(ctx, r.Ref)
 	if err != nil {
@@ -270,7 +272,7 @@ func (s *Service) Wait(ctx context.Context, r ctl.Wait) (ctl.Device, error) {
 	if err := d.Wait(ctx, r.Event); err != nil {
 		return ctl.Device{}, err
 	}
-	// A removal is an event as well.
+	// A removal counts as an event.
 	if now, err := s.control.Number(d.Number()); err != nil || now != d {
 		return summary(d.Status()), nil
 	}

@@ -50,7 +50,7 @@ func (s *Service) Device(_ context.Context, q ctl.Query) (ctl.Device, error) {
 	return s.describe(d, q), nil
 }
 
-// find looks a device up as the kernel does: by uuid, else name, else number.
+// find looks up a device as the kernel does: by uuid, else name, else number.
 func (s *Service) find(r ctl.Ref) (*dm.Device, error) {
 	switch {
 	case r.UUID != "" && (r.Name != "" || r.Number != nil), r.Name != "" && r.Number != nil:
@@ -62,10 +62,10 @@ func (s *Service) find(r ctl.Ref) (*dm.Device, error) {
 	case r.Number != nil:
 		return named(s.control.Number(dm.Number(*r.Number)))("no device has the number " + r.Number.String())
 	}
-	return nil, dm.Errorf(syscall.ENXIO, "no device was given")
+	return nil, dm.Errorf(syscall.ENXIO, "give the name, uuid or number of a device")
 }
 
-// named gives a failed search its reason.
+// named replaces the error of a failed search by a reason.
 func named(d *dm.Device, err error) func(reason string) (*dm.Device, error) {
 	return func(reason string) (*dm.Device, error) {
 		if err != nil {
@@ -75,7 +75,7 @@ func named(d *dm.Device, err error) func(reason string) (*dm.Device, error) {
 	}
 }
 
-// describe collects what a query wants to know about a device.
+// describe returns the parts of a device's description that a query asks for.
 func (s *Service) describe(d *dm.Device, q ctl.Query) ctl.Device {
 	st := d.Status()
 	out := summary(st)
@@ -95,7 +95,7 @@ func (s *Service) describe(d *dm.Device, q ctl.Query) ctl.Device {
 	return out
 }
 
-// summary is what a device says of itself, also after it has been removed.
+// summary is a device's own description, also valid after its removal.
 func summary(st dm.Status) ctl.Device {
 	return ctl.Device{
 		Number: ctl.Number(st.Number), Name: st.Name, UUID: st.UUID,
@@ -124,7 +124,7 @@ func (s *Service) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
 	}
 }
 
-// shown is a table as a client sees it.
+// shown is a table as shown to a client.
 func (s *Service) shown(specs []dm.Spec, keys bool) []dm.Spec {
 	if keys {
 		return specs

@@ -39,7 +39,7 @@ func (s *Service) Events(ctx context.Context) (iter.Seq2[ctl.Event, error], erro
 	return s.events.Subscribe(ctx), nil
 }
 
-// watch hands what the device mapper tells to subscribers.
+// watch passes an event of the device mapper to subscribers.
 func (s *Service) watch(e dm.Event) {
 	n := ctl.Number(e.Number)
 	s.events.Tell(ctl.Event{Kind: ctl.EventKind(e.Kind), Number: &n, Name: e.Name, Event: e.Nr})

@@ -7,7 +7,7 @@ import (
 	"udm/ctl/server/attach"
 )
 
-// What package attach does, by the devices that users name.
+// The commands of package attach, with devices named by users.
 
 // Mount implements [ctl.Service].
 func (s *Service) Mount(ctx context.Context, r ctl.Mount) error {

@@ -9,7 +9,7 @@ import (
 	"udm/dm"
 )
 
-// blockName is what Linux calls the block device that has a number.
+// blockName is Linux's name for the block device with a number.
 func blockName(n dm.Number) string {
 	switch n.Major {
 	case dm.Major:

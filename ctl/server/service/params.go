@@ -7,7 +7,7 @@ import (
 	"udm/dm"
 )
 
-// Parameters belong to the daemon, as in Linux to the loaded module: they are not
+// Parameters belong to the daemon, like those of a loaded kernel module: they are not
 // saved. "udm daemon --param" sets them at every start.
 
 // Params implements [ctl.Service].

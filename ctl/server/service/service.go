@@ -1,15 +1,15 @@
 // Package service is the daemon without its sockets: the devices of one root, and the
-// commands about them. It implements [ctl.Service], as the client of a daemon does,
-// for programs that embed it. What a command changes is saved before it returns, so
-// whoever goes through it cannot have devices that a restart forgets.
+// commands on them. It implements [ctl.Service], like the client of a daemon, for
+// programs that embed it. What a command changes is saved before the command returns,
+// so a program cannot create devices that a restart forgets.
 //
-//	made by New ── Restore ──► serving ── Close ──► closed: devices flushed, disks closed
+//	New ── Restore ──► serving ── Close ──► closed: devices flushed, disks closed
 //
-// Until it is restored it answers questions, and commands that change something wait.
+// Before it is restored it answers queries, and commands that change something wait.
 //
-// Lock order: Service.naming (an env.Mutex, held while a device is renamed and that
-// is saved), the locks of packages attach, state and dm. None is held while a command
-// of the device mapper runs that can wait.
+// Lock order: Service.naming (an env.Mutex, held while a device is renamed and
+// saved), the locks of packages attach, state and dm. None is held during a
+// device-mapper command that can wait.
 package service
 
 import (
@@ -37,11 +37,11 @@ import (
 
 var _ ctl.Service = (*Service)(nil)
 
-// Service holds the devices of one root and carries out commands about them. It is
-// safe for concurrent use.
+// Service holds the devices of one root and runs commands on them. It is safe for
+// concurrent use.
 type Service struct {
-	// FrontEnd is the list that the command of this name tells of; who embeds the
-	// service starts and ends what is in it.
+	// FrontEnd is the list of front ends that [Service.FrontEnds] reports. The
+	// embedding program starts and stops them.
 	FrontEnd frontend.List
 
 	env     env.Env
@@ -55,27 +55,27 @@ type Service struct {
 	volumes *volume.Manager
 	log     *slog.Logger
 	program string
-	naming  *env.Mutex // held while a device is renamed and that is saved
+	naming  *env.Mutex // held while a device is renamed and saved
 
 	restored atomic.Bool
 	wake     env.Wait // woken when restored
 }
 
-// Config is what a service is made from. Root and Types are needed.
+// Config configures a service. Root and Types are required.
 type Config struct {
-	Root    string // directory of the saved state; made if missing
+	Root    string // directory of the saved state; created if missing
 	Program string // version to report
 	Types   []*dm.Type
-	Log     *slog.Logger // nil: none
+	Log     *slog.Logger // nil: no log
 
 	Env    env.Env      // nil: [env.Real]
-	Opener state.Opener // of disks; nil: [leaf.Opener]
-	FS     hostfs.FS    // that Root is in; nil: [hostfs.Disk]
-	Files  volume.Files // of volumes; nil: [volume.HostFiles]
-	// Control is the set of devices, nil to make one: for tests that look at it,
-	// since what is changed in it directly is not saved.
+	Opener state.Opener // opens disks; nil: [leaf.Opener]
+	FS     hostfs.FS    // file system of Root; nil: [hostfs.Disk]
+	Files  volume.Files // files of volumes; nil: [volume.HostFiles]
+	// Control is the set of devices; nil creates one. It is for tests: changes made
+	// to it directly are not saved.
 	Control *dm.Control
-	// Helper is a command that calls [attach.Helper]; without one nothing can be
+	// Helper is a command that calls [attach.Helper]; without it nothing can be
 	// attached as a block device.
 	Helper []string
 }
@@ -102,7 +102,7 @@ func (c *Config) setDefaults() {
 	c.Control.SetLog(c.Log)
 }
 
-// New returns a service that has no devices yet: see Restore.
+// New returns a service without devices: see Restore.
 func New(c Config) (*Service, error) {
 	c.setDefaults()
 	hub := events.NewHub(c.Env)
@@ -120,13 +120,13 @@ func New(c Config) (*Service, error) {
 	return s, err
 }
 
-// Restore makes every saved device and loads every table that can be loaded, and
-// completes or undoes the operations on volumes that were under way: what takes long
-// goes on afterwards. It is called once; commands that change something wait until
-// it has returned. The error tells of saved state that cannot be used; the rest runs.
+// Restore creates every saved device, loads every table that can be loaded, and
+// completes or undoes interrupted operations on volumes; long ones continue in the
+// background. Call it once. Commands that change something wait until it returns. The
+// error names saved state that cannot be used; everything else works.
 func (s *Service) Restore(ctx context.Context) error {
 	err := errors.Join(s.state.Restore(ctx), s.volumes.Recover(ctx))
-	s.state.Retry(ctx) // tables that have waited for what was undone or completed
+	s.state.Retry(ctx) // tables that waited for the operations
 	err = errors.Join(err, s.sockets.Restore())
 	s.tellChangedBases()
 	s.restored.Store(true)
@@ -153,21 +153,21 @@ func (s *Service) begin(ctx context.Context, r ctl.Ref) (*dm.Device, error) {
 	return s.find(r)
 }
 
-// Retry tries what is missing since a restart again: tables that wait for their
-// disks, block devices that wait for their tables. To be called now and then.
+// Retry retries what is missing after a restart: tables that wait for their disks,
+// block devices that wait for their tables. Call it from time to time.
 func (s *Service) Retry(ctx context.Context) {
 	s.state.Retry(ctx)
 	s.kernel.Retry()
 	s.sockets.Retry()
 }
 
-// Exports is the devices for servers that offer them to clients.
+// Exports returns the devices for servers that offer them to clients.
 func (s *Service) Exports() exports.Set { return s.exports }
 
-// Kernel is what this machine's kernel shows of the devices: two front ends.
+// Kernel returns the two front ends for this machine's kernel.
 func (s *Service) Kernel() *attach.Kernel { return s.kernel }
 
-// Sockets is the exports to virtual machines: a front end.
+// Sockets returns the front end for virtual machines.
 func (s *Service) Sockets() *vhostuser.Sockets { return s.sockets }
 
 // Open opens a device for I/O in this process.
@@ -179,8 +179,8 @@ func (s *Service) Open(r ctl.Ref, write bool) (blk.Device, error) {
 	return d.Open(write)
 }
 
-// FailSuspended ends I/O that waits in suspended devices: in errors, so that who
-// waits for it can go. Nothing of it is saved.
+// FailSuspended fails the I/O that waits in suspended devices, so that its callers
+// can finish. Nothing of this is saved.
 func (s *Service) FailSuspended() {
 	for _, d := range s.control.List() {
 		if st := d.Status(); st.Suspended {
@@ -195,15 +195,15 @@ func (s *Service) fail(d *dm.Device, sectors uint64) {
 		err = d.Resume(context.Background(), true)
 	}
 	if err != nil {
-		s.log.Error("I/O that waits for a suspended device cannot be failed", "device", d.Name(), "reason", err)
+		s.log.Error("cannot fail the I/O that waits for a suspended device", "device", d.Name(), "reason", err)
 	}
 }
 
-// EndOperations lets operations on volumes that take long stop where they are. The
-// next service of this root goes on with them.
+// EndOperations interrupts long operations on volumes. The next service of this root
+// continues them.
 func (s *Service) EndOperations() { s.volumes.Close() }
 
-// Close flushes every device and takes the stacks down, the saved state excepted.
+// Close flushes every device and removes the devices; the saved state stays.
 func (s *Service) Close() error {
 	s.EndOperations()
 	var errs []error
@@ -217,7 +217,7 @@ func (s *Service) Close() error {
 	return errors.Join(append(errs, s.control.Close())...)
 }
 
-// Unflushed are the names of the devices that Close has not closed yet.
+// Unflushed returns the names of devices that Close has not closed yet.
 func (s *Service) Unflushed() (names []string) {
 	for _, d := range s.control.List() {
 		names = append(names, d.Name())

@@ -7,7 +7,7 @@ import (
 	"udm/volume"
 )
 
-// operate carries out an operation on volumes, once everything is restored.
+// operate runs an operation on volumes once everything is restored.
 func (s *Service) operate(ctx context.Context, do func(*volume.Manager) error) error {
 	if err := s.settled(ctx); err != nil {
 		return err
@@ -28,8 +28,8 @@ func (s *Service) CancelOperation(ctx context.Context, r ctl.Operation) error {
 	return s.operate(ctx, func(m *volume.Manager) error { return m.Cancel(ctx, r.ID) })
 }
 
-// Orphans implements [ctl.Volumes]. Until everything is restored, anything may look
-// like one.
+// Orphans implements [ctl.Volumes]. It waits until everything is restored, because
+// before that anything may look like an orphan.
 func (s *Service) Orphans(ctx context.Context) (list []volume.Orphan, err error) {
 	err = s.operate(ctx, func(m *volume.Manager) (err error) {
 		list, err = m.Orphans()

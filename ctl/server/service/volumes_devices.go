@@ -11,8 +11,8 @@ import (
 	"udm/volume"
 )
 
-// devices are what the volume manager sees of a service: commands that are saved,
-// and do not wait until everything is restored.
+// devices is the service as seen by the volume manager: its commands save, and do not
+// wait until everything is restored.
 type devices struct{ s *Service }
 
 var _ volume.Devices = devices{}
@@ -41,8 +41,8 @@ func (v devices) Create(ctx context.Context, ds []volume.Device) error {
 	return nil
 }
 
-// Swap saves what the devices are about to be, makes them that, and saves what they
-// are if that fails.
+// Swap saves the new state of the devices, applies it, and saves the actual state if
+// that fails.
 func (v devices) Swap(ctx context.Context, ds []volume.Device) error {
 	cs := make([]dm.Change, len(ds))
 	for i, n := range ds {
@@ -67,7 +67,7 @@ func (v devices) Swap(ctx context.Context, ds []volume.Device) error {
 	return nil
 }
 
-// changing leaves the tables out that are live already.
+// changing omits the tables that are live already.
 func (v devices) changing(cs []dm.Change) []dm.Change {
 	out := make([]dm.Change, len(cs))
 	for i, c := range cs {
@@ -79,7 +79,7 @@ func (v devices) changing(cs []dm.Change) []dm.Change {
 	return out
 }
 
-// withdraw saves what is true after all.
+// withdraw saves the actual state.
 func (v devices) withdraw(err error, cs []dm.Change) error {
 	for _, c := range cs {
 		if serr := v.s.state.Withdraw(c.Device); serr != nil {
@@ -95,13 +95,13 @@ func (v devices) Remove(_ context.Context, name string) error {
 		return err
 	}
 	if d.Status().Opens > 0 {
-		return dm.Errorf(syscall.EBUSY, "%s is in use; udm status --clients %s shows by whom", name, name)
+		return dm.Errorf(syscall.EBUSY, "%s is in use; udm status --clients %s shows who uses it", name, name)
 	}
 	return v.truth(d, v.s.remove(d, false))
 }
 
-// truth saves what is true after a command that may have failed. One that has left
-// half of itself on the disk, which cannot be mended now, is unsure.
+// truth saves the actual state after a command that may have failed. If that is
+// impossible, the state on the disk is unknown, and so is the command's effect.
 func (v devices) truth(d *dm.Device, err error) error {
 	if err == nil {
 		return nil
@@ -134,7 +134,7 @@ func (v devices) named(name string) (*dm.Device, error) {
 	return v.s.find(ctl.Ref{Name: name})
 }
 
-// tellChangedBases warns of images that were changed under their clones.
+// tellChangedBases warns of images that were changed although clones depend on them.
 func (s *Service) tellChangedBases() {
 	for _, d := range s.control.List() {
 		if text := s.volumes.Changed(d.Name()); text != "" {

@@ -13,21 +13,21 @@ import (
 	"udm/env/hostfs"
 )
 
-// Registrar is what an [Opener] is that gives disks fixed numbers: see
+// Registrar is implemented by an [Opener] that can give disks fixed numbers: see
 // leaf.Opener.
 type Registrar interface {
 	Register(name string, n dm.Number) error
 	Unregister(n dm.Number) error
 }
 
-// Disk is a disk that has a number for as long as it is registered.
+// Disk is a disk that has a number while it is registered.
 type Disk struct {
 	Major uint32 `json:"major"`
 	Minor uint32 `json:"minor"`
 	Path  string `json:"path"`
 }
 
-// disksFile is where the registered disks are saved, in the root.
+// disksFile is the file of the registered disks, in the root.
 const disksFile = "disks.json"
 
 func (s *State) disksPath() string { return filepath.Join(filepath.Dir(s.store.dir), disksFile) }
@@ -55,7 +55,7 @@ func (s *State) Register(d Disk) error {
 	return nil
 }
 
-// Unregister ends that. ENXIO: no disk is registered so.
+// Unregister undoes Register. ENXIO: no disk has that number.
 func (s *State) Unregister(n dm.Number) error {
 	s.disksLock.Lock()
 	defer s.disksLock.Unlock()
@@ -69,7 +69,7 @@ func (s *State) Unregister(n dm.Number) error {
 	return s.opener.(Registrar).Unregister(n)
 }
 
-// Disks lists the registered disks, ascending by number.
+// Disks returns the registered disks in ascending order of numbers.
 func (s *State) Disks() []Disk {
 	s.disksLock.Lock()
 	defer s.disksLock.Unlock()
@@ -80,7 +80,7 @@ func (s *State) Disks() []Disk {
 
 func (d Disk) number() dm.Number { return dm.Number{Major: d.Major, Minor: d.Minor} }
 
-// saveDisks saves the list of disks and makes it the one in force.
+// saveDisks saves a list of disks and puts it in force.
 func (s *State) saveDisks(disks []Disk) error {
 	if err := hostfs.Replace(s.store.fs, s.disksPath(), disks); err != nil {
 		return err
@@ -89,8 +89,8 @@ func (s *State) saveDisks(disks []Disk) error {
 	return nil
 }
 
-// restoreDisks registers what is saved. The error tells of disks that do not get
-// their numbers; they stay saved.
+// restoreDisks registers the saved disks. The error names disks that cannot get their
+// numbers; they stay saved.
 func (s *State) restoreDisks() error {
 	s.disksLock.Lock()
 	defer s.disksLock.Unlock()

@@ -1,55 +1,53 @@
-// Package state keeps mapped devices across restarts of the daemon: it saves what
-// they are, and makes them again. It knows nothing of the commands that change
-// them.
+// Package state keeps mapped devices across restarts of the daemon: it saves and
+// restores them. It does not depend on the commands that change them.
 //
 // # Saved state
 //
-// ROOT/devices holds one JSON file for each device, MINOR.json: see [record]. A
-// file says what its device is now, and is replaced whole (written beside,
-// flushed, renamed, directory flushed) before a command that changed the device
-// is answered. The new file is written before the change is made, so that a change
-// that finds no space is not made. What a crash leaves of a change, by its steps:
+// ROOT/devices has one JSON file for each device, MINOR.json: see [record]. A file
+// describes the present state of its device. It is replaced atomically (a new file is
+// written and flushed, then renamed, and the directory is flushed) before a command
+// that changed the device is answered. The new file is written before the change is
+// made, so a change for which there is no space is not made. After a crash at each
+// step:
 //
-//	MINOR.json.new is written and flushed   the state before; .new is no state
-//	the change is made                      the state before
-//	.new is renamed to MINOR.json           the state before or after
-//	ROOT/devices is flushed                 the state after
+//	MINOR.json.new is written and flushed   the old state; .new is ignored
+//	the change is made                      the old state
+//	.new is renamed to MINOR.json           the old or the new state
+//	ROOT/devices is flushed                 the new state
 //	the command is answered
 //
-// A removal is MINOR.json removed, the directory flushed, and the device removed:
-// before the flush the device is there again or not.
+// To remove a device, MINOR.json is removed, the directory flushed, and the device
+// removed. After a crash before the flush the device may or may not exist.
 //
-// A name or uuid is in one file only, whatever happens: a file takes one that
-// another has only once that has given it up on the disk, which is saved first if
-// need be. A daemon that starts flushes the directories before it believes what
-// it reads: one that was killed may have got as far as the renaming, and what
-// users have seen must not go away in a later power cut. test/sim loses power
-// and kills the daemon at every step of several commands at once.
+// A name or uuid is never in two files: a file takes over a name only after the file
+// of the previous owner has dropped it on disk, and that device is saved first if
+// necessary. A starting daemon flushes the directories before it trusts what it
+// reads: a killed daemon may have stopped right after a rename, and a later power cut
+// must not undo what users have seen. test/sim loses power and kills the daemon at
+// every step of several concurrent commands.
 //
-// ROOT/disks.json holds the disks that have a number of their user's choice; it is
-// replaced whole, too, and comes before all devices.
+// ROOT/disks.json lists the disks with numbers chosen by the user. It is replaced
+// atomically, too, and is read before all devices.
 //
 // # Restart
 //
-// Every device is made with its old minor number, and its tables are loaded as
-// soon as all mapped devices that they name have theirs:
+// Every device is created with its old minor number. Its tables are loaded once all
+// mapped devices that they name have their tables:
 //
 //	waits ── its tables are loaded ──► restored ── it was suspended ──► suspended again
 //	  ▲ │
-//	  └─┘ a disk or a device below is missing: told, kept, tried again
+//	  └─┘ a disk or a device below is missing: logged, kept, tried again
 //
-// Tables that cannot be loaded are kept in the saved state, and the rest runs. A
-// device that was suspended runs until everything that stands on it is loaded.
+// Tables that cannot be loaded stay in the saved state, and everything else runs. A
+// device that was suspended runs until everything on top of it is loaded.
 //
 // Tables are saved as they were loaded, except that mapped devices are named by
-// their numbers, which no rename changes, and disks by their paths, which no
-// restart changes.
+// numbers, which no rename changes, and disks by paths, which no restart changes.
 //
 // # Locks
 //
 // Lock order: State.disksLock (an env.Mutex, held while disks.json is replaced),
-// State.saving (env.Mutexes, held while the file of a device is
-// replaced, so that what is saved last is what is true last), State.mu, the locks
-// of package dm. None is held while a command of the device mapper runs that can
-// wait.
+// State.saving (env.Mutexes, held while the file of a device is replaced, so that the
+// last file written has the last state), State.mu, the locks of package dm. None is
+// held during a device-mapper command that can wait.
 package state

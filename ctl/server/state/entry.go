@@ -9,24 +9,24 @@ import (
 	"udm/volume"
 )
 
-// entry is what is known about a device beside the device mapper.
+// entry is the state of a device that the device mapper does not have.
 type entry struct {
 	dev *dm.Device
 
-	saved    string // guarded by State.saving; what MINOR.json says, "" if that is unknown
-	prepared string // guarded by State.saving; what MINOR.json.new says, "" if that is unknown
+	saved    string // guarded by State.saving; content of MINOR.json, "" if unknown
+	prepared string // guarded by State.saving; content of MINOR.json.new, "" if unknown
 	unsaved  bool   // guarded by State.mu; saving failed
 
-	disk    bool    // guarded by State.mu; a table was loaded once
+	disk    bool    // guarded by State.mu; a table has been loaded
 	waiting *record // guarded by State.mu; saved tables that could not be loaded yet
-	reason  string  // guarded by State.mu; why
+	reason  string  // guarded by State.mu; why they could not be loaded
 
-	volume volume.Record // guarded by State.mu; what the volume manager keeps with it
-	next   *next         // guarded by State.mu; what is saved already and comes into force
+	volume volume.Record // guarded by State.mu; the volume manager's record
+	next   *next         // guarded by State.mu; saved state that is not in force yet
 }
 
-// entry returns the entry of a device, a fresh one when the minor number has
-// gone to another device.
+// entry returns the entry of a device, a new one if the minor number now belongs to
+// another device.
 func (s *State) entry(d *dm.Device) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,8 +42,8 @@ func (s *State) entryLocked(d *dm.Device) *entry {
 	return e
 }
 
-// saveAgain saves what could not be saved, and forgets devices that have gone by
-// themselves: those that were marked for removal and then closed.
+// saveAgain saves devices that could not be saved, and forgets devices that were
+// removed by a deferred removal.
 func (s *State) saveAgain() {
 	s.mu.Lock()
 	var due []*dm.Device
@@ -55,13 +55,13 @@ func (s *State) saveAgain() {
 	s.mu.Unlock()
 	for _, d := range due {
 		if err := s.Save(d); err != nil {
-			s.log.Warn("a device still cannot be saved", "device", d.Name(), "reason", err)
+			s.log.Warn("still cannot save a device", "device", d.Name(), "reason", err)
 		}
 	}
 }
 
-// record describes a device for the store. Tables that still wait stand in for
-// the ones that the device lacks.
+// record describes a device for the store. Waiting tables are used for tables that
+// the device lacks.
 func (s *State) record(e *entry) *record {
 	st := e.dev.Status()
 	r := &record{Minor: st.Number.Minor, Name: st.Name, UUID: st.UUID, Suspended: st.Suspended,
@@ -102,15 +102,15 @@ func (s *State) newTable(specs []dm.Spec, mode dm.Mode) *table {
 	return t
 }
 
-// Parse reads the text of a table and gives devices the names that last. A line
-// that its target refuses stays as it is: the load says why.
+// Parse parses the text of a table and gives devices lasting names. A line that its
+// target cannot parse stays unchanged; loading it returns the error.
 func (s *State) Parse(text string) ([]dm.Spec, error) {
 	specs, err := dm.ParseTable(text)
 	return s.lasting(specs, s.lastingName), err
 }
 
-// lasting gives the devices of a table names that still mean them after a rename
-// or a restart.
+// lasting replaces the devices in a table by names that stay valid after a rename or
+// a restart.
 func (s *State) lasting(specs []dm.Spec, lastingName func(string) string) []dm.Spec {
 	specs = slices.Clone(specs)
 	for i, sp := range specs {
@@ -133,8 +133,8 @@ func (s *State) lasting(specs []dm.Spec, lastingName func(string) string) []dm.S
 
 func (s *State) lastingName(name string) string {
 	if d := s.control.Mapped(name); d != nil {
-		// One without a table cannot be opened, and the errno tells a path
-		// from a number.
+		// A device without a table cannot be opened, and the errno for a path differs
+		// from that for a number.
 		if st := d.Status(); st.Live || st.Inactive {
 			return st.Number.String()
 		}
@@ -144,8 +144,8 @@ func (s *State) lastingName(name string) string {
 	return name
 }
 
-// devices are the names in the lines of a table that are devices with a role, as
-// far as the lines can be understood.
+// devices returns the devices of a table that have one of the roles, as far as its
+// lines can be parsed.
 func (s *State) devices(specs []dm.Spec, roles ...dm.Role) (names []string) {
 	for _, sp := range specs {
 		l, err := s.control.ParseLine(sp)
@@ -161,13 +161,13 @@ func (s *State) devices(specs []dm.Spec, roles ...dm.Role) (names []string) {
 	return names
 }
 
-// Told is what is to be told of a device beside what it says itself.
+// Told is the part of a device's description that State provides.
 type Told struct {
-	Disk    bool   // a table was loaded once
-	Waiting string // why a saved table could not be loaded yet; "": none waits
+	Disk    bool   // a table has been loaded
+	Waiting string // why a saved table could not be loaded yet, or ""
 }
 
-// Tell tells it, of a device whose status is st.
+// Tell returns it for a device with status st.
 func (s *State) Tell(d *dm.Device, st dm.Status) Told {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +176,7 @@ func (s *State) Tell(d *dm.Device, st dm.Status) Told {
 	return Told{e.disk, e.reason}
 }
 
-// Waiting is why a saved table of a device could not be loaded yet; "": none waits.
+// Waiting returns why a saved table of a device could not be loaded yet, or "".
 func (s *State) Waiting(d *dm.Device) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 	"udm/dm"
 )
 
-// Restore makes every saved device and loads every table that can be loaded. It
-// runs once, before anything else. The error tells of saved state that cannot be
-// read; the rest runs.
+// Restore creates every saved device and loads every table that can be loaded. It
+// must be called once, before anything else. The error names saved state that cannot
+// be read; everything else runs.
 func (s *State) Restore(ctx context.Context) error {
 	disksErr := s.restoreDisks()
 	records, err := s.store.read()
@@ -48,7 +48,7 @@ func (s *State) Restore(ctx context.Context) error {
 	return err
 }
 
-// Progress tells how many of the saved devices Restore has brought back.
+// Progress returns how many of the saved devices Restore has restored.
 func (s *State) Progress() (done, total int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,8 +60,8 @@ func (s *State) Progress() (done, total int) {
 	return min(done, s.total), s.total
 }
 
-// markedLast puts devices that were marked for removal last: they may have gone
-// by themselves, and their names to others.
+// markedLast sorts devices with a deferred removal last: they may have been removed
+// already, and their names given to others.
 func markedLast(a, b *record) int {
 	if a.DeferredRemove != b.DeferredRemove {
 		if a.DeferredRemove {
@@ -72,16 +72,17 @@ func markedLast(a, b *record) int {
 	return cmp.Compare(a.Minor, b.Minor)
 }
 
-// Retry tries the tables that wait again, and saving what could not be saved, and
-// forgets devices that have gone by themselves.
+// Retry loads waiting tables, saves what could not be saved, and forgets devices that
+// were removed by a deferred removal.
 func (s *State) Retry(ctx context.Context) {
 	s.bringAllBack(ctx)
 	s.saveAgain()
 }
 
-// bringAllBack loads the tables that wait, lower devices first, until a round
-// loads none, or ctx ends. Then it suspends what was suspended: a target may read its
-// metadata when its table is loaded, and must not wait for a device below.
+// bringAllBack loads waiting tables, lower devices first, until a round loads none or
+// ctx ends. Then it suspends the devices that were suspended. That comes last because
+// a target may read its metadata when its table is loaded, and must not wait for a
+// suspended device below.
 func (s *State) bringAllBack(ctx context.Context) {
 	for progress := true; progress; {
 		progress = false
@@ -125,7 +126,7 @@ func (s *State) bringBack(ctx context.Context, e *entry) (progress bool) {
 	var err error
 	if w.Live != nil && !st.Live {
 		if st.Inactive {
-			w = s.keepInactive(e, w) // the slot is needed for the live table
+			w = s.keepInactive(e, w) // the live table needs the inactive slot
 		}
 		if err = s.loadSaved(e.dev, w.Live); err == nil {
 			err = e.dev.Resume(ctx, false)
@@ -140,8 +141,8 @@ func (s *State) bringBack(ctx context.Context, e *entry) (progress bool) {
 	return progress
 }
 
-// keepInactive makes the inactive table that a device was given meanwhile the
-// one that it waits for.
+// keepInactive makes an inactive table that was loaded meanwhile part of what the
+// device waits for.
 func (s *State) keepInactive(e *entry, w *record) *record {
 	r := *w
 	r.Inactive = s.loaded(e.dev, true)
@@ -153,8 +154,8 @@ func (s *State) keepInactive(e *entry, w *record) *record {
 	return &r
 }
 
-// settle notes why a device still waits, or that it does not: then only its
-// suspend may be missing.
+// settle records why a device still waits. If it does not, it may still have to be
+// suspended.
 func (s *State) settle(e *entry, w *record, err error) {
 	s.mu.Lock()
 	before := e.reason
@@ -173,17 +174,16 @@ func (s *State) settle(e *entry, w *record, err error) {
 func (s *State) tell(d *dm.Device, before string, err error) {
 	switch {
 	case err != nil && err.Error() != before:
-		s.log.Warn("a saved table cannot be loaded yet", "device", d.Name(), "reason", err)
+		s.log.Warn("cannot load a saved table yet", "device", d.Name(), "reason", err)
 	case err == nil && before != "":
-		s.log.Info("a saved table is loaded again", "device", d.Name())
+		s.log.Info("loaded a saved table", "device", d.Name())
 	}
 }
 
-// loadSaved loads a saved table, unless a mapped device that it names is not
-// ready yet.
+// loadSaved loads a saved table, unless a mapped device that it names is not ready.
 func (s *State) loadSaved(d *dm.Device, t *table) error {
 	if t.Keyless {
-		return fmt.Errorf("waiting for its key, which is not saved; load the table again with the key, and resume %s", d.Name())
+		return fmt.Errorf("waiting for its key, which is not saved; load the table again with the key and resume %s", d.Name())
 	}
 	specs, err := s.Parse(strings.Join(t.Text, "\n"))
 	if err != nil {
@@ -202,8 +202,8 @@ func (s *State) loadSaved(d *dm.Device, t *table) error {
 	return d.Load(specs, dm.Mode{Write: !t.ReadOnly})
 }
 
-// missingSnapshot is the name of a snapshot that is not there yet although its
-// origin is about to be: writes to the origin would change what it shows.
+// missingSnapshot returns the name of a snapshot that is missing although its origin
+// is about to be restored: writes to the origin would change the snapshot's content.
 func (s *State) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
 	origins := s.devices(specs, dm.Origin)
 	if len(origins) == 0 {
@@ -217,8 +217,8 @@ func (s *State) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
 	return ""
 }
 
-// isSnapshotOf reports whether the saved table of a device that waits is a
-// snapshot of one of origins.
+// isSnapshotOf reports whether the saved table of a waiting device is a snapshot of
+// one of origins.
 func (s *State) isSnapshotOf(e *entry, origins []string) bool {
 	s.mu.Lock()
 	w := e.waiting
@@ -230,8 +230,8 @@ func (s *State) isSnapshotOf(e *entry, origins []string) bool {
 	return slices.ContainsFunc(s.devices(specs, dm.Snapshotted), func(name string) bool { return slices.Contains(origins, name) })
 }
 
-// notReady is why a device cannot be stacked on: its saved table is missing, or it
-// or what is below it is suspended, so that reading it would never end.
+// notReady says why a device cannot be used by others yet: its saved table is
+// missing, or it or a device below it is suspended, so that a read would never end.
 func (s *State) notReady(d *dm.Device) string {
 	st := d.Status()
 	s.mu.Lock()
@@ -253,8 +253,8 @@ func (s *State) notReady(d *dm.Device) string {
 	return ""
 }
 
-// suspendAgain suspends a device that was suspended and has its tables, those
-// that stand on it first: a suspend may write to what is below.
+// suspendAgain suspends a device that was suspended and has its tables. Devices on
+// top of it come first, because their suspend may write to it.
 func (s *State) suspendAgain(ctx context.Context, e *entry) {
 	s.mu.Lock()
 	w := e.waiting
@@ -270,12 +270,12 @@ func (s *State) suspendAgain(ctx context.Context, e *entry) {
 		}
 	}
 	if err := e.dev.Suspend(ctx, true); err != nil {
-		s.log.Error("a device cannot be suspended again", "device", e.dev.Name(), "reason", err)
+		s.log.Error("cannot suspend a device again", "device", e.dev.Name(), "reason", err)
 	}
 }
 
-// Cleared tells that the inactive table of a device was cleared: one that waits
-// for it is, too.
+// Cleared is called when the inactive table of a device was cleared. A waiting
+// inactive table is dropped, too.
 func (s *State) Cleared(d *dm.Device) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -291,8 +291,8 @@ func (s *State) Cleared(d *dm.Device) {
 	}
 }
 
-// Resumed tells that a device was resumed: with a live table, it waits for no
-// saved one any more.
+// Resumed is called when a device was resumed. If it has a live table, it no longer
+// waits for a saved one.
 func (s *State) Resumed(d *dm.Device) {
 	if !d.Status().Live {
 		return

@@ -10,15 +10,15 @@ import (
 	"udm/env"
 )
 
-// written is what the file of a minor number says, or may say since writing it
-// failed.
+// written is what the file of a minor number contains, or may contain after writing
+// it failed.
 type written struct {
 	dev   *dm.Device
 	names []string // and uuids, see claims
 }
 
-// Save makes the saved state of a device say what is true: its file is
-// replaced, or deleted if the device is gone. What fails is tried again by Retry.
+// Save saves the actual state of a device: it replaces its file, or deletes it if the
+// device is gone. Retry repeats what fails.
 func (s *State) Save(d *dm.Device) error {
 	err := s.saveAfter(d, nil)
 	s.mu.Lock()
@@ -32,13 +32,13 @@ func (s *State) Save(d *dm.Device) error {
 	return nil
 }
 
-// Change says what a command is about to change of a device.
+// Change applies what a command is about to change to the record of a device.
 type Change func(*record)
 
-// Suspending is a suspend.
+// Suspending is the change of a suspend.
 func Suspending() Change { return func(r *record) { r.Suspended = true } }
 
-// Loading is a table that comes into the inactive slot, or is live at once.
+// Loading is the change of a load, into the inactive slot or live at once.
 func (s *State) Loading(specs []dm.Spec, mode dm.Mode, live bool) Change {
 	return func(r *record) {
 		if len(specs) == 0 {
@@ -52,17 +52,17 @@ func (s *State) Loading(specs []dm.Spec, mode dm.Mode, live bool) Change {
 	}
 }
 
-// Marking is a removal that waits for users.
+// Marking is the change of a deferred removal.
 func Marking() Change { return func(r *record) { r.DeferredRemove = true } }
 
-// Naming is another name.
+// Naming is the change of a rename.
 func Naming(name string) Change { return func(r *record) { r.Name = name } }
 
-// Identifying is a uuid.
+// Identifying is the change of a uuid.
 func Identifying(uuid string) Change { return func(r *record) { r.UUID = uuid } }
 
-// Prepare takes the space for what a change needs, before the change is made: one
-// that finds none is not to be made. Save follows in either case.
+// Prepare reserves space for a change before it is made. If it fails, the change must
+// not be made. Save must follow in either case.
 func (s *State) Prepare(d *dm.Device, change Change) error {
 	lock := s.lockOf(d)
 	lock.Lock()
@@ -71,13 +71,13 @@ func (s *State) Prepare(d *dm.Device, change Change) error {
 	r := s.record(e)
 	change(r)
 	if err := s.prepare(e, r); err != nil {
-		return fmt.Errorf("%s was not changed, because the change cannot be saved: %w", d.Name(), err)
+		return fmt.Errorf("%s was not changed because the change cannot be saved: %w", d.Name(), err)
 	}
 	return nil
 }
 
-// prepare writes what a file is to say beside it, unless it is there. Called with
-// the device's saving lock.
+// prepare writes the new content of a file beside it, unless it is written already.
+// Called with the device's saving lock held.
 func (s *State) prepare(e *entry, r *record) error {
 	if text(r) == e.prepared {
 		return nil
@@ -91,8 +91,8 @@ func (s *State) prepare(e *entry, r *record) error {
 	return nil
 }
 
-// discard drops what was prepared for a change that was not made. Called with the
-// device's saving lock.
+// discard drops the prepared content of a change that was not made. Called with the
+// device's saving lock held.
 func (s *State) discard(e *entry, minor uint32) {
 	if e.prepared != "" {
 		s.store.discard(minor)
@@ -100,7 +100,7 @@ func (s *State) discard(e *entry, minor uint32) {
 	}
 }
 
-// text is a record in one line, to compare.
+// text is a record in one line, for comparison.
 func text(r *record) string {
 	line, err := json.Marshal(r)
 	if err != nil {
@@ -109,8 +109,8 @@ func text(r *record) string {
 	return string(line)
 }
 
-// Erase deletes the file of a device that is about to be removed. Save follows; when
-// Erase fails, the device is not to be removed, and Retry saves it again.
+// Erase deletes the file of a device that is about to be removed. Save must follow.
+// If Erase fails, the device must not be removed, and Retry saves it again.
 func (s *State) Erase(d *dm.Device) error {
 	lock := s.lockOf(d)
 	lock.Lock()
@@ -121,7 +121,7 @@ func (s *State) Erase(d *dm.Device) error {
 		s.mu.Lock()
 		e.unsaved = true // the file may be gone, or go in a power cut
 		s.mu.Unlock()
-		return fmt.Errorf("%s was not removed, because the removal cannot be saved: %w", d.Name(), err)
+		return fmt.Errorf("%s was not removed because the removal cannot be saved: %w", d.Name(), err)
 	}
 	return nil
 }
@@ -130,8 +130,8 @@ func (s *State) lockOf(d *dm.Device) *env.Mutex {
 	return s.saving[d.Number().Minor%uint32(len(s.saving))]
 }
 
-// saveAfter saves a device, and before it those whose files still have its name,
-// for which the devices of waiting wait.
+// saveAfter saves a device, after the devices whose files still have its name.
+// waiting are the devices that wait for this one.
 func (s *State) saveAfter(d *dm.Device, waiting []*dm.Device) error {
 	for {
 		other, err := s.saveOnce(d)
@@ -148,7 +148,7 @@ func (s *State) saveAfter(d *dm.Device, waiting []*dm.Device) error {
 	}
 }
 
-// saveOnce saves a device unless it has to be another's turn first.
+// saveOnce saves a device, or returns the device that must be saved before.
 func (s *State) saveOnce(d *dm.Device) (other *dm.Device, err error) {
 	lock := s.lockOf(d)
 	lock.Lock()
@@ -179,7 +179,7 @@ func (s *State) saveOnce(d *dm.Device) (other *dm.Device, err error) {
 	return nil, nil
 }
 
-// claims are the names that only one file may have.
+// claims returns the names that only one file may have.
 func claims(r *record) []string {
 	if r.UUID == "" {
 		return []string{"name " + r.Name}
@@ -187,7 +187,7 @@ func claims(r *record) []string {
 	return []string{"name " + r.Name, "uuid " + r.UUID}
 }
 
-// claim notes that the file of d is about to have the names of r, or returns the
+// claim records that the file of d is about to have the names of r, or returns the
 // device whose file has one of them.
 func (s *State) claim(d *dm.Device, r *record) (other *dm.Device) {
 	s.mu.Lock()
@@ -212,7 +212,7 @@ func (s *State) claim(d *dm.Device, r *record) (other *dm.Device) {
 	return nil
 }
 
-// unclaimLocked notes that the file of a minor number has no names but keep.
+// unclaimLocked records that the file of a minor number has no names except keep.
 func (s *State) unclaimLocked(minor uint32, keep []string) {
 	w := s.written[minor]
 	for _, n := range w.names {
@@ -225,8 +225,8 @@ func (s *State) unclaimLocked(minor uint32, keep []string) {
 	}
 }
 
-// forget drops what is known about a removed device, and its file unless that is
-// another's already. Called with the device's saving lock.
+// forget drops what is known about a removed device, and its file unless that belongs
+// to another device already. Called with the device's saving lock held.
 func (s *State) forget(d *dm.Device) error {
 	if err := s.erase(d); err != nil {
 		return err
@@ -245,7 +245,7 @@ func (s *State) forget(d *dm.Device) error {
 	return nil
 }
 
-// erase deletes the file of a device unless it is another's already.
+// erase deletes the file of a device unless it belongs to another device already.
 func (s *State) erase(d *dm.Device) error {
 	minor := d.Number().Minor
 	s.mu.Lock()

@@ -11,47 +11,47 @@ import (
 	"udm/env/hostfs"
 )
 
-// State keeps the devices of a set. It is safe for concurrent use.
+// State saves and restores the devices of a set. It is safe for concurrent use.
 type State struct {
 	control *dm.Control
 	opener  Opener
 	store   store
 	log     *slog.Logger
 
-	// saving are held while the file of a device is replaced; a device has the
-	// one that its minor number comes to.
+	// saving locks are held while the file of a device is replaced; the minor number
+	// selects the lock.
 	saving [64]*env.Mutex
 
-	disksLock *env.Mutex // held while disks are registered, and that is saved
+	disksLock *env.Mutex // held while disks are registered and saved
 	disks     []Disk     // guarded by disksLock
 
 	mu      sync.Mutex
 	total   int                 // guarded by mu; devices to restore
 	entries map[uint32]*entry   // guarded by mu; by minor
-	written map[uint32]*written // guarded by mu; by minor: what there are files of
+	written map[uint32]*written // guarded by mu; the existing files, by minor
 	claimed map[string]uint32   // guarded by mu; minors by the names in their files
 }
 
-// Opener opens disks, and knows what to call one that is open so that it is
-// found again after a restart.
+// Opener opens disks, and knows the name under which an open disk is found again
+// after a restart.
 type Opener interface {
 	dm.Opener
 	Name(dm.Number) string // "" if there is none
-	// Report tells how an open disk is, if it has something to tell.
+	// Report returns the condition of an open disk, if it has one to report.
 	Report(dm.Number) (blk.Report, bool)
 }
 
-// Config is what a State is made from; all of it is needed.
+// Config configures a State; all fields are required.
 type Config struct {
-	Root    string // the directory of the state; made if missing
+	Root    string // directory of the state; created if missing
 	FS      hostfs.FS
 	Env     env.Env
 	Control *dm.Control // the devices
-	Opener  Opener      // of Control
+	Opener  Opener      // the opener of Control
 	Log     *slog.Logger
 }
 
-// New returns a State that has read nothing yet: see [State.Restore].
+// New returns a State that has not read anything yet: see [State.Restore].
 func New(c Config) (*State, error) {
 	s := &State{
 		control: c.Control, opener: c.Opener, store: store{c.FS, filepath.Join(c.Root, "devices")}, log: c.Log,

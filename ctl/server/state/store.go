@@ -13,7 +13,7 @@ import (
 	"udm/volume"
 )
 
-// record is a device as it is saved.
+// record is the saved state of a device.
 type record struct {
 	Minor          uint32 `json:"minor"`
 	Name           string `json:"name"`
@@ -22,15 +22,15 @@ type record struct {
 	Inactive       *table `json:"inactive,omitempty"`
 	Suspended      bool   `json:"suspended,omitempty"`
 	DeferredRemove bool   `json:"deferredRemove,omitempty"`
-	// Volume is what the volume manager keeps with the device.
+	// Volume is the volume manager's record of the device.
 	Volume volume.Record `json:"volume,omitzero"`
 }
 
-// table is a saved table: its text, a line for each target.
+// table is a saved table: its text, one line for each target.
 type table struct {
 	Text     []string `json:"text"`
 	ReadOnly bool     `json:"readOnly,omitempty"`
-	// Keyless: keys were left out, so that it cannot be loaded.
+	// Keyless: keys were left out, so the table cannot be loaded.
 	Keyless bool `json:"keyless,omitempty"`
 }
 
@@ -44,14 +44,13 @@ func (s store) path(minor uint32) string {
 	return filepath.Join(s.dir, strconv.FormatUint(uint64(minor), 10)+".json")
 }
 
-// prepare writes what the file of a device is to be, beside it.
+// prepare writes the new content of a device's file beside it.
 func (s store) prepare(r *record) error { return hostfs.Prepare(s.fs, s.path(r.Minor), r) }
 
-// discard drops what was prepared. It is no state, so a failure does no harm.
+// discard drops prepared content, which is no harm if it stays.
 func (s store) discard(minor uint32) { _ = s.fs.Remove(s.path(minor) + ".new") }
 
-// commit makes the file of a device what was prepared last; on return it is on the
-// disk.
+// commit makes the prepared content that of the file. It is on disk on return.
 func (s store) commit(minor uint32) error { return hostfs.Commit(s.fs, s.path(minor)) }
 
 // remove deletes the file of a device, if there is one.
@@ -63,10 +62,9 @@ func (s store) remove(minor uint32) error {
 	return errors.Join(err, s.fs.SyncDir(s.dir))
 }
 
-// read returns all records. What cannot be read is left where it is and told
-// about in the error. A daemon that was killed may have left a file renamed or
-// removed, but not on the disk: that is flushed first, since what is read now is
-// what users will see.
+// read returns all records. Files that cannot be read are left alone and named in the
+// error. A killed daemon may have left a rename or removal that is not on disk; read
+// flushes it first, because users will see what is read now.
 func (s store) read() ([]*record, error) {
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return nil, err
@@ -100,7 +98,7 @@ func (s store) readOne(name string) (*record, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if s.path(r.Minor) != path {
-		return nil, fmt.Errorf("%s describes the device with minor number %d", path, r.Minor)
+		return nil, fmt.Errorf("%s describes a device with another minor number, %d", path, r.Minor)
 	}
 	return r, nil
 }

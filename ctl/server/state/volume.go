@@ -7,28 +7,29 @@ import (
 	"udm/volume"
 )
 
-// next is what a device is about to be.
+// next is the announced state of a device.
 type next struct {
 	live   *table
 	volume volume.Record
 }
 
-// Record is what the volume manager keeps with a device.
+// Record returns the volume manager's record of a device.
 func (s *State) Record(d *dm.Device) volume.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.entryLocked(d).volume
 }
 
-// SetRecord changes it. Prepare or Save follows.
+// SetRecord changes the record. Prepare or Save must follow.
 func (s *State) SetRecord(d *dm.Device, r volume.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entryLocked(d).volume = r
 }
 
-// Announce saves what a device is about to be: from then on a restart makes it
-// that. Arrived follows, or Withdraw. A device without specs keeps its table.
+// Announce saves the new state of a device before it is applied: after a restart the
+// device will have it. Arrived or Withdraw must follow. A device without specs keeps
+// its table.
 func (s *State) Announce(d *dm.Device, specs []dm.Spec, mode dm.Mode, r volume.Record) error {
 	n := &next{s.loaded(d, false), r}
 	if len(specs) > 0 {
@@ -41,7 +42,7 @@ func (s *State) Announce(d *dm.Device, specs []dm.Spec, mode dm.Mode, r volume.R
 	return nil
 }
 
-// Arrived tells that a device is what was announced.
+// Arrived is called when the announced state has been applied.
 func (s *State) Arrived(d *dm.Device) {
 	s.mu.Lock()
 	if e := s.entryLocked(d); e.next != nil {
@@ -51,8 +52,8 @@ func (s *State) Arrived(d *dm.Device) {
 	s.Resumed(d)
 }
 
-// Withdraw tells that a device did not become what was announced, and saves what
-// it is.
+// Withdraw is called when the announced state was not applied. It saves the actual
+// state.
 func (s *State) Withdraw(d *dm.Device) error {
 	s.setNext(d, nil)
 	return s.Save(d)
@@ -64,9 +65,8 @@ func (s *State) setNext(d *dm.Device, n *next) {
 	s.entryLocked(d).next = n
 }
 
-// Lasting is a table of the volume manager with names that last. Unlike those of a
-// user, its devices may get their first tables together with the one that names
-// them.
+// Lasting gives a table of the volume manager lasting names. Unlike a user's table,
+// it may name devices that get their first table at the same time.
 func (s *State) Lasting(specs []dm.Spec) []dm.Spec {
 	return s.lasting(specs, func(name string) string {
 		if d := s.control.Mapped(name); d != nil {
@@ -76,7 +76,7 @@ func (s *State) Lasting(specs []dm.Spec) []dm.Spec {
 	})
 }
 
-// IsLive reports whether a device has a table, which Lasting has returned, live.
+// IsLive reports whether a table returned by Lasting is live in a device.
 func (s *State) IsLive(d *dm.Device, specs []dm.Spec, mode dm.Mode) bool {
 	now, nowMode, ok := d.Loaded(false)
 	return ok && nowMode == mode && dm.FormatTable(s.Lasting(now)) == dm.FormatTable(specs)

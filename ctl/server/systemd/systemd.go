@@ -1,7 +1,7 @@
-// Package systemd is what a service manager and a daemon tell each other: the daemon
-// its state, on the datagram socket that NOTIFY_SOCKET names (sd_notify(3)), the
-// manager the sockets that it has opened (sd_listen_fds(3)). Without a manager
-// nothing is told.
+// Package systemd is the communication between a service manager and a daemon. The
+// daemon reports its state on the datagram socket in NOTIFY_SOCKET (sd_notify(3));
+// the manager passes on the sockets that it opened (sd_listen_fds(3)). Without a
+// manager nothing is sent.
 package systemd
 
 import (
@@ -13,14 +13,14 @@ import (
 	"strings"
 )
 
-// What a daemon tells of itself.
+// States that a daemon reports.
 const (
-	Ready     = "READY=1" // also the end of Reloading
+	Ready     = "READY=1" // also ends Reloading
 	Reloading = "RELOADING=1"
 	Stopping  = "STOPPING=1"
 )
 
-// Notify tells the manager of a state.
+// Notify reports a state to the manager.
 func Notify(state string) error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
@@ -34,12 +34,11 @@ func Notify(state string) error {
 	return errors.Join(err, c.Close())
 }
 
-// firstFD is the first descriptor that a manager passes on.
+// firstFD is the first descriptor passed on by the manager.
 const firstFD = 3
 
-// Listeners takes the sockets that were passed on to this process, by their names
-// (FileDescriptorName= of a socket unit). Its second call has none, nor do the
-// processes that this one starts.
+// Listeners returns the sockets passed on to this process, by their names
+// (FileDescriptorName= of a socket unit). Later calls, and child processes, get none.
 func Listeners() (map[string]net.Listener, error) {
 	pid, fds, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
@@ -57,7 +56,7 @@ func Listeners() (map[string]net.Listener, error) {
 	return listeners(firstFD, n, strings.Split(names, ":"))
 }
 
-// listeners makes listeners of n descriptors and closes these.
+// listeners converts n descriptors to listeners and closes the descriptors.
 func listeners(first, n int, names []string) (map[string]net.Listener, error) {
 	all := make(map[string]net.Listener)
 	var errs []error

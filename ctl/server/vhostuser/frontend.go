@@ -12,8 +12,8 @@ import (
 // Name implements [frontend.Server].
 func (s *Sockets) Name() string { return "vhost-user" }
 
-// Start implements [frontend.Server]. What cannot be served is logged, and tried
-// again.
+// Start implements [frontend.Server]. An export that cannot be served is logged and
+// tried again.
 func (s *Sockets) Start(func(error)) error {
 	s.op.Lock()
 	s.started = true
@@ -41,9 +41,9 @@ func (s *Sockets) Status() ctl.FrontEnd {
 	return out
 }
 
-// Drain implements [frontend.Server]: no more requests are taken, those under way end,
-// and then the virtual machines are cut off. They keep what was not taken, and send
-// it to the next daemon.
+// Drain implements [frontend.Server]. It takes no more requests, waits for those in
+// progress, and disconnects the virtual machines, which keep other requests and send
+// them to the next daemon.
 func (s *Sockets) Drain(context.Context) error { return s.Close() }
 
 // Close implements [frontend.Server].

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// listenUnix makes a socket that has its mode from the beginning: Linux takes it from
-// the socket that is bound, and from the umask.
+// listenUnix makes a socket that has its final mode from the start, without a race:
+// Linux takes the mode of the bound socket and the umask.
 func listenUnix(path string, mode uint32) (*net.UnixListener, error) {
 	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		cerr := raw.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), mode) })
@@ -19,7 +19,7 @@ func listenUnix(path string, mode uint32) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, os.FileMode(mode)); err != nil { // what the umask has taken
+	if err := os.Chmod(path, os.FileMode(mode)); err != nil { // restore what the umask removed
 		l.Close()
 		return nil, err
 	}

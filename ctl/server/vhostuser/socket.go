@@ -20,8 +20,8 @@ type socket struct {
 	spec
 	device  *dm.Device
 	server  *vhost.Server // nil: not served
-	served  chan struct{} // closed when the listener is
-	problem string        // why it is not served
+	served  chan struct{} // closed when the listener is closed
+	problem string        // why it is not served, or ""
 }
 
 // Bounds of an export.
@@ -31,17 +31,17 @@ const (
 	defaultMode = 0o600
 )
 
-// check refuses what can never be exported.
+// check refuses exports that can never be served.
 func (x *socket) check() error {
 	switch {
 	case !filepath.IsAbs(x.Path):
 		return dm.Errorf(syscall.EINVAL, "%q is not an absolute path", x.Path)
 	case len(x.Path) > maxPath:
-		return dm.Errorf(syscall.ENAMETOOLONG, "%s is too long for the path of a socket (%d bytes, at most %d)", x.Path, len(x.Path), maxPath)
+		return dm.Errorf(syscall.ENAMETOOLONG, "%s is too long for a socket path (%d bytes, at most %d)", x.Path, len(x.Path), maxPath)
 	case x.Queues < 0 || x.Queues > maxQueues:
-		return dm.Errorf(syscall.EINVAL, "%d queues; use 1 to %d", x.Queues, maxQueues)
+		return dm.Errorf(syscall.EINVAL, "invalid number of queues %d; use 1 to %d", x.Queues, maxQueues)
 	case x.Mode&^0o777 != 0:
-		return dm.Errorf(syscall.EINVAL, "%#o is no mode of a socket; use 600, 660 or 666", x.Mode)
+		return dm.Errorf(syscall.EINVAL, "%#o is not a valid socket mode; use 600, 660 or 666", x.Mode)
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func (x *socket) describe() ctl.Exported {
 		Queues: x.Queues, ReadOnly: x.ReadOnly, Mode: x.Mode, Problem: x.problem}
 }
 
-// serve makes the socket, unless it is there.
+// serve makes the socket, unless it exists.
 func (x *socket) serve(s *Sockets) (err error) {
 	if x.server != nil {
 		return nil
@@ -76,13 +76,13 @@ func (x *socket) serve(s *Sockets) (err error) {
 	go func() {
 		defer close(x.served)
 		if err := server.Serve(l); !errors.Is(err, vhost.ErrClosed) {
-			s.log.Error("an export ends", "path", x.Path, "reason", err)
+			s.log.Error("an export has ended", "path", x.Path, "reason", err)
 		}
 	}()
 	return nil
 }
 
-// listen makes the socket, in place of one that a killed daemon has left.
+// listen makes the socket, replacing one left by a killed daemon.
 func (x *socket) listen() (*net.UnixListener, error) {
 	st, err := os.Lstat(x.Path)
 	switch {
@@ -90,9 +90,9 @@ func (x *socket) listen() (*net.UnixListener, error) {
 	case err != nil:
 		return nil, err
 	case st.Mode().Type() != os.ModeSocket:
-		return nil, dm.Errorf(syscall.EEXIST, "%s is there and is no socket; choose another path", x.Path)
+		return nil, dm.Errorf(syscall.EEXIST, "%s exists and is not a socket; choose another path", x.Path)
 	case answers(x.Path):
-		return nil, dm.Errorf(syscall.EBUSY, "another program listens at %s; end it, or choose another path", x.Path)
+		return nil, dm.Errorf(syscall.EBUSY, "another program listens at %s; stop it, or choose another path", x.Path)
 	default:
 		if err := os.Remove(x.Path); err != nil {
 			return nil, err
@@ -104,7 +104,7 @@ func (x *socket) listen() (*net.UnixListener, error) {
 	}
 	l, err := listenUnix(x.Path, mode)
 	if err != nil {
-		return nil, fmt.Errorf("make the socket: %w", err)
+		return nil, fmt.Errorf("cannot make the socket: %w", err)
 	}
 	return l, nil
 }
@@ -117,7 +117,7 @@ func answers(path string) bool {
 	return !errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// clients are who uses it: one at most.
+// clients returns the connected front end, if any.
 func (x *socket) clients() []export.Client {
 	if x.server == nil {
 		return nil
@@ -131,7 +131,7 @@ func (x *socket) changed() {
 	}
 }
 
-// close ends the socket when the requests that are under way have ended.
+// close closes the socket when the requests in progress are complete.
 func (x *socket) close() {
 	if x.server == nil {
 		return

@@ -19,7 +19,8 @@ import (
 	"udm/env/hostfs"
 )
 
-// Sockets is the exports of a set of devices. It is safe for concurrent use.
+// Sockets is the exports of a set of devices to virtual machines. It is safe for
+// concurrent use.
 type Sockets struct {
 	control *dm.Control
 	exports exports.Set
@@ -29,24 +30,24 @@ type Sockets struct {
 	op      *env.Mutex
 
 	started bool               // guarded by op
-	over    bool               // guarded by op; the daemon is ending
+	over    bool               // guarded by op; the daemon is stopping
 	list    map[string]*socket // guarded by op; by path
-	ending  sync.WaitGroup     // of sockets that are off the list
+	ending  sync.WaitGroup     // sockets removed from the list
 }
 
-// holder is what front ends count as.
+// holder is recorded as the holder of devices that front ends use.
 const holder dm.Holder = "vhost-user"
 
-// Config is what Sockets are made from; all of it is needed.
+// Config configures Sockets; all fields are required.
 type Config struct {
-	Root    string // where exports.json is
+	Root    string // directory of exports.json
 	FS      hostfs.FS
 	Env     env.Env
 	Exports exports.Set
 	Log     *slog.Logger
 }
 
-// New returns Sockets without any: see [Sockets.Restore].
+// New returns Sockets without exports: see [Sockets.Restore].
 func New(c Config) *Sockets {
 	return &Sockets{
 		control: c.Exports.Control, exports: c.Exports.For(holder), fs: c.FS, log: c.Log,
@@ -54,7 +55,7 @@ func New(c Config) *Sockets {
 	}
 }
 
-// spec is an export as it is saved.
+// spec is the saved form of an export.
 type spec struct {
 	Minor    uint32 `json:"minor"`
 	Path     string `json:"path"`
@@ -63,8 +64,8 @@ type spec struct {
 	Mode     uint32 `json:"mode,omitempty"`
 }
 
-// Restore reads what is to be served again. It comes after the devices are there, and
-// before any command changes them.
+// Restore reads the saved exports. Call it after the devices are restored and before
+// any command changes them.
 func (s *Sockets) Restore() error {
 	s.op.Lock()
 	defer s.op.Unlock()
@@ -77,7 +78,7 @@ func (s *Sockets) Restore() error {
 		err = json.Unmarshal(text, &specs)
 	}
 	if err != nil {
-		return fmt.Errorf("exports to virtual machines cannot be restored: %s: %w", s.path, err)
+		return fmt.Errorf("cannot restore exports to virtual machines: %s: %w", s.path, err)
 	}
 	for _, sp := range specs {
 		if d, err := s.control.Number(dm.Number{Major: dm.Major, Minor: sp.Minor}); err == nil {
@@ -87,7 +88,7 @@ func (s *Sockets) Restore() error {
 	return s.save()
 }
 
-// save makes exports.json say what is exported.
+// save writes the exports to exports.json.
 func (s *Sockets) save() error {
 	specs := make([]spec, 0, len(s.list))
 	for _, path := range slices.Sorted(maps.Keys(s.list)) {
@@ -96,7 +97,7 @@ func (s *Sockets) save() error {
 	return hostfs.Replace(s.fs, s.path, specs)
 }
 
-// Export serves a device on a socket. Told twice it does nothing.
+// Export serves a device on a socket. Repeating a call has no effect.
 func (s *Sockets) Export(d *dm.Device, r ctl.Export) (ctl.Exported, error) {
 	s.op.Lock()
 	defer s.op.Unlock()
@@ -109,7 +110,7 @@ func (s *Sockets) Export(d *dm.Device, r ctl.Export) (ctl.Exported, error) {
 	}
 	if old := s.list[x.Path]; old != nil && s.lives(old) {
 		if old.spec != x.spec {
-			return ctl.Exported{}, dm.Errorf(syscall.EBUSY, "%s serves %s already; end that first: udm unexport %s", x.Path, old.device.Name(), x.Path)
+			return ctl.Exported{}, dm.Errorf(syscall.EBUSY, "%s already serves %s; end that first: udm unexport %s", x.Path, old.device.Name(), x.Path)
 		}
 		return old.describe(), old.serve(s)
 	}
@@ -121,7 +122,7 @@ func (s *Sockets) Export(d *dm.Device, r ctl.Export) (ctl.Exported, error) {
 	if err := s.save(); err != nil {
 		delete(s.list, x.Path)
 		s.end(x)
-		return ctl.Exported{}, fmt.Errorf("%s was not exported, because that cannot be saved: %w", d.Name(), err)
+		return ctl.Exported{}, fmt.Errorf("%s was not exported because the export cannot be saved: %w", d.Name(), err)
 	}
 	return x.describe(), nil
 }
@@ -136,30 +137,30 @@ func (s *Sockets) Unexport(r ctl.Unexport) error {
 		return dm.Errorf(syscall.ENXIO, "nothing is exported at %s; udm export lists the exports", path)
 	}
 	if !r.Force && len(x.clients()) > 0 {
-		return dm.Errorf(syscall.EBUSY, "a virtual machine uses %s; stop it first (--force takes its disk away)", path)
+		return dm.Errorf(syscall.EBUSY, "a virtual machine uses %s; stop it first (--force removes its disk)", path)
 	}
 	delete(s.list, path)
 	if err := s.save(); err != nil {
 		s.list[path] = x
-		return fmt.Errorf("%s is still exported, because its end cannot be saved: %w", path, err)
+		return fmt.Errorf("%s is still exported because its end cannot be saved: %w", path, err)
 	}
 	s.end(x)
 	return nil
 }
 
-// end ends a socket that is off the list. Who is connected is cut off when the
-// requests that are under way have ended, which is not waited for.
+// end closes a socket that was removed from the list. It does not wait: a connected
+// front end is disconnected when its requests in progress are complete.
 func (s *Sockets) end(x *socket) {
 	s.ending.Go(x.close)
 }
 
-// lives reports whether the device of an export is there.
+// lives reports whether the device of an export still exists.
 func (s *Sockets) lives(x *socket) bool {
 	d, err := s.control.Number(x.device.Number())
 	return err == nil && d == x.device
 }
 
-// prune forgets exports whose devices have gone, and reports whether there were any.
+// prune forgets exports whose devices are gone, and reports whether there were any.
 func (s *Sockets) prune() (any bool) {
 	for path, x := range s.list {
 		if !s.lives(x) {
@@ -171,18 +172,18 @@ func (s *Sockets) prune() (any bool) {
 	return any
 }
 
-// Removed forgets the exports of devices that have gone.
+// Removed forgets the exports of removed devices.
 func (s *Sockets) Removed() {
 	s.op.Lock()
 	defer s.op.Unlock()
 	if s.prune() {
 		if err := s.save(); err != nil {
-			s.log.Error("the list of exports cannot be saved", "reason", err)
+			s.log.Error("cannot save the list of exports", "reason", err)
 		}
 	}
 }
 
-// Resumed tells who uses a device that it may have another size.
+// Resumed tells clients of a device that its size may have changed.
 func (s *Sockets) Resumed(d *dm.Device) {
 	s.op.Lock()
 	defer s.op.Unlock()
@@ -203,12 +204,12 @@ func (s *Sockets) Retry() {
 	}
 	for _, x := range s.list {
 		if before := x.problem; x.serve(s) != nil && x.problem != before {
-			s.log.Error("a device cannot be exported", "device", x.device.Name(), "path", x.Path, "reason", x.problem)
+			s.log.Error("cannot export a device", "device", x.device.Name(), "path", x.Path, "reason", x.problem)
 		}
 	}
 }
 
-// Exports tells what is exported, ascending by path.
+// Exports lists the exports in ascending order of paths.
 func (s *Sockets) Exports() []ctl.Exported {
 	s.op.Lock()
 	defer s.op.Unlock()
