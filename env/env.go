@@ -49,7 +49,7 @@ type Queue interface {
 	// queue at a time. After Close, Queue returns false.
 	Queue(w *Work) bool
 	// QueueAfter arms w to be queued after d. It replaces an earlier QueueAfter
-	// of w whose time has not come. A work that is queued already stays queued
+	// of w that is still armed. A work that is queued already stays queued
 	// and is armed as well.
 	QueueAfter(w *Work, d time.Duration)
 	// Cancel removes w from the queue and disarms it, and reports whether it was

@@ -73,7 +73,7 @@ func (c *moveTo) plan(m *Manager, op *operation) error {
 		return refuse(syscall.EINVAL, "%s is not an absolute path", c.path)
 	}
 	if _, err := m.files.Stat(c.path); err == nil {
-		return refuse(syscall.EEXIST, "%s exists; name a new file", c.path)
+		return refuse(syscall.EEXIST, "%s exists; give a new file", c.path)
 	}
 	if c.flat && o.kind == Clone {
 		return c.flattenClone(m, op, o)

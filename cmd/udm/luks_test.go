@@ -53,7 +53,7 @@ func TestLuksCommands(t *testing.T) {
 	l.fails("backup @disk @backup", "exists")
 	l.must("remove-key @disk 0")
 	l.fails("remove-key @disk 0", "not in use")
-	l.fails("remove-key @disk x", "no number")
+	l.fails("remove-key @disk x", "is not a key slot number")
 	l.fails("remove-key @disk 1", "last one")
 	l.fails("open @disk --test --key-file @one", "no key slot opens")
 	l.must("restore @disk @backup")

@@ -56,7 +56,8 @@ func newConn(s *Server, rw io.ReadWriter) *conn {
 	return c
 }
 
-// refusalTime is what a client in the handshake has to read that the server shuts down.
+// refusalTime is how long a client in the handshake may take to read the refusal of a
+// server that shuts down.
 const refusalTime = time.Second
 
 func (c *conn) stopping() bool { return c.stop.Load() != running }

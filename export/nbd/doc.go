@@ -18,7 +18,8 @@
 //     listed with prefixes that end in a colon, and selected by their names.
 //
 //   - Requests should be aligned to the device's logical block, as clients are told.
-//     Those that are not cost more: see unaligned.go. Only a block status must be.
+//     Unaligned ones cost more: see unaligned.go. Only a block status must be
+//     aligned.
 //
 //   - A client sees the size and features that the device had when the client
 //     attached; only new connections see the new size of a resized device. See

@@ -17,7 +17,7 @@ var be = binary.BigEndian
 
 // Limits of the handshake.
 const (
-	maxRefusals   = 1024     // options of one client that are refused
+	maxRefusals   = 1024     // refused options of one client
 	maxOptionData = 64 << 10 // bytes of data of one option
 	replyChunk    = 64 << 10 // bytes of replies sent at once
 )
@@ -36,7 +36,7 @@ const (
 //	greet ──▶ options ──┬─ EXPORT_NAME, GO ──▶ transmission
 //	            ▲    │  ├─ ABORT, end of file ──▶ closed
 //	            └────┘  └─ a violation that cannot be answered ──▶ closed
-//	          STARTTLS forgets what was negotiated and goes on with options
+//	          STARTTLS discards what was negotiated and continues with options
 //
 // The handshake reads nothing beyond the current option, so that bytes which
 // arrived in plain text are never treated as encrypted.
@@ -57,7 +57,7 @@ type handshake struct {
 	session *session // set when the client enters transmission
 }
 
-// session is what the handshake agreed on.
+// session is the result of the handshake.
 type session struct {
 	rw     io.ReadWriter
 	export *Export
@@ -113,8 +113,8 @@ func (h *handshake) greet() error {
 	return nil
 }
 
-// next reads one option and answers it. A client may ask about thousands of exports,
-// so an option that is accepted gives it time for the next; refused ones are counted.
+// next reads one option and answers it. A client may query thousands of exports, so
+// an accepted option gives it time for the next; refused options are counted.
 func (h *handshake) next() error {
 	var p [16]byte
 	if _, err := io.ReadFull(h.rw, p[:]); err != nil {
@@ -141,7 +141,7 @@ func (h *handshake) next() error {
 	return err
 }
 
-// refused tells the client so, if it may go on.
+// refused sends a refusal to the client if the handshake can continue.
 func (h *handshake) refused(r *refusal) error {
 	if h.opt == proto.OptExportName {
 		return r // its only error reply is to close the connection
@@ -248,8 +248,8 @@ func (h *handshake) flush() error {
 	return err
 }
 
-// moreTime sets the deadline of the handshake: when the client has to have had the next
-// option accepted. Of a server that shuts down it only reads the refusal.
+// moreTime sets the deadline by which the client must have sent its next acceptable
+// option. If the server shuts down, the client only reads the refusal.
 func (h *handshake) moreTime() {
 	h.c.setDeadline(time.Now().Add(h.c.srv.cfg.HandshakeTimeout))
 	if h.c.stopping() {

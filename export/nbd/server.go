@@ -35,13 +35,13 @@ type Config struct {
 
 	// Env waits for the bios of requests that need several. nil: env.Real().
 	Env env.Env
-	// Log receives one line for each connection that ends in an error, and one when
-	// MaxConns is reached, until a client leaves. nil: none.
+	// Log receives one line for each connection that ends with an error, and one when
+	// MaxConns is reached. nil: no log.
 	Log *slog.Logger
 }
 
 // DefaultMaxConns is the default of Config.MaxConns. On Linux each connection has a
-// thread, of which a Go program has at most 10,000 unless it asks for more.
+// thread, and a Go program has at most 10,000 threads by default.
 const DefaultMaxConns = 8192
 
 // ErrClosed is what Serve returns after Shutdown or Close.
@@ -56,7 +56,7 @@ type Server struct {
 	closing   bool                  // guarded by mu; no new listeners and connections
 	listeners map[net.Listener]bool // guarded by mu
 	conns     map[*conn]bool        // guarded by mu
-	fullTold  bool                  // guarded by mu; a client was refused since the last one left
+	fullTold  bool                  // guarded by mu; a refusal was logged since a client last left
 	running   sync.WaitGroup        // Serve calls and connections; added to under mu
 }
 
@@ -143,12 +143,11 @@ func (s *Server) start(nc net.Conn) {
 	}()
 }
 
-// ServeConn serves one connection until it ends and closes it if it can be
-// closed. Any stream of bytes will do, so that a recorded session can be
-// replayed without a socket; time limits need the deadlines of a [net.Conn],
-// and Close a stream that can be closed.
-// The error says why the connection ended: nil if the client said goodbye, or
-// hung up between two requests.
+// ServeConn serves one connection until it ends and closes it if it can be closed. It
+// accepts any stream of bytes, so that a recorded session can be replayed without a
+// socket; time limits require the deadlines of a [net.Conn], and Close requires a
+// stream that can be closed. The error says why the connection ended: nil if the
+// client disconnected, or closed the connection between two requests.
 func (s *Server) ServeConn(rw io.ReadWriter) error {
 	c, err := s.add(rw)
 	if err != nil {
@@ -173,15 +172,15 @@ func (s *Server) add(rw io.ReadWriter) (*conn, error) {
 	return c, nil
 }
 
-// fullError refuses a connection over the limit.
+// fullError is the error of a connection over the limit.
 type fullError struct{ limit int }
 
 func (e *fullError) Error() string {
 	return fmt.Sprintf("nbd: %d clients are connected, which is the limit; further ones are refused until one leaves", e.limit)
 }
 
-// worthTelling is false for a second refusal for the same reason: a client that is
-// refused may try again at once, and for ever.
+// worthTelling is false for repeated refusals for the same reason: a refused client
+// may retry at once, and for ever.
 func (s *Server) worthTelling(refused error) bool {
 	var full *fullError
 	if !errors.As(refused, &full) {
@@ -202,14 +201,14 @@ func (s *Server) remove(c *conn) {
 	s.running.Done()
 }
 
-// Conns counts the connections, those in the handshake included.
+// Conns is the number of connections, including those in the handshake.
 func (s *Server) Conns() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
 
-// Clients lists the connected clients, in no order.
+// Clients lists the connected clients, in no particular order.
 func (s *Server) Clients() []export.Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,7 +22,7 @@ type TLSMode int
 const (
 	TLSOff     TLSMode = iota // never
 	TLSOn                     // when the client asks for it
-	TLSRequire                // always: the server refuses other options first
+	TLSRequire                // always: the server refuses other options before
 )
 
 // TLS configures a server's encryption. The zero value is off.
@@ -46,8 +46,8 @@ func LoadTLS(dir string, verifyClients bool) (*tls.Config, error) {
 	return c, err
 }
 
-// VerifyClients lets a server refuse clients without a certificate of the authority in a
-// PEM file. It is the last thing to be set in c, after the server's own certificate.
+// VerifyClients makes a server refuse clients without a certificate of the authority
+// in a PEM file. Call it last, after c has the server's own certificate.
 func VerifyClients(c *tls.Config, ca string) (err error) {
 	c.ClientAuth = tls.RequireAndVerifyClientCert
 	if c.ClientCAs, err = LoadCA(ca); err == nil {
@@ -56,16 +56,16 @@ func VerifyClients(c *tls.Config, ca string) (err error) {
 	return err
 }
 
-// recordSizeLimit is an extension of TLS that GnuTLS offers, and hardly any other
-// program.
+// recordSizeLimit is a TLS extension that is offered by GnuTLS, and by hardly any
+// other program.
 const recordSizeLimit = 28
 
-// certificatesOfGnuTLS lets clients that use GnuTLS show certificates with RSA keys.
-// In TLS 1.3 Go asks for RSA-PSS signatures alone, which is right, but GnuTLS (3.7)
-// looks for a certificate of each kind of key by its PKCS #1 signature, which TLS 1.3
-// has not, and shows none. In TLS 1.2 both agree on RSA and ECDSA, so such clients get
-// that. Ed25519 they agree on in TLS 1.3 only: it stays where the server's own key is of
-// that kind. All other clients stay with TLS 1.3, too.
+// certificatesOfGnuTLS makes certificates with RSA keys work for clients that use
+// GnuTLS. In TLS 1.3 Go correctly requests only RSA-PSS signatures, but GnuTLS (3.7)
+// selects a certificate by its key's PKCS #1 signature, which TLS 1.3 does not have,
+// and sends none. Both agree on RSA and ECDSA in TLS 1.2, so such clients get TLS
+// 1.2. They agree on Ed25519 only in TLS 1.3, so that is kept if the server's own key
+// is Ed25519. All other clients use TLS 1.3.
 func certificatesOfGnuTLS(c *tls.Config) func(*tls.ClientHelloInfo) (*tls.Config, error) {
 	if _, modern := c.Certificates[0].PrivateKey.(ed25519.PrivateKey); modern {
 		return nil
@@ -100,7 +100,7 @@ func (t TLS) check() error {
 	return nil
 }
 
-// asConn lets TLS run over any stream of bytes.
+// asConn lets TLS run over any byte stream.
 func asConn(rw io.ReadWriter) net.Conn {
 	if nc, ok := rw.(net.Conn); ok {
 		return nc

@@ -9,29 +9,32 @@ import (
 	"udm/internal/nbd/proto"
 )
 
-// Clients that ignore the block size send requests that begin or end inside a block. A
-// read of the whole blocks serves a read. A write reads the blocks at its ends, changes
-// their bytes and writes them back: nobody else may write to the device meanwhile, so
-// it waits for the writes in flight of all connections, and later ones wait for it.
+// Clients that ignore the block size send requests that start or end inside a block.
+// A read is served by reading whole blocks. A write reads the blocks at its ends,
+// changes their bytes and writes them back. Nobody else may write to the device
+// meanwhile, so it waits for the writes in flight of all connections, and later
+// writes wait for it.
 
-// gate is what the connections to one device share. All that changes the device counts
-// itself in its connection while it is in flight, so that connections write to no line
-// that they share; an unaligned write closes the gate and waits until all counts are 0.
+// gate is shared by the connections to one device. Each request that changes the
+// device is counted in its own connection while in flight, so that connections share
+// no cache line that they write to. An unaligned write closes the gate and waits
+// until all counts are 0.
 //
 // Lock order: alone, mu.
 type gate struct {
 	key   any
 	users int // guarded by gates.mu
 
-	alone  sync.Mutex  // held by an unaligned write, and to pass a gate that was closed
+	alone  sync.Mutex  // held by an unaligned write, and by others to wait at a closed gate
 	closed atomic.Bool // changed by the holder of alone
 
 	mu    sync.Mutex
-	idle  *sync.Cond // on mu; told when a count becomes 0 while the gate is closed
+	idle  *sync.Cond // on mu; signalled when a count becomes 0 while the gate is closed
 	conns []*conn    // guarded by mu
 }
 
-// close waits until nothing that changes the device is in flight. Nothing is until open.
+// close waits until nothing that changes the device is in flight, and keeps such
+// requests out until open.
 func (g *gate) close() {
 	g.alone.Lock()
 	g.closed.Store(true)
@@ -47,19 +50,19 @@ func (g *gate) open() {
 	g.alone.Unlock()
 }
 
-// gates are those of all servers of the process.
+// gates are the gates of all servers in the process.
 var gates = struct {
 	mu sync.Mutex
 	of map[any]*gate // guarded by mu
 }{of: make(map[any]*gate)}
 
-// gateKey tells devices apart: by what the export says, or by server and name.
+// gateKey identifies a device that its export does not identify: by server and name.
 type gateKey struct {
 	server *Server
 	name   string
 }
 
-// join makes c one of those that share the gate of an export's device.
+// join adds c to the connections that share the gate of an export's device.
 func (c *conn) join(e *Export) {
 	key := e.Same
 	if key == nil {
@@ -80,7 +83,7 @@ func (c *conn) join(e *Export) {
 	c.gate = g
 }
 
-// leave ends that. Nothing of c is in flight.
+// leave undoes join. No request of c may be in flight.
 func (c *conn) leave() {
 	g := c.gate
 	g.mu.Lock()
@@ -94,8 +97,8 @@ func (c *conn) leave() {
 	}
 }
 
-// writing holds unaligned writes back until r has ended, and waits for one that is under
-// way. Replies go out first: their clients may wait for them.
+// writing keeps unaligned writes out until r has ended, and waits for one in
+// progress. It sends pending replies first: clients may wait for them.
 func (c *conn) writing(r *request) {
 	r.gated = true
 	c.changing.Add(1)
@@ -104,12 +107,12 @@ func (c *conn) writing(r *request) {
 	}
 	c.uncount()
 	c.flush()
-	c.gate.alone.Lock() // its holder keeps the gate from being closed
+	c.gate.alone.Lock() // while held, the gate cannot be closed
 	c.changing.Add(1)
 	c.gate.alone.Unlock()
 }
 
-// written ends that.
+// written undoes writing.
 func (r *request) written() {
 	if r.gated {
 		r.gated = false
@@ -148,14 +151,14 @@ func (c *conn) launchUnaligned(r *request) {
 	}
 }
 
-// around are the whole blocks around a range.
+// around returns the whole blocks around a range.
 func (c *conn) around(offset, length uint64) (uint64, uint64) {
 	first := offset &^ (c.minBlock - 1)
 	end := (offset + length + c.minBlock - 1) &^ (c.minBlock - 1)
 	return first, end - first
 }
 
-// trimInside discards the whole blocks in r's range, if there are any: a trim is a hint.
+// trimInside discards the whole blocks in r's range, if any: a trim is only a hint.
 func (c *conn) trimInside(r *request) *failure {
 	first := (r.Offset + c.minBlock - 1) &^ (c.minBlock - 1)
 	end := (r.Offset + r.Length) &^ (c.minBlock - 1)
@@ -183,10 +186,10 @@ func (c *conn) readUnaligned(r *request) *failure {
 	})
 }
 
-// writeUnaligned writes r's data, or zeroes.
+// writeUnaligned writes the data of r, or zeroes.
 func (c *conn) writeUnaligned(r *request) *failure {
 	if r.Flags&proto.CmdFlagFastZero != 0 && r.Cmd == proto.CmdWriteZeroes {
-		return failureOf(blk.NotSupported) // blocks have to be read
+		return failureOf(blk.NotSupported) // it requires reading blocks
 	}
 	c.gate.close()
 	defer c.gate.open()
@@ -202,7 +205,7 @@ func (c *conn) writeUnaligned(r *request) *failure {
 }
 
 // nextPart is the length of the first part of a range: up to the end of its block if
-// that is not written as a whole, else all whole blocks.
+// that is written in part, else all whole blocks.
 func (c *conn) nextPart(offset, length uint64) uint64 {
 	inside := offset & (c.minBlock - 1)
 	if inside != 0 || length < c.minBlock {
@@ -232,7 +235,7 @@ func (c *conn) writePart(r *request, offset, n uint64) blk.Status {
 	return st
 }
 
-// modify writes a part of a block.
+// modify writes part of a block.
 func (c *conn) modify(r *request, offset, n uint64) blk.Status {
 	block := make([]byte, c.minBlock)
 	first := offset &^ (c.minBlock - 1)

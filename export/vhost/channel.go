@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// channel is the front end's socket for our messages. It has none before
+// channel is the front end's socket for messages from this side. It has none before
 // SET_BACKEND_REQ_FD.
 type channel struct {
 	mu     sync.Mutex
 	socket notifier // guarded by mu
-	config bool     // guarded by mu; the front end listens to changes of the config space
+	config bool     // guarded by mu; the front end accepts config change messages
 }
 
-// configChange is the message that the config space has to be read again. An answer
-// is not asked for: QEMU gives it from where it may be waiting for one of ours.
+// configChange tells the front end to read the config space again. No reply is
+// requested, because QEMU might be waiting for one of ours when it should send it.
 const configChange request = 2
 
 // set replaces the socket.
@@ -28,7 +28,8 @@ func (c *channel) set(n notifier, config bool) {
 	c.socket, c.config = n, config
 }
 
-// configChanged sends that message. A front end that reads none does not hold it up.
+// configChanged sends configChange. It never blocks, even if the front end does not
+// read.
 func (c *channel) configChanged() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"udm/export/internal/virtq"
 )
 
-// The features of the device that are offered, by bit.
+// Offered device features, by bit.
 const (
 	featSizeMax     = 1 << 1
 	featSegMax      = 1 << 2
@@ -26,7 +26,7 @@ const (
 	featVersion1    = 1 << 32
 )
 
-// The features of the protocol that are offered.
+// Offered protocol features.
 const (
 	protoQueues   = 1 << 0
 	protoReplyAck = 1 << 3
@@ -38,16 +38,16 @@ const (
 	protoOffered = protoQueues | protoReplyAck | protoBackend | protoConfig | protoInflight | protoSlots
 )
 
-// Bounds of a request: a guest that keeps to the config space makes none longer
-// than segMax*sizeMax.
+// Bounds of a request. A guest that respects the config space sends at most
+// segMax*sizeMax bytes.
 const (
-	segMax     = 126 // and two more descriptors fill a ring of 128
+	segMax     = 126 // with header and status they fill a ring of 128
 	sizeMax    = 64 << 10
 	maxRequest = 16 << 20 // bytes
 	maxRange   = 1 << 22  // sectors of one discard or write-zeroes
 )
 
-// features are those of a device.
+// features returns the features of a device.
 func features(l *blk.Limits, readOnly bool) uint64 {
 	f := uint64(featSizeMax | featSegMax | featBlockSize | featTopology | featQueues | featWriteZeroes | featIndirect | featProtocol | featVersion1)
 	if readOnly {
@@ -64,7 +64,7 @@ func features(l *blk.Limits, readOnly bool) uint64 {
 	return f
 }
 
-// configLen is the length of struct virtio_blk_config, up to what is not offered.
+// configLen is the length of struct virtio_blk_config up to the offered features.
 const configLen = 60
 
 // configSpace is the config space of a device (virtio 1.2, 5.2.4).
@@ -75,7 +75,7 @@ func configSpace(l *blk.Limits, queues int) (c [configLen]byte) {
 	le.PutUint32(c[12:], segMax)
 	le.PutUint32(c[20:], l.LogicalBlock)
 	for l.PhysicalBlock>>c[24] > l.LogicalBlock {
-		c[24]++ // the exponent of physical blocks
+		c[24]++ // log2 of logical blocks per physical block
 	}
 	le.PutUint16(c[26:], uint16(min(l.MinIO/l.LogicalBlock, 1<<16-1)))
 	le.PutUint32(c[28:], l.OptIO/l.LogicalBlock)

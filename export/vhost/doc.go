@@ -1,42 +1,44 @@
-// Package vhost serves a device to virtual machines over vhost-user-blk: QEMU and
-// others hand their guest's memory and eventfds over a Unix socket, and the
-// guest's requests are taken from rings in that memory. One socket is one
-// device, with one front end at a time. Linux only.
+// Package vhost serves a device to virtual machines over vhost-user-blk. QEMU and
+// others pass their guest's memory and eventfds over a Unix socket, and the server
+// takes the guest's requests from rings in that memory. A socket serves one device to
+// one front end at a time. Linux only.
 //
 // # Protocol
 //
-// Messages of 12 bytes (request, flags, size; native byte order) and a payload,
-// with file descriptors beside them. message.go is the table of requests;
-// [session] takes a message as bytes and answers in bytes. A message that makes no
-// sense ends the connection, unless the front end asked for an answer
-// (NEED_REPLY): then that is "failed" and nothing has changed.
+// Messages have 12 bytes (request, flags, size; native byte order) and a payload,
+// with file descriptors passed alongside. message.go has the table of requests;
+// [session] takes a message as bytes and answers in bytes. An invalid message ends
+// the connection, unless the front end requested a reply (NEED_REPLY): then the reply
+// is a failure and nothing has changed.
 //
 // # Goroutines
 //
-// One per connection reads messages. One per running ring, on a thread of its own,
-// takes requests, submits them as bios and gives them back; the reader changes a
-// ring by functions that the ring's goroutine runs between two requests. A ring
-// that stops waits for its bios. Ends on other goroutines leave the request in a
-// list and wake the ring by an eventfd that is ours.
+// Each connection has a goroutine that reads messages. Each running ring has one with
+// a thread of its own: it takes requests, submits them as bios and puts them back.
+// The reader changes a ring by sending functions that the ring's goroutine runs
+// between two requests. A ring that stops waits for its bios. A bio that ends on
+// another goroutine adds its request to a list and wakes the ring by an eventfd of
+// the server.
 //
-// Server.mu, broken.mu, channel.mu and late.mu are leaves: none is held while another is
-// taken, or across I/O. (late.mu is across the write that wakes the worker, channel.mu
-// across our message to the front end; neither blocks.)
+// Server.mu, broken.mu, channel.mu and late.mu are leaves: no other lock is taken
+// under them, and they are not held across I/O. (late.mu is held across the write
+// that wakes the worker, channel.mu across the message to the front end; neither
+// blocks.)
 //
 // # Requests that outlive the server
 //
-// A front end that keeps INFLIGHT memory for us (GET_INFLIGHT_FD, SET_INFLIGHT_FD)
-// loses no request when the server dies: the rings note there what they have taken
-// (virtq.Inflight), and the next server begins with that, whatever position the
-// front end tells. Requests may be carried out twice, in their order; the guest has
+// A front end that provides INFLIGHT memory (GET_INFLIGHT_FD, SET_INFLIGHT_FD) loses
+// no request when the server dies. The rings record in it which requests they have
+// taken (virtq.Inflight), and the next server starts with those, whatever position
+// the front end sends. Requests may be executed twice, in their order; the guest has
 // not seen the first time.
 //
 // # Guest memory
 //
-// The front end shares files and may cut them at any time, which turns a touch
-// into SIGBUS. A memfd that is sealed against that, or that lets us seal it, is
-// Fixed: bios work on guest memory itself, with [blk.Unstable], since a guest
-// may write to it meanwhile. All else is copied, by the ring's goroutine, where a
-// fault is a panic that ends the connection and nothing else. A table of memory
-// that is replaced stays mapped until the last request that uses it is back.
+// The front end shares files and may truncate them at any time, which turns an access
+// into SIGBUS. A memfd that is sealed against this, or that the server can seal, is
+// Fixed: bios use guest memory directly, with [blk.Unstable], because the guest may
+// write to it meanwhile. All other memory is copied by the ring's goroutine, where a
+// fault becomes a panic that only ends the connection. When guest memory is replaced,
+// the old mapping stays until the last request that uses it is complete.
 package vhost

@@ -15,19 +15,19 @@ var one = func() (b [8]byte) {
 	return b
 }()
 
-// isEventFD reports whether fd is what kicks should be: another file could block
-// whoever reads it. Without /proc it is believed.
+// isEventFD reports whether fd is an eventfd, as kicks must be: another file could
+// block its reader. Without /proc it returns true.
 func isEventFD(fd int) bool {
 	name, err := os.Readlink(link(fd))
 	return err != nil || name == "anon_inode:[eventfd]"
 }
 
-// link is where /proc has an open file.
+// link is the path of an open file in /proc.
 func link(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
-// notifier is what the front end is told by: an eventfd, or the socket or pipe that
-// user-mode Linux has instead. Telling never blocks: one that is full wakes its
-// reader already.
+// notifier is the file by which the front end is notified: an eventfd, or the socket
+// or pipe that user-mode Linux uses instead. Notifying never blocks: if the file is
+// full, its reader is already being woken.
 type notifier struct {
 	fd     int // -1: none
 	socket bool
@@ -35,7 +35,7 @@ type notifier struct {
 
 var noNotifier = notifier{fd: -1}
 
-// newNotifier makes a notifier of a file. It owns fd.
+// newNotifier makes a notifier from a file. It owns fd.
 func newNotifier(fd int) (notifier, error) {
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
@@ -43,7 +43,7 @@ func newNotifier(fd int) (notifier, error) {
 	case err == nil && kind == unix.S_IFSOCK:
 		return notifier{fd, true}, nil
 	case err == nil && kind == unix.S_IFIFO:
-		// Opened anew it has an O_NONBLOCK of its own, which the front end does not see.
+		// Opened again it has its own O_NONBLOCK, which the front end does not see.
 		again, err := unix.Open(link(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		_ = unix.Close(fd)
 		return notifier{again, false}, err
@@ -51,7 +51,7 @@ func newNotifier(fd int) (notifier, error) {
 		return notifier{fd, false}, nil
 	}
 	_ = unix.Close(fd)
-	return noNotifier, errors.Join(errors.New("a file that is no eventfd, pipe or socket"), err)
+	return noNotifier, errors.Join(errors.New("a file that is not an eventfd, pipe or socket"), err)
 }
 
 func (n notifier) tell() {
@@ -64,8 +64,8 @@ func (n notifier) tell() {
 	}
 }
 
-// unblock lets go who is in tell: a front end that fills its eventfd just after
-// tell has looked at it holds it there.
+// unblock releases a caller blocked in tell: a front end that fills its eventfd right
+// after tell's check can block it.
 func (n notifier) unblock() {
 	if n.fd >= 0 && !n.socket {
 		_ = unix.SetNonblock(n.fd, true)
@@ -75,7 +75,7 @@ func (n notifier) unblock() {
 
 func (n *notifier) close() { closeFD(&n.fd) }
 
-// signal adds 1 to an eventfd, unless that is full.
+// signal adds 1 to an eventfd unless it is full.
 func signal(fd int) {
 	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(p[:], 0); err == nil && n == 1 && p[0].Revents&unix.POLLOUT != 0 {
@@ -83,14 +83,14 @@ func signal(fd int) {
 	}
 }
 
-// clearEventFD takes the signals off, if there are any.
+// clearEventFD resets an eventfd.
 func clearEventFD(fd int) {
 	var b [8]byte
 	_, _ = unix.Preadv2(fd, [][]byte{b[:]}, -1, unix.RWF_NOWAIT)
 }
 
-// await blocks this thread until one of two eventfds is signalled, and clears
-// them. The first may be another program's, and never blocks the read.
+// await blocks this thread until one of two eventfds is signalled, and resets them.
+// The first may belong to another program; reading it never blocks.
 func await(kick, own int) error {
 	p := [2]unix.PollFd{{Fd: int32(own), Events: unix.POLLIN}, {Fd: int32(kick), Events: unix.POLLIN}}
 	if _, err := unix.Poll(p[:], -1); err != nil && err != unix.EINTR {
@@ -101,7 +101,7 @@ func await(kick, own int) error {
 		_, _ = unix.Read(own, b[:])
 	}
 	if p[1].Revents&^unix.POLLIN != 0 {
-		return errors.New("the kick is out of order")
+		return errors.New("the kick eventfd has failed")
 	}
 	if p[1].Revents != 0 {
 		clearEventFD(kick)

@@ -12,27 +12,27 @@ import (
 	"udm/export/internal/virtq"
 )
 
-// inflight is memory of the front end's where the rings note what they have taken, so
-// that the server after this one does not lose it. nil: there is none.
+// inflight is memory of the front end in which the rings record what they have taken,
+// for the server after this one. nil: none.
 type inflight struct {
 	*mapping
 	rings, num int
 }
 
-// inflightLen is the length of the memory of some rings.
+// inflightLen is the length in bytes of the memory for a number of rings.
 func inflightLen(rings, num int) int { return rings * virtq.InflightLen(num) }
 
 func (s *session) checkInflight(d inflightDesc) error {
 	switch {
 	case d.num == 0 || d.num > virtq.MaxSize:
-		return fmt.Errorf("notes for rings of %d entries", d.num)
+		return fmt.Errorf("inflight memory for rings of %d entries", d.num)
 	case d.rings == 0 || int(d.rings) > len(s.rings):
-		return fmt.Errorf("notes for %d rings of %d", d.rings, len(s.rings))
+		return fmt.Errorf("inflight memory for %d rings of %d", d.rings, len(s.rings))
 	}
 	return nil
 }
 
-// getInflight makes the memory, and gives it to the front end.
+// getInflight creates the memory and passes it to the front end.
 func (s *session) getInflight(m *message, _ fds) error {
 	d := &m.inflight
 	if err := s.checkInflight(*d); err != nil {
@@ -55,7 +55,7 @@ func (s *session) getInflight(m *message, _ fds) error {
 	return nil
 }
 
-// setInflight takes the memory: fresh, or what an earlier server has left.
+// setInflight takes over the memory: new, or left by an earlier server.
 func (s *session) setInflight(m *message, f fds) error {
 	d := m.inflight
 	if err := s.checkInflight(d); err != nil {
@@ -63,11 +63,11 @@ func (s *session) setInflight(m *message, f fds) error {
 	}
 	for _, r := range s.rings {
 		if r.worker != nil {
-			return errors.New("notes for a ring that runs")
+			return errors.New("inflight memory for a running ring")
 		}
 	}
 	if len(f) != 1 || d.size < uint64(inflightLen(int(d.rings), int(d.num))) || d.size > 1<<30 {
-		return fmt.Errorf("notes in %d bytes and %d files", d.size, len(f))
+		return fmt.Errorf("inflight memory of %d bytes in %d files", d.size, len(f))
 	}
 	p, err := mapRegion(regionDesc{size: d.size, offset: d.offset}, f[0])
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *session) setInflight(m *message, f fds) error {
 	return nil
 }
 
-// of is the part of a ring; nil: it has none.
+// of returns the part of a ring, or nil.
 func (x *inflight) of(ring int) (*virtq.Inflight, error) {
 	if x == nil || ring >= x.rings {
 		return nil, nil

@@ -10,7 +10,7 @@ import (
 	"udm/export/internal/virtq"
 )
 
-// The types of requests, and their status (virtio 1.2, 5.2.6).
+// Request types and statuses (virtio 1.2, 5.2.6).
 const (
 	typeIn          = 0
 	typeOut         = 1
@@ -29,28 +29,28 @@ const (
 	rangeLen     = 16 // sector 8, sectors 4, flags 4
 	rangeUnmap   = 1
 	idLen        = 20
-	keepBounce   = 64 << 10 // longer copies are not kept for the next request
+	keepBounce   = 64 << 10 // longer copy buffers are not kept for reuse
 )
 
-// job is a request under way. The worker owns it but between Submit and End.
+// job is a request in progress. The worker owns it except between Submit and End.
 type job struct {
 	worker *worker
 	view   *view
 	chain  virtq.Chain
 	bio    blk.Bio
-	op     uint32   // its type
-	data   [][]byte // of guest memory; the header and the status are cut off
+	op     uint32   // request type
+	data   [][]byte // guest memory without the header and the status
 	status []byte   // one byte of guest memory
-	bounce []byte   // the copy of data that the bio has; empty: it has data itself
+	bounce []byte   // the bio's copy of data; empty: the bio uses data itself
 	phase  atomic.Int32
 }
 
-// The phases of a bio: Submit returns and End runs in either order; whoever comes
-// second goes on.
+// The phases of a bio. Submit returns and End runs in either order; the second of
+// them continues the request.
 const (
 	submitting = iota
-	away       // Submit has returned: End goes on
-	done       // End has run: the worker goes on
+	away       // Submit has returned: End continues
+	done       // End has run: the worker continues
 )
 
 func (j *job) forget() {
@@ -60,11 +60,11 @@ func (j *job) forget() {
 	}
 }
 
-// start begins a request: what is read of it is read once.
+// start begins a request. It reads each part of it from guest memory only once.
 func (w *worker) start(j *job) {
 	c := &j.chain
 	if j.status, j.data = cutLast(c.In); j.status == nil {
-		w.finish(j, 0) // there is no place for an answer
+		w.finish(j, 0) // there is no room for a status
 		return
 	}
 	var h [reqHeaderLen]byte
@@ -98,7 +98,7 @@ func (w *worker) start(j *job) {
 	}
 }
 
-// cutLast takes the last byte off; nil: there is none.
+// cutLast removes the last byte, or returns nil if there is none.
 func cutLast(bufs [][]byte) (last []byte, rest [][]byte) {
 	n := len(bufs) - 1
 	if n < 0 {
@@ -113,7 +113,7 @@ func cutLast(bufs [][]byte) (last []byte, rest [][]byte) {
 	return p[k:], bufs
 }
 
-// cutFirst copies the first bytes to p, which they must fill, and takes them off.
+// cutFirst moves the first len(p) bytes to p; false if there are fewer.
 func cutFirst(bufs [][]byte, p []byte) (rest [][]byte, ok bool) {
 	for len(p) > 0 && len(bufs) > 0 {
 		n := copy(p, bufs[0])
@@ -153,7 +153,7 @@ func (w *worker) transfer(j *job, op blk.Op, sector uint64) {
 	w.submit(j)
 }
 
-// copied is memory of ours for the data.
+// copied returns the copy buffer for the data.
 func (w *worker) copied(j *job, op blk.Op, n int) []byte {
 	if cap(j.bounce) < n {
 		j.bounce = make([]byte, n)
@@ -168,8 +168,9 @@ func (w *worker) copied(j *job, op blk.Op, n int) []byte {
 	return j.bounce
 }
 
-// writeFlags: guests may write to their memory meanwhile, and one that has not taken
-// the flush counts on writes to last.
+// writeFlags returns the flags for writes: guests may change their memory meanwhile,
+// and a guest that did not accept the flush feature expects completed writes to be
+// durable.
 func (w *worker) writeFlags(j *job) (f blk.Flags) {
 	if j.chain.Fixed {
 		f = blk.Unstable
@@ -181,7 +182,7 @@ func (w *worker) writeFlags(j *job) (f blk.Flags) {
 	return f
 }
 
-// identify answers with the serial.
+// identify answers with the serial number.
 func (w *worker) identify(j *job) {
 	var id [idLen]byte
 	copy(id[:], w.ring.session.serial)
@@ -218,7 +219,7 @@ func (w *worker) erase(j *job, out [][]byte) {
 	w.submit(j)
 }
 
-// submit gives the bio to the device, which from then on may end it anywhere.
+// submit submits the bio. It may end on any goroutine.
 func (w *worker) submit(j *job) {
 	s := w.ring.session
 	w.current = nil
@@ -243,7 +244,7 @@ func bioEnded(b *blk.Bio) {
 	}
 }
 
-// settle gives back a job that ended on another goroutine.
+// settle continues a job whose bio ended on another goroutine.
 func (w *worker) settle(j *job) {
 	if w.dead {
 		w.recycle(j)
@@ -266,7 +267,8 @@ func (w *worker) outcome(j *job) byte {
 	return statusIOErr
 }
 
-// answer ends a request: the data of a read that was copied, and the status.
+// answer completes a request: it copies the data of a read if necessary, and stores
+// the status.
 func (w *worker) answer(j *job, status byte) {
 	written := uint32(0)
 	if status == statusOK && j.op == typeIn {
@@ -286,7 +288,7 @@ func (w *worker) finishWith(j *job, status byte, written uint32) {
 	w.finish(j, written+1)
 }
 
-// finish gives the chain back with how many bytes of it were written.
+// finish puts the chain back; written is the number of bytes written to it.
 func (w *worker) finish(j *job, written uint32) {
 	w.q.Put(j.chain.Head, written)
 	w.recycle(j)

@@ -14,21 +14,22 @@ import (
 	"udm/export/internal/virtq"
 )
 
-// maxSlots bounds the regions of a guest, maxMemory their bytes in all.
+// maxSlots is the maximum number of guest memory regions, maxMemory their total size
+// in bytes.
 const (
 	maxSlots  = 509
 	maxMemory = 1 << 42
 )
 
-// mapping is a region that is mapped. Memories share it.
+// mapping is a mapped region. Memories share it.
 type mapping struct {
 	desc  regionDesc
-	whole []byte // what was mapped: from a border of pages on
+	whole []byte // the mapped range, which starts at a page boundary
 	virtq.Region
 	users atomic.Int32
 }
 
-// mapRegion maps a region of fd, which it does not keep.
+// mapRegion maps a region of fd. It does not keep fd.
 func mapRegion(d regionDesc, fd int) (*mapping, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -37,13 +38,13 @@ func mapRegion(d regionDesc, fd int) (*mapping, error) {
 	end := d.offset + d.size
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, errors.New("guest memory that is no file")
+		return nil, errors.New("guest memory that is not a file")
 	case d.size == 0 || end < d.offset || d.size > maxMemory:
-		return nil, fmt.Errorf("a region of %d bytes at %d", d.size, d.offset)
+		return nil, fmt.Errorf("invalid region of %d bytes at %d", d.size, d.offset)
 	case end > uint64(st.Size):
 		return nil, fmt.Errorf("a region that ends at %d in a file of %d bytes", end, st.Size)
 	}
-	page := uint64(max(int64(os.Getpagesize()), int64(st.Blksize))) // that of huge pages is the block
+	page := uint64(max(int64(os.Getpagesize()), int64(st.Blksize))) // for huge pages the block size is the page size
 	from := d.offset / page * page
 	length := (end - from + page - 1) / page * page
 	m := &mapping{desc: d}
@@ -55,8 +56,9 @@ func mapRegion(d regionDesc, fd int) (*mapping, error) {
 	return m, nil
 }
 
-// fixed reports whether the file keeps its length and its pages: a memfd of plain
-// pages that is sealed, or is now. Huge pages may be lacking when touched.
+// fixed reports whether the file keeps its length and its pages: it is a memfd of
+// normal pages that is sealed, or could be sealed now. Huge pages are not fixed,
+// because they may be missing when accessed.
 func fixed(fd int) bool {
 	var fs unix.Statfs_t
 	if unix.Fstatfs(fd, &fs) != nil || int64(fs.Type) != unix.TMPFS_MAGIC {
@@ -73,7 +75,7 @@ func fixed(fd int) bool {
 	return err == nil
 }
 
-// holds reports whether an address of this program lies in the mapping.
+// holds reports whether an address in this process lies in the mapping.
 func (m *mapping) holds(addr uintptr) bool {
 	return addr-uintptr(unsafe.Pointer(&m.whole[0])) < uintptr(len(m.whole))
 }
@@ -84,17 +86,17 @@ func (m *mapping) release() {
 	}
 }
 
-// memory is guest memory as of one SET_MEM_TABLE, ADD_MEM_REG or REM_MEM_REG. The
-// session and each ring hold the one that they use, and one that a ring has
-// left as long as requests of it are under way.
+// memory is guest memory after one SET_MEM_TABLE, ADD_MEM_REG or REM_MEM_REG. The
+// session and each ring hold the one that they use. A ring also holds a replaced one
+// as long as requests use it.
 type memory struct {
 	*virtq.Table
 	maps  []*mapping
 	users atomic.Int32
 }
 
-// newMemory makes the memory of maps, with one user. When it fails, what only it
-// would have used is unmapped.
+// newMemory makes a memory of maps with one reference. If it fails, it unmaps what
+// nobody else uses.
 func newMemory(maps []*mapping) (*memory, error) {
 	mem := &memory{maps: maps}
 	mem.users.Store(1)
@@ -129,7 +131,7 @@ func (m *memory) release() {
 	}
 }
 
-// rings is the memory of a ring of n; parts that are not there are nil.
+// rings returns the memory of a ring of n entries; missing parts are nil.
 func (m *memory) rings(a ringAddr, n int) virtq.Rings {
 	return virtq.Rings{
 		Desc:  m.User(a.desc, uint64(virtq.DescLen(n))),

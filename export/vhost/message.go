@@ -20,7 +20,7 @@ const (
 	needReply   = 8
 )
 
-// request is what a message asks for.
+// request is the type of a message.
 type request uint32
 
 const (
@@ -50,7 +50,7 @@ const (
 	remMemReg           request = 38
 )
 
-// message is a message decoded. Which fields it has depends on its form.
+// message is a decoded message. Its form determines which fields are set.
 type message struct {
 	request request
 	flags   uint32
@@ -63,13 +63,13 @@ type message struct {
 	config  configPart
 
 	inflight inflightDesc
-	file     *os.File // goes with a reply
+	file     *os.File // sent with a reply
 }
 
-// ringAddr is where a ring is, for the front end.
+// ringAddr is the addresses of a ring in the front end.
 type ringAddr struct{ desc, used, avail, log uint64 }
 
-// regionDesc is a region of guest memory as the front end tells of it.
+// regionDesc is a region of guest memory as the front end describes it.
 type regionDesc struct{ guest, size, user, offset uint64 }
 
 // configPart is a piece of the config space.
@@ -78,14 +78,16 @@ type configPart struct {
 	data          []byte
 }
 
-// inflightDesc is the memory where requests in flight are noted, a part for each ring.
+// inflightDesc describes the memory that records requests in flight; each ring has a
+// part of it.
 type inflightDesc struct {
 	size, offset uint64
-	rings, num   uint16 // how many, of how many entries each
-	pad          int    // bytes that follow: front ends differ
+	rings, num   uint16 // number of rings, entries of each
+	pad          int    // bytes that follow; this differs between front ends
 }
 
-// A form is a kind of payload: its shortest and longest, and both directions.
+// form is the format of a payload: its minimum and maximum length, and how to decode
+// and encode it.
 type form struct {
 	min, max int
 	decode   func(b []byte, m *message) error
@@ -93,7 +95,7 @@ type form struct {
 }
 
 const (
-	maxRegions = 8 // in one table
+	maxRegions = 8 // in one message
 	regionLen  = 32
 	maxConfig  = 256
 )
@@ -141,11 +143,12 @@ func encodeAddress(b []byte, m *message) []byte {
 	return b
 }
 
-// Front ends always send room for a few regions; the number says how many count.
+// Front ends always send room for several regions; the number says how many are
+// valid.
 func decodeTable(b []byte, m *message) error {
 	n := order.Uint32(b)
 	if n > maxRegions || int(n)*regionLen > len(b)-8 {
-		return fmt.Errorf("a table of %d regions in %d bytes", n, len(b))
+		return fmt.Errorf("invalid table of %d regions in %d bytes", n, len(b))
 	}
 	for i := range int(n) {
 		m.regions = append(m.regions, decodeRegion(b[8+i*regionLen:]))
@@ -184,7 +187,7 @@ func encodeRegion(b []byte, r regionDesc) []byte {
 func decodeConfig(b []byte, m *message) error {
 	size := order.Uint32(b[4:])
 	if size == 0 || int(size) != len(b)-12 {
-		return fmt.Errorf("%d bytes of config in a payload of %d", size, len(b))
+		return fmt.Errorf("%d bytes of config space in a payload of %d", size, len(b))
 	}
 	m.config = configPart{order.Uint32(b), order.Uint32(b[8:]), append([]byte(nil), b[12:]...)}
 	return nil
@@ -208,15 +211,15 @@ func encodeInflight(b []byte, m *message) []byte {
 	return append(b, make([]byte, d.pad)...)
 }
 
-// kind is what the table knows about a request.
+// kind is a row of the table of requests.
 type kind struct {
 	name  string
 	in    *form
-	reply *form // nil: none of its own
-	fds   int   // how many it may bring
+	reply *form // nil: no reply of its own
+	fds   int   // maximum number of file descriptors
 }
 
-// kinds are the requests that a block device takes; it refuses all others.
+// kinds are the supported requests; all others are refused.
 var kinds = map[request]kind{
 	getFeatures:         {"GET_FEATURES", empty, word, 0},
 	setFeatures:         {"SET_FEATURES", word, nil, 0},
@@ -258,14 +261,14 @@ type header struct {
 	size    uint32
 }
 
-// decodeHeader refuses what no payload should be waited for.
+// decodeHeader refuses headers whose payload should not be read.
 func decodeHeader(b []byte) (h header, err error) {
 	h = header{request(order.Uint32(b)), order.Uint32(b[4:]), order.Uint32(b[8:])}
 	switch {
 	case h.flags&versionMask != version:
-		return h, fmt.Errorf("a message of version %d", h.flags&versionMask)
+		return h, fmt.Errorf("unknown message version %d", h.flags&versionMask)
 	case h.flags&flagReply != 0:
-		return h, errors.New("a reply to nothing")
+		return h, errors.New("unexpected reply")
 	case h.size > maxPayload:
 		return h, fmt.Errorf("%v has a payload of %d bytes", h.request, h.size)
 	}
@@ -276,16 +279,16 @@ func decodeHeader(b []byte) (h header, err error) {
 func decode(h header, payload []byte) (*message, error) {
 	k, ok := kinds[h.request]
 	if !ok {
-		return nil, errors.New("not for block devices")
+		return nil, errors.New("not supported for block devices")
 	}
 	if len(payload) < k.in.min || len(payload) > k.in.max {
-		return nil, fmt.Errorf("a payload of %d bytes", len(payload))
+		return nil, fmt.Errorf("wrong payload length %d", len(payload))
 	}
 	m := &message{request: h.request, flags: h.flags}
 	return m, k.in.decode(payload, m)
 }
 
-// encode is m as bytes, with a payload of a form.
+// encode encodes m with a payload of the given form.
 func encode(m *message, f *form) []byte {
 	b := make([]byte, headerLen, headerLen+f.min)
 	b = f.encode(b, m)

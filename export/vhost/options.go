@@ -8,20 +8,20 @@ import (
 	"udm/export"
 )
 
-// Config is what a server is made from.
+// Config configures a server.
 type Config struct {
-	// Exports has the device, by Name.
+	// Exports contains the device, under Name.
 	Exports export.Exports
 	Name    string
-	// Queues is how many rings a guest may use; 0: one for each processor, at
-	// most 8.
+	// Queues is the number of rings that a guest may use; 0: one for each processor,
+	// at most 8.
 	Queues int
-	// Serial is what the guest sees as the disk's serial number: at most 20 bytes.
+	// Serial is the disk's serial number for the guest: at most 20 bytes.
 	Serial string
-	// StallTimeout ends a connection whose front end stops in the middle of a
-	// message or takes no answer. 0: a minute.
+	// StallTimeout ends a connection whose front end stops in the middle of a message
+	// or does not read replies. 0: one minute.
 	StallTimeout time.Duration
-	// Log gets one line for each connection that ends in an error; nil: none.
+	// Log receives one line for each connection that ends with an error; nil: no log.
 	Log *slog.Logger
 }
 

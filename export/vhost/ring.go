@@ -11,20 +11,20 @@ import (
 	"udm/export/internal/virtq"
 )
 
-// ring is a ring as the session knows it.
+// ring is a ring as seen by the session.
 //
 //	         num, addr, kick and base, in any order
 //	stopped ───────────────────────────────────────► running (a worker has it)
 //	   ▲                                                │
 //	   └────── GET_VRING_BASE, a new kick, the end ─────┘
 //
-// A ring that runs takes requests when it is enabled.
+// A running ring takes requests while it is enabled.
 type ring struct {
 	session *session
 	index   int
 	fail    func(error)
 
-	num     int // 0: not known
+	num     int // 0: unknown
 	addr    ringAddr
 	hasAddr bool
 	base    uint16
@@ -41,10 +41,10 @@ func newRing(s *session, i int, fail func(error)) *ring {
 
 func (r *ring) setNum(m *message) error {
 	if n := m.num; n == 0 || n&(n-1) != 0 || n > virtq.MaxSize {
-		return fmt.Errorf("a ring of %d entries", n)
+		return fmt.Errorf("invalid ring size %d", n)
 	}
 	if r.worker != nil && r.num != int(m.num) {
-		return errors.New("the size of a ring that runs")
+		return errors.New("the size of a running ring cannot be changed")
 	}
 	r.num = int(m.num)
 	return r.update()
@@ -52,22 +52,21 @@ func (r *ring) setNum(m *message) error {
 
 func (r *ring) setBase(m *message) error {
 	if r.worker != nil {
-		return errors.New("the position of a ring that runs")
+		return errors.New("the position of a running ring cannot be changed")
 	}
 	r.base = uint16(m.num)
 	return nil
 }
 
-// setAddr takes the addresses of a ring; those of one that runs may only be said
-// again.
+// setAddr sets the addresses of a ring. Those of a running ring may only be repeated.
 func (r *ring) setAddr(m *message) error {
 	a := m.addr
 	a.log = 0
 	if r.worker != nil && a != r.addr {
-		return errors.New("the addresses of a ring that runs")
+		return errors.New("the addresses of a running ring cannot be changed")
 	}
 	if m.num&^1 != 0 {
-		return fmt.Errorf("flags %#x of a ring", m.num)
+		return fmt.Errorf("invalid ring flags %#x", m.num)
 	}
 	if r.num != 0 {
 		if err := r.session.mem.rings(a, r.num).Check(r.num); err != nil {
@@ -78,7 +77,7 @@ func (r *ring) setAddr(m *message) error {
 	return r.update()
 }
 
-// getBase stops the ring and tells where it is.
+// getBase stops the ring and returns its position.
 func (r *ring) getBase(m *message) error {
 	r.stop()
 	closeFD(&r.kick)
@@ -89,11 +88,11 @@ func (r *ring) getBase(m *message) error {
 
 func (r *ring) setKick(fd int) error {
 	if fd < 0 {
-		return errors.New("a ring without kicks is not supported")
+		return errors.New("a ring without a kick eventfd is not supported")
 	}
 	if !isEventFD(fd) {
 		closeFD(&fd)
-		return errors.New("a file that is no eventfd")
+		return errors.New("the file is not an eventfd")
 	}
 	r.stop()
 	closeFD(&r.kick)
@@ -101,8 +100,8 @@ func (r *ring) setKick(fd int) error {
 	return r.update()
 }
 
-// setCall replaces the eventfd of calls, and calls once: the front end may have
-// missed one by the former.
+// setCall replaces the call eventfd and notifies once: the front end may have missed
+// a notification by the old one.
 func (r *ring) setCall(n notifier) {
 	r.between(func() {
 		r.call.close()
@@ -120,13 +119,13 @@ func (r *ring) setErr(n notifier) {
 
 func (r *ring) setEnable(m *message) error {
 	if m.num > 1 {
-		return fmt.Errorf("enable a ring with %d", m.num)
+		return fmt.Errorf("invalid ring enable value %d", m.num)
 	}
 	r.between(func() { r.enabled = m.num == 1 })
 	return r.update()
 }
 
-// between runs f while the ring takes no request.
+// between runs f while the ring takes no requests.
 func (r *ring) between(f func()) {
 	if r.worker != nil {
 		r.worker.do(f)
@@ -135,7 +134,7 @@ func (r *ring) between(f func()) {
 	}
 }
 
-// fits reports why a ring that runs cannot go on in another memory.
+// fits returns an error if a running ring cannot continue in another memory.
 func (r *ring) fits(mem *memory) error {
 	if r.worker == nil {
 		return nil
@@ -143,14 +142,14 @@ func (r *ring) fits(mem *memory) error {
 	return mem.rings(r.addr, r.num).Check(r.num)
 }
 
-// move gives the ring another memory, which it fits.
+// move moves the ring to another memory, which it must fit.
 func (r *ring) move(mem *memory) {
 	if r.worker != nil {
 		r.worker.do(func() { r.worker.move(mem) })
 	}
 }
 
-// update starts the ring when all is known that it needs.
+// update starts the ring once everything it needs is known.
 func (r *ring) update() error {
 	if r.worker != nil || r.num == 0 || !r.hasAddr || r.kick < 0 || !r.enabled {
 		return nil
@@ -166,7 +165,7 @@ func (r *ring) update() error {
 	return nil
 }
 
-// stop ends the worker, which waits for its bios.
+// stop stops the worker and waits for its bios.
 func (r *ring) stop() {
 	if r.worker == nil {
 		return

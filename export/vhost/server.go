@@ -25,11 +25,11 @@ type Server struct {
 	closing   bool                       // guarded by mu
 	listeners map[*net.UnixListener]bool // guarded by mu
 	conn      *net.UnixConn              // guarded by mu; the front end
-	session   *session                   // guarded by mu; its session, once that is made
+	session   *session                   // guarded by mu; its session, once created
 	running   sync.WaitGroup             // added to under mu
 }
 
-// New makes a server.
+// New creates a server.
 func New(cfg Config) (*Server, error) {
 	if cfg.Exports == nil {
 		return nil, errors.New("vhost: no exports")
@@ -74,9 +74,9 @@ func (s *Server) acceptFailed(l *net.UnixListener, err error) error {
 	return err
 }
 
-// ServeConn serves a front end until it is gone, its last bio has ended, and
-// everything of its is given back. The error says why; nil if it hung up between two
-// messages.
+// ServeConn serves a front end until it disconnects, its last bio has ended, and all
+// its resources are released. The error says why it ended; nil if the front end
+// disconnected between two messages.
 func (s *Server) ServeConn(c *net.UnixConn) error {
 	if err := s.enter(c); err != nil {
 		c.Close()
@@ -99,7 +99,7 @@ func (s *Server) ServeConn(c *net.UnixConn) error {
 	return b.reason()
 }
 
-// enter makes c the front end, unless there is one: virtio has one driver.
+// enter makes c the front end unless there is one: virtio has one driver.
 func (s *Server) enter(c *net.UnixConn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,14 +107,14 @@ func (s *Server) enter(c *net.UnixConn) error {
 	case s.closing:
 		return ErrClosed
 	case s.conn != nil:
-		return errors.New("another front end has the device")
+		return errors.New("another front end is using the device")
 	}
 	s.conn = c
 	s.running.Add(1)
 	return nil
 }
 
-// show makes the session of the front end seen by Clients and Changed.
+// show makes the front end's session visible to Clients and Changed.
 func (s *Server) show(session *session) {
 	s.mu.Lock()
 	s.session = session
@@ -129,7 +129,7 @@ func (s *Server) leave() {
 	s.running.Done()
 }
 
-// Clients tells who is connected.
+// Clients lists the connected front end, if any.
 func (s *Server) Clients() (list []export.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,8 +143,8 @@ func (s *Server) Clients() (list []export.Client) {
 	return list
 }
 
-// Changed tells the front end that the device may have another size, if it wants to
-// know.
+// Changed tells the front end that the device's size may have changed, if it accepts
+// such messages.
 func (s *Server) Changed() {
 	s.mu.Lock()
 	session := s.session
@@ -155,7 +155,7 @@ func (s *Server) Changed() {
 }
 
 // Close takes no more requests, waits until the last bio has ended and is answered,
-// and cuts the connection.
+// and closes the connection.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	s.closing = true
@@ -163,14 +163,14 @@ func (s *Server) Close() error {
 		l.Close()
 	}
 	if s.conn != nil {
-		_ = s.conn.CloseRead() // which ends its session
+		_ = s.conn.CloseRead() // this ends its session
 	}
 	s.mu.Unlock()
 	s.running.Wait()
 	return nil
 }
 
-// broken keeps the first reason for which a connection ends, and ends it.
+// broken keeps the first reason why a connection must end, and ends it.
 type broken struct {
 	conn *net.UnixConn
 	mu   sync.Mutex
@@ -192,7 +192,7 @@ func (b *broken) reason() error {
 	return b.err
 }
 
-// messages lets the session answer until the front end hangs up.
+// messages handles messages until the front end disconnects.
 func (s *Server) messages(c *net.UnixConn, session *session) error {
 	for {
 		h, payload, f, err := s.read(c)
@@ -230,7 +230,7 @@ func (s *Server) send(c *net.UnixConn, a answer) error {
 	return err
 }
 
-// read reads a message. Between messages a front end may be silent for ever.
+// read reads a message. A front end may be silent between messages for ever.
 func (s *Server) read(c *net.UnixConn) (h header, payload []byte, f fds, err error) {
 	head := make([]byte, headerLen)
 	oob := make([]byte, unix.CmsgSpace(4*maxRegions))
@@ -265,8 +265,8 @@ func (s *Server) read(c *net.UnixConn) (h header, payload []byte, f fds, err err
 	return h, payload, f, nil
 }
 
-// rights are the file descriptors beside a message; all that are there, even with
-// an error.
+// rights returns the file descriptors sent with a message; with an error, those found
+// so far.
 func rights(oob []byte) (f fds, err error) {
 	list, err := unix.ParseSocketControlMessage(oob)
 	for i := range list {

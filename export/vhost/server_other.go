@@ -9,24 +9,24 @@ import (
 	"udm/export"
 )
 
-// Server is not there: vhost-user needs eventfds and memfds.
+// Server is not supported: vhost-user needs eventfds and memfds.
 type Server struct{}
 
-var errNotHere = errors.New("vhost-user works on Linux only")
+var errNotHere = errors.New("vhost-user is supported on Linux only")
 
-// New fails.
+// New always fails.
 func New(cfg Config) (*Server, error) {
 	cfg.setDefaults(1)
 	return nil, errNotHere
 }
 
-// Serve fails.
+// Serve always fails.
 func (*Server) Serve(l *net.UnixListener) error {
 	l.Close()
 	return errNotHere
 }
 
-// Clients are none.
+// Clients returns no clients.
 func (*Server) Clients() []export.Client { return nil }
 
 // Close does nothing.

@@ -14,23 +14,23 @@ import (
 	"udm/export"
 )
 
-// session is one front end's view of the device. Its messages come one after
-// another; nothing of it is used by two goroutines but fail.
+// session is one front end's state. Messages are handled one at a time; only fail is
+// used by several goroutines.
 type session struct {
 	export   *export.Export
 	serial   string
 	log      *slog.Logger
 	offered  uint64
-	features uint64 // that the front end took
+	features uint64 // accepted by the front end
 	protocol uint64
 	mem      *memory
 	rings    []*ring
 	backend  channel
-	inflight *inflight // nil: nothing is noted
+	inflight *inflight // nil: not recorded
 }
 
-// newSession makes a session. fail is called, from any goroutine, when a ring
-// cannot go on.
+// newSession creates a session. fail is called, from any goroutine, when a ring
+// cannot continue.
 func newSession(x *export.Export, cfg *Config, fail func(error)) *session {
 	l := x.Device.Limits()
 	s := &session{export: x, serial: cfg.Serial, log: cfg.Log, offered: features(&l, x.ReadOnly || l.ReadOnly)}
@@ -42,7 +42,7 @@ func newSession(x *export.Export, cfg *Config, fail func(error)) *session {
 	return s
 }
 
-// close stops the rings, which waits for their bios, and gives everything back.
+// close stops the rings, waits for their bios, and releases all resources.
 func (s *session) close() {
 	for _, r := range s.rings {
 		r.close()
@@ -52,8 +52,8 @@ func (s *session) close() {
 	s.backend.set(noNotifier, false)
 }
 
-// fds are the file descriptors of a message. Whoever keeps one takes it; the rest is
-// closed.
+// fds are the file descriptors of a message. Whoever keeps one takes it out; the rest
+// are closed.
 type fds []int
 
 func (f fds) take(i int) int {
@@ -75,13 +75,13 @@ func closeFD(fd *int) {
 	*fd = -1
 }
 
-// receive does what a message asks for, and returns the answer, if there is one.
-// An error ends the session. It owns f.
+// receive handles a message and returns the answer, if there is one. An error ends
+// the session. It owns f.
 func (s *session) receive(h header, payload []byte, f fds) (answer, error) {
 	defer f.close()
 	m, err := decode(h, payload)
 	if err == nil && len(f) > kinds[h.request].fds {
-		err = fmt.Errorf("%d file descriptors", len(f))
+		err = fmt.Errorf("unexpected %d file descriptors", len(f))
 	}
 	if err == nil {
 		err = handlers[h.request](s, m, f)
@@ -105,7 +105,7 @@ func (s *session) receive(h header, payload []byte, f fds) (answer, error) {
 	return answer{}, nil
 }
 
-// answer is a message to send, with a file or none, which whoever sends it closes.
+// answer is a message to send, and an optional file, which the sender closes.
 type answer struct {
 	bytes []byte
 	file  *os.File
@@ -116,8 +116,8 @@ func reply(m *message, f *form) []byte {
 	return encode(m, f)
 }
 
-// handlers do what the requests ask for. A request with a reply of its own makes
-// its message that reply.
+// handlers handle the requests. A handler for a request with a reply stores the reply
+// in its message.
 var handlers map[request]func(*session, *message, fds) error
 
 func init() {
@@ -141,7 +141,7 @@ func init() {
 		setVringEnable:      onRing((*ring).setEnable),
 		setBackendReqFD:     (*session).setBackend,
 		getConfig:           (*session).getConfig,
-		setConfig:           func(*session, *message, fds) error { return errors.New("nothing in the config space can be set") },
+		setConfig:           func(*session, *message, fds) error { return errors.New("the config space is read-only") },
 		getInflightFD:       (*session).getInflight,
 		setInflightFD:       (*session).setInflight,
 		getMaxMemSlots:      value(func(*session) uint64 { return maxSlots }),
@@ -159,7 +159,7 @@ func value(f func(*session) uint64) func(*session, *message, fds) error {
 
 func (s *session) ring(i uint32) (*ring, error) {
 	if uint64(i) >= uint64(len(s.rings)) {
-		return nil, fmt.Errorf("ring %d of %d", i, len(s.rings))
+		return nil, fmt.Errorf("there is no ring %d of %d", i, len(s.rings))
 	}
 	return s.rings[i], nil
 }
@@ -174,7 +174,7 @@ func onRing(f func(*ring, *message) error) func(*session, *message, fds) error {
 	}
 }
 
-// The word of a request that brings an eventfd: the ring, and that there is none.
+// The word of a request with an eventfd: the ring, and a flag that there is none.
 const (
 	ringMask = 0xff
 	noFD     = 1 << 8
@@ -190,13 +190,13 @@ func onRingFD(f func(*ring, int) error) func(*session, *message, fds) error {
 			return f(r, -1)
 		}
 		if len(got) != 1 {
-			return errors.New("no eventfd")
+			return errors.New("the eventfd is missing")
 		}
 		return f(r, got.take(0))
 	}
 }
 
-// onNotifier is onRingFD for requests that bring a notifier.
+// onNotifier is onRingFD for requests with a notifier.
 func onNotifier(f func(*ring, notifier)) func(*session, *message, fds) error {
 	return onRingFD(func(r *ring, fd int) error {
 		n := noNotifier
@@ -227,7 +227,7 @@ func (s *session) setFeatures(m *message, _ fds) error {
 	return nil
 }
 
-// Front ends echo bits that they know from elsewhere; what was not offered is off.
+// Front ends echo bits that were not offered; they are ignored.
 func (s *session) setProtocolFeatures(m *message, _ fds) error {
 	s.protocol = m.value & protoOffered
 	return nil
@@ -235,12 +235,12 @@ func (s *session) setProtocolFeatures(m *message, _ fds) error {
 
 func (s *session) setBackend(_ *message, f fds) error {
 	if len(f) != 1 {
-		return errors.New("no socket")
+		return errors.New("the socket is missing")
 	}
 	n, err := newNotifier(f.take(0))
 	if err == nil && !n.socket {
 		n.close()
-		err = errors.New("a channel that is no socket")
+		err = errors.New("the channel is not a socket")
 	}
 	if err != nil {
 		return err
@@ -252,7 +252,7 @@ func (s *session) setBackend(_ *message, f fds) error {
 func (s *session) getConfig(m *message, _ fds) error {
 	c := &m.config
 	if c.offset > maxConfig || int(c.offset)+len(c.data) > maxConfig {
-		return fmt.Errorf("%d bytes at %d of the config space", len(c.data), c.offset)
+		return fmt.Errorf("invalid range of the config space: %d bytes at %d", len(c.data), c.offset)
 	}
 	l := s.export.Device.Limits()
 	space := configSpace(&l, len(s.rings))
@@ -265,7 +265,7 @@ func (s *session) getConfig(m *message, _ fds) error {
 
 func (s *session) setMemTable(m *message, f fds) error {
 	if len(f) != len(m.regions) {
-		return fmt.Errorf("%d regions of guest memory and %d files", len(m.regions), len(f))
+		return fmt.Errorf("%d regions of guest memory, but %d files", len(m.regions), len(f))
 	}
 	var maps []*mapping
 	for i, d := range m.regions {
@@ -279,7 +279,7 @@ func (s *session) setMemTable(m *message, f fds) error {
 	return s.setMemory(maps)
 }
 
-// drop unmaps regions that no memory has.
+// drop unmaps regions that no memory uses.
 func drop(maps []*mapping) {
 	for _, p := range maps {
 		p.users.Add(1)
@@ -289,7 +289,7 @@ func drop(maps []*mapping) {
 
 func (s *session) addRegion(m *message, f fds) error {
 	if len(f) != 1 {
-		return errors.New("no file")
+		return errors.New("the file is missing")
 	}
 	p, err := mapRegion(m.regions[0], f[0])
 	if err != nil {
@@ -309,8 +309,8 @@ func (s *session) removeRegion(m *message, _ fds) error {
 	return s.setMemory(slices.Delete(slices.Clone(s.mem.maps), i, i+1))
 }
 
-// setMemory replaces guest memory, under rings that run, too: of all rings, or of
-// none.
+// setMemory replaces guest memory, also under running rings: of all rings, or if it
+// fails of none.
 func (s *session) setMemory(maps []*mapping) error {
 	mem, err := newMemory(maps)
 	if err != nil {

@@ -14,41 +14,41 @@ import (
 	"udm/export/internal/virtq"
 )
 
-// Bounds of what a ring has under way. What is beyond waits in the ring.
+// Bounds of a ring's requests in progress. Further ones wait in the ring.
 const (
 	maxJobs  = 256
-	maxBytes = 32 << 20 // and one request more
-	batch    = 32       // requests between two looks at everything else
+	maxBytes = 32 << 20 // may be exceeded by one request
+	batch    = 32       // requests handled before checking everything else
 )
 
-// worker is the goroutine of a ring that runs. All but late belongs to it.
+// worker is the goroutine of a running ring. It owns all fields except late.
 type worker struct {
 	ring *ring
-	own  int         // the eventfd that wakes it; the session closes it
-	cmds chan func() // what the session wants done between two requests
+	own  int         // eventfd that wakes it; closed by the session
+	cmds chan func() // to run between two requests, sent by the session
 	done chan struct{}
 	late late
 
 	q        *virtq.Queue
 	view     *view
-	inflight *inflight // nil: nothing is noted
+	inflight *inflight // nil: not recorded
 	free     []*job
-	jobs     int    // under way
-	bytes    uint64 // of those, by their descriptors
-	current  *job   // the one that guest memory is touched for
-	pending  []*job // ended, not given back yet
+	jobs     int    // in progress
+	bytes    uint64 // of those, as in their descriptors
+	current  *job   // the one for which guest memory is being accessed
+	pending  []*job // ended, but not put back yet
 	stopping bool
-	dead     bool   // the ring or the memory is broken: neither is touched again
-	position uint16 // at the end
+	dead     bool   // the ring or the memory is broken: neither is accessed again
+	position uint16 // final position
 }
 
-// view is a memory, and how many jobs use it.
+// view is a memory and the number of jobs that use it.
 type view struct {
 	mem  *memory
 	jobs int
 }
 
-// late is what ended on other goroutines.
+// late is the jobs that ended on other goroutines.
 type late struct {
 	mu     sync.Mutex
 	list   []*job // guarded by mu
@@ -95,8 +95,8 @@ func (w *worker) run() {
 	w.end()
 }
 
-// guard runs f, which touches guest memory, unless that is broken. A fault in it, or
-// an error, breaks it.
+// guard runs f, which accesses guest memory, unless the worker is dead. A fault or an
+// error in f makes it dead.
 func (w *worker) guard(f func() error) {
 	if w.dead {
 		return
@@ -111,13 +111,13 @@ func (w *worker) guard(f func() error) {
 	}
 }
 
-// faulted takes a panic that comes from guest memory.
+// faulted handles a panic caused by guest memory.
 func (w *worker) faulted(p any) {
 	fault, ok := p.(interface{ Addr() uintptr })
 	if !ok || !w.inGuest(fault.Addr()) {
 		panic(p)
 	}
-	w.breakDown(errors.New("guest memory is gone: the front end has cut its file"))
+	w.breakDown(errors.New("guest memory is gone: the front end has truncated its file"))
 }
 
 func (w *worker) inGuest(addr uintptr) bool {
@@ -158,11 +158,11 @@ func (w *worker) begin() (err error) {
 		Next:     w.ring.base,
 		Inflight: notes,
 	})
-	w.ring.call.tell() // in case that an earlier one was lost
+	w.ring.call.tell() // an earlier notification may have been lost
 	return err
 }
 
-// move makes mem the memory of what is taken from now on.
+// move makes mem the memory of the requests taken from now on.
 func (w *worker) move(mem *memory) {
 	old := w.view
 	w.view = &view{mem: mem.hold()}
@@ -170,20 +170,20 @@ func (w *worker) move(mem *memory) {
 	old.drop(w.view)
 }
 
-// drop lets the memory go when no job uses it and it is not the current one.
+// drop releases the memory when no job uses it and it is not the current one.
 func (v *view) drop(current *view) {
 	if v != current && v.jobs == 0 {
 		v.mem.release()
 	}
 }
 
-// takes reports whether there is room for another request.
+// takes reports whether another request may be taken.
 func (w *worker) takes() bool {
 	return !w.stopping && !w.dead && w.ring.enabled && w.jobs < maxJobs && w.bytes < maxBytes
 }
 
-// round gives back what has ended, takes what is there, and tells the driver. It
-// reports whether there was anything to do.
+// round puts back what has ended, takes available requests, and notifies the driver.
+// It reports whether there was anything to do.
 func (w *worker) round() bool {
 	w.collect()
 	busy := len(w.pending) > 0
@@ -211,7 +211,7 @@ func (w *worker) collect() {
 	w.late.mu.Unlock()
 }
 
-// fetch starts requests that are available, a batch of them at most.
+// fetch starts up to a batch of available requests.
 func (w *worker) fetch() (n int, err error) {
 	for n < batch && w.takes() {
 		j := w.job()
@@ -227,7 +227,7 @@ func (w *worker) fetch() (n int, err error) {
 	return n, nil
 }
 
-// job is one that is free.
+// job returns a free job.
 func (w *worker) job() *job {
 	if n := len(w.free); n > 0 {
 		j := w.free[n-1]
@@ -245,7 +245,7 @@ func (w *worker) begins(j *job) {
 	w.current = j
 }
 
-// recycle makes j free.
+// recycle makes j free for reuse.
 func (w *worker) recycle(j *job) {
 	w.current = nil
 	v := j.view
@@ -258,7 +258,7 @@ func (w *worker) recycle(j *job) {
 	w.free = append(w.free, j)
 }
 
-// sleep waits for a kick, an end, or a command.
+// sleep waits for a kick, an end of a job, or a command.
 func (w *worker) sleep() {
 	kick := -1
 	if w.takes() {
@@ -287,7 +287,7 @@ func (w *worker) sleep() {
 	}
 }
 
-// sleep says that the worker is about to wait; false: there is something to do.
+// sleep records that the worker is about to wait; false if there is something to do.
 func (l *late) sleep() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -301,8 +301,8 @@ func (l *late) awake() {
 	l.mu.Unlock()
 }
 
-// ended gives the worker a job back from another goroutine. The eventfd is there
-// until the job is collected, which takes the lock.
+// ended passes a job back to the worker from another goroutine. The eventfd stays
+// open until the job is collected, which takes the lock.
 func (w *worker) ended(j *job) {
 	w.late.mu.Lock()
 	defer w.late.mu.Unlock()
@@ -313,7 +313,7 @@ func (w *worker) ended(j *job) {
 	}
 }
 
-// end lets everything go when no job is under way.
+// end releases everything once no job is in progress.
 func (w *worker) end() {
 	if w.q != nil {
 		w.position = w.q.Position()

@@ -2,17 +2,17 @@ package virtq
 
 import "errors"
 
-// Chain is one request of the driver: the buffers of a chain of descriptors. It
-// is used again and again, so that its slices are made once.
+// Chain is one request of the driver: the buffers of a chain of descriptors. Chains
+// are reused, so that their slices are allocated once.
 type Chain struct {
 	Head uint16
-	// Out is what the device reads, In what it writes: slices of guest memory,
-	// none of them empty. With an Err, In holds what follows the descriptor at
-	// fault, so that its last byte still is that of the chain, or nothing.
+	// Out is what the device reads, In what it writes: slices of guest memory, none
+	// of them empty. If Err is set, In holds only the buffers after the faulty
+	// descriptor (so that its last byte is still that of the chain), or nothing.
 	Out, In [][]byte
-	// Bytes is the sum of the descriptors' lengths.
+	// Bytes is the total length of all descriptors.
 	Bytes uint64
-	// Fixed: all of it lies in regions that are.
+	// Fixed means that all buffers are in fixed regions.
 	Fixed bool
 	// Err says what is wrong with the buffers; nil: nothing.
 	Err error
@@ -60,7 +60,7 @@ func (c *Chain) add(t *Table, d descriptor) {
 	}
 }
 
-// fail records what is wrong first.
+// fail records the first error.
 func (c *Chain) fail(err error) {
 	if c.Err == nil {
 		c.Err = err

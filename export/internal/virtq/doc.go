@@ -1,6 +1,6 @@
-// Package virtq is virtio's split ring over bytes: no sockets, no devices, no
-// goroutines. [Queue] is the device's side, [Driver] the other one, which tests
-// and benchmarks use. Guest memory is a [Table] of regions.
+// Package virtq implements virtio's split ring in memory: no sockets, no devices, no
+// goroutines. [Queue] is the device's side, [Driver] the driver's side, used by tests
+// and benchmarks. Guest memory is a [Table] of regions.
 //
 // # Layout (virtio 1.2, 2.7; little-endian, size N)
 //
@@ -8,33 +8,34 @@
 //	avail        6 + 2N          flags 2, index 2, N heads of 2, used_event 2
 //	used         6 + 8N          flags 2, index 2, N of {head 4, length 4}, avail_event 2
 //
-// Indices run free modulo 65536. used_event and avail_event mean something with
-// EVENT_IDX only, the flags only without it.
+// Indices count modulo 65536. used_event and avail_event are used only with
+// EVENT_IDX, the flags only without it.
 //
-// What a queue has in flight can be noted in memory that outlives it: see [Inflight].
+// The requests in flight can be recorded in memory that outlives the device: see
+// [Inflight].
 //
 // # Memory order
 //
-// Both indices are loaded and stored with the atomics of Go, which are
-// sequentially consistent: what was written before the store of an index is seen
-// after the load of it, and the store of an index comes before the load of the
-// other side's wish to be told. Go has no atomics of 16 bits, so an index is
-// moved with the aligned word around it: used.index together with the flags, which
-// are the device's as well. avail_event is different: it is the last two bytes of
-// its ring, and what follows belongs to somebody else. It is stored plainly, with a
-// full barrier behind it: an atomic addition to a word of ours. Without the
-// atomic instructions of ARMv8.1 that is none, so [EventIdx] is false there.
+// Both indices are loaded and stored with Go's atomics, which are sequentially
+// consistent. So what was written before an index is visible after loading it, and
+// storing an index precedes loading the other side's notification request. Go has no
+// 16-bit atomics, so an index is accessed with the aligned word around it: used.index
+// together with the flags, which belong to the device as well. avail_event is
+// different: it is the last two bytes of its ring, and the bytes after it may belong
+// to somebody else. It is stored plainly, followed by a full barrier, which is an
+// atomic addition to a word of the queue. Without the atomic instructions of ARMv8.1
+// that is not a barrier, so [EventIdx] is false there.
 //
 // # Hostile drivers
 //
-// Nothing that a driver writes makes a Queue panic, loop, allocate or look beyond
-// the regions. A ring that cannot be made sense of is broken for good, and every
-// call says so: an index too far ahead, a head or a link beyond its table, a
-// loop, a chain of more than [MaxChain] descriptors, a head that is in flight
-// already, an indirect table that is empty, ragged, nested, unannounced or not
-// in one region. A chain that is at fault alone has an [Chain.Err] and
-// goes back to the driver: an empty buffer, one that no region holds, a
-// readable one behind a writable one. Each descriptor is copied once, and the copy
-// is used. Memory that can shrink faults when it does: who calls a Queue over
-// such memory does it on a goroutine with debug.SetPanicOnFault.
+// Nothing that a driver writes can make a Queue panic, loop, allocate or access
+// memory outside the regions. An invalid ring is broken for good, and every call
+// returns an error: an index too far ahead, a head or link beyond its table, a loop,
+// a chain of more than [MaxChain] descriptors, a head that is in flight already, an
+// indirect table that is empty, of an odd length, nested, not negotiated or not in
+// one region. A chain with a fault of its own has a [Chain.Err] and goes back to the
+// driver: an empty buffer, a buffer outside all regions, a readable buffer after a
+// writable one. Each descriptor is copied once, and only the copy is used. Memory
+// that can shrink causes faults: a Queue over such memory must be called on a
+// goroutine with debug.SetPanicOnFault.
 package virtq

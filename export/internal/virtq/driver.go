@@ -2,33 +2,33 @@ package virtq
 
 import "encoding/binary"
 
-// Buf is a buffer of a request, by its address for the guest.
+// Buf is a buffer of a request, by its guest address.
 type Buf struct {
 	Addr uint64
 	Len  uint32
 }
 
-// Driver is the driver's side of a ring, which it begins. It is used by one
+// Driver is the driver's side of a ring, which it initializes. It is used by one
 // goroutine at a time.
 type Driver struct {
 	features Features
 	size     int
 	rings    Rings
 	fence    fence
-	tables   []byte // for indirect tables: perTable descriptors for each head
-	at       uint64 // the address of tables for the guest
+	tables   []byte // indirect tables: perTable descriptors for each head
+	at       uint64 // guest address of tables
 	perTable int
 
 	free      []uint16 // descriptors
-	links     []uint16 // by head: how many descriptors its chain has in the ring
-	next      []uint16 // by descriptor: the one behind it
+	links     []uint16 // by head: number of ring descriptors of its chain
+	next      []uint16 // by descriptor: the next one of its chain
 	avail     uint16
 	published uint16
 	used      uint16
 }
 
-// NewDriver begins a ring, whose memory it clears. With Indirect, tables is memory
-// for the indirect tables of all heads, at the guest's address at.
+// NewDriver initializes a ring, clearing its memory. With Indirect, tables is memory
+// for the indirect tables of all heads, at guest address at.
 func NewDriver(size int, f Features, r Rings, tables []byte, at uint64) (*Driver, error) {
 	r, err := r.checked(size)
 	if err != nil {
@@ -47,12 +47,11 @@ func NewDriver(size int, f Features, r Rings, tables []byte, at uint64) (*Driver
 	return d, nil
 }
 
-// Free counts the descriptors that no request holds.
+// Free is the number of free descriptors.
 func (d *Driver) Free() int { return len(d.free) }
 
-// Add makes a request of buffers that the device reads and others that it writes,
-// and returns its head; false: there is no room for it. The device sees it after
-// Publish.
+// Add adds a request with buffers for the device to read (out) and to write (in), and
+// returns its head; false if there is no room. The device sees it after Publish.
 func (d *Driver) Add(out, in []Buf) (head uint16, ok bool) {
 	n := len(out) + len(in)
 	table := d.features.Indirect && n > 1 && n <= d.perTable
@@ -94,7 +93,7 @@ func (d *Driver) indirect(head uint16, out, in []Buf) {
 	descriptor{d.at + uint64(off), uint32(16 * n), flagIndirect, 0}.put(d.rings.Desc, int(head))
 }
 
-// link is descriptor i of a chain.
+// link returns descriptor i of a chain.
 func link(i int, next uint16, out, in []Buf) descriptor {
 	var d descriptor
 	if i < len(out) {
@@ -109,7 +108,8 @@ func link(i int, next uint16, out, in []Buf) descriptor {
 	return d
 }
 
-// Publish shows the device what was added, and reports whether it wants a kick.
+// Publish makes added requests visible to the device, and reports whether it wants a
+// kick.
 func (d *Driver) Publish() (kick bool) {
 	if d.avail == d.published {
 		return false
@@ -123,7 +123,7 @@ func (d *Driver) Publish() (kick bool) {
 	return load16(d.rings.Used, 0)&quiet == 0
 }
 
-// Reap returns a request that the device has put back; false: there is none.
+// Reap returns a request that the device has completed, or false if there is none.
 func (d *Driver) Reap() (head uint16, written uint32, ok bool) {
 	if load16(d.rings.Used, 2) == d.used {
 		return 0, 0, false
@@ -139,8 +139,8 @@ func (d *Driver) Reap() (head uint16, written uint32, ok bool) {
 	return head, written, true
 }
 
-// Park makes the device tell when it puts back more, and reports whether nothing
-// is there: then the caller may sleep until it is told.
+// Park requests a notification of the next completion, and reports whether nothing is
+// complete. If so the caller may sleep until it is notified.
 func (d *Driver) Park() bool {
 	if d.features.EventIdx {
 		d.fence.store16(d.rings.Avail, d.used)

@@ -9,26 +9,26 @@ import (
 	"unsafe"
 )
 
-// Inflight is memory where a queue notes what it has taken and not put back. It
-// outlives the device: the next one begins with those chains again. The layout is that
-// of vhost-user (version 1), little-endian:
+// Inflight is memory in which a queue records the chains that it has taken and not
+// put back. It outlives the device, so that the next device can start with those
+// chains. The layout is that of vhost-user (version 1), little-endian:
 //
 //	header      features 8 (0), version 2 (0: fresh), N 2, the last head put back 2, used index 2
-//	N entries   in flight 1, nothing 5, the head put back before 2, counter 8
+//	N entries   in flight 1, unused 5, previous head put back 2, counter 8
 //
-// The steps, each one store, and what a device that ends after them leaves:
+// The steps, each a single store, and what the next device finds after a crash:
 //
-//	taken: counter, then in flight      begun again, in the order of the counters
-//	put back: linked to the last one    begun again: the driver has not seen it
-//	published: the ring's used index    it differs from that of the header, by as many
-//	                                    heads as have to be unmarked from the last one on
-//	unmarked, then the header's index   over
+//	taken: counter, then in flight      taken again, in order of counters
+//	put back: linked to the last one    taken again: the driver has not seen it
+//	published: the ring's used index    it differs from the header's by the number of
+//	                                    heads to unmark, from the last one backwards
+//	unmarked, then the header's index   complete
 type Inflight struct {
 	header  *uint64
 	entries []entry
 }
 
-// entry is what there is about a head: a word of mark and link, and the counter.
+// entry is the record of a head: a word with mark and link, and the counter.
 type entry struct{ state, counter uint64 }
 
 const (
@@ -37,10 +37,10 @@ const (
 	inflightVersion = 1
 )
 
-// InflightLen is the length of the memory of a ring of n.
+// InflightLen is the length in bytes of the memory for a ring of n entries.
 func InflightLen(n int) int { return (16 + 16*n + 63) &^ 63 }
 
-// NewInflight is the notes in mem of a ring of at most n entries.
+// NewInflight uses mem as the record for a ring of at most n entries.
 func NewInflight(mem []byte, n int) (*Inflight, error) {
 	if n <= 0 || n > MaxSize || len(mem) < 16+16*n || address(mem)%8 != 0 {
 		return nil, fmt.Errorf("%d bytes to note %d requests in flight: too short, or not aligned", len(mem), n)
@@ -49,7 +49,7 @@ func NewInflight(mem []byte, n int) (*Inflight, error) {
 	return &Inflight{(*uint64)(unsafe.Add(p, 8)), unsafe.Slice((*entry)(unsafe.Add(p, 16)), n)}, nil
 }
 
-// notes is the header but for the features.
+// notes is the header without the features.
 type notes struct{ version, n, last, used uint16 }
 
 func (f *Inflight) load() notes {
@@ -61,9 +61,9 @@ func (f *Inflight) store(h notes) {
 	atomic.StoreUint64(f.header, uint64(h.version)|uint64(h.n)<<16|uint64(h.last)<<32|uint64(h.used)<<48)
 }
 
-// resume brings the notes up to date with a ring whose used index is used, and returns
-// the heads in flight in the order in which they were taken. fresh: the notes are not
-// of this ring, and have been begun anew.
+// resume updates the record to a ring whose used index is used. It returns the heads
+// in flight in the order in which they were taken. fresh means that the record was
+// not of this ring, and has been initialized.
 func (f *Inflight) resume(used uint16, size int) (heads []uint16, fresh bool, err error) {
 	h := f.load()
 	if h.version > inflightVersion {
@@ -86,7 +86,7 @@ func (f *Inflight) resume(used uint16, size int) (heads []uint16, fresh bool, er
 	return f.marked(size), false, nil
 }
 
-// marked are the heads in flight, by their counters.
+// marked returns the heads in flight in order of their counters.
 func (f *Inflight) marked(size int) (heads []uint16) {
 	for i := range min(size, len(f.entries)) {
 		if atomic.LoadUint64(&f.entries[i].state)&marked != 0 {
@@ -101,7 +101,7 @@ func (f *Inflight) marked(size int) (heads []uint16) {
 	return heads
 }
 
-// lastCounter is the highest counter of heads, which are in their order.
+// lastCounter is the highest counter of heads, which are ordered.
 func (f *Inflight) lastCounter(heads []uint16) uint64 {
 	if len(heads) == 0 {
 		return 0
@@ -123,7 +123,7 @@ func (f *Inflight) link(head uint16) {
 	f.store(h)
 }
 
-// unmark returns the head that was put back before.
+// unmark unmarks a head and returns the one put back before it.
 func (f *Inflight) unmark(head uint16) uint16 {
 	e := &f.entries[head]
 	link := atomic.LoadUint64(&e.state) >> linkShift
@@ -131,7 +131,7 @@ func (f *Inflight) unmark(head uint16) uint16 {
 	return uint16(link)
 }
 
-// published ends the batch of those that were linked, since the ring's index is used.
+// published completes a batch of linked heads after the ring's index was set to used.
 func (f *Inflight) published(batch []uint16, used uint16) {
 	for _, head := range batch {
 		f.unmark(head)

@@ -20,34 +20,34 @@ type Queue struct {
 	rings    Rings
 	fence    fence
 
-	next      uint16 // of avail: the first entry that was not taken
-	avail     uint16 // as it was loaded last
-	used      uint16 // of used: the first entry that is free
-	published uint16 // what the driver knows of used
+	next      uint16 // in avail: the first entry not taken
+	avail     uint16 // last loaded value
+	used      uint16 // in used: the first free entry
+	published uint16 // value of used that the driver sees
 	quiet     uint16 // the flags of used
 	inFlight  int
 	busy      []bool // by head: it is in flight
 	broken    error
 
 	notes   *Inflight // nil: none
-	again   []uint16  // heads that an earlier device has left in flight, to be taken first
-	batch   []uint16  // with notes: heads that were put back and not published
-	counter uint64    // with notes: of what was taken last
+	again   []uint16  // heads left in flight by an earlier device, to be taken first
+	batch   []uint16  // with notes: heads put back but not published
+	counter uint64    // with notes: of the last chain taken
 }
 
-// Config says where a ring is and where it goes on.
+// Config describes a ring and the position to continue from.
 type Config struct {
 	Size     int
 	Features Features
 	Mem      *Table
 	Rings    Rings
-	Next     uint16 // the index in avail to go on from
-	// Inflight, if any, is where the queue notes what is in flight. When an earlier
-	// device has used it, it tells where to go on, too.
+	Next     uint16 // index in avail to continue from
+	// Inflight, if not nil, is where the queue records what is in flight. If an
+	// earlier device used it, it also determines the position.
 	Inflight *Inflight
 }
 
-// NewQueue makes a queue that goes on where the ring is.
+// NewQueue creates a queue that continues at the ring's position.
 func NewQueue(c Config) (*Queue, error) {
 	rings, err := c.Rings.checked(c.Size)
 	if err != nil {
@@ -80,8 +80,8 @@ func (q *Queue) resume() error {
 	return nil
 }
 
-// Move gives the queue another view of guest memory: chains that are in flight
-// keep the buffers that they have.
+// Move gives the queue another view of guest memory. Chains in flight keep their
+// buffers.
 func (q *Queue) Move(mem *Table, r Rings) error {
 	r, err := r.checked(q.size)
 	if err != nil {
@@ -91,13 +91,13 @@ func (q *Queue) Move(mem *Table, r Rings) error {
 	return nil
 }
 
-// Position is the index in avail of the first entry that was not taken.
+// Position is the index in avail of the first entry not taken.
 func (q *Queue) Position() uint16 { return q.next }
 
-// Used is the index in used that the driver knows.
+// Used is the index in used that the driver sees.
 func (q *Queue) Used() uint16 { return q.published }
 
-// InFlight counts the chains that were taken and not put back.
+// InFlight is the number of chains taken and not put back.
 func (q *Queue) InFlight() int { return q.inFlight }
 
 func (q *Queue) fail(format string, args ...any) error {
@@ -107,7 +107,7 @@ func (q *Queue) fail(format string, args ...any) error {
 	return q.broken
 }
 
-// Next takes the next chain that is available into c; false: there is none.
+// Next takes the next available chain into c; false if there is none.
 func (q *Queue) Next(c *Chain) (bool, error) {
 	if q.broken != nil {
 		return false, q.broken
@@ -133,10 +133,10 @@ func (q *Queue) Next(c *Chain) (bool, error) {
 	return true, nil
 }
 
-// slot is the entry of a ring that an index means.
+// slot is the ring entry of an index.
 func (q *Queue) slot(index uint16) int { return int(index) & (q.size - 1) }
 
-// look loads the index of avail and reports whether there is something new.
+// look loads the index of avail and reports whether there are new entries.
 func (q *Queue) look() bool {
 	q.avail = load16(q.rings.Avail, 2)
 	if n := q.avail - q.next; int(n) > q.size {
@@ -167,8 +167,8 @@ func (q *Queue) Take(c *Chain, head uint16) error {
 	return nil
 }
 
-// walk collects the buffers of the chain that begins at descriptor i. A chain has
-// no more descriptors than the tables that it runs through.
+// walk collects the buffers of the chain that starts at descriptor i. A chain has at
+// most as many descriptors as the tables that it runs through.
 func (q *Queue) walk(c *Chain, i int) error {
 	table, limit, indirect := q.rings.Desc, q.size, false
 	for n := 1; ; n++ {
@@ -197,7 +197,7 @@ func (q *Queue) walk(c *Chain, i int) error {
 	}
 }
 
-// indirect is the table that d describes.
+// indirect returns the table that d describes.
 func (q *Queue) indirect(d descriptor, nested bool) ([]byte, error) {
 	switch {
 	case nested:
@@ -216,9 +216,9 @@ func (q *Queue) indirect(d descriptor, nested bool) ([]byte, error) {
 	return t, nil
 }
 
-// Put gives a chain back, with how many bytes of it were written. The driver sees
-// it after Publish. A head that was not taken is a defect of the caller, which no
-// driver can bring about: the panic keeps the ring from being corrupted.
+// Put puts a chain back; written is the number of bytes written to it. The driver
+// sees it after Publish. Putting back a head that was not taken is a bug of the
+// caller, which no driver can cause; the panic keeps the ring from being corrupted.
 func (q *Queue) Put(head uint16, written uint32) {
 	if !q.busy[head] {
 		panic("virtq: a chain is put back that was not taken")
@@ -235,8 +235,8 @@ func (q *Queue) Put(head uint16, written uint32) {
 	}
 }
 
-// Publish shows the driver what was put back, and reports whether it wants to be
-// told.
+// Publish makes the chains put back visible to the driver, and reports whether it
+// wants a notification.
 func (q *Queue) Publish() (tell bool) {
 	if q.used == q.published {
 		return false
@@ -254,8 +254,8 @@ func (q *Queue) Publish() (tell bool) {
 	return load16(q.rings.Avail, 0)&quiet == 0
 }
 
-// Park makes the driver kick when it makes more available, and reports whether
-// nothing is: then the caller may sleep until a kick.
+// Park requests a kick for the next available chain, and reports whether there is
+// none now. If so the caller may sleep until a kick.
 func (q *Queue) Park() bool {
 	if q.features.EventIdx {
 		q.fence.store16(q.rings.Used, q.next)
@@ -265,7 +265,7 @@ func (q *Queue) Park() bool {
 	return q.broken == nil && len(q.again) == 0 && q.next == q.avail && load16(q.rings.Avail, 2) == q.next
 }
 
-// Unpark makes the driver kick no more, as far as it listens.
+// Unpark asks the driver not to kick; the driver may ignore that.
 func (q *Queue) Unpark() {
 	if !q.features.EventIdx {
 		q.setQuiet(quiet)

@@ -11,37 +11,38 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// MaxSize is the largest ring of the specification, MaxChain the longest chain
-// that is taken, indirect descriptors included.
+// MaxSize is the largest ring size of the specification. MaxChain is the longest
+// chain that is accepted, including indirect descriptors.
 const (
 	MaxSize  = 32768
 	MaxChain = 1024
 )
 
-// Features are those of the rings that both sides agreed on.
+// Features are the negotiated features of a ring.
 type Features struct {
 	EventIdx bool // VIRTIO_F_EVENT_IDX
 	Indirect bool // VIRTIO_F_INDIRECT_DESC
 }
 
-// EventIdx reports whether this processor has what EVENT_IDX needs.
+// EventIdx reports whether this processor supports EVENT_IDX.
 func EventIdx() bool { return runtime.GOARCH != "arm64" || cpu.ARM64.HasATOMICS }
 
-// Rings is the memory of a ring's three parts. What is longer than needed is cut.
+// Rings is the memory of a ring's three parts. Excess length is ignored.
 type Rings struct{ Desc, Avail, Used []byte }
 
-// The lengths of the parts of a ring of n.
+// DescLen, AvailLen and UsedLen are the lengths in bytes of the parts of a ring of n
+// entries.
 func DescLen(n int) int  { return 16 * n }
 func AvailLen(n int) int { return 6 + 2*n }
 func UsedLen(n int) int  { return 6 + 8*n }
 
-// Check reports why r cannot be a ring of size entries.
+// Check returns an error if r cannot be a ring of size entries.
 func (r Rings) Check(size int) error {
 	_, err := r.checked(size)
 	return err
 }
 
-// checked is r cut to size, if it can be a ring of that size.
+// checked returns r cut to the given size, or an error.
 func (r Rings) checked(size int) (Rings, error) {
 	if size <= 0 || size > MaxSize || size&(size-1) != 0 {
 		return r, fmt.Errorf("a ring of %d entries: the size is a power of two, at most %d", size, MaxSize)
@@ -74,8 +75,8 @@ func overlap(a, b []byte) bool {
 	return address(a) < address(b)+uintptr(len(b)) && address(b) < address(a)+uintptr(len(a))
 }
 
-// The flags of a descriptor, and the one that both avail and used have: do not
-// tell me.
+// The flags of a descriptor, and the flag of avail and used that suppresses
+// notifications.
 const (
 	flagNext     = 1
 	flagWrite    = 2
@@ -83,7 +84,7 @@ const (
 	quiet        = 1
 )
 
-// descriptor is one of the table, copied.
+// descriptor is a copy of a descriptor.
 type descriptor struct {
 	addr        uint64
 	len         uint32
@@ -109,29 +110,29 @@ func (d descriptor) put(table []byte, i int) {
 	binary.LittleEndian.PutUint16(b[14:], d.next)
 }
 
-// load16 loads the two bytes at p[off:] with the aligned word around them. What
-// else the word holds may be anybody's; it lies in the same page, so it is there.
+// load16 loads the two bytes at p[off:] with the aligned word around them. The rest
+// of that word may belong to anybody; it is in the same page, so it is mapped.
 func load16(p []byte, off int) uint16 {
 	at := unsafe.Pointer(&p[off])
 	odd := uintptr(at) & 2
 	return uint16(atomic.LoadUint32((*uint32)(unsafe.Add(at, -int(odd)))) >> (8 * odd))
 }
 
-// storeWord stores flags and index of a ring as one word, before whatever is loaded next.
-// It swaps, since a store under the race detector, which ignores memory that is not Go's,
-// may come after a load behind it: then both sides sleep.
+// storeWord stores flags and index of a ring as one word, before any later load. It
+// swaps because of the race detector: that ignores memory that is not Go's, so a
+// plain store could be reordered after a later load, and both sides would sleep.
 func storeWord(p []byte, flags, index uint16) {
 	atomic.SwapUint32((*uint32)(unsafe.Pointer(&p[0])), uint32(index)<<16|uint32(flags))
 }
 
-// passed reports whether event lies in the entries from old on, before index: the
-// other side wants to be told about one of them.
+// passed reports whether event is among the entries from old up to index: the other
+// side requested a notification for one of them.
 func passed(event, old, index uint16) bool { return index-event-1 < index-old }
 
-// fence is where barriers are made.
+// fence makes full barriers.
 type fence struct{ word atomic.Uint32 }
 
-// store16 stores v at the end of p, before whatever is loaded next.
+// store16 stores v at the end of p, before any later load.
 func (f *fence) store16(p []byte, v uint16) {
 	*(*uint16)(unsafe.Pointer(&p[len(p)-2])) = v
 	f.word.Add(1)

@@ -10,21 +10,22 @@ import (
 
 // Region is a piece of guest memory that is contiguous in every view.
 type Region struct {
-	Guest uint64 // its address for the guest: in descriptors
-	User  uint64 // its address for the front end: of rings
+	Guest uint64 // guest address, used in descriptors
+	User  uint64 // address in the front end, used for rings
 	Mem   []byte
-	// Fixed: the memory stays, whatever its owner does. Any goroutine may touch it.
+	// Fixed means that the memory stays valid whatever its owner does. Any goroutine
+	// may access it.
 	Fixed bool
 }
 
-// Table is guest memory as of one moment. It does not change: rings that run are
-// given another one by [Queue.Move].
+// Table is guest memory at one moment. It is immutable: running rings get a new one
+// by [Queue.Move].
 type Table struct {
 	regions []Region // by Guest
 }
 
-// NewTable checks the regions: none is empty, wraps around or overlaps another
-// one, in either view.
+// NewTable checks the regions: none may be empty, wrap around or overlap another one,
+// in either view.
 func NewTable(regions ...Region) (*Table, error) {
 	t := &Table{regions: slices.Clone(regions)}
 	views := []func(*Region) uint64{
@@ -57,10 +58,11 @@ func (t *Table) check(address func(*Region) uint64) error {
 	return nil
 }
 
-// Regions are those of the table, in the order of guest addresses.
+// Regions returns the regions in order of guest addresses.
 func (t *Table) Regions() []Region { return t.regions }
 
-// Guest is the n bytes of guest memory at addr, nil unless one region holds them.
+// Guest returns the n bytes of guest memory at addr, or nil unless one region holds
+// them all.
 func (t *Table) Guest(addr, n uint64) []byte {
 	if p, _ := t.piece(addr, n); uint64(len(p)) == n {
 		return p
@@ -68,8 +70,8 @@ func (t *Table) Guest(addr, n uint64) []byte {
 	return nil
 }
 
-// User is the n bytes that the front end has at addr, nil unless one region holds
-// them.
+// User returns the n bytes at the front end's address addr, or nil unless one region
+// holds them all.
 func (t *Table) User(addr, n uint64) []byte {
 	for i := range t.regions {
 		if r := &t.regions[i]; addr >= r.User && addr-r.User < uint64(len(r.Mem)) {
@@ -79,7 +81,7 @@ func (t *Table) User(addr, n uint64) []byte {
 	return nil
 }
 
-// piece is guest memory from addr on: n bytes, or fewer where a region ends.
+// piece returns guest memory from addr on: n bytes, or fewer at the end of a region.
 func (t *Table) piece(addr, n uint64) (p []byte, fixed bool) {
 	i := sort.Search(len(t.regions), func(i int) bool { return t.regions[i].Guest > addr }) - 1
 	if i < 0 {
