@@ -34,6 +34,7 @@ type Control struct {
 	byName   map[string]*Device // guarded by mu
 	byUUID   map[string]*Device // guarded by mu
 	byMinor  map[uint32]*Device // guarded by mu
+	lowest   uint32             // guarded by mu; no minor number below it is free
 	globalNr uint32             // guarded by mu
 }
 
@@ -143,9 +144,9 @@ func (c *Control) minorLocked(minor int) (uint32, error) {
 		}
 		return uint32(minor), nil
 	}
-	for m := uint32(0); m <= maxMinor; m++ {
-		if c.byMinor[m] == nil {
-			return m, nil
+	for ; c.lowest <= maxMinor; c.lowest++ {
+		if c.byMinor[c.lowest] == nil {
+			return c.lowest, nil
 		}
 	}
 	return 0, Errorf(syscall.EBUSY, "no minor number is free")
@@ -163,6 +164,7 @@ func (c *Control) addLocked(d *Device) {
 func (c *Control) dropLocked(d *Device) {
 	delete(c.byName, d.name)
 	delete(c.byMinor, d.number.Minor)
+	c.lowest = min(c.lowest, d.number.Minor)
 	if d.uuid != "" {
 		delete(c.byUUID, d.uuid)
 	}

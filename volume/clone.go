@@ -204,6 +204,7 @@ func (s *cloneShape) store(m *Manager, name, origin string, r Record) error {
 	} else if err := m.reuse(path, s.base); err != nil {
 		return err
 	}
+	line := storeLine(origin, path)
 	if _, err := m.files.Stat(path); err == nil {
 		s.notes = []string{path + noteSuffix}
 	} else {
@@ -211,12 +212,22 @@ func (s *cloneShape) store(m *Manager, name, origin string, r Record) error {
 		if size == 0 {
 			size = storeSize(s.sectors)
 		}
-		s.files = append(s.files, File{Path: path, Size: size})
+		s.files = append(s.files, storeFile(line, size))
 	}
 	r.Files = append(r.Files, path)
 	s.devices = append(s.devices, Device{Name: name, Record: r, Table: []dm.Spec{
-		dm.NewSpec(0, s.sectors, storeLine(origin, path))}})
+		dm.NewSpec(0, s.sectors, line)}})
 	return nil
+}
+
+// storeFile is a new store of a number of bytes for a line. It is a store already, so
+// that the target need not make and flush one.
+func storeFile(l *snapshot.Line, size uint64) File {
+	f := File{Path: l.COW, Size: size}
+	if l.Persistent && l.Chunk != 0 {
+		f.Text = snapshot.EmptyStore(uint32(l.Chunk))
+	}
+	return f
 }
 
 func storeLine(origin, path string) *snapshot.Line {

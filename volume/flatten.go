@@ -126,7 +126,7 @@ func (c *moveTo) freeze(m *Manager, op *operation, o *object) error {
 	store := m.unused(m.storePath(o.name))
 	frozen := Device{Name: real, Record: Record{Operation: op.ID}}
 	op.Add = steps{
-		&makeFiles{[]File{{Path: c.path, Size: o.sectors * blk.SectorSize}, {Path: store, Size: storeSize(o.sectors)}}},
+		&makeFiles{[]File{{Path: c.path, Size: o.sectors * blk.SectorSize}, storeFile(storeLine("", store), storeSize(o.sectors))}},
 		&createDevices{[]Device{frozen}},
 	}
 	frozen.Table, frozen.ReadOnly = o.table, o.readOnly

@@ -76,7 +76,7 @@ func (c *reset) plan(m *Manager, op *operation) error {
 	l.COW = m.unused(m.storePath(o.name))
 	now := o.device(&l)
 	now.Record.Files = append(without(o.record.Files, old), l.COW)
-	op.Add = steps{&makeFiles{[]File{{Path: l.COW, Size: st.Size}}}}
+	op.Add = steps{&makeFiles{[]File{storeFile(&l, st.Size)}}}
 	op.Then = steps{&swapTables{Devices: []Device{now}}}
 	if slices.Contains(o.record.Files, old) {
 		op.Then = append(op.Then, &removeFiles{Paths: []string{old}})

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"syscall"
@@ -107,17 +108,11 @@ func (c *takeSnapshot) withStores(m *Manager, op *operation, o *object) error {
 	var files []File
 	var made, now []Device
 	for _, name := range c.Names {
-		f := File{Path: c.Store, Size: c.StoreSize}
-		if f.Path == "" {
-			f.Path = m.unused(m.storePath(name))
-		}
-		if f.Size == 0 {
-			f.Size = storeSize(o.sectors)
-		}
-		files = append(files, f)
-		d := Device{Name: name, Record: Record{Operation: op.ID, Files: []string{f.Path}}}
+		l := storeLine(dev(real), cmp.Or(c.Store, m.unused(m.storePath(name))))
+		files = append(files, storeFile(l, cmp.Or(c.StoreSize, storeSize(o.sectors))))
+		d := Device{Name: name, Record: Record{Operation: op.ID, Files: []string{l.COW}}}
 		made = append(made, d)
-		d.Table = []dm.Spec{dm.NewSpec(0, o.sectors, storeLine(dev(real), f.Path))}
+		d.Table = []dm.Spec{dm.NewSpec(0, o.sectors, l)}
 		now = append(now, d)
 	}
 	front := o.device(&snapshot.OriginLine{Origin: dev(real)})

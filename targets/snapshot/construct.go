@@ -164,7 +164,7 @@ func (s *snapshot) release() {
 func (s *snapshot) Close() {
 	g := s.group
 	g.registry.mu.Lock()
-	if sh := g.sharing(s); sh.src == s && sh.dst != nil {
+	if sh := g.sharingLocked(s); sh.src == s && sh.dst != nil {
 		sh.dst.set(0, flagValid) // the handover it waits for will not happen
 	}
 	g.registry.mu.Unlock()

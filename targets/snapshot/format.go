@@ -39,6 +39,15 @@ type header struct {
 	version, sectors uint32
 }
 
+// EmptyStore is the beginning of a file that is a store without exceptions and, but for
+// this, of zeroes: whoever makes it so and flushes it saves the target two flushes of its
+// own. chunk is in sectors.
+func EmptyStore(chunk uint32) []byte {
+	p := make([]byte, headerSize)
+	header{true, diskVersion, chunk}.marshal(p)
+	return p
+}
+
 func (h header) marshal(p []byte) {
 	clear(p)
 	le := binary.LittleEndian

@@ -110,7 +110,7 @@ func TestSlotsAreIndependent(t *testing.T) {
 	s := r.device("s", 4096, "snapshot O C P 8")
 	sn := r.snap("s")
 	const x = 5
-	same := uint64(x + len(sn.pending.slots))
+	same := x + sn.pending.size
 	sl := sn.pending.slot(x)
 	if sn.pending.slot(same) != sl || sn.pending.slot(x+1) == sl {
 		t.Fatal("slots are not by chunk")
@@ -224,7 +224,7 @@ func TestOriginWriteToAChunkWithException(t *testing.T) {
 	r.wantEnd(r.write(s, 40, 8, 2), blk.OK)
 	r.forget()
 	r.shut()
-	other := r.write(s, (5+uint64(len(r.snap("s").pending.slots)))*8, 3, 2)
+	other := r.write(s, (5+r.snap("s").pending.size)*8, 3, 2)
 	w := r.write(o, 40, 8, 3)
 	r.wantTrace("O", "read 552+8", "write 40+8")
 	r.wantWaiting(other, w)

@@ -36,12 +36,13 @@ type pending struct {
 
 // pendingTable finds pending exceptions by chunk. The locks of its slots decide who
 // creates an exception: while a slot is locked, no exception of its chunks is created
-// or removed.
+// or removed. The slots are allocated when the first is used: of thousands of clones
+// most are never written to.
 type pendingTable struct {
-	mask  uint64
-	slots []slot
-	pool  sync.Pool // of *pending
-	fulls sync.Pool // of *fullWrite
+	size  uint64                 // slots, a power of two
+	slots atomic.Pointer[[]slot] // nil: not made
+	pool  sync.Pool              // of *pending
+	fulls sync.Pool              // of *fullWrite
 }
 
 type slot struct {
@@ -53,8 +54,8 @@ const minSlots, maxSlots = 64, 1 << 12
 
 func (t *pendingTable) init(s *snapshot, chunks uint64) {
 	n := min(max(chunks/8, minSlots), maxSlots)
-	t.slots = make([]slot, 1<<(bits.Len64(n)-1))
-	t.mask = uint64(len(t.slots) - 1)
+	t.size = 1 << (bits.Len64(n) - 1)
+	t.slots.Store(nil)
 	t.pool.New = func() any {
 		pe := &pending{snap: s, shard: s.inFlight.Pick()}
 		pe.exception.done = pe.recorded
@@ -69,7 +70,28 @@ func (t *pendingTable) init(s *snapshot, chunks uint64) {
 	}
 }
 
-func (t *pendingTable) slot(chunk uint64) *slot { return &t.slots[chunk&t.mask] }
+func (t *pendingTable) slot(chunk uint64) *slot {
+	slots := t.slots.Load()
+	if slots == nil {
+		slots = t.make()
+	}
+	return &(*slots)[chunk&uint64(len(*slots)-1)]
+}
+
+func (t *pendingTable) make() *[]slot {
+	slots := make([]slot, t.size)
+	t.slots.CompareAndSwap(nil, &slots)
+	return t.slots.Load()
+}
+
+// made are the slots that may have exceptions. Who makes the slots afterwards sees
+// what the caller has done before.
+func (t *pendingTable) made() []slot {
+	if slots := t.slots.Load(); slots != nil {
+		return *slots
+	}
+	return nil
+}
 
 // lookupLocked finds chunk's pending exception. Called with mu held.
 func (sl *slot) lookupLocked(chunk uint64) *pending {

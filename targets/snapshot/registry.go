@@ -62,6 +62,10 @@ type group struct {
 	users    int                     // guarded by registry.mu; targets that use it
 	origins  []*origin               // guarded by registry.mu; active snapshot-origin targets
 	members  atomic.Pointer[members] // replaced under registry.mu
+	// byCow are the members by their COW devices, and merges is how many of them
+	// merge: they are found without a look at thousands of others.
+	byCow  map[dm.Number][]*snapshot // guarded by registry.mu
+	merges atomic.Int32
 }
 
 // members is an immutable list.
@@ -76,7 +80,7 @@ func (w *registry) groupOf(n dm.Number) *group {
 	defer w.mu.Unlock()
 	g := w.groups[n]
 	if g == nil {
-		g = &group{registry: w, number: n}
+		g = &group{registry: w, number: n, byCow: make(map[dm.Number][]*snapshot)}
 		g.members.Store(&members{})
 		w.groups[n] = g
 	}
@@ -134,11 +138,16 @@ type sharing struct {
 	count int
 }
 
-func (g *group) sharing(s *snapshot) (sh sharing) {
-	for _, o := range g.members.Load().snaps {
-		if o.cow.Number != s.cow.Number {
-			continue
-		}
+// sharing is the snapshots that share the COW device with s, which is among them.
+func (g *group) sharing(s *snapshot) sharing {
+	g.registry.mu.Lock()
+	defer g.registry.mu.Unlock()
+	return g.sharingLocked(s)
+}
+
+// sharingLocked is those that share it with s. Called with registry.mu held.
+func (g *group) sharingLocked(s *snapshot) (sh sharing) {
+	for _, o := range g.byCow[s.cow.Number] {
 		if o.has(flagActive) {
 			sh.src = o
 		} else {
@@ -151,6 +160,9 @@ func (g *group) sharing(s *snapshot) (sh sharing) {
 
 // merging returns the group's snapshot-merge target, or nil.
 func (g *group) merging() *snapshot {
+	if g.merges.Load() == 0 {
+		return nil
+	}
 	for _, s := range g.members.Load().snaps {
 		if s.merge != nil {
 			return s
@@ -170,12 +182,16 @@ func (g *group) register(s *snapshot) (waits bool, err error) {
 	if waits {
 		s.set(flagWaiting, 0)
 	}
+	g.byCow[s.cow.Number] = append(g.byCow[s.cow.Number], s)
+	if s.merge != nil {
+		g.merges.Add(1)
+	}
 	g.insertLocked(s)
 	return waits, nil
 }
 
 func (g *group) handoverLocked(s *snapshot) (waits bool, err error) {
-	sh := g.sharing(s)
+	sh := g.sharingLocked(s)
 	switch {
 	case sh.count == 2 || sh.dst != nil:
 		return false, dm.Errorf(syscall.EINVAL, "Snapshot cow pairing for exception table handover failed")
@@ -209,17 +225,32 @@ func (g *group) sort() {
 func (g *group) unregister(s *snapshot) {
 	g.registry.mu.Lock()
 	g.setLocked(g.without(s))
+	g.dropCowLocked(s)
 	g.registry.mu.Unlock()
 	s.set(0, flagActive)
 	s.pending.barrier()
 }
 
+// dropCowLocked takes s out of what is known by COW device. Called with registry.mu held.
+func (g *group) dropCowLocked(s *snapshot) {
+	n := s.cow.Number
+	was := len(g.byCow[n])
+	g.byCow[n] = slices.DeleteFunc(g.byCow[n], func(o *snapshot) bool { return o == s })
+	if s.merge != nil && len(g.byCow[n]) < was {
+		g.merges.Add(-1)
+	}
+	if len(g.byCow[n]) == 0 {
+		delete(g.byCow, n)
+	}
+}
+
 // barrier waits for whoever is creating an exception.
 func (t *pendingTable) barrier() {
-	for i := range t.slots {
-		t.slots[i].mu.Lock()
+	slots := t.made()
+	for i := range slots {
+		slots[i].mu.Lock()
 		//lint:ignore SA2001 taking each lock once is the purpose
-		t.slots[i].mu.Unlock()
+		slots[i].mu.Unlock()
 	}
 }
 

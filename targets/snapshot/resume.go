@@ -14,9 +14,7 @@ import (
 // Preresume refuses to resume the source of a handover, or the destination before the
 // source is suspended.
 func (s *snapshot) Preresume() error {
-	s.registry.mu.Lock()
 	sh := s.group.sharing(s)
-	s.registry.mu.Unlock()
 	switch {
 	case sh.src == nil || sh.dst == nil:
 		return nil
@@ -44,9 +42,7 @@ func (s *snapshot) activate(front *dm.Device) {
 	g := s.group
 	merging := g.merging()
 	restart := merging != nil && merging != s && merging.merge.stop()
-	g.registry.mu.Lock()
 	sh := g.sharing(s)
-	g.registry.mu.Unlock()
 	if sh.src != nil && sh.dst != nil {
 		sh.dst.takeOver(sh.src)
 		g.sort()

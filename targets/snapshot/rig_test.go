@@ -306,8 +306,9 @@ func (r *rig) wantHeld(gate string, n int) {
 // idle fails the test unless s has nothing under way and nothing left over.
 func (s *snapshot) mustBeIdle(t testing.TB) {
 	t.Helper()
-	for i := range s.pending.slots {
-		if s.pending.slots[i].head.Load() != nil {
+	slots := s.pending.made()
+	for i := range slots {
+		if slots[i].head.Load() != nil {
 			t.Errorf("pending exception left in slot %d", i)
 		}
 	}

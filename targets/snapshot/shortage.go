@@ -165,8 +165,9 @@ func (s *snapshot) failWaiting() {
 		s.target.Log().Warn("no space was made in time; writes that need space fail")
 		s.target.Event()
 	}
-	for i := range s.pending.slots {
-		failAll(s.pending.slots[i].takeWaiting())
+	slots := s.pending.made()
+	for i := range slots {
+		failAll(slots[i].takeWaiting())
 	}
 }
 
