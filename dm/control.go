@@ -28,6 +28,8 @@ type Control struct {
 	sharing sync.Mutex
 	things  map[any]any // guarded by sharing; see Target.Shared
 
+	users users
+
 	nesting sync.Mutex // held from the check for a cycle until the open that it is about
 
 	mu       sync.Mutex

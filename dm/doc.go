@@ -26,6 +26,7 @@
 //	├─ Control.nesting           (around a look for cycles and the open it is about)
 //	│  ├─ Control.mu
 //	│  └─ lowers.lowerMu
+//	│     └─ users.mu
 //	└─ env.Wait's own lock       (around the conditions of Until)
 //	   └─ Control.mu
 //	      └─ Device.mu

@@ -22,7 +22,9 @@ type lowers struct {
 type lower struct {
 	dev    blk.Device
 	num    Number
+	name   string // that it was opened by first
 	write  bool
+	user   *Device // whose tables use it
 	mapped *Device // the mapped device that dev is an open of; nil: another kind
 	users  int     // guarded by lowerMu; number of tables that use it
 }
@@ -38,6 +40,7 @@ func (ls *lowers) adopt(l lower) *lower {
 		}
 		l.users = 1
 		ls.opened = append(ls.opened, &l)
+		l.user.control.users.add(&l)
 		ls.lowerMu.Unlock()
 		return &l
 	}
@@ -56,6 +59,7 @@ func (ls *lowers) drop(l *lower) {
 	last := l.users == 0
 	if last {
 		ls.opened = slices.DeleteFunc(ls.opened, func(o *lower) bool { return o == l })
+		l.user.control.users.remove(l)
 	}
 	ls.lowerMu.Unlock()
 	if last {

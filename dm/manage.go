@@ -210,10 +210,44 @@ func (d *Device) Remove(later bool) (marked bool, err error) {
 	}
 	c.dropLocked(d)
 	c.mu.Unlock()
+	d.removed()
+	return false, nil
+}
+
+// removed ends a device that has been dropped.
+func (d *Device) removed() {
 	d.Clear()
 	d.event(Removed)
 	d.destroy()
-	return false, nil
+}
+
+// RemoveTogether removes devices, all or none. EBUSY: one is open, be it by another of
+// them.
+func (c *Control) RemoveTogether(ds []*Device) error {
+	if err := c.dropTogether(ds); err != nil {
+		return err
+	}
+	for _, d := range ds {
+		d.removed()
+	}
+	return nil
+}
+
+func (c *Control) dropTogether(ds []*Device) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range ds {
+		switch {
+		case c.byMinor[d.number.Minor] != d:
+			return errRemoved
+		case d.opens > 0:
+			return Errorf(syscall.EBUSY, "device %s is in use", d.name)
+		}
+	}
+	for _, d := range ds {
+		c.dropLocked(d)
+	}
+	return nil
 }
 
 // RemoveAll removes all devices that are not open, again and again until none is left

@@ -74,7 +74,7 @@ func (d *Device) openLower(name string, write bool) (*lower, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.adopt(lower{dev: dev, num: num, write: write}), nil
+	return d.adopt(lower{dev: dev, num: num, name: name, write: write, user: d}), nil
 }
 
 // openMapped opens a mapped device for a table of d. It checks that the device does not
@@ -95,7 +95,7 @@ func (d *Device) openMapped(under *Device, name string, write bool) (*lower, err
 	if err != nil {
 		return nil, err
 	}
-	return d.adopt(lower{dev: h, num: under.number, write: write, mapped: under}), nil
+	return d.adopt(lower{dev: h, num: under.number, name: name, write: write, user: d, mapped: under}), nil
 }
 
 // absent is the kernel's error for a device that has never had a table: it does not have

@@ -8,9 +8,6 @@ import (
 	"syscall"
 
 	"udm/blk"
-	"udm/dm"
-	"udm/targets/snapshot"
-	"udm/targets/thin"
 )
 
 // image is a file used as a base.
@@ -33,10 +30,8 @@ func (m *Manager) image(path string) (*image, error) {
 		}
 		m.log.Info("the image does not end at a sector boundary; it is extended with zeroes", "image", path, "bytes", now.Size)
 	}
-	for _, u := range m.uses(path) {
-		if u.writes {
-			return nil, refuse(syscall.EBUSY, "the device %s writes to %s; take a snapshot of %s instead", u.name, path, u.name)
-		}
+	for _, w := range m.control.Writers(path) {
+		return nil, refuse(syscall.EBUSY, "the device %s writes to %s; take a snapshot of %s instead", w.Name(), path, w.Name())
 	}
 	return i, nil
 }
@@ -134,51 +129,10 @@ func (m *Manager) Changed(name string) string {
 	return fmt.Sprintf("the base of %s, %s, was changed after %s was made: data that was not written to %s may be wrong; restore the old file", name, b.Path, name, name)
 }
 
-// use is a device that has a file or device in its table.
-type use struct {
-	name   string
-	writes bool
-}
-
 // uses lists the devices that use a file.
-func (m *Manager) uses(path string) []use {
-	same := make(map[string]bool)
-	var us []use
-	for _, d := range m.control.List() {
-		specs, mode, _ := d.Loaded(false)
-		for _, s := range specs {
-			if is, writes := m.usesIn(s, path, same); is {
-				us = append(us, use{d.Name(), writes && mode.Write})
-				break
-			}
-		}
+func (m *Manager) uses(path string) (names []string) {
+	for _, d := range m.control.Users(path) {
+		names = append(names, d.Name())
 	}
-	return us
-}
-
-// usesIn looks for a file in a line of a table. same caches which words name the
-// file.
-func (m *Manager) usesIn(s dm.Spec, path string, same map[string]bool) (is, writes bool) {
-	l, err := m.control.ParseLine(s)
-	if err != nil {
-		return false, false
-	}
-	for _, w := range l.Devices() {
-		is, known := same[*w.Name]
-		if !known {
-			is = *w.Name == path || mapped(*w.Name) == "" && m.files.Same(*w.Name, path)
-			same[*w.Name] = is
-		}
-		if !is {
-			continue
-		}
-		switch l := l.(type) {
-		case *snapshot.Line:
-			return true, w.Name != &l.Origin
-		case *thin.ThinLine:
-			return true, false
-		}
-		return true, true
-	}
-	return false, false
+	return names
 }

@@ -21,18 +21,20 @@ type Devices interface {
 	Control() *dm.Control
 	// Record returns what is saved with a device, or the zero Record.
 	Record(name string) Record
-	// Create makes devices and loads and resumes their tables; a device without a
-	// table is only made. Each is saved together with its table and record. EBUSY: a
-	// name is taken. After an error or a crash the first few may exist.
+	// Create makes devices and loads and resumes their tables, in order; a device
+	// without a table is only made. Each is saved together with its table and record.
+	// EBUSY: a name is taken. After a crash any of them may exist.
 	Create(ctx context.Context, ds []Device) error
 	// Swap gives existing devices new tables and records at one moment, like
 	// [dm.Exchange], in whose order they must be. A device whose table does not
 	// change is only suspended meanwhile. The new state is saved before it takes
 	// effect, starting with the first device; after a crash the first few devices are
-	// new.
-	Swap(ctx context.Context, ds []Device) error
-	// Remove removes a device. ENXIO: it does not exist. EBUSY: it is open.
-	Remove(ctx context.Context, name string) error
+	// new, or any of them if they are independent of each other.
+	Swap(ctx context.Context, ds []Device, independent bool) error
+	// Remove removes devices, all or none. Names that do not exist are ignored. EBUSY:
+	// a device is open, also if only another of them has it open. After a crash any of
+	// them may exist.
+	Remove(ctx context.Context, names []string) error
 	// Rename changes the name of a device. EBUSY: the new name is taken.
 	Rename(ctx context.Context, name, to string) error
 	// Message sends a message to the target at sector 0.

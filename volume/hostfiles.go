@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"udm/blk"
@@ -17,6 +18,9 @@ import (
 // HostFiles are the files of the machine. New files are accessible to their owner
 // only.
 type HostFiles struct{}
+
+// openAtOnce is how many files Make has open at the same time.
+const openAtOnce = 64
 
 // Make implements [Files]. It creates missing directories.
 func (HostFiles) Make(list []File) error {
@@ -29,11 +33,28 @@ func (HostFiles) Make(list []File) error {
 			}
 			dirs[dir] = true
 		}
-		if err := makeFile(f); err != nil {
+	}
+	for some := range slices.Chunk(list, openAtOnce) {
+		if err := makeSome(some); err != nil {
 			return err
 		}
 	}
 	return dirs.sync()
+}
+
+// makeSome makes some files and syncs them together.
+func makeSome(list []File) (err error) {
+	var made []hostfs.File
+	for _, f := range list {
+		var h *os.File
+		if h, err = makeFile(f); h != nil {
+			made = append(made, h)
+		}
+		if err != nil {
+			break
+		}
+	}
+	return errors.Join(err, hostfs.Disk{}.SyncAll(made))
 }
 
 func makeDir(dir string) error {
@@ -43,13 +64,16 @@ func makeDir(dir string) error {
 	return hostfs.MakeDir(hostfs.Disk{}, dir)
 }
 
-func makeFile(f File) error {
+// makeFile makes a file that is not synced.
+func makeFile(f File) (*os.File, error) {
 	h, err := os.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = h.Write(f.Text)
-	return errors.Join(err, h.Truncate(int64(f.Size)), h.Sync(), h.Close())
+	if len(f.Text) > 0 {
+		_, err = h.Write(f.Text)
+	}
+	return h, errors.Join(err, h.Truncate(int64(f.Size)))
 }
 
 // Link implements [Files].

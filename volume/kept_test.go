@@ -171,7 +171,7 @@ func (k *kept) unsave(d *dm.Device) error {
 	return k.fs.SyncDir(k.dir)
 }
 
-func (k *kept) Swap(ctx context.Context, ds []Device) error {
+func (k *kept) Swap(ctx context.Context, ds []Device, _ bool) error {
 	cs := make([]dm.Change, len(ds))
 	for i, n := range ds {
 		d, err := k.c.Name(n.Name)
@@ -235,20 +235,35 @@ func (k *kept) lasting(s dm.Spec) string {
 	return l.String()
 }
 
-func (k *kept) Remove(_ context.Context, name string) error {
-	d, err := k.c.Name(name)
-	if err != nil {
+func (k *kept) Remove(_ context.Context, names []string) error {
+	var ds []*dm.Device
+	for _, name := range names {
+		d, err := k.c.Name(name)
+		if err != nil {
+			continue
+		}
+		if d.Status().Opens > 0 {
+			return dm.Errorf(syscall.EBUSY, "%s is open", name)
+		}
+		ds = append(ds, d)
+	}
+	for i, d := range ds {
+		if err := k.unsave(d); err != nil {
+			for _, d := range ds[:i+1] {
+				if serr := k.save(d); serr != nil {
+					err = errors.Join(err, serr, ErrUnsure)
+				}
+			}
+			return err
+		}
+	}
+	if err := k.c.RemoveTogether(ds); err != nil {
 		return err
 	}
-	if d.Status().Opens > 0 {
-		return dm.Errorf(syscall.EBUSY, "%s is open", name)
+	for _, d := range ds {
+		k.record(d, Record{})
 	}
-	if err := k.unsave(d); err != nil {
-		return errors.Join(err, k.save(d))
-	}
-	k.record(d, Record{})
-	_, err = d.Remove(false)
-	return err
+	return nil
 }
 
 func (k *kept) Rename(_ context.Context, name, to string) error {

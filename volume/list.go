@@ -37,21 +37,20 @@ type Description struct {
 // are part of it.
 func (m *Manager) Objects() []Object {
 	list := make([]Object, 0)
-	all := m.allUsers()
 	for _, d := range m.control.List() {
 		o, err := m.object(d.Name())
 		switch {
 		case err != nil:
 			list = append(list, Object{d.Name(), Description{Kind: Disk, State: "no table"}})
 		case m.whole(o) == nil:
-			list = append(list, Object{o.name, m.describe(o, all)})
+			list = append(list, Object{o.name, m.describe(o)})
 		}
 	}
 	return list
 }
 
-func (m *Manager) describe(o *object, all users) Description {
-	d := Description{Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standingAmong(o, all)}
+func (m *Manager) describe(o *object) Description {
+	d := Description{Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standing(o)}
 	if o.dev.Status().Suspended {
 		d.State = "suspended"
 	}

@@ -104,8 +104,8 @@ func (c *merge) intoImage(m *Manager, op *operation, o *object) error {
 		return refuse(syscall.EINVAL, "%s is not based on an image of its own size; flatten it, or commit it into a new base", o.name)
 	}
 	for _, u := range m.uses(l.Origin) {
-		if u.name != o.name {
-			return refuse(syscall.EBUSY, "%s depends on %s, too, and would be changed; commit %s into a new base instead", u.name, l.Origin, o.name)
+		if u != o.name {
+			return refuse(syscall.EBUSY, "%s depends on %s, too, and would be changed; commit %s into a new base instead", u, l.Origin, o.name)
 		}
 	}
 	if text := m.Changed(o.name); text != "" {

@@ -223,7 +223,7 @@ func (c *drop) touches(*Manager) (claim, error) { return claim{objects: []string
 
 func (c *drop) plan(m *Manager, _ *operation) error {
 	if us := m.uses(c.path); len(us) > 0 {
-		return refuse(0, "%s depends on it", us[0].name)
+		return refuse(0, "%s depends on it", us[0])
 	}
 	return m.files.Remove([]string{c.path})
 }

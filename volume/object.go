@@ -2,7 +2,6 @@ package volume
 
 import (
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -179,56 +178,21 @@ func (o *object) device(lines ...dm.Line) Device {
 	return d
 }
 
-// users returns the devices whose tables use the named device, except the device
-// itself.
+// users returns the devices whose tables use the named device.
 func (m *Manager) users(name string) []*dm.Device {
-	d, err := m.control.Name(name)
-	if err != nil {
+	if !m.exists(name) {
 		return nil
 	}
-	var us []*dm.Device
-	for _, u := range m.control.List() {
-		if u != d && slices.Contains(u.Deps(false), d.Number()) {
-			us = append(us, u)
-		}
-	}
-	return us
-}
-
-// users lists the devices whose tables use each device.
-type users map[dm.Number][]*dm.Device
-
-// allUsers reads every table once, for callers that ask about many devices.
-func (m *Manager) allUsers() users {
-	us := make(users)
-	for _, d := range m.control.List() {
-		for _, n := range d.Deps(false) {
-			us[n] = append(us[n], d)
-		}
-	}
-	return us
-}
-
-// of returns the users of the named device, except the device itself.
-func (us users) of(m *Manager, name string) []*dm.Device {
-	d, err := m.control.Name(name)
-	if err != nil {
-		return nil
-	}
-	return us[d.Number()]
+	return m.control.Users(dev(name))
 }
 
 // snapshots returns the names of an object's snapshots. A snapshot that has snapshots
 // itself is found through its NAME-real.
-func (m *Manager) snapshots(o *object) []string {
+func (m *Manager) snapshots(o *object) (names []string) {
 	if o.real == "" {
 		return nil
 	}
-	return m.snapshotsAmong(o, m.users(o.real))
-}
-
-func (m *Manager) snapshotsAmong(o *object, us []*dm.Device) (names []string) {
-	for _, u := range us {
+	for _, u := range m.users(o.real) {
 		name := u.Name()
 		if f := m.front(name); f != "" {
 			name = f
@@ -245,17 +209,6 @@ func (m *Manager) snapshotsAmong(o *object, us []*dm.Device) (names []string) {
 func (m *Manager) standing(o *object) []string {
 	names := m.snapshots(o)
 	for _, u := range m.users(o.name) {
-		names = append(names, u.Name())
-	}
-	return names
-}
-
-// standingAmong is standing for callers that have read all tables.
-func (m *Manager) standingAmong(o *object, all users) (names []string) {
-	if o.real != "" {
-		names = m.snapshotsAmong(o, all.of(m, o.real))
-	}
-	for _, u := range all.of(m, o.name) {
 		names = append(names, u.Name())
 	}
 	return names

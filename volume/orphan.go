@@ -35,7 +35,7 @@ func (m *Manager) reuse(path string, b *Base) error {
 		return nil
 	}
 	if us := m.uses(path); len(us) > 0 {
-		return refuse(syscall.EBUSY, "%s is the store of %s; give another file", path, us[0].name)
+		return refuse(syscall.EBUSY, "%s is the store of %s; give another file", path, us[0])
 	}
 	head, err := m.headOf(path)
 	if err == nil {

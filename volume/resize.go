@@ -87,8 +87,8 @@ func (c *resize) disk(m *Manager, op *operation, o *object, sectors uint64) erro
 		return refuse(syscall.EINVAL, "%s is not the whole of one file; load a table of the new size: udm dmsetup reload", o.name)
 	}
 	for _, u := range m.uses(l.Device) {
-		if u.name != o.name {
-			return stoodOn([]string{u.name}, l.Device)
+		if u != o.name {
+			return stoodOn([]string{u}, l.Device)
 		}
 	}
 	st, err := m.files.Stat(l.Device)

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"syscall"
 
@@ -21,13 +20,27 @@ func (s *createDevices) do(ctx context.Context, m *Manager, op *operation) error
 	return m.devices.Create(ctx, s.Devices)
 }
 
+// undo removes those that were made: what stands on others first.
 func (s *createDevices) undo(ctx context.Context, m *Manager, op *operation) error {
-	for _, d := range slices.Backward(s.Devices) {
-		if m.devices.Record(d.Name).Operation != op.ID {
-			continue
+	own := make(map[string]bool)
+	for _, d := range s.Devices {
+		if m.devices.Record(d.Name).Operation == op.ID {
+			own[d.Name] = true
 		}
-		if err := remove(ctx, m, d.Name); err != nil {
+	}
+	for len(own) > 0 {
+		var top []string
+		for name := range own {
+			if !slices.ContainsFunc(m.users(name), func(u *dm.Device) bool { return own[u.Name()] }) {
+				top = append(top, name)
+			}
+		}
+		slices.Sort(top)
+		if err := m.devices.Remove(ctx, top); err != nil {
 			return err
+		}
+		for _, name := range top {
+			delete(own, name)
 		}
 	}
 	return nil
@@ -57,12 +70,14 @@ func (m *Manager) keyed(ss steps) error {
 type swapTables struct {
 	final   `json:"-"`
 	Devices []Device
+	// Independent: no device has to be saved before another.
+	Independent bool `json:",omitempty"`
 }
 
 func (s *swapTables) kind() string { return "swap tables" }
 
 func (s *swapTables) do(ctx context.Context, m *Manager, _ *operation) error {
-	return m.devices.Swap(ctx, s.Devices)
+	return m.devices.Swap(ctx, s.Devices, s.Independent)
 }
 
 // removeDevice removes a device.
@@ -74,14 +89,7 @@ type removeDevice struct {
 func (s *removeDevice) kind() string { return "remove device" }
 
 func (s *removeDevice) do(ctx context.Context, m *Manager, _ *operation) error {
-	return remove(ctx, m, s.Name)
-}
-
-func remove(ctx context.Context, m *Manager, name string) error {
-	if err := m.devices.Remove(ctx, name); !errors.Is(err, syscall.ENXIO) {
-		return err
-	}
-	return nil
+	return m.devices.Remove(ctx, []string{s.Name})
 }
 
 // renameDevice gives a device another name.

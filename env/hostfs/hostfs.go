@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // FS is a file system: [Disk], or one that loses power in a test.
@@ -69,6 +70,25 @@ func (Disk) SyncDir(dir string) error {
 	return nil
 }
 
+// atOnce is how many files SyncAll syncs at the same time.
+const atOnce = 16
+
+// SyncAll syncs files side by side and closes them: a file system with a journal writes
+// that once for all that are synced at the same time.
+func (Disk) SyncAll(files []File) error {
+	errs := make([]error, len(files))
+	var all sync.WaitGroup
+	for first := range min(atOnce, len(files)) {
+		all.Go(func() {
+			for i := first; i < len(files); i += atOnce {
+				errs[i] = errors.Join(files[i].Sync(), files[i].Close())
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
 // MakeDir makes dir and its missing parents durably. It also syncs existing ones,
 // since a daemon may have made them and been killed before they were durable.
 func MakeDir(f FS, dir string) error {
@@ -97,26 +117,59 @@ func Replace(f FS, path string, v any) error {
 // Prepare is the first half of Replace: it writes the new content to a file
 // beside path, so that Commit needs no more space. path stays unchanged.
 func Prepare(f FS, path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "\t")
-	if err != nil {
-		return err
-	}
-	return write(f, path+".new", append(text, '\n'))
+	return PrepareAll(f, []string{path}, []any{v})
 }
 
 // Commit is the second half of Replace: it renames the prepared file to path.
-func Commit(f FS, path string) error {
-	if err := f.Rename(path+".new", path); err != nil {
-		return err
+func Commit(f FS, path string) error { return CommitAll(f, []string{path}) }
+
+// PrepareAll is Prepare of several files.
+func PrepareAll[T any](f FS, paths []string, vs []T) error {
+	files := make([]File, 0, len(paths))
+	var err error
+	for i, v := range vs {
+		var file File
+		if file, err = create(f, paths[i]+".new", v); file != nil {
+			files = append(files, file)
+		}
+		if err != nil {
+			break
+		}
 	}
-	return f.SyncDir(filepath.Dir(path))
+	return errors.Join(err, syncAll(f, files))
 }
 
-func write(fs FS, path string, text []byte) error {
-	f, err := fs.Create(path)
+// create makes a file that holds v as JSON, and is not synced.
+func create(f FS, path string, v any) (File, error) {
+	text, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close())
+	file, err := f.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	_, err = file.Write(append(text, '\n'))
+	return file, err
+}
+
+// CommitAll is Commit of several files of one directory.
+func CommitAll(f FS, paths []string) error {
+	for _, path := range paths {
+		if err := f.Rename(path+".new", path); err != nil {
+			return err
+		}
+	}
+	return f.SyncDir(filepath.Dir(paths[0]))
+}
+
+// syncAll syncs and closes files.
+func syncAll(f FS, files []File) (err error) {
+	if s, ok := f.(interface{ SyncAll([]File) error }); ok {
+		return s.SyncAll(files)
+	}
+	for _, file := range files {
+		err = errors.Join(err, file.Sync(), file.Close())
+	}
+	return err
 }

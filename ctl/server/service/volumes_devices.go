@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"udm/ctl"
+	"udm/ctl/server/state"
 	"udm/dm"
 	"udm/volume"
 )
@@ -27,23 +29,62 @@ func (v devices) Record(name string) volume.Record {
 	return v.s.state.Record(d)
 }
 
+// Create takes the names, saves the devices beside what is saved of them, brings them up
+// in order, and makes what is saved the truth. When that fails they are gone.
 func (v devices) Create(ctx context.Context, ds []volume.Device) error {
+	made, err := v.take(ds)
+	if err == nil {
+		err = v.furnish(ctx, made)
+	}
+	if err == nil {
+		return nil
+	}
+	for _, c := range slices.Backward(made) {
+		err = errors.Join(err, c.Device.Close(), v.s.state.Save(c.Device))
+	}
+	return err
+}
+
+// take makes devices without tables, which furnish gives them.
+func (v devices) take(ds []volume.Device) (made []dm.Change, err error) {
 	for _, n := range ds {
 		d, err := v.s.control.Create(n.Name, "", -1)
 		if err != nil {
-			return err
+			return made, err
 		}
 		v.s.state.SetRecord(d, n.Record)
-		if err := v.s.furnish(ctx, d, v.s.state.Lasting(n.Table), dm.Mode{Write: !n.ReadOnly}); err != nil {
+		made = append(made, dm.Change{Device: d, Mode: dm.Mode{Write: !n.ReadOnly}})
+	}
+	for i, n := range ds { // a table may name devices that come later
+		made[i].Specs = v.s.state.Lasting(n.Table)
+	}
+	return made, nil
+}
+
+func (v devices) furnish(ctx context.Context, cs []dm.Change) error {
+	ds := make([]*dm.Device, len(cs))
+	changes := make([]state.Change, len(cs))
+	for i, c := range cs {
+		ds[i], changes[i] = c.Device, v.s.state.Loading(c.Specs, c.Mode, true)
+	}
+	if err := v.s.state.PrepareAll(ds, changes); err != nil {
+		return err
+	}
+	for _, c := range cs {
+		if len(c.Specs) == 0 {
+			continue
+		}
+		if err := bringUp(ctx, c.Device, c.Specs, c.Mode); err != nil {
+			v.s.log.Warn("a device was not created", "device", c.Device.Name(), "reason", err)
 			return err
 		}
 	}
-	return nil
+	return v.s.state.SaveAll(ds)
 }
 
 // Swap saves the new state of the devices, applies it, and saves the actual state if
 // that fails.
-func (v devices) Swap(ctx context.Context, ds []volume.Device) error {
+func (v devices) Swap(ctx context.Context, ds []volume.Device, independent bool) error {
 	cs := make([]dm.Change, len(ds))
 	for i, n := range ds {
 		d, err := v.named(n.Name)
@@ -52,10 +93,8 @@ func (v devices) Swap(ctx context.Context, ds []volume.Device) error {
 		}
 		cs[i] = dm.Change{Device: d, Specs: v.s.state.Lasting(n.Table), Mode: dm.Mode{Write: !n.ReadOnly}}
 	}
-	for i, c := range cs {
-		if err := v.s.state.Announce(c.Device, c.Specs, c.Mode, ds[i].Record); err != nil {
-			return v.withdraw(err, cs[:i+1])
-		}
+	if err := v.announce(cs, ds, independent); err != nil {
+		return v.withdraw(err, cs)
 	}
 	if err := dm.Exchange(ctx, v.changing(cs)); err != nil {
 		return v.withdraw(err, cs)
@@ -63,6 +102,23 @@ func (v devices) Swap(ctx context.Context, ds []volume.Device) error {
 	for _, c := range cs {
 		v.s.state.Arrived(c.Device)
 		v.s.resumed(c.Device)
+	}
+	return nil
+}
+
+// announce saves the new states of devices: in order, unless they are independent.
+func (v devices) announce(cs []dm.Change, ds []volume.Device, independent bool) error {
+	records := make([]volume.Record, len(ds))
+	for i, d := range ds {
+		records[i] = d.Record
+	}
+	if independent {
+		return v.s.state.AnnounceAll(cs, records)
+	}
+	for i, c := range cs {
+		if err := v.s.state.AnnounceAll([]dm.Change{c}, records[i:i+1]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -89,24 +145,39 @@ func (v devices) withdraw(err error, cs []dm.Change) error {
 	return err
 }
 
-func (v devices) Remove(_ context.Context, name string) error {
-	d, err := v.named(name)
-	if err != nil {
-		return err
+// Remove erases what is saved of the devices, removes them, and saves those that are
+// there after all.
+func (v devices) Remove(_ context.Context, names []string) error {
+	var ds []*dm.Device
+	for _, name := range names {
+		d, err := v.s.control.Name(name)
+		if err != nil {
+			continue
+		}
+		if d.Status().Opens > 0 {
+			return dm.Errorf(syscall.EBUSY, "%s is in use; udm status --clients %s shows by whom", name, name)
+		}
+		ds = append(ds, d)
 	}
-	if d.Status().Opens > 0 {
-		return dm.Errorf(syscall.EBUSY, "%s is in use; udm status --clients %s shows who uses it", name, name)
+	err := v.s.state.EraseAll(ds)
+	if err == nil {
+		err = v.s.control.RemoveTogether(ds)
+		v.s.sockets.Removed()
 	}
-	return v.truth(d, v.s.remove(d, false))
+	return v.truth(ds, errors.Join(err, v.s.state.SaveAll(ds)))
 }
 
 // truth saves the actual state after a command that may have failed. If that is
 // impossible, the state on the disk is unknown, and so is the command's effect.
-func (v devices) truth(d *dm.Device, err error) error {
+func (v devices) truth(ds []*dm.Device, err error) error {
 	if err == nil {
 		return nil
 	}
-	return v.withdraw(err, []dm.Change{{Device: d}})
+	cs := make([]dm.Change, len(ds))
+	for i, d := range ds {
+		cs[i].Device = d
+	}
+	return v.withdraw(err, cs)
 }
 
 func (v devices) Rename(_ context.Context, name, to string) error {
@@ -115,7 +186,7 @@ func (v devices) Rename(_ context.Context, name, to string) error {
 		return err
 	}
 	_, err = v.s.rename(d, to)
-	return v.truth(d, err)
+	return v.truth([]*dm.Device{d}, err)
 }
 
 func (v devices) Message(_ context.Context, name, text string) (string, error) {

@@ -19,6 +19,16 @@
 // To remove a device, MINOR.json is removed, the directory flushed, and the device
 // removed. After a crash before the flush the device may or may not exist.
 //
+// Several devices are saved together, at most 64 at a time: each step is done for all of
+// their files before the next one, and the directory is flushed once. After a crash each
+// device may have its old or its new state whatever the others have. The journal of
+// package volume makes a batch of devices atomic.
+//
+//	all .new are written, then flushed   the old states
+//	the changes are made                 the old states
+//	all .new are renamed                 each the old or the new state
+//	ROOT/devices is flushed              the new states
+//
 // A name or uuid is never in two files: a file takes over a name only after the file
 // of the previous owner has dropped it on disk, and that device is saved first if
 // necessary. A starting daemon flushes the directories before it trusts what it
@@ -47,7 +57,8 @@
 // # Locks
 //
 // Lock order: State.disksLock (an env.Mutex, held while disks.json is replaced),
-// State.saving (env.Mutexes, held while the file of a device is replaced, so that the
-// last file written has the last state), State.mu, the locks of package dm. None is
-// held during a device-mapper command that can wait.
+// State.saving (env.Mutexes, held while the files of devices are replaced, so that the
+// last file written has the last state; several are locked in the order of the array),
+// State.mu, the locks of package dm. None is held during a device-mapper command that
+// can wait.
 package state

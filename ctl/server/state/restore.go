@@ -25,7 +25,7 @@ func (s *State) Restore(ctx context.Context) error {
 	for _, r := range records {
 		d, cerr := s.control.Create(r.Name, r.UUID, int(r.Minor))
 		if cerr != nil && r.DeferredRemove {
-			err = errors.Join(err, s.store.remove(r.Minor))
+			err = errors.Join(err, s.store.remove([]uint32{r.Minor}))
 			continue
 		}
 		if cerr != nil {

@@ -64,30 +64,9 @@ func Identifying(uuid string) Change { return func(r *record) { r.UUID = uuid } 
 // Prepare reserves space for a change before it is made. If it fails, the change must
 // not be made. Save must follow in either case.
 func (s *State) Prepare(d *dm.Device, change Change) error {
-	lock := s.lockOf(d)
-	lock.Lock()
-	defer lock.Unlock()
-	e := s.entry(d)
-	r := s.record(e)
-	change(r)
-	if err := s.prepare(e, r); err != nil {
+	if err := s.PrepareAll([]*dm.Device{d}, []Change{change}); err != nil {
 		return fmt.Errorf("%s was not changed because the change cannot be saved: %w", d.Name(), err)
 	}
-	return nil
-}
-
-// prepare writes the new content of a file beside it, unless it is written already.
-// Called with the device's saving lock held.
-func (s *State) prepare(e *entry, r *record) error {
-	if text(r) == e.prepared {
-		return nil
-	}
-	e.prepared = ""
-	if err := s.store.prepare(r); err != nil {
-		s.store.discard(r.Minor)
-		return err
-	}
-	e.prepared = text(r)
 	return nil
 }
 
@@ -112,15 +91,7 @@ func text(r *record) string {
 // Erase deletes the file of a device that is about to be removed. Save must follow.
 // If Erase fails, the device must not be removed, and Retry saves it again.
 func (s *State) Erase(d *dm.Device) error {
-	lock := s.lockOf(d)
-	lock.Lock()
-	defer lock.Unlock()
-	e := s.entry(d)
-	e.saved = ""
-	if err := s.erase(d); err != nil {
-		s.mu.Lock()
-		e.unsaved = true // the file may be gone, or go in a power cut
-		s.mu.Unlock()
+	if err := s.EraseAll([]*dm.Device{d}); err != nil {
 		return fmt.Errorf("%s was not removed because the removal cannot be saved: %w", d.Name(), err)
 	}
 	return nil
@@ -153,30 +124,19 @@ func (s *State) saveOnce(d *dm.Device) (other *dm.Device, err error) {
 	lock := s.lockOf(d)
 	lock.Lock()
 	defer lock.Unlock()
-	if now, gone := s.control.Number(d.Number()); gone != nil || now != d {
+	if s.isGone(d) {
 		return nil, s.forget(d)
 	}
-	e := s.entry(d)
-	r := s.record(e)
-	if text(r) == e.saved {
-		s.discard(e, r.Minor)
-		return nil, nil
-	}
-	if other := s.claim(d, r); other != nil {
+	u, other := s.updateOf(d)
+	if u == nil {
 		return other, nil
 	}
-	if err := s.prepare(e, r); err != nil {
-		return nil, err
-	}
-	e.saved, e.prepared = "", ""
-	if err := s.store.commit(r.Minor); err != nil {
-		return nil, err
-	}
-	e.saved = text(r)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unclaimLocked(r.Minor, claims(r))
-	return nil, nil
+	return nil, s.replace([]update{*u})
+}
+
+func (s *State) isGone(d *dm.Device) bool {
+	now, err := s.control.Number(d.Number())
+	return err != nil || now != d
 }
 
 // claims returns the names that only one file may have.
@@ -228,7 +188,7 @@ func (s *State) unclaimLocked(minor uint32, keep []string) {
 // forget drops what is known about a removed device, and its file unless that belongs
 // to another device already. Called with the device's saving lock held.
 func (s *State) forget(d *dm.Device) error {
-	if err := s.erase(d); err != nil {
+	if err := s.erase([]*dm.Device{d}); err != nil {
 		return err
 	}
 	minor := d.Number().Minor
@@ -245,20 +205,28 @@ func (s *State) forget(d *dm.Device) error {
 	return nil
 }
 
-// erase deletes the file of a device unless it belongs to another device already.
-func (s *State) erase(d *dm.Device) error {
-	minor := d.Number().Minor
+// erase deletes the files of devices, except those that belong to other devices
+// already. Called with the devices' saving locks held.
+func (s *State) erase(ds []*dm.Device) error {
+	var minors []uint32
 	s.mu.Lock()
-	w := s.written[minor]
+	for _, d := range ds {
+		minor := d.Number().Minor
+		if w := s.written[minor]; w != nil && w.dev == d {
+			minors = append(minors, minor)
+		}
+	}
 	s.mu.Unlock()
-	if w == nil || w.dev != d {
+	if len(minors) == 0 {
 		return nil
 	}
-	if err := s.store.remove(minor); err != nil {
+	if err := s.store.remove(minors); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unclaimLocked(minor, nil)
+	for _, minor := range minors {
+		s.unclaimLocked(minor, nil)
+	}
 	return nil
 }

@@ -44,22 +44,35 @@ func (s store) path(minor uint32) string {
 	return filepath.Join(s.dir, strconv.FormatUint(uint64(minor), 10)+".json")
 }
 
-// prepare writes the new content of a device's file beside it.
-func (s store) prepare(r *record) error { return hostfs.Prepare(s.fs, s.path(r.Minor), r) }
+// prepare writes the new content of devices' files beside them.
+func (s store) prepare(rs []*record) error {
+	paths := make([]string, len(rs))
+	for i, r := range rs {
+		paths[i] = s.path(r.Minor)
+	}
+	return hostfs.PrepareAll(s.fs, paths, rs)
+}
 
 // discard drops prepared content, which is no harm if it stays.
 func (s store) discard(minor uint32) { _ = s.fs.Remove(s.path(minor) + ".new") }
 
-// commit makes the prepared content that of the file. It is on disk on return.
-func (s store) commit(minor uint32) error { return hostfs.Commit(s.fs, s.path(minor)) }
-
-// remove deletes the file of a device, if there is one.
-func (s store) remove(minor uint32) error {
-	err := s.fs.Remove(s.path(minor))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// commit makes the prepared contents those of the files. They are on disk on return.
+func (s store) commit(rs []*record) error {
+	paths := make([]string, len(rs))
+	for i, r := range rs {
+		paths[i] = s.path(r.Minor)
 	}
-	return errors.Join(err, s.fs.SyncDir(s.dir))
+	return hostfs.CommitAll(s.fs, paths)
+}
+
+// remove deletes the files of devices, where there are any.
+func (s store) remove(minors []uint32) error {
+	for _, minor := range minors {
+		if err := s.fs.Remove(s.path(minor)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return s.fs.SyncDir(s.dir)
 }
 
 // read returns all records. Files that cannot be read are left alone and named in the

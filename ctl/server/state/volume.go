@@ -1,8 +1,6 @@
 package state
 
 import (
-	"fmt"
-
 	"udm/dm"
 	"udm/volume"
 )
@@ -25,21 +23,6 @@ func (s *State) SetRecord(d *dm.Device, r volume.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entryLocked(d).volume = r
-}
-
-// Announce saves the new state of a device before it is applied: after a restart the
-// device will have it. Arrived or Withdraw must follow. A device without specs keeps
-// its table.
-func (s *State) Announce(d *dm.Device, specs []dm.Spec, mode dm.Mode, r volume.Record) error {
-	n := &next{s.loaded(d, false), r}
-	if len(specs) > 0 {
-		n.live = s.newTable(specs, mode)
-	}
-	s.setNext(d, n)
-	if err := s.saveAfter(d, nil); err != nil {
-		return fmt.Errorf("%s was not changed, because the change cannot be saved: %w", d.Name(), err)
-	}
-	return nil
 }
 
 // Arrived is called when the announced state has been applied.
