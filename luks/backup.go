@@ -10,12 +10,13 @@ import (
 	"udm/env"
 )
 
-// MaxBackup bounds what a backup may take, in bytes: two copies and their key slots.
+// MaxBackup is the maximum size of a backup in bytes: two copies of the header and
+// their key slots.
 const MaxBackup = 128<<20 + 2*maxSize2
 
-// Backup writes the header with all its key slots to w, in the form of cryptsetup's
-// luksHeaderBackup. Whoever has it and a passphrase can read the disk, also after
-// the passphrase has been removed from the disk.
+// Backup writes the header with all its key slots to w, in the format of cryptsetup's
+// luksHeaderBackup. Whoever has the backup and a passphrase can read the disk, even
+// after the passphrase was removed from the disk.
 func (c *Container) Backup(w io.Writer) error {
 	if c.end() > MaxBackup {
 		return fmt.Errorf("a header of %d bytes is too long", c.end())
@@ -28,12 +29,12 @@ func (c *Container) Backup(w io.Writer) error {
 	return err
 }
 
-// Restore writes a backup to dev. Unless forced it refuses one of another disk, and
-// one that would make the disk's data begin elsewhere.
+// Restore writes a backup to dev. Unless forced it refuses the backup of another
+// disk, and one with another data offset or key size.
 func Restore(e env.Env, dev blk.Device, backup []byte, force bool, o Options) error {
 	b, err := openBackup(e, backup, o)
 	if err != nil {
-		return fmt.Errorf("the backup is none of a LUKS header: %w", err)
+		return fmt.Errorf("this is not a backup of a LUKS header: %w", err)
 	}
 	st := store{e, dev}
 	if b.end() > st.size() || !b.detached() && b.Header.Segment.Offset >= st.size() {
@@ -63,19 +64,19 @@ func Restore(e env.Env, dev blk.Device, backup []byte, force bool, o Options) er
 	return st.write(b.v2.size, backup[b.v2.size:head])
 }
 
-// fits refuses what would make another disk of one.
+// fits refuses a backup that would turn the disk into another one.
 func (c *Container) fits(now *Container) error {
 	a, b := c.Header, now.Header
 	switch {
 	case a.UUID != b.UUID:
 		return errors.New("the backup is of another disk (another UUID); restoring it has to be forced")
 	case a.Segment.Offset != b.Segment.Offset || a.Segment.KeySize != b.Segment.KeySize && len(b.Slots) > 0:
-		return errors.New("the backup has the data in another place or under a key of another size; restoring it has to be forced")
+		return errors.New("the backup has another data offset or key size; restoring it has to be forced")
 	}
 	return nil
 }
 
-// openBackup reads a backup as if it was the disk.
+// openBackup reads a backup like a disk.
 func openBackup(e env.Env, backup []byte, o Options) (*Container, error) {
 	m := memdev.New(uint64(len(backup)) / blk.SectorSize)
 	st := store{e, m}
@@ -85,7 +86,7 @@ func openBackup(e env.Env, backup []byte, o Options) (*Container, error) {
 	}
 	c, err := Open(e, m, o)
 	if err == nil && c.end() > whole {
-		err = errors.New("it is cut off")
+		err = errors.New("it is incomplete")
 	}
 	return c, err
 }

@@ -13,7 +13,7 @@ const (
 	areaUnit   = 4096 // bytes
 )
 
-// free is a slot that is not in use, with room for a key of so many bytes.
+// free returns an unused slot with room for a key of size bytes.
 func (l *luks2) free(size int) (Slot, error) {
 	s := Slot{KeySize: size, Stripes: stripes, Hash: "sha256", Priority: 1, Area: Area{Encryption: areaCipher, KeySize: areaKey}}
 	ids, err := numbered(l.object("keyslots"), maxSlots)
@@ -31,7 +31,7 @@ func (l *luks2) free(size int) (Slot, error) {
 	return s, err
 }
 
-// gap is where so many bytes are free among the areas of key slots.
+// gap returns the offset of size free bytes among the areas of key slots.
 func (l *luks2) gap(size uint64) (uint64, error) {
 	c, err := decode[config2](l.object("config"), "config")
 	if err != nil {
@@ -54,8 +54,8 @@ func (l *luks2) gap(size uint64) (uint64, error) {
 	return at, nil
 }
 
-// put makes s the slot of a number, with the digest of segment 0; nil ends the
-// slot's use.
+// put stores s as the slot with a number, with the digest of segment 0; nil removes
+// the slot.
 func (l *luks2) put(id int, s *Slot) error {
 	name := fmt.Sprint(id)
 	if s == nil {
@@ -83,8 +83,8 @@ func (l *luks2) put(id int, s *Slot) error {
 	return nil
 }
 
-// forget removes a slot from where it is named; a token that names none afterwards
-// stays.
+// forget removes a slot from all lists that name it; a token that names no slot
+// afterwards stays.
 func (l *luks2) forget(slot string) {
 	delete(l.object("keyslots"), slot)
 	for _, part := range []string{"digests", "tokens"} {
@@ -96,7 +96,7 @@ func (l *luks2) forget(slot string) {
 	}
 }
 
-// names is a list of the document, never nil.
+// names returns a list of the document, never nil.
 func names(v any) []any {
 	list, _ := v.([]any)
 	if list == nil {

@@ -15,7 +15,7 @@ import (
 	"udm/targets/crypt"
 )
 
-// Options say how containers are opened and made.
+// Options control how containers are opened and created.
 type Options struct {
 	Limits Limits    // the zero value: DefaultLimits
 	Rand   io.Reader // for salts and keys; nil: the system's
@@ -50,7 +50,7 @@ type Container struct {
 // AnySlot lets Unlock try all slots.
 const AnySlot = -1
 
-// Open reads the header on dev, which stays the caller's.
+// Open reads the header on dev. The caller keeps ownership of dev.
 func Open(e env.Env, dev blk.Device, o Options) (*Container, error) {
 	c := &Container{store: store{e, dev}, options: o}
 	return c, c.load()
@@ -68,7 +68,7 @@ func (c *Container) load() error {
 	}
 	c.v2, c.Header, err = read2(c.store)
 	if err != nil && string(first[:6]) != magic {
-		return fmt.Errorf("%v is no LUKS disk, or its header is destroyed: %w", c.store.dev, err)
+		return fmt.Errorf("%v is not a LUKS disk, or its header is destroyed: %w", c.store.dev, err)
 	}
 	return err
 }
@@ -76,16 +76,17 @@ func (c *Container) load() error {
 // Key is the volume key of a disk.
 type Key struct {
 	bytes []byte
-	Slot  int // that it came from
+	Slot  int // the slot that it came from
 }
 
 // Close overwrites the key.
 func (k *Key) Close() { clear(k.bytes) }
 
-// String does not tell the key.
+// String does not reveal the key.
 func (k *Key) String() string { return fmt.Sprintf("volume key of %d bits", len(k.bytes)*8) }
 
-// Unlock finds the volume key with a passphrase, in a slot or in any.
+// Unlock returns the volume key from a slot, or from any slot, that the passphrase
+// opens. Close the key after use.
 func (c *Container) Unlock(passphrase []byte, slot int) (*Key, error) {
 	slots, err := c.candidates(slot)
 	if err != nil {
@@ -107,7 +108,7 @@ func (c *Container) Unlock(passphrase []byte, slot int) (*Key, error) {
 	return nil, errWrongKey
 }
 
-// candidates are the slots to try, those with the highest priority first.
+// candidates returns the slots to try, those with the highest priority first.
 func (c *Container) candidates(slot int) ([]Slot, error) {
 	if slot != AnySlot {
 		s, err := c.Header.slot(slot)
@@ -121,14 +122,14 @@ func (c *Container) candidates(slot int) ([]Slot, error) {
 	return slots, nil
 }
 
-// Line is the target crypt's line for the data on a device, which has so many
-// sectors, and the size of the decrypted disk in sectors.
+// Line returns the line for the target crypt that decrypts a device of the given
+// number of sectors, and the size of the decrypted disk in sectors.
 func (c *Container) Line(k *Key, device string, sectors uint64) (*crypt.Line, uint64, error) {
 	s := c.Header.Segment
 	size, step := s.Size/blk.SectorSize, uint64(s.SectorSize/blk.SectorSize)
 	start := s.Offset / blk.SectorSize
 	if start >= sectors || size > sectors-start {
-		return nil, 0, fmt.Errorf("%s has %d sectors, and the encrypted data begin at %d and take %d; is it cut off?", device, sectors, start, size)
+		return nil, 0, fmt.Errorf("%s has %d sectors, but the encrypted data starts at %d and takes %d; is the disk truncated?", device, sectors, start, size)
 	}
 	if size == 0 {
 		size = (sectors - start) / step * step
@@ -138,8 +139,8 @@ func (c *Container) Line(k *Key, device string, sectors uint64) (*crypt.Line, ui
 	return l, size, nil
 }
 
-// AddKey puts the volume key into a free slot under another passphrase, and tells
-// which. The zero KDF is replaced by the default.
+// AddKey stores the volume key in a free slot under another passphrase and returns
+// the slot. A zero KDF means the default.
 func (c *Container) AddKey(k *Key, passphrase []byte, kdf KDF) (slot int, err error) {
 	s, err := c.fresh(k, kdf)
 	if err != nil {
@@ -151,8 +152,8 @@ func (c *Container) AddKey(k *Key, passphrase []byte, kdf KDF) (slot int, err er
 	return s.ID, c.commit(func() error { return c.put(s.ID, &s) })
 }
 
-// ChangeKey puts the volume key under a new passphrase in the place of the slot that
-// it came from, and tells the slot where it is now.
+// ChangeKey stores the volume key under a new passphrase in place of the slot that
+// the key came from, and returns the slot that it is in now.
 func (c *Container) ChangeKey(k *Key, passphrase []byte, kdf KDF) (slot int, err error) {
 	old, err := c.Header.slot(k.Slot)
 	if err != nil {
@@ -181,15 +182,15 @@ func (c *Container) ChangeKey(k *Key, passphrase []byte, kdf KDF) (slot int, err
 	return s.ID, err
 }
 
-// RemoveKey ends the use of a slot. Its material is overwritten first. The last slot
-// is only removed with force: then nobody can open the disk any more.
+// RemoveKey removes a slot. It overwrites the key material first. The last slot is
+// only removed with force: afterwards nobody can open the disk.
 func (c *Container) RemoveKey(slot int, force bool) error {
 	s, err := c.Header.slot(slot)
 	if err != nil {
 		return err
 	}
 	if len(c.Header.Slots) == 1 && !force {
-		return fmt.Errorf("key slot %d is the last one; without it nobody can open the disk, so this has to be forced", slot)
+		return fmt.Errorf("key slot %d is the last one; without it nobody can open the disk, so removing it has to be forced", slot)
 	}
 	if err := c.wipe(s.Area); err != nil {
 		return err
@@ -197,10 +198,10 @@ func (c *Container) RemoveKey(slot int, force bool) error {
 	return c.commit(func() error { return c.put(slot, nil) })
 }
 
-// Repair writes both copies of a header of version 2 again.
+// Repair rewrites both copies of a header of version 2.
 func (c *Container) Repair() error { return c.commit(func() error { return nil }) }
 
-// wipe overwrites an area with chance.
+// wipe overwrites an area with random data.
 func (c *Container) wipe(a Area) error {
 	noise, err := c.options.random(int(a.Size))
 	if err != nil {
@@ -209,7 +210,8 @@ func (c *Container) wipe(a Area) error {
 	return c.store.write(a.Offset, noise)
 }
 
-// commit changes the header and writes it. After an error it is what the disk has.
+// commit changes the header and writes it. After an error the header is read from the
+// disk again.
 func (c *Container) commit(change func() error) error {
 	err := change()
 	switch {
@@ -222,7 +224,7 @@ func (c *Container) commit(change func() error) error {
 	return errors.Join(err, c.load())
 }
 
-// put makes s the slot of a number; nil ends the slot's use.
+// put stores s as the slot with a number; nil removes the slot.
 func (c *Container) put(id int, s *Slot) error {
 	if c.v1 != nil {
 		c.v1.set(id, s)
@@ -231,14 +233,14 @@ func (c *Container) put(id int, s *Slot) error {
 	return c.v2.put(id, s)
 }
 
-// fresh is a slot that is free, for the key, with a salt of its own.
+// fresh returns a free slot for the key, with a new salt.
 func (c *Container) fresh(k *Key, kdf KDF) (s Slot, err error) {
 	if kdf.Type == "" {
 		kdf = DefaultKDF(c.Header.Version)
 	}
 	if c.v1 != nil {
 		if kdf.Type != "pbkdf2" {
-			return s, errors.New("disks of version 1 have pbkdf2 only")
+			return s, errors.New("version 1 supports only pbkdf2")
 		}
 		s, err = c.v1.free(c.Header)
 		kdf.Hash = s.Hash
@@ -255,7 +257,7 @@ func (c *Container) fresh(k *Key, kdf KDF) (s Slot, err error) {
 	return s, s.KDF.check(c.options.limits())
 }
 
-// DefaultKDF is what new slots have: about a second of work.
+// DefaultKDF is the key derivation of new slots: about a second of work.
 func DefaultKDF(version int) KDF {
 	if version == 1 {
 		return KDF{Type: "pbkdf2", Hash: "sha256", Iterations: 2000000}

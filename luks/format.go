@@ -10,7 +10,8 @@ import (
 	"udm/targets/crypt/skcipher"
 )
 
-// Format says what a new disk is like. The zero value of each field is the default.
+// Format describes a new disk. Comments give the default, which the zero value
+// selects.
 type Format struct {
 	Version    int    // 2
 	Encryption string // aes-xts-plain64
@@ -20,8 +21,8 @@ type Format struct {
 	UUID       string // a random one
 	Label      string // version 2
 	Subsystem  string // version 2
-	// Offset is where the data begin, in bytes; 0: behind the header, at 16 MiB or,
-	// in version 1, 2 MiB. Detached headers have data from the beginning on.
+	// Offset is the offset of the data in bytes; 0: after the header, at 16 MiB or,
+	// in version 1, 2 MiB. With a detached header the data starts at 0.
 	Offset           uint64
 	Detached         bool
 	KDF              KDF    // of the first slot
@@ -83,17 +84,17 @@ func (f *Format) check() error {
 	case f.SectorSize < 512 || f.SectorSize > 4096 || f.SectorSize&(f.SectorSize-1) != 0:
 		return fmt.Errorf("sectors of %d bytes are not possible; use 512, 1024, 2048 or 4096", f.SectorSize)
 	case f.Version == 1 && (f.SectorSize != 512 || f.Label != "" || f.Subsystem != "" || f.KDF.Type != "pbkdf2"):
-		return errors.New("version 1 has no labels, sectors of 512 bytes and pbkdf2 only; use version 2")
+		return errors.New("version 1 supports no labels, only sectors of 512 bytes and only pbkdf2; use version 2")
 	case len(f.Label) > 47 || len(f.Subsystem) > 47 || len(f.UUID) > 39 || len(f.Encryption) > 60:
 		return errors.New("a label, UUID or cipher is too long for the header")
 	case f.Offset%4096 != 0:
-		return errors.New("the offset of the data is no multiple of 4096 bytes")
+		return errors.New("the offset of the data is not a multiple of 4096 bytes")
 	}
 	return nil
 }
 
-// Create makes a header on dev, with a new volume key that a passphrase opens. What
-// the disk held is lost.
+// Create writes a header to dev, with a new volume key that the passphrase opens. The
+// present content of the disk is lost.
 func Create(e env.Env, dev blk.Device, f Format, passphrase []byte, o Options) (*Container, error) {
 	if err := f.complete(o); err != nil {
 		return nil, err
@@ -124,8 +125,8 @@ func Create(e env.Env, dev blk.Device, f Format, passphrase []byte, o Options) (
 	return c, err
 }
 
-// makeRoom sees that the device is long enough, and ends the validity of older
-// headers. The new one is only in memory until its first slot is.
+// makeRoom checks the length of the device and invalidates old headers. The new
+// header is only in memory until its first slot is written.
 func (c *Container) makeRoom() error {
 	end := c.end()
 	if size := c.store.size(); end > size || !c.detached() && c.Header.Segment.Offset >= size {
@@ -139,7 +140,7 @@ func (c *Container) makeRoom() error {
 	return c.store.write(0, make([]byte, binarySize))
 }
 
-// end is where the header ends with all key slots.
+// end is the end of the header with all key slots, in bytes.
 func (c *Container) end() uint64 {
 	if c.v2 != nil {
 		return 2*c.v2.size + c.keyslotsSize()
@@ -149,17 +150,17 @@ func (c *Container) end() uint64 {
 }
 
 func (c *Container) keyslotsSize() uint64 {
-	cfg, _ := decode[config2](c.v2.object("config"), "config") // it has been read
+	cfg, _ := decode[config2](c.v2.object("config"), "config") // this cannot fail: it has been read
 	return cfg.KeyslotsSize
 }
 
 func (c *Container) detached() bool { return c.Header.Segment.Offset < c.end() }
 
-// create1 makes a header of version 1 in memory.
+// create1 creates a header of version 1 in memory.
 func (c *Container) create1(f *Format, d *Digest, k *Key) (err error) {
 	cipher, mode, _ := cut(f.Encryption)
 	if len(cipher) > 31 || len(mode) > 31 || cipher == "" || mode == "" {
-		return fmt.Errorf("version 1 has no room for the cipher %q", f.Encryption)
+		return fmt.Errorf("the cipher %q does not fit into a header of version 1", f.Encryption)
 	}
 	if d.Digest, err = d.derive(k.bytes, digestSize1, c.options.limits()); err != nil {
 		return err
@@ -188,14 +189,14 @@ func (c *Container) create1(f *Format, d *Digest, k *Key) (err error) {
 		l.put(104, uint32(roundUp(at, align1)/512))
 	}
 	if data := uint64(l.u32(104)) * 512; !f.Detached && data < at {
-		return fmt.Errorf("the data cannot begin at byte %d, the header takes %d", data, at)
+		return fmt.Errorf("the data cannot start at byte %d: the header takes %d bytes", data, at)
 	}
 	c.v1 = l
 	c.Header, err = l.header(c.store.size())
 	return err
 }
 
-// cut parts CIPHER-MODE.
+// cut splits CIPHER-MODE.
 func cut(encryption string) (cipher, mode string, ok bool) {
 	for i := range encryption {
 		if encryption[i] == '-' {
@@ -205,7 +206,7 @@ func cut(encryption string) (cipher, mode string, ok bool) {
 	return encryption, "", false
 }
 
-// create2 makes a header of version 2 in memory.
+// create2 creates a header of version 2 in memory.
 func (c *Container) create2(f *Format, d *Digest, k *Key) (err error) {
 	h, err := findHash(f.Hash)
 	if err != nil {
@@ -219,7 +220,7 @@ func (c *Container) create2(f *Format, d *Digest, k *Key) (err error) {
 	case f.Offset == 0 && !f.Detached:
 		f.Offset = 2*minSize2 + room
 	case !f.Detached && f.Offset <= 2*minSize2:
-		return fmt.Errorf("the data cannot begin at byte %d, the header takes more", f.Offset)
+		return fmt.Errorf("the data cannot start at byte %d: the header is larger", f.Offset)
 	case !f.Detached:
 		room = min(room, f.Offset-2*minSize2)
 	}

@@ -30,13 +30,13 @@ var hashes = map[string]func() hash.Hash{
 func findHash(name string) (func() hash.Hash, error) {
 	h, ok := hashes[name]
 	if !ok {
-		return nil, fmt.Errorf("the hash %q is not known; cryptsetup on Linux may have it", name)
+		return nil, fmt.Errorf("the hash %q is not supported; cryptsetup on Linux may support it", name)
 	}
 	return h, nil
 }
 
-// split makes stripes blocks of random data of which merge gives key back, and of
-// which each bit is needed.
+// split makes stripes blocks of random data from which merge recovers the key, and of
+// which every bit is needed.
 func split(key []byte, stripes int, h func() hash.Hash, random []byte) []byte {
 	out := make([]byte, len(key)*stripes)
 	copy(out, random[:len(out)-len(key)])
@@ -53,7 +53,7 @@ func merge(material []byte, size, stripes int, h func() hash.Hash) []byte {
 	return sum
 }
 
-// folded is all stripes but the last one, added and diffused one after the other.
+// folded adds and diffuses all stripes but the last one.
 func folded(material []byte, size, stripes int, h func() hash.Hash) []byte {
 	sum, d := make([]byte, size), h()
 	for i := range stripes - 1 {
@@ -63,8 +63,8 @@ func folded(material []byte, size, stripes int, h func() hash.Hash) []byte {
 	return sum
 }
 
-// diffuse replaces each part of p, of a hash's size, by the hash of its number and
-// itself. Of the last one as much as there is.
+// diffuse replaces each part of p, of the hash's size, by the hash of its index and
+// content; the last part may be shorter.
 func diffuse(p []byte, d hash.Hash) {
 	var out []byte
 	for i := uint32(0); len(p) > 0; i++ {

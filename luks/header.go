@@ -9,34 +9,34 @@ import (
 	"udm/targets/crypt/skcipher"
 )
 
-// Header is what a header says, whatever its version.
+// Header is the content of a header of either version.
 type Header struct {
 	Version   int
 	UUID      string
 	Label     string // version 2
 	Subsystem string // version 2
-	SeqID     uint64 // version 2: grows with each change
+	SeqID     uint64 // version 2: increases with each change
 	Segment   Segment
 	Slots     []Slot // in use, ascending
 	Digest    Digest
 	Tokens    map[int]string // version 2: their JSON
 	Flags     []string       // version 2: how to activate it
-	// Damaged says what is wrong with one copy of the header, "" when both are
-	// whole. What was read comes from the other copy.
+	// Damaged says what is wrong with one copy of the header; "": both are valid. The
+	// content comes from the other copy.
 	Damaged string
 }
 
-// Segment is where the encrypted data lie, and how they are encrypted.
+// Segment describes the encrypted data.
 type Segment struct {
-	Encryption string // as the target crypt has it
+	Encryption string // as in tables of crypt
 	KeySize    int    // bytes
-	Offset     uint64 // bytes, on the data's device
-	Size       uint64 // bytes; 0: to the device's end
+	Offset     uint64 // bytes, on the data device
+	Size       uint64 // bytes; 0: to the end of the device
 	IVOffset   uint64 // sectors of 512 bytes
 	SectorSize int    // bytes
 }
 
-// Slot is a key slot: a volume key, to be had with a passphrase.
+// Slot is a key slot: a volume key that a passphrase opens.
 type Slot struct {
 	ID      int
 	KeySize int // bytes of the volume key
@@ -44,12 +44,12 @@ type Slot struct {
 	Stripes int
 	Hash    string // of the stripes
 	Area    Area
-	// Priority is 0 for a slot that is only used when it is asked for, 2 for one
-	// that is tried first, else 1.
+	// Priority is 0 for a slot that is used only on request, 2 for one that is tried
+	// first, else 1.
 	Priority int
 }
 
-// Area is where the key material of a slot lies.
+// Area is the place of a slot's key material.
 type Area struct {
 	Offset     uint64 // bytes
 	Size       uint64 // bytes
@@ -57,7 +57,7 @@ type Area struct {
 	KeySize    int // bytes
 }
 
-// Digest tells whether a volume key is the right one.
+// Digest verifies a volume key.
 type Digest struct {
 	Hash       string
 	Iterations uint64
@@ -71,23 +71,22 @@ const (
 	maxSlots    = 32
 )
 
-// materialSize is how many bytes the stripes take, in whole sectors.
+// materialSize is the size of the stripes in bytes, in whole sectors.
 func (s *Slot) materialSize() uint64 { return roundUp(uint64(s.KeySize)*uint64(s.Stripes), 512) }
 
-// check sees that a slot can be used, as far as this is known without a
-// passphrase.
+// check checks a slot as far as possible without a passphrase.
 func (s *Slot) check() error {
 	switch {
 	case s.KeySize <= 0 || s.KeySize > maxKeySize || s.Area.KeySize <= 0 || s.Area.KeySize > maxKeySize:
 		return fmt.Errorf("key slot %d has keys of %d and %d bytes; the header is damaged", s.ID, s.KeySize, s.Area.KeySize)
 	case s.Stripes <= 0 || s.Stripes > maxMaterial || s.materialSize() > maxMaterial || s.materialSize() > s.Area.Size:
-		return fmt.Errorf("the %d stripes of key slot %d do not go into its area; the header is damaged", s.Stripes, s.ID)
+		return fmt.Errorf("the %d stripes of key slot %d do not fit into its area; the header is damaged", s.Stripes, s.ID)
 	}
 	_, err := findHash(s.Hash)
 	return err
 }
 
-// cipher is what encrypts the area, under a key.
+// cipher returns the cipher of the area with a key.
 func (s *Slot) cipher(key []byte) (*skcipher.Sectors, error) {
 	spec, err := skcipher.Parse(s.Area.Encryption)
 	if err != nil {
@@ -96,13 +95,13 @@ func (s *Slot) cipher(key []byte) (*skcipher.Sectors, error) {
 	return spec.New(key, 512, false)
 }
 
-// errWrongKey is what a wrong passphrase gives.
+// errWrongKey is the error for a wrong passphrase.
 var errWrongKey = errors.New("no key slot opens with this passphrase")
 
-// ErrWrongKey reports whether err is that of a wrong passphrase.
+// ErrWrongKey reports whether err means a wrong passphrase.
 func ErrWrongKey(err error) bool { return errors.Is(err, errWrongKey) }
 
-// open is the volume key in a slot, and whether the digest says that it is one.
+// open returns the volume key in a slot, after checking it against the digest.
 func (s *Slot) open(st store, passphrase []byte, d *Digest, l Limits) (key []byte, err error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -135,7 +134,7 @@ func (s *Slot) open(st store, passphrase []byte, d *Digest, l Limits) (key []byt
 	return key, nil
 }
 
-// fill puts key into the slot's area under a passphrase.
+// fill stores key in the slot's area under a passphrase.
 func (s *Slot) fill(st store, passphrase, key []byte, l Limits, random func(int) ([]byte, error)) error {
 	if err := s.check(); err != nil {
 		return err
@@ -164,7 +163,7 @@ func (s *Slot) fill(st store, passphrase, key []byte, l Limits, random func(int)
 	return st.write(s.Area.Offset, material)
 }
 
-// derive is the digest of a key.
+// derive computes the digest of a key.
 func (d *Digest) derive(key []byte, size int, l Limits) ([]byte, error) {
 	k := KDF{Type: "pbkdf2", Hash: d.Hash, Iterations: d.Iterations, Salt: d.Salt}
 	return k.derive(key, size, l)
@@ -178,7 +177,7 @@ func (d *Digest) verify(key []byte, l Limits) (bool, error) {
 	return err == nil && subtle.ConstantTimeCompare(sum, d.Digest) == 1, err
 }
 
-// slot finds a slot in use.
+// slot returns a slot in use.
 func (h *Header) slot(id int) (*Slot, error) {
 	i := slices.IndexFunc(h.Slots, func(s Slot) bool { return s.ID == id })
 	if i < 0 {

@@ -8,17 +8,18 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Limits bound what a header may ask of whoever opens it.
+// Limits bounds the cost of opening a header.
 type Limits struct {
-	Memory     uint64 // bytes that a key derivation takes
-	Work       uint64 // bytes that it goes through
+	Memory     uint64 // bytes that a key derivation uses
+	Work       uint64 // memory times passes of argon2, in bytes
 	Iterations uint64 // of pbkdf2
 }
 
-// DefaultLimits are far beyond what cryptsetup chooses, 1 GiB and a few seconds.
+// DefaultLimits are far above cryptsetup's choices, which are 1 GiB and a few
+// seconds.
 var DefaultLimits = Limits{Memory: 2 << 30, Work: 64 << 30, Iterations: 1 << 28}
 
-// KDF is how a passphrase becomes a key.
+// KDF derives a key from a passphrase.
 type KDF struct {
 	Type       string `json:"type"` // "pbkdf2", "argon2i", "argon2id"
 	Hash       string `json:"hash,omitempty"`
@@ -29,7 +30,7 @@ type KDF struct {
 	Salt       []byte `json:"salt"`
 }
 
-// check refuses what is nonsense or costs too much.
+// check refuses invalid parameters and excessive costs.
 func (k *KDF) check(l Limits) error {
 	switch k.Type {
 	case "pbkdf2":
@@ -44,7 +45,7 @@ func (k *KDF) check(l Limits) error {
 	case "argon2i", "argon2id":
 		return k.checkArgon(l)
 	}
-	return fmt.Errorf("the key derivation %q is not known", k.Type)
+	return fmt.Errorf("the key derivation %q is not supported", k.Type)
 }
 
 func (k *KDF) checkArgon(l Limits) error {
@@ -60,7 +61,7 @@ func (k *KDF) checkArgon(l Limits) error {
 	return nil
 }
 
-// derive makes size bytes of key of a passphrase.
+// derive derives size bytes of key from a passphrase.
 func (k *KDF) derive(passphrase []byte, size int, l Limits) ([]byte, error) {
 	if err := k.check(l); err != nil {
 		return nil, err

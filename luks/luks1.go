@@ -19,7 +19,7 @@ const (
 	saltSize1    = 32
 )
 
-// luks1 is a header of version 1 as it lies on disk.
+// luks1 is a header of version 1 in its on-disk format.
 type luks1 struct{ raw [size1]byte }
 
 // read1 reads a header of version 1.
@@ -42,7 +42,7 @@ func cString(p []byte) string {
 	return s
 }
 
-// header is what l says; the device has so many bytes.
+// header decodes l; device is the size of the device in bytes.
 func (l *luks1) header(device uint64) (*Header, error) {
 	h := &Header{Version: 1, UUID: l.text(168, 40)}
 	h.Segment = Segment{Encryption: l.text(8, 32) + "-" + l.text(40, 32), KeySize: int(l.u32(108)), Offset: uint64(l.u32(104)) * 512, SectorSize: 512}
@@ -76,17 +76,17 @@ func (l *luks1) slot(i int, h *Header) Slot {
 	return s
 }
 
-// checkPlace sees that the material of a slot lies behind the header and before the
-// data, if they are on the same device. Slots that are not in use have a place, too.
+// checkPlace checks that the material of a slot lies after the header and, on the
+// same device, before the data. Unused slots have a place, too.
 func (l *luks1) checkPlace(s *Slot, data, device uint64) error {
 	end := s.Area.Offset + s.Area.Size
 	if s.Stripes <= 0 || s.Area.Offset < 1024 || end > device || data > s.Area.Offset && end > data {
-		return fmt.Errorf("the key material of slot %d lies where it cannot be; the header is damaged", s.ID)
+		return fmt.Errorf("the key material of slot %d is at an impossible place; the header is damaged", s.ID)
 	}
 	return nil
 }
 
-// free is a slot that is not in use, with room for its material.
+// free returns an unused slot with room for its material.
 func (l *luks1) free(h *Header) (Slot, error) {
 	for i := range slots1 {
 		s := l.slot(i, h)
@@ -113,8 +113,8 @@ func (l *luks1) set(id int, s *Slot) {
 	}
 }
 
-// write writes what is behind the first block first, since what makes a slot valid
-// lies in the first block or, of the last slot, all in the second.
+// write writes the first block last, because the fields that make a slot valid lie in
+// the first block or, for the last slot, all in the second.
 func (l *luks1) write(st store) error {
 	if block := st.block(); block < size1 {
 		if err := st.write(block, l.raw[block:]); err != nil {

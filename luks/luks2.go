@@ -19,8 +19,8 @@ const (
 	maxSize2   = 4 << 20
 )
 
-// luks2 is a header of version 2: the fields of its binary part and its JSON, of
-// which what is not understood is kept.
+// luks2 is a header of version 2: the fields of its binary part, and its JSON, whose
+// unknown parts are kept.
 type luks2 struct {
 	size      uint64 // of one copy
 	seqID     uint64
@@ -30,7 +30,7 @@ type luks2 struct {
 	doc       map[string]any
 }
 
-// read2 reads the newer one of the two copies that are whole.
+// read2 reads the newer one of the valid copies.
 func read2(st store) (*luks2, *Header, error) {
 	first, wrong := readCopy(st, 0, magic)
 	size := uint64(minSize2)
@@ -45,7 +45,7 @@ func read2(st store) (*luks2, *Header, error) {
 	damaged := ""
 	switch {
 	case first == nil && second == nil:
-		return nil, nil, fmt.Errorf("neither copy of the LUKS2 header is whole (%w; %w); restore it from a backup", wrong, wrong2)
+		return nil, nil, fmt.Errorf("neither copy of the LUKS2 header is valid (%w; %w); restore it from a backup", wrong, wrong2)
 	case first == nil:
 		l, damaged = second, "the first copy of the header: "+wrong.Error()
 	case second == nil:
@@ -74,7 +74,7 @@ func readCopy(st store, off uint64, want string) (*luks2, error) {
 	size := binary.BigEndian.Uint64(b[8:])
 	switch {
 	case string(b[:6]) != want || binary.BigEndian.Uint16(b[6:]) != 2:
-		return nil, errors.New("there is none")
+		return nil, errors.New("it is missing")
 	case size < minSize2 || size > maxSize2 || size&(size-1) != 0 || binary.BigEndian.Uint64(b[256:]) != off || off != 0 && off != size:
 		return nil, errors.New("its size or place is wrong")
 	}
@@ -85,7 +85,7 @@ func readCopy(st store, off uint64, want string) (*luks2, error) {
 	return parseCopy(all)
 }
 
-// parseCopy checks the sum over a copy and takes it apart.
+// parseCopy verifies the checksum of a copy and decodes it.
 func parseCopy(all []byte) (*luks2, error) {
 	sum, err := checksum(all)
 	if err != nil {
@@ -99,12 +99,12 @@ func parseCopy(all []byte) (*luks2, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	if err := d.Decode(&l.doc); err != nil {
-		return nil, fmt.Errorf("its JSON is none: %w", err)
+		return nil, fmt.Errorf("its JSON is invalid: %w", err)
 	}
 	return l, nil
 }
 
-// checksum is that of a copy, with the field that holds it as zeroes.
+// checksum computes the checksum of a copy, with the checksum field taken as zeroes.
 func checksum(all []byte) ([]byte, error) {
 	h, err := findHash(cString(all[72:104]))
 	if err != nil {
@@ -117,14 +117,14 @@ func checksum(all []byte) ([]byte, error) {
 	return d.Sum(nil), nil
 }
 
-// marshal is a copy of l as it lies at an offset.
+// marshal encodes l as the copy at an offset.
 func (l *luks2) marshal(off uint64, salt []byte) ([]byte, error) {
 	text, err := json.Marshal(l.doc)
 	if err != nil {
 		return nil, err
 	}
 	if uint64(len(text)) >= l.size-binarySize {
-		return nil, fmt.Errorf("the header has no room for %d bytes of JSON; remove key slots or tokens", len(text))
+		return nil, fmt.Errorf("%d bytes of JSON do not fit into the header; remove key slots or tokens", len(text))
 	}
 	all := make([]byte, l.size)
 	copy(all, magic)
@@ -146,7 +146,7 @@ func (l *luks2) marshal(off uint64, salt []byte) ([]byte, error) {
 	return all, err
 }
 
-// write writes both copies, one after the other, as a newer header.
+// write writes both copies, one after the other, with a new sequence number.
 func (l *luks2) write(st store, random func(int) ([]byte, error)) error {
 	l.seqID++
 	for _, off := range []uint64{0, l.size} {
@@ -165,7 +165,7 @@ func (l *luks2) write(st store, random func(int) ([]byte, error)) error {
 	return nil
 }
 
-// What the JSON of a header says, as far as it is needed.
+// The parts of a header's JSON that are needed here.
 type (
 	keyslot2 struct {
 		Type     string `json:"type"`
@@ -216,7 +216,7 @@ type (
 	}
 )
 
-// object is an object of the document, an empty one when there is none.
+// object returns an object of the document, or an empty one.
 func (l *luks2) object(name string) map[string]any {
 	m, ok := l.doc[name].(map[string]any)
 	if !ok {
@@ -226,14 +226,14 @@ func (l *luks2) object(name string) map[string]any {
 	return m
 }
 
-// decode understands a part of the document.
+// decode decodes a part of the document.
 func decode[T any](v any, what string) (t T, err error) {
 	text, err := json.Marshal(v)
 	if err == nil {
 		err = json.Unmarshal(text, &t)
 	}
 	if err != nil {
-		return t, fmt.Errorf("%s in the header's JSON is not understood: %w", what, err)
+		return t, fmt.Errorf("%s in the header's JSON is invalid: %w", what, err)
 	}
 	return t, nil
 }
@@ -249,7 +249,7 @@ func encode(v any) (out map[string]any, err error) {
 	return out, d.Decode(&out)
 }
 
-// numbered is the parts of an object that has numbers for names, ascending.
+// numbered returns the numeric names in an object, in ascending order.
 func numbered(m map[string]any, most int) ([]int, error) {
 	var ids []int
 	for name := range m {
@@ -263,7 +263,7 @@ func numbered(m map[string]any, most int) ([]int, error) {
 	return ids, nil
 }
 
-// header is what l says; the device has so many bytes.
+// header decodes l; device is the size of the device in bytes.
 func (l *luks2) header(device uint64) (*Header, error) {
 	h := &Header{Version: 2, UUID: l.uuid, Label: l.label, Subsystem: l.subsystem, SeqID: l.seqID, Tokens: map[int]string{}}
 	c, err := decode[config2](l.object("config"), "config")
@@ -272,9 +272,9 @@ func (l *luks2) header(device uint64) (*Header, error) {
 	}
 	h.Flags = c.Flags
 	if must := strings.Join(c.Requirements.Mandatory, ", "); strings.Contains(must, "reencrypt") {
-		return nil, errors.New("the disk is in the middle of being re-encrypted; finish that with cryptsetup reencrypt first")
+		return nil, errors.New("the disk is being re-encrypted; finish that with cryptsetup reencrypt first")
 	} else if must != "" {
-		return nil, fmt.Errorf("the header requires %q, which is not known here; use cryptsetup", must)
+		return nil, fmt.Errorf("the header requires %q, which is not supported; use cryptsetup", must)
 	}
 	if err := l.segment(h); err != nil {
 		return nil, err
@@ -285,7 +285,7 @@ func (l *luks2) header(device uint64) (*Header, error) {
 	return h, l.tokens(h)
 }
 
-// segment finds the one segment and its digest.
+// segment finds the single segment and its digest.
 func (l *luks2) segment(h *Header) error {
 	segments := l.object("segments")
 	s, err := decode[segment2](segments["0"], "segment 0")
@@ -295,27 +295,27 @@ func (l *luks2) segment(h *Header) error {
 	case len(segments) != 1:
 		return fmt.Errorf("the disk has %d segments; it is being re-encrypted, or not supported: use cryptsetup", len(segments))
 	case s.Type != "crypt":
-		return fmt.Errorf("the data are of the type %q, not encrypted; use cryptsetup", s.Type)
+		return fmt.Errorf("the data has the type %q and is not encrypted; use cryptsetup", s.Type)
 	case s.Integrity != nil:
-		return errors.New("the data are authenticated (dm-integrity), which udm does not have; use cryptsetup on Linux")
+		return errors.New("the data is authenticated (dm-integrity), which udm does not support; use cryptsetup on Linux")
 	case s.SectorSize < 512 || s.SectorSize > 4096 || s.SectorSize&(s.SectorSize-1) != 0 || s.Offset%512 != 0:
-		return fmt.Errorf("sectors of %d bytes from byte %d on; the header is damaged", s.SectorSize, s.Offset)
+		return fmt.Errorf("the data has sectors of %d bytes from byte %d on; the header is damaged", s.SectorSize, s.Offset)
 	}
 	h.Segment = Segment{Encryption: s.Encryption, Offset: s.Offset, IVOffset: s.IVTweak, SectorSize: s.SectorSize}
 	if s.Size != "dynamic" {
 		if _, err := fmt.Sscanf(s.Size, "%d", &h.Segment.Size); err != nil || h.Segment.Size == 0 || h.Segment.Size%512 != 0 {
-			return fmt.Errorf("a segment of %q bytes; the header is damaged", s.Size)
+			return fmt.Errorf("the segment has %q bytes; the header is damaged", s.Size)
 		}
 	}
 	id, d, err := l.digest()
 	if err == nil && d.Type != "pbkdf2" {
-		err = fmt.Errorf("digest %s is of the type %q, which is not known", id, d.Type)
+		err = fmt.Errorf("digest %s has the type %q, which is not supported", id, d.Type)
 	}
 	h.Digest = Digest{d.Hash, d.Iterations, d.Salt, d.Digest}
 	return err
 }
 
-// digest is the digest of segment 0.
+// digest returns the digest of segment 0.
 func (l *luks2) digest() (id string, d digest2, err error) {
 	for id, v := range l.object("digests") {
 		if d, err = decode[digest2](v, "digest "+id); err != nil {
@@ -325,10 +325,10 @@ func (l *luks2) digest() (id string, d digest2, err error) {
 			return id, d, nil
 		}
 	}
-	return "", d, errors.New("no digest tells the right key; the header is damaged")
+	return "", d, errors.New("no digest belongs to the data; the header is damaged")
 }
 
-// slots reads the slots that hold the key of segment 0. Others are left alone.
+// slots reads the slots with the key of segment 0; others are ignored.
 func (l *luks2) slots(h *Header, room, device uint64) error {
 	ids, err := numbered(l.object("keyslots"), maxSlots)
 	if err != nil {
@@ -340,7 +340,7 @@ func (l *luks2) slots(h *Header, room, device uint64) error {
 	}
 	end := 2*l.size + room
 	if end < room || end > device {
-		return errors.New("the key slots end behind the device; is it cut off?")
+		return errors.New("the key slots end beyond the device; is it truncated?")
 	}
 	for _, id := range ids {
 		k, err := decode[keyslot2](l.object("keyslots")[fmt.Sprint(id)], fmt.Sprintf("key slot %d", id))
@@ -348,7 +348,7 @@ func (l *luks2) slots(h *Header, room, device uint64) error {
 		case err != nil:
 			return err
 		case k.Area.Offset < 2*l.size || k.Area.Offset > end || k.Area.Size > end-k.Area.Offset:
-			return fmt.Errorf("key slot %d lies outside of the area of key slots; the header is damaged", id)
+			return fmt.Errorf("key slot %d lies outside the area of key slots; the header is damaged", id)
 		case k.Type != "luks2" || k.Area.Type != "raw" || k.AF.Type != "luks1" || !slices.Contains(d.Keyslots, fmt.Sprint(id)):
 			continue
 		}
@@ -363,7 +363,7 @@ func (l *luks2) slots(h *Header, room, device uint64) error {
 	return l.overlaps()
 }
 
-// areas are those of all key slots, ascending.
+// areas returns the areas of all key slots in ascending order.
 func (l *luks2) areas() (as []area2, err error) {
 	for id, v := range l.object("keyslots") {
 		k, err := decode[keyslot2](v, "key slot "+id)

@@ -7,7 +7,7 @@ import (
 	"udm/env"
 )
 
-// store is the device of a header, in bytes.
+// store accesses the device of a header by bytes.
 type store struct {
 	env env.Env
 	dev blk.Device
@@ -21,7 +21,7 @@ func (s store) block() uint64 { return uint64(max(s.dev.Limits().LogicalBlock, b
 // read returns n bytes from off on.
 func (s store) read(off, n uint64) ([]byte, error) {
 	if off+n < off || off+n > s.size() {
-		return nil, fmt.Errorf("%v ends before byte %d, which its header needs; is it cut off?", s.dev, off+n)
+		return nil, fmt.Errorf("%v ends before byte %d, which its header needs; is it truncated?", s.dev, off+n)
 	}
 	begin, end := off/s.block()*s.block(), roundUp(off+n, s.block())
 	p := make([]byte, end-begin)
@@ -34,7 +34,7 @@ func (s store) read(off, n uint64) ([]byte, error) {
 	return p[off-begin : off-begin+n : off-begin+n], nil
 }
 
-// write writes p, keeps what lies around it in its blocks, and makes all durable.
+// write writes p, keeps the rest of its blocks, and makes everything durable.
 func (s store) write(off uint64, p []byte) error {
 	begin, end := off/s.block()*s.block(), roundUp(off+uint64(len(p)), s.block())
 	if begin != off || end != off+uint64(len(p)) {

@@ -17,7 +17,8 @@ const (
 	areaHeader  = blk.SectorSize
 	areaSmall   = 2 * areaHeader
 
-	// maxText is the longest text that is read: some twenty thousand volumes.
+	// maxText is the maximum length of a text in bytes: about twenty thousand
+	// volumes.
 	maxText = 16 << 20
 )
 
@@ -25,19 +26,19 @@ const (
 type Area struct {
 	Range
 	Ignored bool
-	Text    *Text // the committed one; nil: there is none, or it is not kept up to date, or Err
+	Text    *Text // the committed text; nil: none, or not kept up to date, or Err
 	Err     error // a *DiskError: the area, or its text, is damaged
 }
 
-// Text is a volume group's text, with all that is in it.
+// Text is the text of a volume group, decoded.
 type Text struct {
 	Offset   uint64 // in the area
-	Size     uint64 // with its NUL
+	Size     uint64 // including its NUL
 	Checksum uint32
 	Section  *text.Section
 }
 
-// slot is the place of a text, as an area's header has it.
+// slot is the place of a text, as given in an area's header.
 type slot struct {
 	offset, size    uint64
 	checksum, flags uint32
@@ -65,14 +66,14 @@ func readArea(e env.Env, d Disk, r Range) *Area {
 	return a
 }
 
-// readHeader is the slot of the committed text.
+// readHeader returns the slot of the committed text.
 func readHeader(e env.Env, d blk.Device, r Range) (s slot, err error) {
 	size := d.Limits().Size * blk.SectorSize
 	if r.Offset%blk.SectorSize != 0 || r.Size%blk.SectorSize != 0 || r.Size < areaSmall {
-		return s, fmt.Errorf("no area can have %d bytes there", r.Size)
+		return s, fmt.Errorf("an area of %d bytes is impossible there", r.Size)
 	}
 	if r.Offset > size || r.Size > size-r.Offset {
-		return s, fmt.Errorf("its %d bytes lie behind the end of the disk, which has %d bytes", r.Size, size)
+		return s, fmt.Errorf("its %d bytes lie beyond the end of the disk, which has %d bytes", r.Size, size)
 	}
 	buf := make([]byte, areaHeader)
 	if err := readBytes(e, d, buf, r.Offset); err != nil {
@@ -90,7 +91,7 @@ func parseHeader(buf []byte, r Range) (s slot, err error) {
 	case le.Uint32(buf) != checksum(buf[4:]):
 		return s, errChecksum
 	case string(buf[4:20]) != areaID:
-		return s, errors.New("it has not the id of a metadata area")
+		return s, errors.New("it does not have the id of a metadata area")
 	case le.Uint32(buf[20:]) != areaVersion:
 		return s, fmt.Errorf("its version is %d, want %d", le.Uint32(buf[20:]), areaVersion)
 	case le.Uint64(buf[24:]) != r.Offset:
@@ -101,11 +102,11 @@ func parseHeader(buf []byte, r Range) (s slot, err error) {
 	return slot{f.uint64(), f.uint64(), f.uint32(), f.uint32()}, nil
 }
 
-// readText reads a text of an area, which may go on behind the area's header.
+// readText reads a text of an area, which may wrap around to the start of the ring.
 func readText(e env.Env, d blk.Device, r Range, s slot) (*Text, error) {
 	ring := r.Size - areaHeader
 	if s.offset < areaHeader || s.offset >= r.Size || s.offset%blk.SectorSize != 0 || s.size == 0 || s.size > min(ring, maxText) {
-		return nil, fmt.Errorf("no text of %d bytes can be there", s.size)
+		return nil, fmt.Errorf("a text of %d bytes is impossible there", s.size)
 	}
 	buf, err := readRing(e, d, r, s)
 	if err != nil {
@@ -125,7 +126,7 @@ func readText(e env.Env, d blk.Device, r Range, s slot) (*Text, error) {
 	return &Text{s.offset, s.size, s.checksum, section}, nil
 }
 
-// readRing reads what a slot names, in one part or two.
+// readRing reads the text of a slot, in one or two parts.
 func readRing(e env.Env, d blk.Device, r Range, s slot) ([]byte, error) {
 	padded := (s.size + blk.SectorSize - 1) / blk.SectorSize * blk.SectorSize
 	buf := make([]byte, padded)

@@ -8,24 +8,24 @@ import (
 	"strings"
 )
 
-// Assembled is a volume group, put together from the disks that there are.
+// Assembled is a volume group assembled from the available disks.
 type Assembled struct {
 	Name   string
 	ID     UUID
 	Seqno  uint64
 	*Group // nil if Err
 
-	// Err says why the group cannot be used: its text is not understood, or nobody can
-	// tell which of its texts or disks is right.
+	// Err says why the group cannot be used: its text is not supported, or it is
+	// ambiguous which of its texts or disks is right.
 	Err error
-	// Problems are what its users should know; it can be used all the same.
+	// Problems are warnings for its users; the group can be used all the same.
 	Problems []string
-	// Disks are those of the group, by the names that its text gives them. One that is
-	// missing has none.
+	// Disks are the disks of the group, by the names in its text. A missing disk has
+	// no entry.
 	Disks map[string]*Found
 }
 
-// copyOf is a text of a group on a disk.
+// copyOf is one copy of a group's text.
 type copyOf struct {
 	header
 	disk *Found
@@ -70,13 +70,13 @@ func assemble(disks []*Found) []*Assembled {
 	return groups
 }
 
-// newest picks a copy with the highest seqno. It fails if two that have it differ.
+// newest returns a copy with the highest seqno. It fails if two such copies differ.
 func newest(copies []copyOf) (copyOf, error) {
 	best := slices.MaxFunc(copies, func(a, b copyOf) int { return cmp.Compare(a.seqno, b.seqno) })
 	for _, c := range copies {
 		a, b := c.area.Text, best.area.Text
 		if c.seqno == best.seqno && (a.Checksum != b.Checksum || a.Size != b.Size || a.Section.String() != b.Section.String()) {
-			return best, fmt.Errorf("%v and %v are both of seqno %d and differ; scan without one of the two disks", best, c, c.seqno)
+			return best, fmt.Errorf("%v and %v both have seqno %d and differ; scan without one of the two disks", best, c, c.seqno)
 		}
 	}
 	return best, nil
@@ -111,14 +111,14 @@ func (a *Assembled) problem(format string, args ...any) {
 	a.Problems = append(a.Problems, fmt.Sprintf(format, args...))
 }
 
-// fail makes the group unusable, for its first reason.
+// fail makes the group unusable. Only the first reason is kept.
 func (a *Assembled) fail(format string, args ...any) {
 	if a.Err == nil {
 		a.Err = fmt.Errorf(format, args...)
 	}
 }
 
-// findDisks gives each physical volume its disk.
+// findDisks assigns disks to the physical volumes.
 func (a *Assembled) findDisks(byPV map[UUID][]*Found) {
 	for _, p := range a.PVs {
 		ds := byPV[p.ID]
@@ -149,7 +149,7 @@ func (a *Assembled) takeDisk(p *PV, d *Found) {
 	a.Problems = append(a.Problems, d.problems()...)
 }
 
-// tellStrangers tells of disks that hold a text of the group, but are not in the
+// tellStrangers reports disks that hold a text of the group but are not part of its
 // newest one.
 func (a *Assembled) tellStrangers(copies []copyOf) {
 	told := map[*Found]bool{}
@@ -165,12 +165,12 @@ func (a *Assembled) tellStrangers(copies []copyOf) {
 	}
 }
 
-// tellSameNames notes groups of one name.
+// tellSameNames reports groups with the same name.
 func tellSameNames(groups []*Assembled) {
 	for i, a := range groups {
 		for j, b := range groups {
 			if i != j && a.Name == b.Name {
-				a.problem("there is another group of that name, %v", b.ID)
+				a.problem("there is another group with that name, %v", b.ID)
 			}
 		}
 	}
@@ -190,7 +190,7 @@ func tellTwoGroups(groups []*Assembled) {
 	}
 }
 
-// Missing are the names of the physical volumes that there is no disk for.
+// Missing returns the names of the physical volumes without a disk.
 func (a *Assembled) Missing() (names []string) {
 	if a.Group == nil {
 		return nil
@@ -203,7 +203,7 @@ func (a *Assembled) Missing() (names []string) {
 	return names
 }
 
-// Partial reports whether a part of the volume is on a disk that is missing.
+// Partial reports whether part of the volume is on a missing disk.
 func (a *Assembled) Partial(l *LV) bool { return a.partial(l, map[*LV]bool{}) }
 
 func (a *Assembled) partial(l *LV, seen map[*LV]bool) bool {
@@ -226,5 +226,5 @@ func (a *Assembled) partial(l *LV, seen map[*LV]bool) bool {
 	return false
 }
 
-// errUnusable is what is asked of a group that cannot be used.
+// errUnusable is the error for a group that cannot be used.
 var errUnusable = errors.New("the group cannot be used")

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// check looks at what names in the group mean, once all of it is read.
+// check checks the references in a group after all of it is read.
 func (g *Group) check() error {
 	for _, l := range g.LVs {
 		for i, s := range l.Segments {
@@ -37,11 +37,11 @@ func (g *Group) checkSegment(l *LV, s *Segment) string {
 		return g.tieSnapshot(l, k)
 	case *Thin:
 		if _, ok := g.lvs[k.Pool].Segments[0].Kind.(*ThinPool); !ok {
-			return fmt.Sprintf("%q is no thin pool", k.Pool)
+			return fmt.Sprintf("%q is not a thin pool", k.Pool)
 		}
 	}
 	if len(l.Segments) > 1 && !s.Kind.repeats() {
-		return fmt.Sprintf("a volume with a segment of type %s has no other", s.Type)
+		return fmt.Sprintf("a volume with a segment of type %s must have only one segment", s.Type)
 	}
 	return ""
 }
@@ -49,7 +49,7 @@ func (g *Group) checkSegment(l *LV, s *Segment) string {
 func (g *Group) checkPlace(l *LV, p place) string {
 	if pv := g.pvs[p.Name]; pv != nil {
 		if p.Start > pv.Count || p.count > pv.Count-p.Start {
-			return fmt.Sprintf("%d extents at %d lie behind the end of %s, which has %d", p.count, p.Start, p.Name, pv.Count)
+			return fmt.Sprintf("%d extents at %d lie beyond the end of %s, which has %d", p.count, p.Start, p.Name, pv.Count)
 		}
 		pv.used = append(pv.used, extents{p.Start, p.count, l})
 		return ""
@@ -59,12 +59,12 @@ func (g *Group) checkPlace(l *LV, p place) string {
 		return fmt.Sprintf("there is no physical or logical volume %q", p.Name)
 	}
 	if n := lv.Extents(); p.Start > n || p.count > n-p.Start {
-		return fmt.Sprintf("%d extents at %d lie behind the end of %s, which has %d", p.count, p.Start, p.Name, n)
+		return fmt.Sprintf("%d extents at %d lie beyond the end of %s, which has %d", p.count, p.Start, p.Name, n)
 	}
 	return ""
 }
 
-// tieSnapshot notes at the origin and at the COW store what a snapshot's LV says.
+// tieSnapshot links the origin and the COW store of a snapshot.
 func (g *Group) tieSnapshot(l *LV, s *Snapshot) string {
 	origin, cow := g.lvs[s.Origin], g.lvs[s.COW]
 	switch {
@@ -74,17 +74,17 @@ func (g *Group) tieSnapshot(l *LV, s *Snapshot) string {
 		return "a snapshot has one segment"
 	}
 	if _, ok := origin.Segments[0].Kind.(*Snapshot); ok {
-		return fmt.Sprintf("%q is no volume", s.Origin)
+		return fmt.Sprintf("%q is not a volume", s.Origin)
 	}
 	if _, ok := cow.Segments[0].Kind.(*Snapshot); ok {
-		return fmt.Sprintf("%q is no volume", s.COW)
+		return fmt.Sprintf("%q is not a volume", s.COW)
 	}
 	cow.snapshot = l
 	origin.snapshots = append(origin.snapshots, cow)
 	return ""
 }
 
-// checkExtents sees to it that no extent belongs to two volumes.
+// checkExtents checks that no extent belongs to two volumes.
 func (g *Group) checkExtents() error {
 	for _, p := range g.PVs {
 		slices.SortFunc(p.used, func(a, b extents) int { return int(int64(a.start) - int64(b.start)) })
@@ -98,7 +98,7 @@ func (g *Group) checkExtents() error {
 	return nil
 }
 
-// below are the LVs that a volume is made of.
+// below returns the LVs that a volume consists of.
 func (g *Group) below(l *LV) (names []string) {
 	for _, s := range l.Segments {
 		names = append(names, s.Kind.volumes()...)
@@ -114,7 +114,7 @@ func (g *Group) below(l *LV) (names []string) {
 	return names
 }
 
-// checkLoops sees to it that no volume is made of itself.
+// checkLoops checks that no volume contains itself.
 func (g *Group) checkLoops() error {
 	const under, done = 1, 2
 	state := map[string]int{}
@@ -124,7 +124,7 @@ func (g *Group) checkLoops() error {
 			return nil
 		}
 		if state[name] == under || depth > maxStack {
-			return &GroupError{Path: g.Name + "/logical_volumes/" + name, Why: "it is made of itself, or of too many volumes on top of one another"}
+			return &GroupError{Path: g.Name + "/logical_volumes/" + name, Why: "it contains itself, or too many volumes are stacked"}
 		}
 		state[name] = under
 		for _, b := range g.below(g.lvs[name]) {
@@ -143,6 +143,6 @@ func (g *Group) checkLoops() error {
 	return nil
 }
 
-// maxStack is how many volumes may stand on one another: thin volumes with external
-// origins that are thin volumes, at the most.
+// maxStack is the maximum depth of stacked volumes. Thin volumes with external
+// origins that are thin volumes can be stacked deepest.
 const maxStack = 256

@@ -2,10 +2,10 @@ package lvm
 
 import "fmt"
 
-// DiskError is what is wrong with what is on a disk, and where.
+// DiskError says what is wrong with the content of a disk, and where.
 type DiskError struct {
 	Disk   string
-	Offset uint64 // in bytes
+	Offset uint64 // bytes
 	What   string // what should be there: "label", "metadata area", …
 	Err    error
 }
@@ -16,10 +16,10 @@ func (e *DiskError) Error() string {
 
 func (e *DiskError) Unwrap() error { return e.Err }
 
-// GroupError is what is wrong with a volume group, and where in its text.
+// GroupError says what is wrong with a volume group, and where in its text.
 type GroupError struct {
 	Path string // names of sections, joined by slashes
-	Line int    // in the text; 0: the path is all that is known
+	Line int    // in the text; 0: unknown
 	Why  string
 }
 

@@ -8,7 +8,7 @@ import (
 
 const maxSectors32 = 1<<32 - 1
 
-// readPlaces reads pairs of a name and an extent.
+// places reads pairs of a name and an extent.
 func (r *reader) places(name string) (ps []Place) {
 	a := r.array(name)
 	if len(a)%2 != 0 || len(a) == 0 {
@@ -49,7 +49,7 @@ func readSnapshot(r *reader, _ *Segment) Kind {
 	if k.Merging = r.has("merging_store"); k.Merging {
 		k.COW = r.string("merging_store")
 		if r.has("cow_store") {
-			r.failAt("cow_store", "the snapshot has a store that merges as well")
+			r.failAt("cow_store", "the snapshot also has a merging store")
 		}
 		return k
 	}
@@ -66,7 +66,7 @@ func readThinPool(r *reader, _ *Segment) Kind {
 	switch k.Discards {
 	case "passdown", "nopassdown", "ignore":
 	default:
-		r.failAt("discards", "%q is not understood", k.Discards)
+		r.failAt("discards", "%q is not supported", k.Discards)
 	}
 	k.Messages = readMessages(r)
 	return k
@@ -92,7 +92,7 @@ func readMessages(r *reader) (ms []Message) {
 	}
 }
 
-// maxThinID is the largest id of a thin device.
+// maxThinID is the highest id of a thin device.
 const maxThinID = 1<<24 - 1
 
 func readThin(r *reader, _ *Segment) Kind {
@@ -110,8 +110,8 @@ func readMirror(r *reader, _ *Segment) Kind {
 	return k
 }
 
-// readRaid reads any level: "raids" are pairs of metadata and image, "raid0_lvs" are
-// images alone.
+// readRaid reads any level: "raids" is pairs of metadata and image, "raid0_lvs" is
+// only images.
 func readRaid(r *reader, _ *Segment) Kind {
 	k := &Raid{StripeSize: r.uintOr("stripe_size", maxSectors32, 0), RegionSize: r.uintOr("region_size", maxSectors32, 0), Copies: r.uintOr("data_copies", maxSectors32, 0)}
 	k.Images = r.strings("raid0_lvs")

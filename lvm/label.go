@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	labelSectors = 4 // that a label may be in
+	labelSectors = 4 // number of sectors that may hold the label
 	labelID      = "LABELONE"
 	labelType    = "LVM2 001"
 	labelHeader  = 32 // bytes before the physical volume's header
 
-	maxAreas = 16 // of a kind: a sector has no room for more
+	maxAreas = 16 // of each kind: more do not fit into a sector
 )
 
 var (
@@ -25,7 +25,7 @@ var (
 	errRead     = errors.New("cannot be read")
 )
 
-// checksum is CRC-32 as LVM has it: with a beginning of its own, not inverted.
+// checksum is LVM's CRC-32: with its own initial value, and not inverted.
 func checksum(b []byte) uint32 {
 	const begin = 0xf597a6cf
 	return ^crc32.Update(^uint32(begin), crc32.IEEETable, b)
@@ -34,22 +34,22 @@ func checksum(b []byte) uint32 {
 // Range is a part of a disk, in bytes.
 type Range struct{ Offset, Size uint64 }
 
-// Label is what the label of a disk says about it.
+// Label is the content of a disk's label.
 type Label struct {
-	Sector   uint64 // where the label is
+	Sector   uint64 // sector of the label
 	ID       UUID
 	Size     uint64  // bytes of the disk
 	Data     []Range // a size of 0: to the end of the disk
 	Metadata []Range
 
-	// The extension; Version is 0 where there is none.
+	// The extension; Version is 0 if there is none.
 	Version    uint32
 	Used       bool // the disk belongs to a group
 	Bootloader []Range
 }
 
-// readLabel finds the label of a disk. It is nil without an error if the disk has
-// none; a label that is damaged counts if there is no other.
+// readLabel finds the label of a disk. It returns nil without an error if the disk
+// has none. A damaged label counts only if there is no other.
 func readLabel(e env.Env, d Disk) (*Label, error) {
 	size := d.Device.Limits().Size
 	n := min(size, labelSectors)
@@ -77,11 +77,11 @@ func readLabel(e env.Env, d Disk) (*Label, error) {
 	return nil, damage
 }
 
-// readBytes fills p, whole sectors, from a byte that begins a sector.
+// readBytes fills p with whole sectors from an offset at a sector boundary.
 func readBytes(e env.Env, d blk.Device, p []byte, offset uint64) error {
 	sector, n := offset/blk.SectorSize, uint64(len(p))/blk.SectorSize
 	if size := d.Limits().Size; sector > size || n > size-sector {
-		return fmt.Errorf("lies behind the end of the disk, which has %d bytes", size*blk.SectorSize)
+		return fmt.Errorf("lies beyond the end of the disk, which has %d bytes", size*blk.SectorSize)
 	}
 	if err := readAligned(e, d, p, sector); err != nil {
 		return fmt.Errorf("%w: %w", errRead, err)
@@ -89,7 +89,8 @@ func readBytes(e env.Env, d blk.Device, p []byte, offset uint64) error {
 	return nil
 }
 
-// readAligned reads whole logical blocks of a disk whose blocks are larger than sectors.
+// readAligned reads whole logical blocks of a disk whose blocks are larger than
+// sectors.
 func readAligned(e env.Env, d blk.Device, p []byte, sector uint64) error {
 	block := max(uint64(d.Limits().LogicalBlock)/blk.SectorSize, 1)
 	n := uint64(len(p)) / blk.SectorSize
@@ -125,7 +126,7 @@ func parseLabel(sector []byte, at uint64) (*Label, error) {
 func (l *Label) parse(f *fields) error {
 	id, ok := parseUUID(string(f.take(uuidLength)))
 	if !ok {
-		return errors.New("its UUID is none")
+		return errors.New("its UUID is invalid")
 	}
 	l.ID, l.Size = id, f.uint64()
 	l.Data, l.Metadata = f.ranges(), f.ranges()
@@ -139,7 +140,7 @@ func (l *Label) parse(f *fields) error {
 	return nil
 }
 
-// fields are read from the front of rest; what is not there is zero.
+// fields are read from the front of rest; missing ones are zero.
 type fields struct {
 	rest  []byte
 	short bool
@@ -158,7 +159,7 @@ func (f *fields) take(n int) []byte {
 func (f *fields) uint32() uint32 { return binary.LittleEndian.Uint32(f.take(4)) }
 func (f *fields) uint64() uint64 { return binary.LittleEndian.Uint64(f.take(8)) }
 
-// ranges are a list that ends with an offset of 0.
+// ranges reads a list that ends with an offset of 0.
 func (f *fields) ranges() (rs []Range) {
 	for !f.short {
 		r := Range{f.uint64(), f.uint64()}
@@ -172,5 +173,5 @@ func (f *fields) ranges() (rs []Range) {
 	return nil
 }
 
-// zeroes reports whether there is nothing but zeroes in p.
+// zeroes reports whether p contains only zeroes.
 func zeroes(p []byte) bool { return len(bytes.Trim(p, "\x00")) == 0 }

@@ -17,7 +17,7 @@ func linearLine(device string, start uint64) *linear.Line {
 	return &linear.Line{Place: dm.Place{Device: device, Start: start}}
 }
 
-// segments are the lines of a volume's own segments.
+// segments returns the lines of a volume's own segments.
 func (t *tree) segments(l *LV) (lines []Line, err error) {
 	for i, s := range l.Segments {
 		line, err := t.segment(l, i, s)
@@ -59,8 +59,8 @@ func (t *tree) stripes(l *LV, i int, s *Segment, k *Striped) (dm.Line, error) {
 	return &striped.Line{Chunk: uint32(k.StripeSize), Stripes: ps}, nil
 }
 
-// place is where a part of a segment lies. For one that is missing there is a device
-// of errors, as long as the whole segment.
+// place returns the place of a part of a segment. For a missing disk it is an error
+// device as long as the whole segment.
 func (t *tree) place(l *LV, s *Segment, missing string, p place) (dm.Place, error) {
 	pv := t.pvs[p.Name]
 	switch {
@@ -77,8 +77,8 @@ func (t *tree) place(l *LV, s *Segment, missing string, p place) (dm.Place, erro
 	return dm.Place{Device: "/dev/mapper/" + DeviceName(t.Name, l.Name, missing)}, err
 }
 
-// origin adds an origin with all its snapshots. What one that merges has is what users
-// of the origin see already.
+// origin adds an origin with all its snapshots. Users of the origin already see the
+// content of a merging snapshot.
 func (t *tree) origin(l *LV) error {
 	below, err := t.layerOf(l.Name)
 	if err != nil {
@@ -107,7 +107,7 @@ func (t *tree) origin(l *LV) error {
 	return err
 }
 
-// snapshotUser adds a snapshot. One that merges gives errors until it is gone.
+// snapshotUser adds a snapshot. A merging one returns errors until it is gone.
 func (t *tree) snapshotUser(origin *LV, below string, cow *LV) error {
 	if err := t.plain(cow, "cow"); err != nil {
 		return err
@@ -125,8 +125,8 @@ func (t *tree) snapshot(origin string, cow *LV, k *Snapshot) snapshot.Line {
 	return snapshot.Line{Origin: origin, COW: "/dev/mapper/" + DeviceName(t.Name, cow.Name, "cow"), Persistent: true, Chunk: k.ChunkSize}
 }
 
-// poolUser adds the device by which users see a pool. A pool that has never had a
-// volume is that device itself.
+// poolUser adds the device by which users see a pool. A pool that never had a volume
+// is itself that device.
 func (t *tree) poolUser(l *LV, k *ThinPool) error {
 	if _, err := t.pool(l); err != nil || k.Transaction == 0 {
 		return err
@@ -134,7 +134,7 @@ func (t *tree) poolUser(l *LV, k *ThinPool) error {
 	return t.over(l, "pool", false)
 }
 
-// pool adds a pool, and returns its name.
+// pool adds a pool and returns its name.
 func (t *tree) pool(l *LV) (string, error) {
 	k := l.Segments[0].Kind.(*ThinPool)
 	layer := poolLayer

@@ -8,18 +8,18 @@ import (
 	"udm/lvm/text"
 )
 
-// LV is a logical volume as its group's text says.
+// LV is a logical volume as described in its group's text.
 type LV struct {
 	Name     string
 	ID       UUID
-	Status   []string // understood, all of them
+	Status   []string // all of them supported
 	Flags    []string // may be unknown
 	Tags     []string
 	Segments []*Segment
 	Text     *text.Section
 
-	// snapshot is the LV without a device of its own that makes this one a COW store;
-	// snapshots are those that have this one for their origin.
+	// snapshot is the LV, without a device of its own, that makes this one a COW
+	// store; snapshots are those of which this one is the origin.
 	snapshot  *LV
 	snapshots []*LV
 }
@@ -29,12 +29,12 @@ func (l *LV) has(status string) bool { return slices.Contains(l.Status, status) 
 // Writable reports whether the volume may be written to.
 func (l *LV) Writable() bool { return l.has("WRITE") }
 
-// SkipsActivation reports whether the volume is only activated when that is asked for.
+// SkipsActivation reports whether the volume is activated only on request.
 func (l *LV) SkipsActivation() bool { return l.flag("ACTIVATION_SKIP") }
 
 func (l *LV) flag(name string) bool { return slices.Contains(l.Flags, name) }
 
-// Extents is the volume's length.
+// Extents is the volume's length in extents.
 func (l *LV) Extents() (n uint64) {
 	for _, s := range l.Segments {
 		n += s.Count
@@ -42,14 +42,14 @@ func (l *LV) Extents() (n uint64) {
 	return n
 }
 
-// virtual reports whether the LV is but the text's way to tie a COW store to its origin.
+// virtual reports whether the LV only links a COW store to its origin in the text.
 func (l *LV) virtual() bool {
 	_, ok := l.Segments[0].Kind.(*Snapshot)
 	return ok
 }
 
-// Visible reports whether the volume is one that its users see: not a part of another.
-// A COW store is seen, as the snapshot that it makes.
+// Visible reports whether users see the volume, because it is not part of another
+// one. A COW store is visible as its snapshot.
 func (l *LV) Visible() bool {
 	if l.snapshot != nil {
 		s := l.snapshot.Segments[0].Kind.(*Snapshot)
@@ -74,7 +74,7 @@ func (g *Group) readLVs(r *reader) {
 	}
 }
 
-// readSegments reads segment1 … segmentN, which follow one another.
+// readSegments reads segment1 … segmentN, which must follow one another.
 func (g *Group) readSegments(r *reader, l *LV) {
 	n := r.uint("segment_count", uint64(len(r.s.Entries)))
 	var next uint64
@@ -98,8 +98,8 @@ func (g *Group) readSegments(r *reader, l *LV) {
 	}
 }
 
-// Type is that of the volume's first segment, in LVM's words: "linear" is "striped" with
-// one stripe, and a snapshot is what its COW store makes.
+// Type is the type of the volume's first segment in LVM's words, but "linear" for
+// "striped" with one stripe; a COW store has the type of its snapshot.
 func (l *LV) Type() string {
 	if l.snapshot != nil {
 		return "snapshot"
@@ -111,7 +111,7 @@ func (l *LV) Type() string {
 	return s.Type
 }
 
-// Origin is the volume that this one is a snapshot, a cached form or a clone of; "": none.
+// Origin is the volume of which this one is a snapshot, a cache or a clone; "": none.
 func (l *LV) Origin() string {
 	if l.snapshot != nil {
 		return l.snapshot.Segments[0].Kind.(*Snapshot).Origin
@@ -129,7 +129,7 @@ func (l *LV) Origin() string {
 	return ""
 }
 
-// Pool is the thin or VDO pool that the volume lives in, or its cache; "": none.
+// Pool is the thin or VDO pool of the volume, or its cache; "": none.
 func (l *LV) Pool() string {
 	switch k := l.Segments[0].Kind.(type) {
 	case *Thin:
@@ -144,7 +144,7 @@ func (l *LV) Pool() string {
 	return ""
 }
 
-// Sectors is how long the volume is for its users: a snapshot is as long as its origin.
+// Sectors is the volume's length for its users: a snapshot is as long as its origin.
 func (g *Group) Sectors(l *LV) uint64 {
 	if l.snapshot != nil {
 		l = g.lvs[l.Origin()]

@@ -2,8 +2,8 @@ package lvm
 
 import "strings"
 
-// DeviceName is the dm name of a volume, or of a layer of it: the parts with their
-// hyphens doubled, joined by hyphens.
+// DeviceName is the dm name of a volume or of a layer of it: the parts with doubled
+// hyphens, joined by hyphens.
 func DeviceName(group, volume, layer string) string {
 	double := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
 	name := double(group) + "-" + double(volume)
@@ -13,7 +13,7 @@ func DeviceName(group, volume, layer string) string {
 	return name
 }
 
-// DeviceUUID is the dm uuid of a volume, or of a layer of it.
+// DeviceUUID is the dm uuid of a volume or of a layer of it.
 func DeviceUUID(group, volume UUID, suffix string) string {
 	uuid := "LVM-" + string(group) + string(volume)
 	if suffix != "" {
@@ -22,8 +22,8 @@ func DeviceUUID(group, volume UUID, suffix string) string {
 	return uuid
 }
 
-// SplitName takes the name of a device apart, into group, volume and, if there is one,
-// layer. With fewer than two parts it is not one of LVM's.
+// SplitName splits the name of a device into group, volume and, if there is one,
+// layer. A name with fewer than two parts is not LVM's.
 func SplitName(name string) (parts []string) {
 	var part strings.Builder
 	for i := 0; i < len(name); i++ {

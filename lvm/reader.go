@@ -9,8 +9,8 @@ import (
 	"udm/lvm/text"
 )
 
-// reader takes typed fields out of a section. It and those of sections inside share
-// the first error; after it all that is read is zero or worth nothing.
+// reader reads typed fields of a section. It shares the first error with the readers
+// of its subsections; after an error everything it returns is meaningless.
 type reader struct {
 	s     *text.Section
 	name  string
@@ -35,7 +35,7 @@ func (r *reader) err() error { return *r.first }
 
 func (r *reader) fail(format string, args ...any) { r.failLine(r.path, 0, format, args...) }
 
-// failAt is about the entry of a name, which may be missing.
+// failAt reports an error in the entry with a name, which may be missing.
 func (r *reader) failAt(name, format string, args ...any) {
 	line := 0
 	if e := r.entry[name]; e != nil {
@@ -52,12 +52,12 @@ func (r *reader) failLine(path string, line int, format string, args ...any) {
 
 func (r *reader) has(name string) bool { return r.entry[name] != nil }
 
-// value is that of a name, which has to be there.
+// value returns the value of a required entry.
 func (r *reader) value(name string) text.Value {
 	if e := r.entry[name]; e != nil && e.Value != nil {
 		return e.Value
 	}
-	r.failAt(name, "there is no such value")
+	r.failAt(name, "this value is missing")
 	return nil
 }
 
@@ -100,12 +100,12 @@ func (r *reader) uuid(name string) UUID {
 	s := r.string(name)
 	u, ok := parseUUID(s)
 	if !ok {
-		r.failAt(name, "%q is no UUID", s)
+		r.failAt(name, "%q is not a UUID", s)
 	}
 	return u
 }
 
-// array is empty if there is none of that name.
+// array returns an empty array if there is no entry.
 func (r *reader) array(name string) text.Array {
 	if !r.has(name) {
 		return nil
@@ -117,7 +117,8 @@ func (r *reader) array(name string) text.Array {
 	return a
 }
 
-// strings are an array, none if it is missing; LVM takes one string for it, too.
+// strings returns an array of strings, or none if there is no entry. Like LVM it
+// accepts a single string.
 func (r *reader) strings(name string) (list []string) {
 	if e := r.entry[name]; e != nil {
 		if s, ok := e.Value.(text.String); ok {
@@ -134,19 +135,19 @@ func (r *reader) strings(name string) (list []string) {
 	return list
 }
 
-// status has to be there and known, word by word.
+// status returns the required status, all words of which must be known.
 func (r *reader) status(known []string) []string {
 	r.value("status")
 	list := r.strings("status")
 	for _, word := range list {
 		if !slices.Contains(known, word) {
-			r.failAt("status", "%q is not understood, so what has it cannot be used", word)
+			r.failAt("status", "%q is not supported", word)
 		}
 	}
 	return list
 }
 
-// sections are those in the section of a name, none if it is missing.
+// sections returns the subsections of the section with a name, or none.
 func (r *reader) sections(name string, most int) iter.Seq[*reader] {
 	return func(yield func(*reader) bool) {
 		e := r.entry[name]
@@ -170,12 +171,12 @@ func (r *reader) sections(name string, most int) iter.Seq[*reader] {
 	}
 }
 
-// maxName is the longest name of a group or volume; dm's own limit is about the two
-// together.
+// maxName is the maximum length of a group's or volume's name. The limit of dm
+// applies to both together.
 const maxName = 127
 
 func (r *reader) checkName(name string) {
 	if name == "." || name == ".." || strings.HasPrefix(name, "-") || len(name) > maxName {
-		r.fail("%q can be no name", name)
+		r.fail("%q is not a valid name", name)
 	}
 }

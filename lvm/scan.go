@@ -8,30 +8,30 @@ import (
 	"udm/env"
 )
 
-// Disk is a device to look at, and what to call it in tables and errors.
+// Disk is a device to scan, and its name in tables and errors.
 type Disk struct {
 	Name   string
 	Device blk.Device
 }
 
-// Found is what is on a disk.
+// Found is the result of scanning a disk.
 type Found struct {
 	Disk
-	Label *Label // nil: the disk is no physical volume, or Err says why it cannot be told
+	Label *Label // nil: the disk is not a physical volume, or Err says why that is unknown
 	Areas []*Area
 	Err   error // a *DiskError: the label is damaged
-	// Group is the volume group that the disk belongs to; nil: none, or none that is known.
+	// Group is the volume group of the disk; nil: none, or unknown.
 	Group *Assembled
 }
 
-// Result is what is on some disks.
+// Result is the result of a scan.
 type Result struct {
 	Disks  []*Found
 	Groups []*Assembled // by name, then by UUID
 }
 
-// Scan reads the labels and metadata of disks and puts the groups together. What is
-// wrong with a disk or a group stands there; Scan itself does not fail.
+// Scan reads the labels and metadata of disks and assembles the groups. Scan itself
+// does not fail: errors are in the disks and groups.
 func Scan(e env.Env, disks []Disk) *Result {
 	r := &Result{}
 	for _, d := range disks {
@@ -41,8 +41,8 @@ func Scan(e env.Env, disks []Disk) *Result {
 	return r
 }
 
-// Labelled reports whether a disk has the label of a physical volume, if only a damaged
-// one.
+// Labelled reports whether a disk has the label of a physical volume, possibly a
+// damaged one.
 func (d Disk) Labelled(e env.Env) bool {
 	l, err := readLabel(e, d)
 	return l != nil || err != nil
@@ -65,7 +65,7 @@ func readDisk(e env.Env, d Disk) *Found {
 	return f
 }
 
-// problems are those of a disk by itself.
+// problems returns the problems of a disk by itself.
 func (f *Found) problems() (list []string) {
 	if f.Err != nil {
 		list = append(list, f.Err.Error())

@@ -58,12 +58,12 @@ func TestCopies(t *testing.T) {
 
 	torn := clone(disks) // two texts of one seqno
 	change(t, torn[0], "pe_start = 2048", "pe_start = 4096")
-	wantError(t, Scan(env.Real(), torn).group(t, "lin-vg"), "are both of seqno 8 and differ")
+	wantError(t, Scan(env.Real(), torn).group(t, "lin-vg"), "both have seqno 8 and differ")
 
 	strict := clone(disks) // the newest is not understood: an older one is no way out
 	change(t, strict[0], "seqno = 8", "seqno = 9")
 	change(t, strict[0], `status = ["RESIZEABLE"`, `status = ["FUTURE"`)
-	wantError(t, Scan(env.Real(), strict).group(t, "lin-vg"), `"FUTURE" is not understood`)
+	wantError(t, Scan(env.Real(), strict).group(t, "lin-vg"), `"FUTURE" is not supported`)
 }
 
 func TestDuplicates(t *testing.T) {
@@ -76,7 +76,7 @@ func TestDuplicates(t *testing.T) {
 	r := Scan(env.Real(), renamed)
 	n := 0
 	for _, g := range r.Groups {
-		if g.Name == "lin-vg" && slices.ContainsFunc(g.Problems, func(p string) bool { return strings.Contains(p, "another group of that name") }) {
+		if g.Name == "lin-vg" && slices.ContainsFunc(g.Problems, func(p string) bool { return strings.Contains(p, "another group with that name") }) {
 			n++
 		}
 	}
@@ -96,17 +96,17 @@ func TestRefused(t *testing.T) {
 		want     string
 	}{
 		{"plain", 2, "snap", "extent_size = 128", "extent_size = 0", "snap/extent_size (line"},
-		{"plain", 2, "snap", `format = "lvm2"`, `format = "lvm3"`, `"lvm3" are not understood`},
+		{"plain", 2, "snap", `format = "lvm2"`, `format = "lvm3"`, `"lvm3" are not supported`},
 		{"plain", 2, "snap", `origin = "base"`, `origin = "none"`, `there is no logical volume "none"`},
-		{"plain", 2, "snap", `"pv0", 0`, `"pv0", 490`, "lie behind the end of pv0"},
+		{"plain", 2, "snap", `"pv0", 0`, `"pv0", 490`, "lie beyond the end of pv0"},
 		{"plain", 2, "snap", `"pv0", 0`, `"pv0", 100`, "belongs to undone and to base"},
-		{"plain", 2, "snap", `"pv0", 0`, `"base", 0`, "made of itself"},
+		{"plain", 2, "snap", `"pv0", 0`, `"base", 0`, "it contains itself"},
 		{"plain", 2, "snap", "segment_count = 1", "segment_count = 2", "segment2: there is no such section"},
 		{"plain", 2, "snap", "start_extent = 0", "start_extent = 1", "segment1: 64 extents begin at 1"},
-		{"plain", 2, "snap", `type = "snapshot"`, `type = "snapshot+NEW"`, `"NEW" is not understood`},
+		{"plain", 2, "snap", `type = "snapshot"`, `type = "snapshot+NEW"`, `"NEW" is not supported`},
 		{"plain", 2, "snap", `"RESIZEABLE"`, `"RESIZEABLE", "EXPORTED"`, "it is exported"},
-		{"thin", 0, "thin", `thin_pool = "pool"`, `thin_pool = "ext"`, `"ext" is no thin pool`},
-		{"thin", 0, "thin", `discards = "ignore"`, `discards = "some"`, `"some" is not understood`},
+		{"thin", 0, "thin", `thin_pool = "pool"`, `thin_pool = "ext"`, `"ext" is not a thin pool`},
+		{"thin", 0, "thin", `discards = "ignore"`, `discards = "some"`, `"some" is not supported`},
 	} {
 		disks := clone(all[c.part])
 		change(t, disks[c.disk], c.from, c.to)

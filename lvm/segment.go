@@ -10,25 +10,25 @@ import (
 // Segment is a part of a logical volume.
 type Segment struct {
 	Start, Count uint64 // in extents of the volume
-	Type         string // as the text has it, without what follows a "+"
+	Type         string // as in the text, without flags after a "+"
 	TypeFlags    []string
 	Tags         []string
 	Kind         Kind
 	Text         *text.Section
 }
 
-// Kind is what a segment of a type says: a pointer to one of the structs below.
+// Kind is the data of a segment type: a pointer to one of the structs below.
 type Kind interface {
-	// volumes are the logical volumes that it names, those of Place excepted.
+	// volumes returns the logical volumes that it names, except those in places.
 	volumes() []string
-	// places are where it lies.
+	// places returns where it lies.
 	places() []Place
-	// repeats reports whether a volume may have several segments when one is of this kind.
+	// repeats reports whether a volume with such a segment may have several segments.
 	repeats() bool
 }
 
-// Place is where a part of a segment begins: an extent of a physical volume, or of a
-// logical one where no physical volume has that name.
+// Place is the start of a part of a segment: an extent of a physical volume, or of a
+// logical one if no physical volume has that name.
 type Place struct {
 	Name  string
 	Start uint64 // extents
@@ -40,7 +40,7 @@ type place struct {
 	count uint64
 }
 
-// places are those of a segment.
+// places returns the places of a segment with their lengths.
 func places(s *Segment) (ps []place) {
 	n := s.Count
 	if k, ok := s.Kind.(*Striped); ok {
@@ -54,14 +54,14 @@ func places(s *Segment) (ps []place) {
 
 // The kinds. Lengths are in sectors.
 type (
-	// Striped is linear where there is one stripe.
+	// Striped is also linear, with one stripe.
 	Striped struct {
 		StripeSize uint64
 		Stripes    []Place
 	}
 	// Empty is "error" or "zero".
 	Empty struct{}
-	// Snapshot ties a COW store to its origin; the LV that has it has no device.
+	// Snapshot links a COW store to its origin; its LV has no device.
 	Snapshot struct {
 		Origin, COW string
 		ChunkSize   uint64
@@ -82,10 +82,11 @@ type (
 		Transaction uint64
 		Device      uint32 // its id in the pool
 		External    string // the external origin; "": none
-		Origin      string // the thin volume that it was a snapshot of; may be gone
-		Merge       string // the thin volume that it will take the place of
+		Origin      string // the thin volume that it is a snapshot of; may be gone
+		Merge       string // the thin volume that it will replace
 	}
-	// Mirror has whole copies. With PVMOVE in its volume's status it is one under way.
+	// Mirror has complete copies. With PVMOVE in its volume's status it is a pvmove
+	// in progress.
 	Mirror struct {
 		Log        string // "": in memory
 		RegionSize uint64
@@ -97,7 +98,7 @@ type (
 		Copies                 uint64 // raid10
 		Meta, Images           []string
 	}
-	// CachePool is what a cache keeps its blocks in.
+	// CachePool is the storage of a cache.
 	CachePool struct {
 		Data, Metadata string
 		Format         uint64
@@ -113,7 +114,7 @@ type (
 	}
 	// Integrity is a volume with checksums.
 	Integrity struct {
-		Origin, Metadata string // "": with the data
+		Origin, Metadata string // "": stored with the data
 		DataSectors      uint64
 		Mode             string
 		BlockSize        uint64 // bytes
@@ -125,11 +126,11 @@ type (
 	}
 	// VDOPool holds the data of VDO volumes.
 	VDOPool struct{ Data string }
-	// Other is a type that is not understood; no table is made of it.
+	// Other is an unsupported type, for which there is no table.
 	Other struct{}
 )
 
-// Message is one that a commit left for a thin pool.
+// Message is a message that a commit left for a thin pool.
 type Message struct {
 	Create string // the volume to create; "": none
 	Delete uint64 // the id to delete, if Create is ""
@@ -152,7 +153,7 @@ func (k *VDO) volumes() []string        { return []string{k.Pool} }
 func (k *VDOPool) volumes() []string    { return []string{k.Data} }
 func (*Other) volumes() []string        { return nil }
 
-// named leaves out what has no name.
+// named leaves out empty names.
 func named(names ...string) []string {
 	return slices.DeleteFunc(names, func(n string) bool { return n == "" })
 }
@@ -191,7 +192,7 @@ func readSegment(r *reader, extent uint64) *Segment {
 	s := &Segment{Text: r.s, Tags: r.strings("tags")}
 	s.Start, s.Count = r.uint("start_extent", maxSector/max(extent, 1)), r.uint("extent_count", maxSector/max(extent, 1))
 	if s.Start+s.Count > maxSector/max(extent, 1) {
-		r.fail("it lies behind the end of any volume")
+		r.fail("it lies beyond the end of any volume")
 	}
 	words := strings.Split(r.string("type"), "+")
 	s.Type, s.TypeFlags = words[0], words[1:]
@@ -199,7 +200,7 @@ func readSegment(r *reader, extent uint64) *Segment {
 	return s
 }
 
-// segmentTypes are those that are understood.
+// segmentTypes are the supported types.
 var segmentTypes = map[string]func(*reader, *Segment) Kind{
 	"striped": readStriped, "linear": readStriped,
 	"error": readEmpty, "zero": readEmpty,
@@ -208,7 +209,7 @@ var segmentTypes = map[string]func(*reader, *Segment) Kind{
 	"integrity": readIntegrity, "vdo": readVDO, "vdo-pool": readVDOPool,
 }
 
-// typeFlags are those behind a type's "+" that are understood.
+// typeFlags are the supported flags after a type's "+".
 var typeFlags = []string{
 	"METADATA_FORMAT", "CACHE_USES_CACHEVOL", "RESHAPE", "RESHAPE_DATA_OFFSET", "RESHAPE_DELTA_DISKS_PLUS",
 	"RESHAPE_DELTA_DISKS_MINUS", "REMOVE_AFTER_RESHAPE", "CROP_METADATA",
@@ -217,7 +218,7 @@ var typeFlags = []string{
 func readKind(r *reader, s *Segment) Kind {
 	for _, f := range s.TypeFlags {
 		if !slices.Contains(typeFlags, f) {
-			r.failAt("type", "%q is not understood, so what has it cannot be used", f)
+			r.failAt("type", "%q is not supported", f)
 		}
 	}
 	if read := segmentTypes[s.Type]; read != nil {

@@ -8,12 +8,12 @@ import (
 	"udm/dm"
 )
 
-// Device is a mapped device as LVM would make it. In its table a physical volume has
-// the name of its disk, and another device is "/dev/mapper/" and its name.
+// Device is a mapped device as LVM would create it. Its table names a physical volume
+// by its disk, and another device by "/dev/mapper/" and its name.
 type Device struct {
 	Name     string
 	UUID     string
-	LV       string // the logical volume that it is, or is a layer of
+	LV       string // logical volume of which it is the device or a layer
 	ReadOnly bool
 	Table    []Line
 }
@@ -24,7 +24,7 @@ type Line struct {
 	dm.Line
 }
 
-// String is the line as a table has it.
+// String is the line as in a table.
 func (l Line) String() string {
 	text := fmt.Sprintf("%d %d %s", l.Start, l.Len, l.Target())
 	if words := l.Line.String(); words != "" {
@@ -33,27 +33,27 @@ func (l Line) String() string {
 	return text
 }
 
-// Skipped is a logical volume that has no devices, and why.
+// Skipped is a logical volume without devices, and the reason.
 type Skipped struct {
 	LV  string
 	Why error
 }
 
-// TreeOptions say which volumes to make devices for.
+// TreeOptions selects the volumes to activate.
 type TreeOptions struct {
-	Only    []string // these volumes and what they need; nil: all that are visible
-	Partial bool     // volumes of which a part is missing: it gives errors
-	Skip    bool     // volumes with ACTIVATION_SKIP, too
-	// ReadOnly makes devices that change nothing below them, not even what a pool or a
-	// merge would change by itself.
+	Only    []string // only these volumes and what they need; nil: all visible ones
+	Partial bool     // also volumes with missing parts, which return errors
+	Skip    bool     // also volumes with ACTIVATION_SKIP
+	// ReadOnly makes devices that change nothing below them, not even what a pool or
+	// a merge would change by itself.
 	ReadOnly bool
-	// Below has what tables call physical volumes, by the names that the group's text
-	// gives them, where that is not the name of the disk.
+	// Below maps physical volumes, by their names in the group's text, to their names
+	// in tables, where these are not the names of disks.
 	Below map[string]string
 }
 
-// Tree is the devices of a group's volumes in the order of creation: each stands behind
-// those that its table names.
+// Tree returns the devices of a group's volumes in the order of creation: each comes
+// after those that its table names.
 func (a *Assembled) Tree(o TreeOptions) ([]Device, []Skipped, error) {
 	switch {
 	case a.Err != nil:
@@ -69,7 +69,7 @@ func (a *Assembled) Tree(o TreeOptions) ([]Device, []Skipped, error) {
 	return t.devices, t.skipped, err
 }
 
-// tree is a list of devices that grows.
+// tree is a list of devices being built.
 type tree struct {
 	*Assembled
 	options TreeOptions
@@ -78,7 +78,7 @@ type tree struct {
 	skipped []Skipped
 }
 
-// chosen are the volumes to activate.
+// chosen returns the volumes to activate.
 func (t *tree) chosen() (ls []*LV, err error) {
 	if t.options.Only == nil {
 		for _, l := range t.LVs {
@@ -98,7 +98,7 @@ func (t *tree) chosen() (ls []*LV, err error) {
 	return ls, nil
 }
 
-// activate adds the devices of a volume, or none and why.
+// activate adds the devices of a volume, or records why it has none.
 func (t *tree) activate(l *LV) {
 	err := t.may(l)
 	if err == nil {
@@ -117,15 +117,15 @@ func (t *tree) activate(l *LV) {
 
 func (t *tree) may(l *LV) error {
 	if l.SkipsActivation() && !t.options.Skip {
-		return errors.New("it is to be activated only when that is asked for")
+		return errors.New("it is activated only on request")
 	}
 	if !t.options.Partial && t.Partial(l) {
-		return errors.New("a part of it is on a disk that is missing")
+		return errors.New("part of it is on a missing disk")
 	}
 	return nil
 }
 
-// user adds what users of a volume open, and all below.
+// user adds the device that users of a volume open, and everything below it.
 func (t *tree) user(l *LV) error {
 	if l.snapshot != nil { // with its origin, which makes all its snapshots
 		return t.user(t.lvs[l.snapshot.Segments[0].Kind.(*Snapshot).Origin])
@@ -134,7 +134,7 @@ func (t *tree) user(l *LV) error {
 	case *ThinPool:
 		return t.poolUser(l, k)
 	case *Snapshot, *CachePool, *VDOPool:
-		return fmt.Errorf("a volume of type %s is no device by itself", l.Segments[0].Type)
+		return fmt.Errorf("a volume of type %s has no device of its own", l.Segments[0].Type)
 	}
 	switch {
 	case len(l.snapshots) > 0:
@@ -145,7 +145,7 @@ func (t *tree) user(l *LV) error {
 	return t.plain(l, "")
 }
 
-// layerOf adds the layer of a volume that other volumes lie on, and returns its name.
+// layerOf adds the layer of a volume that other volumes use, and returns its name.
 func (t *tree) layerOf(name string) (string, error) {
 	l := t.lvs[name]
 	layer := ""
@@ -158,7 +158,7 @@ func (t *tree) layerOf(name string) (string, error) {
 	return "/dev/mapper/" + DeviceName(t.Name, name, layer), t.plain(l, layer)
 }
 
-// external reports whether thin volumes have l for an external origin.
+// external reports whether thin volumes have l as their external origin.
 func (t *tree) external(l *LV) bool {
 	return slices.ContainsFunc(t.LVs, func(v *LV) bool {
 		k, ok := v.Segments[0].Kind.(*Thin)
@@ -166,14 +166,14 @@ func (t *tree) external(l *LV) bool {
 	})
 }
 
-// add adds a device, unless it is there.
+// add adds a device unless it exists.
 func (t *tree) add(l *LV, layer, suffix string, writable bool, table func() ([]Line, error)) error {
 	name := DeviceName(t.Name, l.Name, layer)
 	if t.made[name] {
 		return nil
 	}
 	if len(name) > maxName {
-		return fmt.Errorf("%s is too long a name for a device", name)
+		return fmt.Errorf("the device name %s is too long", name)
 	}
 	lines, err := table()
 	if err != nil {
@@ -193,7 +193,7 @@ func (t *tree) plain(l *LV, layer string) error {
 	return t.add(l, layer, suffix, l.Writable(), func() ([]Line, error) { return t.segments(l) })
 }
 
-// over adds a device that is all of another layer of its volume, linear.
+// over adds a linear device over another layer of its volume.
 func (t *tree) over(l *LV, suffix string, writable bool) error {
 	below, err := t.layerOf(l.Name)
 	if err != nil {
@@ -202,15 +202,15 @@ func (t *tree) over(l *LV, suffix string, writable bool) error {
 	return t.add(l, "", suffix, writable, func() ([]Line, error) { return whole(t.sectors(l), linearLine(below, 0)), nil })
 }
 
-// poolLayer is the suffix of the device of a pool, which is writable even if the pool
-// is read-only: its target has to be.
+// poolLayer is the suffix of a pool's device. The device is writable even if the pool
+// is read-only, because the target requires it.
 const poolLayer = "tpool"
 
 func whole(n uint64, line dm.Line) []Line { return []Line{{0, n, line}} }
 
 func (t *tree) sectors(l *LV) uint64 { return l.Extents() * t.ExtentSize }
 
-// suffix is that of the uuid of a volume which is part of a pool.
+// suffix is the uuid suffix of a volume that is part of a pool.
 func (t *tree) suffix(l *LV) string {
 	for _, v := range t.LVs {
 		if k, ok := v.Segments[0].Kind.(*ThinPool); ok && k.Metadata == l.Name {

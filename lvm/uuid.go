@@ -2,7 +2,7 @@ package lvm
 
 import "strings"
 
-// UUID is LVM's, without hyphens: 32 characters, or empty.
+// UUID is an LVM UUID without hyphens: 32 characters, or empty.
 type UUID string
 
 const uuidLength = 32
@@ -10,7 +10,7 @@ const uuidLength = 32
 // uuidGroups are the lengths of the parts between hyphens.
 var uuidGroups = [...]int{6, 4, 4, 4, 4, 4, 6}
 
-// String has the hyphens.
+// String returns the UUID with hyphens.
 func (u UUID) String() string {
 	if len(u) != uuidLength {
 		return string(u)
@@ -22,7 +22,7 @@ func (u UUID) String() string {
 	return strings.Join(parts, "-")
 }
 
-// parseUUID reads one with or without hyphens.
+// parseUUID parses a UUID with or without hyphens.
 func parseUUID(s string) (UUID, bool) {
 	plain := strings.ReplaceAll(s, "-", "")
 	if len(plain) != uuidLength {

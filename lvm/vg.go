@@ -6,13 +6,13 @@ import (
 	"udm/lvm/text"
 )
 
-// Group is a volume group as its text says. Text has everything, that which the other
-// fields do not know included.
+// Group is a volume group as described in its text. Text has everything, including
+// what the other fields leave out.
 type Group struct {
 	Name       string
 	ID         UUID
 	Seqno      uint64
-	Status     []string // understood, all of them
+	Status     []string // all of them supported
 	Flags      []string // may be unknown
 	Tags       []string
 	SystemID   string
@@ -21,22 +21,22 @@ type Group struct {
 	ExtentSize uint64 // sectors
 	MaxLV      uint64 // 0: no limit
 	MaxPV      uint64
-	Copies     uint64 // of the metadata, at least; 0: in all areas
+	Copies     uint64 // minimum number of copies of the metadata; 0: in all areas
 
 	PVs []*PV
 	LVs []*LV
 
-	Text *text.Section // of the whole text, header fields included
+	Text *text.Section // the whole text, including header fields
 
 	lvs map[string]*LV
 	pvs map[string]*PV
 }
 
-// PV is a physical volume as its group's text says.
+// PV is a physical volume as described in its group's text.
 type PV struct {
 	Name   string // in the text: pv0, …
 	ID     UUID
-	Device string // where it was; a hint only
+	Device string // its last device name; only a hint
 	Status []string
 	Flags  []string
 	Tags   []string
@@ -45,30 +45,30 @@ type PV struct {
 	Count  uint64 // extents
 	Text   *text.Section
 
-	used []extents // by segments; checked after all are read
+	used []extents // extents used by segments; checked after all are read
 }
 
-// extents are Count extents of a PV from Start on.
+// extents are count extents of a PV from start on.
 type extents struct {
 	start, count uint64
 	by           *LV
 }
 
-// LV is the logical volume of a name, or nil.
+// LV returns the logical volume with a name, or nil.
 func (g *Group) LV(name string) *LV { return g.lvs[name] }
 
-// PV is the physical volume that the text calls so, or nil.
+// PV returns the physical volume with a name in the text, or nil.
 func (g *Group) PV(name string) *PV { return g.pvs[name] }
 
-// Missing reports whether the group goes on without the disk, even when it is there.
+// Missing reports whether the group no longer uses the disk, even if it is there.
 func (p *PV) Missing() bool {
 	return slices.Contains(p.Flags, "MISSING") || slices.Contains(p.Status, "MISSING")
 }
 
-// Exported reports whether the group is to be imported before it is used.
+// Exported reports whether the group must be imported before use.
 func (g *Group) Exported() bool { return slices.Contains(g.Status, "EXPORTED") }
 
-// Flags of status, which have to be understood.
+// Status flags; unknown ones are refused.
 var (
 	vgStatus = []string{"RESIZEABLE", "READ", "WRITE", "EXPORTED", "CLUSTERED", "SHARED", "PVMOVE"}
 	pvStatus = []string{"ALLOCATABLE", "EXPORTED", "MISSING"}
@@ -82,14 +82,14 @@ const (
 	maxSector  = 1<<54 - 1 // so that bytes fit into 63 bits
 )
 
-// header is what tells a group's texts apart, without the rest being understood.
+// header identifies a group's text without decoding the rest.
 type header struct {
 	name  string
 	id    UUID
 	seqno uint64
 }
 
-// groupSection is the entry of the group in a text: its first section.
+// groupSection returns the entry of the group in a text: its first section.
 func groupSection(s *text.Section) (*text.Entry, error) {
 	for i := range s.Entries {
 		if e := &s.Entries[i]; e.Section != nil {
@@ -109,7 +109,7 @@ func readGroupHeader(s *text.Section) (h header, err error) {
 	return h, r.err()
 }
 
-// ParseGroup understands a whole text. An error is a *GroupError.
+// ParseGroup decodes a whole text. An error is a *GroupError.
 func ParseGroup(s *text.Section) (*Group, error) {
 	e, err := groupSection(s)
 	if err != nil {
@@ -133,17 +133,17 @@ func ParseGroup(s *text.Section) (*Group, error) {
 func (g *Group) readFields(r *reader) {
 	g.ID, g.Seqno = r.uuid("id"), r.uint("seqno", 1<<32-1)
 	if f := r.stringOr("format", formatName); f != formatName {
-		r.failAt("format", "volume groups of format %q are not understood, only %q", f, formatName)
+		r.failAt("format", "volume groups of format %q are not supported, only %q", f, formatName)
 	}
 	if v := g.Text.Value("version"); v != nil && v != text.Int(1) {
-		r.failAt("version", "texts of another version than 1 are not understood")
+		r.failAt("version", "only version 1 of the text is supported")
 	}
 	g.Status, g.Flags, g.Tags = r.status(vgStatus), r.strings("flags"), r.strings("tags")
 	g.SystemID, g.LockType = r.stringOr("system_id", ""), r.stringOr("lock_type", "")
 	g.Allocation = r.stringOr("allocation_policy", "")
 	g.ExtentSize = r.uint("extent_size", 1<<32-1)
 	if g.ExtentSize == 0 {
-		r.failAt("extent_size", "extents have no size")
+		r.failAt("extent_size", "the extent size is zero")
 	}
 	g.MaxLV, g.MaxPV = r.uintOr("max_lv", 1<<32-1, 0), r.uintOr("max_pv", 1<<32-1, 0)
 	g.Copies = r.uintOr("metadata_copies", 1<<32-1, 0)
@@ -158,7 +158,7 @@ func (g *Group) readPVs(r *reader) {
 		p.Size, p.Start = sub.uintOr("dev_size", maxSector, 0), sub.uint("pe_start", maxSector)
 		p.Count = sub.uint("pe_count", maxSector/max(g.ExtentSize, 1))
 		if p.Start+p.Count*g.ExtentSize > maxSector {
-			sub.fail("its extents lie behind any disk")
+			sub.fail("its extents lie beyond the end of any disk")
 		}
 		if ids[p.ID] {
 			sub.failAt("id", "two physical volumes have it")

@@ -29,7 +29,7 @@ const cheapSlot = " --pbkdf pbkdf2 --pbkdf-iterations 1000"
 
 func TestLuksCommands(t *testing.T) {
 	l := newLuks(t)
-	l.fails("dump @disk", "no LUKS disk")
+	l.fails("dump @disk", "is not a LUKS disk")
 	l.fails("format @disk", "no terminal")
 	l.must("format @disk --key-file @one --label test" + cheapSlot)
 	l.must("open @disk --test --key-file @one")

@@ -12,63 +12,63 @@ import (
 	"udm/lvm"
 )
 
-// Mode says what the devices of a group may change.
+// Mode says what writes to the devices of a group may change.
 type Mode string
 
 // The modes.
 const (
 	ReadOnly   Mode = "read-only"   // nothing
 	Writable   Mode = "writable"    // the disks
-	OverClones Mode = "over-clones" // clones of the disks, which are thrown away
+	OverClones Mode = "over-clones" // clones of the disks, which are discarded at the end
 )
 
-// Options say what to activate.
+// Options control Activate.
 type Options struct {
 	Mode    Mode
-	Volume  string // this one and what it needs; "": all
-	Partial bool   // volumes of which a part is missing, too; reading it fails
-	Skip    bool   // volumes that LVM activates only when that is asked for, too
+	Volume  string // only this volume and what it needs; "": all
+	Partial bool   // also volumes with missing parts, which fail to be read
+	Skip    bool   // also volumes that LVM activates only on request
 }
 
-// Report is what there is after an activation.
+// Report is the result of an activation.
 type Report struct {
 	Group   string    `json:"group"`
 	UUID    string    `json:"uuid"`
 	Mode    Mode      `json:"mode"`
-	Disks   []string  `json:"disks"` // that the devices stand on
+	Disks   []string  `json:"disks"` // disks that the devices use
 	Devices []Device  `json:"devices"`
 	Skipped []Skipped `json:"skipped,omitempty"`
 }
 
-// Device is one of them.
+// Device is an activated device.
 type Device struct {
 	Name     string `json:"name"`
 	UUID     string `json:"uuid"`
 	Volume   string `json:"volume"`
 	Sectors  uint64 `json:"sectors"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
-	Hidden   bool   `json:"hidden,omitempty"` // it is but what others stand on
+	Hidden   bool   `json:"hidden,omitempty"` // it is only used by other devices
 	Existed  bool   `json:"existed,omitempty"`
 }
 
-// Skipped is a volume without devices.
+// Skipped is a volume that was left out.
 type Skipped struct {
 	Volume string `json:"volume"`
 	Why    string `json:"why"`
 }
 
-// activation is one that is under way.
+// activation is an activation in progress.
 type activation struct {
 	s       ctl.Service
 	g       *lvm.Assembled
 	o       Options
 	report  *Report
-	pending map[string]bool // volumes that their pool has to create first, and what tables call devices on them
+	pending map[string]bool // volumes that their pool has to create first, and the names of devices on them in tables
 	undo    []func(context.Context) error
 }
 
-// Activate makes the devices of a group's volumes. When it fails none is left of those
-// that it has made.
+// Activate creates the devices of a group's volumes. If it fails, it removes the
+// devices that it created.
 func Activate(ctx context.Context, s ctl.Service, g *lvm.Assembled, o Options) (*Report, error) {
 	a := &activation{s: s, g: g, o: o, pending: map[string]bool{},
 		report: &Report{Group: g.Name, UUID: g.ID.String(), Mode: o.Mode, Disks: []string{}, Devices: []Device{}}}
@@ -105,7 +105,7 @@ func (a *activation) run(ctx context.Context) error {
 	return a.anything()
 }
 
-// tree is the devices to make, and notes the volumes that have none.
+// tree returns the devices to create, and records the volumes without devices.
 func (a *activation) tree() ([]lvm.Device, error) {
 	o := lvm.TreeOptions{Partial: a.o.Partial, Skip: a.o.Skip, ReadOnly: a.o.Mode == ReadOnly}
 	if a.o.Volume != "" {
@@ -128,7 +128,7 @@ func (a *activation) tree() ([]lvm.Device, error) {
 	return devices, err
 }
 
-// disks notes which disks of the group devices stand on.
+// disks records the disks of the group that devices use.
 func (a *activation) disks(devices []lvm.Device) {
 	used := named(devices)
 	for pv, d := range a.g.Disks {
@@ -139,7 +139,7 @@ func (a *activation) disks(devices []lvm.Device) {
 	slices.Sort(a.report.Disks)
 }
 
-// named is the devices that tables name.
+// named returns the devices that tables name.
 func named(devices []lvm.Device) map[string]bool {
 	names := map[string]bool{}
 	for _, d := range devices {
@@ -152,14 +152,14 @@ func named(devices []lvm.Device) map[string]bool {
 	return names
 }
 
-// skip notes a volume that is left out, once.
+// skip records, once, a volume that is left out.
 func (a *activation) skip(volume, why string) {
 	if !slices.ContainsFunc(a.report.Skipped, func(s Skipped) bool { return s.Volume == volume }) {
 		a.report.Skipped = append(a.report.Skipped, Skipped{volume, why})
 	}
 }
 
-// anything fails unless there is a device that users see.
+// anything fails unless there is a device for users.
 func (a *activation) anything() error {
 	if slices.ContainsFunc(a.report.Devices, func(d Device) bool { return !d.Hidden }) {
 		return nil
@@ -171,7 +171,7 @@ func (a *activation) anything() error {
 	return fmt.Errorf("there is no volume in the group %s", a.g.Name)
 }
 
-// device makes a device, or finds it.
+// device creates a device, or finds the existing one.
 func (a *activation) device(ctx context.Context, d lvm.Device) error {
 	if a.left(d) {
 		a.pending["/dev/mapper/"+d.Name] = true
@@ -192,13 +192,13 @@ func (a *activation) device(ctx context.Context, d lvm.Device) error {
 	return nil
 }
 
-// left reports whether a device has to be left out, with the reason noted for the first
-// of its volume.
+// left reports whether a device has to be left out. The reason is recorded for the
+// first one of its volume.
 func (a *activation) left(d lvm.Device) bool {
 	for _, l := range d.Table {
 		for _, w := range l.Devices() {
 			if a.pending[*w.Name] {
-				a.skip(d.LV, "it stands on a volume that is left out")
+				a.skip(d.LV, "it depends on a volume that is left out")
 				return true
 			}
 		}
@@ -206,11 +206,11 @@ func (a *activation) left(d lvm.Device) bool {
 	if !a.pending[d.LV] {
 		return false
 	}
-	a.skip(d.LV, "its pool has not created it yet, which is done when the group is activated for writing")
+	a.skip(d.LV, "its pool has not created it yet; that happens when the group is activated for writing")
 	return true
 }
 
-// create makes a device that does not exist; one that does has to be the same.
+// create creates a device. An existing device must be the same.
 func (a *activation) create(ctx context.Context, r ctl.Create) (d ctl.Device, existed bool, err error) {
 	d, err = a.s.Device(ctx, ctl.Query{Ref: ctl.Ref{UUID: r.UUID}, With: []ctl.With{ctl.WithTable, ctl.WithDeps}})
 	if err == nil {
@@ -228,13 +228,13 @@ func (a *activation) create(ctx context.Context, r ctl.Create) (d ctl.Device, ex
 	return d, false, err
 }
 
-// hidden reports whether a device is but what others stand on.
+// hidden reports whether a device is only used by other devices.
 func hidden(uuid, name string) bool {
 	suffix := suffixOf(uuid)
 	return suffix != "" && suffix != "pool" && (suffix != "tpool" || len(lvm.SplitName(name)) > 2)
 }
 
-// suffixOf is what follows the ids in a uuid.
+// suffixOf returns what follows the ids in a uuid.
 func suffixOf(uuid string) string {
 	_, suffix, _ := strings.Cut(strings.TrimPrefix(uuid, uuidPrefix), "-")
 	return suffix

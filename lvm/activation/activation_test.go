@@ -109,7 +109,7 @@ func TestMissing(t *testing.T) {
 		t.Errorf("there are %v without %v", got, report.Skipped)
 	}
 	_, err = r.try(r.Service, "miss", Options{Mode: ReadOnly, Volume: "half"})
-	r.wants(err, "miss/half cannot be activated: a part of it is on a disk that is missing")
+	r.wants(err, "miss/half cannot be activated: part of it is on a missing disk")
 	report = r.activate("miss", Options{Mode: ReadOnly, Partial: true})
 	if len(visible(report)) != 4 {
 		t.Errorf("with those that are incomplete there are %v", visible(report))
@@ -242,7 +242,7 @@ func TestInUse(t *testing.T) {
 	_, err = r.Create(t.Context(), ctl.Create{Name: "mine", Table: "0 8 linear /dev/mapper/snap-base 0"})
 	must(t, err)
 	_, err = Deactivate(t.Context(), r.Service, "snap", "")
-	r.wants(err, "snap-base is in use: mine stands on it")
+	r.wants(err, "snap-base is in use: mine depends on it")
 	must(t, r.Remove(t.Context(), ctl.Remove{Ref: ctl.Ref{Name: "mine"}}))
 	if after := r.devices(); !slices.Equal(after, before) {
 		t.Errorf("there are %v, and were %v", after, before)
@@ -332,7 +332,7 @@ func TestPoolOfAnotherTime(t *testing.T) {
 		r.change("thin", func(text string) string { return bump(text, n, more) })
 		for _, mode := range modes {
 			_, err := r.try(r.Service, "thin", Options{Mode: mode})
-			r.wants(err, "they are not of the same time")
+			r.wants(err, "they are from different times")
 			r.nothing()
 		}
 	}
@@ -353,7 +353,7 @@ func TestRefused(t *testing.T) {
 	}
 	_, err = Deactivate(t.Context(), r.Service, "lin-vg", "")
 	r.wants(err, "lin-vg is not active")
-	for volume, want := range map[string]string{"none": `has no volume "none"`, "off": "lin-vg/off cannot be activated: it is to be activated only when that is asked for"} {
+	for volume, want := range map[string]string{"none": `has no volume "none"`, "off": "lin-vg/off cannot be activated: it is activated only on request"} {
 		_, err = r.try(r.Service, "lin-vg", Options{Mode: ReadOnly, Volume: volume})
 		r.wants(err, want)
 	}

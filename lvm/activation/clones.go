@@ -14,7 +14,8 @@ import (
 	"udm/volume"
 )
 
-// The layers below a group that is over clones: a disk that is only read, and its clone.
+// The layers below a group that is activated over clones: a read-only disk, and its
+// clone.
 const (
 	diskLayer  = "disk"
 	cloneLayer = "clone"
@@ -22,7 +23,7 @@ const (
 
 func (a *activation) cloneName(pv string) string { return lvm.DeviceName(a.g.Name, pv, cloneLayer) }
 
-// clones makes the clones of the disks that devices name.
+// clones creates the clones of the disks that devices use.
 func (a *activation) clones(ctx context.Context, devices []lvm.Device) error {
 	used := named(devices)
 	for _, pv := range slices.Sorted(maps.Keys(a.g.Disks)) {
@@ -48,7 +49,7 @@ func (a *activation) clone(ctx context.Context, pv string) error {
 	d, err := a.s.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: name}, With: []ctl.With{ctl.WithDeps}})
 	if err == nil {
 		if !on(d, base.Name) {
-			return fmt.Errorf("%s is there already and is no clone of %s", name, base.Name)
+			return fmt.Errorf("%s exists already and is not a clone of %s", name, base.Name)
 		}
 		return nil
 	}
@@ -62,7 +63,7 @@ func (a *activation) clone(ctx context.Context, pv string) error {
 	return nil
 }
 
-// on reports whether a device stands on another directly.
+// on reports whether a device uses another directly.
 func on(d ctl.Device, name string) bool {
 	return slices.ContainsFunc(d.Deps, func(dep ctl.Dep) bool { return dep.Map == name })
 }

@@ -12,16 +12,16 @@ import (
 	"udm/volume"
 )
 
-// group is the devices of a group, and all that there are.
+// group is the devices of a group, among all devices.
 type group struct {
 	name string
 	all  []ctl.Device
 	goes map[string]ctl.Device // by name: those to remove
 }
 
-// Deactivate removes the devices of a group, or of a volume and what only it needs:
-// snapshots go with their origin. If one of them is in use, none is removed. It returns
-// the names of those that were.
+// Deactivate removes the devices of a group, or of a volume and what only it needs.
+// Snapshots are removed with their origin. If one of the devices is in use, none is
+// removed. It returns the names of the removed devices.
 func Deactivate(ctx context.Context, s ctl.Service, name, volume string) (removed []string, err error) {
 	all, err := s.List(ctx, ctl.Query{With: []ctl.With{ctl.WithTable, ctl.WithDeps}})
 	if err != nil {
@@ -45,7 +45,7 @@ func Deactivate(ctx context.Context, s ctl.Service, name, volume string) (remove
 	return removed, nil
 }
 
-// has reports whether a device is one of the group's.
+// has reports whether a device belongs to the group.
 func (g *group) has(d ctl.Device) bool {
 	parts := lvm.SplitName(d.Name)
 	return strings.HasPrefix(d.UUID, uuidPrefix) && len(parts) > 1 && parts[0] == g.name
@@ -57,7 +57,7 @@ func (g *group) isClone(d ctl.Device) bool {
 	return len(parts) == 3 && parts[0] == g.name && parts[2] == cloneLayer && on(d, lvm.DeviceName(g.name, parts[1], diskLayer))
 }
 
-// choose finds out which devices go.
+// choose selects the devices to remove.
 func (g *group) choose(volume string) {
 	for _, d := range g.all {
 		switch {
@@ -78,7 +78,7 @@ func (g *group) choose(volume string) {
 	}
 }
 
-// family has a device go, and the origin and snapshots that share a layer with it.
+// family selects a device, and the origin and snapshots that share a layer with it.
 func (g *group) family(d ctl.Device) {
 	g.goes[d.Name] = d
 	for _, dep := range d.Deps {
@@ -94,7 +94,7 @@ func (g *group) family(d ctl.Device) {
 	}
 }
 
-// merged has the devices go that snapshots leave behind which merge: errors, on nothing.
+// merged selects the error devices that merging snapshots leave behind.
 func (g *group) merged(real string) {
 	for _, cow := range g.all {
 		parts := lvm.SplitName(cow.Name)
@@ -108,7 +108,7 @@ func (g *group) merged(real string) {
 	}
 }
 
-// usedWith reports whether a device stands on both.
+// usedWith reports whether a device uses both.
 func (g *group) usedWith(a, b string) bool {
 	return slices.ContainsFunc(g.all, func(d ctl.Device) bool { return on(d, a) && on(d, b) })
 }
@@ -117,7 +117,7 @@ func isSnapshot(d ctl.Device) bool {
 	return len(d.Table) == 1 && strings.HasPrefix(d.Table[0].Target, "snapshot")
 }
 
-// unneeded reports whether all that stand on a device go, and there are such.
+// unneeded reports whether a device has users and all of them will be removed.
 func (g *group) unneeded(d ctl.Device) bool {
 	n := 0
 	for _, user := range g.all {
@@ -131,25 +131,25 @@ func (g *group) unneeded(d ctl.Device) bool {
 	return n > 0
 }
 
-// free fails if one of those that go is in use by others.
+// free fails if one of the selected devices is used by others.
 func (g *group) free() error {
 	for _, name := range slices.Sorted(maps.Keys(g.goes)) {
 		d := g.goes[name]
 		for _, user := range g.all {
 			if _, goes := g.goes[user.Name]; on(user, name) && !goes {
-				return fmt.Errorf("%s is in use: %s stands on it", name, user.Name)
+				return fmt.Errorf("%s is in use: %s depends on it", name, user.Name)
 			}
 		}
 		for _, who := range slices.Sorted(maps.Keys(d.Holders)) {
 			if who != "tables" && d.Holders[who] > 0 {
-				return fmt.Errorf("%s is in use (%s %d); udm status --clients shows by whom", name, who, d.Holders[who])
+				return fmt.Errorf("%s is in use (%s %d); udm status --clients shows who uses it", name, who, d.Holders[who])
 			}
 		}
 	}
 	return nil
 }
 
-// top is one of those that go that no other of them stands on.
+// top returns a selected device that no other selected device uses.
 func (g *group) top() ctl.Device {
 	names := slices.Sorted(maps.Keys(g.goes))
 	i := slices.IndexFunc(names, func(name string) bool {

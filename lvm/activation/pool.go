@@ -11,7 +11,7 @@ import (
 	"udm/targets/thin"
 )
 
-// pool brings a pool that is active to where its group's text is.
+// pool brings an active pool to the state of its group's text.
 func (a *activation) pool(ctx context.Context, d lvm.Device) error {
 	k := a.g.LV(d.LV).Segments[0].Kind.(*lvm.ThinPool)
 	st, err := a.poolStatus(ctx, d.Name)
@@ -21,11 +21,11 @@ func (a *activation) pool(ctx context.Context, d lvm.Device) error {
 	case st.State != thin.Figures:
 		return fmt.Errorf("the pool has failed (%s); look at its metadata: udm thin check", st.State)
 	case a.o.Mode != ReadOnly && st.NeedsCheck:
-		return errors.New("the pool needs a check; activate the group read-only to save what it holds")
+		return errors.New("the pool needs a check; activate the group read-only to save its content")
 	case st.TransactionID == k.Transaction:
 		return nil
 	case len(k.Messages) == 0 || st.TransactionID+1 != k.Transaction:
-		return fmt.Errorf("the pool is at transaction %d, and the group's metadata at %d: they are not of the same time", st.TransactionID, k.Transaction)
+		return fmt.Errorf("the pool is at transaction %d, and the group's metadata at %d: they are from different times", st.TransactionID, k.Transaction)
 	case a.o.Mode == ReadOnly:
 		for _, m := range k.Messages {
 			a.pending[m.Create] = true
@@ -46,8 +46,8 @@ func (a *activation) poolStatus(ctx context.Context, name string) (*thin.PoolSta
 	return thin.ParsePoolStatus(d.Status[0].Params)
 }
 
-// send sends a pool the messages that a commit of the group left for it. What a message
-// asks for may be done already.
+// send sends a pool the messages that a commit of the group left for it. They may
+// have been executed already.
 func (a *activation) send(ctx context.Context, name string, k *lvm.ThinPool, from uint64) error {
 	for _, m := range k.Messages {
 		text, done, err := a.message(m)
@@ -66,7 +66,8 @@ func (a *activation) tell(ctx context.Context, name, text string) error {
 	return err
 }
 
-// message is a message in the target's words, and its error if it has been obeyed.
+// message returns a message in the target's words, and the error that means it was
+// executed already.
 func (a *activation) message(m lvm.Message) (text string, done, err error) {
 	if m.Create == "" {
 		return fmt.Sprintf("delete %d", m.Delete), syscall.ENODATA, nil
@@ -85,12 +86,12 @@ func (a *activation) message(m lvm.Message) (text string, done, err error) {
 	return fmt.Sprintf("create_snap %d %d", v.Device, origin.Device), syscall.EEXIST, nil
 }
 
-// thin is the thin volume of a name.
+// thin returns the thin volume with a name.
 func (a *activation) thin(name string) (*lvm.Thin, error) {
 	if l := a.g.LV(name); l != nil {
 		if k, ok := l.Segments[0].Kind.(*lvm.Thin); ok {
 			return k, nil
 		}
 	}
-	return nil, fmt.Errorf("the pool has a message about %q, which is no thin volume", name)
+	return nil, fmt.Errorf("the pool has a message about %q, which is not a thin volume", name)
 }

@@ -8,7 +8,7 @@ import (
 	"udm/lvm"
 )
 
-// same fails unless a device is what it would be if it were made now.
+// same fails unless a device is as it would be created now.
 func same(d ctl.Device, r ctl.Create) error {
 	switch {
 	case d.Waiting != "":
@@ -22,7 +22,7 @@ func same(d ctl.Device, r ctl.Create) error {
 	return nil
 }
 
-// tableOf is the table of a device with names in place of numbers.
+// tableOf is the table of a device with names instead of numbers.
 func tableOf(d ctl.Device) string {
 	names := map[string]string{}
 	for _, dep := range d.Deps {
@@ -43,7 +43,7 @@ func tableOf(d ctl.Device) string {
 	return text.String()
 }
 
-// tableText is a table without the blanks at ends of lines.
+// tableText is a table without blanks at the ends of lines.
 func tableText(table string) string {
 	var text strings.Builder
 	for line := range strings.Lines(table) {

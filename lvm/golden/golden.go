@@ -1,6 +1,6 @@
-// Package golden has disks with volume groups that lvm2 made in a real kernel, and what
-// their volumes held there, for tests. lvm.TestKernelGolden makes them, from the scripts
-// lvm/testdata/*.sh.
+// Package golden contains disks with volume groups that lvm2 made in a real kernel,
+// and the content of their volumes, for tests. lvm.TestKernelGolden makes them from
+// the scripts lvm/testdata/*.sh.
 package golden
 
 import (
@@ -16,19 +16,18 @@ import (
 )
 
 const (
-	Disks   = 7        // of a part
-	Sectors = 32 << 11 // of a disk
-	Block   = 4096     // what is kept of a disk is kept in blocks
+	Disks   = 7        // number of disks of a part
+	Sectors = 32 << 11 // size of a disk
+	Block   = 4096     // bytes; disks are stored in blocks of this size
 )
 
-// Parts are the scripts, each with disks of its own.
+// Parts are the names of the scripts; each has its own disks.
 var Parts = []string{"plain", "thin", "other"}
 
 //go:embed testdata/*.gz testdata/*.sums
 var files embed.FS
 
-// Unpack gives the blocks of a part's disks that are not empty. Each is kept behind the
-// numbers of its disk and of the block.
+// Unpack calls write for the nonzero blocks of a part's disks.
 func Unpack(part string, write func(disk int, offset int64, p []byte) error) error {
 	f, err := files.Open("testdata/" + part + ".disks.gz")
 	if err != nil {
@@ -77,8 +76,8 @@ func Write(dir, part string) (paths []string, err error) {
 	})
 }
 
-// Sums are the checksums, SHA-256 in hexadecimal, of the first 4 MiB of each device that
-// could be read. The part "missing" is "other" without its first disk.
+// Sums returns the checksums (SHA-256 in hexadecimal) of the first 4 MiB of each
+// readable device. The part "missing" is "other" without its first disk.
 func Sums(part string) (map[string]string, error) {
 	text, err := files.ReadFile("testdata/" + part + ".sums")
 	if err != nil {

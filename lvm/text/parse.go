@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// maxDepth is how deep sections may nest; LVM's own nest four deep.
+// maxDepth is the maximum nesting of sections; LVM's own depth is four.
 const maxDepth = 32
 
-// Parse reads a whole text, which ends at its first NUL, if there is one. An error
-// is an *Error.
+// Parse parses a whole text, which ends at its first NUL, if any. An error is an
+// *Error.
 func Parse(text string) (*Section, error) {
 	text, _, _ = strings.Cut(text, "\x00")
 	p := &parser{rest: text, line: 1}
@@ -21,7 +21,7 @@ func Parse(text string) (*Section, error) {
 	return s, nil
 }
 
-// parser reads from the front of rest. After the first error it reads nothing more.
+// parser reads from the front of rest. It stops at the first error.
 type parser struct {
 	rest string
 	line int
@@ -35,7 +35,7 @@ func (p *parser) fail(format string, args ...any) {
 	}
 }
 
-// skip passes blanks, line ends and comments.
+// skip skips blanks, line ends and comments.
 func (p *parser) skip() {
 	for {
 		trimmed := strings.TrimLeft(p.rest, " \t\r\n")
@@ -56,7 +56,7 @@ func (p *parser) advance(n int) {
 	p.rest = p.rest[n:]
 }
 
-// take passes c if it is next.
+// take consumes c if it is next.
 func (p *parser) take(c byte) bool {
 	p.skip()
 	if p.rest == "" || p.rest[0] != c {
@@ -72,7 +72,7 @@ func (p *parser) want(c byte, where string) {
 	}
 }
 
-// found is what is next, for an error.
+// found describes what is next, for errors.
 func (p *parser) found() string {
 	p.skip()
 	if p.rest == "" {
@@ -82,8 +82,8 @@ func (p *parser) found() string {
 	return strconv.Quote(line[:min(len(line), 20)])
 }
 
-// section reads entries up to the brace that closes them; those of depth 0 end
-// with the text.
+// section reads entries up to the closing brace; at depth 0 up to the end of the
+// text.
 func (p *parser) section(depth int) *Section {
 	if depth > maxDepth {
 		p.fail("sections nest more than %d deep", maxDepth)
@@ -96,7 +96,7 @@ func (p *parser) section(depth int) *Section {
 		}
 		e := Entry{Line: p.line, Name: p.name()}
 		if seen[e.Name] {
-			p.fail("%s stands twice in a section", e.Name)
+			p.fail("%s occurs twice in a section", e.Name)
 		}
 		seen[e.Name] = true
 		p.content(&e, depth)
@@ -171,7 +171,7 @@ func (p *parser) scalar() Value {
 	return v
 }
 
-// number is nil for what is none.
+// number returns nil if word is not a number.
 func number(word string) Value {
 	digits := strings.TrimPrefix(word, "-")
 	whole, fraction, float := strings.Cut(digits, ".")
@@ -188,8 +188,8 @@ func number(word string) Value {
 	return Int(n)
 }
 
-// string reads up to the closing quote. A backslash before what is neither quote
-// nor backslash is one.
+// string reads up to the closing quote. A backslash that is not before a quote or a
+// backslash is kept.
 func (p *parser) string() String {
 	var b strings.Builder
 	for i := 0; i < len(p.rest); i++ {
@@ -204,6 +204,6 @@ func (p *parser) string() String {
 			b.WriteByte(c)
 		}
 	}
-	p.fail("a string has no end")
+	p.fail("a string has no closing quote")
 	return ""
 }

@@ -2,13 +2,13 @@
 // group's metadata on disk and in backup files.
 //
 //	name { … }         a section
-//	key = value        an integer, a number with a point, a "string", or an [array] of them
+//	key = value        an integer, a decimal number, a "string", or an [array] of them
 //	# …                a comment, to the end of the line
 //
-// What is read is kept whole and in order, comments and blank lines excepted; it
-// prints as LVM prints it on disk, without indentation. A name stands once in a
-// section. Paths of configuration files (a/b = v) are refused, and so are numbers
-// that LVM would take for octal or hexadecimal ones.
+// Everything is kept in order except comments and blank lines, and printed as LVM
+// prints it on disk, without indentation. A name occurs once in a section. Paths of
+// configuration files (a/b = v) are refused, and so are numbers that LVM would read
+// as octal or hexadecimal.
 package text
 
 import (
@@ -17,7 +17,7 @@ import (
 	"strings"
 )
 
-// Section is the entries between braces, or those of a whole text.
+// Section is the entries between braces, or of a whole text.
 type Section struct {
 	Entries []Entry
 }
@@ -27,7 +27,7 @@ type Entry struct {
 	Name    string
 	Value   Value
 	Section *Section
-	Line    int // where it was read, from 1; 0: it was not
+	Line    int // line number from 1; 0: not from a text
 }
 
 // Value is one of Int, Float, String and Array.
@@ -36,15 +36,15 @@ type Value interface{ print(b *strings.Builder) }
 type (
 	// Int is an integer.
 	Int int64
-	// Float is a number with a point, as it was written.
+	// Float is a decimal number as it was written.
 	Float string
 	// String is any text without NUL.
 	String string
-	// Array holds no arrays.
+	// Array must not contain arrays.
 	Array []Value
 )
 
-// Find is the entry of a name, or nil.
+// Find returns the entry with a name, or nil.
 func (s *Section) Find(name string) *Entry {
 	for i := range s.Entries {
 		if s.Entries[i].Name == name {
@@ -54,7 +54,7 @@ func (s *Section) Find(name string) *Entry {
 	return nil
 }
 
-// Value is that of a name, or nil.
+// Value returns the value of the entry with a name, or nil.
 func (s *Section) Value(name string) Value {
 	if e := s.Find(name); e != nil {
 		return e.Value
@@ -62,7 +62,7 @@ func (s *Section) Value(name string) Value {
 	return nil
 }
 
-// Section is that of a name, or nil.
+// Section returns the section with a name, or nil.
 func (s *Section) Section(name string) *Section {
 	if e := s.Find(name); e != nil {
 		return e.Section
@@ -70,7 +70,7 @@ func (s *Section) Section(name string) *Section {
 	return nil
 }
 
-// Error is what is wrong with a text, and where.
+// Error says what is wrong with a text, and where.
 type Error struct {
 	Line int // from 1
 	Why  string
@@ -78,7 +78,7 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Why) }
 
-// String prints the section's entries. Reading them again gives an equal section.
+// String prints the section's entries. Parsing the result gives an equal section.
 func (s *Section) String() string {
 	var b strings.Builder
 	s.print(&b)

@@ -58,7 +58,7 @@ func TestParseErrors(t *testing.T) {
 		"a = ":                      `line 1: want a value, found the end of the text`,
 		"a {\nb = 1\n":              `line 3: want a name, found the end of the text`,
 		"a = 1\n}":                  `line 2: want a name, found "}"`,
-		"a = \"x":                   `line 1: a string has no end`,
+		"a = \"x":                   `line 1: a string has no closing quote`,
 		"a = [1":                    `line 1: array: want ',', found the end of the text`,
 		"a = [1,]":                  `line 1: want a value, found "]"`,
 		"a = [[1]]":                 `line 1: want a value, found "[1]]"`,
@@ -68,7 +68,7 @@ func TestParseErrors(t *testing.T) {
 		"a = 9223372036854775808":   `line 1: want a value, found "9223372036854775808"`,
 		"a = word":                  `line 1: want a value, found "word"`,
 		"a/b = 1":                   `line 1: a: want '=', found "/b = 1"`,
-		"a = 1\nb = 2\na {}":        `line 3: a stands twice in a section`,
+		"a = 1\nb = 2\na {}":        `line 3: a occurs twice in a section`,
 		strings.Repeat("a {\n", 40): `line 33: sections nest more than 32 deep`,
 	} {
 		_, err := text.Parse(in)
