@@ -29,6 +29,7 @@ type page struct {
 	kind   *Kind
 	used   atomic.Uint32 // accessed since the clock hand last passed
 	dirty  bool          // differs from the disk
+	going  bool          // is being written: stays in the cache, and does not change
 	hidden bool          // never published to readers: changed in place
 	ring   int           // index in BlockManager.ring
 	sum    uint32        // checksum of a published page; only with invariants

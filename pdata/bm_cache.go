@@ -31,11 +31,12 @@ func (bm *BlockManager) admit(p *page) {
 
 // evictable gives a page that was accessed a second chance.
 func (bm *BlockManager) evictable(p *page) bool {
-	if p.dirty || bm.slot(p.nr).fresh {
-		return false
-	}
-	return p.used.Swap(0) == 0
+	return !bm.pinned(p) && p.used.Swap(0) == 0
 }
+
+// pinned reports whether p is needed in the cache: the disk does not have its
+// content yet, or readers do not.
+func (bm *BlockManager) pinned(p *page) bool { return p.dirty || p.going || bm.slot(p.nr).fresh }
 
 func (bm *BlockManager) evict(p *page) {
 	s := bm.slot(p.nr)
@@ -58,7 +59,7 @@ func (bm *BlockManager) Settle() error {
 	}
 	for i := 0; len(bm.ring) > bm.limit && i < len(bm.ring); {
 		p := bm.ring[i]
-		if p.dirty || bm.slot(p.nr).fresh {
+		if bm.pinned(p) {
 			i++
 			continue
 		}

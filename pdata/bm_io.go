@@ -37,11 +37,19 @@ func (bm *BlockManager) ReadRaw(nr uint64, buf []byte) error {
 
 // writeBack writes every dirty page. It does not flush.
 func (bm *BlockManager) writeBack() error {
-	var ps []*page
+	ps := bm.takeDirty()
+	err := bm.writePages(ps)
+	bm.written(ps, err)
+	return err
+}
+
+// takeDirty returns the dirty pages in the order of their blocks, ready to be
+// written. They stay in the cache until written is called.
+func (bm *BlockManager) takeDirty() (ps []*page) {
 	for _, nr := range bm.dirty {
 		if p := bm.slot(nr).cur; p != nil && p.dirty {
 			ps = append(ps, p)
-			p.dirty = false
+			p.dirty, p.going = false, true
 		}
 	}
 	slices.SortFunc(ps, func(a, b *page) int { return cmp.Compare(a.nr, b.nr) })
@@ -49,17 +57,21 @@ func (bm *BlockManager) writeBack() error {
 		p.kind.Seal(p.data[:], p.nr)
 	}
 	bm.dirty = bm.dirty[:0]
-	if err := bm.writePages(ps); err != nil {
-		for _, p := range ps {
+	return ps
+}
+
+// written tells the outcome of writing pages that takeDirty returned.
+func (bm *BlockManager) written(ps []*page, err error) {
+	for _, p := range ps {
+		p.going = false
+		if err != nil {
 			bm.markDirty(p)
 		}
-		return err
 	}
-	return nil
 }
 
 // writePages writes sorted pages and waits for all writes. Adjacent pages share a
-// write, and several writes are in flight at a time.
+// write, and several writes are in flight at a time. It may run beside the owner.
 func (bm *BlockManager) writePages(ps []*page) error {
 	w := NewWriter(bm.env, bm.dev)
 	for len(ps) > 0 {

@@ -20,13 +20,15 @@
 // in both the committed and the current state; the change goes to the copy. A
 // block freed in a transaction can be reused only after the commit. Changed
 // blocks may therefore reach the disk at any time and in any order. [Super]
-// commits a transaction in steps, or aborts it.
+// commits a transaction in steps, or aborts it. A transaction that has ended may
+// still be written while the next one runs.
 //
 // # Who may call what
 //
-// One owner, a goroutine or a queue, makes all calls but the lookups below. Its
-// calls wait for I/O. Any number of goroutines may call [Tree.TryLookup] at the
-// same time; it reads only cached blocks and takes no lock. Readers see the
+// One owner, a goroutine or a queue, makes all calls but the lookups below and
+// [Sealed.Write]. Its calls wait for I/O. Any number of goroutines may call
+// [Tree.TryLookup] at the same time; it reads only cached blocks and takes no lock.
+// Readers see the
 // blocks of trees as of the last [BlockManager.Publish]: the owner changes
 // private copies of blocks and publishes all of them at once. A published page
 // never changes again, except that writing it fills in its header (checksum and

@@ -5,7 +5,7 @@ package pdata
 // disk. Format writes nothing; the first commit does.
 func Format(bm *BlockManager, super uint64) (*TM, error) {
 	tm := &TM{bm: bm}
-	m := &MetadataMap{cur: newLL(tm, true), begin: super + 1, boot: true}
+	m := &MetadataMap{states: states{cur: newLL(tm, true)}, begin: super + 1, boot: true}
 	tm.sm = m
 	blocks := min(bm.Blocks(), MaxMetadataBlocks)
 	m.cur.root.Blocks = blocks // New needs it
@@ -26,7 +26,11 @@ func Format(bm *BlockManager, super uint64) (*TM, error) {
 	if err := m.drain(); err != nil {
 		return nil, err
 	}
-	return tm, m.commit()
+	if err := m.end(); err != nil {
+		return nil, err
+	}
+	m.durable() // there is no earlier state
+	return tm, nil
 }
 
 // OpenTM opens the metadata space map at root.
@@ -39,7 +43,7 @@ func OpenTM(bm *BlockManager, root MapRoot) (*TM, error) {
 // Trees made with tm stay valid. After an error tm must not be used.
 func (tm *TM) Reopen(root MapRoot) error {
 	tm.wipeShadows()
-	m := &MetadataMap{cur: newLL(tm, true)}
+	m := &MetadataMap{states: states{cur: newLL(tm, true)}}
 	if tm.sm != nil {
 		m.threshold, m.below = tm.sm.threshold, tm.sm.below
 	}

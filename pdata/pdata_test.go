@@ -66,18 +66,36 @@ func (s *store) types() {
 
 func (s *store) commit() {
 	s.t.Helper()
-	s.sm.Commit()
-	if err := s.tm.PreCommit(); err != nil {
+	if err := s.tryCommit(); err != nil {
 		s.t.Fatal(err)
+	}
+	s.settle()
+}
+
+func (s *store) tryCommit() error { return s.commitBeside(func() {}) }
+
+// commitBeside commits and calls fn when the transaction is sealed.
+func (s *store) commitBeside(fn func()) error {
+	s.sm.Seal()
+	ps, err := s.tm.seal()
+	if err != nil {
+		return err
 	}
 	super := make([]byte, BlockSize)
 	s.tm.Map().Root().Put(super[64:])
 	s.sm.Root().Put(super[128:])
 	le.PutUint64(super[192:], s.root)
-	if err := s.tm.Commit(0, kindSuper, super); err != nil {
-		s.t.Fatal(err)
+	fn()
+	err = s.bm.writePages(ps)
+	if err == nil {
+		err = s.bm.WriteSuper(0, kindSuper, super)
 	}
-	s.settle()
+	s.bm.written(ps, err)
+	if err == nil {
+		s.sm.Durable()
+		s.tm.durable()
+	}
+	return err
 }
 
 func (s *store) settle() {

@@ -176,14 +176,6 @@ func TestNearlyFull(t *testing.T) {
 	}
 }
 
-func (s *store) tryCommit() error {
-	s.sm.Commit()
-	if err := s.tm.PreCommit(); err != nil {
-		return err
-	}
-	return s.tm.Commit(0, kindSuper, make([]byte, BlockSize))
-}
-
 // TestPullUpShared removes from a snapshot whose root has a single child. Two
 // trees then use the child and everything it points to.
 func TestPullUpShared(t *testing.T) {

@@ -5,7 +5,7 @@ import "syscall"
 // SpaceMap counts the references to the blocks of a data device.
 // (dm-space-map-disk.c.)
 type SpaceMap struct {
-	cur, old  ll     // the state in the running transaction; the committed state
+	states
 	begin     uint64 // where the next search for a free block starts
 	allocated int64  // blocks allocated minus blocks freed since the last commit
 }
@@ -20,25 +20,25 @@ func NewSpaceMap(tm *TM) (*SpaceMap, error) {
 	if l.root.RefRoot, err = l.refs.Empty(); err != nil {
 		return nil, err
 	}
-	return &SpaceMap{cur: l, old: l.snapshot()}, nil
+	return &SpaceMap{states: states{cur: l, old: l.snapshot()}}, nil
 }
 
 // OpenSpaceMap opens the map at root.
 func OpenSpaceMap(tm *TM, root MapRoot) *SpaceMap {
 	l := newLL(tm, false)
 	l.root = root
-	return &SpaceMap{cur: l, old: l.snapshot()}
+	return &SpaceMap{states: states{cur: l, old: l.snapshot()}}
 }
 
 // Root is the map's root, for a superblock.
 func (m *SpaceMap) Root() MapRoot { return m.cur.root }
 
-// Blocks is the size of the device at the last commit.
+// Blocks is the size of the device at the last commit or seal.
 func (m *SpaceMap) Blocks() uint64 { return m.old.root.Blocks }
 
-// Free is the number of free blocks at the last commit, minus those allocated and
-// plus those freed since. A block freed since the commit may be counted although
-// New cannot return it yet.
+// Free is the number of free blocks at the last commit or seal, minus those
+// allocated and plus those freed since. A block that was freed may be counted
+// although New cannot return it before the next commit is on disk.
 func (m *SpaceMap) Free() uint64 {
 	return uint64(int64(m.old.root.Blocks-m.old.root.Allocated) - m.allocated)
 }
@@ -58,13 +58,13 @@ func (m *SpaceMap) New() (uint64, error) {
 	return nr, m.Inc(nr, nr+1)
 }
 
-// FindFree finds the next block that is free now, was free at the last commit and
-// is not refused; nil refuses none. ENOSPC if there is none. The next search
-// starts after it.
+// FindFree finds the next block that is free now, was free in every state that a
+// crash can lead back to, and is not refused; nil refuses none. ENOSPC if there is
+// none. The next search starts after it.
 func (m *SpaceMap) FindFree(refuse func(nr uint64) bool) (uint64, error) {
-	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, refuse)
+	nr, err := m.find(m.begin, m.cur.root.Blocks, refuse)
 	if err == syscall.ENOSPC {
-		nr, err = findCommon(&m.old, &m.cur, 0, m.begin, refuse)
+		nr, err = m.find(0, m.begin, refuse)
 	}
 	if err == nil {
 		m.begin = nr + 1
@@ -93,8 +93,13 @@ func (m *SpaceMap) add(ss []span, delta int32) error {
 // Extend adds extra blocks to the map.
 func (m *SpaceMap) Extend(extra uint64) error { return m.cur.extend(extra) }
 
-// Commit makes the running state the committed one. Call it before TM.PreCommit.
-func (m *SpaceMap) Commit() {
-	m.old = m.cur.snapshot()
+// Seal ends the running transaction. Call it when all changes are made, within
+// [Fields.Save].
+func (m *SpaceMap) Seal() {
+	m.seal()
 	m.allocated = 0
 }
+
+// Durable allows blocks to be used again that the sealed transaction freed. Call it
+// when that transaction is on disk.
+func (m *SpaceMap) Durable() { m.durable() }

@@ -171,23 +171,3 @@ func (l *ll) find(begin, end uint64) (uint64, error) {
 	}
 	return 0, syscall.ENOSPC
 }
-
-// findCommon finds a block that is free in both states and not refused.
-func findCommon(old, cur *ll, begin, end uint64, refuse func(uint64) bool) (uint64, error) {
-	for {
-		nr, err := cur.find(begin, end)
-		if err != nil {
-			return 0, err
-		}
-		n := uint32(0)
-		if nr < old.root.Blocks {
-			if n, err = old.lookup(nr); err != nil {
-				return 0, err
-			}
-		}
-		if n == 0 && (refuse == nil || !refuse(nr)) {
-			return nr, nil
-		}
-		begin = nr + 1
-	}
-}

@@ -18,9 +18,10 @@ type blockOp struct {
 // (dm-space-map-metadata.c; the kernel's queue holds 1024 operations and fails
 // when full, this one grows.)
 type MetadataMap struct {
-	cur, old  ll
+	states
 	begin     uint64 // where the next search for a free block starts
-	allocated uint64 // blocks allocated since the last commit
+	allocated uint64 // blocks allocated since the last commit or seal
+	spare     uint64 // while a sealed transaction is being written: what was free when it was sealed
 
 	depth int       // nesting of drain
 	queue []blockOp // first in, first out
@@ -38,9 +39,14 @@ func (m *MetadataMap) Root() MapRoot { return m.cur.root }
 // Blocks is the number of blocks in the map.
 func (m *MetadataMap) Blocks() uint64 { return m.cur.root.Blocks }
 
-// Free is the number of blocks that were free at the last commit and still are.
+// Free is the number of blocks that New can return: they were free at the last
+// commit and still are. While a sealed transaction is being written, what it freed
+// does not count.
 func (m *MetadataMap) Free() uint64 {
 	free := m.old.root.Blocks - m.old.root.Allocated
+	if m.disk != nil {
+		free = m.spare
+	}
 	return free - min(free, m.allocated)
 }
 
@@ -128,16 +134,16 @@ func (m *MetadataMap) drain() error {
 // ErrFull reports that no metadata block is free.
 var ErrFull = fmt.Errorf("no free metadata block: %w", syscall.ENOSPC)
 
-// New allocates a block that was free at the last commit and is free now. It
-// returns ErrFull if there is none.
+// New allocates a block that is free now and was free in every state that a crash
+// can lead back to. It returns ErrFull if there is none.
 func (m *MetadataMap) New() (uint64, error) {
 	if m.boot {
 		return m.bootNew()
 	}
 	refuse := func(nr uint64) bool { return m.queued(nr) != 0 }
-	nr, err := findCommon(&m.old, &m.cur, m.begin, m.cur.root.Blocks, refuse)
+	nr, err := m.find(m.begin, m.cur.root.Blocks, refuse)
 	if err == syscall.ENOSPC {
-		nr, err = findCommon(&m.old, &m.cur, 0, m.begin, refuse)
+		nr, err = m.find(0, m.begin, refuse)
 	}
 	if err == syscall.ENOSPC {
 		return 0, ErrFull
@@ -172,12 +178,13 @@ func (m *MetadataMap) checkThreshold() {
 	}
 }
 
-// commit writes the index and makes the running state the committed one.
-func (m *MetadataMap) commit() error {
+// end completes the index and ends the running transaction.
+func (m *MetadataMap) end() error {
 	if err := m.saveIndex(); err != nil {
 		return In("metadata space map", err)
 	}
-	m.old = m.cur.snapshot()
+	m.spare = m.Free()
+	m.seal()
 	m.allocated = 0
 	return nil
 }

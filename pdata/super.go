@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"udm/blk"
+	"udm/internal/invariants"
 )
 
 // SuperFormat describes a superblock. All formats begin with the same fields,
@@ -49,9 +50,9 @@ type Fields interface {
 	// Open opens the structures that the fields point to.
 	Open(tm *TM) error
 
-	// Save completes all changes to the structures that the fields point to, data
-	// space maps included, and stores the fields in p, which holds those of the
-	// last commit.
+	// Save completes all changes to the structures that the fields point to, seals
+	// data space maps, and stores the fields in p, which holds those of the last
+	// commit.
 	Save(p []byte) error
 }
 
@@ -63,25 +64,32 @@ type Fields interface {
 // A commit has these steps. The right column states what a crash during the step
 // leaves.
 //
-//	1 the pre-commit callback flushes the data device      the old transaction
-//	2 fields, data map and metadata map are completed;     the old transaction
-//	  from now on, only blocks are written that were free
-//	  in the old transaction
-//	3 changed blocks are written, then flushed             the old transaction
+//	1 fields, data map and metadata map are completed:     the old transaction
+//	  the transaction is sealed
+//	2 the pre-commit callback flushes the data device      the old transaction
+//	3 changed blocks are written, then flushed; all of     the old transaction
+//	  them were free in the old transaction
 //	4 the superblock is written: its first sector holds    the old or the new one
 //	  all that differs
 //	5 the superblock is flushed                            the old or the new one
-//	6 blocks freed meanwhile may be used again             the new transaction
+//	6 blocks that it freed may be used again               the new transaction
 //
-// Step 1 comes first so that no mapping is durable before its data.
+// Step 2 comes before step 4 so that no mapping is durable before its data.
+//
+// [Super.Commit] takes all steps in a row. [Super.Seal] takes the first one,
+// [Sealed.Write] those that wait for I/O, and [Super.Finish] the last one, and the
+// next transaction runs meanwhile. It cannot disturb the sealed one: it shadows
+// what that one changed, and it allocates only blocks that are free in the old, the
+// sealed and its own state. At most one transaction is sealed at a time. If it
+// fails, the running one is aborted with it, since it builds on the sealed one.
 //
 // # No space
 //
 // The devices may lie on file systems that are full. What finds no space there can be
-// repeated, so it breaks nothing: blocks that were to be written stay in memory, and a
-// commit that got as far as step 3 is kept as it is. Until it is through nothing can be
-// changed ([blk.NoSpace]), because step 6 has been prepared; Commit goes on with it,
-// from step 1, so that it covers what was written to the data device meanwhile.
+// repeated, so it breaks nothing: blocks that were to be written stay in memory, and
+// the sealed transaction is kept as it is. Until it is through nothing can be changed
+// ([blk.NoSpace]). Commit goes on with it, from step 2, so that it covers what was
+// written to the data device meanwhile.
 //
 // # Abort
 //
@@ -113,11 +121,12 @@ type Super struct {
 	held      uint64          // block of the held root; 0: none
 	check     bool            // needs_check is set on disk or should be; the next write sets it
 	preCommit func() error
-	broken    error            // why this transaction must be aborted
-	next      *[BlockSize]byte // the superblock of a commit that found no space to be written; nil: there is none
-	inService bool             // something changed since OpenSuper: from now on commits write
-	changed   bool             // something changed in this transaction
-	failed    atomic.Bool      // the metadata have failed for good
+	broken    error       // why this transaction must be aborted
+	sealed    *Sealed     // the transaction that is being written; nil: none
+	waits     bool        // the sealed transaction found no space to be written
+	inService bool        // something changed since OpenSuper: from now on commits write
+	changed   bool        // something changed in this transaction
+	failed    atomic.Bool // the metadata have failed for good
 }
 
 // OpenSuper reads the superblock. If it is all zero, fresh is true: the caller
@@ -167,7 +176,8 @@ func (s *Super) Format(make func(tm *TM) error) (err error) {
 	if err := make(s.tm); err != nil {
 		return err
 	}
-	return s.write()
+	s.changed = true
+	return s.commit(func() error { return nil })
 }
 
 // Usable returns EINVAL if the metadata have failed.
@@ -185,7 +195,7 @@ func (s *Super) Changeable() error {
 		return syscall.EINVAL
 	case s.bm.ReadOnly():
 		return syscall.EPERM
-	case s.next != nil:
+	case s.waits:
 		return blk.NoSpace
 	}
 	return s.broken
@@ -204,69 +214,85 @@ func (s *Super) Change(fn func() error) error {
 	return s.broken
 }
 
-// SetPreCommit makes every Commit call fn first; an error of fn stops it.
+// SetPreCommit makes every commit call fn before it writes; an error of fn stops
+// it. fn may run beside the owner.
 func (s *Super) SetPreCommit(fn func() error) { s.preCommit = fn }
 
 // Commit makes all changes durable and then calls done, whose error breaks the
 // next transaction. It does nothing until the metadata are in service, that is,
 // until the first change since OpenSuper. After that it always calls the
-// pre-commit callback, but writes only if something changed. It returns
-// [blk.NoSpace] itself, not wrapped, if a device has no space: call it again.
+// pre-commit callback, but writes, and calls done, only if something changed. It
+// returns [blk.NoSpace] itself, not wrapped, if a device has no space: call it again.
+// No transaction may be sealed but one that waits for space.
 func (s *Super) Commit(done func() error) error {
 	if err := s.Usable(); err != nil || !s.inService {
 		return err
 	}
-	if err := s.Changeable(); err != nil && (s.next == nil || s.bm.ReadOnly()) {
-		return err
-	}
-	if s.preCommit != nil {
-		if err := s.preCommit(); err != nil {
-			return s.stop(err)
-		}
-	}
-	if !s.changed {
-		return nil
-	}
-	if err := s.write(); err != nil {
-		return s.stop(err)
-	}
-	s.changed = false
-	if s.broken = done(); s.broken == nil {
-		s.broken = s.bm.Settle()
-	}
-	return s.broken
-}
-
-// stop ends a commit: it waits for space, or the transaction is broken.
-func (s *Super) stop(err error) error {
-	if err != blk.NoSpace {
-		s.broken, s.next = err, nil
-	}
-	return err
-}
-
-// write does steps 2 to 6. After [blk.NoSpace] it goes on with step 3.
-func (s *Super) write() error {
-	if s.next == nil {
-		next := s.disk
-		if err := s.complete(next[:]); err != nil {
+	if s.waits && !s.bm.ReadOnly() {
+		if err := s.Finish(s.sealed, s.sealed.Write(), done); err != nil || !s.changed {
 			return err
 		}
-		s.next = &next
 	}
-	if err := s.tm.Commit(s.format.Block, s.format.Kind, s.next[:]); err != nil {
+	if err := s.Changeable(); err != nil {
 		return err
 	}
-	s.disk, s.next = *s.next, nil
-	return nil
+	return s.commit(done)
 }
 
-// complete does step 2; next is to be the superblock.
-func (s *Super) complete(next []byte) error {
-	if err := s.fields.Save(next); err != nil {
+func (s *Super) commit(done func() error) error {
+	c, err := s.Seal()
+	if err != nil {
 		return err
 	}
-	if err := s.tm.PreCommit(); err != nil {
+	return s.Finish(c, c.Write(), done)
+}
+
+// Sealed is a transaction that has been ended and is not durable yet.
+type Sealed struct {
+	bm        *BlockManager
+	format    *SuperFormat
+	preCommit func() error
+	pages     []*page
+	super     *[BlockSize]byte // nil: nothing changed
+}
+
+// Changed reports whether the transaction changed anything.
+func (c *Sealed) Changed() bool { return c.super != nil }
+
+// Seal ends the running transaction. The caller must call Write on what it
+// returns, and then Finish. Before that the next transaction may begin, but not
+// end or be aborted.
+func (s *Super) Seal() (*Sealed, error) {
+	if err := s.Changeable(); err != nil {
+		return nil, err
+	}
+	s.checkSealed(nil)
+	c := &Sealed{bm: s.bm, format: s.format}
+	if s.inService {
+		c.preCommit = s.preCommit
+	}
+	if s.changed {
+		if s.broken = s.complete(c); s.broken != nil {
+			return nil, s.broken
+		}
+	}
+	s.sealed, s.changed = c, false
+	return c, nil
+}
+
+func (s *Super) checkSealed(c *Sealed) {
+	if invariants.Enabled {
+		invariants.Check(s.sealed == c || s.waits, "a transaction is sealed, finished or aborted out of turn")
+	}
+}
+
+// complete does step 1.
+func (s *Super) complete(c *Sealed) (err error) {
+	next := s.disk
+	if err := s.fields.Save(next[:]); err != nil {
+		return err
+	}
+	if c.pages, err = s.tm.seal(); err != nil {
 		return err
 	}
 	f := s.format
@@ -275,16 +301,58 @@ func (s *Super) complete(next []byte) error {
 	if f.Held != 0 {
 		le.PutUint64(next[f.Held:], s.held)
 	}
-	s.putCheck(next)
+	s.putCheck(next[:])
+	c.super = &next
 	return nil
 }
 
+// Write does steps 2 to 5. It waits for I/O, and may run beside the owner.
+func (c *Sealed) Write() error {
+	if c.preCommit != nil {
+		if err := c.preCommit(); err != nil {
+			return err
+		}
+	}
+	if !c.Changed() {
+		return nil
+	}
+	if err := c.bm.writePages(c.pages); err != nil {
+		return err
+	}
+	return c.bm.WriteSuper(c.format.Block, c.format.Kind, c.super[:])
+}
+
+// Finish does step 6. err is the outcome of Write; an error breaks the running
+// transaction, so that it must be aborted, except [blk.NoSpace], which leaves the
+// sealed transaction to Commit. done is called if the transaction changed anything
+// and is durable; its error breaks the running transaction, too.
+func (s *Super) Finish(c *Sealed, err error, done func() error) error {
+	s.checkSealed(c)
+	if s.waits = err == blk.NoSpace; s.waits {
+		return err
+	}
+	s.sealed = nil
+	s.bm.written(c.pages, err)
+	if err == nil && c.Changed() {
+		s.disk = *c.super
+		s.tm.durable()
+		if err = done(); err == nil && s.broken == nil {
+			err = s.bm.Settle()
+		}
+	}
+	if s.broken == nil {
+		s.broken = err
+	}
+	return err
+}
+
 // Abort goes back to the last commit. An error means that the metadata have
-// failed for good.
+// failed for good. No transaction may be sealed.
 func (s *Super) Abort() error {
 	if err := s.Usable(); err != nil {
 		return err
 	}
+	s.checkSealed(nil)
 	s.inService = true
 	err := s.bm.ReadRaw(s.format.Block, s.disk[:])
 	if err == nil {
@@ -297,7 +365,7 @@ func (s *Super) Abort() error {
 		s.Fail()
 		return err
 	}
-	s.broken, s.next, s.changed = nil, nil, false
+	s.broken, s.sealed, s.waits, s.changed = nil, nil, false, false
 	return nil
 }
 
@@ -311,7 +379,7 @@ func (s *Super) Failed() bool { return s.failed.Load() }
 // Err returns the reason why the transaction must be aborted, or nil.
 func (s *Super) Err() error { return s.broken }
 
-// Changed reports whether there is anything to commit.
+// Changed reports whether anything changed that is not sealed.
 func (s *Super) Changed() bool { return s.changed }
 
 func (s *Super) putCheck(p []byte) {

@@ -118,22 +118,17 @@ func Runs(values []byte, n int, block func(uint64) uint64, fn func(begin, end ui
 // Ref is a block's reference count.
 func (tm *TM) Ref(nr uint64) (uint32, error) { return tm.sm.Count(nr) }
 
-// PreCommit is the first of the two steps of a commit: it completes the metadata
-// space map. The caller then stores the space maps' roots in its superblock.
-// Nothing may be shadowed until Commit.
-func (tm *TM) PreCommit() error { return tm.sm.commit() }
-
-// Commit is the second step: it writes and flushes all changed blocks, then
-// writes and flushes the superblock. A crash before the superblock's write leaves
-// the old transaction, a crash after it the new one. The write itself is atomic
-// as long as all differences lie within its first 512 bytes.
-func (tm *TM) Commit(nr uint64, k *Kind, super []byte) error {
-	if err := tm.bm.writeBack(); err != nil {
-		return err
-	}
-	if err := tm.bm.WriteSuper(nr, k, super); err != nil {
-		return err
+// seal ends the running transaction: it completes the metadata space map and
+// returns the changed blocks, which nobody changes any more. The caller then puts
+// the map's root into its superblock, writes the blocks, and calls durable when
+// both are on disk.
+func (tm *TM) seal() ([]*page, error) {
+	if err := tm.sm.end(); err != nil {
+		return nil, err
 	}
 	tm.wipeShadows()
-	return nil
+	return tm.bm.takeDirty(), nil
 }
+
+// durable allows blocks to be used again that the sealed transaction freed.
+func (tm *TM) durable() { tm.sm.durable() }

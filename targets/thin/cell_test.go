@@ -49,6 +49,7 @@ func TestFUAInACellWaitsForACommit(t *testing.T) {
 	r.Sim.Run()
 	r.release("d")
 	r.step()
+	r.Sim.Run()
 	// The commit that w2 needs begins with a flush of the data.
 	r.held("d", "write 0+8", "write 16+8", "flush 0+0")
 	r.release("d")

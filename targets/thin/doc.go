@@ -76,10 +76,12 @@
 //
 // The metadata library commits in this order: flush the data, write and flush the
 // metadata, write the superblock. A flush or FUA bio of a volume that has uncommitted
-// changes waits for the commit at the end of the pass that finds it; one commit
-// serves all of them. Without such bios a commit is made one second after the last
-// one. While a volume has no uncommitted changes (volume.changed), its flushes and
-// its FUA writes to cached blocks go straight to the pool device.
+// changes waits for the commit that starts at the end of the pass that finds it; one
+// commit serves all of them. Without such bios a commit starts one second after the
+// last one. It is written beside the owner, whose passes go on with the next
+// transaction; bios that need a commit meanwhile share the next one (commit.go).
+// While a volume has no uncommitted changes (volume.changed), its flushes and its
+// FUA writes to cached blocks go straight to the pool device.
 //
 // # A pass
 //

@@ -153,8 +153,10 @@ func (p *pool) noSpaceTimedOut() {
 }
 
 // metadataFailed goes back to the last commit after a metadata operation failed, sets
-// needs_check, and stops changing the metadata.
+// needs_check, and stops changing the metadata. A commit that is being written
+// finishes first.
 func (p *pool) metadataFailed(reason error) {
+	p.awaitCommit()
 	p.transaction.aborts++
 	p.short.meta = false
 	p.log().Error("metadata operation failed; going back to the last commit", "reason", reason)

@@ -49,6 +49,7 @@ type pool struct {
 	published   published
 	settings    settings
 	transaction transaction
+	writing     writing
 	short       shortage
 	next        next
 	inbox       inbox
@@ -175,6 +176,7 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	}
 	p.owner.queue = e.NewQueue("dm-thin")
 	p.owner.worker, p.owner.waker, p.owner.timeout = env.NewWork(p.pass), env.NewWork(p.tick), env.NewWork(p.noSpaceTimedOut)
+	p.initCommit()
 	p.copier = kcopyd.New(e, kcopyd.Options{Name: "thin", Throttle: pt.pools.throttleLocked(pt.t)})
 	p.md.SetPreCommit(p.flushData)
 	return p, nil
@@ -199,12 +201,14 @@ func (p *pool) close() {
 		_ = p.md.Close()
 	})
 	p.owner.queue.Close()
+	p.writing.queue.Close()
 }
 
 // call runs fn on the owner and waits for it.
 func (p *pool) call(fn func()) {
 	var done atomic.Bool
 	p.owner.queue.Queue(env.NewWork(func() {
+		p.awaitCommit()
 		fn()
 		done.Store(true)
 		p.owner.answered.Wake()
@@ -317,16 +321,6 @@ func (p *pool) change(v *volume) {
 		v.changed.Store(true)
 		p.transaction.changed = append(p.transaction.changed, v)
 	}
-}
-
-// settle marks all volumes as unchanged after a commit.
-func (p *pool) settle() {
-	p.transaction.freed, p.transaction.lastCommit = false, p.env.Now()
-	for _, v := range p.transaction.changed {
-		v.changed.Store(v.td.Changed())
-	}
-	clear(p.transaction.changed)
-	p.transaction.changed = p.transaction.changed[:0]
 }
 
 // openVolume takes a reference to the volume.

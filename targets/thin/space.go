@@ -10,44 +10,6 @@ import (
 // errNoData is returned when the pool has no free data block.
 var errNoData = errors.New("no free data block")
 
-// commit makes the metadata durable. [blk.NoSpace] means that it waits for space.
-// After any other error the pool is in a mode in which the metadata cannot be
-// changed.
-func (p *pool) commit() error {
-	if p.short.meta {
-		return blk.NoSpace
-	}
-	return p.tryCommit()
-}
-
-// tryCommit commits even if the last attempt found no space.
-func (p *pool) tryCommit() error {
-	if p.mode() >= modeOutOfMetadata {
-		return syscall.EINVAL
-	}
-	switch err := p.md.Commit(); err {
-	case nil:
-		p.committed()
-		return nil
-	case blk.NoSpace:
-		p.metadataFull()
-		return err
-	default:
-		p.metadataFailed(err)
-		return err
-	}
-}
-
-// committed is called after a commit.
-func (p *pool) committed() {
-	p.settle()
-	p.short.meta = false
-	if p.md.FreeMetadata() == 0 && !p.mode().readOnly() {
-		p.setMode(modeOutOfMetadata)
-	}
-	p.spaceFound()
-}
-
 // modify changes the metadata by fn, which may allocate up to cost metadata blocks.
 // It commits first if that frees enough of them. If fn may still need more than are
 // free, it runs in a transaction of its own. If that one fails for lack of space, the

@@ -13,6 +13,9 @@ import (
 // pass is the owner's work: it serves everything that became ready since the last
 // pass.
 func (p *pool) pass() {
+	if p.writing.done.Load() {
+		p.finishCommit()
+	}
 	p.insertAll(p.takeMappings(&p.inbox.prepared))
 	p.discardSome(p.takeMappings(&p.inbox.quiesced))
 	each(p.takeMappings(&p.inbox.passed), (*mapping).discarded)
@@ -241,34 +244,5 @@ func (t *thin) issue(c *dm.Clone) {
 		c.Complete(blk.IOErr)
 	default:
 		t.pool.transaction.flushes.Push(c)
-	}
-}
-
-// commitIfNeeded ends a pass: it commits if bios wait for it or the last commit was
-// over a second ago.
-func (p *pool) commitIfNeeded() {
-	flushes, completed := p.transaction.flushes.Take(), p.transaction.completed.Take()
-	due := p.env.Now()-p.transaction.lastCommit > commitPeriod
-	if flushes.Empty() && completed.Empty() && !(due && (p.transaction.freed || p.md.Changed())) {
-		return
-	}
-	switch p.commit() {
-	case nil:
-	case blk.NoSpace:
-		awaitSpace(flushes)
-		awaitSpace(completed)
-		return
-	default:
-		endAll(flushes, blk.IOErr)
-		endAll(completed, blk.IOErr)
-		return
-	}
-	endAll(completed, blk.OK)
-	for c := flushes.Pop(); c != nil; c = flushes.Pop() {
-		if c.Op == blk.Flush {
-			c.Complete(blk.OK) // the commit has flushed the data device
-		} else {
-			c.Issue()
-		}
 	}
 }

@@ -1,7 +1,6 @@
 package thinmeta
 
 import (
-	"maps"
 	"slices"
 	"syscall"
 
@@ -13,34 +12,55 @@ import (
 // TestCrashInFormat cut the power before each write and flush; TestFailEach fails
 // each I/O.
 
-// SetPreCommit sets a function that every Commit calls first; if it fails, so does the
-// Commit. The pool flushes its data device in it.
+// SetPreCommit sets a function that every commit calls before it writes; if it fails,
+// so does the commit. The pool flushes its data device in it. It may run beside the
+// owner.
 func (m *Metadata) SetPreCommit(fn func() error) { m.sb.SetPreCommit(fn) }
 
 // Commit makes all changes durable. It does nothing before the first change since
 // Open. After that it always calls the pre-commit function, but writes only if
 // something was changed.
-func (m *Metadata) Commit() error {
-	return m.sb.Commit(func() error {
-		for _, t := range m.thins {
-			t.changed = false
-		}
-		m.plenty = 0
+func (m *Metadata) Commit() error { return m.sb.Commit(m.durable) }
+
+// Seal ends the running transaction; the next one may begin. The caller calls Write
+// on the result, on any goroutine, and then Finish. Until then it must not commit or
+// abort.
+func (m *Metadata) Seal() (*pdata.Sealed, error) {
+	c, err := m.sb.Seal()
+	if err == nil && c.Changed() {
 		m.publish()
-		return nil
-	})
+	}
+	return c, err
 }
 
-// writeDetails updates the details tree and drops the cached details. Thins count as
-// changed until the commit has succeeded, so that an Abort finds all that lose
-// changes.
+// Finish takes the outcome of a sealed transaction's Write. After [blk.NoSpace] Commit
+// goes on with it; after any other error everything must be aborted.
+func (m *Metadata) Finish(c *pdata.Sealed, err error) error { return m.sb.Finish(c, err, m.durable) }
+
+// durable is called when the sealed transaction is on disk.
+func (m *Metadata) durable() error {
+	m.data.Durable()
+	for _, t := range m.thins {
+		t.sealed = false
+		m.put(t)
+	}
+	if m.sb.Err() == nil {
+		m.publish()
+	}
+	return nil
+}
+
+// writeDetails updates the details tree. Thins count as changed or sealed until the
+// commit has succeeded, so that an Abort finds all that lose changes.
 func (m *Metadata) writeDetails() (err error) {
 	for _, id := range m.changedIDs() {
-		if m.super.DetailsRoot, err = m.details.Insert(m.super.DetailsRoot, m.thins[id].d, uint64(id)); err != nil {
+		t := m.thins[id]
+		if m.super.DetailsRoot, err = m.details.Insert(m.super.DetailsRoot, t.d, uint64(id)); err != nil {
 			return pdata.In("device details", err)
 		}
+		t.changed, t.sealed = false, true
 	}
-	maps.DeleteFunc(m.thins, func(_ uint32, t *Thin) bool { return t.opens == 0 })
+	m.plenty = 0
 	return nil
 }
 
@@ -78,8 +98,8 @@ func (m *Metadata) abort(lost bool) error {
 func (m *Metadata) reloadThins(lost bool) error {
 	m.deletion = deletion{}
 	for id, t := range m.thins {
-		t.aborted = t.aborted || t.changed && lost
-		t.changed = false
+		t.aborted = t.aborted || (t.changed || t.sealed) && lost
+		t.changed, t.sealed = false, false
 		if t.opens == 0 {
 			delete(m.thins, id)
 			continue

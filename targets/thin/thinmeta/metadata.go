@@ -119,7 +119,7 @@ func (f fields) Save(p []byte) error {
 	if err := m.writeDetails(); err != nil {
 		return err
 	}
-	m.data.Commit()
+	m.data.Seal()
 	m.super.Data = m.data.Root()
 	m.super.Encode(p)
 	return nil
@@ -174,8 +174,7 @@ func (m *Metadata) format(dataBlockSize uint32) error {
 	if err != nil {
 		return err
 	}
-	m.publish()
-	return nil
+	return m.durable()
 }
 
 // Close commits pending changes and closes m. If thins are open it does nothing and

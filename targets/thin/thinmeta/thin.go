@@ -15,6 +15,7 @@ type Thin struct {
 	shownSnap atomic.Uint32 // d.Snapshotted as readers see it
 	opens     int
 	changed   bool // in this transaction
+	sealed    bool // in the one that is being written
 	aborted   bool // changes were lost by an Abort
 }
 
@@ -40,7 +41,7 @@ func (m *Metadata) keep(id uint32, d Details) *Thin {
 
 // put forgets a Thin that is not in use.
 func (m *Metadata) put(t *Thin) {
-	if t.opens == 0 && !t.changed && m.thins[t.id] == t {
+	if t.opens == 0 && !t.changed && !t.sealed && m.thins[t.id] == t {
 		delete(m.thins, t.id)
 	}
 }
@@ -70,7 +71,7 @@ func (t *Thin) ID() uint32 { return t.id }
 
 // Changed reports whether the device was changed in this transaction, or lost changes
 // by Abort.
-func (t *Thin) Changed() bool { return t.changed || t.aborted }
+func (t *Thin) Changed() bool { return t.changed || t.sealed || t.aborted }
 
 // AbortedChanges reports whether Abort discarded changes of this device.
 func (t *Thin) AbortedChanges() bool { return t.aborted }
