@@ -26,7 +26,7 @@ var defects = []struct {
 	edits  []edit
 }{
 	{"no flush of the data before the commit", "thins", []edit{{"pdata/super.go",
-		"if s.preCommit != nil {", "if false {"}}},
+		"if c.preCommit != nil {", "if false {"}}},
 	{"no flush of the blocks before the superblock", "thins", []edit{{"pdata/bm_io.go",
 		"if err := blk.FlushDevice(bm.env, bm.dev); err != nil {\n\t\treturn err\n\t}\n\tif err := bm.writeOne", "if err := bm.writeOne"}}},
 	{"no flush of the chunk before its exception", "snapshots", []edit{{"targets/snapshot/durable.go",
