@@ -67,11 +67,24 @@ func (c *Client) call(ctx context.Context, command string, in, out any) error {
 
 // post posts in to a command and returns the body of the answer, or the error in it.
 func (c *Client) post(ctx context.Context, command string, in any) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, command, in, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// do posts in to a command, and a stream behind it, if there is one.
+func (c *Client) do(ctx context.Context, command string, in any, stream io.Reader) (*http.Response, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://udm/v1/"+command, bytes.NewReader(body))
+	var r io.Reader = bytes.NewReader(body)
+	if stream != nil {
+		r = io.MultiReader(bytes.NewReader(append(body, '\n')), stream)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://udm/v1/"+command, r)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +96,7 @@ func (c *Client) post(ctx context.Context, command string, in any) (io.ReadClose
 		defer resp.Body.Close()
 		return nil, decodeError(resp)
 	}
-	return resp.Body, nil
+	return resp, nil
 }
 
 // call runs the command on the daemon. The stream ends without an error when ctx

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"io"
 
 	"udm/volume"
 )
@@ -102,6 +103,16 @@ func (c *Client) Changes(ctx context.Context, r volume.ChangesSpec) (volume.Chan
 // Checkpoints implements [Volumes].
 func (c *Client) Checkpoints(ctx context.Context, r Object) ([]string, error) {
 	return checkpoints.call(ctx, c, r)
+}
+
+// Send implements [Volumes].
+func (c *Client) Send(ctx context.Context, r volume.SendSpec, w io.Writer) error {
+	return send.call(ctx, c, r, w)
+}
+
+// Receive implements [Volumes].
+func (c *Client) Receive(ctx context.Context, r volume.ReceiveSpec, in io.Reader) (volume.Received, error) {
+	return receive.call(ctx, c, r, in)
 }
 
 // CreatePool implements [Volumes].

@@ -57,6 +57,8 @@ var (
 	copyIn       = order("copy_in", Service.CopyIn)
 	removeObject = order("object_remove", Service.RemoveObject)
 	changes      = request("changes", Service.Changes)
+	send         = download("send", Service.Send)
+	receive      = upload("receive", Service.Receive)
 	checkpoints  = request("checkpoints", Service.Checkpoints)
 	createPool   = order("pool_create", Service.CreatePool)
 	growPool     = order("pool_grow", Service.GrowPool)
@@ -75,7 +77,8 @@ func replyTo(s Service, ctx context.Context, r Message) (Reply, error) {
 type Command struct {
 	Name string
 	// Do runs the command on a service. decode fills in the request from what the
-	// client sent; its error is returned unchanged. The answer may be a [Stream].
+	// client sent, a value or an [Uploading]; its error is returned unchanged. The
+	// answer may be a [Stream] or a [Download].
 	Do func(ctx context.Context, s Service, decode func(any) error) (answer any, err error)
 }
 

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"io"
 
 	"udm/volume"
 )
@@ -50,6 +51,11 @@ type Volumes interface {
 	Changes(context.Context, volume.ChangesSpec) (volume.Changes, error)
 	// Checkpoints lists the checkpoints for Changes.
 	Checkpoints(context.Context, Object) ([]string, error)
+
+	// Send writes what an object holds, or has changed since a checkpoint, as a stream.
+	Send(context.Context, volume.SendSpec, io.Writer) error
+	// Receive creates an object from such a stream.
+	Receive(context.Context, volume.ReceiveSpec, io.Reader) (volume.Received, error)
 
 	// CreatePool creates a pool with files of its own.
 	CreatePool(context.Context, volume.PoolSpec) error

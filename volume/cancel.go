@@ -32,11 +32,11 @@ func (m *Manager) Cancel(ctx context.Context, id string) error {
 	})
 	switch {
 	case !over && problem == "":
-		return refuse(syscall.EINTR, "%s of %s is being undone", op.Kind, op.Objects[0])
+		return refuse(syscall.EINTR, "%s of %s is being undone", op.Kind, op.about())
 	case !over:
-		return refuse(syscall.EBUSY, "%s of %s is being undone and waits: %s", op.Kind, op.Objects[0], problem)
+		return refuse(syscall.EBUSY, "%s of %s is being undone and waits: %s", op.Kind, op.about(), problem)
 	case !op.undone && !op.abandoned:
-		return refuse(syscall.ENOENT, "%s of %s was complete before it could be cancelled", op.Kind, op.Objects[0])
+		return refuse(syscall.ENOENT, "%s of %s was complete before it could be cancelled", op.Kind, op.about())
 	}
 	return nil
 }
@@ -50,7 +50,7 @@ func (m *Manager) markCancelled(id string) (*operation, error) {
 	case op == nil:
 		return nil, refuse(syscall.ENOENT, "there is no operation %q; udm operations lists them", id)
 	case op.passed && !op.isCopyIn():
-		return nil, refuse(syscall.EBUSY, "%s of %s can no longer be undone and continues%s", op.Kind, op.Objects[0], op.whyLocked())
+		return nil, refuse(syscall.EBUSY, "%s of %s can no longer be undone and continues%s", op.Kind, op.about(), op.whyLocked())
 	}
 	op.cancelled = true
 	return op, nil
@@ -93,7 +93,7 @@ func (op *operation) outcomeLocked() error {
 	if !op.abandoned {
 		return nil
 	}
-	return dm.Errorf(syscall.EINTR, "cancelled; %s holds a part of the copied data", op.Objects[0])
+	return dm.Errorf(syscall.EINTR, "cancelled; %s holds a part of the copied data", op.about())
 }
 
 // Alone runs a command that changes a device outside the manager, while no operation

@@ -199,7 +199,7 @@ func TestChangesRefused(t *testing.T) {
 			{ChangesSpec{Name: "v", Since: "d"}, syscall.EINVAL, "d is no volume of p, so v cannot be compared with it"},
 			{ChangesSpec{Name: "d", Since: "f"}, syscall.EINVAL, "d and f stand on nothing that is the same, so they cannot be compared"},
 			{ChangesSpec{Name: "e", Since: BaseCheckpoint}, syscall.EINVAL, "e stands on nothing; name a snapshot of it"},
-			{ChangesSpec{Name: "d-real"}, syscall.EBUSY, "d-real is a part of d; name that"},
+			{ChangesSpec{Name: "d-real"}, syscall.EBUSY, "d-real is part of d; use d instead"},
 		} {
 			_, err := r.m.Changes(ctx, x.spec)
 			if !errors.Is(err, x.errno) || err.Error() != x.text {

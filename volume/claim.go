@@ -90,7 +90,7 @@ func (m *Manager) inTheWay(op *operation) error {
 	if op.failure != nil {
 		why = ": " + op.failure.Error()
 	}
-	return refuse(syscall.EBUSY, "%s is busy: %s is in progress%s; wait for it", op.Objects[0], op.Kind, why)
+	return refuse(syscall.EBUSY, "%s is busy: %s is in progress%s; wait for it", op.about(), op.Kind, why)
 }
 
 // tryLock takes all locks of op, or returns an operation that holds one of them.

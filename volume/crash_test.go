@@ -1,11 +1,15 @@
 package volume
 
 import (
+	"bytes"
+	"errors"
 	"maps"
 	"syscall"
 	"testing"
 
+	"udm/blk/blktest"
 	"udm/internal/invariants"
+	"udm/volume/rbddiff"
 )
 
 // scenarios are operations, each with what is there before. The devices of all
@@ -67,7 +71,32 @@ var scenarios = []struct {
 	{"commit a volume", func(m *Manager) error { return m.Commit(ctx, "v", "/img/new.img") }},
 	{"copy out", func(m *Manager) error { return m.CopyOut(ctx, "a", "/img/new.img") }},
 	{"copy in", func(m *Manager) error { return m.CopyIn(ctx, "/img/j.img", "a") }},
+	{"receive into a pool", func(m *Manager) error { return receiveOf(m, ReceiveSpec{Name: "n", Pool: "q"}, "") }},
+	{"receive into a file", func(m *Manager) error { return receiveOf(m, ReceiveSpec{Name: "n", File: "/udm/n.img"}, "") }},
+	{"receive on an image", func(m *Manager) error { return receiveOf(m, ReceiveSpec{Name: "n", Base: "/img/i.img"}, "i.img") }},
 	{"volume create", func(m *Manager) error { return m.CreateVolume(ctx, "p", "w", 1<<20) }},
+}
+
+// receiveOf receives a stream of an image that is longer than i.img, since that or of
+// all.
+func receiveOf(m *Manager, s ReceiveSpec, from string) error {
+	id := ""
+	if from != "" {
+		i, err := m.image(s.Base)
+		if err != nil {
+			return err
+		}
+		id = i.Fingerprint
+	}
+	var b bytes.Buffer
+	w, err := rbddiff.NewWriter(&b, 0, rbddiff.Header{From: from, To: "n", Size: 140 << 9})
+	if err == nil {
+		err = errors.Join(w.Data(10<<9, blktest.Pattern(10, 20, 5)), w.Zero(40<<9, 9<<9), w.Close(rbddiff.Seal{From: id, To: "id"}))
+	}
+	if err == nil {
+		_, err = m.Receive(ctx, s, &b)
+	}
+	return err
 }
 
 // furnished is a host with objects of every kind, all at rest.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"udm/dm"
+	"udm/volume/rbddiff"
 )
 
 // ErrUnsure is wrapped in the error of a command that may or may not have taken
@@ -55,8 +56,22 @@ type Record struct {
 	Operation string   `json:"operation,omitempty"`
 	Files     []string `json:"files,omitempty"` // absolute paths of the files made for it
 	Base      *Base    `json:"base,omitempty"`  // of a clone
+	// Content is the id of the content of a device that was received and that nobody
+	// has written to since.
+	Content string `json:"content,omitempty"`
+	// Incoming is set while a stream is received into the device.
+	Incoming *Incoming `json:"incoming,omitempty"`
 	// Of is the id of the volume that this volume is a snapshot of.
 	Of *uint32 `json:"of,omitempty"`
+}
+
+// Incoming is the state of a stream that is received into a device.
+type Incoming struct {
+	// Keep keeps the device when the stream is cut off, so that it can be continued.
+	Keep bool   `json:"keep,omitempty"`
+	Base string `json:"base,omitempty"` // id of the content that the stream starts from
+	// At is where to continue; nil: at the beginning.
+	At *rbddiff.Position `json:"at,omitempty"`
 }
 
 // Base is the state of an image when it was first used as a base.

@@ -68,6 +68,21 @@
 // in pieces. Its objects stay locked, but whoever needs them gets an error instead of
 // waiting.
 //
+// # Streams
+//
+// Send and Receive move what an object holds, or has changed since a checkpoint, from
+// one daemon to another, in streams of package rbddiff. A content has an id by which
+// it is known again: a snapshot that of the operation that took it, what was received
+// the same as at its sender ([Record.Content]), an image its fingerprint. So a stream
+// that begins at another content than the one that is here is refused, whatever it
+// is called.
+//
+// To receive takes two operations. The first, a short one that locks the pool, makes
+// NAME-incoming; the second fills it, which may take long, and gives it its name as
+// its point of no return is passed. Undone, the second one changes nothing: what has
+// come is gone on with if that was asked for, and else removed, at the next start if
+// the daemon is killed ([Manager.Recover]).
+//
 // # Merges and moves
 //
 // All data that moves while it is in use is moved by a snapshot-merge: a clone into

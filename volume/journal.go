@@ -115,7 +115,7 @@ func (j journal) readOne(name string) (*operation, error) {
 	if err := json.Unmarshal(text, op); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if op.ID != id || state > len(op.Then) || len(op.Objects) == 0 {
+	if op.ID != id || state > len(op.Then) || len(op.Objects)+len(op.Shared) == 0 {
 		return nil, fmt.Errorf("%s: describes another operation", path)
 	}
 	return op, nil

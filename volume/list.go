@@ -31,6 +31,9 @@ type Description struct {
 	// Shared is the bytes of its pool that it shares with other volumes.
 	Shared uint64   `json:"shared,omitempty"`
 	On     []string `json:"on,omitempty"` // objects that are based on it
+	// Incoming is how many bytes of an incomplete stream it has: where to continue
+	// sending.
+	Incoming *uint64 `json:"incoming,omitempty"`
 }
 
 // Objects lists all objects in ascending order of names. Devices made below an object
@@ -53,6 +56,12 @@ func (m *Manager) describe(o *object) Description {
 	d := Description{Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standing(o)}
 	if o.dev.Status().Suspended {
 		d.State = "suspended"
+	}
+	if in := o.record.Incoming; in != nil {
+		d.State, d.Incoming = "incoming", new(uint64)
+		if in.At != nil {
+			*d.Incoming = in.At.Offset
+		}
 	}
 	switch o.kind {
 	case Clone, Snapshot, Merging:

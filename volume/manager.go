@@ -47,6 +47,7 @@ type Manager struct {
 	operations map[string]*operation // guarded by mu; incomplete ones
 	locks      map[string]*lock      // guarded by mu
 	bases      map[string]Base       // guarded by mu; last known state of images
+	receiving  map[string]bool       // guarded by mu; names of objects being received
 }
 
 // New returns a manager. Call [Manager.Recover] before use.
@@ -55,7 +56,7 @@ func New(w Machine) *Manager {
 		env: w.Env, devices: w.Devices, control: w.Devices.Control(), files: w.Files, root: w.Root, log: w.Log,
 		journal: journal{w.FS, filepath.Join(w.Root, "operations")},
 		queue:   w.Env.NewQueue("volume"), changed: w.Env.NewWait(),
-		operations: make(map[string]*operation), locks: make(map[string]*lock), bases: make(map[string]Base),
+		operations: make(map[string]*operation), locks: make(map[string]*lock), bases: make(map[string]Base), receiving: make(map[string]bool),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.retrying = env.NewWork(m.retry)
@@ -83,7 +84,7 @@ func (m *Manager) Recover(ctx context.Context) error {
 			err = errors.Join(err, aerr)
 		}
 	}
-	return err
+	return errors.Join(err, m.removeAllAbandoned(ctx))
 }
 
 // Close stops background work. The next manager continues it.
@@ -152,7 +153,7 @@ func (m *Manager) await(ctx context.Context, op *operation) error {
 		return over || failure != nil || ctx.Err() != nil
 	})
 	if failure == nil && !over {
-		return dm.Errorf(syscall.EINTR, "%s of %s continues in the background", op.Kind, op.Objects[0])
+		return dm.Errorf(syscall.EINTR, "%s of %s continues in the background", op.Kind, op.about())
 	}
 	return failure
 }
@@ -179,6 +180,9 @@ func (m *Manager) Operations() []Operation {
 	for _, op := range m.operations {
 		o := Operation{ID: op.ID, Kind: op.Kind, Objects: op.Objects, Steps: op.finished,
 			All: len(op.Add) + len(op.Then), Done: op.done, Total: op.total}
+		if len(o.Objects) == 0 {
+			o.Objects = op.Shared
+		}
 		o.Problem = strings.TrimPrefix(op.whyLocked(), ": ")
 		list = append(list, o)
 	}
@@ -191,7 +195,7 @@ func (m *Manager) underWay(kind, name string) *operation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, op := range m.operations {
-		if op.Kind == kind && op.Objects[0] == name {
+		if op.Kind == kind && op.about() == name {
 			return op
 		}
 	}

@@ -56,6 +56,9 @@ type operation struct {
 	finished int // steps
 }
 
+// about is the name of the object that the operation is about.
+func (op *operation) about() string { return slices.Concat(op.Objects, op.Shared)[0] }
+
 // advance works on an operation as far as possible. The error says why it is not
 // complete, or why it was undone.
 func (m *Manager) advance(ctx context.Context, op *operation) error {
@@ -204,7 +207,7 @@ func (m *Manager) later(op *operation, err error) error {
 		after = on.after
 	}
 	m.progress(op, func() { op.waits, op.failure, op.after = true, err, after })
-	return fmt.Errorf("%s of %s is not complete and will be retried: %w", op.Kind, op.Objects[0], err)
+	return fmt.Errorf("%s of %s is not complete and will be retried: %w", op.Kind, op.about(), err)
 }
 
 // retry works on every operation that waits. It runs on the manager's queue.
@@ -215,6 +218,7 @@ func (m *Manager) retry() {
 			m.endTurn(op)
 		}
 	}
+	_ = m.removeAllAbandoned(m.ctx) // which may have been in the way of that
 }
 
 // waiting returns the operations that wait for a retry, oldest first.

@@ -53,6 +53,7 @@ func stepOf(kind string) step {
 		new(makeFiles), new(linkFiles), new(growFile), new(removeFiles),
 		new(createDevices), new(swapTables), new(removeDevice), new(renameDevice),
 		new(createVolume), new(deleteVolume), new(copyContent), new(awaitMerge),
+		new(sendContent), new(receiveContent), new(endIncoming),
 	} {
 		if s.kind() == kind {
 			return s

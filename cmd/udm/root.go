@@ -33,7 +33,7 @@ serves the resulting block devices over NBD and FUSE.`,
 	cmd.AddCommand(quickstartCommand(), daemonCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(), exportCommand(), unexportCommand(),
-		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(), changesCommand(),
+		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(), changesCommand(), sendCommand(), receiveCommand(),
 		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), lvmCommand(), luksCommand(), verityCommand(), partitionsCommand(), logWritesCommand(), versionCommand(), manCommand())
 	explainUsage(cmd)
 	return cmd

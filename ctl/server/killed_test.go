@@ -4,10 +4,12 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -27,6 +29,7 @@ import (
 	"udm/env/hostfs"
 	"udm/targets/all"
 	"udm/volume"
+	"udm/volume/rbddiff"
 )
 
 // killAt and killRoot are the environment of a daemon that kills itself.
@@ -127,6 +130,17 @@ func (f killFiles) Resize(path string, size uint64) error {
 type killed struct {
 	t          *testing.T
 	root, copy string
+	image      string // what streams call the content of i.img
+}
+
+// stream is what was written to a device of 64 KiB since some content.
+func (k *killed) stream(from, id string) io.Reader {
+	k.t.Helper()
+	b := new(bytes.Buffer)
+	w, err := rbddiff.NewWriter(b, 0, rbddiff.Header{From: from, To: "n", Size: 64 << 10})
+	k.must(err)
+	k.must(errors.Join(w.Data(4096, []byte(strings.Repeat("new ", 1024))), w.Zero(32768, 8192), w.Close(rbddiff.Seal{From: id, To: "id"})))
+	return b
 }
 
 // A daemon that is killed at any change that an operation makes to its files has
@@ -174,6 +188,14 @@ func TestKilledInOperations(t *testing.T) {
 		}},
 		{"remove a volume", func(ctx context.Context, s ctl.Service) error {
 			return s.RemoveObject(ctx, volume.RemoveSpec{Name: "vs"})
+		}},
+		{"receive", func(ctx context.Context, s ctl.Service) error {
+			_, err := s.Receive(ctx, volume.ReceiveSpec{Name: "n", Pool: "p"}, k.stream("", ""))
+			return err
+		}},
+		{"receive on an image", func(ctx context.Context, s ctl.Service) error {
+			_, err := s.Receive(ctx, volume.ReceiveSpec{Name: "n", Base: k.file("i.img")}, k.stream("i.img", k.image))
+			return err
 		}},
 		{"pool create", func(ctx context.Context, s ctl.Service) error {
 			return s.CreatePool(ctx, volume.PoolSpec{Name: "q", Size: 1 << 20})
@@ -323,7 +345,7 @@ func (k *killed) restore() {
 // one of j.img, as is a snapshot of a, v is a volume with a snapshot vs.
 func furnished(t *testing.T) *killed {
 	dir := tempRoot(t)
-	k := &killed{t, filepath.Join(dir, "r"), filepath.Join(dir, "copy")}
+	k := &killed{t: t, root: filepath.Join(dir, "r"), copy: filepath.Join(dir, "copy")}
 	k.must(os.Mkdir(k.root, 0o700))
 	for i, name := range []string{"i.img", "j.img"} {
 		k.must(os.WriteFile(k.file(name), []byte(strings.Repeat(strconv.Itoa(i), 64<<10)), 0o600))
@@ -341,9 +363,21 @@ func furnished(t *testing.T) *killed {
 			k.must(s.Snapshot(ctx, volume.SnapshotSpec{Of: of, Names: []string{name}}))
 			k.write(s, of, 40)
 		}
+		in, err := rbddiff.NewReader(k.sent(s, "b", volume.BaseCheckpoint))
+		k.must(err)
+		for err == nil {
+			_, err = in.Next()
+		}
+		k.image = in.Seal().From
 	})
 	k.must(os.CopyFS(k.copy, os.DirFS(k.root)))
 	return k
+}
+
+func (k *killed) sent(s *service.Service, name, from string) io.Reader {
+	b := new(bytes.Buffer)
+	k.must(s.Send(context.Background(), volume.SendSpec{Name: name, From: from}, b))
+	return b
 }
 
 // write writes the name of a device to one of its sectors.

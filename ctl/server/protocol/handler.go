@@ -45,7 +45,13 @@ type malformed struct{ error }
 
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, err := h.command.Do(r.Context(), h.service, func(in any) error {
-		if err := decode(http.MaxBytesReader(w, r.Body, maxBody), in); err != nil {
+		var err error
+		if u, ok := in.(ctl.Uploading); ok {
+			err = begin(w, r, u)
+		} else {
+			err = decode(http.MaxBytesReader(w, r.Body, maxBody), in)
+		}
+		if err != nil {
 			return malformed{err}
 		}
 		return nil
@@ -54,8 +60,12 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, err)
 		return
 	}
-	if values, ok := answer.(ctl.Stream); ok {
-		stream(w, values)
+	switch answer := answer.(type) {
+	case ctl.Stream:
+		stream(w, answer)
+		return
+	case ctl.Download:
+		h.download(w, answer)
 		return
 	}
 	reply(w, http.StatusOK, answer)

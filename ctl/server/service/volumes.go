@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"io"
 
 	"udm/ctl"
 	"udm/volume"
@@ -110,6 +111,20 @@ func (s *Service) Changes(ctx context.Context, r volume.ChangesSpec) (c volume.C
 // Checkpoints implements [ctl.Volumes].
 func (s *Service) Checkpoints(_ context.Context, r ctl.Object) ([]string, error) {
 	return s.volumes.Checkpoints(r.Name)
+}
+
+// Send implements [ctl.Volumes].
+func (s *Service) Send(ctx context.Context, r volume.SendSpec, w io.Writer) error {
+	return s.operate(ctx, func(m *volume.Manager) error { return m.Send(ctx, r, w) })
+}
+
+// Receive implements [ctl.Volumes].
+func (s *Service) Receive(ctx context.Context, r volume.ReceiveSpec, in io.Reader) (got volume.Received, err error) {
+	err = s.operate(ctx, func(m *volume.Manager) (err error) {
+		got, err = m.Receive(ctx, r, in)
+		return err
+	})
+	return got, err
 }
 
 // CreatePool implements [ctl.Volumes].

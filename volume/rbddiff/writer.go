@@ -1,0 +1,100 @@
+package rbddiff
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"io"
+)
+
+var le = binary.LittleEndian
+
+// Writer makes a stream. The first error is returned by all calls that follow.
+type Writer struct {
+	out  *bufio.Writer
+	sum  hash.Hash
+	skip uint64 // bytes that are not passed on
+	size uint64
+	at   uint64 // end of the last record
+	err  error
+}
+
+// NewWriter begins a stream with its header. Its first skip bytes are made, but not
+// written to w.
+func NewWriter(w io.Writer, skip uint64, h Header) (*Writer, error) {
+	sw := &Writer{out: bufio.NewWriterSize(w, 1<<16), sum: sha256.New(), skip: skip, size: h.Size}
+	if len(h.From) > maxName || len(h.To) > maxName {
+		return nil, fmt.Errorf("the name of a snapshot has more than %d bytes", maxName)
+	}
+	p := []byte(bannerV1)
+	if h.From != "" {
+		p = appendString(append(p, tagFrom), h.From)
+	}
+	if h.To != "" {
+		p = appendString(append(p, tagTo), h.To)
+	}
+	sw.write(le.AppendUint64(append(p, tagSize), h.Size))
+	return sw, sw.err
+}
+
+func appendString(p []byte, s string) []byte {
+	return append(le.AppendUint32(p, uint32(len(s))), s...)
+}
+
+// Data tells what is at an offset, behind all that was told of.
+func (w *Writer) Data(offset uint64, p []byte) error {
+	if w.record(tagData, offset, uint64(len(p))) {
+		w.write(p)
+	}
+	return w.err
+}
+
+// Zero tells that there are zeroes.
+func (w *Writer) Zero(offset, length uint64) error {
+	w.record(tagZero, offset, length)
+	return w.err
+}
+
+func (w *Writer) record(tag byte, offset, length uint64) bool {
+	switch {
+	case w.err != nil || length == 0:
+		return false
+	case offset < w.at || length > w.size || offset > w.size-length:
+		w.err = fmt.Errorf("a record of %d bytes at %d is not behind byte %d or not in the %d bytes of the image", length, offset, w.at, w.size)
+		return false
+	}
+	w.at = offset + length
+	w.write(le.AppendUint64(le.AppendUint64([]byte{tag}, offset), length))
+	return w.err == nil
+}
+
+// Close ends the stream. It does not close what the stream was written to.
+func (w *Writer) Close(s Seal) error {
+	if w.err == nil && (len(s.From) > maxID || len(s.To) > maxID) {
+		w.err = fmt.Errorf("an id has more than %d bytes", maxID)
+	}
+	w.flush() // so that what follows is one write
+	p := append([]byte{tagEnd}, sealMark...)
+	w.write(appendString(appendString(p, s.From), s.To))
+	w.write(w.sum.Sum(nil))
+	w.flush()
+	return w.err
+}
+
+func (w *Writer) flush() {
+	if w.err == nil {
+		w.err = w.out.Flush()
+	}
+}
+
+func (w *Writer) write(p []byte) {
+	if w.err != nil {
+		return
+	}
+	w.sum.Write(p)
+	skip := min(w.skip, uint64(len(p)))
+	w.skip -= skip
+	_, w.err = w.out.Write(p[skip:])
+}

@@ -1,0 +1,241 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"syscall"
+
+	"udm/blk"
+	"udm/volume/rbddiff"
+)
+
+// receiveContent writes what a stream tells into a device, and makes that read-only
+// when the stream is whole. It is undone by who began it: see Receive.
+type receiveContent struct {
+	o        *object
+	in       *rbddiff.Reader
+	unsealed bool
+	name     string // that the object is to get
+
+	stream io.Reader // that in reads
+
+	last  rbddiff.Position // behind the last whole record
+	saved uint64           // bytes of the stream that the record knows of
+}
+
+func (s *receiveContent) kind() string                                     { return "receive content" }
+func (s *receiveContent) undo(context.Context, *Manager, *operation) error { return nil }
+
+// saveEvery is how many bytes of a stream come before it is saved where to go on.
+const saveEvery = 64 << 20
+
+func (s *receiveContent) do(ctx context.Context, m *Manager, op *operation) (err error) {
+	defer endBlocking(ctx, s.stream)()
+	if s.o.readOnly { // it was whole once, and was not given its name
+		if err := m.devices.Swap(ctx, []Device{s.device(false)}, false); err != nil {
+			return err
+		}
+	}
+	d, err := s.o.dev.Open(true)
+	if err != nil {
+		return err
+	}
+	err = s.records(ctx, m, op, d)
+	if err == io.EOF {
+		err = s.judge()
+	}
+	if err == nil {
+		err = blk.FlushDevice(m.env, d)
+	} else {
+		err = s.cut(ctx, m, d, err)
+	}
+	if err = errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	return s.settle(ctx, m)
+}
+
+// records writes one record after the other, until the stream ends: io.EOF.
+func (s *receiveContent) records(ctx context.Context, m *Manager, op *operation, d blk.Device) error {
+	buf := make([]byte, copyBytes)
+	size := s.in.Header().Size
+	s.last = s.in.Position()
+	for s.saved = s.last.Offset; ; s.last = s.in.Position() {
+		if s.o.record.Incoming.Keep && s.last.Offset-s.saved >= saveEvery {
+			if err := s.save(ctx, m, d); err != nil {
+				return err
+			}
+		}
+		r, err := s.in.Next()
+		if err != nil {
+			return err
+		}
+		if (r.Offset|r.Length)%blk.SectorSize != 0 {
+			return refuse(syscall.EINVAL, "the stream has %d bytes at %d, which are no sectors", r.Length, r.Offset)
+		}
+		if r.Zero {
+			err = m.makeZero(ctx, d, r.Offset/blk.SectorSize, r.Length/blk.SectorSize)
+		} else {
+			err = s.data(ctx, m, d, r, buf)
+		}
+		if err != nil {
+			return err
+		}
+		m.progress(op, func() { op.long, op.done, op.total = true, r.Offset+r.Length, size })
+	}
+}
+
+func (s *receiveContent) data(ctx context.Context, m *Manager, d blk.Device, r rbddiff.Record, buf []byte) error {
+	for at, end := r.Offset, r.Offset+r.Length; at < end; {
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
+		p := buf[:min(uint64(len(buf)), end-at)]
+		if _, err := io.ReadFull(s.in, p); err != nil {
+			return err
+		}
+		if err := blk.WriteSectors(m.env, d, p, at/blk.SectorSize, 0); err != nil {
+			return fmt.Errorf("writing %s: %w", s.o.name, err)
+		}
+		at += uint64(len(p))
+	}
+	return nil
+}
+
+// makeZero makes sectors read as zeroes, of which as many as possible take no space:
+// what is not a hole is discarded, and then what is still no hole is overwritten.
+func (m *Manager) makeZero(ctx context.Context, d blk.Device, sector, sectors uint64) error {
+	for end := sector + sectors; sector < end; {
+		n := min(end-sector, sendPart)
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
+		if l := d.Limits(); l.MaxDiscard > 0 && hasData(d, sector, n) {
+			if st := blk.Do(m.env, d, &blk.Bio{Op: blk.Discard, Sector: sector, Sectors: n}); st != blk.OK && st != blk.NotSupported {
+				return st.Err()
+			}
+		}
+		for at := sector; at < sector+n; {
+			for _, e := range blk.ExtentsOf(d, at, sector+n-at) {
+				if e.Data {
+					if err := m.zeroSectors(d, e); err != nil {
+						return err
+					}
+				}
+				at = e.Sector + e.Sectors
+			}
+		}
+		sector += n
+	}
+	return nil
+}
+
+func hasData(d blk.Device, sector, sectors uint64) bool {
+	list := blk.ExtentsOf(d, sector, sectors)
+	return slices.ContainsFunc(list, func(e blk.Extent) bool { return e.Data }) || blk.SumExtents(list) < sectors
+}
+
+func (m *Manager) zeroSectors(d blk.Device, e blk.Extent) error {
+	if d.Limits().MaxWriteZeroes > 0 {
+		return blk.ZeroSectors(m.env, d, e.Sector, e.Sectors)
+	}
+	zeroes := make([]byte, min(copyBytes, e.Sectors*blk.SectorSize))
+	for at, end := e.Sector, e.Sector+e.Sectors; at < end; {
+		p := zeroes[:min(uint64(len(zeroes)), (end-at)*blk.SectorSize)]
+		if err := blk.WriteSectors(m.env, d, p, at, 0); err != nil {
+			return err
+		}
+		at += uint64(len(p)) / blk.SectorSize
+	}
+	return nil
+}
+
+// judge refuses a stream that is whole and not what it should be.
+func (s *receiveContent) judge() error {
+	seal, base := s.in.Seal(), s.o.record.Incoming.Base
+	switch {
+	case seal == nil && !s.unsealed:
+		return refuse(syscall.EBADMSG, "the stream has no checksum, or it is cut off before that; allow it with --unsealed if rbd wrote it")
+	case seal != nil && seal.From != base && s.in.Header().From != "":
+		return refuse(syscall.ESTALE, "the stream begins at another %s than the one here; send all, or what was changed since one that is here", s.in.Header().From)
+	}
+	return nil
+}
+
+// cut is the error of a stream that is not whole. What there is of it is saved, if it
+// is to be kept and was only cut off.
+func (s *receiveContent) cut(ctx context.Context, m *Manager, d blk.Device, err error) error {
+	bad := (*rbddiff.Error)(nil)
+	isCut := ctx.Err() != nil || !errors.As(err, &bad) || bad.Cut
+	if ctx.Err() != nil {
+		err = errInterrupted
+	}
+	keep := s.o.record.Incoming.Keep
+	switch {
+	case keep && isCut:
+		if serr := s.save(m.ctx, m, d); serr != nil {
+			return errors.Join(err, serr)
+		}
+		return refuse(syscall.EBADMSG, "%v; %s has its first %d bytes: go on with udm send --offset %d and udm receive --resume %s", err, s.o.name, s.last.Offset, s.last.Offset, s.name)
+	case keep:
+		return refuse(syscall.EBADMSG, "%v; %s still has what came before: go on from there, or remove it: udm remove %s", err, s.o.name, s.o.name)
+	case bad != nil:
+		return refuse(syscall.EBADMSG, "%v; nothing was changed", bad)
+	}
+	return err
+}
+
+// save makes durable what has come, and then where to go on.
+func (s *receiveContent) save(ctx context.Context, m *Manager, d blk.Device) error {
+	if err := blk.FlushDevice(m.env, d); err != nil {
+		return err
+	}
+	now := s.device(false)
+	in := *s.o.record.Incoming
+	in.At = &s.last
+	now.Record.Incoming = &in
+	s.saved = s.last.Offset
+	return m.devices.Swap(ctx, []Device{now}, false)
+}
+
+// device is the device with the table that it has.
+func (s *receiveContent) device(readOnly bool) Device {
+	d := s.o.device()
+	d.Table, d.ReadOnly = s.o.table, readOnly
+	return d
+}
+
+// settle makes the device what it is from now on: it holds the content that the
+// stream ends with, and nobody writes to it.
+func (s *receiveContent) settle(ctx context.Context, m *Manager) error {
+	now := s.device(true)
+	if seal := s.in.Seal(); seal != nil {
+		now.Record.Content = seal.To
+	}
+	if now.Record.Content == "" {
+		now.Record.Content = now.Record.Operation
+	}
+	return m.devices.Swap(ctx, []Device{now}, false)
+}
+
+// endIncoming lets an object be one like others, under its name.
+type endIncoming struct {
+	final `json:"-"`
+	Name  string
+}
+
+func (s *endIncoming) kind() string { return "end incoming" }
+
+func (s *endIncoming) do(ctx context.Context, m *Manager, _ *operation) error {
+	o, err := m.object(s.Name)
+	if err != nil || o.record.Incoming == nil {
+		return err
+	}
+	o.record.Incoming = nil
+	d := o.device()
+	d.Table = o.table
+	return m.devices.Swap(ctx, []Device{d}, false)
+}
