@@ -15,8 +15,8 @@ type Files interface {
 	Link(names []Names) error
 	// Remove removes names. It ignores a name that does not exist.
 	Remove(paths []string) error
-	// Resize truncates a file, or extends it with zeroes.
-	Resize(path string, size uint64) error
+	// Resize truncates a file, or extends it with zeroes; whole allocates them.
+	Resize(path string, size uint64, whole bool) error
 	// Same reports whether both paths exist and name the same file.
 	Same(a, b string) bool
 	// Stat describes a file. ENOENT: it does not exist.
@@ -35,6 +35,8 @@ type File struct {
 	Path string `json:"path"`
 	Size uint64 `json:"size"`
 	Text []byte `json:"text,omitempty"` // content of its start
+	// Whole allocates all of the file, if the file system can.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // Names are two names of a file.

@@ -331,7 +331,7 @@ func (h hostFiles) Remove(paths []string) error {
 	return h.syncDirs(dirs)
 }
 
-func (h hostFiles) Resize(name string, size uint64) error {
+func (h hostFiles) Resize(name string, size uint64, _ bool) error {
 	h.wait()
 	if err := h.step(); err != nil {
 		return err

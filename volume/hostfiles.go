@@ -73,7 +73,7 @@ func makeFile(f File) (*os.File, error) {
 	if len(f.Text) > 0 {
 		_, err = h.Write(f.Text)
 	}
-	return h, errors.Join(err, h.Truncate(int64(f.Size)))
+	return h, errors.Join(err, h.Truncate(int64(f.Size)), takeSpace(h, f.Size, f.Whole))
 }
 
 // Link implements [Files].
@@ -123,12 +123,12 @@ func (s dirSet) sync() error {
 }
 
 // Resize implements [Files].
-func (HostFiles) Resize(path string, size uint64) error {
+func (HostFiles) Resize(path string, size uint64, whole bool) error {
 	h, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(h.Truncate(int64(size)), h.Sync(), h.Close())
+	return errors.Join(h.Truncate(int64(size)), takeSpace(h, size, whole), h.Sync(), h.Close())
 }
 
 // Same implements [Files].

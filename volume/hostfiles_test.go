@@ -43,7 +43,7 @@ func TestHostFiles(t *testing.T) {
 	if must(t, err); string(tail) != "tail" {
 		t.Errorf("the tail is %q", tail)
 	}
-	must(t, h.Resize(a, 1<<21))
+	must(t, h.Resize(a, 1<<21, false))
 	d, err := h.Open(c, false)
 	must(t, err)
 	p := make([]byte, blk.SectorSize)
@@ -64,4 +64,30 @@ func TestHostFiles(t *testing.T) {
 	if _, err := h.Stat(a); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("%v", err)
 	}
+}
+
+// A file that is to be whole takes all its space, and so does what is added to it.
+func TestWholeFiles(t *testing.T) {
+	var h HostFiles
+	dir := t.TempDir()
+	if !fallocates(t, dir) {
+		t.Logf("files in %s cannot be given space before they are written", dir)
+		return
+	}
+	path := filepath.Join(dir, "a")
+	must(t, h.Make([]File{{Path: path, Size: 1 << 20, Whole: true}}))
+	for _, size := range []uint64{1 << 20, 2 << 20} {
+		must(t, h.Resize(path, size, true))
+		if st, err := h.Stat(path); err != nil || st.Size != size || st.Allocated < size {
+			t.Errorf("%+v %v", st, err)
+		}
+	}
+}
+
+// fallocates reports whether the file system can give space to files.
+func fallocates(t *testing.T, dir string) bool {
+	f, err := os.CreateTemp(dir, "")
+	must(t, err)
+	defer f.Close()
+	return syscall.Fallocate(int(f.Fd()), 0, 0, 4096) == nil
 }

@@ -40,6 +40,10 @@ func (m *Manager) CreatePool(ctx context.Context, s PoolSpec) error {
 // The smallest and the largest metadata device, in bytes.
 const minMetadata, maxMetadata = 2 << 20, 255 * (1 << 14) * 4096
 
+// wholeMetadata is the largest metadata file, in bytes, that takes all its space when it
+// is made or grows, so that a full disk does not hold up commits.
+const wholeMetadata = 64 << 20
+
 func metadataSize(size, block uint64) uint64 {
 	n := thintools.MetadataSize(block, size, 1000)
 	return min(max((n+4095)/4096*4096, minMetadata), maxMetadata)
@@ -69,7 +73,7 @@ func (c *createPool) plan(m *Manager, op *operation) error {
 	data, meta := filepath.Join(c.Dir, c.Name+".data"), filepath.Join(c.Dir, c.Name+".metadata")
 	line := &thin.PoolLine{Metadata: meta, Data: data, BlockSectors: c.Block / blk.SectorSize, LowWater: blocks / 20, ErrorIfNoSpace: c.FailWhenFull}
 	op.Add = steps{
-		&makeFiles{[]File{{Path: data, Size: blocks * c.Block}, {Path: meta, Size: c.Metadata}}},
+		&makeFiles{[]File{{Path: data, Size: blocks * c.Block}, {Path: meta, Size: c.Metadata, Whole: c.Metadata <= wholeMetadata}}},
 		&createDevices{[]Device{{Name: c.Name, Record: Record{Files: []string{data, meta}},
 			Table: []dm.Spec{dm.NewSpec(0, blocks*line.BlockSectors, line)}}}},
 	}
@@ -111,6 +115,7 @@ func (g *growPool) plan(m *Manager, op *operation) error {
 		if err != nil {
 			return err
 		}
+		s.Whole = f.path == l.Metadata && f.size <= wholeMetadata
 		op.Add = append(op.Add, s)
 	}
 	if g.size != 0 {
@@ -121,7 +126,7 @@ func (g *growPool) plan(m *Manager, op *operation) error {
 }
 
 // growing returns the step that makes a file of an object longer.
-func (m *Manager) growing(name, path string, size uint64) (step, error) {
+func (m *Manager) growing(name, path string, size uint64) (*growFile, error) {
 	st, err := m.files.Stat(path)
 	switch {
 	case err != nil:
@@ -129,7 +134,7 @@ func (m *Manager) growing(name, path string, size uint64) (step, error) {
 	case size < st.Size:
 		return nil, refuse(syscall.EINVAL, "%s has %d bytes and cannot shrink; copy its content to a smaller one", path, st.Size)
 	}
-	return &growFile{path, st.Size, size}, nil
+	return &growFile{Path: path, From: st.Size, To: size}, nil
 }
 
 // kindOf returns an object, or an error if it is not of one of the kinds.

@@ -96,7 +96,7 @@ func (c *resize) disk(m *Manager, op *operation, o *object, sectors uint64) erro
 		return err
 	}
 	if st.Size < sectors*blk.SectorSize {
-		op.Add = steps{&growFile{l.Device, st.Size, sectors * blk.SectorSize}}
+		op.Add = steps{&growFile{Path: l.Device, From: st.Size, To: sectors * blk.SectorSize}}
 	}
 	o.sectors = sectors
 	op.Then = steps{&swapTables{Devices: []Device{o.device(l)}}}
@@ -115,7 +115,7 @@ func (c *resize) clone(m *Manager, op *operation, o *object, sectors uint64) err
 		return err
 	}
 	if size := storeSize(sectors); st.Size < size {
-		op.Add = steps{&growFile{l.COW, st.Size, size}}
+		op.Add = steps{&growFile{Path: l.COW, From: st.Size, To: size}}
 	}
 	base := Device{Name: o.name + baseSuffix, ReadOnly: true}
 	was := o.sectors

@@ -16,7 +16,7 @@ func (s *makeFiles) do(_ context.Context, m *Manager, op *operation) error {
 	names := make([]Names, len(s.Files))
 	for i, f := range s.Files {
 		names[i] = Names{mark(f.Path, op), f.Path}
-		marked[i] = File{mark(f.Path, op), f.Size, f.Text}
+		marked[i] = File{mark(f.Path, op), f.Size, f.Text, f.Whole}
 	}
 	if err := m.files.Make(marked); err != nil {
 		return err
@@ -65,16 +65,17 @@ func (s *linkFiles) undo(_ context.Context, m *Manager, _ *operation) error {
 type growFile struct {
 	Path     string
 	From, To uint64 // bytes
+	Whole    bool   `json:",omitempty"` // the new part takes its space
 }
 
 func (s *growFile) kind() string { return "grow file" }
 
 func (s *growFile) do(_ context.Context, m *Manager, _ *operation) error {
-	return m.files.Resize(s.Path, s.To)
+	return m.files.Resize(s.Path, s.To, s.Whole)
 }
 
 func (s *growFile) undo(_ context.Context, m *Manager, _ *operation) error {
-	return m.files.Resize(s.Path, s.From)
+	return m.files.Resize(s.Path, s.From, false)
 }
 
 // removeFiles removes files that nothing uses any more.

@@ -122,8 +122,8 @@ func (f killFiles) Remove(paths []string) error {
 	return f.k.change("", func() error { return f.HostFiles.Remove(paths) })
 }
 
-func (f killFiles) Resize(path string, size uint64) error {
-	return f.k.change("", func() error { return f.HostFiles.Resize(path, size) })
+func (f killFiles) Resize(path string, size uint64, whole bool) error {
+	return f.k.change("", func() error { return f.HostFiles.Resize(path, size, whole) })
 }
 
 // killed is a root for daemons that are killed, and what is in it at first.

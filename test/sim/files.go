@@ -41,7 +41,11 @@ func (s files) Make(list []uvolume.File) error {
 			if s.names[f.Path] != nil {
 				return fs.ErrExist
 			}
-			s.enter(change{name: f.Path, node: &node{disk: s.newDisk(f)}})
+			d := s.newDisk(f)
+			if f.Whole && d.host != nil && !d.whole() {
+				return syscall.ENOSPC
+			}
+			s.enter(change{name: f.Path, node: &node{disk: d}})
 			return nil
 		})
 		if err != nil {
@@ -122,7 +126,7 @@ func (s files) Remove(names []string) error {
 }
 
 // Resize implements [uvolume.Files].
-func (s files) Resize(name string, size uint64) error {
+func (s files) Resize(name string, size uint64, _ bool) error {
 	return s.do("resize "+name, func() error {
 		n := s.names[name]
 		if n == nil {

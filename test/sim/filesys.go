@@ -74,7 +74,7 @@ func (s *filesys) do(name string, f func() error) error {
 // grow is do for what takes space.
 func (s *filesys) grow(name string, f func() error) error {
 	return s.do(name, func() error {
-		if s.w.host.full() {
+		if !s.w.host.has(1) {
 			return syscall.ENOSPC
 		}
 		return f()

@@ -14,7 +14,7 @@ import (
 // host is the file system that the disks, which are sparse files there, and the files
 // of the daemon lie on. It is full from time to time, for a while. Then a write to a
 // page that has no space yet finds none, after what did find some was written, and no
-// file can be made or written.
+// file can be made or written, each of which takes a page.
 type host struct {
 	free   int  // pages
 	filled bool // it has little space; else it has enough
@@ -48,7 +48,27 @@ func (w *harness) fill(r *rand.Rand) {
 
 func (h *host) empty() { h.filled, h.free = false, ample }
 
-func (h *host) full() bool { return h != nil && h.free == 0 }
+// has takes n pages, unless there are not as many.
+func (h *host) has(n int) bool {
+	switch {
+	case h == nil:
+		return true
+	case h.free < n:
+		return false
+	}
+	h.free -= n
+	return true
+}
+
+// whole gives a disk all its space.
+func (d *disk) whole() bool {
+	n := int((d.mem.Limits().Size + page - 1) / page)
+	if !d.host.has(n) {
+		return false
+	}
+	d.taken = slices.Repeat([]bool{true}, n)
+	return true
+}
 
 // allocate takes the space of b, or gives it back. It returns how many of b's sectors
 // have space.
@@ -77,12 +97,9 @@ func (d *disk) take(p uint64, on bool) bool {
 	}
 	switch {
 	case d.taken[p] == on:
-		return true
-	case on && d.host.free == 0:
+	case on && !d.host.has(1):
 		return false
-	case on:
-		d.host.free--
-	default:
+	case !on:
 		d.host.free++
 	}
 	d.taken[p] = on

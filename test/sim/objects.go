@@ -162,6 +162,11 @@ func (o *objects) control(w *harness, r *rand.Rand) {
 	if op == nil {
 		return
 	}
+	o.carryOut(w, op)
+}
+
+// carryOut carries out one operation and judges it.
+func (o *objects) carryOut(w *harness, op *operation) {
 	w.note("%s", op.text)
 	o.doing = op
 	err := op.do(context.Background())
@@ -217,55 +222,80 @@ func (o *objects) draw(w *harness, r *rand.Rand) *operation {
 		return o.clone(free[0], []string{"", "p"}[r.IntN(2)])
 	}
 	x := used[r.IntN(len(used))]
-	t := o.all[x]
-	was := o.now()[x]
+	t, was := o.all[x], o.now()[x]
+	k, to := r.IntN(10), ""
+	if len(free) > 0 {
+		to = free[0]
+	}
+	switch {
+	case k < 3 && to != "":
+		return o.operation(w, "snapshot", x, to)
+	case k < 4 && t.base != nil:
+		return o.operation(w, "reset", x, "")
+	case k < 6 && t.of != nil:
+		return o.operation(w, "rollback", x, "")
+	case k < 7 && to != "":
+		return o.operation(w, "rename", x, to)
+	case k < 8 && was.Kind != uvolume.Disk:
+		return o.operation(w, "flatten", x, o.newFile())
+	case k < 9:
+		return o.operation(w, "commit", x, o.newFile())
+	}
+	return o.operation(w, "remove", x, "")
+}
+
+// operation is one on x, whose I/O it ends if the content changes. to is a new name or
+// file.
+func (o *objects) operation(w *harness, what, x, to string) *operation {
+	t, was := o.all[x], o.now()[x]
 	changed := func(now map[string]uvolume.Object) bool {
 		n := now[x]
 		return n.Kind != was.Kind || n.Store != was.Store || n.Base != was.Base || was.ID != nil && (n.ID == nil || *n.ID != *was.ID)
 	}
-	switch k := r.IntN(10); {
-	case k < 3 && len(free) > 0:
+	op := &operation{text: what + " " + x, did: changed}
+	if what != "rename" && (what != "flatten" || was.Kind == uvolume.Volume) { // a discard would find that its device supports none any more
 		o.rest(w, t)
-		return o.snapshot(x, free[0])
-	case k < 4 && t.base != nil:
-		o.rest(w, t)
-		return &operation{"reset " + x, func(ctx context.Context) error { return o.srv.Reset(ctx, ctl.Object{Name: x}) }, changed, func() {
+	}
+	switch what {
+	case "snapshot":
+		return o.snapshot(x, to)
+	case "rollback":
+		o.rest(w, t.of)
+		return o.rollback(x, t)
+	case "reset":
+		op.do = func(ctx context.Context) error { return o.srv.Reset(ctx, ctl.Object{Name: x}) }
+		op.done = func() {
 			t.model = t.base.Clone()
 			for _, s := range o.all {
 				if s.of == t && was.Kind == uvolume.Volume {
 					s.of = nil
 				}
 			}
-		}}
-	case k < 6 && t.of != nil:
-		o.rest(w, t)
-		o.rest(w, t.of)
-		return o.rollback(x, t)
-	case k < 7 && len(free) > 0:
-		to := free[0]
-		return &operation{"rename " + x, func(ctx context.Context) error {
-			return o.srv.RenameObject(ctx, ctl.RenameObject{Name: x, NewName: to})
-		}, func(now map[string]uvolume.Object) bool { return now[to].Name != "" }, func() { o.all[to] = t; delete(o.all, x) }}
-	case k < 8 && was.Kind != uvolume.Disk:
-		file := o.newFile()
-		if was.Kind == uvolume.Volume { // a discard would find that its device supports none any more
-			o.rest(w, t)
 		}
-		return &operation{"flatten " + x, func(ctx context.Context) error { return o.srv.Flatten(ctx, ctl.ObjectFile{Name: x, File: file}) }, changed, func() {
+	case "rename":
+		op.do = func(ctx context.Context) error {
+			return o.srv.RenameObject(ctx, ctl.RenameObject{Name: x, NewName: to})
+		}
+		op.did = func(now map[string]uvolume.Object) bool { return now[to].Name != "" }
+		op.done = func() { o.all[to] = t; delete(o.all, x) }
+	case "flatten":
+		op.do = func(ctx context.Context) error { return o.srv.Flatten(ctx, ctl.ObjectFile{Name: x, File: to}) }
+		op.done = func() {
 			o.orphan(t)
 			t.base, t.of = nil, nil
-		}}
-	case k < 9:
-		file := o.newFile()
-		o.rest(w, t)
-		return &operation{"commit " + x, func(ctx context.Context) error { return o.srv.Commit(ctx, ctl.ObjectFile{Name: x, File: file}) }, changed, func() {
+		}
+	case "commit":
+		op.do = func(ctx context.Context) error { return o.srv.Commit(ctx, ctl.ObjectFile{Name: x, File: to}) }
+		op.done = func() {
 			o.orphan(t)
 			t.base, t.of = t.model.Clone(), nil
-		}}
+		}
+	case "remove":
+		op.do = func(ctx context.Context) error { return o.srv.RemoveObject(ctx, uvolume.RemoveSpec{Name: x}) }
+		op.did = func(now map[string]uvolume.Object) bool { return now[x].Name == "" }
+		op.done = func() { o.orphan(t); delete(o.all, x) }
 	}
-	o.rest(w, t)
-	return &operation{"remove " + x, func(ctx context.Context) error { return o.srv.RemoveObject(ctx, uvolume.RemoveSpec{Name: x}) },
-		func(now map[string]uvolume.Object) bool { return now[x].Name == "" }, func() { o.orphan(t); delete(o.all, x) }}
+	return op
 }
 
 // orphan makes the snapshots of an object nobody's.

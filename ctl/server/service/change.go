@@ -135,9 +135,11 @@ func (s *Service) Clear(ctx context.Context, r ctl.Ref) (ctl.Device, error) {
 	if err != nil {
 		return ctl.Device{}, err
 	}
-	d.Clear()
-	s.state.Cleared(d)
-	return s.changed(d)
+	return s.change(d, state.Clearing(), func() error {
+		d.Clear()
+		s.state.Cleared(d)
+		return nil
+	})
 }
 
 // Suspend implements [ctl.Service].
@@ -156,14 +158,12 @@ func (s *Service) Resume(ctx context.Context, r ctl.Suspend) (ctl.Device, error)
 	if err != nil {
 		return ctl.Device{}, err
 	}
-	rerr := d.Resume(ctx, r.Noflush)
-	s.state.Resumed(d)
-	s.resumed(d)
-	desc, err := s.changed(d)
-	if rerr != nil {
-		return ctl.Device{}, rerr
-	}
-	return desc, err
+	return s.change(d, state.Resuming(), func() error {
+		err := d.Resume(ctx, r.Noflush)
+		s.state.Resumed(d)
+		s.resumed(d)
+		return err
+	})
 }
 
 // resumed reports the new size of a device to those who depend on it.

@@ -57,7 +57,7 @@ func known(t *testing.T, s *Service) string {
 
 // A command whose outcome finds no space to be saved has not happened, and says so.
 func TestNoSpaceNoChange(t *testing.T) {
-	x := ctl.Ref{Name: "x"}
+	x, w := ctl.Ref{Name: "x"}, ctl.Ref{Name: "w"}
 	for name, command := range map[string]func(context.Context, *Service) error{
 		"create": func(ctx context.Context, s *Service) error {
 			_, err := s.Create(ctx, ctl.Create{Name: "y", Table: "0 8 zero"})
@@ -73,6 +73,14 @@ func TestNoSpaceNoChange(t *testing.T) {
 		},
 		"suspend": func(ctx context.Context, s *Service) error {
 			_, err := s.Suspend(ctx, ctl.Suspend{Ref: x})
+			return err
+		},
+		"resume": func(ctx context.Context, s *Service) error {
+			_, err := s.Resume(ctx, ctl.Suspend{Ref: w})
+			return err
+		},
+		"clear": func(ctx context.Context, s *Service) error {
+			_, err := s.Clear(ctx, w)
 			return err
 		},
 		"rename": func(ctx context.Context, s *Service) error {
@@ -95,6 +103,15 @@ func TestNoSpaceNoChange(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := s.Create(ctx, ctl.Create{Name: "x", Table: "0 8 zero"}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Create(ctx, ctl.Create{Name: "w", Table: "0 8 zero"}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Suspend(ctx, ctl.Suspend{Ref: w}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Load(ctx, ctl.Load{Ref: w, Table: "0 16 zero"}); err != nil {
 				t.Fatal(err)
 			}
 			before := known(t, s)

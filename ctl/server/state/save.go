@@ -38,6 +38,19 @@ type Change func(*record)
 // Suspending is the change of a suspend.
 func Suspending() Change { return func(r *record) { r.Suspended = true } }
 
+// Resuming is the change of a resume, which makes the inactive table live.
+func Resuming() Change {
+	return func(r *record) {
+		r.Suspended = false
+		if r.Inactive != nil {
+			r.Live, r.Inactive = r.Inactive, nil
+		}
+	}
+}
+
+// Clearing is the change of a clear of the inactive table.
+func Clearing() Change { return func(r *record) { r.Inactive = nil } }
+
 // Loading is the change of a load, into the inactive slot or live at once.
 func (s *State) Loading(specs []dm.Spec, mode dm.Mode, live bool) Change {
 	return func(r *record) {
