@@ -70,7 +70,7 @@ type Dep struct {
 	Map    string `json:"map,omitempty"` // name of a mapped device
 	Source string `json:"source,omitempty"`
 	// Report is the condition of a disk whose data is elsewhere, such as an NBD
-	// server.
+	// server, or that may run out of space.
 	Report *blk.Report `json:"report,omitempty"`
 }
 

@@ -18,6 +18,9 @@ type file interface {
 	// it when unmap is set.
 	zero(off, n int64, unmap bool) error
 	size() (int64, error)
+	// space is what the file takes, and what of its file system is free and there
+	// is at all. A block device has all its space.
+	space() (taken, free, all uint64, err error)
 	// data finds the first data from off on and the hole after it. Both are the
 	// last sector boundary of an int64 if there is no more data.
 	data(off int64) (data, hole int64, err error)

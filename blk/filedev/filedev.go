@@ -272,6 +272,22 @@ func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return list, nil
 }
 
+// Report warns of a file that may need more space than its file system has left, if
+// that is little. It may block as long as the file system does.
+func (d *Device) Report() (r blk.Report) {
+	taken, free, all, err := d.f.space()
+	size := d.size.Load() * blk.SectorSize
+	lacks := size - min(size, taken)
+	if err == nil && !d.limits.ReadOnly && free < lacks && free < lowWater(all) {
+		r.State, r.Free, r.Lacks = "low on space", free, lacks
+	}
+	return r
+}
+
+// lowWater is when a file system has little space left: a twentieth of it, and of small
+// ones up to 1 GiB or a quarter.
+func lowWater(all uint64) uint64 { return max(all/20, min(all/4, 1<<30)) }
+
 // Close waits for the pool and releases the lock. It does not flush, and does not
 // report a write-back error again.
 func (d *Device) Close() error {

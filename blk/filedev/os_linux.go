@@ -154,6 +154,20 @@ func (f *osFile) size() (int64, error) {
 	return st.Size, err
 }
 
+func (f *osFile) space() (taken, free, all uint64, err error) {
+	var st unix.Stat_t
+	var sfs unix.Statfs_t
+	if f.block {
+		return 0, 0, 0, errors.ErrUnsupported
+	}
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return 0, 0, 0, err
+	}
+	err = retry(func() error { return unix.Fstatfs(f.fd, &sfs) })
+	unit := uint64(sfs.Frsize)
+	return uint64(st.Blocks) * blk.SectorSize, sfs.Bavail * unit, sfs.Blocks * unit, err
+}
+
 func (f *osFile) data(off int64) (int64, int64, error) {
 	if f.block {
 		return off, math.MaxInt64 - blk.SectorSize, nil

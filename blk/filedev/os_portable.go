@@ -78,6 +78,10 @@ func (f *osFile) size() (int64, error) {
 	return st.Size(), nil
 }
 
+func (f *osFile) space() (taken, free, all uint64, err error) {
+	return 0, 0, 0, errors.ErrUnsupported
+}
+
 // data reports the whole file as data.
 func (f *osFile) data(off int64) (int64, int64, error) {
 	return off, math.MaxInt64 - blk.SectorSize, nil

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"udm/blk"
@@ -352,3 +353,17 @@ func (o *objects) rollback(name string, t *thing) *operation {
 }
 
 func (o *objects) verify(*harness) {}
+
+// impatient: writes to an object fail if they wait for space in the store of a snapshot
+// that is being removed; and an object that was flattened stands on nothing that waits.
+func (o *objects) impatient(v *volume) bool {
+	if o.doing != nil && strings.HasPrefix(o.doing.text, "remove ") {
+		return true
+	}
+	for _, t := range o.all {
+		if t.vol == v {
+			return t.base == nil && t.of == nil
+		}
+	}
+	return false
+}

@@ -56,6 +56,7 @@ type Service struct {
 	log     *slog.Logger
 	program string
 	naming  *env.Mutex // held while a device is renamed and saved
+	low     lowDisks
 
 	restored atomic.Bool
 	wake     env.Wait // woken when restored
@@ -154,8 +155,10 @@ func (s *Service) begin(ctx context.Context, r ctl.Ref) (*dm.Device, error) {
 }
 
 // Retry retries what is missing after a restart: tables that wait for their disks,
-// block devices that wait for their tables. Call it from time to time.
+// block devices that wait for their tables. It warns of disks that may run out of
+// space. Call it from time to time.
 func (s *Service) Retry(ctx context.Context) {
+	s.tellLowDisks()
 	s.state.Retry(ctx)
 	s.kernel.Retry()
 	s.sockets.Retry()
