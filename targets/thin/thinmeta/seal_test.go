@@ -75,8 +75,8 @@ func change(p *metatest.Pool, rng *rand.Rand) {
 // transaction or the sealed one, as a whole.
 func TestCrashBesideTheNextTransaction(t *testing.T) {
 	p, d, rng := sealRig(t, 11)
-	states, sealedSeen := 0, 0
-	for states < metatest.Scaled(*crashes)/3 {
+	states, sealedSeen, few := 0, 0, max(100, metatest.Scaled(*crashes)/2)
+	for states < few || sealedSeen == 0 && states < 20*few {
 		for range 1 + rng.IntN(60) {
 			change(p, rng)
 		}
@@ -98,7 +98,7 @@ func TestCrashBesideTheNextTransaction(t *testing.T) {
 			for range rng.IntN(16) {
 				change(p, rng)
 			}
-			if rng.IntN(8) == 0 {
+			if b.Op == blk.Flush || rng.IntN(8) == 0 {
 				look(b)
 			}
 		}
