@@ -57,8 +57,16 @@ func benchDevice(b *testing.B) *Device {
 	return d
 }
 
-func BenchmarkSubmit(b *testing.B) {
+func BenchmarkSubmit(b *testing.B) { benchSubmit(b, benchDevice(b)) }
+
+// BenchmarkSubmitAccounted is what it costs to be looked at.
+func BenchmarkSubmitAccounted(b *testing.B) {
 	d := benchDevice(b)
+	d.control.Account()
+	benchSubmit(b, d)
+}
+
+func benchSubmit(b *testing.B, d *Device) {
 	var bio blk.Bio
 	bio.SetData(make([]byte, 4096))
 	bio.End = func(*blk.Bio) {}

@@ -38,6 +38,8 @@ type Control struct {
 	byMinor  map[uint32]*Device // guarded by mu
 	lowest   uint32             // guarded by mu; no minor number below it is free
 	globalNr uint32             // guarded by mu
+
+	accounting bool // guarded by mu; see Account
 }
 
 // NewControl makes an empty set of devices. Their tables may use the given types;
@@ -123,6 +125,9 @@ func (c *Control) create(name, uuid string, minor int) (*Device, error) {
 	}
 	d := newDevice(c, Number{Major: Major, Minor: m})
 	d.name, d.uuid = name, uuid
+	if c.accounting {
+		d.account()
+	}
 	c.addLocked(d)
 	return d, nil
 }

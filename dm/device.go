@@ -40,8 +40,9 @@ type hints struct {
 	noflushing atomic.Bool              // a noflush suspend is under way; written under mu
 	noDiscard  atomic.Bool              // a lower device has refused a discard that it offered
 	noZeroes   atomic.Bool              // the same for write-zeroes
-	stats      atomic.Pointer[statsRef] // nil: no region
+	stats      atomic.Pointer[statsRef] // nil: no region, and I/O is not accounted
 	lastWrite  atomic.Bool              // the last I/O counted was not a read
+	failed     [numOps]atomic.Uint64    // pieces, by op
 }
 
 // work is the device's own work, and what it wakes.

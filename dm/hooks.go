@@ -62,6 +62,10 @@ type (
 		Extents(offset, sectors uint64) []blk.Extent
 	}
 
+	// CommitsHook tells of the commits of the target's metadata. Absent: there are
+	// none.
+	CommitsHook interface{ Commits() Commits }
+
 	// HintHook changes the limits combined from the target's areas (the kernel's
 	// io_hints). Absent: they stay as they are.
 	HintHook interface{ Hint(l *blk.Limits) }
@@ -81,6 +85,7 @@ type hooks struct {
 	MessageHook
 	AreasHook
 	ExtentsHook
+	CommitsHook
 	HintHook
 }
 
@@ -99,6 +104,7 @@ func findHooks(ti *Target, m Mapper) hooks {
 		MessageHook:        hook[MessageHook](m, none),
 		AreasHook:          hook[AreasHook](m, none),
 		ExtentsHook:        hook[ExtentsHook](m, none),
+		CommitsHook:        hook[CommitsHook](m, none),
 		HintHook:           hook[HintHook](m, none),
 	}
 }
@@ -120,6 +126,7 @@ func (hookless) Preresume() error                      { return nil }
 func (hookless) Resume()                               {}
 func (hookless) Status(StatusKind, StatusFlags) string { return "" }
 func (hookless) Areas() []Area                         { return nil }
+func (hookless) Commits() Commits                      { return Commits{} }
 func (hookless) Hint(*blk.Limits)                      {}
 
 func (hookless) Extents(offset, sectors uint64) []blk.Extent { return blk.AllData(offset, sectors) }

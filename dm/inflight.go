@@ -21,8 +21,9 @@ type inFlight struct {
 // shard counts the pieces in flight that are used on one processor. It fills a pair
 // of cache lines, so that processors share none.
 type shard struct {
-	n atomic.Int64
-	_ [120]byte
+	n  atomic.Int64
+	io atomic.Pointer[ioCounters] // nil: nothing was accounted here
+	_  [112]byte
 }
 
 func (f *inFlight) init(shards int) {

@@ -141,13 +141,16 @@ func (p *piece) addStatus(st blk.Status) {
 
 // complete ends the piece once all its parts have ended.
 func (p *piece) complete(st blk.Status) {
-	if st == statusRequeue {
-		p.requeue()
-		return
+	if st != blk.OK {
+		if st == statusRequeue {
+			p.requeue()
+			return
+		}
+		p.accountFailure(st)
 	}
 	d, sh, orig := p.dev, p.shard, p.orig
 	if p.stats != nil {
-		p.endStats()
+		p.endStats(false)
 	}
 	if p.flush && orig.Op != blk.Flush && orig.Sectors > 0 && st == blk.OK {
 		d.afterFlush(p)

@@ -136,6 +136,9 @@ func (d *Device) sendFlush(t *Table, b *blk.Bio) {
 	p := t.targets[0].get()
 	p.count()
 	p.orig, p.sectors, p.flush = b, 0, true
+	if d.stats.Load() != nil {
+		p.beginStats()
+	}
 	n := 0
 	for _, ti := range t.targets {
 		n += ti.NumFlush

@@ -13,13 +13,17 @@ import (
 // other counters when it ends. A piece that its target refuses (Kill, Requeue) is in
 // flight for a moment and counts nowhere else.
 //
-// Device.stats is nil without regions, so that I/O costs one load then. A set of
-// regions never changes; it is replaced by another one. A piece keeps the set that it
-// began with, and a region is added while nothing is in flight, so every piece leaves
-// the areas that it has entered.
+// Device.stats is nil without regions and accounting (account.go), so that I/O costs one
+// load then. A set of regions never changes; it is replaced by another one. A piece keeps
+// the set that it began with, and a region is added while nothing is in flight, so every
+// piece leaves the areas that it has entered.
 
-// statsRef is the set of regions of a device in the order of their ids.
-type statsRef struct{ regions []*region }
+// statsRef is the set of regions of a device in the order of their ids, and whether its
+// I/O is accounted as well.
+type statsRef struct {
+	regions   []*region
+	accounted bool
+}
 
 // region is one region. Only aux and the counters change.
 type region struct {
@@ -67,11 +71,11 @@ func (p *piece) span() ioSpan {
 	return s
 }
 
-// beginStats begins to count a piece that orig has not advanced past yet. A piece
-// without sectors is not counted.
+// beginStats begins to count a piece that orig has not advanced past yet. Regions do not
+// count a piece without sectors.
 func (p *piece) beginStats() {
 	ref := p.dev.stats.Load()
-	if ref == nil || p.sectors == 0 {
+	if ref == nil {
 		return
 	}
 	p.stats, p.start, p.entered = ref, p.dev.env.Now(), false
@@ -82,6 +86,9 @@ func (p *piece) beginStats() {
 
 // enterStats counts the piece as in flight.
 func (p *piece) enterStats(now time.Duration) {
+	if len(p.stats.regions) == 0 || p.sectors == 0 {
+		return
+	}
 	s := p.span()
 	p.merged, p.entered = p.dev.mergesLikeLinux(s), true
 	p.stats.enter(s, now)
@@ -99,14 +106,18 @@ func (d *Device) mergesLikeLinux(s ioSpan) bool {
 	return s.begin == 1 && same || s.begin == 0 && !same
 }
 
-// endStats counts the end of a piece.
-func (p *piece) endStats() {
-	ref := p.stats
+// endStats counts the end of a piece. One that was pushed back is not accounted: it will
+// be sent again.
+func (p *piece) endStats(pushedBack bool) {
+	ref, now := p.stats, p.dev.env.Now()
 	p.stats = nil
+	if ref.accounted && !pushedBack {
+		p.accountEnd(now - p.start)
+	}
 	if !p.entered {
 		return
 	}
-	s, now := p.span(), p.dev.env.Now()
+	s := p.span()
 	for _, r := range ref.regions {
 		for i, n := range r.fragments(s) {
 			r.leave(i, s.dir, now)

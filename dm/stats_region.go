@@ -66,13 +66,12 @@ func (d *Device) region(id int) (*region, error) {
 func (d *Device) replaceRegions(change func([]*region) []*region) {
 	for {
 		old := d.stats.Load()
-		var ref *statsRef
-		var rs []*region
+		ref := new(statsRef)
 		if old != nil {
-			rs = slices.Clone(old.regions)
+			ref.regions, ref.accounted = slices.Clone(old.regions), old.accounted
 		}
-		if rs = change(rs); len(rs) > 0 {
-			ref = &statsRef{rs}
+		if ref.regions = change(ref.regions); len(ref.regions) == 0 && !ref.accounted {
+			ref = nil
 		}
 		if d.stats.CompareAndSwap(old, ref) {
 			return

@@ -14,6 +14,7 @@ import (
 // does a bio that touches very many blocks: a false overlap only makes a bio wait.
 type waiting struct {
 	list     blk.List
+	n        int               // bios in list
 	barriers int               // number of barriers among them
 	blocks   map[block]touched // only blocks with bios
 	sizes    [65]int           // number of bios filed under blocks of each size
@@ -46,6 +47,7 @@ func (w *waiting) pop() *blk.Bio {
 
 // file adds b to the index (n is 1) or removes it (n is -1).
 func (w *waiting) file(b *blk.Bio, n int) {
+	w.n += n
 	if b.Flags&blk.Barrier != 0 {
 		w.barriers += n
 	}

@@ -74,7 +74,7 @@ func (p *pool) startCommit() {
 // writeCommit writes the sealed transaction.
 func (p *pool) writeCommit() {
 	w := &p.writing
-	w.err = w.sealed.Write()
+	w.err = p.published.commits.count(p.env, w.sealed.Write)
 	w.done.Store(true)
 	w.ended.Wake()
 	p.wake()
@@ -163,7 +163,7 @@ func (p *pool) tryCommit() error {
 	if p.mode() >= modeOutOfMetadata {
 		return syscall.EINVAL
 	}
-	switch err := p.md.Commit(); err {
+	switch err := p.commitMetadata(); err {
 	case nil:
 		p.committed()
 		return nil

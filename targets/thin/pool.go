@@ -78,6 +78,7 @@ type owner struct {
 
 // published is pool state that the owner publishes to everybody.
 type published struct {
+	commits  commits
 	mode     atomic.Uint32 // a mode
 	discards atomic.Bool   // features.discard
 	sectors  atomic.Uint64 // of the whole blocks of the bound target

@@ -44,7 +44,7 @@ func (p *pool) alone(fn func() error, undo func(error) bool) error {
 	err := fn()
 	switch {
 	case err == nil:
-		if err = p.md.Commit(); err == nil {
+		if err = p.commitMetadata(); err == nil {
 			p.committed()
 			return nil
 		}
