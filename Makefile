@@ -26,7 +26,7 @@ FISH = $(ROOM)/share/fish/vendor_completions.d/udm.fish
 THIN = thin_check thin_delta thin_dump thin_ls thin_metadata_size thin_repair thin_restore thin_rmap thin_trim
 UNITS = $(notdir $(wildcard packaging/systemd/*))
 
-install: $(if $(filter bin/udm,$(UDM)),build) ## install udm, man pages, completions and systemd units (PREFIX, DESTDIR; THIN_LINKS=yes: also as thin_check and its like)
+install: $(if $(filter bin/udm,$(UDM)),build) ## install udm, man pages, completions, systemd units, alerts and a dashboard (PREFIX, DESTDIR; THIN_LINKS=yes: also as thin_check and its like)
 	install -D -m 755 $(UDM) $(ROOM)/bin/udm
 	umask 022; $(UDM) man $(ROOM)/share/man/man1
 	install -d $(dir $(BASH)) $(dir $(ZSH)) $(dir $(FISH)) $(ROOM)/lib/systemd/system
@@ -36,11 +36,12 @@ install: $(if $(filter bin/udm,$(UDM)),build) ## install udm, man pages, complet
 	umask 022; for unit in $(UNITS); do \
 		sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/$$unit > $(ROOM)/lib/systemd/system/$$unit || exit 1; \
 	done
+	install -D -m 644 -t $(ROOM)/share/udm packaging/prometheus/udm.rules.yml packaging/grafana/udm.json
 	$(if $(filter yes,$(THIN_LINKS)),for name in $(THIN); do ln -sf udm $(ROOM)/bin/$$name || exit 1; done)
 
 uninstall: ## remove what install has installed
 	rm -f $(ROOM)/bin/udm $(ROOM)/share/man/man1/udm.1 $(ROOM)/share/man/man1/udm-*.1 $(BASH) $(ZSH) $(FISH) \
-		$(addprefix $(ROOM)/lib/systemd/system/,$(UNITS))
+		$(addprefix $(ROOM)/lib/systemd/system/,$(UNITS)) $(ROOM)/share/udm/udm.rules.yml $(ROOM)/share/udm/udm.json
 	for link in $(addprefix $(ROOM)/bin/,$(THIN)); do \
 		if [ "$$(readlink $$link)" = udm ]; then rm -f $$link; fi; \
 	done

@@ -88,15 +88,36 @@ func (c *Client) do(ctx context.Context, command string, in any, stream io.Reade
 	if err != nil {
 		return nil, err
 	}
+	return c.do(req)
+}
+
+// do returns the body of the answer to a request, unless that is an error.
+func (c *Client) do(req *http.Request) (io.ReadCloser, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.failed(ctx, err)
+		return nil, c.failed(req.Context(), err)
 	}
 	if resp.StatusCode >= 400 {
 		defer resp.Body.Close()
 		return nil, decodeError(resp)
 	}
 	return resp, nil
+}
+
+// Metrics writes what the daemon tells Prometheus, in the text format of OpenMetrics.
+func (c *Client) Metrics(ctx context.Context, w io.Writer) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://udm/metrics", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	answer, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	_, err = io.Copy(w, answer)
+	return err
 }
 
 // call runs the command on the daemon. The stream ends without an error when ctx

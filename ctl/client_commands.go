@@ -139,6 +139,11 @@ func (c *Client) Exported(ctx context.Context) ([]Exported, error) {
 	return exported.call(ctx, c, nothing{})
 }
 
+// Stats implements [Service].
+func (c *Client) Stats(ctx context.Context) ([]Stats, error) {
+	return stats.call(ctx, c, nothing{})
+}
+
 // FrontEnds implements [Service].
 func (c *Client) FrontEnds(ctx context.Context) ([]FrontEnd, error) {
 	return frontEnds.call(ctx, c, nothing{})

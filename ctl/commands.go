@@ -39,6 +39,7 @@ var (
 	unregister  = order("unregister_disk", Service.UnregisterDisk)
 	disks       = ask("disks", Service.Disks)
 	events      = stream("events", Service.Events)
+	stats       = ask("stats", Service.Stats)
 	frontEnds   = ask("front_ends", Service.FrontEnds)
 
 	objects      = ask("objects", Service.Objects)

@@ -3,7 +3,7 @@ package ctl
 // FrontEnd is one of the ways to access a daemon's devices: a socket, a directory of
 // files, the control protocol itself.
 type FrontEnd struct {
-	Name string `json:"name"` // nbd, nbd-tcp, files, attachments, vhost-user, control
+	Name string `json:"name"` // nbd, nbd-tcp, files, attachments, vhost-user, metrics, control
 	// Addresses are where clients find it: paths of sockets, directories or block
 	// devices, or HOST:PORT.
 	Addresses []string         `json:"addresses,omitempty"`

@@ -81,6 +81,9 @@ type Service interface {
 	// the moment it returns, except those reported by an event of kind lost. The
 	// sequence can be used only once; an error is its last element.
 	Events(context.Context) (iter.Seq2[Event, error], error)
+	// Stats returns I/O statistics of all devices in ascending order of names. Counting
+	// begins with the first call.
+	Stats(context.Context) ([]Stats, error)
 	// FrontEnds reports what the daemon serves, and to whom.
 	FrontEnds(context.Context) ([]FrontEnd, error)
 

@@ -18,8 +18,8 @@ const numOps = int(blk.WriteZeroes) + 1
 
 // LatencyBounds are the upper bounds of the buckets of [OpAccount], powers of four. What
 // takes longer is in one more bucket.
-var LatencyBounds = [10]time.Duration{
-	1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28, 1 << 30, 1 << 32,
+var LatencyBounds = [9]time.Duration{
+	1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28, 1 << 30, 1 << 32,
 }
 
 const numBuckets = len(LatencyBounds) + 1

@@ -37,7 +37,7 @@ func TestAccount(t *testing.T) {
 	if o := a.Ops[blk.Read]; o.Count != 1 || o.Sectors != 4 || o.Time != 3*time.Millisecond || o.Buckets[bucketOf(3*time.Millisecond)] != 1 || o.Failed != 0 {
 		t.Errorf("reads: %+v", o)
 	}
-	if LatencyBounds[bucketOf(3*time.Millisecond)] != 1<<22 || bucketOf(time.Hour) != len(LatencyBounds) || bucketOf(1<<14) != 0 {
+	if LatencyBounds[bucketOf(3*time.Millisecond)] != 1<<22 || bucketOf(time.Hour) != len(LatencyBounds) || bucketOf(1<<16) != 0 {
 		t.Error("the buckets are others")
 	}
 }

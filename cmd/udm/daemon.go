@@ -20,6 +20,7 @@ import (
 // daemonFlags are the options of udm daemon.
 type daemonFlags struct {
 	listen, mount     string
+	metrics           string
 	log               string
 	cert, key, ca     string
 	readOnly, verbose bool
@@ -48,6 +49,7 @@ log says what could not be finished.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "", "also serve NBD on this TCP address, such as :10809")
+	fl.StringVar(&f.metrics, "metrics", "", "tell Prometheus how things are on this TCP address, such as localhost:9254, or unix:PATH")
 	fl.StringVar(&f.mount, "mount", "", "also show every device as a file in this directory")
 	fl.StringVar(&f.cert, "tls-cert", "", "certificate file (PEM) for --listen; clients must then use TLS")
 	fl.StringVar(&f.key, "tls-key", "", "key file (PEM) of --tls-cert")
@@ -98,7 +100,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	defer closeLog()
 	log := slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level}))
 	return server.Run(cmd.Context(), server.Config{
-		Root: root, Program: thisBuild().String(), Listen: f.listen, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
+		Root: root, Program: thisBuild().String(), Listen: f.listen, Metrics: f.metrics, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
 		Sockets: sockets,
 		Ready: func(*service.Service) {

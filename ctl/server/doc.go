@@ -10,6 +10,7 @@
 //	events     events for subscribers
 //	frontend   what all front ends have in common
 //	protocol   the control protocol's handler
+//	metrics    metrics for Prometheus
 //	systemd    notifications to a service manager, and sockets from it
 //
 // This package combines them: the lock of the root, the sockets, the list of front

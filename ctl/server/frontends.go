@@ -1,10 +1,13 @@
 package server
 
 import (
+	"context"
+	"net/http"
 	"path/filepath"
 
 	"udm/ctl"
 	"udm/ctl/server/frontend"
+	"udm/ctl/server/metrics"
 	"udm/ctl/server/protocol"
 	"udm/ctl/server/service"
 	"udm/export/nbd"
@@ -21,7 +24,8 @@ func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	control := protocol.NewServer(s, cfg.socket(controlName, unixSocket(filepath.Join(cfg.Root, ctl.Socket))), cfg.Log)
+	looks := metrics.Handler(metrics.Config{Service: s, Root: cfg.Root, Log: cfg.Log})
+	control := frontend.NewHTTP(controlName, controlHandler(protocol.Handler(s, cfg.Log), looks), cfg.socket(controlName, unixSocket(filepath.Join(cfg.Root, ctl.Socket))), cfg.Log)
 	list := []frontend.Server{control, local}
 	if cfg.Listen != "" || cfg.Sockets[nbdTCPName] != nil {
 		if cfg.TLS != nil {
@@ -33,5 +37,21 @@ func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 		}
 		list = append(list, remote)
 	}
+	if cfg.Metrics != "" {
+		list = append(list, frontend.NewHTTP(metricsName, looks, metricsSocket(cfg.Metrics), cfg.Log))
+		if _, err := s.Stats(context.Background()); err != nil { // devices count from the start
+			return nil, err
+		}
+	}
 	return append(list, s.Kernel().Files(cfg.Mount), s.Kernel().Devices(), s.Sockets()), nil
+}
+
+// controlHandler answers commands, and metrics to who may use the control socket.
+func controlHandler(commands, looks http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", commands)
+	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
+		mux.Handle("GET "+path, looks)
+	}
+	return mux
 }

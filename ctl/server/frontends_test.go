@@ -3,9 +3,13 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"udm/blk"
@@ -105,4 +109,46 @@ func TestListenOnTakenPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, root).create("x", "0 8 zero")
+}
+
+// Metrics are served on an address or a socket of their own, and on the control socket.
+func TestMetricsFrontEnd(t *testing.T) {
+	root := tempRoot(t)
+	r := startWith(t, Config{Root: root, Metrics: "unix:" + filepath.Join(root, "metrics.sock")})
+	r.create("x", "0 8 zero")
+	over := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", filepath.Join(root, "metrics.sock"))
+	}}}
+	resp, err := over.Get("http://udm/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var control strings.Builder
+	if err := r.Metrics(context.Background(), &control); err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	for _, text := range []string{string(text), control.String()} {
+		if err != nil || !strings.Contains(text, `udm_device_size_bytes{device="x"} 4096`) || !strings.Contains(text, `udm_front_end_clients{front_end="metrics"}`) {
+			t.Errorf("%v\n%s", err, text)
+		}
+	}
+	ends, err := r.FrontEnds(context.Background())
+	if i := slices.IndexFunc(ends, func(f ctl.FrontEnd) bool { return f.Name == "metrics" }); err != nil || i < 0 {
+		t.Errorf("%v, %v", ends, err)
+	}
+}
+
+// A file is not taken for the socket of a daemon that was killed.
+func TestMetricsSocketIsAFile(t *testing.T) {
+	root := tempRoot(t)
+	path := filepath.Join(root, "precious")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := Run(context.Background(), Config{Root: root, Log: discard, Metrics: "unix:" + path})
+	if _, serr := os.Stat(path); serr != nil || err == nil || !strings.Contains(err.Error(), "is no socket") {
+		t.Errorf("%v, %v", err, serr)
+	}
 }

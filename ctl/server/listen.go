@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 
 	"udm/ctl/server/frontend"
 )
@@ -43,15 +44,29 @@ func (c *Config) socket(name string, open func() (net.Listener, error)) func() (
 // checkSockets refuses sockets that match no front end.
 func checkSockets(sockets map[string]net.Listener, list []frontend.Server) error {
 	for name := range sockets {
-		if !slices.ContainsFunc(list, func(f frontend.Server) bool { return f.Name() == name }) {
+		if name == metricsName || !slices.ContainsFunc(list, func(f frontend.Server) bool { return f.Name() == name }) {
 			return fmt.Errorf("a socket is named %q; use FileDescriptorName=%s, %s or %s in the socket unit", name, controlName, nbdName, nbdTCPName)
 		}
 	}
 	return nil
 }
 
-// The names of the front ends that have sockets.
-const controlName, nbdName, nbdTCPName = "control", "nbd", "nbd-tcp"
+// The names of the front ends that have sockets; that of metrics is never passed on.
+const controlName, nbdName, nbdTCPName, metricsName = "control", "nbd", "nbd-tcp", "metrics"
+
+// metricsSocket is unix:PATH or HOST:PORT.
+func metricsSocket(address string) func() (net.Listener, error) {
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		return tcpSocket(address)
+	}
+	return func() (net.Listener, error) {
+		if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("%s is there and is no socket; choose another path for --metrics", path)
+		}
+		return unixSocket(path)()
+	}
+}
 
 func tcpSocket(address string) func() (net.Listener, error) {
 	return func() (net.Listener, error) { return net.Listen("tcp", address) }

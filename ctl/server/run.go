@@ -27,6 +27,7 @@ type Config struct {
 	TLS      *tls.Config // for Listen; nil for none
 	ReadOnly bool        // all NBD clients are read-only
 	MaxConns int         // NBD connections; 0: nbd.DefaultMaxConns
+	Metrics  string      // address to serve metrics on, HOST:PORT or unix:PATH; "" for none
 	Mount    string      // directory in which to show the devices as files; "" for none
 	Types    []*dm.Type
 	Log      *slog.Logger

@@ -41,16 +41,17 @@ func tempRoot(t *testing.T) string {
 	return root
 }
 
-func start(t *testing.T, root string) *rig {
+func start(t *testing.T, root string) *rig { return startWith(t, Config{Root: root}) }
+
+func startWith(t *testing.T, cfg Config) *rig {
 	t.Helper()
 	blktest.Leaks(t)
 	ctx, stop := context.WithCancel(context.Background())
-	r := &rig{t: t, root: root, Client: ctl.NewClient(root), stop: stop, ended: make(chan error, 1)}
+	r := &rig{t: t, root: cfg.Root, Client: ctl.NewClient(cfg.Root), stop: stop, ended: make(chan error, 1)}
 	ready := make(chan *service.Service, 1)
-	go func() {
-		r.ended <- Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Log: discard,
-			Drain: 50 * time.Millisecond, Ready: func(s *service.Service) { ready <- s }})
-	}()
+	cfg.Program, cfg.Types, cfg.Log, cfg.Drain = "test", all.Types(), discard, 50*time.Millisecond
+	cfg.Ready = func(s *service.Service) { ready <- s }
+	go func() { r.ended <- Run(ctx, cfg) }()
 	select {
 	case r.server = <-ready:
 	case err := <-r.ended:

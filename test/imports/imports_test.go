@@ -40,6 +40,7 @@ var layers = []struct {
 	{"ctl/server/vhostuser", []string{"env", "dm", "export", "ctl/.", "ctl/server/exports"}},
 	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach", "ctl/server/vhostuser"}},
 	{"ctl/server/protocol", []string{"dm", "ctl/."}},
+	{"ctl/server/metrics", []string{"blk", "pdata", "dm", "targets", "volume", "ctl/."}},
 	{"ctl/server", []string{"internal", "env", "blk", "dm", "volume", "export", "ctl"}}, // the daemon
 	{"ctl", []string{"internal", "blk", "dm", "volume"}},
 	{"udmtest", []string{"internal", "env", "blk", "export"}},

@@ -1,4 +1,4 @@
-package protocol
+package frontend
 
 import (
 	"context"
@@ -12,9 +12,10 @@ import (
 	"udm/ctl"
 )
 
-// Server is the front end of the control protocol. Draining it interrupts commands
-// that wait.
-type Server struct {
+// HTTP is a front end that answers HTTP requests on a socket. Requests that wait end
+// when it is drained.
+type HTTP struct {
+	name   string
 	listen func() (net.Listener, error)
 	http   http.Server
 	stop   context.CancelFunc
@@ -25,20 +26,20 @@ type Server struct {
 	conns   map[net.Conn]bool // guarded by mu
 }
 
-// NewServer returns a front end that serves commands on the socket opened by listen.
-func NewServer(s ctl.Service, listen func() (net.Listener, error), log *slog.Logger) *Server {
+// NewHTTP returns a front end that has h answer on the socket that listen opens.
+func NewHTTP(name string, h http.Handler, listen func() (net.Listener, error), log *slog.Logger) *HTTP {
 	ctx, stop := context.WithCancel(context.Background())
-	p := &Server{listen: listen, stop: stop, served: make(chan struct{}), conns: make(map[net.Conn]bool)}
-	p.http = http.Server{Handler: Handler(s, log), BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.note,
+	p := &HTTP{name: name, listen: listen, stop: stop, served: make(chan struct{}), conns: make(map[net.Conn]bool)}
+	p.http = http.Server{Handler: h, BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.note,
 		ReadHeaderTimeout: 30 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	return p
 }
 
-// Name implements frontend.Server.
-func (p *Server) Name() string { return "control" }
+// Name implements Server.
+func (p *HTTP) Name() string { return p.name }
 
-// Start implements frontend.Server.
-func (p *Server) Start(fail func(error)) error {
+// Start implements Server.
+func (p *HTTP) Start(fail func(error)) error {
 	l, err := p.listen()
 	if err != nil {
 		return err
@@ -55,7 +56,7 @@ func (p *Server) Start(fail func(error)) error {
 	return nil
 }
 
-func (p *Server) note(c net.Conn, now http.ConnState) {
+func (p *HTTP) note(c net.Conn, now http.ConnState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch now {
@@ -66,8 +67,8 @@ func (p *Server) note(c net.Conn, now http.ConnState) {
 	}
 }
 
-// Status implements frontend.Server.
-func (p *Server) Status() ctl.FrontEnd {
+// Status implements Server.
+func (p *HTTP) Status() ctl.FrontEnd {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := ctl.FrontEnd{Name: p.Name(), Addresses: []string{p.address}}
@@ -77,8 +78,8 @@ func (p *Server) Status() ctl.FrontEnd {
 	return out
 }
 
-// Drain implements frontend.Server.
-func (p *Server) Drain(ctx context.Context) error {
+// Drain implements Server.
+func (p *HTTP) Drain(ctx context.Context) error {
 	p.stop()
 	err := p.http.Shutdown(ctx)
 	if err != nil {
@@ -88,8 +89,8 @@ func (p *Server) Drain(ctx context.Context) error {
 	return err
 }
 
-// Close implements frontend.Server.
-func (p *Server) Close() error {
+// Close implements Server.
+func (p *HTTP) Close() error {
 	p.stop()
 	err := p.http.Close()
 	<-p.served

@@ -1,0 +1,275 @@
+package metrics
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"udm/blk"
+	"udm/ctl"
+	"udm/test/need"
+)
+
+const packaging = "../../../packaging"
+
+// alert is a rule of the file for Prometheus.
+type alert struct {
+	Alert, Expr, For string
+	Annotations      map[string]string
+}
+
+func alerts(t *testing.T) []alert {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(packaging, "prometheus/udm.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f struct{ Groups []struct{ Rules []alert } }
+	if err := yaml.Unmarshal(text, &f); err != nil {
+		t.Fatal(err)
+	}
+	return f.Groups[0].Rules
+}
+
+// promtool runs it on a file with a text.
+func promtool(t *testing.T, text string, args ...string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file.yml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("promtool", append(args, path)...).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestRules(t *testing.T) {
+	need.Tools(t, "promtool")
+	text, err := os.ReadFile(filepath.Join(packaging, "prometheus/udm.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, string(text), "check", "rules")
+	for _, a := range alerts(t) {
+		checkNames(t, a.Expr)
+		for _, what := range []string{"summary", "description", "command"} {
+			if a.Annotations[what] == "" {
+				t.Errorf("%s has no %s", a.Alert, what)
+			}
+		}
+	}
+}
+
+var ours = regexp.MustCompile(`\budm_\w+`)
+
+// checkNames wants an expression to be about what there is.
+func checkNames(t *testing.T, expr string) {
+	t.Helper()
+	for _, name := range ours.FindAllString(expr, -1) {
+		if !slices.ContainsFunc(families, func(m *metric) bool {
+			return name == m.name || slices.Contains([]string{m.name + "_bucket", m.name + "_count", m.name + "_sum"}, name)
+		}) {
+			t.Errorf("there is no %s: %s", name, expr)
+		}
+	}
+}
+
+// TestDashboard: what its panels ask is understood, and is about what there is.
+func TestDashboard(t *testing.T) {
+	need.Tools(t, "promtool")
+	text, err := os.ReadFile(filepath.Join(packaging, "grafana/udm.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	rules := "groups:\n  - name: dashboard\n    rules:\n"
+	for i, p := range d.Panels {
+		for j, target := range p.Targets {
+			checkNames(t, target.Expr)
+			expr := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*", "$device", ".*").Replace(target.Expr)
+			rules += fmt.Sprintf("      - record: panel:%d:%d\n        expr: '%s'\n", i, j, expr)
+		}
+	}
+	if len(d.Panels) < 10 {
+		t.Errorf("%d panels", len(d.Panels))
+	}
+	promtool(t, rules, "check", "rules")
+}
+
+// lost is a service with a remote disk that does not answer.
+type lost struct{ ctl.Service }
+
+func (l lost) List(ctx context.Context, q ctl.Query) ([]ctl.Device, error) {
+	ds, err := l.Service.List(ctx, q)
+	dep := ctl.Dep{Source: "nbd://far/disk", Report: &blk.Report{State: "connecting", UnderWay: 1}}
+	return append(ds, ctl.Device{Name: "far", Deps: []ctl.Dep{dep}, Waiting: "disk"}), err
+}
+
+// faults are made on purpose, with the alerts that they raise.
+var faults = map[string]struct {
+	alerts []string
+	make   func(*rig)
+}{
+	"none": {nil, func(r *rig) { r.pool() }},
+	"full pool": {[]string{"UdmPoolDataFilling", "UdmPoolOutOfSpace", "UdmDeviceErrors"}, func(r *rig) {
+		r.pool()
+		if r.write("vol", 2<<20) == nil {
+			r.t.Error("more was written than there is space")
+		}
+	}},
+	"dead metadata": {[]string{"UdmPoolNeedsCheck", "UdmDeviceErrors"}, func(r *rig) {
+		r.create("meta", "0 4096 linear mem:2M:meta 0")
+		r.create("pool", "0 2048 thin-pool /dev/mapper/meta mem:1M 128 0")
+		ctx := context.Background()
+		_, err := r.Message(ctx, ctl.Message{Ref: ctl.Ref{Name: "pool"}, Text: "create_thin 0"})
+		r.must(err)
+		r.create("vol", "0 2048 thin /dev/mapper/pool 0")
+		_, err = r.Load(ctx, ctl.Load{Ref: ctl.Ref{Name: "meta"}, Table: "0 4096 error"})
+		r.must(err)
+		_, err = r.Resume(ctx, ctl.Suspend{Ref: ctl.Ref{Name: "meta"}})
+		r.must(err)
+		if r.write("vol", 512) == nil {
+			r.t.Error("the metadata could be written")
+		}
+		r.dead = true
+	}},
+	"full host":  {[]string{"UdmHostFilling"}, func(r *rig) { r.source.space = func(string) (space, error) { return space{free: 1, size: 100}, nil } }},
+	"lost disk":  {[]string{"UdmDiskLost", "UdmTableMissing"}, func(r *rig) { r.source.Service = lost{r} }},
+	"restarting": {[]string{"UdmRestoring"}, func(r *rig) { r.source.Service = notReady{r} }},
+	"suspended": {[]string{"UdmSuspended"}, func(r *rig) {
+		r.create("still", "0 8 linear mem:1M 0")
+		_, err := r.Suspend(context.Background(), ctl.Suspend{Ref: ctl.Ref{Name: "still"}})
+		r.must(err)
+		r.hang("still", r.Resume)
+	}},
+	"slow disk": {[]string{"UdmDeviceStuck"}, func(r *rig) {
+		r.create("slow", "0 8 delay mem:1M 0 3600000")
+		r.hang("slow", r.Suspend) // which sends what is delayed
+	}},
+	"held root": {[]string{"UdmPoolHeldRoot"}, func(r *rig) {
+		r.pool()
+		_, err := r.Message(context.Background(), ctl.Message{Ref: ctl.Ref{Name: "pool"}, Text: "reserve_metadata_snap"})
+		r.must(err)
+	}},
+	"lost snapshot": {[]string{"UdmSnapshotLost"}, func(r *rig) {
+		r.create("base", "0 2048 linear mem:1M:base 0")
+		r.create("night", "0 2048 snapshot /dev/mapper/base mem:64K:store P 8")
+		r.create("front", "0 2048 snapshot-origin /dev/mapper/base")
+		r.must(r.write("front", 1<<20))
+	}},
+	"full store": {[]string{"UdmStoreFull", "UdmDeviceErrors"}, func(r *rig) {
+		r.create("base", "0 2048 linear mem:1M:base 0")
+		r.create("clone", "0 2048 snapshot /dev/mapper/base mem:64K:store PO 8")
+		if r.write("clone", 1<<20) == nil {
+			r.t.Error("more was written than the store holds")
+		}
+	}},
+}
+
+// hang begins a read that does not end before the test does: then free lets it.
+func (r *rig) hang(name string, free func(context.Context, ctl.Suspend) (ctl.Device, error)) {
+	r.t.Helper()
+	d, err := r.Open(ctl.Ref{Name: name}, false)
+	r.must(err)
+	ended := make(chan bool)
+	b := &blk.Bio{Op: blk.Read, End: func(*blk.Bio) { close(ended) }}
+	b.SetData(make([]byte, blk.SectorSize))
+	d.Submit(b)
+	r.t.Cleanup(func() {
+		_, err := free(context.Background(), ctl.Suspend{Ref: ctl.Ref{Name: name}})
+		<-ended
+		if err != nil || d.Close() != nil {
+			r.t.Error(err)
+		}
+	})
+}
+
+// notReady is a service that restores its devices.
+type notReady struct{ ctl.Service }
+
+func (notReady) Version(ctx context.Context) (ctl.Version, error) {
+	return restarting{}.Version(ctx)
+}
+
+// TestAlerts makes faults and has Prometheus evaluate the rules on what udm tells: the
+// alerts of the fault are raised, and no others.
+func TestAlerts(t *testing.T) {
+	need.Tools(t, "promtool")
+	rules, err := filepath.Abs(filepath.Join(packaging, "prometheus/udm.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			before := r.samples()
+			fault.make(r)
+			after := r.samples()
+			promtool(t, unitTest(t, rules, before, after, fault.alerts), "test", "rules")
+		})
+	}
+}
+
+// unitTest is a test for promtool: series go from before to after and stay there for
+// an hour, then the alerts are looked at.
+func unitTest(t *testing.T, rules string, before, after map[string]float64, want []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "rule_files: [%q]\ntests:\n  - interval: 1m\n    input_series:\n", rules)
+	for _, line := range sortedKeys(after) {
+		fmt.Fprintf(&b, "      - series: %q\n        values: '%v %v+0x70'\n", line, before[line], after[line])
+	}
+	// In promtool a test of an alert lists all of its instances: only whether there
+	// are any is asked.
+	fmt.Fprintf(&b, "    promql_expr_test:\n")
+	for _, a := range alerts(t) {
+		at, samples := "65m", ""
+		if a.Alert == "UdmDeviceErrors" { // those of the last minutes
+			at = "3m"
+		}
+		if slices.Contains(want, a.Alert) {
+			samples = "{value: 1, labels: '{}'}"
+		}
+		fmt.Fprintf(&b, "      - expr: 'count(ALERTS{alertname=\"%s\", alertstate=\"firing\"}) > bool 0'\n        eval_time: %s\n        exp_samples: [%s]\n", a.Alert, at, samples)
+	}
+	return b.String()
+}
+
+func sortedKeys(m map[string]float64) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// TestDocument: the table for people has every metric, of the right kind.
+func TestDocument(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range families {
+		row := fmt.Sprintf("| `%s` | %s |", m.name, strings.ToLower(m.kind.String()))
+		if !strings.Contains(string(text), row) || !strings.Contains(string(text), m.help) {
+			t.Errorf("docs/operating.md lacks %s %s", row, m.help)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package metrics
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"udm/ctl"
+)
+
+// Config is what metrics are of.
+type Config struct {
+	Service ctl.Service
+	Root    string // of the daemon
+	Log     *slog.Logger
+}
+
+// maxLooks is how many may look at the same time; others are told to come back.
+const maxLooks = 4
+
+// Handler answers /metrics, /healthz and /readyz.
+func Handler(c Config) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(newSource(c), promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.HTTPErrorOnError,
+		EnableOpenMetrics: true, DisableCompression: true, MaxRequestsInFlight: maxLooks,
+	}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, c.Service) })
+	return mux
+}
+
+// ready answers whether the devices are restored.
+func ready(w http.ResponseWriter, r *http.Request, s ctl.Service) {
+	v, err := s.Version(r.Context())
+	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	case v.Restoring != nil:
+		http.Error(w, fmt.Sprintf("restoring devices: %s are back", v.Restoring), http.StatusServiceUnavailable)
+	default:
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+// source is a prometheus.Gatherer: a registry for what belongs to every program in Go,
+// and pages.
+type source struct {
+	Config
+	registry *prometheus.Registry
+	space    func(dir string) (space, error)
+}
+
+func newSource(c Config) *source {
+	s := &source{Config: c, registry: prometheus.NewRegistry(), space: spaceOf}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return s
+}
+
+// Gather implements [prometheus.Gatherer].
+func (s *source) Gather() ([]*dto.MetricFamily, error) {
+	fs, err := s.registry.Gather()
+	if err != nil {
+		return nil, err
+	}
+	p := newPage()
+	if err := s.look(context.Background(), p); err != nil {
+		return nil, err
+	}
+	fs = append(fs, p.sorted()...)
+	slices.SortFunc(fs, byName)
+	return fs, nil
+}
+
+// look fills a page.
+func (s *source) look(ctx context.Context, p *page) error {
+	v, err := s.Service.Version(ctx)
+	if err != nil {
+		return err
+	}
+	p.version(v)
+	if err := s.devices(ctx, p); err != nil {
+		return err
+	}
+	ops, err := s.Service.Operations(ctx)
+	if err != nil {
+		return err
+	}
+	p.operations(ops)
+	ends, err := s.Service.FrontEnds(ctx)
+	for _, f := range ends {
+		p.frontEnd(f)
+	}
+	return err
+}
+
+func (s *source) devices(ctx context.Context, p *page) error {
+	all, err := s.Service.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	for _, st := range all {
+		p.stats(st)
+	}
+	ds, err := s.Service.List(ctx, ctl.Query{With: []ctl.With{ctl.WithStatus, ctl.WithDeps}, Noflush: true})
+	if err != nil {
+		return err
+	}
+	p.set(devices, nil, float64(len(ds)))
+	dirs, told := places{s.Root: true}, make(map[ctl.Number]bool)
+	for _, d := range ds {
+		p.device(d)
+		for _, l := range d.Status {
+			p.target(ctx, s.Service, d, l)
+		}
+		for _, dep := range d.Deps {
+			if dirs.add(dep.Source); dep.Report != nil && !told[dep.Number] {
+				told[dep.Number] = true
+				p.disk(dep.Source, dep.Report)
+			}
+		}
+	}
+	p.hosts(dirs, s.space)
+	return nil
+}

@@ -1,0 +1,107 @@
+package metrics
+
+import (
+	"context"
+
+	"udm/blk"
+	"udm/ctl"
+	"udm/dm"
+	"udm/pdata"
+	"udm/targets/snapshot"
+	"udm/targets/thin"
+)
+
+var (
+	poolData      = gauge("udm_pool_data_bytes", "Space for data in the pool.")
+	poolDataUsed  = gauge("udm_pool_data_used_bytes", "Space for data in the pool that is used.")
+	poolMeta      = gauge("udm_pool_metadata_bytes", "Space for metadata in the pool.")
+	poolMetaUsed  = gauge("udm_pool_metadata_used_bytes", "Space for metadata in the pool that is used.")
+	poolID        = gauge("udm_pool_transaction", "Transaction number of the pool.")
+	poolMode      = gauge("udm_pool_mode", "1 for the mode that the pool is in: rw, ro, out_of_data_space or fail.")
+	poolCheck     = gauge("udm_pool_needs_check", "1 when the metadata of the pool has to be checked.")
+	poolHeld      = gauge("udm_pool_held_root", "1 while a root of the metadata is held.")
+	commitSeconds = summary("udm_pool_commit_seconds", "Times of the commits of the pool.")
+	commitLongest = gauge("udm_pool_commit_longest_seconds", "The longest commit since the pool was opened.")
+
+	volumeMapped = gauge("udm_volume_mapped_bytes", "Space in its pool that the volume has mapped, what it shares included.")
+
+	storeSize  = gauge("udm_store_bytes", "Space for what is written to the clone or snapshot.")
+	storeUsed  = gauge("udm_store_used_bytes", "Space in the store that is used.")
+	storeFull  = gauge("udm_store_full", "1 when the store is full, so that writes fail.")
+	storeLost  = gauge("udm_store_invalid", "1 when what the snapshot held is lost.")
+	mergeLeft  = gauge("udm_merge_left_bytes", "What is still to be merged.")
+	mergeFails = gauge("udm_merge_failed", "1 when the merge has stopped at an error.")
+)
+
+// target tells what the status of a target says.
+func (p *page) target(ctx context.Context, s ctl.Service, d ctl.Device, l ctl.Line) {
+	ls := label("device", deviceLabel(d.Name))
+	switch l.Target {
+	case "thin-pool":
+		if st, err := thin.ParsePoolStatus(l.Params); err == nil {
+			p.pool(ls, st, poolBlock(ctx, s, d))
+		}
+	case "thin":
+		if st, err := thin.ParseThinStatus(l.Params); err == nil && st.State == thin.Figures {
+			p.set(volumeMapped, ls, float64(st.Mapped*blk.SectorSize))
+		}
+	case "snapshot", "snapshot-merge":
+		if st, err := snapshot.ParseStatus(l.Params); err == nil {
+			p.store(ls, st, l.Target == "snapshot-merge")
+		}
+	}
+}
+
+// modes are those of a pool; fail is a state of its status.
+var modes = []string{string(thin.ReadWrite), string(thin.ReadOnly), string(thin.OutOfDataSpace), "fail"}
+
+// pool tells of a pool whose blocks have a size in bytes.
+func (p *page) pool(ls labels, st *thin.PoolStatus, block uint64) {
+	now := string(st.Mode)
+	if st.State == thin.Fail {
+		now = "fail"
+	}
+	for _, m := range modes {
+		p.is(poolMode, append(labels{ls[0]}, label("mode", m)...), m == now)
+	}
+	p.is(poolCheck, ls, st.NeedsCheck || st.State == thin.Fail)
+	if st.State != thin.Figures {
+		return
+	}
+	p.set(poolData, ls, float64(st.TotalData*block))
+	p.set(poolDataUsed, ls, float64(st.UsedData*block))
+	p.set(poolMeta, ls, float64(st.TotalMetadata*pdata.BlockSize))
+	p.set(poolMetaUsed, ls, float64(st.UsedMetadata*pdata.BlockSize))
+	p.set(poolID, ls, float64(st.TransactionID))
+	p.is(poolHeld, ls, st.HeldRoot != 0)
+}
+
+// poolBlock is the size of a pool's blocks in bytes, which only its table tells.
+func poolBlock(ctx context.Context, s ctl.Service, d ctl.Device) uint64 {
+	full, err := s.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: d.Name}, With: []ctl.With{ctl.WithTable}, Noflush: true})
+	if err != nil || len(full.Table) != 1 {
+		return 0
+	}
+	l, _ := thin.ParsePoolLine(dm.SplitWords(full.Table[0].Params))
+	if l == nil {
+		return 0
+	}
+	return l.BlockSectors * blk.SectorSize
+}
+
+// store tells of the store of a clone or snapshot.
+func (p *page) store(ls labels, st *snapshot.Status, merging bool) {
+	p.is(storeFull, ls, st.State == snapshot.Overflow || st.State == snapshot.Figures && st.Allocated >= st.Total)
+	p.is(storeLost, ls, st.State == snapshot.Invalid)
+	if merging {
+		p.is(mergeFails, ls, st.State == snapshot.MergeFailed)
+	}
+	if st.State != snapshot.Figures {
+		return
+	}
+	p.set(storeSize, ls, float64(st.Total*blk.SectorSize))
+	p.set(storeUsed, ls, float64(st.Allocated*blk.SectorSize))
+	if merging {
+		p.set(mergeLeft, ls, float64((st.Allocated-min(st.Allocated, st.Metadata))*blk.SectorSize))
+	}
+}
