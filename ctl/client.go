@@ -88,11 +88,11 @@ func (c *Client) do(ctx context.Context, command string, in any, stream io.Reade
 	if err != nil {
 		return nil, err
 	}
-	return c.do(req)
+	return c.send(req)
 }
 
-// do returns the body of the answer to a request, unless that is an error.
-func (c *Client) do(req *http.Request) (io.ReadCloser, error) {
+// send returns the answer to a request, or the error in it.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.failed(req.Context(), err)
@@ -111,12 +111,12 @@ func (c *Client) Metrics(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	req.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
-	answer, err := c.do(req)
+	resp, err := c.send(req)
 	if err != nil {
 		return err
 	}
-	defer answer.Close()
-	_, err = io.Copy(w, answer)
+	defer resp.Body.Close()
+	_, err = io.Copy(w, resp.Body)
 	return err
 }
 
