@@ -77,6 +77,9 @@ race: packages ## run the tests of the libraries under the race detector, and on
 
 RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./luks ./export/... ./ctl/... ./udmtest
 
+test-ceph: ## send streams to a real Ceph cluster and back (CEPH_CONF names it)
+	CI=true go test $(HANG) -count=1 -tags ceph ./test/ceph
+
 test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons, for hours (root, loop devices)
 	CI=true go test -timeout 0 -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm
 
