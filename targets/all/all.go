@@ -10,6 +10,7 @@ import (
 	"udm/targets/dust"
 	errortarget "udm/targets/error"
 	"udm/targets/flakey"
+	"udm/targets/integrity"
 	"udm/targets/linear"
 	logwrites "udm/targets/log-writes"
 	"udm/targets/snapshot"
@@ -29,6 +30,7 @@ func Types() []*dm.Type {
 		dust.Type(),
 		errortarget.Type(),
 		flakey.Type(),
+		integrity.Type(),
 		linear.Type(),
 		logwrites.Type(),
 		striped.Type(),

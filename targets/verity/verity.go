@@ -210,7 +210,7 @@ func (v *verity) start() {
 	}
 	v.target.MaxIOLen, v.target.AccountsIssue = pieceSectors, true
 	v.cache.init(v.target.Env(), l.HashBlock)
-	v.queue.Init(v.target.Env(), "kverityd", func() func(*dm.Clone) {
+	v.queue.Init(v.target.Env(), "kverityd", 0, func() func(*dm.Clone) {
 		return newWorker(v).work
 	})
 }

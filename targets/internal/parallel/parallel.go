@@ -9,8 +9,8 @@ import (
 	"udm/env"
 )
 
-// Queue gives clones to workers, one for each processor. Each is a work that is queued
-// while there is something to do, so no queue is ever full. Its lock is a leaf.
+// Queue gives clones to workers. Each is a work that is queued while there is something
+// to do, so no queue is ever full. Its lock is a leaf.
 type Queue struct {
 	pool env.Workers
 
@@ -19,10 +19,12 @@ type Queue struct {
 	idle []*env.Work  // guarded by mu; not queued
 }
 
-// Init makes the workers. worker is called for each of them, and what it returns is
-// called with one clone after the other; it may wait.
-func (q *Queue) Init(e env.Env, name string, worker func() func(*dm.Clone)) {
-	n := runtime.GOMAXPROCS(0)
+// Init makes n workers, for 0 one for each processor. worker is called for each of them,
+// and what it returns is called with one clone after the other; it may wait.
+func (q *Queue) Init(e env.Env, name string, n int, worker func() func(*dm.Clone)) {
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
 	q.pool = e.NewWorkers(name, n, n, nil)
 	for range n {
 		do := worker()

@@ -11,8 +11,8 @@ import (
 // dmMajor is the major number of device-mapper devices.
 const dmMajor = "254"
 
-// deviceNumber is 7:0 or (7, 0) where no digit or colon continues it.
-var deviceNumber = regexp.MustCompile(`(?m)(^|[ (,])(\d+)(?::|, )(\d+)($|[ ),])`)
+// deviceNumber is 7:0 or (7, 0) where no digit or colon continues it, or meta_device:7:0.
+var deviceNumber = regexp.MustCompile(`(?m)(^|[ (,]|meta_device:)(\d+)(?::|, )(\d+)($|[ ),])`)
 
 // normalise replaces device numbers of disks and makes blanks at the ends of lines visible.
 func (r *runner) normalise(text string) ([]string, error) {

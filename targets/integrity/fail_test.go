@@ -1,0 +1,263 @@
+package integrity_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/memdev"
+	"udm/dm"
+	"udm/env"
+	"udm/targets/integrity"
+)
+
+// disks opens disks by name, wrapped by wrap.
+type disks struct {
+	mems map[string]*memdev.Device
+	wrap func(blk.Device) blk.Device
+}
+
+func newDisks(sectors uint64) *disks {
+	return &disks{map[string]*memdev.Device{"a": memdev.New(sectors, memdev.Volatile), "b": memdev.New(sectors, memdev.Volatile)}, func(d blk.Device) blk.Device { return d }}
+}
+
+func (d *disks) Open(name string, _ bool) (blk.Device, dm.Number, error) {
+	return kept{d.wrap(d.mems[name])}, dm.Number{Major: 7, Minor: uint32(name[0] - 'a')}, nil
+}
+
+// crash is the disks after a power cut.
+func (d *disks) crash(seed uint64) *disks {
+	after := &disks{map[string]*memdev.Device{}, func(d blk.Device) blk.Device { return d }}
+	for name, m := range d.mems {
+		after.mems[name] = m.CrashClone(seed + uint64(name[0]))
+	}
+	return after
+}
+
+type kept struct{ blk.Device }
+
+func (kept) Close() error { return nil }
+
+// device is a running device over disks, in a simulator.
+type device struct {
+	blk.Device
+	sim     *env.Sim
+	control *dm.Control
+}
+
+func start(d *disks, table string, m dm.Mode) (*device, error) {
+	sim := env.NewStepped()
+	c := dm.NewControl(sim, d, integrity.Type())
+	x, err := c.Create("x", "", -1)
+	specs, _ := dm.ParseTable(table)
+	if err == nil {
+		err = x.Load(specs, m)
+	}
+	if err == nil {
+		err = x.Resume(context.Background(), false)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return &device{x, sim, c}, nil
+}
+
+func mustStart(t *testing.T, d *disks, table string) *device {
+	t.Helper()
+	x, err := start(d, table, dm.Mode{Write: true})
+	if err != nil {
+		t.Fatalf("%s: %v", table, err)
+	}
+	return x
+}
+
+const blocks = 64 // of 8 sectors, which histories write
+
+// history writes and flushes random blocks, and knows what has to be there.
+type history struct {
+	rng  *rand.Rand
+	x    *device
+	last [blocks]uint64          // the newest version that was acknowledged
+	may  [blocks]map[uint64]bool // versions that may be there after a power cut
+}
+
+func newHistory(seed uint64, x *device) *history {
+	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), x: x}
+	for b := range h.may {
+		h.may[b] = map[uint64]bool{}
+	}
+	return h
+}
+
+// step does one operation. After a failure it goes on with others.
+func (h *history) step(version uint64) {
+	b := h.rng.IntN(blocks)
+	switch n := h.rng.IntN(10); {
+	case n < 7:
+		bio := &blk.Bio{Op: blk.Write, Sector: uint64(b) * 8}
+		if n == 0 {
+			bio.Flags = blk.FUA
+		}
+		bio.SetData(blktest.Pattern(bio.Sector, 8, version))
+		h.may[b][version] = true
+		if blk.Do(h.x.sim, h.x, bio) == blk.OK {
+			h.last[b] = version
+			if bio.Flags != 0 {
+				h.may[b] = map[uint64]bool{version: true}
+			}
+		} else {
+			h.last[b] = 0 // one or the other
+		}
+	case n < 9:
+		before := h.last
+		if blk.FlushDevice(h.x.sim, h.x) == nil {
+			for b, v := range before {
+				if v > 0 {
+					h.may[b] = map[uint64]bool{v: true}
+				}
+			}
+		}
+	default:
+		h.x.sim.Advance(20e9) // the journal is committed
+	}
+}
+
+// verify reads all blocks of x: those of which one version may be there have one of
+// those, whole.
+func (h *history) verify(t *testing.T, x *device, exact bool) {
+	t.Helper()
+	for b := range blocks {
+		if len(h.may[b]) == 0 {
+			continue
+		}
+		p := make([]byte, 4096)
+		if err := blk.ReadSectors(x.sim, x, p, uint64(b)*8); err != nil {
+			t.Fatalf("block %d: %v, %v may be there", b, err, h.may[b])
+		}
+		v, ok := blktest.SeedOf(p[:512], uint64(b)*8)
+		switch {
+		case bytes.Equal(p, make([]byte, 4096)) && !exact:
+		case !ok || blktest.Check(p, uint64(b)*8, v) != nil:
+			t.Fatalf("block %d is torn", b)
+		case exact && h.last[b] > 0 && v != h.last[b], !h.may[b][v]:
+			t.Fatalf("block %d has version %d, want %d of %v", b, v, h.last[b], h.may[b])
+		}
+	}
+}
+
+// tables are the journals of histories: a small one, which wraps, others.
+var tables = []string{
+	"0 512 integrity a 0 4 J 5 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 block_size:4096 buffer_sectors:64",
+	"0 512 integrity a 0 - J 5 internal_hash:sha256 journal_sectors:400 interleave_sectors:8 fix_padding buffer_sectors:8",
+	"0 512 integrity a 0 - J 4 internal_hash:crc32c journal_sectors:600 meta_device:b journal_watermark:90",
+}
+
+// zeroed makes a disk of a table whose blocks are all zero.
+func zeroed(t *testing.T, table string) *disks {
+	t.Helper()
+	d := newDisks(4096)
+	x := mustStart(t, d, table)
+	if err := blk.WriteSectors(x.sim, x, make([]byte, 512*512), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.control.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range d.mems {
+		if err := blk.FlushDevice(x.sim, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// TestPowerCuts cuts the power at random moments of random histories, several times in a
+// row. Each block then has a version that was acknowledged or under way, and the last
+// one that was flushed or a later one.
+func TestPowerCuts(t *testing.T) {
+	for i, table := range tables {
+		for seed := range uint64(8) {
+			t.Run(fmt.Sprint(i, seed), func(t *testing.T) {
+				d := zeroed(t, table)
+				h := newHistory(seed, mustStart(t, d, table))
+				version := uint64(1)
+				for cut := range uint64(4) {
+					for range 10 + h.rng.IntN(150) {
+						h.step(version)
+						version++
+					}
+					h.verify(t, h.x, true)
+					d = d.crash(seed*10 + cut)
+					h.x = mustStart(t, d, table)
+					h.verify(t, h.x, false)
+					for b := range blocks { // a version is there now, and stays
+						p := make([]byte, 4096)
+						if err := blk.ReadSectors(h.x.sim, h.x, p, uint64(b)*8); err != nil {
+							t.Fatal(err)
+						}
+						h.last[b], h.may[b] = 0, map[uint64]bool{}
+						if v, ok := blktest.SeedOf(p[:512], uint64(b)*8); ok {
+							h.last[b], h.may[b] = v, map[uint64]bool{v: true}
+						}
+					}
+				}
+				h.ends(t, d, table)
+			})
+		}
+	}
+}
+
+// ends closes the device and checks the whole disk: its journal is empty, and each block
+// has its tag, as a reader without the journal sees it.
+func (h *history) ends(t *testing.T, d *disks, table string) {
+	t.Helper()
+	if err := h.x.control.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x, err := start(d, strings.Replace(table, " J ", " R ", 1), dm.Mode{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.verify(t, x, true)
+	if err := x.control.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEachFailingIO lets each I/O below fail, and all after it. What was acknowledged is
+// read as long as the device runs; after a power cut there is what was flushed.
+func TestEachFailingIO(t *testing.T) {
+	for i, table := range tables {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			base := zeroed(t, table)
+			n := blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) {
+				d := base.crash(1)
+				d.wrap = f.Wrap
+				x, err := start(d, table, dm.Mode{Write: true})
+				if err != nil {
+					if !f.Failed() {
+						t.Error(err)
+					}
+					return
+				}
+				h := newHistory(7, x)
+				for v := range uint64(40) {
+					h.step(v + 1)
+				}
+				x.control.Close()
+				x = mustStart(t, d.crash(2), table)
+				h.verify(t, x, false)
+				if err := x.control.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			t.Logf("%d I/Os", n)
+		})
+	}
+}

@@ -1,0 +1,123 @@
+package integrity
+
+import (
+	"crypto/hmac"
+	"crypto/md5"  //nolint:gosec // disks that use it exist
+	"crypto/sha1" //nolint:gosec // disks that use it exist
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
+	"hash"
+	"hash/crc32"
+	"strings"
+	"syscall"
+
+	"udm/dm"
+)
+
+var plain = map[string]func() hash.Hash{
+	"crc32c": func() hash.Hash { return littleEndian{crc32.New(crc32.MakeTable(crc32.Castagnoli))} },
+	"crc32":  func() hash.Hash { return &rawCRC{} },
+	"xxhash64": func() hash.Hash {
+		h := &xxhash{}
+		h.Reset()
+		return h
+	},
+	"md5": md5.New, "sha1": sha1.New, "sha224": sha256.New224, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New,
+}
+
+// Algorithms are the names of the hashes that there are, beside hmac(…) of those with
+// sha in their names.
+func Algorithms() []string {
+	return []string{"crc32c", "crc32", "xxhash64", "sha1", "sha224", "sha256", "sha384", "sha512", "md5", "hmac(sha256)"}
+}
+
+// newHash finds a hash by its name, such as hmac(sha256).
+func newHash(name string, key []byte) (func() hash.Hash, error) {
+	base, isMAC := strings.CutPrefix(name, "hmac(")
+	base = strings.TrimSuffix(base, ")")
+	fn, ok := plain[base]
+	_, checksum := fn0(fn).(hash.Hash32)
+	_, fast := fn0(fn).(*xxhash)
+	switch {
+	case !ok, isMAC && (checksum || fast):
+		return nil, dm.Because(dm.Errorf(syscall.ENOENT, "udm has no hash %q; it has %v", name, Algorithms()), "Invalid internal hash")
+	case isMAC && len(key) == 0:
+		return nil, dm.Errorf(syscall.ENOKEY, "Error setting internal hash key")
+	case isMAC:
+		return func() hash.Hash { return hmac.New(fn, key) }, nil
+	case len(key) > 0 && !checksum && !fast:
+		return nil, dm.Errorf(syscall.ENOSYS, "Error setting internal hash key")
+	case len(key) > 0:
+		return nil, dm.Because(dm.Errorf(syscall.EINVAL, "udm has no checksums with a key; leave the key out"), "Error setting internal hash key")
+	}
+	return fn, nil
+}
+
+func fn0(fn func() hash.Hash) hash.Hash {
+	if fn == nil {
+		return nil
+	}
+	return fn()
+}
+
+// littleEndian is a checksum whose bytes are in the kernel's order.
+type littleEndian struct{ hash.Hash32 }
+
+func (l littleEndian) Sum(p []byte) []byte { return binary.LittleEndian.AppendUint32(p, l.Sum32()) }
+
+// rawCRC is the kernel's "crc32": begun with zero and not inverted.
+type rawCRC struct{ sum uint32 }
+
+func (c *rawCRC) Write(p []byte) (int, error) {
+	c.sum = ^crc32.Update(^c.sum, crc32.IEEETable, p)
+	return len(p), nil
+}
+func (c *rawCRC) Sum(p []byte) []byte { return binary.LittleEndian.AppendUint32(p, c.sum) }
+func (c *rawCRC) Sum32() uint32       { return c.sum }
+func (c *rawCRC) Reset()              { c.sum = 0 }
+func (c *rawCRC) Size() int           { return 4 }
+func (c *rawCRC) BlockSize() int      { return 1 }
+
+// tagger computes tags, one at a time, without allocating.
+type tagger struct {
+	hash   hash.Hash
+	prefix []byte // salt, if hashes cover it, then the sector
+	sum    []byte
+	size   int
+}
+
+func newTagger(h hash.Hash, s *Superblock) *tagger {
+	t := &tagger{hash: h, size: int(s.TagSize), sum: make([]byte, 0, max(h.Size(), int(s.TagSize)))}
+	if s.Flags&flagHMAC != 0 {
+		t.prefix = append(t.prefix, s.Salt[:]...)
+	}
+	t.prefix = append(t.prefix, make([]byte, 8)...)
+	return t
+}
+
+// tag is the tag of a block at a sector, up to the next call.
+func (t *tagger) tag(sector uint64, block []byte) []byte {
+	binary.LittleEndian.PutUint64(t.prefix[len(t.prefix)-8:], sector)
+	t.hash.Reset()
+	t.hash.Write(t.prefix)
+	t.hash.Write(block)
+	t.sum = t.hash.Sum(t.sum[:0])
+	for len(t.sum) < t.size {
+		t.sum = append(t.sum, 0)
+	}
+	return t.sum[:t.size]
+}
+
+// parseKeyed parses "ALGORITHM[:KEY]".
+func parseKeyed(text, reason string) (name string, key []byte, err error) {
+	name, digits, _ := strings.Cut(text, ":")
+	if digits == "" {
+		return name, nil, nil
+	}
+	if key, err = hex.DecodeString(digits); err != nil {
+		err = dm.Errorf(syscall.EINVAL, "%s", reason)
+	}
+	return name, key, err
+}

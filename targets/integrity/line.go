@@ -1,0 +1,267 @@
+package integrity
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+)
+
+// Line is what a table says behind "integrity". It may hold a key. Numbers that a table
+// leaves out are those of the superblock, or the defaults.
+type Line struct {
+	dm.Place
+	TagSize int    // bytes; 0: the hash's
+	Mode    string // J, D or R
+	Hash    string // ALGORITHM or hmac(ALGORITHM)
+	Key     string // of the hash, in hexadecimal digits
+
+	MetaDevice        string // for the tags and the journal; "": DEVICE
+	BlockSize         int    // bytes
+	Recalculate       bool
+	ResetRecalculate  bool
+	AllowDiscards     bool
+	FixPadding        bool
+	FixHMAC           bool
+	LegacyRecalculate bool
+	JournalSectors    uint32
+	InterleaveSectors uint32
+	BufferSectors     uint32
+	Watermark         uint32 // percent
+	CommitTime        uint32 // milliseconds
+}
+
+const (
+	maxFeatures = 18
+	maxTag      = 448
+)
+
+// ParseLine understands the words of a table.
+func ParseLine(words []string) (*Line, error) {
+	l, err := parseLine(words)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// parseLine returns what it has understood beside an error, if all words were read.
+func parseLine(words []string) (*Line, error) {
+	if len(words) <= 4 {
+		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
+	}
+	l := &Line{Mode: words[3], BlockSize: blk.SectorSize, InterleaveSectors: 1 << 15, BufferSectors: 1 << 7, Watermark: 50, CommitTime: 10000}
+	var err error
+	if l.Place, err = dm.ParsePlace(words[0], words[1], "Invalid starting offset"); err != nil {
+		return nil, dm.Errorf(syscall.EINVAL, "Invalid starting offset")
+	}
+	if words[2] != "-" {
+		n, ok := number(words[2])
+		if !ok || n == 0 || n > math.MaxInt32 {
+			return nil, dm.Errorf(syscall.EINVAL, "Invalid tag size")
+		}
+		l.TagSize = int(n)
+	}
+	if err := checkMode(l.Mode); err != nil {
+		return nil, err
+	}
+	args := dm.NewArgs(words[4:])
+	n, err := args.Group(0, maxFeatures, "Invalid number of feature args")
+	if err != nil {
+		return nil, err
+	}
+	for range n {
+		if err := l.parseFeature(args.Next()); err != nil {
+			return nil, err
+		}
+	}
+	return l, l.check()
+}
+
+func checkMode(mode string) error {
+	const reason = "Invalid mode (expecting J, B, D, R)"
+	switch mode {
+	case "J", "D", "R":
+		return nil
+	case "B":
+		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no bitmap mode; use J or D"), reason)
+	}
+	return dm.Errorf(syscall.EINVAL, "%s", reason)
+}
+
+// number reads a number of 32 bits.
+func number(word string) (uint32, bool) {
+	n, err := dm.ParseUint(word, math.MaxUint64)
+	return uint32(n), err == nil
+}
+
+// numbers are the features with a number.
+func (l *Line) numbers() map[string]*uint32 {
+	return map[string]*uint32{"journal_sectors": &l.JournalSectors, "interleave_sectors": &l.InterleaveSectors, "buffer_sectors": &l.BufferSectors,
+		"journal_watermark": &l.Watermark, "commit_time": &l.CommitTime}
+}
+
+// switches are the features that are there or not.
+func (l *Line) switches() map[string]*bool {
+	return map[string]*bool{"recalculate": &l.Recalculate, "reset_recalculate": &l.ResetRecalculate, "allow_discards": &l.AllowDiscards,
+		"fix_padding": &l.FixPadding, "fix_hmac": &l.FixHMAC, "legacy_recalculate": &l.LegacyRecalculate}
+}
+
+func (l *Line) parseFeature(word string) error {
+	if on := l.switches()[word]; on != nil {
+		*on = true
+		return nil
+	}
+	name, value, _ := strings.Cut(word, ":")
+	if to := l.numbers()[name]; to != nil {
+		n, ok := number(value)
+		if !ok || name == "journal_watermark" && n > 100 {
+			return dm.Errorf(syscall.EINVAL, "Invalid argument")
+		}
+		*to = n
+		if name == "journal_sectors" {
+			*to = max(1, n)
+		}
+		return nil
+	}
+	return l.parseWord(name, value)
+}
+
+func (l *Line) parseWord(name, value string) error {
+	switch name {
+	case "block_size":
+		n, ok := number(value)
+		if !ok || n < blk.SectorSize || n > 4096 || n&(n-1) != 0 {
+			return dm.Errorf(syscall.EINVAL, "Invalid block_size argument")
+		}
+		l.BlockSize = int(n)
+	case "meta_device":
+		l.MetaDevice = value
+	case "internal_hash":
+		name, digits, _ := strings.Cut(value, ":")
+		if _, _, err := parseKeyed(value, "Invalid internal_hash argument"); err != nil {
+			return err
+		}
+		l.Hash, l.Key = name, strings.ToLower(digits)
+	case "journal_crypt", "journal_mac", "sectors_per_bit", "bitmap_flush_interval":
+		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no %s; leave it out", name), "Invalid argument")
+	default:
+		return dm.Errorf(syscall.EINVAL, "Invalid argument")
+	}
+	return nil
+}
+
+// check checks what the kernel checks when it has read all.
+func (l *Line) check() error {
+	if l.Hash == "" {
+		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no integrity device whose tags are another device's; use internal_hash"), "Unknown tag size")
+	}
+	_, key, _ := parseKeyed(l.Hash+":"+l.Key, "")
+	h, err := newHash(l.Hash, key)
+	if err != nil {
+		return err
+	}
+	if l.TagSize == 0 {
+		l.TagSize = h().Size()
+	}
+	if l.TagSize > maxTag || 8+l.BlockSize/64+l.TagSize > sectorSpace {
+		return dm.Errorf(syscall.EINVAL, "Too big tag size")
+	}
+	l.BufferSectors = 1 << min(bits.Len32(max(1, l.BufferSectors))-1, 31-blk.SectorShift)
+	return nil
+}
+
+func (l *Line) Target() string { return "integrity" }
+
+// String is the line with its key.
+func (l *Line) String() string {
+	var words []string
+	add := func(on bool, word string) {
+		if on {
+			words = append(words, word)
+		}
+	}
+	counted := func(name string, n uint32) { words = append(words, name+":"+strconv.FormatUint(uint64(n), 10)) }
+	add(l.MetaDevice != "", "meta_device:"+dm.QuoteWord(l.MetaDevice))
+	add(l.BlockSize != blk.SectorSize, fmt.Sprintf("block_size:%d", l.BlockSize))
+	add(l.Recalculate, "recalculate")
+	add(l.ResetRecalculate, "reset_recalculate")
+	add(l.AllowDiscards, "allow_discards")
+	if l.JournalSectors > 0 {
+		counted("journal_sectors", l.JournalSectors)
+	}
+	counted("interleave_sectors", l.InterleaveSectors)
+	counted("buffer_sectors", l.BufferSectors)
+	if l.Mode == "J" {
+		counted("journal_watermark", l.Watermark)
+		counted("commit_time", l.CommitTime)
+	}
+	add(l.FixPadding, "fix_padding")
+	add(l.FixHMAC, "fix_hmac")
+	add(l.LegacyRecalculate, "legacy_recalculate")
+	hash := "internal_hash:" + l.Hash
+	if l.Key != "" {
+		hash += ":" + l.Key
+	}
+	words = append(words, dm.QuoteWord(hash))
+	return fmt.Sprintf("%v %d %s %d %s", l.Place, l.TagSize, l.Mode, len(words), strings.Join(words, " "))
+}
+
+// WithoutKey implements [dm.KeyedLine].
+func (l *Line) WithoutKey() (words string, keyed bool) {
+	hidden := *l
+	hidden.Key = strings.Repeat("0", len(l.Key))
+	return hidden.String(), l.Key != ""
+}
+
+func (l *Line) Devices() []dm.DeviceWord {
+	words := []dm.DeviceWord{l.Word(dm.Plain)}
+	if l.MetaDevice != "" {
+		words = append(words, dm.DeviceWord{Name: &l.MetaDevice})
+	}
+	return words
+}
+
+// Status is what dmsetup status says behind "integrity".
+type Status struct {
+	Mismatches    uint64
+	Provided      uint64 // sectors
+	Recalculating bool
+	Recalculated  uint64 // up to this sector
+}
+
+// ParseStatus understands a status.
+func ParseStatus(words string) (*Status, error) {
+	s := &Status{}
+	f := strings.Split(words, " ")
+	if len(f) != 3 {
+		return nil, dm.NotStatus("integrity", words)
+	}
+	var err error
+	s.Mismatches, err = strconv.ParseUint(f[0], 10, 64)
+	if err == nil {
+		s.Provided, err = strconv.ParseUint(f[1], 10, 64)
+	}
+	if s.Recalculating = f[2] != "-"; s.Recalculating && err == nil {
+		s.Recalculated, err = strconv.ParseUint(f[2], 10, 64)
+	}
+	if err != nil || s.String() != words {
+		return nil, dm.NotStatus("integrity", words)
+	}
+	return s, nil
+}
+
+func (s *Status) String() string {
+	if s.Recalculating {
+		return fmt.Sprintf("%d %d %d", s.Mismatches, s.Provided, s.Recalculated)
+	}
+	return fmt.Sprintf("%d %d -", s.Mismatches, s.Provided)
+}
+
+// Usage: an integrity disk fills nothing.
+func (s *Status) Usage() []dm.Usage { return nil }

@@ -1,0 +1,224 @@
+package integrity
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"syscall"
+
+	"udm/blk"
+	"udm/dm"
+)
+
+// load reads the superblock, or makes one where there are zeroes only, and finds where
+// everything lies.
+func (g *integrity) load() error {
+	p := make([]byte, sbSectors*blk.SectorSize)
+	if size := g.meta.Limits().Size; g.start > size || size-g.start < sbSectors {
+		return dm.Errorf(syscall.EIO, "Error reading superblock")
+	}
+	if err := blk.ReadSectors(g.env, g.meta, p, g.start); err != nil {
+		return dm.Because(err, "Error reading superblock")
+	}
+	logBuffer := uint(bits.Len32(g.line.BufferSectors)) - 1
+	fresh := string(p[:8]) != magic
+	if fresh {
+		if g.line.Mode != "R" && len(trimZeroes(p)) > 0 {
+			return geometryError("The device is not initialized")
+		}
+		if err := g.invent(logBuffer); err != nil {
+			return dm.Because(err, "Could not initialize superblock")
+		}
+	} else {
+		g.sb = decodeSuperblock(p)
+	}
+	if err := g.check(logBuffer); err != nil {
+		return err
+	}
+	if fresh && g.line.Mode != "R" {
+		g.sb.LogBitmapBit = g.layout.bitmapBit()
+		return g.format()
+	}
+	return nil
+}
+
+func trimZeroes(p []byte) []byte {
+	for len(p) > 0 && p[0] == 0 {
+		p = p[1:]
+	}
+	return p
+}
+
+// invent makes a superblock of the line.
+func (g *integrity) invent(logBuffer uint) error {
+	l := g.line
+	s := &Superblock{TagSize: uint16(l.TagSize), LogBlock: uint8(bits.Len(uint(l.BlockSize/blk.SectorSize)) - 1)}
+	if l.FixHMAC {
+		s.Flags |= flagHMAC
+		binary.LittleEndian.PutUint64(s.Salt[:], g.env.Uint64())
+		binary.LittleEndian.PutUint64(s.Salt[8:], g.env.Uint64())
+	}
+	separate := l.MetaDevice != ""
+	if !separate {
+		if l.FixPadding {
+			s.Flags |= flagPadding
+		}
+		log := 15
+		if l.InterleaveSectors > 0 {
+			log = bits.Len32(l.InterleaveSectors) - 1
+		}
+		s.LogInterleave = uint8(min(max(log, minInterleave), maxInterleave))
+	}
+	sectors := uint64(l.JournalSectors)
+	if sectors == 0 {
+		sectors = min(1<<17, g.dev.Limits().Size>>7)
+	}
+	la := newLayout(s, separate, logBuffer)
+	most := max(1, sectors/la.sectionSectors)
+	s.JournalSections = uint32(most)
+	la.setSections(most)
+	la.provide(g.start, g.meta.Limits().Size, g.dev.Limits().Size)
+	if la.provided == 0 {
+		return dm.Errorf(syscall.EINVAL, "%v", errTooSmall)
+	}
+	if separate {
+		for ; ; la.logBuffer-- {
+			if la.shrinkJournal(g.start, g.meta.Limits().Size, most); la.sections > 0 {
+				break
+			}
+			if la.logBuffer <= 3 {
+				return dm.Errorf(syscall.EINVAL, "%v", errTooSmall)
+			}
+		}
+		s.JournalSections = uint32(la.sections)
+	}
+	s.Provided = la.provided
+	s.setVersion(separate)
+	g.sb = s
+	return nil
+}
+
+// check sees that line, superblock and devices fit each other, and sets the layout.
+func (g *integrity) check(logBuffer uint) error {
+	s, l := g.sb, g.line
+	separate := l.MetaDevice != ""
+	switch {
+	case s.Version == 0 || s.Version > maxVersion:
+		return geometryError("Unknown version")
+	case int(s.TagSize) != l.TagSize:
+		return geometryError("Tag size doesn't match the information in superblock")
+	case s.LogBlock > 3 || blk.SectorSize<<s.LogBlock != l.BlockSize:
+		return geometryError("Block size doesn't match the information in superblock")
+	case s.JournalSections == 0:
+		return geometryError("Corrupted superblock, journal_sections is 0")
+	case separate && s.LogInterleave != 0, !separate && (s.LogInterleave < minInterleave || s.LogInterleave > maxInterleave):
+		return geometryError("Invalid interleave_sectors in the superblock")
+	case s.Flags&flagJournalMAC != 0:
+		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no journal_mac"), "Journal mac mismatch")
+	}
+	la := newLayout(s, separate, logBuffer)
+	size := g.meta.Limits().Size
+	la.provide(g.start, size, g.dev.Limits().Size)
+	if la.provided == 0 {
+		return geometryError("The device is too small")
+	}
+	for !la.fits(g.start, size) {
+		if !separate || la.logBuffer <= 3 {
+			return geometryError("The device is too small")
+		}
+		la.logBuffer--
+	}
+	if !separate {
+		// The kernel forgets the interleave here, and then spoils data with tags.
+		la.logBuffer = min(la.logBuffer, uint(bits.TrailingZeros64(la.run)), la.logInterleave)
+	}
+	g.layout = la
+	return g.checkUse()
+}
+
+// checkUse sees that the line's use of the disk is allowed.
+func (g *integrity) checkUse() error {
+	recalculate := g.line.Recalculate || g.line.ResetRecalculate || g.sb.Flags&flagRecalculating != 0 && g.sb.RecalcSector < g.layout.provided
+	switch {
+	case g.target.Len > g.layout.provided:
+		return geometryError("Not enough provided sectors for requested mapping size")
+	case recalculate && g.line.Key != "" && g.sb.Flags&flagHMAC == 0 && !g.line.LegacyRecalculate:
+		return dm.Errorf(syscall.EOPNOTSUPP, "Recalculating with HMAC is disabled for security reasons - if you really need it, use the argument \"legacy_recalculate\"")
+	case g.sb.Flags&flagBitmap != 0 && g.line.Mode != "R":
+		return dm.Errorf(syscall.EINVAL, "%v", errDirtyBitmap)
+	}
+	return nil
+}
+
+// format writes an empty journal and then the superblock: a disk with a superblock has a
+// journal.
+func (g *integrity) format() error {
+	j := newJournal(g)
+	for at := range g.layout.sections {
+		if err := blk.WriteSectors(g.env, g.meta, j.empty(at, 0), g.start+g.layout.section(at, 0), 0); err != nil {
+			return dm.Because(err, "Error initializing journal")
+		}
+	}
+	if err := blk.FlushDevice(g.env, g.meta); err != nil {
+		return dm.Because(err, "Error initializing journal")
+	}
+	return dm.Because(g.writeSuperblock(), "Error initializing superblock")
+}
+
+// writeSuperblock makes it durable.
+func (g *integrity) writeSuperblock() error {
+	g.mu.Lock()
+	g.sb.setVersion(g.layout.meta)
+	p := g.sb.encode()
+	g.mu.Unlock()
+	if err := blk.WriteSectors(g.env, g.meta, p, g.start, 0); err != nil {
+		return err
+	}
+	return blk.FlushDevice(g.env, g.meta)
+}
+
+// prepare brings what is on disk up to date before the first I/O. What another table has
+// written since this one was loaded is read again.
+func (g *integrity) prepare() error {
+	s, err := ReadSuperblock(g.env, g.meta, g.start)
+	if err != nil {
+		return err
+	}
+	if s.TagSize != g.sb.TagSize || s.LogBlock != g.sb.LogBlock || s.LogInterleave != g.sb.LogInterleave || s.JournalSections != g.sb.JournalSections {
+		return errors.New("the disk was formatted again since the table was loaded")
+	}
+	if s.Flags&flagBitmap != 0 {
+		return errDirtyBitmap
+	}
+	j := g.journal
+	g.mu.Lock()
+	g.sb = s
+	if j == nil {
+		j = newJournal(g)
+	}
+	g.mu.Unlock()
+	if err := j.replay(); err != nil {
+		return err
+	}
+	return g.updateSuperblock()
+}
+
+// updateSuperblock notes another size of the device, and that tags are to be computed.
+func (g *integrity) updateSuperblock() error {
+	g.mu.Lock()
+	before := *g.sb
+	g.sb.Provided = g.layout.provided
+	if g.line.ResetRecalculate || g.line.Recalculate && g.sb.Flags&flagRecalculating == 0 {
+		g.sb.Flags |= flagRecalculating
+		g.sb.RecalcSector = 0
+	}
+	if g.sb.Flags&flagRecalculating != 0 {
+		g.sb.RecalcSector = min(g.sb.RecalcSector, g.layout.provided)
+	}
+	same := *g.sb == before
+	g.mu.Unlock()
+	if same {
+		return nil
+	}
+	return g.writeSuperblock()
+}
