@@ -1,5 +1,5 @@
-// Package blk says what a block device is: one asynchronous request ([Bio]) and
-// one interface ([Device]); all else is functions over them.
+// Package blk defines block devices: one asynchronous request ([Bio]) and one
+// interface ([Device]). Everything else is functions over them.
 //
 // # Units
 //
@@ -7,37 +7,37 @@
 //
 // # Life of a bio
 //
-// The submitter fills a Bio and calls [Device.Submit]. From then until End runs
-// the bio and the memory of its buffers belong to the device: the submitter
-// touches neither. End runs exactly once, on any goroutine, possibly on the
-// submitter's own stack before Submit returns: a submitter holds no lock that
-// End takes. After End the bio belongs to the submitter again, who may reuse it
-// after [Bio.Reset]. A device may change Sector, Sectors and the position in the
-// buffers while it owns a bio (splitting does), so they say nothing after End;
-// Bufs and the slices in it are never changed.
+// The submitter fills a Bio and calls [Device.Submit]. From then until End runs, the
+// bio and the memory of its buffers belong to the device, and the submitter must not
+// touch them. End runs exactly once, on any goroutine, possibly on the submitter's
+// own stack before Submit returns, so a submitter must hold no lock that End takes.
+// After End the bio belongs to the submitter again and may be reused after
+// [Bio.Reset]. While a device owns a bio it may change Sector, Sectors and the
+// position in the buffers (splitting does), so these are meaningless after End. Bufs
+// and the slices in it never change.
 //
-// A device writes to the buffers of a read only, and never after End. The data of
-// a write stays the same until End, unless the bio has [Unstable]: memory that is
-// shared with a client, who may write to it at any time.
+// A device writes only to the buffers of a read, and never after End. The data of a
+// write does not change until End, unless the bio has [Unstable]: its memory is
+// shared with a client that may write to it at any time.
 //
 // # What a flush covers
 //
-// A flush makes durable every write whose End had run with [OK] before the flush
-// was submitted. It says nothing about writes that were under way. A write with
-// [FUA] is durable itself when its End runs. A write with [Preflush] flushes
-// first, then writes: its data is not issued before the flush is complete.
+// A flush makes durable every write whose End had run with [OK] before the flush was
+// submitted. It does not cover writes in flight. A write with [FUA] is durable when
+// its End runs. A write with [Preflush] flushes first: its data is not issued before
+// the flush is complete.
 //
 // # No space
 //
-// A bio that ends with [NoSpace] may have been carried out in part. It may be sent
-// again and succeeds once there is space. That holds for a flush, too: what it covers
-// is not lost. A device that has lost what it acknowledged says [IOErr].
+// A bio that ends with [NoSpace] may have taken effect in part. It may be repeated
+// and succeeds once there is space. This includes flushes: what they cover is not
+// lost. A device that has lost acknowledged data returns [IOErr].
 //
 // # Recursion
 //
-// Devices complete inline when they can, so an End that submits the next bio to
-// the same device may nest without bound. Whoever chains bios like that does it
-// from a queue ([env.Queue]) or a loop, not from End.
+// Devices complete inline when they can, so an End that submits the next bio to the
+// same device may nest without bound. To chain bios, submit them from a queue
+// ([env.Queue]) or a loop, not from End.
 //
 // The fields are those of the kernel's struct bio, include/linux/blk_types.h.
 package blk
@@ -51,13 +51,13 @@ import (
 	"udm/internal/list"
 )
 
-// SectorSize is the unit of addresses, in bytes; SectorShift its logarithm.
+// SectorSize is the unit of addresses in bytes; SectorShift is its log2.
 const (
 	SectorSize  = 512
 	SectorShift = 9
 )
 
-// Op is what a bio asks for.
+// Op is the operation of a bio.
 type Op uint8
 
 const (
@@ -90,12 +90,12 @@ type Flags uint16
 const (
 	FUA       Flags = 1 << iota // write, write-zeroes: durable when End runs
 	Preflush                    // write: a flush goes before the data
-	Barrier                     // all I/O submitted before is complete before this, this before all I/O after
+	Barrier                     // all earlier I/O is complete before it, and it is complete before all later I/O
 	NoWait                      // fail with WouldBlock rather than wait for memory, locks or a resume
 	Readahead                   // nobody waits for this read; may be failed when inconvenient
 	NoUnmap                     // write-zeroes: keep the blocks allocated
 	FastZero                    // write-zeroes: fail with NotSupported if no faster than writing
-	Unstable                    // write: a client may change the data meanwhile; checkdev sees to StableWrites
+	Unstable                    // write: a client may change the data meanwhile; checkdev copies it for StableWrites
 )
 
 var flagNames = []string{"fua", "preflush", "barrier", "nowait", "readahead", "nounmap", "fastzero", "unstable"}
@@ -129,8 +129,8 @@ type Bio struct {
 	status    atomic.Uint32 // a Status; atomic because split pieces report side by side
 	remaining atomic.Int32  // extra completions to wait for: see Hold
 
-	// End is called exactly once when the bio is complete; Status tells how it
-	// went. It must be set, and may be the same function for many bios.
+	// End is called exactly once when the bio is complete; Status returns the result.
+	// It must be set, and may be shared by many bios.
 	End func(*Bio)
 
 	// Private belongs to the submitter.
@@ -153,7 +153,7 @@ func (b *Bio) SetData(p []byte) {
 	b.SetBufs(b.one[:], uint64(len(p))/SectorSize)
 }
 
-// SetBufs makes bufs, from its beginning, the data of sectors sectors.
+// SetBufs makes bufs the buffers, and their first sectors*512 bytes the data.
 func (b *Bio) SetBufs(bufs [][]byte, sectors uint64) {
 	b.Bufs, b.idx, b.done, b.Sectors = bufs, 0, 0, sectors
 }
@@ -167,11 +167,11 @@ func (b *Bio) Reset() {
 	b.Rearm()
 }
 
-// Rearm makes a bio that has ended ready to be submitted once more with what
-// its fields say now.
+// Rearm makes a bio that has ended ready to be submitted again with the present
+// values of its fields.
 func (b *Bio) Rearm() {
-	// An atomic store costs as much as all the rest of a short bio, so only
-	// what is not clear yet is cleared.
+	// An atomic store costs as much as the rest of a short bio, so only what is set
+	// is cleared.
 	if b.status.Load() != uint32(OK) {
 		b.status.Store(uint32(OK))
 	}
@@ -181,7 +181,7 @@ func (b *Bio) Rearm() {
 	b.ended = false
 }
 
-// Status tells how the bio went. Valid in and after End.
+// Status returns the result of the bio. Valid in and after End.
 func (b *Bio) Status() Status { return Status(b.status.Load()) }
 
 // SetStatus records a failure for Complete to report; the first one stays.

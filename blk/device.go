@@ -2,26 +2,27 @@ package blk
 
 // Device is a block device. All methods are safe for concurrent use.
 type Device interface {
-	// Submit starts b. The bio lies within the device and follows its Limits:
-	// a device may answer what does not with Invalid but need not check; the
-	// layer that takes bios from outside does (checkdev). Submit may block for
-	// back-pressure at the edges only: leaf devices and exports, and never a
-	// bio with NoWait. It may run End before it returns.
+	// Submit starts b. The bio must lie within the device and obey its Limits. A
+	// device may end other bios with Invalid but need not check; the layer that takes
+	// bios from outside does (checkdev). Submit may block for back-pressure only in
+	// leaf devices and exports, and never for a bio with NoWait. It may run End
+	// before it returns.
 	Submit(b *Bio)
-	// Limits tells the device's size and abilities as they are now. The size
-	// and ReadOnly may change while the device is open, the rest does not.
+	// Limits returns the device's present size and abilities. Size and ReadOnly may
+	// change while the device is open, the rest does not.
 	Limits() Limits
 	// Close waits for the bios that were submitted and releases the device.
 	// Nothing is submitted during or after Close. It does not flush.
 	Close() error
-	// String is the device's name for people: a path, a mapped device's name.
+	// String returns the device's name for people, such as a path or a mapped
+	// device's name.
 	String() string
 }
 
-// Limits are a device's size and abilities: the kernel's queue_limits
-// (include/linux/blkdev.h), so far as they mean something outside a kernel. An
-// ability is data, never an optional interface. The zero value of a maximum is
-// "not supported" for ops that a device may lack and "no limit" for transfers.
+// Limits are a device's size and abilities: those of the kernel's queue_limits
+// (include/linux/blkdev.h) that make sense outside a kernel. Abilities are data,
+// never optional interfaces. A maximum of zero means "not supported" for optional ops
+// and "no limit" for transfers.
 type Limits struct {
 	Size uint64 // sectors
 
@@ -46,12 +47,11 @@ type Limits struct {
 
 	// StableWrites: the data of a write is read more than once (to log it, to
 	// mirror it, to checksum it) and must not change before the write ends.
-	// Submitters that cannot promise that say so with [Unstable].
+	// Submitters that cannot guarantee this set [Unstable].
 	StableWrites bool
 }
 
-// NoLimit is a maximum so high that it limits nothing: for MaxDiscard and
-// MaxWriteZeroes.
+// NoLimit is a maximum that limits nothing, for MaxDiscard and MaxWriteZeroes.
 const NoLimit = 1 << 54
 
 // DefaultLimits are those of a plain disk of size sectors: 512-byte blocks, no

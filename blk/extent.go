@@ -2,22 +2,22 @@ package blk
 
 // Extent is a run of sectors with one allocation state.
 //
-// Allocation maps are no part of [Device]: one that knows its own (memdev,
-// filedev, a mapped device) is an [ExtentsDevice] as well, and whoever serves a device
-// is given an [ExtentsFunc] beside it, or none. A wrapper passes on the map of the
-// device below (tested by blktest.PassesExtents).
+// Allocation maps are not part of [Device]. A device with a map (memdev, filedev, a
+// mapped device) is also an [ExtentsDevice]; servers get an [ExtentsFunc] or none
+// together with a device. A wrapper passes on the map of the device below (tested by
+// blktest.PassesExtents).
 type Extent struct {
 	Sector, Sectors uint64
-	Data            bool // false: it reads as zeroes, and most likely takes no space
+	Data            bool // false: reads as zeroes, and most likely takes no space
 }
 
-// ExtentsFunc lists the extents from sector on, in order and without gaps, at
-// least one of them, and together at most sectors long. Neighbours differ in
-// Data. The range lies within the device and is not empty.
+// ExtentsFunc lists the extents from sector on, in order and without gaps: at least
+// one, and at most sectors sectors in total. Neighbours differ in Data. The range
+// must lie within the device and not be empty.
 //
-// A hole is a promise: the sectors read as zeroes at some moment between call
-// and return, so a write that ended before the call is seen. What is not known
-// is data. It may block; how much one call looks at is bounded.
+// A hole is a promise: its sectors read as zeroes at some moment between call and
+// return, so a write that ended before the call is seen. Unknown sectors are data.
+// The function may block; the work of one call is bounded.
 type ExtentsFunc func(sector, sectors uint64) ([]Extent, error)
 
 // ExtentsDevice is a device with an allocation map: Extents is an [ExtentsFunc].
@@ -25,8 +25,8 @@ type ExtentsDevice interface {
 	Extents(sector, sectors uint64) ([]Extent, error)
 }
 
-// ExtentsOf asks d for its allocation map. A device without one, and one whose
-// map cannot be read, is data; so is what lies beyond its end.
+// ExtentsOf returns the allocation map of d. Without a map, or if it cannot be read,
+// everything is data; so is everything beyond the end of d.
 func ExtentsOf(d Device, sector, sectors uint64) []Extent {
 	if x, ok := d.(ExtentsDevice); ok && sector < d.Limits().Size {
 		list, err := x.Extents(sector, min(sectors, d.Limits().Size-sector))
@@ -37,13 +37,13 @@ func ExtentsOf(d Device, sector, sectors uint64) []Extent {
 	return AllData(sector, sectors)
 }
 
-// AllData is the map that knows nothing.
+// AllData returns a map in which everything is data.
 func AllData(sector, sectors uint64) []Extent {
 	return []Extent{{Sector: sector, Sectors: sectors, Data: true}}
 }
 
-// AppendExtent adds e to the end of list, joining it to the last one when both
-// are of the same kind. Empty extents are dropped.
+// AppendExtent adds e to the end of list, merging it with the last extent if both are
+// of one kind. Empty extents are dropped.
 func AppendExtent(list []Extent, e Extent) []Extent {
 	if e.Sectors == 0 {
 		return list
@@ -55,7 +55,7 @@ func AppendExtent(list []Extent, e Extent) []Extent {
 	return append(list, e)
 }
 
-// SumExtents is how many sectors a list is long.
+// SumExtents returns the total length of a list in sectors.
 func SumExtents(list []Extent) (sectors uint64) {
 	for _, e := range list {
 		sectors += e.Sectors
@@ -63,8 +63,8 @@ func SumExtents(list []Extent) (sectors uint64) {
 	return sectors
 }
 
-// EitherExtents has data where one of two lists has, as far as both go. They begin at
-// the same sector, and are used up.
+// EitherExtents returns data where either of two lists has data, as far as both go.
+// The lists must begin at the same sector; they are consumed.
 func EitherExtents(a, b []Extent) (list []Extent) {
 	for len(a) > 0 && len(b) > 0 {
 		n := min(a[0].Sectors, b[0].Sectors)
@@ -74,7 +74,7 @@ func EitherExtents(a, b []Extent) (list []Extent) {
 	return list
 }
 
-// behind takes n sectors of the first extent away.
+// behind removes the first n sectors of a list.
 func behind(list []Extent, n uint64) []Extent {
 	e := &list[0]
 	if e.Sectors == n {

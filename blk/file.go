@@ -9,10 +9,10 @@ import (
 	"udm/env"
 )
 
-// File is a device as bytes: an io.ReaderAt and io.WriterAt of any offset and
-// length. It blocks, and is safe for concurrent use. Writes that do not cover
-// whole blocks read the rest of the block first; writes that touch the same
-// block take turns, so that each keeps the other's bytes.
+// File is a view of a device as bytes: an io.ReaderAt and io.WriterAt for any offset
+// and length. It blocks, and is safe for concurrent use. A write that does not cover
+// whole blocks reads the rest of the block first; writes that touch the same block
+// take turns, so that neither overwrites the other's bytes.
 //
 // Lock order: mu is a leaf; no I/O runs under it.
 type File struct {
@@ -21,10 +21,10 @@ type File struct {
 	wait env.Wait // woken when busy shrinks
 
 	mu   sync.Mutex
-	busy []blockRange // guarded by mu; what writes are under way to
+	busy []blockRange // guarded by mu; ranges being written
 }
 
-// blockRange is [first, end) in bytes, both at borders of blocks.
+// blockRange is bytes [first, end), both at block boundaries.
 type blockRange struct{ first, end uint64 }
 
 // maxPiece bounds the bytes of one bio of a File.
@@ -33,13 +33,13 @@ const maxPiece = 1 << 20
 // NewFile returns a view of d, which it does not own.
 func NewFile(e env.Env, d Device) *File { return &File{env: e, d: d, wait: e.NewWait()} }
 
-// Size is the device's size in bytes as it is now.
+// Size returns the device's present size in bytes.
 func (f *File) Size() int64 { return int64(f.d.Limits().Size << SectorShift) }
 
-// Sync makes what was written durable.
+// Sync makes earlier writes durable.
 func (f *File) Sync() error { return FlushDevice(f.env, f.d) }
 
-// ReadAt is that of io.ReaderAt: short reads end with io.EOF.
+// ReadAt implements io.ReaderAt: short reads end with io.EOF.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	l := f.d.Limits()
 	n, err := f.clip(p, off, &l)
@@ -53,8 +53,8 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return done, err
 }
 
-// WriteAt is that of io.WriterAt. The device does not grow: what lies behind its
-// end is not written and io.ErrShortWrite.
+// WriteAt implements io.WriterAt. The device does not grow: data beyond its end is
+// not written, and the error is io.ErrShortWrite.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	l := f.d.Limits()
 	n, err := f.clip(p, off, &l)
@@ -78,7 +78,7 @@ func shortWrite(err error) error {
 	return err
 }
 
-// clip tells how many bytes of p lie on the device; io.EOF when not all do.
+// clip returns how many bytes of p lie on the device, with io.EOF if not all do.
 func (f *File) clip(p []byte, off int64, l *Limits) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("%v: negative offset %d: %w", f.d, off, Invalid)
@@ -90,13 +90,13 @@ func (f *File) clip(p []byte, off int64, l *Limits) (int, error) {
 	return len(p), nil
 }
 
-// cover is the blocks that bytes [off, off+n) touch.
+// cover returns the blocks that bytes [off, off+n) touch.
 func cover(off, n uint64, l *Limits) blockRange {
 	block := uint64(l.LogicalBlock)
 	return blockRange{off - off%block, (off + n + block - 1) / block * block}
 }
 
-// enter waits until nothing else writes to blocks of r.
+// enter waits until nobody else writes to blocks of r.
 func (f *File) enter(r blockRange) {
 	f.wait.Until(func() bool {
 		f.mu.Lock()
@@ -119,8 +119,8 @@ func (f *File) leave(r blockRange) {
 	f.wait.Wake()
 }
 
-// pieces cuts p where it leaves whole blocks and where a bio gets too long, and
-// does each piece with do, whose bool tells that it covers whole blocks.
+// pieces cuts p at the boundaries of whole blocks and at the maximum length of a bio,
+// and calls do for each piece; its bool says whether the piece covers whole blocks.
 func (f *File) pieces(p []byte, off int64, l *Limits, do func([]byte, uint64, *Limits, bool) error) (int, error) {
 	block, longest := uint64(l.LogicalBlock), uint64(maxPiece)
 	if l.MaxSectors != 0 {
@@ -168,7 +168,7 @@ func (f *File) write(p []byte, at uint64, l *Limits, whole bool) error {
 	return WriteSectors(f.env, f.d, buf, r.first>>SectorShift, 0)
 }
 
-// around reads the block that holds byte at.
+// around reads the block that contains byte at.
 func (f *File) around(at uint64, l *Limits) ([]byte, blockRange, error) {
 	r := cover(at, 1, l)
 	buf := make([]byte, l.LogicalBlock)

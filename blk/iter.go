@@ -2,8 +2,8 @@ package blk
 
 import "iter"
 
-// CloneFrom makes b the same request as src over the same buffers, without its
-// End, Private and state. It does not allocate.
+// CloneFrom makes b the same request as src over the same buffers, without its End,
+// Private and state. It does not allocate.
 func (b *Bio) CloneFrom(src *Bio) {
 	b.Op, b.Flags, b.Sector, b.Sectors = src.Op, src.Flags, src.Sector, src.Sectors
 	b.Bufs, b.idx, b.done = src.Bufs, src.idx, src.done
@@ -19,9 +19,8 @@ func (b *Bio) Advance(n uint64) {
 	}
 }
 
-// Rewind undoes Advance: the bio starts n sectors earlier again. The bio must
-// have been advanced by at least n, for the buffers before it to be there.
-// (The kernel's dm-io-rewind.c.)
+// Rewind undoes Advance: the bio starts n sectors earlier again. It must have been
+// advanced by at least n sectors. (The kernel's dm-io-rewind.c.)
 func (b *Bio) Rewind(n uint64) {
 	b.Sector -= n
 	b.Sectors += n
@@ -55,8 +54,8 @@ func (b *Bio) unskip(bytes uint64) {
 // Bytes is the length of the data in bytes.
 func (b *Bio) Bytes() uint64 { return b.Sectors * SectorSize }
 
-// Contiguous returns the data as one slice when it lies in one buffer. The
-// common case of device code; Segments is the general one.
+// Contiguous returns the data as one slice if it lies in one buffer, the common case.
+// Segments handles the general case.
 func (b *Bio) Contiguous() ([]byte, bool) {
 	if int(b.idx) >= len(b.Bufs) {
 		return nil, b.Sectors == 0
@@ -88,8 +87,8 @@ func (b *Bio) Segments() iter.Seq[[]byte] {
 	}
 }
 
-// DataBytes counts the bytes that the buffers hold from the bio's position on:
-// at least Bytes() in a valid bio.
+// DataBytes is the number of bytes in the buffers from the bio's position on: at
+// least Bytes() in a valid bio.
 func (b *Bio) DataBytes() uint64 {
 	var n uint64
 	for i := int(b.idx); i < len(b.Bufs); i++ {
@@ -119,18 +118,18 @@ func (b *Bio) Zero() {
 	}
 }
 
-// Position is a place in a bio: what Seek goes back to.
+// Position is a position in a bio, for Seek.
 type Position struct {
 	Sector uint64
 	idx    int32
 	done   uint64
 }
 
-// Position is where the bio starts now.
+// Position returns the present start of the bio.
 func (b *Bio) Position() Position { return Position{b.Sector, b.idx, b.done} }
 
-// Seek makes the bio start at p, a position of this bio or of one that it was
-// cloned from, and sectors long.
+// Seek makes the bio start at p, a position of this bio or of one that it was cloned
+// from, with the given length.
 func (b *Bio) Seek(p Position, sectors uint64) {
 	b.Sector, b.Sectors, b.idx, b.done = p.Sector, sectors, p.idx, p.done
 }

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Number names a block device as Linux does.
+// Number is the number of a block device in Linux.
 type Number struct{ Major, Minor uint32 }
 
 func (n Number) String() string { return fmt.Sprintf("%d:%d", n.Major, n.Minor) }
 
-// ParseNumber reads MAJOR:MINOR.
+// ParseNumber parses MAJOR:MINOR.
 func ParseNumber(s string) (n Number, ok bool) {
 	major, minor, ok := strings.Cut(s, ":")
 	a, err1 := strconv.ParseUint(major, 10, 32)

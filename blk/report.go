@@ -1,25 +1,24 @@
 package blk
 
-// Reporter is a device that can tell people how it is: one whose data are
-// elsewhere, so that it may be cut off for a while, or that may find no space.
+// Reporter is implemented by devices that can become unreachable or run out of space.
 type Reporter interface {
-	// Report does not block.
+	// Report returns the present condition. It does not block.
 	Report() Report
 }
 
-// Report is how a device is at a moment.
+// Report is the condition of a device at one moment.
 type Report struct {
 	State       string `json:"state"`               // a word: connected, connecting, refused; low on space
-	Why         string `json:"why,omitempty"`       // of a state that is not the usual one; else of the last trouble
-	UnderWay    int    `json:"underWay"`            // bios that have not ended
-	Connections int    `json:"connections"`         // that are up
+	Why         string `json:"why,omitempty"`       // reason for an unusual state, else the last problem
+	UnderWay    int    `json:"underWay"`            // bios in flight
+	Connections int    `json:"connections"`         // connections that are up
 	Reconnects  uint64 `json:"reconnects"`          // since the device was opened
-	Unflushed   uint64 `json:"unflushed,omitempty"` // bytes that were acknowledged and that no flush covers yet
-	Free        uint64 `json:"free,omitempty"`      // bytes on the file system of a sparse file, if they are few
-	Lacks       uint64 `json:"lacks,omitempty"`     // bytes that the file may take there, if they are more
+	Unflushed   uint64 `json:"unflushed,omitempty"` // acknowledged bytes that no flush covers yet
+	Free        uint64 `json:"free,omitempty"`      // free bytes of the file system below a sparse file, if too few
+	Lacks       uint64 `json:"lacks,omitempty"`     // bytes that the file may still need, if more than Free
 }
 
-// ReportOf asks d, which may have nothing to tell.
+// ReportOf returns the report of d, if d has one.
 func ReportOf(d Device) (Report, bool) {
 	if r, ok := d.(Reporter); ok {
 		return r.Report(), true

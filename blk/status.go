@@ -6,20 +6,20 @@ import (
 	"syscall"
 )
 
-// Status is the outcome of a bio, one byte as in the kernel's blk_status_t. It
-// is an error (OK included: use [Status.Err] to get nil for it).
+// Status is the result of a bio, one byte as in the kernel's blk_status_t. It
+// implements error, even for OK: use [Status.Err] to get nil for OK.
 type Status uint8
 
 const (
 	OK           Status = iota
 	IOErr               // the medium or the layer below failed
-	NotSupported        // this device does not do that op, or not now
+	NotSupported        // this device does not support the op, or not now
 	NoSpace             // a device that allocates has no room left now: see the package comment
-	WouldBlock          // a NoWait bio that would have had to wait
+	WouldBlock          // a NoWait bio would have had to wait
 	Invalid             // out of range, unaligned, or malformed
 	ReadOnly            // a write to a read-only device
-	Timeout             // a lower device gave no answer in time
-	Target              // the device does not do this op after all (its limits said that it would)
+	Timeout             // a lower device did not answer in time
+	Target              // the device does not support the op, although its limits said so
 	Offline             // the device is gone
 	numStatus
 )
@@ -49,7 +49,7 @@ func (s Status) String() string {
 	return fmt.Sprintf("status(%d)", uint8(s))
 }
 
-// Errno is the errno that Linux has for the status.
+// Errno returns Linux's errno for the status.
 func (s Status) Errno() syscall.Errno {
 	if s < numStatus {
 		return statusTable[s].errno
@@ -57,7 +57,7 @@ func (s Status) Errno() syscall.Errno {
 	return syscall.EIO
 }
 
-// Err is nil for OK, else s.
+// Err returns nil for OK, else s.
 func (s Status) Err() error {
 	if s == OK {
 		return nil
@@ -65,8 +65,8 @@ func (s Status) Err() error {
 	return s
 }
 
-// StatusOf is the status for an error of an operating system or of this
-// package: OK for nil, IOErr for what it does not know.
+// StatusOf returns the status for an error of the operating system or of this
+// package: OK for nil, IOErr for an unknown error.
 func StatusOf(err error) Status {
 	if err == nil {
 		return OK

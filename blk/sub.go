@@ -2,12 +2,12 @@ package blk
 
 import "fmt"
 
-// Sub is the part of d that is sectors long and begins at sector start, as a
-// device. It is a view: bios go straight to d with their sector moved, d stays
-// its owner's to close, and closing the view does nothing, so whoever closes
-// the view waits for its bios first. A part that does not begin at a physical
-// block loses d's preferences for larger blocks than logical ones. It fails when
-// the part lies beyond the end of d or not on its logical blocks.
+// Sub returns the part of d from sector start on, of the given length, as a device.
+// It is a view: bios go straight to d with their sectors moved. Closing the view does
+// nothing; d must be closed by its owner, after the bios of the view have ended. A
+// part that does not start at a physical block boundary does not have d's preferences
+// for larger blocks. Sub fails if the part lies beyond the end of d or not on its
+// logical blocks.
 func Sub(d Device, start, sectors uint64) (Device, error) {
 	l := d.Limits()
 	block := uint64(l.LogicalBlock / SectorSize)
@@ -15,7 +15,7 @@ func Sub(d Device, start, sectors uint64) (Device, error) {
 		return nil, fmt.Errorf("sectors %d+%d of %v lie beyond its end at %d: %w", start, sectors, d, l.Size, Invalid)
 	}
 	if start%block != 0 || sectors%block != 0 {
-		return nil, fmt.Errorf("sectors %d+%d of %v are no whole blocks of %d bytes: %w", start, sectors, d, l.LogicalBlock, Invalid)
+		return nil, fmt.Errorf("sectors %d+%d of %v are not whole blocks of %d bytes: %w", start, sectors, d, l.LogicalBlock, Invalid)
 	}
 	return &sub{d: d, start: start, sectors: sectors}, nil
 }

@@ -6,8 +6,8 @@ import (
 	"udm/env"
 )
 
-// Do submits b to d and waits for its end. It sets b.End. In a simulator it
-// lets the scheduler run meanwhile.
+// Do submits b to d and waits for its end. It sets b.End. In a simulator the
+// scheduler runs meanwhile.
 func Do(e env.Env, d Device, b *Bio) Status {
 	var done atomic.Bool
 	w := e.NewWait()
@@ -42,12 +42,12 @@ func FlushDevice(e env.Env, d Device) error {
 	return Do(e, d, &Bio{Op: Flush}).Err()
 }
 
-// DiscardSectors tells d that a range is not needed any more.
+// DiscardSectors tells d that the content of a range is no longer needed.
 func DiscardSectors(e env.Env, d Device, sector, sectors uint64) error {
 	return Do(e, d, &Bio{Op: Discard, Sector: sector, Sectors: sectors}).Err()
 }
 
-// ZeroSectors makes a range read as zeroes by the op WriteZeroes.
+// ZeroSectors makes a range read as zeroes, with the op WriteZeroes.
 func ZeroSectors(e env.Env, d Device, sector, sectors uint64) error {
 	return Do(e, d, &Bio{Op: WriteZeroes, Sector: sector, Sectors: sectors}).Err()
 }

@@ -60,7 +60,7 @@ func (m *Manager) Changes(ctx context.Context, s ChangesSpec) (Changes, error) {
 	err := m.beside(ctx, []string{s.Name, s.Since}, func() error {
 		h, err := m.history(s.Name, s.Since)
 		if err == nil && s.Of != "" && s.Of != h.of {
-			err = refuse(syscall.ESTALE, "%s or its checkpoint is another one now; ask from the beginning", s.Name)
+			err = refuse(syscall.ESTALE, "%s or its checkpoint has been replaced; start from the beginning", s.Name)
 		}
 		if err == nil {
 			c, err = h.list(ctx, s.Sector, s.Sectors)
@@ -135,11 +135,11 @@ func (m *Manager) compare(o, c *object, nothing bool) (h *history, err error) {
 		h.holds()
 		return h, nil
 	}
-	return nil, refuse(syscall.EINVAL, "%s stands on nothing; name a snapshot of it", o.name)
+	return nil, refuse(syscall.EINVAL, "%s has no base; name a snapshot of it", o.name)
 }
 
 func untold(o *object) error {
-	return refuse(syscall.EINVAL, "%s is a %s, of which nobody can tell what it has changed", o.name, o.kind)
+	return refuse(syscall.EINVAL, "%s is a %s, whose changes are not known", o.name, o.kind)
 }
 
 // identity is what two names mean, in short.

@@ -58,7 +58,7 @@ func (m *Manager) Receive(ctx context.Context, s ReceiveSpec, r io.Reader) (Rece
 		return Received{}, readFailed(ctx, err)
 	}
 	if !m.setReceiving(s.Name, true) {
-		return Received{}, refuse(syscall.EBUSY, "%s is being received already", s.Name)
+		return Received{}, refuse(syscall.EBUSY, "%s is already being received", s.Name)
 	}
 	if !s.Resume {
 		err = m.run(ctx, &makeIncoming{s, in.Header()})
@@ -119,7 +119,7 @@ func (m *Manager) beginReading(s *ReceiveSpec, r io.Reader) (*rbddiff.Reader, er
 func (m *Manager) incoming(name string) (*rbddiff.Position, error) {
 	in := m.devices.Record(name + incomingSuffix).Incoming
 	if in == nil {
-		return nil, refuse(syscall.ENXIO, "nothing of %q is here; receive it from the beginning", name)
+		return nil, refuse(syscall.ENXIO, "no part of %q has been received; start from the beginning", name)
 	}
 	return in.At, nil
 }
@@ -188,11 +188,11 @@ func (c *makeIncoming) plan(m *Manager, op *operation) error {
 	size := c.header.Size
 	switch {
 	case size == 0 || size%blk.SectorSize != 0:
-		return refuse(syscall.EINVAL, "the stream is of an image of %d bytes, which is no number of sectors", size)
+		return refuse(syscall.EINVAL, "the stream is of an image of %d bytes, which is not a multiple of the sector size", size)
 	case c.header.From == "" && c.Base != "":
-		return refuse(syscall.EINVAL, "the stream has all of %s and begins at nothing; name a pool or a file for it, no base", c.Name)
+		return refuse(syscall.EINVAL, "the stream has all of %s and needs no base; name a pool or a file for it", c.Name)
 	case c.header.From != "" && (c.Pool != "" || c.File != ""):
-		return refuse(syscall.EINVAL, "the stream has what was changed since %s, and goes where that is; name no pool or file", c.header.From)
+		return refuse(syscall.EINVAL, "the stream has the changes since %s and is stored beside it; name no pool or file", c.header.From)
 	}
 	if err := m.free(c.Name, c.Name+incomingSuffix); err != nil {
 		return err
@@ -206,7 +206,7 @@ func (c *makeIncoming) plan(m *Manager, op *operation) error {
 	case c.File == "":
 		return refuse(syscall.EINVAL, "the stream has all of %s; name a pool or a new file for it", c.Name)
 	case !filepath.IsAbs(c.File):
-		return refuse(syscall.EINVAL, "%s is no absolute path", c.File)
+		return refuse(syscall.EINVAL, "%s is not an absolute path", c.File)
 	}
 	if _, err := m.files.Stat(c.File); err == nil {
 		return refuse(syscall.EEXIST, "%s exists; name a new file", c.File)
@@ -247,11 +247,11 @@ func (c *makeIncoming) onBase(m *Manager, op *operation, d Device) error {
 	o, err := m.object(c.base())
 	switch {
 	case c.Base == "" && err != nil:
-		return refuse(syscall.ENXIO, "the stream has what was changed since %s, which is not here; receive that first, or name its base", c.header.From)
+		return refuse(syscall.ENXIO, "the stream has the changes since %s, which does not exist here; receive that first, or name its base", c.header.From)
 	case err != nil:
 		return err
 	case !o.readOnly || o.content() == "":
-		return refuse(syscall.ESTALE, "%s can be written to, so nobody can tell that it is still what the sender has; name one that was received", o.name)
+		return refuse(syscall.ESTALE, "%s is writable and may differ from the sender's copy; name a received device", o.name)
 	}
 	d.Record.Incoming.Base = o.content()
 	if o.kind == Volume {
@@ -301,7 +301,7 @@ func (c *fill) touches(*Manager) (claim, error) {
 func (c *fill) plan(m *Manager, op *operation) error {
 	o, err := m.object(c.Name + incomingSuffix)
 	if err == nil && o.record.Incoming == nil {
-		err = fmt.Errorf("%s is no object that something is received into", o.name)
+		err = fmt.Errorf("%s is not an object that is being received", o.name)
 	}
 	if err == nil {
 		err = m.free(c.Name)

@@ -74,7 +74,7 @@ func (s *receiveContent) records(ctx context.Context, m *Manager, op *operation,
 			return err
 		}
 		if (r.Offset|r.Length)%blk.SectorSize != 0 {
-			return refuse(syscall.EINVAL, "the stream has %d bytes at %d, which are no sectors", r.Length, r.Offset)
+			return refuse(syscall.EINVAL, "the stream has %d bytes at %d, which are not whole sectors", r.Length, r.Offset)
 		}
 		if r.Zero {
 			err = m.makeZero(ctx, d, r.Offset/blk.SectorSize, r.Length/blk.SectorSize)
@@ -158,9 +158,9 @@ func (s *receiveContent) judge() error {
 	seal, base := s.in.Seal(), s.o.record.Incoming.Base
 	switch {
 	case seal == nil && !s.unsealed:
-		return refuse(syscall.EBADMSG, "the stream has no checksum, or it is cut off before that; allow it with --unsealed if rbd wrote it")
+		return refuse(syscall.EBADMSG, "the stream has no checksum, or is cut off before it; if rbd wrote it, use --unsealed")
 	case seal != nil && seal.From != base && s.in.Header().From != "":
-		return refuse(syscall.ESTALE, "the stream begins at another %s than the one here; send all, or what was changed since one that is here", s.in.Header().From)
+		return refuse(syscall.ESTALE, "the stream is based on a different %s than the one here; send all, or the changes since a snapshot that is here", s.in.Header().From)
 	}
 	return nil
 }
@@ -179,9 +179,9 @@ func (s *receiveContent) cut(ctx context.Context, m *Manager, d blk.Device, err 
 		if serr := s.save(m.ctx, m, d); serr != nil {
 			return errors.Join(err, serr)
 		}
-		return refuse(syscall.EBADMSG, "%v; %s has its first %d bytes: go on with udm send --offset %d and udm receive --resume %s", err, s.o.name, s.last.Offset, s.last.Offset, s.name)
+		return refuse(syscall.EBADMSG, "%v; %s has its first %d bytes: continue with udm send --offset %d and udm receive --resume %s", err, s.o.name, s.last.Offset, s.last.Offset, s.name)
 	case keep:
-		return refuse(syscall.EBADMSG, "%v; %s still has what came before: go on from there, or remove it: udm remove %s", err, s.o.name, s.o.name)
+		return refuse(syscall.EBADMSG, "%v; %s still has the part received before: resume from there, or discard it with udm remove %s", err, s.o.name, s.o.name)
 	case bad != nil:
 		return refuse(syscall.EBADMSG, "%v; nothing was changed", bad)
 	}

@@ -95,14 +95,14 @@ func (m *Manager) checkpoint(o *object, name string) (called, id string, writabl
 		if b := o.record.Base; b != nil {
 			return filepath.Base(b.Path), b.Fingerprint, false, nil
 		}
-		return "", "", false, refuse(syscall.EINVAL, "%s does not stand on an image; send all of it, or what has changed since a snapshot", o.name)
+		return "", "", false, refuse(syscall.EINVAL, "%s is not based on an image; send all of it, or its changes since a snapshot", o.name)
 	}
 	c, err := m.object(name)
 	if err != nil {
 		return "", "", false, err
 	}
 	if c.content() == "" {
-		return "", "", false, refuse(syscall.EINVAL, "%s is no snapshot; what has changed since it is of no use to who received it before", name)
+		return "", "", false, refuse(syscall.EINVAL, "%s is not a snapshot, so its changes cannot be applied to a received copy; name a snapshot", name)
 	}
 	return name, c.content(), !c.readOnly, nil
 }
@@ -142,7 +142,7 @@ func (s *sendContent) do(ctx context.Context, m *Manager, op *operation) (err er
 	for at, size := uint64(0), s.history.o.sectors; at < size && err == nil; {
 		var c Changes
 		if c, err = s.history.list(ctx, at, sendPart); err == nil && c.Own && s.writable {
-			err = refuse(syscall.ESTALE, "%s was written to after it was taken, so nobody else has what it holds; send all of %s", s.header.From, s.header.To)
+			err = refuse(syscall.ESTALE, "%s was written to after it was taken, so received copies differ from it; send all of %s", s.header.From, s.header.To)
 		}
 		for _, e := range c.Extents {
 			if err == nil {

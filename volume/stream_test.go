@@ -186,17 +186,17 @@ func TestWrongBasesAreRefused(t *testing.T) {
 			errno syscall.Errno
 			text  string
 		}{
-			{ReceiveSpec{Name: "n"}, since, syscall.ESTALE, "s1 can be written to, so nobody can tell that it is still what the sender has; name one that was received"},
-			{ReceiveSpec{Name: "n", Base: "r2"}, since, syscall.ESTALE, "the stream begins at another s1 than the one here; send all, or what was changed since one that is here"},
-			{ReceiveSpec{Name: "n", Base: "/img/j.img"}, ofImage, syscall.ESTALE, "the stream begins at another i.img than the one here; send all, or what was changed since one that is here"},
-			{ReceiveSpec{Name: "n"}, ofImage, syscall.ENXIO, "the stream has what was changed since i.img, which is not here; receive that first, or name its base"},
+			{ReceiveSpec{Name: "n"}, since, syscall.ESTALE, "s1 is writable and may differ from the sender's copy; name a received device"},
+			{ReceiveSpec{Name: "n", Base: "r2"}, since, syscall.ESTALE, "the stream is based on a different s1 than the one here; send all, or the changes since a snapshot that is here"},
+			{ReceiveSpec{Name: "n", Base: "/img/j.img"}, ofImage, syscall.ESTALE, "the stream is based on a different i.img than the one here; send all, or the changes since a snapshot that is here"},
+			{ReceiveSpec{Name: "n"}, ofImage, syscall.ENXIO, "the stream has the changes since i.img, which does not exist here; receive that first, or name its base"},
 			{ReceiveSpec{Name: "n", Base: "r9"}, since, syscall.ENXIO, `there is no device named "r9"; udm ls lists the devices`},
-			{ReceiveSpec{Name: "n", Base: "r1"}, whole, syscall.EINVAL, "the stream has all of n and begins at nothing; name a pool or a file for it, no base"},
-			{ReceiveSpec{Name: "n", Base: "r1", Pool: "p"}, since, syscall.EINVAL, "the stream has what was changed since s1, and goes where that is; name no pool or file"},
+			{ReceiveSpec{Name: "n", Base: "r1"}, whole, syscall.EINVAL, "the stream has all of n and needs no base; name a pool or a file for it"},
+			{ReceiveSpec{Name: "n", Base: "r1", Pool: "p"}, since, syscall.EINVAL, "the stream has the changes since s1 and is stored beside it; name no pool or file"},
 			{ReceiveSpec{Name: "n"}, whole, syscall.EINVAL, "the stream has all of n; name a pool or a new file for it"},
 			{ReceiveSpec{Name: "r1", Pool: "p"}, whole, syscall.EEXIST, "a device named r1 exists already; choose another name, or rename the device: udm rename r1 OTHER"},
-			{ReceiveSpec{Name: "n", Pool: "p"}, unsealed, syscall.EBADMSG, "the stream has no checksum, or it is cut off before that; allow it with --unsealed if rbd wrote it"},
-			{ReceiveSpec{Name: "n", Resume: true}, whole, syscall.ENXIO, `nothing of "n" is here; receive it from the beginning`},
+			{ReceiveSpec{Name: "n", Pool: "p"}, unsealed, syscall.EBADMSG, "the stream has no checksum, or is cut off before it; if rbd wrote it, use --unsealed"},
+			{ReceiveSpec{Name: "n", Resume: true}, whole, syscall.ENXIO, `no part of "n" has been received; start from the beginning`},
 			{ReceiveSpec{Name: "n", File: "/img/i.img"}, whole, syscall.EEXIST, "/img/i.img exists; name a new file"},
 		} {
 			err := r.receive(x.spec, x.p)
@@ -224,10 +224,10 @@ func TestSendRefuses(t *testing.T) {
 			spec SendSpec
 			text string
 		}{
-			{SendSpec{Name: "s2", From: "s1"}, "s1 was written to after it was taken, so nobody else has what it holds; send all of s2"},
-			{SendSpec{Name: "s2", From: "w"}, "w is no snapshot; what has changed since it is of no use to who received it before"},
+			{SendSpec{Name: "s2", From: "s1"}, "s1 was written to after it was taken, so received copies differ from it; send all of s2"},
+			{SendSpec{Name: "s2", From: "w"}, "w is not a snapshot, so its changes cannot be applied to a received copy; name a snapshot"},
 			{SendSpec{Name: "s2", From: "none"}, `there is no device named "none"; udm ls lists the devices`},
-			{SendSpec{Name: "s2", From: BaseCheckpoint}, "s2 stands on nothing; name a snapshot of it"},
+			{SendSpec{Name: "s2", From: BaseCheckpoint}, "s2 has no base; name a snapshot of it"},
 			{SendSpec{Name: "none"}, `there is no device named "none"; udm ls lists the devices`},
 		} {
 			if err := r.m.Send(ctx, x.spec, io.Discard); err == nil || err.Error() != x.text {

@@ -11,20 +11,21 @@ import (
 	"udm/internal/uring"
 )
 
-// ringSegments is the most buffers of one transfer.
+// ringSegments is the maximum number of buffers of one transfer.
 const ringSegments = 16
 
-// ring does reads and plain writes by io_uring, on a goroutine of its own. It is the
-// short way: what finds no slot goes to the pool, and what does not succeed at once is
-// done again there, from its beginning, by code that knows what failures mean. (A FUA
-// write must not be done again: its error may be the only report of a lost one.)
+// ring performs reads and plain writes by io_uring, on a goroutine of its own. It is
+// a fast path: a bio for which there is no slot goes to the pool, and a transfer that
+// does not succeed completely is repeated by the pool, whose code handles failures.
+// (A FUA write must not be repeated: its error may be the only report of a lost
+// write.)
 //
 //	bio ──► take ──► list ──► slot ──► kernel ──► End
 //	    no slot │                   short, failed │
 //	            └──────────► pool ◄───────────────┘
 //
-// A slot is free again before End runs, and who finds none does not wait here, so an
-// End may submit to the same device.
+// A slot is free again before End runs, and nobody waits for a slot, so an End may
+// submit to the same device.
 type ring struct {
 	d     *Device
 	fd    int
@@ -33,8 +34,7 @@ type ring struct {
 	begin sync.Once
 	ended chan struct{} // closed when the goroutine has ended
 	waker *uring.Waker
-	// fault is of tests: what it cuts off v is not transferred, and an error of it
-	// takes the place of the result.
+	// fault is for tests: it may shorten v, and its error replaces the result.
 	fault func(b *blk.Bio, v *[]unix.Iovec) unix.Errno
 
 	mu   sync.Mutex
@@ -46,7 +46,7 @@ type ring struct {
 	free  []uint16
 }
 
-// slot is a transfer that the kernel has.
+// slot is a transfer in the kernel.
 type slot struct {
 	bio *blk.Bio
 	err unix.Errno
@@ -55,7 +55,7 @@ type slot struct {
 
 const wakeUp = ^uint64(0) // user data of the waker
 
-// newRing returns a ring of some slots, which begins with the first transfer.
+// newRing returns a ring of some slots. It starts with the first transfer.
 func newRing(d *Device, slots int) (*ring, error) {
 	f, ok := d.f.(*osFile)
 	if !ok || slots < 0 {
@@ -68,7 +68,7 @@ func newRing(d *Device, slots int) (*ring, error) {
 	return &ring{d: d, fd: f.fd, limit: int32(orDefault(slots, 127)), ended: make(chan struct{}), waker: w}, nil
 }
 
-// take takes b if it is for the ring.
+// take takes b if the ring can perform it.
 func (r *ring) take(b *blk.Bio) bool {
 	if r == nil || !b.Op.HasData() || b.Flags&(blk.FUA|blk.Preflush) != 0 || !r.d.fits(b) {
 		return false
@@ -92,7 +92,7 @@ func (r *ring) take(b *blk.Bio) bool {
 	return true
 }
 
-// fits reports whether b has few buffers, all as the file wants them.
+// fits reports whether b has few buffers that the file can transfer as they are.
 func (d *Device) fits(b *blk.Bio) bool {
 	n := 0
 	for p := range b.Segments() {
@@ -115,7 +115,7 @@ func (r *ring) run() {
 	defer r.u.Close()
 	for r.start() {
 		if err := r.u.Enter(1); err != nil {
-			panic("filedev: " + err.Error()) // the kernel has our buffers; nothing can be ended
+			panic("filedev: " + err.Error()) // the kernel still owns the buffers, so no bio may end
 		}
 		r.waker.Awake()
 		r.reap()
@@ -141,7 +141,7 @@ func (r *ring) listen() {
 	e.User = wakeUp
 }
 
-// refuse gives what came meanwhile, and with it all that comes later, to the pool.
+// refuse passes waiting bios, and all later ones, to the pool.
 func (r *ring) refuse() {
 	r.mu.Lock()
 	r.off = true
@@ -153,7 +153,7 @@ func (r *ring) refuse() {
 	}
 }
 
-// start prepares what has been taken. It returns false once all has ended.
+// start prepares the bios taken. It returns false once everything has ended.
 func (r *ring) start() bool {
 	r.waker.Sleep()
 	r.mu.Lock()
@@ -174,7 +174,7 @@ func (r *ring) prepare(b *blk.Bio) {
 	if r.fault != nil {
 		s.err = r.fault(b, &v)
 	}
-	e := r.u.Entry() // there are as many as slots
+	e := r.u.Entry() // there is one for each slot
 	e.User = uint64(i)
 	off := int64(b.Sector) << blk.SectorShift
 	if b.Op == blk.Read {
@@ -184,7 +184,8 @@ func (r *ring) prepare(b *blk.Bio) {
 	}
 }
 
-// vector is the data of b. The kernel copies it when the entry is submitted.
+// vector returns the data of b. The kernel copies the vector when the entry is
+// submitted.
 func (s *slot) vector(b *blk.Bio) []unix.Iovec {
 	n := 0
 	for p := range b.Segments() {
@@ -195,7 +196,7 @@ func (s *slot) vector(b *blk.Bio) []unix.Iovec {
 	return s.v[:n]
 }
 
-// reap ends what the kernel has done.
+// reap ends the completed transfers.
 func (r *ring) reap() {
 	for {
 		c, ok := r.u.Next()
@@ -225,7 +226,7 @@ func (r *ring) completed(c uring.Completion) {
 	b.Complete(blk.OK)
 }
 
-// close waits until all has ended.
+// close waits until everything has ended.
 func (r *ring) close() {
 	if r == nil {
 		return

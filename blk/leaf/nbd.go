@@ -10,7 +10,7 @@ import (
 	"udm/dm"
 )
 
-// parseNBD is an NBD URI, with nbd: before it or without.
+// parseNBD parses an NBD URI, with or without the prefix nbd:.
 func parseNBD(name, rest string) (source, error) {
 	uri := name
 	if strings.HasPrefix(rest, ":nbd") {
@@ -20,14 +20,14 @@ func parseNBD(name, rest string) (source, error) {
 	if err != nil {
 		return source{}, dm.Errorf(syscall.EINVAL, "%v", err)
 	}
-	network, addr, export, _, _ := nbdclient.ParseURI(uri) // Parse has read it
+	network, addr, export, _, _ := nbdclient.ParseURI(uri) // cannot fail after Parse
 	return source{
 		id: identity{name: network + " " + addr + " " + export}, shared: true,
 		open: func(opener *Opener, _ bool) (blk.Device, error) { return nbddev.Open(opener.env, o) },
 	}, nil
 }
 
-// Report implements [blk.Reporter] for disks that have something to tell.
+// Report implements [blk.Reporter].
 func (h *handle) Report() blk.Report {
 	r, _ := blk.ReportOf(h.raw)
 	return r

@@ -11,8 +11,8 @@ import (
 	"udm/dm"
 )
 
-// parsePartition understands N:DISK. The disk is opened by its own name, so that
-// several partitions share it.
+// parsePartition parses N:DISK. The disk is opened by its own name, so that several
+// partitions share it.
 func parsePartition(name, rest string) (source, error) {
 	number, disk, _ := strings.Cut(rest, ":")
 	n, err := strconv.ParseUint(number, 10, 16)
@@ -41,7 +41,7 @@ func parsePartition(name, rest string) (source, error) {
 	}, nil
 }
 
-// part is a partition, which closes the disk.
+// part is a partition. Closing it closes the disk.
 type part struct {
 	blk.ExtentsDevice
 	blk.Device
@@ -50,7 +50,7 @@ type part struct {
 
 func (p part) Close() error { return p.disk.Close() }
 
-// Report is that of the disk.
+// Report is the disk's report.
 func (p part) Report() blk.Report {
 	r, _ := blk.ReportOf(p.disk)
 	return r

@@ -13,7 +13,7 @@ import (
 	"udm/dm"
 )
 
-// parseQcow2 is an image, by its absolute path.
+// parseQcow2 parses the absolute path of an image.
 func parseQcow2(name, path string) (source, error) {
 	if !filepath.IsAbs(path) {
 		return source{}, dm.Errorf(syscall.EINVAL, "%s: the path is not absolute", name)
@@ -24,14 +24,14 @@ func parseQcow2(name, path string) (source, error) {
 	}
 	return source{id: id, open: func(o *Opener, write bool) (blk.Device, error) {
 		if write {
-			return nil, dm.Errorf(syscall.EACCES, "images of qcow2 are read-only; use it as an origin, or convert it: qemu-img convert -O raw %s FILE", path)
+			return nil, dm.Errorf(syscall.EACCES, "qcow2 images are read-only; use the image as an origin, or convert it: qemu-img convert -O raw %s FILE", path)
 		}
 		return qcow2.Open(o.env, path, qcow2.Options{Zstd: unzstd})
 	}}, nil
 }
 
-// unzstd fills dst from the frame at the beginning of src. The window of what it
-// takes is that of the largest cluster, or a little more.
+// unzstd decompresses the frame at the start of src into dst. Its window limit
+// suffices for the largest cluster.
 func unzstd(dst, src []byte) error {
 	r, err := zstd.NewReader(bytes.NewReader(src), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(4<<20))
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 
 var errClosed = errors.New("closed")
 
-// refusal is the error for an export that is another one than before.
+// refusal is the error for an export that differs from the one before.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// broken is told by a client of s.
+// broken is called by a client of s whose connection broke.
 func (d *Device) broken(s *session, err error) {
 	d.mu.Lock()
 	if d.session == s {
@@ -28,7 +28,7 @@ func (d *Device) broken(s *session, err error) {
 	d.wait.Wake()
 }
 
-// breakLocked leaves the connections and begins to make new ones.
+// breakLocked abandons the connections and starts to make new ones.
 func (d *Device) breakLocked(err error) {
 	if !d.up {
 		return
@@ -41,20 +41,20 @@ func (d *Device) breakLocked(err error) {
 	d.links.Queue(d.connect)
 }
 
-// reconnect is the work of links: one try.
+// reconnect is the work of links: one attempt.
 func (d *Device) reconnect() {
 	if d.isOffline() {
 		return
 	}
 	d.session.stop()
 	d.session.close()
-	d.wait.Until(d.quiet) // those who had just submitted
+	d.wait.Until(d.quiet) // wait for calls of Submit in progress
 	if err := d.attach(false); err != nil {
 		d.later(err)
 	}
 }
 
-// later tries again after a while.
+// later schedules the next attempt.
 func (d *Device) later(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -67,8 +67,8 @@ func (d *Device) later(err error) {
 	d.links.QueueAfter(d.connect, d.delay*3/4+time.Duration(d.env.Uint64()%uint64(d.delay/2)))
 }
 
-// attach connects, repeats what is kept and lets the bios go. Only Open and the
-// queue links call it.
+// attach connects, replays kept writes and releases the waiting bios. Only Open and
+// the queue links call it.
 func (d *Device) attach(first bool) error {
 	s := newSession()
 	d.mu.Lock()
@@ -93,7 +93,8 @@ func (d *Device) attach(first bool) error {
 	return err
 }
 
-// connections makes those of a session, and checks that they are to the export.
+// connections makes the connections of a session, and checks that all lead to the
+// same export.
 func (d *Device) connections(s *session, first bool) error {
 	if err := d.connection(s); err != nil {
 		return err
@@ -109,11 +110,11 @@ func (d *Device) connections(s *session, first bool) error {
 	for c.Offer().MultiConn() && len(s.clients) < d.o.Connections {
 		err := d.connection(s)
 		if s.over() {
-			d.o.Connections = len(s.clients) // one more and it says nothing
+			d.o.Connections = len(s.clients) // the server does not accept more
 			return err
 		}
 		if err != nil {
-			break // it has enough
+			break // the server has reached its limit
 		}
 		if last := s.clients[len(s.clients)-1]; last.Offer() != c.Offer() {
 			return refusal("the connections are to different exports")
@@ -122,7 +123,7 @@ func (d *Device) connections(s *session, first bool) error {
 	return nil
 }
 
-// connection adds one to a session.
+// connection adds a connection to a session.
 func (d *Device) connection(s *session) error {
 	d.clock.QueueAfter(d.giveUp, answerTime)
 	o := nbdclient.Options{Export: d.o.Export, Env: d.env, Broken: func(err error) { d.broken(s, err) }}
@@ -143,13 +144,13 @@ func (d *Device) connection(s *session) error {
 	case s.over():
 		err = errStopped
 	case errors.Is(err, io.EOF):
-		err = errors.New("the server hung up; see whether it takes as many clients and what it logs")
+		err = errors.New("the server closed the connection; check its limit of clients and its log")
 	}
 	return err
 }
 
-// limitsOf are the limits of the device that a client has. Bios are sent more than
-// once, so their data must stay.
+// limitsOf returns the limits of the device for a client. Bios are sent more than
+// once, so their data must be stable.
 func limitsOf(c *nbdclient.Client) blk.Limits {
 	l := c.Limits()
 	l.StableWrites = true
@@ -157,32 +158,32 @@ func limitsOf(c *nbdclient.Client) blk.Limits {
 	return l
 }
 
-// accept refuses an export that is another one than before. A larger one is taken
-// by resume.
+// accept refuses an export that differs from the one before. resume adopts a larger
+// size.
 func (d *Device) accept(c *nbdclient.Client) error {
 	l := limitsOf(c)
 	size, was := l.Size, d.Limits().Size
 	l.Size = 0
 	switch {
 	case c.Offer().Name != d.name:
-		return refusal(fmt.Sprintf("the server has export %q where %q was; serve that again", c.Offer().Name, d.name))
+		return refusal(fmt.Sprintf("the server offers export %q instead of %q; serve the old one again", c.Offer().Name, d.name))
 	case l.ReadOnly != d.limits.ReadOnly && l.ReadOnly:
 		return refusal("the export has become read-only; serve it writable again")
 	case l.ReadOnly != d.limits.ReadOnly:
-		return refusal("the export was read-only and no longer is; serve it read-only again, or open it anew")
+		return refusal("the export was read-only and no longer is; serve it read-only again, or reopen it")
 	case size < was:
 		return refusal(fmt.Sprintf("the export has shrunk from %d to %d sectors; serve the old one again", was, size))
 	case l != d.limits:
-		return refusal("the export has other abilities or block sizes than before; serve it as it was, or open it anew")
+		return refusal("the export has other features or block sizes than before; serve it as before, or reopen it")
 	}
 	return nil
 }
 
-// repeat sends what is kept once more. Writes to the same sectors are not under way
+// repeat replays the kept writes. Writes to the same sectors are not in flight
 // together.
 func (d *Device) repeat(c *nbdclient.Client) error {
 	d.mu.Lock()
-	todo := d.kept.live() // no client has a bio, so it stays as it is
+	todo := d.kept.live() // no client has a bio, so it does not change
 	d.mu.Unlock()
 	for len(todo) > 0 {
 		n := batch(todo)
@@ -201,7 +202,7 @@ func (d *Device) repeat(c *nbdclient.Client) error {
 	return nil
 }
 
-// batch is how many entries may be under way together.
+// batch is the number of entries that may be in flight together.
 func batch(todo []entry) int {
 	bytes := 0
 	for i := range todo {
@@ -217,7 +218,7 @@ func batch(todo []entry) int {
 	return len(todo)
 }
 
-// write waits for the writes to end. A discard that fails is no loss.
+// write waits for the writes to end. A failed discard loses nothing.
 func (d *Device) write(c *nbdclient.Client, entries []entry) blk.Status {
 	var worst, left atomic.Int32
 	left.Store(int32(len(entries)))
@@ -240,7 +241,7 @@ func (d *Device) write(c *nbdclient.Client, entries []entry) blk.Status {
 	return blk.Status(worst.Load())
 }
 
-// resume lets the bios that wait go to the session.
+// resume passes the waiting bios to the session.
 func (d *Device) resume(s *session, first bool) error {
 	d.mu.Lock()
 	for _, c := range s.clients {

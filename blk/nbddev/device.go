@@ -12,34 +12,34 @@ import (
 	"udm/env"
 )
 
-// Depth is the most bios under way.
+// Depth is the maximum number of bios in flight.
 const Depth = 128
 
 const defaultConnections = 4
 
-// Dialer connects to the server. It returns soon after the context has ended.
+// Dialer connects to the server. It must return soon after the context ends.
 type Dialer func(context.Context) (io.ReadWriteCloser, error)
 
-// Options say which disk it is.
+// Options describe the disk and its server.
 type Options struct {
-	Name   string // of the disk for people; the URI
+	Name   string // name of the disk for people; the URI
 	Dial   Dialer
 	Export string
 	TLS    func() (*tls.Config, error) // for each connection; nil: plain text
 
-	Connections int           // most, where the server allows several; 0: 4
+	Connections int           // maximum, if the server allows several; 0: 4
 	Timeout     time.Duration // for a bio to end; 0: none
-	Buffer      int           // bytes to keep of what is not flushed; 0: 32 MiB
+	Buffer      int           // bytes of unflushed writes to keep; 0: 32 MiB
 }
 
-// minBuffer leaves room for a write while half of it is in use.
+// minBuffer leaves room for a write while half of the buffer is in use.
 const minBuffer = 4 * maxWrite
 
-// How long the device waits for the server.
+// Timeouts of the device.
 const (
-	answerTime = 10 * time.Second // for each connection that it makes
-	repeatTime = 60 * time.Second // for each batch of writes that it repeats
-	graceTime  = 5 * time.Second  // for bios that Close waits for
+	answerTime = 10 * time.Second // to make a connection
+	repeatTime = 60 * time.Second // for each batch of replayed writes
+	graceTime  = 5 * time.Second  // that Close waits for bios
 	firstDelay = 100 * time.Millisecond
 	lastDelay  = 10 * time.Second
 )
@@ -55,47 +55,47 @@ type Device struct {
 
 	// Set by Open.
 	limits blk.Limits // without Size
-	name   string     // the server's for the export
-	keeps  bool       // the server has a cache and may be written to
+	name   string     // the server's name for the export
+	keeps  bool       // the server has a cache and is writable
 
 	mu         sync.Mutex
 	session    *session      // guarded by mu; the latest
 	up         bool          // guarded by mu; bios go to session
 	closing    bool          // guarded by mu
-	offline    bool          // guarded by mu; closing, and nothing is waited for any more
-	refused    bool          // guarded by mu; the last try found another export
-	why        string        // guarded by mu; the last trouble
+	offline    bool          // guarded by mu; closing, without waiting any more
+	refused    bool          // guarded by mu; the last attempt found another export
+	why        string        // guarded by mu; the last problem
 	reconnects uint64        // guarded by mu
-	delay      time.Duration // guarded by mu; before the next try
+	delay      time.Duration // guarded by mu; before the next attempt
 	size       uint64        // guarded by mu
 	slots      [Depth]request
-	idle       []*request    // guarded by mu; slots that are free
+	idle       []*request    // guarded by mu; free slots
 	waiting    []*request    // guarded by mu; for a connection
-	sent       int           // guarded by mu; bios that clients have, the device's own too
+	sent       int           // guarded by mu; bios passed to clients, including the device's own
 	next       int           // guarded by mu; counts requests, to spread them
 	ended      blk.List      // guarded by mu; for deliver
 	ticking    bool          // guarded by mu; tick is armed
 	kept       kept          // guarded by mu
 	lost       bool          // guarded by mu; the next flush fails
-	flushing   bool          // guarded by mu; flush is under way
-	blocked    int           // guarded by mu; submitters that wait
+	flushing   bool          // guarded by mu; flush is in flight
+	blocked    int           // guarded by mu; waiting submitters
 	flush      blk.Bio       // the device's own
-	flushUpTo  uint64        // guarded by mu; what it covers
+	flushUpTo  uint64        // guarded by mu; the last entry that it covers
 	flushSince time.Duration // guarded by mu; when it was submitted
 }
 
-// request is a bio under way.
+// request is a bio in progress.
 type request struct {
 	d     *Device
 	bio   *blk.Bio
-	below blk.Bio       // what a client has of it
+	below blk.Bio       // the bio passed to a client
 	since time.Duration // when it was submitted
 	room  int           // reserved in kept
-	upTo  uint64        // of a flush: what it covers
-	sent  bool          // guarded by Device.mu; a client has it
+	upTo  uint64        // for a flush: the last entry that it covers
+	sent  bool          // guarded by Device.mu; passed to a client
 }
 
-// Open connects, or fails.
+// Open connects to the server, or fails.
 func Open(e env.Env, o Options) (*Device, error) {
 	d := &Device{env: e, o: o, wait: e.NewWait()}
 	d.kept.limit = max(orDefault(o.Buffer, 32<<20), minBuffer)
@@ -109,7 +109,7 @@ func Open(e env.Env, o Options) (*Device, error) {
 	}
 	err := d.attach(true)
 	if err != nil && d.o.Connections < orDefault(o.Connections, defaultConnections) {
-		err = d.attach(true) // with as many as the server takes
+		err = d.attach(true) // with as many connections as the server accepts
 	}
 	if err != nil {
 		d.clock.Close()
@@ -153,8 +153,7 @@ func (d *Device) Report() blk.Report {
 	return r
 }
 
-// Extents is the server's allocation map. While there is no connection nothing is
-// known.
+// Extents is the server's allocation map. Without a connection everything is data.
 func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	d.mu.Lock()
 	var c *nbdclient.Client
@@ -205,7 +204,7 @@ func (d *Device) isOffline() bool {
 	return d.offline
 }
 
-// quiet reports whether clients have no bios.
+// quiet reports whether no bio is passed to a client.
 func (d *Device) quiet() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -2,29 +2,29 @@ package nbddev
 
 import "udm/blk"
 
-// kept are the writes that were acknowledged and are not known to be durable, in
-// the order of their acknowledgement. The owner locks.
+// kept is the acknowledged writes that may not be durable, in order of
+// acknowledgement. The owner locks.
 type kept struct {
-	limit    int // of used and reserved together
+	limit    int // for used plus reserved
 	used     int
-	reserved int // by writes under way
+	reserved int // by writes in flight
 	entries  []entry
 	head     int    // entries[head:] count
-	last     uint64 // number of the newest entry that there was; entries are numbered from 1
-	tail     *slab  // where the next data go
+	last     uint64 // number of the newest entry so far, from 1
+	tail     *slab  // where the next data goes
 	free     []*slab
 }
 
-// slab is memory for the data of neighbouring entries.
+// slab is memory for the data of consecutive entries.
 type slab struct {
 	data []byte
 	used int
 	refs int // entries
 }
 
-// entry is a write to repeat, or what is left of it.
+// entry is a write to replay, or the rest of one.
 type entry struct {
-	number          uint64 // in order of acknowledgement, from 1 on
+	number          uint64 // in order of acknowledgement, from 1
 	op              blk.Op
 	flags           blk.Flags
 	sector, sectors uint64
@@ -34,12 +34,13 @@ type entry struct {
 
 const (
 	slabSize  = 4 << 20
-	maxWrite  = 1 << 20 // bytes in one write, so that a slab is three quarters full
+	maxWrite  = 1 << 20 // bytes in one write, so that slabs are at least three quarters full
 	entryCost = 128     // of an entry without its data, in bytes
 	keptFlags = blk.NoUnmap
 )
 
-// cost is what keeping a bio takes of the limit. With FUA it is not kept.
+// cost is the part of the limit that keeping a bio takes; 0 with FUA, which is not
+// kept.
 func cost(b *blk.Bio) int {
 	switch {
 	case b.Flags&blk.FUA != 0:
@@ -52,7 +53,7 @@ func cost(b *blk.Bio) int {
 	return 0
 }
 
-// reserve takes room for a bio, or reports that there is none.
+// reserve reserves room for a bio; false if there is none.
 func (k *kept) reserve(n int) bool {
 	if n == 0 {
 		return true
@@ -64,7 +65,7 @@ func (k *kept) reserve(n int) bool {
 	return true
 }
 
-// release gives back the room of a bio that has ended.
+// release returns the reserved room of a bio that has ended.
 func (k *kept) release(n int) { k.reserved -= n }
 
 // add keeps a copy of a write.
@@ -86,7 +87,7 @@ func (e *entry) end() uint64 { return e.sector + e.sectors }
 
 func (e *entry) overlaps(o *entry) bool { return e.sector < o.end() && o.sector < e.end() }
 
-// part is the entry from a sector to another, both in it.
+// part is the part of an entry between two sectors.
 func (e entry) part(from, to uint64) entry {
 	if e.data != nil {
 		e.data = e.data[(from-e.sector)*blk.SectorSize : (to-e.sector)*blk.SectorSize]
@@ -95,7 +96,7 @@ func (e entry) part(from, to uint64) entry {
 	return e
 }
 
-// supersede drops what a write that is durable lies over: repeating that would put a
+// supersede drops what a durable write overwrites: replaying that would put the
 // durable write at risk.
 func (k *kept) supersede(b *blk.Bio) {
 	by := entry{sector: b.Sector, sectors: b.Sectors}
@@ -125,7 +126,7 @@ func (k *kept) keepPart(list []entry, e entry) []entry {
 	return append(list, e)
 }
 
-// room is n bytes of the tail, or of a new one.
+// room returns n bytes in the tail slab, or in a new one.
 func (k *kept) room(n int) ([]byte, *slab) {
 	if k.tail == nil || len(k.tail.data)-k.tail.used < n {
 		if i := len(k.free); i > 0 {
@@ -141,7 +142,7 @@ func (k *kept) room(n int) ([]byte, *slab) {
 	return p, t
 }
 
-// drop gives back the memory of an entry.
+// drop frees the memory of an entry.
 func (k *kept) drop(s *slab) {
 	if s == nil {
 		return
@@ -154,10 +155,10 @@ func (k *kept) drop(s *slab) {
 	}
 }
 
-// live are the entries, oldest first.
+// live returns the entries, oldest first.
 func (k *kept) live() []entry { return k.entries[k.head:] }
 
-// trim drops the entries up to number last: they are durable.
+// trim drops the entries up to number last, which are durable.
 func (k *kept) trim(last uint64) {
 	for k.head < len(k.entries) && k.entries[k.head].number <= last {
 		e := k.entries[k.head]

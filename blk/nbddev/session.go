@@ -9,11 +9,11 @@ import (
 	"udm/blk/nbdclient"
 )
 
-// session is the connections of one time between connecting and breaking.
+// session is the connections made at one time, until one of them breaks.
 type session struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
-	clients []*nbdclient.Client // set before bios use it; the first replays
+	clients []*nbdclient.Client // set before bios use it; the first one replays
 
 	mu      sync.Mutex
 	conns   []io.Closer // guarded by mu
@@ -26,9 +26,9 @@ func newSession() *session {
 	return s
 }
 
-var errStopped = errors.New("the server gave no answer in time")
+var errStopped = errors.New("the server did not answer in time")
 
-// dial makes a connection that stop ends at any moment.
+// dial makes a connection that stop can break at any moment.
 func (s *session) dial(d Dialer) (io.ReadWriteCloser, error) {
 	rw, err := d(s.ctx)
 	if err != nil {
@@ -53,8 +53,7 @@ func (s *session) over() bool {
 	return s.stopped
 }
 
-// stop breaks all connections, whatever happens on them. Their bios end with
-// Offline. It waits for nothing.
+// stop breaks all connections. Their bios end with Offline. It does not wait.
 func (s *session) stop() {
 	s.cancel()
 	s.mu.Lock()
@@ -66,7 +65,8 @@ func (s *session) stop() {
 	}
 }
 
-// close waits until the goroutines of all connections have ended. Bios have.
+// close waits until the goroutines of all connections have ended. All bios must have
+// ended.
 func (s *session) close() {
 	for _, c := range s.clients {
 		c.Close()

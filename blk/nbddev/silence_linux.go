@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitSilence ends a TCP connection whose data are not acknowledged for half a
-// minute: keepalives do that only where nothing is under way.
+// limitSilence ends a TCP connection if sent data is not acknowledged for half a
+// minute; keepalives do so only on an idle connection.
 func limitSilence(network, _ string, c syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil

@@ -4,5 +4,5 @@ package nbddev
 
 import "syscall"
 
-// limitSilence leaves it to the system how long it waits for acknowledgements.
+// limitSilence leaves the timeout for acknowledgements to the system.
 func limitSilence(string, string, syscall.RawConn) error { return nil }

@@ -27,7 +27,7 @@ func (d *Device) Submit(b *blk.Bio) {
 	}
 }
 
-// admitLater waits until the bio can be admitted, or its time is over.
+// admitLater waits until the bio can be admitted or times out.
 func (d *Device) admitLater(b *blk.Bio) (r *request, c *nbdclient.Client, st blk.Status) {
 	since := d.env.Now()
 	d.block(1)
@@ -41,7 +41,7 @@ func (d *Device) admitLater(b *blk.Bio) (r *request, c *nbdclient.Client, st blk
 	return r, c, st
 }
 
-// block counts submitters that wait.
+// block changes the number of waiting submitters.
 func (d *Device) block(n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -49,7 +49,7 @@ func (d *Device) block(n int) {
 	d.armLocked()
 }
 
-// armLocked sees to it that lookAtTimes runs while something may take too long.
+// armLocked makes lookAtTimes run as long as something can time out.
 func (d *Device) armLocked() {
 	if d.o.Timeout > 0 && !d.ticking && (len(d.idle) < Depth || d.blocked > 0 || d.flushing) {
 		d.ticking = true
@@ -57,8 +57,8 @@ func (d *Device) armLocked() {
 	}
 }
 
-// admit makes a request of a bio: one that waits for a connection, or one to be
-// sent to c. WouldBlock: there is no room now.
+// admit makes a request of a bio. It waits for a connection, or is to be sent to the
+// returned client. WouldBlock: there is no room now.
 func (d *Device) admit(b *blk.Bio) (*request, *nbdclient.Client, blk.Status) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,7 +83,7 @@ func (d *Device) admit(b *blk.Bio) (*request, *nbdclient.Client, blk.Status) {
 	return r, d.sendLocked(r), blk.OK
 }
 
-// sendLocked makes the request ready for the client that it returns.
+// sendLocked prepares the request for the client that it returns.
 func (d *Device) sendLocked(r *request) *nbdclient.Client {
 	r.below.CloneFrom(r.bio)
 	r.below.Flags &^= blk.NoWait
@@ -94,9 +94,9 @@ func (d *Device) sendLocked(r *request) *nbdclient.Client {
 	return d.session.clients[d.next%len(d.session.clients)]
 }
 
-var errLeft = errors.New("the server has left")
+var errLeft = errors.New("the server is shutting down")
 
-// answered is the End of a bio at a client. Offline means that it has no answer.
+// answered is the End of a bio at a client. Offline means that there was no answer.
 func answered(below *blk.Bio) {
 	r := below.Private.(*request)
 	r.d.answer(r, below.Status())
@@ -122,7 +122,7 @@ func (d *Device) answer(r *request, st blk.Status) {
 	d.checkpoint()
 }
 
-// endLocked ends the bio of a request, which is free afterwards.
+// endLocked ends the bio of a request and frees the request.
 func (d *Device) endLocked(r *request, st blk.Status) {
 	b := r.bio
 	d.kept.release(r.room)
@@ -145,7 +145,7 @@ func (d *Device) endLocked(r *request, st blk.Status) {
 	d.ends.Queue(d.deliver)
 }
 
-// deliverEnded runs the End of bios.
+// deliverEnded runs the End of ended bios.
 func (d *Device) deliverEnded() {
 	for {
 		d.mu.Lock()
@@ -154,11 +154,12 @@ func (d *Device) deliverEnded() {
 		if b == nil {
 			return
 		}
-		b.Complete(blk.OK) // its status is set
+		b.Complete(blk.OK) // its status has been set
 	}
 }
 
-// checkpoint flushes when much is kept. Users see its failure in their next flush.
+// checkpoint flushes when the buffer is half full. Users see a failure in their next
+// flush.
 func (d *Device) checkpoint() {
 	d.mu.Lock()
 	if !d.up || d.closing || d.flushing || d.kept.used < d.kept.limit/2 {
@@ -193,18 +194,18 @@ func (d *Device) checkpointed(b *blk.Bio) {
 	d.checkpoint()
 }
 
-// loseLocked makes the next flush fail.
+// loseLocked makes the user's next flush fail.
 func (d *Device) loseLocked(why string) { d.lost, d.why = true, why }
 
-// over reports whether the time of what began at since is over.
+// over reports whether something that began at since has timed out.
 func (d *Device) over(since time.Duration) bool {
 	return d.o.Timeout > 0 && d.env.Now()-since >= d.o.Timeout
 }
 
 func (d *Device) expired(r *request) bool { return d.over(r.since) }
 
-// lookAtTimes ends what has waited for too long. A server that does not answer is
-// left.
+// lookAtTimes ends bios that have timed out, and disconnects from a server that does
+// not answer.
 func (d *Device) lookAtTimes() {
 	d.mu.Lock()
 	late := d.flushing && d.over(d.flushSince)

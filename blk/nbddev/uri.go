@@ -18,20 +18,20 @@ import (
 	"udm/blk/nbdclient"
 )
 
-// Parse reads an NBD URI:
+// Parse parses an NBD URI:
 //
 //	nbd://HOST[:PORT]/EXPORT   nbd+unix:///EXPORT?socket=PATH   nbds://…   nbds+unix://…
 //
 // with the parameters of the NBD URI specification, of libnbd and of this device:
 //
 //	tls-certificates=DIR   ca-cert.pem (else the system's), client-cert.pem, client-key.pem
-//	tls-hostname=NAME      that the server's certificate must have
-//	tls-verify-peer=0      any certificate will do
+//	tls-hostname=NAME      expected in the server's certificate
+//	tls-verify-peer=0      accept any certificate
 //	timeout=SECONDS        see Options
 //	connections=N          see Options
 //
-// It opens nothing: certificates are read for each connection, so that new ones are
-// taken.
+// It opens nothing: certificates are read for each connection, so that renewed ones
+// are used.
 func Parse(uri string) (Options, error) {
 	network, addr, export, secure, err := nbdclient.ParseURI(uri)
 	if err != nil {
@@ -52,14 +52,14 @@ func Parse(uri string) (Options, error) {
 	return o, err
 }
 
-// parameters reads those that are not about TLS.
+// parameters parses the parameters that are not about TLS.
 func (o *Options) parameters(q url.Values) error {
 	for name, values := range q {
 		switch name {
 		case "timeout":
 			n, err := strconv.ParseUint(values[0], 10, 31)
 			if err != nil || n == 0 {
-				return fmt.Errorf("timeout=%s: not a number of seconds; without a limit leave it out", values[0])
+				return fmt.Errorf("timeout=%s: not a number of seconds; leave it out for no limit", values[0])
 			}
 			o.Timeout = time.Duration(n) * time.Second
 		case "connections":
@@ -69,20 +69,20 @@ func (o *Options) parameters(q url.Values) error {
 			}
 			o.Connections = int(n)
 		case "tls-psk-file", "tls-username":
-			return fmt.Errorf("%s: TLS with keys that are shared is not supported; use certificates", name)
+			return fmt.Errorf("%s: TLS with pre-shared keys is not supported; use certificates", name)
 		case "tls-type":
 			if values[0] != "x509" {
 				return fmt.Errorf("tls-type=%s is not supported; use x509", values[0])
 			}
 		case "socket", "tls-certificates", "tls-hostname", "tls-verify-peer":
 		default:
-			return fmt.Errorf("no parameter %q is known; there are socket, timeout, connections, tls-certificates, tls-hostname and tls-verify-peer", name)
+			return fmt.Errorf("unknown parameter %q; use socket, timeout, connections, tls-certificates, tls-hostname and tls-verify-peer", name)
 		}
 	}
 	return nil
 }
 
-// secure sets TLS.
+// secure sets up TLS.
 func (o *Options) secure(q url.Values, host string) error {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	if name := q.Get("tls-hostname"); name != "" {
@@ -108,14 +108,14 @@ func (o *Options) secure(q url.Values, host string) error {
 	return nil
 }
 
-// readCertificates reads those that are there, in the layout of libnbd, nbdkit and
-// qemu; the client's are a pair.
+// readCertificates reads the certificates in the layout of libnbd, nbdkit and qemu.
+// The client's certificate and key are a pair.
 func readCertificates(c *tls.Config, dir string) error {
 	pem, err := os.ReadFile(filepath.Join(dir, "ca-cert.pem"))
 	if err == nil {
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("no certificate is in %s", filepath.Join(dir, "ca-cert.pem"))
+			return fmt.Errorf("there is no certificate in %s", filepath.Join(dir, "ca-cert.pem"))
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -127,12 +127,12 @@ func readCertificates(c *tls.Config, dir string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case c.RootCAs == nil:
-		return fmt.Errorf("no certificates are in %s; ca-cert.pem is the authority's, client-cert.pem and client-key.pem the client's", dir)
+		return fmt.Errorf("there are no certificates in %s; use ca-cert.pem for the authority, client-cert.pem and client-key.pem for the client", dir)
 	}
 	return nil
 }
 
-// dialer connects to an address; a peer that is gone is found out in half a minute.
+// dialer connects to an address; it detects a dead peer within half a minute.
 func dialer(network, addr string) Dialer {
 	d := net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4},

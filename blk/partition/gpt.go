@@ -30,7 +30,7 @@ type copyOf struct {
 	entries []byte
 }
 
-// gpt reads both copies, in each size of block that there may be.
+// gpt reads both copies, for each possible block size.
 func (r *reader) gpt() error {
 	var why error
 	for _, size := range []uint64{r.block, 4096} {
@@ -55,7 +55,7 @@ func (r *reader) gptIn() error {
 	last := r.blocks() - 1
 	if err1 == nil && first.other > 1 && first.other < last {
 		last = first.other // the disk has grown since
-		r.damage("the second copy of the table is not at the end of the disk, which has grown; sfdisk --relocate gpt-bak-std puts it there")
+		r.damage("the second copy of the table is not at the end of the disk, which has grown; sfdisk --relocate gpt-bak-std moves it there")
 	}
 	second, err2 := r.gptCopy(last)
 	c := first
@@ -84,7 +84,7 @@ func (r *reader) gptCopy(block uint64) (*copyOf, error) {
 	size := le.Uint32(h[12:])
 	switch {
 	case string(h[:8]) != "EFI PART":
-		return nil, fmt.Errorf("block %d is no header", block)
+		return nil, fmt.Errorf("block %d is not a GPT header", block)
 	case size < gptHeaderSize || uint64(size) > r.block:
 		return nil, fmt.Errorf("the header in block %d says that it has %d bytes", block, size)
 	case !checks(h[:size]):
@@ -107,7 +107,7 @@ func (r *reader) gptCopy(block uint64) (*copyOf, error) {
 	return c, nil
 }
 
-// checks reports whether a header has the checksum that it says.
+// checks reports whether the checksum of a header is right.
 func checks(h []byte) bool {
 	want := le.Uint32(h[16:])
 	h = bytes.Clone(h)
@@ -132,7 +132,7 @@ func (r *reader) gptEntries(c *copyOf) {
 	}
 }
 
-// guid writes one, whose first three fields are little-endian.
+// guid formats a GUID, whose first three fields are little-endian.
 func guid(p []byte) string {
 	return strings.ToUpper(fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(p), le.Uint16(p[4:]), le.Uint16(p[6:]), p[8:10], p[10:16]))
 }

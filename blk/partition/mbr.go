@@ -2,13 +2,13 @@ package partition
 
 import "fmt"
 
-// Entries of an MBR are 16 bytes: 0 0x80 when bootable, 4 type, 8 first block:32,
-// 12 blocks:32; the rest are addresses in cylinders, which nobody uses any more.
+// Entries of an MBR have 16 bytes: 0 0x80 if bootable, 4 type, 8 first block:32, 12
+// blocks:32; the rest is obsolete addresses in cylinders.
 const (
 	mbrEntries   = 446
 	mbrEntrySize = 16
 	mbrSignature = 510
-	maxLogical   = 256 // as many as Linux takes
+	maxLogical   = 256 // limit of Linux
 )
 
 type mbrEntry struct {
@@ -73,12 +73,13 @@ func (r *reader) mbr(block []byte) error {
 }
 
 // logical reads the partitions in an extended one. Their places are relative to the
-// block that says so, that of the next block to the extended partition.
+// block that names them; the place of the next block is relative to the extended
+// partition.
 func (r *reader) logical(in mbrEntry, number *int) error {
 	seen := make(map[uint64]bool)
 	for at, more := uint64(in.first), true; more; {
 		if seen[at] || *number >= 5+maxLogical || len(seen) >= 2*maxLogical {
-			r.damage("the chain of logical partitions has no end: the rest is left out")
+			r.damage("the chain of logical partitions is a loop: the rest is left out")
 			return nil
 		}
 		seen[at] = true

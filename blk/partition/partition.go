@@ -10,12 +10,12 @@
 // Numbers are those of Linux: entries of the table from 1 on, logical partitions
 // from 5 on.
 //
-// A GPT counts in the blocks in which it is found: the disk's logical ones or, where
-// it has smaller ones (as a file has that was a disk with blocks of 4096), those. An
-// MBR counts in the disk's logical blocks.
+// A GPT counts in blocks of the size with which it is found: the disk's logical
+// blocks, or larger ones (a file may be a copy of a disk with blocks of 4096). An MBR
+// counts in the disk's logical blocks.
 //
-// What the table says is not trusted: sizes, counts and chains are bounded, and
-// partitions that are not on the disk are left out and told.
+// The table is not trusted: sizes, counts and chains are bounded, and partitions
+// beyond the end of the disk are left out and reported.
 package partition
 
 import (
@@ -28,7 +28,7 @@ import (
 	"udm/env"
 )
 
-// Kinds of tables, by the names that sfdisk has for them.
+// Kinds of tables, by the names that sfdisk uses.
 const (
 	GPT = "gpt"
 	MBR = "dos"
@@ -38,12 +38,12 @@ const (
 type Table struct {
 	Kind       string      `json:"label"`
 	ID         string      `json:"id"`               // the disk's GUID, or 0x and the signature
-	Block      uint32      `json:"blockSize"`        // bytes in which the table counts
-	Damage     []string    `json:"damage,omitempty"` // what is wrong with it, one sentence each
+	Block      uint32      `json:"blockSize"`        // block size of the table in bytes
+	Damage     []string    `json:"damage,omitempty"` // damage in the table, one sentence each
 	Partitions []Partition `json:"partitions"`
 }
 
-// Partition is one of them.
+// Partition is an entry of the table.
 type Partition struct {
 	Number   int    `json:"number"`
 	Start    uint64 `json:"start"`   // in sectors of 512 bytes
@@ -52,7 +52,7 @@ type Partition struct {
 	ID       string `json:"uuid,omitempty"`
 	Name     string `json:"name,omitempty"`
 	Bootable bool   `json:"bootable,omitempty"`
-	Extended bool   `json:"extended,omitempty"` // it holds the logical ones
+	Extended bool   `json:"extended,omitempty"` // contains the logical partitions
 }
 
 // ErrNone is the error for a disk without a table.
@@ -85,7 +85,7 @@ func Read(e env.Env, d blk.Device) (*Table, error) {
 	return &r.table, nil
 }
 
-// Open is partition number n of d, which the caller closes after it.
+// Open opens partition n of d. The caller closes d after it.
 func Open(e env.Env, d blk.Device, n int) (blk.Device, error) {
 	t, err := Read(e, d)
 	if err != nil {
@@ -96,12 +96,12 @@ func Open(e env.Env, d blk.Device, n int) (blk.Device, error) {
 	case i < 0:
 		return nil, fmt.Errorf("%v has no partition %d%s", d, n, t.numbers())
 	case t.Partitions[i].Extended:
-		return nil, fmt.Errorf("partition %d of %v is an extended one, which only holds logical ones%s", n, d, t.numbers())
+		return nil, fmt.Errorf("partition %d of %v is an extended partition, which only contains logical ones%s", n, d, t.numbers())
 	}
 	return blk.Sub(d, t.Partitions[i].Start, t.Partitions[i].Sectors)
 }
 
-// numbers is what to add to an error about a number that cannot be used.
+// numbers is an addition to errors about an unusable number.
 func (t *Table) numbers() string {
 	var ns []int
 	for _, p := range t.Partitions {
@@ -118,14 +118,14 @@ func (t *Table) numbers() string {
 // reader reads one table.
 type reader struct {
 	file  *blk.File
-	block uint64 // bytes in which the table counts
+	block uint64 // block size of the table in bytes
 	table Table
 }
 
 // errBeyond is the error for blocks that are not on the disk.
 var errBeyond = errors.New("beyond the end of the disk")
 
-// blocks is how many the disk has.
+// blocks is the size of the disk in blocks.
 func (r *reader) blocks() uint64 { return uint64(r.file.Size()) / r.block }
 
 // read reads n blocks, a small number.
@@ -140,7 +140,8 @@ func (r *reader) read(block, n uint64) ([]byte, error) {
 	return p, nil
 }
 
-// add adds a partition of blocks first to last unless it is not on the disk.
+// add adds a partition of count blocks from first on, unless it lies beyond the end
+// of the disk.
 func (r *reader) add(p Partition, first, count uint64) {
 	if total := r.blocks(); count == 0 || count > total || first > total-count {
 		r.damage("partition %d is not on the disk: it is left out", p.Number)

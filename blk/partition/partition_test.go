@@ -246,7 +246,7 @@ func TestLogicalPartitions(t *testing.T) {
 		damage string
 	}{
 		"good": {mbrDisk(), "1:8+8 3:100+900 5:101+10 6:152+20 ", ""},
-		"loop": {loop, "1:8+8 3:100+900 5:101+10 6:152+20 ", "no end"},
+		"loop": {loop, "1:8+8 3:100+900 5:101+10 6:152+20 ", "is a loop"},
 		"cut":  {cut, "1:8+8 3:100+900 5:101+10 ", "no signature"},
 	} {
 		got, err := partition.Read(env.Real(), onDisk(c.disk, 512))

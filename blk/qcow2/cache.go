@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// cache keeps the pieces of images that were used last.
+// cache holds the most recently used pieces of images.
 type cache struct {
 	limit int // bytes
 
 	mu     sync.Mutex
 	used   int                   // guarded by mu; bytes
 	pieces map[key]*list.Element // guarded by mu; of *piece
-	recent list.List             // guarded by mu; the latest first
+	recent list.List             // guarded by mu; most recent first
 }
 
 type key struct {
@@ -22,12 +22,12 @@ type key struct {
 
 type piece struct {
 	key  key
-	data []byte // not changed any more
+	data []byte // immutable
 }
 
 func newCache(limit int) *cache { return &cache{limit: limit, pieces: make(map[key]*list.Element)} }
 
-// get is a piece, or nil.
+// get returns a piece, or nil.
 func (c *cache) get(k key) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,7 +39,7 @@ func (c *cache) get(k key) []byte {
 	return e.Value.(*piece).data
 }
 
-// put keeps a piece, and drops others until there is room.
+// put adds a piece and evicts others until there is room.
 func (c *cache) put(k key, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// maxChain is the most files that a chain may have.
+// maxChain is the maximum number of files in a chain.
 const maxChain = 128
 
-// file is one that is open for reading.
+// file is a file open for reading.
 type file struct {
 	io.ReaderAt
 	io.Closer
@@ -33,7 +33,7 @@ func openFile(path string) (*file, error) {
 		f.Close()
 		return nil, err
 	}
-	size, err := f.Seek(0, io.SeekEnd) // of a block device as well
+	size, err := f.Seek(0, io.SeekEnd) // also works for block devices
 	if err == nil && info.IsDir() {
 		err = fmt.Errorf("%s is a directory", path)
 	}
@@ -44,7 +44,7 @@ func openFile(path string) (*file, error) {
 	return &file{f, f, size, info}, nil
 }
 
-// readFull reads p; what is behind the end of the file is zero.
+// readFull reads p; bytes beyond the end of the file are zero.
 func readFull(f *file, p []byte, off int64) error {
 	n, err := f.ReadAt(p, off)
 	if errors.Is(err, io.EOF) {
@@ -88,14 +88,14 @@ func openChain(path string, files opener, o Options) (chain []*layer, err error)
 		chain = append(chain, l)
 		for _, above := range chain[:len(chain)-1] {
 			if above.path == l.path || above.f.info != nil && os.SameFile(above.f.info, l.f.info) {
-				return chain, fmt.Errorf("%s stands on itself", path)
+				return chain, fmt.Errorf("%s is its own backing file", path)
 			}
 		}
 		switch {
 		case l.header == nil || l.backing == "":
 			return chain, nil
 		case len(chain) == maxChain:
-			return chain, fmt.Errorf("%s stands on more than %d files", chain[0].path, maxChain)
+			return chain, fmt.Errorf("%s has a chain of more than %d files", chain[0].path, maxChain)
 		}
 		format = l.format
 		if path, err = beside(path, l.backing); err != nil {
@@ -104,14 +104,14 @@ func openChain(path string, files opener, o Options) (chain []*layer, err error)
 	}
 }
 
-// beside is the file that an image names, by a path that is relative to its own.
+// beside returns the file that an image names, whose path is relative to the image.
 func beside(image, name string) (string, error) {
 	scheme, _, ok := strings.Cut(name, ":")
 	switch {
 	case strings.HasPrefix(name, "file:"):
 		name = strings.TrimPrefix(name, "file:")
 	case ok && !strings.Contains(scheme, "/"):
-		return "", fmt.Errorf("%s stands on %q: only files are supported; change that with qemu-img rebase -u", image, name)
+		return "", fmt.Errorf("%s has the backing file %q: only files are supported; change it with qemu-img rebase -u", image, name)
 	}
 	if filepath.IsAbs(name) {
 		return name, nil

@@ -6,22 +6,22 @@ import (
 	"io"
 )
 
-// kind says where bytes are.
+// kind says where bytes are stored.
 type kind uint8
 
 const (
 	absent     kind = iota // in the backing file
-	zero                   // nowhere: they are zeroes
+	zero                   // nowhere: zeroes
 	data                   // in the data file
 	compressed             // in a compressed cluster
 )
 
-// run are bytes of one kind.
+// run is consecutive bytes of one kind.
 type run struct {
 	kind   kind
-	length uint64 // bytes from where it was asked for on; at least one
-	host   uint64 // where they are, or where the compressed cluster is
-	packed uint64 // bytes that the compressed cluster has at most
+	length uint64 // bytes from the requested position on; at least one
+	host   uint64 // offset of the bytes, or of the compressed cluster
+	packed uint64 // maximum length of the compressed cluster in bytes
 }
 
 // Entries of the tables.
@@ -33,8 +33,8 @@ const (
 	subclusters    = 32
 )
 
-// find tells where the byte at off, which is before the end, and those behind it are.
-// A cluster may go beyond the end; the run does not.
+// find returns the run that starts at byte off, which is before the end. A cluster
+// may extend beyond the end; the run does not.
 func (d *Device) find(l *layer, off uint64) (run, error) {
 	r, err := d.lookUp(l, off)
 	r.length = min(r.length, l.size-off)
@@ -81,8 +81,8 @@ func (d *Device) lookUp(l *layer, off uint64) (run, error) {
 
 func (l *layer) extended() bool { return l.features&featExtendedL2 != 0 }
 
-// compressed is the run of a compressed cluster: the lower bits are its place, those
-// above count sectors of 512 bytes beside the first.
+// compressed returns the run of a compressed cluster: the lower bits of the entry are
+// its place, the upper ones count sectors of 512 bytes after the first.
 func (l *layer) compressed(e, off uint64) run {
 	x := 62 - (l.bits - 8)
 	host := e & (1<<x - 1)
@@ -90,7 +90,7 @@ func (l *layer) compressed(e, off uint64) run {
 	return run{kind: compressed, length: l.clusterSize() - off%l.clusterSize(), host: host, packed: sectors*512 - host%512}
 }
 
-// cluster is the run of a cluster with an ordinary entry.
+// cluster returns the run of a cluster with an ordinary entry.
 func (l *layer) cluster(e, off uint64) (run, error) {
 	r := run{length: l.clusterSize() - off%l.clusterSize()}
 	host := e & offsetMask
@@ -105,13 +105,13 @@ func (l *layer) cluster(e, off uint64) (run, error) {
 	return r, nil
 }
 
-// mapped reports whether an entry has a place. In a data file that may be 0.
+// mapped reports whether an entry has a place. In a data file the place may be 0.
 func (l *layer) mapped(e uint64) bool {
 	return e&offsetMask != 0 || l.data != l.f && e&flagCopied != 0
 }
 
-// subcluster is the run of a part of a cluster with an extended entry: bits has for
-// each part whether it is there, and above that whether it is zero.
+// subcluster returns the run of a part of a cluster with an extended entry. For each
+// part, bits say whether it is allocated, and above that whether it is zero.
 func (l *layer) subcluster(e, bits, off uint64) (run, error) {
 	size := l.clusterSize() / subclusters
 	i := off % l.clusterSize() / size
@@ -122,7 +122,7 @@ func (l *layer) subcluster(e, bits, off uint64) (run, error) {
 	case host%l.clusterSize() != 0:
 		return r, l.broken("a cluster is at %#x", host)
 	case there && (zeroes || !l.mapped(e)):
-		return r, l.broken("a part of a cluster is there and is not")
+		return r, l.broken("a part of a cluster is both allocated and zero")
 	case zeroes:
 		r.kind = zero
 	case there:
@@ -131,7 +131,7 @@ func (l *layer) subcluster(e, bits, off uint64) (run, error) {
 	return r, nil
 }
 
-// pageSize is the part of tables that is read at once.
+// pageSize is the unit in which tables are read.
 const pageSize = 4096
 
 // entry reads 8 bytes of a table.
@@ -148,7 +148,7 @@ func (d *Device) entry(l *layer, at uint64) (uint64, error) {
 	return be.Uint64(p[at%pageSize:]), nil
 }
 
-// cluster is a compressed cluster, uncompressed; the caller does not change it.
+// cluster returns a compressed cluster, decompressed. The caller must not change it.
 func (d *Device) cluster(l *layer, r run) ([]byte, error) {
 	k := key{l, r.host | flagCompressed} // apart from the pages
 	if p := d.cache.get(k); p != nil {

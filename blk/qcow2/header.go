@@ -29,7 +29,7 @@ const (
 )
 
 // Incompatible features. The first two do not matter to a reader: reference counts
-// may be wrong, or the image was found corrupt by a writer.
+// may be wrong, or a writer found the image corrupt.
 const (
 	featDirty = 1 << iota
 	featCorrupt
@@ -49,7 +49,7 @@ const (
 
 var be = binary.BigEndian
 
-// header is what an image says of itself.
+// header is the decoded header of an image.
 type header struct {
 	version     uint32
 	size        uint64 // bytes
@@ -60,7 +60,7 @@ type header struct {
 	backing     string
 	format      string // of the backing file; noFormat
 	dataFile    string
-	featureName string // of the first one that is not known
+	featureName string // name of the first unknown feature
 }
 
 func isQcow2(f *file) bool {
@@ -69,15 +69,15 @@ func isQcow2(f *file) bool {
 	return err == nil && be.Uint32(p[:]) == magic
 }
 
-// readHeader reads the header, its extensions and the name of the backing file, all
-// of which are in the first cluster.
+// readHeader reads the header, its extensions and the name of the backing file, which
+// are all in the first cluster.
 func readHeader(f *file) (*header, error) {
 	p := make([]byte, min(f.size, 1<<21))
 	if err := readFull(f, p, 0); err != nil {
 		return nil, err
 	}
 	if len(p) < headerSize || be.Uint32(p) != magic {
-		return nil, errors.New("it is no qcow2 image")
+		return nil, errors.New("it is not a qcow2 image")
 	}
 	h := &header{version: be.Uint32(p[4:]), size: be.Uint64(p[24:]), bits: uint(be.Uint32(p[20:])), l1Size: uint64(be.Uint32(p[36:])), l1: be.Uint64(p[40:])}
 	if h.version != 2 && h.version != 3 {
@@ -109,10 +109,10 @@ func readHeader(f *file) (*header, error) {
 	return h, h.check()
 }
 
-// read3 reads what version 3 has more, and returns where the header ends.
+// read3 reads the fields added in version 3, and returns the end of the header.
 func (h *header) read3(p []byte) (uint64, error) {
 	if len(p) < header3 {
-		return 0, errors.New("its header is cut")
+		return 0, errors.New("its header is truncated")
 	}
 	h.features = be.Uint64(p[72:])
 	n := uint64(be.Uint32(p[100:]))
@@ -125,7 +125,7 @@ func (h *header) read3(p []byte) (uint64, error) {
 		case 1:
 			h.zstd = true
 		default:
-			return 0, fmt.Errorf("its clusters are compressed by method %d, which is not known", p[104])
+			return 0, fmt.Errorf("its clusters are compressed by the unknown method %d", p[104])
 		}
 	}
 	return n, nil
@@ -153,8 +153,8 @@ func (h *header) extensions(p []byte, at uint64) error {
 	return nil
 }
 
-// nameOf finds the name of the first feature that is not known: entries are kind:8
-// (0: incompatible), bit:8, and 46 bytes of name.
+// nameOf finds the name of the first unknown feature. Entries are kind:8 (0:
+// incompatible), bit:8, and 46 bytes of name.
 func (h *header) nameOf(p []byte) {
 	for ; len(p) >= 48; p = p[48:] {
 		if unknown := h.features &^ featKnown; p[0] == 0 && p[1] < 64 && unknown&-unknown == 1<<p[1] {
@@ -163,7 +163,7 @@ func (h *header) nameOf(p []byte) {
 	}
 }
 
-// check refuses what cannot be read.
+// check refuses images that cannot be read.
 func (h *header) check() error {
 	entry := uint64(8)
 	if h.features&featExtendedL2 != 0 {
@@ -183,7 +183,7 @@ func (h *header) check() error {
 	case h.l1Size > maxL1 || (h.size+perL1-1)/perL1 > h.l1Size:
 		return fmt.Errorf("its L1 table of %d entries does not fit its size", h.l1Size)
 	case h.features&featDataFile != 0 && h.dataFile == "":
-		return errors.New("its data are in another file, whose name it does not say")
+		return errors.New("its data is in another file, which it does not name")
 	}
 	return nil
 }

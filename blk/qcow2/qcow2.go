@@ -1,31 +1,31 @@
-// Package qcow2 reads qcow2 images: versions 2 and 3, clusters compressed by zlib
-// and zstd, extended L2 entries, external data files, and chains of backing files in
-// the formats qcow2 and raw. It writes nothing. Internal snapshots are ignored: the
-// disk is as it is now. Encrypted images are refused.
+// Package qcow2 reads qcow2 images: versions 2 and 3, clusters compressed by zlib and
+// zstd, extended L2 entries, external data files, and chains of backing files in the
+// formats qcow2 and raw. It writes nothing. Internal snapshots are ignored: it shows
+// the current state. Encrypted images are refused.
 //
 // The format is described in docs/interop/qcow2.rst of qemu.
 //
 // # How a byte is found
 //
-//	L1 table ──▶ L2 table ──▶ cluster      not there: the backing file, else zero
+//	L1 table ──▶ L2 table ──▶ cluster      if missing: the backing file, else zeroes
 //
-// Tables are read in pages of 4 KiB. Pages and uncompressed clusters are kept in one
-// cache of a fixed size, the least recently used go first.
+// Tables are read in pages of 4 KiB. Pages and decompressed clusters share one cache
+// of fixed size with LRU replacement.
 //
 // # Hostile images
 //
 // Sizes, offsets and the length of chains are checked and bounded; memory is bounded
-// by the cache and by a few clusters for each worker. An inconsistent table is an I/O
-// error of the bio that meets it. But an image decides which files of this machine
-// its chain names, and whoever can read the disk reads those: the image of a stranger
-// must be looked at first (qemu-img info). A backing file whose format the image does
-// not say is taken for what its first bytes say it is.
+// by the cache and a few clusters per worker. An inconsistent table causes an I/O
+// error of the bio that meets it. But an image determines which files of this machine
+// its chain names, and whoever can read the disk can read those. Check the images of
+// strangers first (qemu-img info). If an image does not give the format of its
+// backing file, the format is detected from the file's first bytes.
 //
 // # Work
 //
-// Bios run on workers of the environment. While Depth bios are under way Submit
-// blocks; bios with NoWait end with WouldBlock. Lock order: Device.mu and cache.mu are
-// leaves.
+// Bios run on workers of the environment. Submit blocks while Depth bios are in
+// flight; bios with NoWait end with WouldBlock. Lock order: Device.mu and cache.mu
+// are leaves.
 package qcow2
 
 import (
@@ -37,15 +37,15 @@ import (
 	"udm/env"
 )
 
-// Depth is the most bios under way.
+// Depth is the maximum number of bios in flight.
 const Depth = 64
 
-// workers read at the same time.
+// workers is the number of parallel reads.
 const workers = 4
 
 // Options configure how an image is read.
 type Options struct {
-	// Zstd fills dst from a frame of zstd at the beginning of src. nil: images that
+	// Zstd decompresses a zstd frame at the start of src into dst. nil: images that
 	// need it are refused.
 	Zstd func(dst, src []byte) error
 	// Cache is the size of the cache in bytes; 0: 16 MiB.
@@ -64,16 +64,16 @@ type Device struct {
 	jobs    sync.Pool // of *job
 
 	mu    sync.Mutex
-	under int // guarded by mu; bios under way
+	under int // guarded by mu; bios in flight
 }
 
-// job is a bio on its way through the workers.
+// job is a bio being processed by the workers.
 type job struct {
 	bio  *blk.Bio
 	work env.Work
 }
 
-// Open opens an image and what it stands on, for reading.
+// Open opens an image and its backing files for reading.
 func Open(e env.Env, path string, o Options) (*Device, error) {
 	return open(e, path, openFile, o)
 }
@@ -173,8 +173,8 @@ func (d *Device) read(b *blk.Bio) error {
 	return nil
 }
 
-// readRun reads the first bytes of p at off of a layer and those below it, as many
-// as are in one place.
+// readRun reads the first bytes of p at off, from a layer or those below it, as far
+// as they are stored in one place.
 func (d *Device) readRun(depth int, p []byte, off uint64) (int, error) {
 	if depth == len(d.chain) || off >= d.chain[depth].size {
 		clear(p)
@@ -202,8 +202,8 @@ func (d *Device) readRun(depth int, p []byte, off uint64) (int, error) {
 	return len(p), err
 }
 
-// Extents is the allocation map of the image with its backing files; a raw one is
-// data.
+// Extents is the allocation map of the image with its backing files; a raw backing
+// file is data.
 func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	const steps = 4096
 	var list []blk.Extent
@@ -219,7 +219,8 @@ func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	return list, nil
 }
 
-// extent is how many of n bytes at off are of one kind, and whether they are data.
+// extent returns how many of n bytes at off are of one kind, and whether they are
+// data.
 func (d *Device) extent(off, n uint64) (uint64, bool, error) {
 	for _, l := range d.chain {
 		if off >= l.size {
@@ -251,7 +252,7 @@ func closeChain(chain []*layer) error {
 	return errors.Join(errs...)
 }
 
-// broken is the error for what contradicts the format.
+// broken is the error for a violation of the format.
 func (l *layer) broken(format string, args ...any) error {
-	return fmt.Errorf("%s is damaged: %s; qemu-img check tells more", l.path, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%s is damaged: %s; see qemu-img check", l.path, fmt.Sprintf(format, args...))
 }

@@ -243,8 +243,8 @@ func TestRefusals(t *testing.T) {
 	create("lonely", "-u", "-b", "nothing", "-F", "raw", "1M")
 	create("secret", "--object", "secret,id=s,data=x", "-o", "encrypt.format=aes,encrypt.key-secret=s", "1M")
 	for name, want := range map[string]string{
-		"zstd": "zstd", "under": "stands on itself", "self": "stands on itself", "remote": "only files", "json": "only files",
-		"vmdk": `format "vmdk"`, "secret": "encrypted", "lonely": "no such file", "raw": "no qcow2 image",
+		"zstd": "zstd", "under": "its own backing file", "self": "its own backing file", "remote": "only files", "json": "only files",
+		"vmdk": `format "vmdk"`, "secret": "encrypted", "lonely": "no such file", "raw": "not a qcow2 image",
 	} {
 		if name == "raw" {
 			os.WriteFile(filepath.Join(m.dir, name), make([]byte, 1024), 0o600)

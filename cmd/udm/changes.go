@@ -17,22 +17,22 @@ func changesCommand() *cobra.Command {
 	var checkpoints bool
 	cmd := &cobra.Command{
 		Use:   "changes DEVICE",
-		Short: "Tell which blocks of a device have changed since a snapshot",
-		Long: `changes lists the parts of a device that may differ from a snapshot of it: all that
-does, and what was written or discarded since without making a difference. It reads
-metadata only, and both may be in use. Without --since it tells what has changed
-since the image that the device stands on, or all that it holds where there is none.
+		Short: "List the blocks of a device that changed since a snapshot",
+		Long: `changes lists the parts of a device that may differ from a snapshot of it: every
+difference, and also blocks that were rewritten with the same data. It reads only
+metadata, and both devices may be in use. Without --since it lists the changes since the
+image that the device is based on, or without an image everything that was written.
 
-A volume of a pool can be compared with any other one of the pool. What was written
-to the device before the command is in the list; what is written meanwhile is
-perhaps. For the changes up to one moment, take a snapshot and ask for its changes.
+A volume can be compared with any other volume of its pool. Writes before the command are
+in the list, and perhaps later ones. For the changes up to one moment, take a snapshot
+and list its changes.
 
-Addresses are in sectors of 512 bytes. A part of kind zero reads as zeroes. Clients
-of NBD see the same as qemu:dirty-bitmap:SNAPSHOT.`,
+Addresses are in sectors of 512 bytes. A part of kind zero reads as zeroes. NBD clients
+see the same list as the metadata context qemu:dirty-bitmap:SNAPSHOT.`,
 		Example: `  udm snapshot disk monday
   udm changes disk --since monday
   udm changes tuesday --since monday --json
-  udm changes disk --checkpoints           # since what it can be asked`,
+  udm changes disk --checkpoints           # lists the names that --since accepts`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := clientOf(cmd)
@@ -46,8 +46,8 @@ of NBD see the same as qemu:dirty-bitmap:SNAPSHOT.`,
 			return printChanges(cmd, client, volume.ChangesSpec{Name: args[0], Since: since})
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "the `SNAPSHOT`, or base: the image that the device stands on")
-	cmd.Flags().BoolVar(&checkpoints, "checkpoints", false, "list the snapshots that --since may name")
+	cmd.Flags().StringVar(&since, "since", "", "the `SNAPSHOT`, or base: the image that the device is based on")
+	cmd.Flags().BoolVar(&checkpoints, "checkpoints", false, "list the names that --since accepts")
 	addJSON(cmd)
 	return cmd
 }
@@ -93,7 +93,7 @@ func printChanges(cmd *cobra.Command, client *ctl.Client, s volume.ChangesSpec) 
 	return err
 }
 
-// allChanges asks for one part after the other.
+// allChanges requests the changes part by part.
 func allChanges(ctx context.Context, client *ctl.Client, s volume.ChangesSpec) (all volume.Changes, err error) {
 	for {
 		c, err := client.Changes(ctx, s)

@@ -20,17 +20,17 @@ func sendCommand() *cobra.Command {
 	var s volume.SendSpec
 	cmd := &cobra.Command{
 		Use:   "send DEVICE",
-		Short: "Write what a device holds, or has changed since a snapshot, to standard output",
-		Long: `send writes all that a device holds to standard output, or with --from only what it
-has changed since a snapshot, for udm receive there or here. Send a snapshot: what is
-written to a device that is sent may be in it or not, and only a snapshot can be the
-beginning of what is sent next. A snapshot that was written to since it was taken is
-refused as that.
+		Short: "Write a device, or its changes since a snapshot, to standard output",
+		Long: `send writes the content of a device to standard output, or with --from only its changes
+since a snapshot. udm receive reads it. Send snapshots: writes to the device during send
+may or may not be in the stream, and the changes sent next time need a snapshot to start
+from. --from refuses a snapshot that was written to.
 
-The stream is that of rbd export-diff, which rbd import-diff and rbd merge-diff take,
-too. A checksum of all of it is behind its end.
+The stream has the format of rbd export-diff, so rbd import-diff and rbd merge-diff read
+it, too. A checksum follows its end.
 
-A stream that was cut off is gone on with from the byte that udm receive has told.`,
+To resume a stream that was cut off, use --offset with the number that udm receive
+--where prints.`,
 		Example: `  udm snapshot disk monday
   udm send monday | ssh backup udm receive --pool p
   udm snapshot disk tuesday
@@ -41,7 +41,7 @@ A stream that was cut off is gone on with from the byte that udm receive has tol
 			s.Name = args[0]
 			out := cmd.OutOrStdout()
 			if f, ok := out.(*os.File); ok && isTerminal(f) {
-				return errors.New("what is sent is no text for a terminal; write it into a pipe or file")
+				return errors.New("the stream is binary; write it to a pipe or a file")
 			}
 			client, err := clientOf(cmd)
 			if err != nil {
@@ -51,8 +51,8 @@ A stream that was cut off is gone on with from the byte that udm receive has tol
 			return follow(cmd, client, args, func(ctx context.Context, c *ctl.Client) error { return c.Send(ctx, s, out) })
 		},
 	}
-	cmd.Flags().StringVar(&s.From, "from", "", "send what has changed since this `SNAPSHOT`, or base: the image that the device stands on")
-	cmd.Flags().Uint64Var(&s.Offset, "offset", 0, "leave out the first `BYTES` of the stream")
+	cmd.Flags().StringVar(&s.From, "from", "", "send the changes since this `SNAPSHOT`, or since base: the image that the device is based on")
+	cmd.Flags().Uint64Var(&s.Offset, "offset", 0, "skip the first `BYTES` of the stream")
 	return cmd
 }
 
@@ -61,22 +61,22 @@ func receiveCommand() *cobra.Command {
 	var where bool
 	cmd := &cobra.Command{
 		Use:   "receive [NAME]",
-		Short: "Make a device of what udm send has written, from standard input",
-		Long: `receive reads a stream of udm send, or of rbd export-diff, and makes the device NAME of
-it, or one with the name that the stream tells. All that a device holds goes into a new
-volume of a pool, or with --file into a new file. What has changed since a snapshot
-goes where that is: into the same pool, or into a store on top of it. The snapshot
-is the device with its name that was received before, unless --base names it.
+		Short: "Make a device from a stream of udm send, read from standard input",
+		Long: `receive reads a stream of udm send, or of rbd export-diff, and makes the device NAME from
+it; without NAME it has the name in the stream. The complete content of a device goes
+into a new volume of a pool, or with --file into a new file. Changes since a snapshot are
+stored beside that snapshot: in the same pool, or in a store on top of it. The snapshot
+is the received device with its name, unless --base names another.
 
-The device appears when the stream is whole. A stream that is cut off or damaged, or
-begins at another content than the one here, changes nothing. Nobody can write to the
-device, so that what has changed since can be received on top of it; take a snapshot
-of it, or clone it, to write.
+The device appears when the stream is complete. A stream that is cut off, damaged or
+based on different content changes nothing. The device is read-only, so that later
+changes can be received on top of it; to write, take a snapshot of it or clone it.
 
-With --keep a part of a stream that is cut off stays, as NAME-incoming. --where tells
-where to go on, and --resume goes on. udm remove NAME-incoming gives it up.
+With --keep the received part of a stream that is cut off stays, as NAME-incoming.
+--where prints the offset at which to resume, and --resume resumes. udm remove
+NAME-incoming discards the part.
 
-What rbd has written has no checksum, and is taken with --unsealed only.`,
+Streams of rbd have no checksum and need --unsealed.`,
 		Example: `  udm send --from monday tuesday | ssh backup udm receive
   udm receive --pool p --keep monday < monday.diff
   udm send --offset $(ssh backup udm receive --where monday) monday | ssh backup udm receive --resume monday
@@ -108,11 +108,11 @@ What rbd has written has no checksum, and is taken with --unsealed only.`,
 	f := cmd.Flags()
 	f.StringVar(&s.Pool, "pool", "", "`POOL` for a new volume")
 	f.StringVar(&s.File, "file", "", "new `FILE`")
-	f.StringVar(&s.Base, "base", "", "the `DEVICE` or image that the stream begins at")
-	f.BoolVar(&s.Unsealed, "unsealed", false, "take a stream without a checksum")
-	f.BoolVar(&s.Keep, "keep", false, "keep what has come of a stream that is cut off")
-	f.BoolVar(&s.Resume, "resume", false, "go on with a stream that was cut off")
-	f.BoolVar(&where, "where", false, "tell the byte from which on a stream is to be sent again")
+	f.StringVar(&s.Base, "base", "", "the `DEVICE` or image that the stream is based on")
+	f.BoolVar(&s.Unsealed, "unsealed", false, "accept a stream without a checksum")
+	f.BoolVar(&s.Keep, "keep", false, "keep the received part of a stream that is cut off")
+	f.BoolVar(&s.Resume, "resume", false, "resume a stream that was cut off")
+	f.BoolVar(&where, "where", false, "print the offset at which udm send must resume")
 	cmd.MarkFlagsMutuallyExclusive("pool", "file", "base", "resume", "where")
 	addJSON(cmd)
 	return cmd
@@ -121,7 +121,7 @@ What rbd has written has no checksum, and is taken with --unsealed only.`,
 func receive(cmd *cobra.Command, client *ctl.Client, s volume.ReceiveSpec) error {
 	in := cmd.InOrStdin()
 	if f, ok := in.(*os.File); ok && isTerminal(f) {
-		return errors.New("there is nothing to receive; give it the output of udm send")
+		return errors.New("standard input is a terminal; pipe the output of udm send into it")
 	}
 	var got volume.Received
 	err := follow(cmd, client, []string{s.Name}, func(ctx context.Context, c *ctl.Client) (err error) {
@@ -141,7 +141,7 @@ func printWhere(cmd *cobra.Command, client *ctl.Client, name string) error {
 	}
 	i := slices.IndexFunc(objects, func(o volume.Object) bool { return o.Name == name+"-incoming" && o.Incoming != nil })
 	if i < 0 {
-		return fmt.Errorf("nothing of %q is here; receive it from the beginning", name)
+		return fmt.Errorf("no part of %q has been received; start from the beginning", name)
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), fmt.Sprintln(*objects[i].Incoming))
 	return err

@@ -118,7 +118,7 @@ func printStatus(w io.Writer, root string, d ctl.Device) {
 // reportText describes the condition of a remote disk, or of one that may run out of space.
 func reportText(r *blk.Report) string {
 	if r.Lacks > 0 {
-		return fmt.Sprintf("%s: its file system has %s left, and it may take %s more", r.State, formatBytes(r.Free), formatBytes(r.Lacks))
+		return fmt.Sprintf("%s: its file system has %s left, and it may need %s more", r.State, formatBytes(r.Free), formatBytes(r.Lacks))
 	}
 	text := fmt.Sprintf("%s, %d connections, %d reconnects, %d requests in flight", r.State, r.Connections, r.Reconnects, r.UnderWay)
 	if r.Why != "" {

@@ -5,24 +5,25 @@ import (
 	"udm/dm"
 )
 
-// The disks below a pool may lie on file systems that are full. (In the kernel
-// writes fail then, and a commit that fails makes the pool read-only with
-// needs_check.) A write that finds no space there can be repeated, so the pool is out of data space, whichever disk it is: writes that need
-// space wait or fail, all else goes on, and the next try is a second away.
+// The disks below a pool may lie on full file systems. (In the kernel writes then fail,
+// and a failed commit makes the pool read-only with needs_check.) Such a write can be
+// repeated, so the pool enters the mode out of data space, whichever disk is full: writes
+// that need space wait or fail, everything else continues, and the pool retries every
+// second.
 //
-//	data device      a block has its space before it is mapped: it is zeroed without
-//	                 a hole, copied or overwritten. What finds none gives the block
-//	                 back and waits, and so does a write to a block that is mapped
-//	metadata device  a commit stays as it is until it can be written ([pdata.Super]).
-//	                 Until then no metadata is changed: flushes and FUA writes that
-//	                 need a commit wait, too, and a discard does nothing
+//	data device      a block gets its space before it is mapped: it is zeroed without
+//	                 a hole, copied or overwritten. If that finds no space, the block
+//	                 is freed and the write waits; so do writes to mapped blocks
+//	metadata device  a commit is kept until it can be written ([pdata.Super]). Until
+//	                 then metadata does not change: flushes and FUA writes that need a
+//	                 commit wait, too, and a discard does nothing
 //
-// With each tick all that waits is tried. The metadata device has space again when the
-// commit is through, the data device when nobody was refused since the last tick and
-// what waited is under way no more, or a block was prepared. Where nobody waits, one
-// write at a time is let through to see, and a block has to be prepared.
+// Each tick retries everything that waits. The metadata device has space again when the
+// commit succeeds; the data device when no write was refused since the last tick and the
+// retried writes have ended, or a block was prepared. If nothing waits, one write at a
+// time is let through as a probe, and it must prepare a block.
 
-// shortage is what is known of full disks below a pool. The owner's.
+// shortage is the known state of full disks below a pool. Only the owner uses it.
 type shortage struct {
 	data, meta bool
 	refused    bool // the data device had no space since the last try
@@ -34,17 +35,17 @@ func (s *shortage) any() bool { return s.data || s.meta }
 // dataFull is called when a write to the data device finds no space.
 func (p *pool) dataFull() {
 	if !p.short.data {
-		p.log().Warn("no space on the disk below the data device; make some")
+		p.log().Warn("no space on the disk below the data device; free some")
 	}
 	p.short.data, p.short.refused = true, true
 	p.outOfSpace()
 }
 
-// metadataFull is called when a commit finds no space, be it below the data device,
-// which it flushes.
+// metadataFull is called when a commit finds no space, which may also happen below the
+// data device, since the commit flushes it.
 func (p *pool) metadataFull() {
 	if !p.short.meta {
-		p.log().Warn("no space on the disk below for a commit of the metadata; make some")
+		p.log().Warn("no space on the disks below to commit the metadata; free some")
 	}
 	p.short.meta = true
 	p.outOfSpace()
@@ -67,7 +68,7 @@ func (p *pool) mayAllocate() bool {
 	return p.mode() == modeWrite
 }
 
-// tryAgain looks whether there is space again.
+// tryAgain checks whether there is space again.
 func (p *pool) tryAgain() {
 	s := &p.short
 	if !s.any() {
@@ -89,13 +90,12 @@ func (p *pool) tryAgain() {
 func (p *pool) spaceFound() {
 	if p.mode() == modeOutOfData && !p.short.any() && p.md.FreeData() > 0 {
 		p.setMode(modeWrite)
-		p.deleting = true // it was held up, perhaps
+		p.deleting = true // it may have been held up
 		p.retryAll()
 	}
 }
 
-// waitForSpace hands a write to a mapped block that found no space over to the
-// owner.
+// waitForSpace passes a write to a mapped block that found no space to the owner.
 func (t *thin) waitForSpace(c *dm.Clone) bool {
 	h := hookOf(c)
 	if c.Op != blk.Write || c.Flags&blk.NoWait != 0 || !h.allIO.In() {
@@ -116,7 +116,7 @@ func (t *thin) back(c *dm.Clone) {
 	}
 }
 
-// awaitSpace lets bios wait for space that were to be issued or ended after a commit.
+// awaitSpace makes bios that waited for a commit wait for space.
 func awaitSpace(l dm.CloneList) {
 	for c := l.Pop(); c != nil; c = l.Pop() {
 		t := c.Target().Mapper().(*thin)

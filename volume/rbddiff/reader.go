@@ -43,7 +43,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 func Resume(r io.Reader, p Position) (*Reader, error) {
 	d := &Reader{in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), at: p.Offset, h: p.Header, v2: p.V2}
 	if err := d.sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(p.Sum); err != nil {
-		return nil, fmt.Errorf("where the stream was cut off cannot be understood, begin it anew: %w", err)
+		return nil, fmt.Errorf("the saved position in the stream is invalid; start from the beginning: %w", err)
 	}
 	return d, nil
 }

@@ -26,7 +26,7 @@ type Writer struct {
 func NewWriter(w io.Writer, skip uint64, h Header) (*Writer, error) {
 	sw := &Writer{out: bufio.NewWriterSize(w, 1<<16), sum: sha256.New(), skip: skip, size: h.Size}
 	if len(h.From) > maxName || len(h.To) > maxName {
-		return nil, fmt.Errorf("the name of a snapshot has more than %d bytes", maxName)
+		return nil, fmt.Errorf("the name of a snapshot is longer than %d bytes", maxName)
 	}
 	p := []byte(bannerV1)
 	if h.From != "" {
@@ -73,7 +73,7 @@ func (w *Writer) record(tag byte, offset, length uint64) bool {
 // Close ends the stream. It does not close what the stream was written to.
 func (w *Writer) Close(s Seal) error {
 	if w.err == nil && (len(s.From) > maxID || len(s.To) > maxID) {
-		w.err = fmt.Errorf("an id has more than %d bytes", maxID)
+		w.err = fmt.Errorf("an id is longer than %d bytes", maxID)
 	}
 	w.flush() // so that what follows is one write
 	p := append([]byte{tagEnd}, sealMark...)

@@ -51,7 +51,7 @@ func (s *Service) tellLowDisk(n dm.Number, device string, free, lacks uint64) {
 	told := s.low.told[n]
 	s.low.mu.Unlock()
 	if !told {
-		s.log.Warn("the file system of a disk is low on space; make some, or writes will wait for it",
+		s.log.Warn("the file system of a disk is low on space; free some, or writes will have to wait",
 			"device", device, "disk", s.opener.Name(n), "free", free, "lacks", lacks)
 	}
 }
