@@ -50,7 +50,7 @@ func TestLowDisks(t *testing.T) {
 		o.low = step.low
 		s.Retry(ctx)
 		sim.Advance(lookEvery)
-		if got := strings.Count(log.String(), "low on space; make some"); got != step.told {
+		if got := strings.Count(log.String(), "low on space; free some"); got != step.told {
 			t.Errorf("step %d: told %d times, want %d\n%s", i, got, step.told, log)
 		}
 	}
