@@ -118,7 +118,7 @@ func TestChangedExports(t *testing.T) {
 	for why, change := range map[string]func(*memdev.Device) *memdev.Device{
 		"shrunk from 256 to 255": resize(255),
 		"read-only":              func(d *memdev.Device) *memdev.Device { d = d.Clone(); d.SetReadOnly(true); return d },
-		"other abilities":        func(*memdev.Device) *memdev.Device { return memdev.New(256, blocks4096) },
+		"other features":         func(*memdev.Device) *memdev.Device { return memdev.New(256, blocks4096) },
 	} {
 		r.restart(change)
 		until(d, func(r blk.Report) bool { return r.State == "refused" && strings.Contains(r.Why, why) })
