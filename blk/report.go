@@ -2,7 +2,8 @@ package blk
 
 // Reporter is implemented by devices that can become unreachable or run out of space.
 type Reporter interface {
-	// Report returns the present condition. It does not block.
+	// Report returns the present condition. It waits for nothing but a system call such
+	// as statfs.
 	Report() Report
 }
 

@@ -257,7 +257,8 @@ func state(root string) (string, error) {
 	if err != nil && !errors.As(err, &none) {
 		return "", err
 	}
-	for i := range ds { // a client that has ended leaves when the daemon notices
+	for i := range ds { // a client that has ended leaves, and an event comes, when the daemon notices
+		ds[i].Event = 0
 		ds[i].Opens -= ds[i].Holders["nbd"]
 		delete(ds[i].Holders, "nbd")
 	}
