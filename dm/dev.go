@@ -42,7 +42,14 @@ type handle struct {
 	write bool
 }
 
-func (h *handle) Submit(b *blk.Bio)  { h.dev.Submit(b) }
+func (h *handle) Submit(b *blk.Bio) {
+	if m := h.dev.throttle.Load(); m != nil && h.who != Tables {
+		m.submit(b)
+		return
+	}
+	h.dev.Submit(b)
+}
+
 func (h *handle) Limits() blk.Limits { return h.dev.Limits() }
 func (h *handle) String() string     { return h.dev.String() }
 func (h *handle) Close() error       { h.dev.closed(h.who); return nil }

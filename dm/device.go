@@ -42,6 +42,7 @@ type hints struct {
 	noZeroes   atomic.Bool              // the same for write-zeroes
 	stats      atomic.Pointer[statsRef] // nil: no region, and I/O is not accounted
 	lastWrite  atomic.Bool              // the last I/O counted was not a read
+	throttle   atomic.Pointer[member]   // nil: no limits
 	failed     [numOps]atomic.Uint64    // pieces, by op
 }
 
