@@ -139,6 +139,17 @@ func (c *Client) Exported(ctx context.Context) ([]Exported, error) {
 	return exported.call(ctx, c, nothing{})
 }
 
+// Limit implements [Service].
+func (c *Client) Limit(ctx context.Context, l Limit) error {
+	_, err := limit.call(ctx, c, l)
+	return err
+}
+
+// Limits implements [Service].
+func (c *Client) Limits(ctx context.Context) ([]Limit, error) {
+	return limits.call(ctx, c, nothing{})
+}
+
 // Stats implements [Service].
 func (c *Client) Stats(ctx context.Context) ([]Stats, error) {
 	return stats.call(ctx, c, nothing{})

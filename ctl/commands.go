@@ -39,6 +39,8 @@ var (
 	unregister  = order("unregister_disk", Service.UnregisterDisk)
 	disks       = ask("disks", Service.Disks)
 	events      = stream("events", Service.Events)
+	limit       = order("limit", Service.Limit)
+	limits      = ask("limits", Service.Limits)
 	stats       = ask("stats", Service.Stats)
 	frontEnds   = ask("front_ends", Service.FrontEnds)
 

@@ -81,6 +81,11 @@ type Service interface {
 	// the moment it returns, except those reported by an event of kind lost. The
 	// sequence can be used only once; an error is its last element.
 	Events(context.Context) (iter.Seq2[Event, error], error)
+	// Limit bounds what the clients of a device, or of the devices of a group, may
+	// do. ENOENT: there is no such group.
+	Limit(context.Context, Limit) error
+	// Limits lists the limits, those of groups first.
+	Limits(context.Context) ([]Limit, error)
 	// Stats returns I/O statistics of all devices in ascending order of names. Counting
 	// begins with the first call.
 	Stats(context.Context) ([]Stats, error)

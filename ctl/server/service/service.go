@@ -7,7 +7,8 @@
 //
 // Before it is restored it answers queries, and commands that change something wait.
 //
-// Lock order: Service.naming (an env.Mutex, held while a device is renamed and
+// Lock order: limits.changing (an env.Mutex, held while a limit is changed and saved),
+// Service.naming (an env.Mutex, held while a device is renamed and
 // saved), the locks of packages attach, state and dm. None is held during a
 // device-mapper command that can wait.
 package service
@@ -57,6 +58,7 @@ type Service struct {
 	program string
 	naming  *env.Mutex // held while a device is renamed and saved
 	low     lowDisks
+	limits  limits
 
 	restored atomic.Bool
 	wake     env.Wait // woken when restored
@@ -113,6 +115,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{env: c.Env, control: c.Control, opener: c.Opener, state: saved, events: hub,
 		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env), wake: c.Env.NewWait()}
+	s.limits = limits{changing: env.NewMutex(c.Env), own: make(map[*dm.Device]*dm.Throttle), groups: make(map[string]*dm.Throttle)}
 	c.Control.SetWatch(s.watch)
 	s.volumes = volume.New(volume.Machine{Env: c.Env, Devices: devices{s}, Files: c.Files, FS: c.FS, Root: c.Root, Log: c.Log})
 	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Contexts: s.contexts, Holder: dm.Program}
@@ -128,7 +131,7 @@ func New(c Config) (*Service, error) {
 func (s *Service) Restore(ctx context.Context) error {
 	err := errors.Join(s.state.Restore(ctx), s.volumes.Recover(ctx))
 	s.state.Retry(ctx) // tables that waited for the operations
-	err = errors.Join(err, s.sockets.Restore())
+	err = errors.Join(err, s.restoreLimits(), s.sockets.Restore())
 	s.tellChangedBases()
 	s.restored.Store(true)
 	s.wake.Wake()
@@ -159,6 +162,7 @@ func (s *Service) begin(ctx context.Context, r ctl.Ref) (*dm.Device, error) {
 // space. Call it from time to time.
 func (s *Service) Retry(ctx context.Context) {
 	s.tellLowDisks()
+	s.forgetLimits()
 	s.state.Retry(ctx)
 	s.kernel.Retry()
 	s.sockets.Retry()
@@ -204,7 +208,10 @@ func (s *Service) fail(d *dm.Device, sectors uint64) {
 
 // EndOperations interrupts long operations on volumes. The next service of this root
 // continues them.
-func (s *Service) EndOperations() { s.volumes.Close() }
+func (s *Service) EndOperations() {
+	s.volumes.Close()
+	s.endLimits()
+}
 
 // Close flushes every device and removes the devices; the saved state stays.
 func (s *Service) Close() error {

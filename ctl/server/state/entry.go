@@ -21,6 +21,7 @@ type entry struct {
 	waiting *record // guarded by State.mu; saved tables that could not be loaded yet
 	reason  string  // guarded by State.mu; why they could not be loaded
 
+	limit  Limit         // guarded by State.mu
 	volume volume.Record // guarded by State.mu; the volume manager's record
 	next   *next         // guarded by State.mu; saved state that is not in force yet
 }
@@ -77,7 +78,7 @@ func (s *State) record(e *entry) *record {
 			r.Inactive = w.Inactive
 		}
 	}
-	r.Volume = e.volume
+	r.Volume, r.Limit = e.volume, e.limit
 	if n := e.next; n != nil {
 		r.Live, r.Volume = n.live, n.volume
 	}

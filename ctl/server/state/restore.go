@@ -35,7 +35,7 @@ func (s *State) Restore(ctx context.Context) error {
 		s.claim(d, r)
 		e := s.entry(d)
 		s.mu.Lock()
-		e.waiting, e.disk, e.volume = r, r.Live != nil || r.Inactive != nil, r.Volume
+		e.waiting, e.disk, e.volume, e.limit = r, r.Live != nil || r.Inactive != nil, r.Volume, r.Limit
 		s.mu.Unlock()
 	}
 	s.bringAllBack(ctx)

@@ -26,6 +26,7 @@ type State struct {
 	disks     []Disk     // guarded by disksLock
 
 	mu      sync.Mutex
+	groups  map[string]Limit    // guarded by mu; limits of groups
 	total   int                 // guarded by mu; devices to restore
 	entries map[uint32]*entry   // guarded by mu; by minor
 	written map[uint32]*written // guarded by mu; the existing files, by minor

@@ -24,6 +24,7 @@ type record struct {
 	DeferredRemove bool   `json:"deferredRemove,omitempty"`
 	// Volume is the volume manager's record of the device.
 	Volume volume.Record `json:"volume,omitzero"`
+	Limit  Limit         `json:"limit,omitzero"`
 }
 
 // table is a saved table: its text, one line for each target.
