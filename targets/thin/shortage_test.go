@@ -133,6 +133,13 @@ func (s *fullLife) readAll(check func(m *blktest.Model, p []byte, sector uint64)
 // settle checks that the pool is as good as new.
 func (s *fullLife) settle() {
 	s.Helper()
+	s.sim.Go("write", func() { // of a new block: where writes fail, one has to see that there is space
+		v, err := s.create(9, false, nil)
+		s.must(err)
+		if st := s.write(v, 0, bs, 0); st != blk.OK {
+			s.Errorf("write: %v", st)
+		}
+	})
 	s.sim.Advance(3 * time.Second)
 	if st := s.status(); st[4] != "rw" {
 		s.Fatalf("status %v", st)
