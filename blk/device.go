@@ -45,6 +45,10 @@ type Limits struct {
 	Rotational    bool
 	NoWait        bool // Submit honours the NoWait flag
 
+	// ProcessCache: completed writes that no flush has covered are lost with this
+	// process even if the machine runs on, or flushed ones are as well.
+	ProcessCache bool
+
 	// StableWrites: the data of a write is read more than once (to log it, to
 	// mirror it, to checksum it) and must not change before the write ends.
 	// Submitters that cannot guarantee this set [Unstable].

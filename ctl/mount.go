@@ -25,4 +25,5 @@ type (
 const (
 	DriverLoop = "loop"
 	DriverNBD  = "nbd"
+	DriverUblk = "ublk"
 )

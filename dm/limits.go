@@ -103,6 +103,7 @@ func merge(l, under *blk.Limits) {
 	l.MaxWriteZeroes = minNotZero(l.MaxWriteZeroes, under.MaxWriteZeroes)
 	l.Rotational = l.Rotational || under.Rotational
 	l.StableWrites = l.StableWrites || under.StableWrites
+	l.ProcessCache = l.ProcessCache || under.ProcessCache
 }
 
 // setAbilities applies the rules for whole tables: the device supports an op only if

@@ -80,16 +80,16 @@ func TestLimitsStack(t *testing.T) {
 		l.VolatileCache, l.FUA, l.Rotational = true, false, true
 	}
 	r.gate("g1")
-	r.limit = func(l *blk.Limits) { l.OptIO, l.MaxWriteZeroes = 8192, 128 }
+	r.limit = func(l *blk.Limits) { l.OptIO, l.MaxWriteZeroes, l.ProcessCache = 8192, 128, false }
 	r.gate("g0")
 	l := r.device("d", "0 8 area g0 0", "8 8 area g1 0").Limits()
 	want := blk.Limits{Size: 16, LogicalBlock: 4096, PhysicalBlock: 512, MinIO: 4096, OptIO: 24576,
-		MaxWriteZeroes: 64, VolatileCache: true, Rotational: true, NoWait: true}
+		MaxWriteZeroes: 64, VolatileCache: true, Rotational: true, NoWait: true, ProcessCache: true}
 	if l != want {
 		t.Fatalf("got  %+v\nwant %+v", l, want)
 	}
 	l = r.device("e", "0 8 area g0 0").Limits()
-	if l.MaxDiscard == 0 || l.DiscardGranularity != 512 || l.VolatileCache || l.FUA {
+	if l.MaxDiscard == 0 || l.DiscardGranularity != 512 || l.VolatileCache || l.FUA || l.ProcessCache {
 		t.Fatalf("%+v", l)
 	}
 }

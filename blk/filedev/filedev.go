@@ -43,6 +43,7 @@
 // O_EXCL, which refuses a mounted one.
 //
 // Lock order: pool.mu and ring.mu are leaves; no I/O and no End runs under them.
+// (ring.mu is across the write that wakes the ring, which does not block.)
 package filedev
 
 import (

@@ -79,15 +79,12 @@ func (r *ring) take(b *blk.Bio) bool {
 	}
 	r.begin.Do(func() { go r.run() })
 	r.mu.Lock()
-	off := r.off
-	if !off {
-		r.list.Push(b)
-	}
-	r.mu.Unlock()
-	if off {
+	defer r.mu.Unlock()
+	if r.off {
 		r.taken.Add(-1)
 		return false
 	}
+	r.list.Push(b)
 	r.waker.Wake()
 	return true
 }
@@ -231,14 +228,11 @@ func (r *ring) close() {
 	if r == nil {
 		return
 	}
+	r.begin.Do(func() { close(r.ended) }) // or it has begun
 	r.mu.Lock()
 	r.off = true
+	r.waker.Wake()
 	r.mu.Unlock()
-	begun := true
-	r.begin.Do(func() { begun = false })
-	if begun {
-		r.waker.Wake()
-		<-r.ended
-	}
+	<-r.ended
 	r.waker.Close()
 }

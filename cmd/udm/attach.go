@@ -13,7 +13,7 @@ import (
 )
 
 func attachCommand() *cobra.Command {
-	var nbd bool
+	var byUblk, byNBD bool
 	cmd := &cobra.Command{
 		Use:   "attach [DEVICE]",
 		Short: "Attach a device to this machine as a block device",
@@ -21,15 +21,20 @@ func attachCommand() *cobra.Command {
 device can be mounted and used like any other. If the device is attached already,
 attach prints the same path. Without DEVICE, attach lists the attached devices.
 
-The block device is a loop device. The daemon must be allowed to use loop devices:
-it must run as root or in the group disk. With --nbd, or if the kernel has no loop
-driver, the kernel's nbd driver is used. It needs no FUSE, but CAP_SYS_ADMIN and
-Linux 5.14 or later. The driver may have to be loaded first: modprobe nbd.
+The block device is one of the kernel's ublk driver if that is loaded (modprobe
+ublk_drv), of Linux 6.5 or later, and the daemon has CAP_SYS_ADMIN. Otherwise it is a
+loop device. The daemon must be allowed to use loop devices: it must run as root or in
+the group disk. If the kernel has no loop driver, its nbd driver is used. It needs no
+FUSE, but CAP_SYS_ADMIN and Linux 5.14 or later. The driver may have to be loaded
+first: modprobe nbd. --ublk and --nbd ask for a driver; --ublk also takes the one of
+Linux 6.1 to 6.4, which is less well tried.
 
 An attached device counts as open. It stays attached until "udm detach". The daemon
 attaches it again when it is restarted, with the same path if that is free. A file
 system that is mounted while the daemon stops gets I/O errors and must be mounted
-again.`,
+again. On a block device of ublk it waits, also if the daemon is killed, and goes on
+when the daemon runs again; but not on thin volumes and devices in memory, whose last
+writes a daemon that is killed takes along.`,
 		Example: `  mkfs.ext4 $(udm attach disk)
   mount $(udm attach disk) /mnt
   umount /mnt && udm detach disk`,
@@ -45,7 +50,10 @@ again.`,
 				return listAttached(cmd, client)
 			}
 			r := ctl.Attach{Ref: ctl.Ref{Name: args[0]}}
-			if nbd {
+			switch {
+			case byUblk:
+				r.Driver = ctl.DriverUblk
+			case byNBD:
 				r.Driver = ctl.DriverNBD
 			}
 			a, err := client.Attach(cmd.Context(), r)
@@ -59,7 +67,9 @@ again.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&nbd, "nbd", false, "use the kernel's nbd driver")
+	cmd.Flags().BoolVar(&byUblk, "ublk", false, "use the kernel's ublk driver")
+	cmd.Flags().BoolVar(&byNBD, "nbd", false, "use the kernel's nbd driver")
+	cmd.MarkFlagsMutuallyExclusive("ublk", "nbd")
 	addJSON(cmd)
 	return cmd
 }

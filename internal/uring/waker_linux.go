@@ -11,7 +11,9 @@ import (
 //
 //	Sleep, look once more whether there is work; if not, Enter(1); Awake
 //
-// and the others leave work first, then call Wake: one of the two sees the other.
+// and the others leave work first, then call Wake: one of the two sees the other. They
+// do both under the lock under which the work is taken, so that Wake is over when it
+// has been.
 type Waker struct {
 	fd     int
 	asleep atomic.Bool

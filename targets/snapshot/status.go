@@ -90,6 +90,8 @@ func (s *snapshot) Areas() []dm.Area {
 
 // Hint makes discards come in whole chunks.
 func (s *snapshot) Hint(l *blk.Limits) {
+	_, forgets := s.body.Load().store.(*transient)
+	l.ProcessCache = l.ProcessCache || forgets
 	if !s.zeroesCow {
 		return
 	}

@@ -179,6 +179,7 @@ func (t *thin) Areas() []dm.Area {
 const maxDiscard = 16 << 30 / blk.SectorSize
 
 func (t *thin) Hint(l *blk.Limits) {
+	l.ProcessCache = true // new mappings are not committed yet
 	if t.pool.published.discards.Load() {
 		l.DiscardGranularity = uint32(t.blockSectors * blk.SectorSize)
 		l.MaxDiscard = maxDiscard

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"syscall"
 
+	"udm/ctl"
 	"udm/ctl/server/exports"
 	"udm/dm"
 )
@@ -58,13 +59,19 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 	log := k.log
 	d, err := k.control.Number(dm.Number{Major: dm.Major, Minor: minor})
 	if err != nil {
+		if driverOf(a.path) == ctl.DriverUblk {
+			err = k.detachOne(minor, true) // requests must not wait for ever
+			log.Warn("a block device has lost its device", "path", a.path, "detached", err == nil)
+		}
 		delete(k.devices, minor)
 		return
 	}
 	if st := d.Status(); !st.Live || st.Suspended {
 		return // try again later
 	}
-	if err := k.detachOne(minor, true); err != nil {
+	if driverOf(a.path) == ctl.DriverUblk {
+		// Attaching goes on with what is there.
+	} else if err := k.detachOne(minor, true); err != nil {
 		log.Warn("a block device from before the restart is still in use; its I/O fails", "path", a.path, "reason", err)
 	}
 	now, err := k.attached(d, driverOf(a.path))
@@ -85,9 +92,15 @@ func (k *Kernel) detachAll() error {
 		if !a.back {
 			continue
 		}
-		if err := k.detachOne(minor, true); err != nil {
+		err := k.detachOne(minor, true)
+		if driverOf(a.path) == ctl.DriverUblk && errors.Is(err, syscall.EBUSY) {
+			k.log.Warn("a block device is in use; its I/O waits until the daemon runs again", "path", a.path)
+		} else if err != nil {
 			errs = append(errs, fmt.Errorf("%s, which is %s, cannot be detached and its I/O will fail: %w", a.path, exports.Numbered(minor), err))
 		}
+	}
+	for _, s := range k.ublk {
+		s.Leave()
 	}
 	k.cut.Store(true)
 	_ = k.nbd.Close() // has no error

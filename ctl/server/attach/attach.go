@@ -1,6 +1,6 @@
 // Package attach makes devices available to programs that do not use NBD: as files in
-// mounted directories, and as block devices of the kernel. The latter are loop
-// devices on such files, or devices of the kernel's nbd driver.
+// mounted directories, and as block devices of the kernel. The latter are devices of
+// the kernel's ublk driver, loop devices on such files, or devices of its nbd driver.
 //
 // Mounts and attachments are saved in ROOT/files.json and restored when the daemon
 // starts again, at the same places if those are free. The directory passed to
@@ -13,8 +13,9 @@
 //	                saved, not listed ──────────────────────────┘
 //
 // Each device attached by nbd has a process that outlives the daemon, to disconnect
-// it: see link. All work on a block device is done by a separate process: see
-// [Helper].
+// it: see link. A device attached by ublk that is in use stays when the daemon ends,
+// and the next daemon takes it over. All work on a block device is done by a separate
+// process: see [Helper].
 //
 // Lock order: Kernel.op (an env.Mutex, held while devices are mounted or attached,
 // which may wait), then the locks of device-mapper commands. Requests for the files
@@ -55,9 +56,10 @@ type Kernel struct {
 	own     mounted               // guarded by op; ROOT/files, for loop devices
 	devices map[uint32]attachment // guarded by op; by minor
 
-	nbd   *nbd.Server      // serves devices attached by nbd
-	links map[uint32]*link // guarded by op; by minor
-	cut   atomic.Bool      // nbd is disconnecting clients
+	nbd   *nbd.Server            // serves devices attached by nbd
+	links map[uint32]*link       // guarded by op; by minor
+	ublk  map[uint32]blockServer // guarded by op; by minor
+	cut   atomic.Bool            // nbd is disconnecting clients
 }
 
 // Names under which a Kernel opens devices, as shown in their holders.
@@ -90,6 +92,7 @@ func New(c Config) (*Kernel, error) {
 		control: c.Exports.Control, exports: c.Exports, fs: c.FS, log: c.Log, helper: c.Helper,
 		root: root, op: env.NewMutex(c.Env), nbd: server,
 		mounts: make(map[string]*mounted), devices: make(map[uint32]attachment), links: make(map[uint32]*link),
+		ublk: make(map[uint32]blockServer),
 	}, err
 }
 

@@ -25,8 +25,8 @@ var errUnused = errors.New("not attached")
 
 // CheckDriver returns an error for an unknown driver.
 func CheckDriver(driver string) error {
-	if !slices.Contains([]string{"", ctl.DriverLoop, ctl.DriverNBD}, driver) {
-		return dm.Errorf(syscall.EINVAL, "unknown driver %q; use loop or nbd", driver)
+	if !slices.Contains([]string{"", ctl.DriverUblk, ctl.DriverLoop, ctl.DriverNBD}, driver) {
+		return dm.Errorf(syscall.EINVAL, "unknown driver %q; use ublk, loop or nbd", driver)
 	}
 	return nil
 }
@@ -84,8 +84,15 @@ func (k *Kernel) attached(d *dm.Device, driver string) (attachment, error) {
 
 // newDevice makes a block device, at path if that is free.
 func (k *Kernel) newDevice(d *dm.Device, driver, path string) (string, error) {
-	if driver == ctl.DriverNBD {
+	switch driver {
+	case ctl.DriverNBD:
 		return k.byNBD(d, path)
+	case ctl.DriverUblk:
+		return k.byUblk(d, path, false)
+	case "":
+		if path, err := k.byUblk(d, "", true); err == nil {
+			return path, nil
+		}
 	}
 	looped, err := k.byLoop(d, path)
 	if driver == "" && errors.Is(err, syscall.ENODEV) {
@@ -128,7 +135,7 @@ func (k *Kernel) refresh(d *dm.Device, a attachment) error {
 	minor := st.Number.Minor
 	j := k.newJob(jobRefresh, minor, driverOf(a.path), a.path)
 	j.Size = st.Sectors * blk.SectorSize
-	if j.Driver == ctl.DriverNBD && !k.links[minor].alive() {
+	if j.Driver == ctl.DriverNBD && !k.links[minor].alive() || j.Driver == ctl.DriverUblk && !k.serves(minor) {
 		return errUnused
 	}
 	_, err := k.job(j)
@@ -173,10 +180,11 @@ func (k *Kernel) Detach(d *dm.Device) error {
 	}
 	delete(k.devices, minor)
 	// Once it is detached, the device is no longer open.
-	if driverOf(a.path) == ctl.DriverNBD {
+	switch driver := driverOf(a.path); {
+	case driver == ctl.DriverNBD:
 		k.links[minor].wait()
 		delete(k.links, minor)
-	} else if a.back {
+	case driver == ctl.DriverLoop && a.back:
 		k.own.files.Closed(exports.Numbered(minor))
 	}
 	return k.save()
@@ -188,13 +196,16 @@ func waitsForResume(name string) error {
 }
 
 // detachOne removes a block device, if it exists. EBUSY: it is in use; with force it
-// is removed when its last user closes it.
+// is removed when its last user closes it, unless it is attached by ublk: that stays.
 func (k *Kernel) detachOne(minor uint32, force bool) error {
 	path := k.devices[minor].path
 	j := k.newJob(jobDetach, minor, driverOf(path), path)
 	j.Force = force
 	_, err := k.job(j)
-	if errors.Is(err, errUnused) {
+	switch {
+	case j.Driver == ctl.DriverUblk && (err == nil || errors.Is(err, errUnused)):
+		return k.deleteUblk(j, minor)
+	case errors.Is(err, errUnused):
 		return nil
 	}
 	return err

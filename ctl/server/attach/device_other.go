@@ -17,6 +17,7 @@ func (*kernelJob) hold(*json.Decoder) error { return errLinux }
 func (*kernelJob) refresh() error           { return errLinux }
 func (*kernelJob) resize() error            { return errLinux }
 func (*kernelJob) detach() error            { return errLinux }
+func (*kernelJob) ublk(*jobDone) error      { return errLinux }
 
 // link is an attachment by nbd; there are none.
 type link struct{ path string }
@@ -25,3 +26,6 @@ func (*link) alive() bool { return false }
 func (*link) wait()       {}
 
 func (*Kernel) connect(kernelJob, string) (*link, error) { return nil, errLinux }
+
+func (*Kernel) byUblk(*dm.Device, string, bool) (string, error) { return "", errLinux }
+func (*Kernel) deleteUblk(kernelJob, uint32) error              { return errLinux }

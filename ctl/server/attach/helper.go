@@ -2,6 +2,7 @@ package attach
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,23 +11,30 @@ import (
 	"strings"
 	"syscall"
 
+	"udm/blk"
 	"udm/ctl"
 	"udm/dm"
 )
 
-// kernelJob is work on a block device of drivers/block/loop.c or nbd.c. A separate
-// process does it, because the daemon serves what is below the block device and must
-// not wait for itself.
+// kernelJob is work on a block device of drivers/block/loop.c, nbd.c or ublk_drv.c. A
+// separate process does it, because the daemon serves what is below the block device and
+// must not wait for itself.
 type kernelJob struct {
 	Do       string `json:"do"`
-	Driver   string `json:"driver"`             // loop or nbd
-	File     string `json:"file"`               // the file of a loop device; for nbd, only its backend name
+	Driver   string `json:"driver"`             // loop, nbd or ublk
+	File     string `json:"file"`               // the file of a loop device; for the others, only its backend name
 	Path     string `json:"path"`               // of the block device; for attach: the preferred one, or ""
 	ReadOnly bool   `json:"readOnly,omitempty"` // attach by loop
 	Block    uint32 `json:"block,omitempty"`    // attach; logical block size in bytes
 	Flags    uint16 `json:"flags,omitempty"`    // attach by nbd: features of the server
-	Size     uint64 `json:"size,omitempty"`     // nbd: bytes
+	Size     uint64 `json:"size,omitempty"`     // nbd, ublk: bytes
 	Force    bool   `json:"force,omitempty"`    // detach also when it is in use: it is removed when its last user closes it
+
+	// For attach by ublk.
+	Limits *blk.Limits `json:"limits,omitempty"`
+	Queues uint16      `json:"queues,omitempty"` // at most
+	Auto   bool        `json:"auto,omitempty"`   // refuse drivers older than Linux 6.5
+	Server int         `json:"server,omitempty"` // start, recovered: the daemon's process id
 }
 
 // Jobs of a kernelJob.
@@ -34,10 +42,19 @@ const (
 	jobAttach  = "attach"  // answers the path; for nbd it also holds the connection: see link
 	jobRefresh = "refresh" // updates the size
 	jobDetach  = "detach"
+
+	// For ublk, attach only adds a device, or prepares an existing one for recovery:
+	// the answer names the next job, to be run when the daemon serves the device.
+	jobStart     = "start"
+	jobRecovered = "recovered"
+	jobDelete    = "delete" // after detach, when the daemon no longer serves it
 )
 
-// nbdPrefix starts the paths of the nbd driver's block devices.
-const nbdPrefix = "/dev/nbd"
+// Prefixes of the paths of the drivers' block devices.
+const (
+	nbdPrefix  = "/dev/nbd"
+	ublkPrefix = "/dev/ublkb"
+)
 
 // driverOf returns the driver of a block device, or "".
 func driverOf(path string) string {
@@ -46,6 +63,8 @@ func driverOf(path string) string {
 		return ""
 	case strings.HasPrefix(path, nbdPrefix):
 		return ctl.DriverNBD
+	case strings.HasPrefix(path, ublkPrefix):
+		return ctl.DriverUblk
 	}
 	return ctl.DriverLoop
 }
@@ -53,6 +72,7 @@ func driverOf(path string) string {
 // jobDone is the result of a kernelJob.
 type jobDone struct {
 	Path   string     `json:"path,omitempty"`
+	Next   string     `json:"next,omitempty"`   // attach by ublk: the job that follows
 	Unused bool       `json:"unused,omitempty"` // the block device is not, or no longer, ours
 	Error  *ctl.Error `json:"error,omitempty"`
 }
@@ -79,6 +99,8 @@ func Helper(in io.Reader, out io.Writer) error {
 	var err error
 	held := false
 	switch {
+	case j.Driver == ctl.DriverUblk:
+		err = j.ublk(&done)
 	case j.Do == jobAttach && j.Driver == ctl.DriverNBD:
 		done.Path, err = j.connect()
 		held = err == nil
@@ -107,23 +129,29 @@ var errNoHelper = dm.Errorf(syscall.ENOTSUP, "this daemon cannot attach devices"
 
 // job runs a job in a helper. errUnused: the block device is not, or no longer, ours.
 func (k *Kernel) job(j kernelJob) (path string, err error) {
+	done, err := k.answer(context.Background(), j)
+	return done.Path, err
+}
+
+// answer is job with all of the answer. When ctx ends, so does the helper.
+func (k *Kernel) answer(ctx context.Context, j kernelJob) (done jobDone, err error) {
 	if len(k.helper) == 0 {
-		return "", errNoHelper
+		return done, errNoHelper
 	}
 	in, err := json.Marshal(j)
 	if err != nil {
-		return "", err
+		return done, err
 	}
-	cmd := exec.Command(k.helper[0], k.helper[1:]...)
+	cmd := exec.CommandContext(ctx, k.helper[0], k.helper[1:]...)
 	var errs bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), &errs
 	out, err := cmd.Output()
-	var done jobDone
 	if err == nil {
 		err = json.Unmarshal(out, &done)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w %s", cmd, err, bytes.TrimSpace(errs.Bytes()))
+		return done, fmt.Errorf("%s: %w %s", cmd, err, bytes.TrimSpace(errs.Bytes()))
 	}
-	return done.result()
+	done.Path, err = done.result()
+	return done, err
 }

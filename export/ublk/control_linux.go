@@ -1,0 +1,204 @@
+package ublk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"udm/blk"
+	"udm/internal/uring"
+)
+
+// ControlPath is where the driver takes commands. Where there is no such file, there is no
+// driver.
+const ControlPath = "/dev/ublk-control"
+
+// ErrMissing reports that the kernel lacks the driver.
+var ErrMissing = errors.New("the kernel has no ublk driver")
+
+// ErrUnavailable reports that the kernel has no io_uring, or refuses it to this process.
+var ErrUnavailable = uring.ErrUnavailable
+
+// Control gives commands to the driver. They return EPERM without CAP_SYS_ADMIN and
+// ENODEV for a device that is not there. Some wait for requests to the device, so its
+// server must not wait for them.
+type Control struct {
+	fd       int
+	features uint64
+	legacy   bool
+}
+
+// The numbers of commands, with the direction of their payload.
+const (
+	dirRead  = 2
+	dirWrite = 3 // both
+
+	cmdGetInfo      = 0x02
+	cmdAdd          = 0x04
+	cmdDelete       = 0x05
+	cmdStart        = 0x06
+	cmdStop         = 0x07
+	cmdSetParams    = 0x08
+	cmdStartRecover = 0x10
+	cmdEndRecover   = 0x11
+	cmdGetFeatures  = 0x13
+	cmdDeleteLater  = 0x14
+	cmdUpdateSize   = 0x15
+
+	controlPayload = 32
+	noQueue        = 0xffff
+)
+
+// AnyID lets the driver choose.
+const AnyID = 0xffffffff
+
+// number is a command as the driver wants it: like an ioctl, or, on older kernels, bare.
+func number(legacy bool, dir, size, nr uint32) uint32 {
+	if legacy {
+		return nr
+	}
+	return dir<<30 | size<<16 | 'u'<<8 | nr
+}
+
+// Open finds the driver.
+func Open() (*Control, error) {
+	fd, err := unix.Open(ControlPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+		return nil, fmt.Errorf("%w (%s: %w)", ErrMissing, ControlPath, err)
+	case err != nil:
+		return nil, &os.PathError{Op: "open", Path: ControlPath, Err: err}
+	}
+	c := &Control{fd: fd}
+	buf := make([]byte, 8)
+	switch err := c.do(dirRead, cmdGetFeatures, AnyID, buf, 0); {
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
+		c.legacy = true
+	case err != nil:
+		c.Close()
+		return nil, err
+	}
+	c.features = ne.Uint64(buf)
+	return c, nil
+}
+
+// Close ends the commands; devices stay.
+func (c *Control) Close() { unix.Close(c.fd) }
+
+// Legacy reports whether the driver is one of before Linux 6.5, which tells no features.
+func (c *Control) Legacy() bool { return c.legacy }
+
+// do gives a command and waits until it is done.
+func (c *Control) do(dir, nr, id uint32, buf []byte, data uint64) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, err := uring.New(uring.Options{Entries: 1, Big: true})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	var cmd [80]byte
+	ne.PutUint32(cmd[0:], id)
+	ne.PutUint16(cmd[4:], noQueue)
+	if len(buf) > 0 {
+		pin.Pin(&buf[0])
+		ne.PutUint16(cmd[6:], uint16(len(buf)))
+		ne.PutUint64(cmd[8:], uint64(uintptr(unsafe.Pointer(&buf[0]))))
+	}
+	ne.PutUint64(cmd[16:], data)
+	r.Entry().BigCommand(c.fd, number(c.legacy, dir, controlPayload, nr), cmd)
+	for {
+		if err := r.Enter(1); err != nil {
+			return err
+		}
+		if done, ok := r.Next(); ok {
+			return done.Err()
+		}
+	}
+}
+
+// repeat gives a command that signals interrupt.
+func (c *Control) repeat(nr, id uint32, data uint64) error {
+	for {
+		if err := c.do(dirWrite, nr, id, nil, data); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// Add makes a device, whose ID may be [AnyID], with the limits of what it shows. Without
+// ProcessCache it survives its server; with it, the next server would not have what
+// users believe to be written, so they get errors instead. The kernel may give fewer
+// queues than were asked for.
+func (c *Control) Add(i Info, l *blk.Limits) (Info, error) {
+	i.Flags = 0
+	if !l.ProcessCache {
+		i.Flags = flagRecovery | flagReissue
+	}
+	if !c.legacy {
+		i.Flags |= flagIoctl | c.features&flagResize
+	}
+	p := i.encode()
+	if err := c.do(dirWrite, cmdAdd, i.ID, p, 0); err != nil {
+		return i, err
+	}
+	i = decodeInfo(p)
+	err := c.do(dirWrite, cmdSetParams, i.ID, params(l, i.MaxBytes), 0)
+	if err != nil {
+		err = errors.Join(err, c.Delete(i.ID))
+	}
+	return i, err
+}
+
+// Info describes a device.
+func (c *Control) Info(id uint32) (Info, error) {
+	p := make([]byte, infoSize)
+	err := c.do(dirRead, cmdGetInfo, id, p, 0)
+	return decodeInfo(p), err
+}
+
+// Start makes the disk. The server is the process pid. It waits until that serves, and
+// until partitions have been read.
+func (c *Control) Start(id uint32, pid int) error { return c.repeat(cmdStart, id, uint64(pid)) }
+
+// Stop takes the disk away. Requests that wait fail.
+func (c *Control) Stop(id uint32) error { return c.repeat(cmdStop, id, 0) }
+
+// Delete forgets the device, when its server and the last user of its disk have gone.
+func (c *Control) Delete(id uint32) error { return c.repeat(cmdDelete, id, 0) }
+
+// DeleteLater is Delete without a wait. EOPNOTSUPP: the kernel cannot.
+func (c *Control) DeleteLater(id uint32) error { return c.do(dirRead, cmdDeleteLater, id, nil, 0) }
+
+// Recover prepares a device for another server. It waits, for a time, until the kernel
+// has seen the end of the one before.
+func (c *Control) Recover(id uint32, patience time.Duration) error {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := c.repeat(cmdStartRecover, id, 0)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// Recovered gives the requests that wait to the new server, the process pid.
+func (c *Control) Recovered(id uint32, pid int) error {
+	return c.repeat(cmdEndRecover, id, uint64(pid))
+}
+
+// Resize tells the kernel a new size. ENOTSUP: it cannot; Linux 6.16 can.
+func (c *Control) Resize(id uint32, sectors uint64) error {
+	if c.features&flagResize == 0 {
+		return syscall.ENOTSUP
+	}
+	return c.repeat(cmdUpdateSize, id, sectors)
+}

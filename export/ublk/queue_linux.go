@@ -1,0 +1,200 @@
+package ublk
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"udm/internal/uring"
+)
+
+const (
+	descSize    = 24
+	maxDepth    = 4096 // of the driver: where the descriptions of the next queue begin
+	ioPayload   = 16
+	cmdFetch    = 0x20
+	cmdCommit   = 0x21 // and fetch
+	wakeUp      = ^uint64(0)
+	setFlusher  = 57 // PR_SET_IO_FLUSHER
+	resultAbort = -int32(unix.ENODEV)
+)
+
+// queue serves one of a device's queues, on its own goroutine.
+type queue struct {
+	server *Server
+	id     int
+	failed error // set before it is ready
+	waker  *uring.Waker
+	late   late
+
+	ring  *uring.Ring // this and what follows is the goroutine's
+	descs []byte      // of tags, written by the kernel
+	data  []byte      // buffers of tags
+	tags  []request
+	gone  int // tags that are ours no more
+	held  int // requests that we have
+
+	pending []*request // that have ended, not answered yet
+	leaving bool
+}
+
+// late is what other goroutines tell a queue.
+type late struct {
+	mu      sync.Mutex
+	list    []*request // guarded by mu: have ended
+	leaving bool       // guarded by mu
+	closed  bool       // guarded by mu: nobody listens
+}
+
+func newQueue(s *Server, id int) *queue {
+	q := &queue{server: s, id: id, tags: make([]request, s.info.Depth)}
+	for i := range q.tags {
+		q.tags[i].queue, q.tags[i].tag = q, uint16(i)
+	}
+	q.waker, q.failed = uring.NewWaker()
+	q.late.closed = q.failed != nil
+	return q
+}
+
+// run serves until the device is stopped or the server leaves. The thread ends with it.
+func (q *queue) run(ready func()) {
+	runtime.LockOSThread()
+	if q.failed == nil {
+		q.failed = q.open()
+	}
+	ready()
+	if q.failed == nil {
+		q.serve()
+	}
+	q.close()
+}
+
+func (q *queue) open() (err error) {
+	// The thread must not wait for its own device when it needs memory. Without
+	// the right to say so it does its best.
+	_ = unix.Prctl(setFlusher, 1, 0, 0, 0)
+	s, page := q.server, os.Getpagesize()
+	length := roundUp(len(q.tags)*descSize, page)
+	off := int64(q.id) * int64(roundUp(maxDepth*descSize, page))
+	if q.descs, err = unix.Mmap(s.fd, off, length, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return fmt.Errorf("mmap of /dev/ublkc%d: %w", s.info.ID, err)
+	}
+	size := len(q.tags) * int(s.info.MaxBytes)
+	if q.data, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
+		return fmt.Errorf("memory for requests: %w", err)
+	}
+	if q.ring, err = uring.New(uring.Options{Entries: len(q.tags) + 1}); err != nil {
+		return err
+	}
+	q.listen()
+	for i := range q.tags {
+		q.command(cmdFetch, &q.tags[i], 0)
+	}
+	return q.ring.Enter(0)
+}
+
+func (q *queue) listen() {
+	e := q.ring.Entry()
+	q.waker.Listen(e)
+	e.User = wakeUp
+}
+
+// command gives the answer to a request, and fetches the next for its tag.
+func (q *queue) command(nr uint32, r *request, result int32) {
+	var cmd [ioPayload]byte
+	ne.PutUint16(cmd[0:], uint16(q.id))
+	ne.PutUint16(cmd[2:], r.tag)
+	ne.PutUint32(cmd[4:], uint32(result))
+	ne.PutUint64(cmd[8:], uint64(uintptr(unsafe.Pointer(unsafe.SliceData(q.buffer(r.tag))))))
+	e := q.ring.Entry() // there are as many as tags
+	e.Command(q.server.fd, number(q.server.legacy, dirWrite, ioPayload, nr), cmd)
+	e.User = uint64(r.tag)
+}
+
+// buffer is the memory of a tag.
+func (q *queue) buffer(tag uint16) []byte {
+	n := int(q.server.info.MaxBytes)
+	return q.data[int(tag)*n:][:n:n]
+}
+
+func (q *queue) serve() {
+	for {
+		q.waker.Sleep()
+		q.answerLate()
+		if q.held == 0 && (q.leaving || q.gone == len(q.tags)) {
+			q.waker.Awake()
+			return
+		}
+		if err := q.ring.Enter(1); err != nil {
+			panic("ublk: " + err.Error()) // requests can be neither answered nor refused
+		}
+		q.waker.Awake()
+		for c, ok := q.ring.Next(); ok; c, ok = q.ring.Next() {
+			q.completed(c)
+		}
+	}
+}
+
+// answerLate answers what has ended on other goroutines.
+func (q *queue) answerLate() {
+	q.late.mu.Lock()
+	q.pending, q.late.list = q.late.list, q.pending[:0]
+	q.leaving = q.late.leaving
+	q.late.mu.Unlock()
+	for _, r := range q.pending {
+		q.answer(r)
+	}
+}
+
+func (q *queue) completed(c uring.Completion) {
+	switch {
+	case c.User == wakeUp:
+		if !c.More() {
+			q.listen()
+		}
+	case c.Result == 0:
+		q.held++
+		q.start(&q.tags[c.User])
+	default:
+		q.gone++
+		if c.Result != resultAbort {
+			q.server.log.Error("the kernel refuses a request slot of a block device", "device", q.server.info.ID, "reason", c.Err())
+		}
+	}
+}
+
+func (q *queue) leave() {
+	q.late.mu.Lock()
+	defer q.late.mu.Unlock()
+	q.late.leaving = true
+	if !q.late.closed {
+		q.waker.Wake()
+	}
+}
+
+// close frees all. The kernel may copy requests that come meanwhile to the buffers of
+// tags that it has, until it has seen the end of the thread; then it takes them back.
+// So these buffers stay mapped.
+func (q *queue) close() {
+	q.late.mu.Lock()
+	q.late.closed = true
+	q.late.mu.Unlock()
+	if q.ring != nil {
+		q.ring.Close()
+	}
+	if q.descs != nil {
+		_ = unix.Munmap(q.descs) // cannot fail
+	}
+	if q.data != nil && (q.ring == nil || q.gone == len(q.tags)) {
+		_ = unix.Munmap(q.data)
+	}
+	if q.waker != nil {
+		q.waker.Close()
+	}
+}
+
+func roundUp(n, to int) int { return (n + to - 1) / to * to }

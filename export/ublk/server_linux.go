@@ -1,0 +1,85 @@
+package ublk
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"udm/export"
+)
+
+// Server answers the requests of a block device.
+type Server struct {
+	log    *slog.Logger
+	export *export.Export
+	info   Info
+	legacy bool
+	fd     int // of /dev/ublkcN
+	queues []*queue
+	ended  chan struct{} // closed when all queues have ended
+}
+
+// Serve serves a device that has been added or prepared for recovery, until it is
+// stopped or [Server.Leave]. The server calls x.Done.
+func Serve(c *Control, id uint32, x *export.Export, log *slog.Logger) (*Server, error) {
+	s := &Server{log: log, export: x, legacy: c.legacy, ended: make(chan struct{})}
+	if err := s.open(c, id); err != nil {
+		x.Done()
+		return nil, err
+	}
+	var ready, running sync.WaitGroup
+	for i := range int(s.info.Queues) {
+		q := newQueue(s, i)
+		s.queues = append(s.queues, q)
+		ready.Add(1)
+		running.Go(func() { q.run(ready.Done) })
+	}
+	go func() {
+		running.Wait()
+		unix.Close(s.fd)
+		s.export.Done()
+		close(s.ended)
+	}()
+	ready.Wait()
+	return s, s.began()
+}
+
+func (s *Server) open(c *Control, id uint32) (err error) {
+	if s.info, err = c.Info(id); err != nil {
+		return err
+	}
+	path := fmt.Sprint("/dev/ublkc", id)
+	if s.fd, err = unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return nil
+}
+
+// began is why the queues do not run.
+func (s *Server) began() error {
+	var errs []error
+	for _, q := range s.queues {
+		errs = append(errs, q.failed)
+	}
+	err := errors.Join(errs...)
+	if err != nil {
+		s.Leave()
+	}
+	return err
+}
+
+// Leave ends the server and waits for its end. The block device stays: requests wait for
+// the next server. It returns when the last bio has ended.
+func (s *Server) Leave() {
+	for _, q := range s.queues {
+		q.leave()
+	}
+	<-s.ended
+}
+
+// Ended is closed when the server has ended.
+func (s *Server) Ended() <-chan struct{} { return s.ended }

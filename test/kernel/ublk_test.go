@@ -1,0 +1,218 @@
+//go:build unix
+
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"udm/test/need"
+)
+
+// ublkScript attaches devices of udm by the kernel's ublk driver. What it checks is in the lines that it prints.
+const ublkScript = `
+udm() { "%[1]s" "$@"; }
+export UDM_ROOT=$PWD/root
+mkdir root mnt
+start() {
+	"$@" "%[1]s" daemon --root $UDM_ROOT >>$OUT/daemon 2>&1 & daemon=$!
+	i=0
+	until udm dmsetup ls >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 300 ]; sleep 0.1; done
+}
+refused() {
+	want=$1; shift
+	if "$@" >message 2>&1; then echo "not refused: $*"; return 1; fi
+	grep -q -- "$want" message || { cat message; return 1; }
+}
+
+start
+udm create disk --table "0 65536 linear $D0 0"
+refused "no ublk driver.*; try modprobe ublk_drv" udm attach --ublk disk
+insmod %[2]s
+echo the missing module is named
+
+dev=$(udm attach --ublk disk)
+[ $dev = /dev/ublkb0 ]
+[ "$(udm attach disk)" = $dev ]
+[ "$(udm attach --ublk disk)" = $dev ]
+[ "$(blockdev --getsz $dev)" = 65536 ]
+[ "$(blockdev --getro $dev)" = 0 ]
+[ "$(cat /sys/block/ublkb0/queue/write_cache)" = "write back" ]
+udm attach | grep -q "disk  *$dev"
+refused "disk is in use" udm remove disk
+echo told twice it is the same
+
+mkfs.ext4 -q $dev
+mount -t ext4 $dev mnt
+dd if=/dev/urandom of=file bs=1M count=8 status=none
+cp file mnt
+sync
+refused "$dev is in use" udm detach disk
+umount mnt
+udm dmsetup suspend disk
+refused "is suspended" udm detach disk
+udm dmsetup load disk --table "0 131072 linear $D0 0"
+udm dmsetup resume disk
+refused "cannot change it" udm attach disk
+udm detach disk
+[ ! -e $dev ]
+[ -z "$(udm attach)" ]
+refused "is not attached" udm detach disk
+dev=$(udm attach --ublk disk)
+[ "$(blockdev --getsz $dev)" = 131072 ]
+e2fsck -f -p $dev
+resize2fs $dev
+mount -t ext4 $dev mnt
+cmp file mnt/file
+fstrim mnt
+cp file mnt/more
+umount mnt
+e2fsck -f -n $dev
+udm detach $dev
+udm remove disk
+e2fsck -f -n $D0
+mount -t ext4 -o ro $D0 mnt
+cmp file mnt/more
+umount mnt
+echo it grows by another attachment, and the file system is clean
+
+udm dmsetup create --readonly ro --table "0 65536 linear $D0 0"
+dev=$(udm attach --ublk ro)
+[ "$(blockdev --getro $dev)" = 1 ]
+refused . dd if=/dev/zero of=$dev bs=4k count=1 oflag=direct
+udm detach ro
+udm remove ro
+echo read-only is read-only
+
+udm create disk --table "0 131072 linear $D0 0"
+dev=$(udm attach --ublk disk)
+kill $daemon
+wait $daemon
+[ ! -e $dev ]
+start
+[ "$(udm attach)" = "$(printf 'DEVICE  PATH\ndisk    %%s' $dev)" ]
+mount -t ext4 $dev mnt
+kill $daemon
+wait $daemon
+[ -e $dev ]
+dd if=/dev/zero of=mnt/file bs=4k count=1 oflag=direct conv=notrunc 2>message & writer=$!
+until [ "$(cut -d' ' -f3 /proc/$writer/stat)" = D ]; do sleep 0.1; done
+start
+wait $writer
+cp file mnt/file
+umount mnt
+e2fsck -f -n $dev
+echo a daemon that ends leaves users waiting for the next one
+`
+
+// ublkKilledScript kills the daemon while files are copied to two file systems, which then wait for the next daemon, and to a third on a
+// thin volume, whose last writes a daemon that dies takes along: its users get errors.
+const ublkKilledScript = `
+udm() { "%[1]s" "$@"; }
+export UDM_ROOT=$PWD/root
+mkdir root mnt mnt/disk mnt/snap mnt/thin
+start() {
+	"%[1]s" daemon --root $UDM_ROOT >>$OUT/daemon 2>&1 & daemon=$!
+	i=0
+	until udm dmsetup ls >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 300 ]; sleep 0.1; done
+}
+load() { for n in $(seq 40); do cp file $1/$n; sync -f $1/$n; done; }
+
+insmod %[2]s
+start
+udm create disk --table "0 131072 linear $D0 0"
+udm create snap --table "0 131072 snapshot $D1 $D2 P 8"
+udm create pool --table "0 131072 thin-pool $D4 $D3 128 0"
+udm dmsetup message pool 0 create_thin 0
+udm create thin --table "0 131072 thin /dev/mapper/pool 0"
+for name in disk snap thin; do
+	dev=$(udm attach --ublk $name)
+	mkfs.ext4 -q $dev
+	mount -t ext4 $dev mnt/$name
+done
+dd if=/dev/urandom of=file bs=1M count=1 status=none
+load mnt/disk & disk=$!
+load mnt/snap & snap=$!
+load mnt/thin 2>message & thin=$!
+for name in disk snap thin; do
+	while [ ! -e mnt/$name/3 ]; do sleep 0.1; done
+done
+kill -9 $daemon
+wait $daemon || true
+if wait $thin; then echo "writes to a thin volume whose daemon died succeed"; exit 1; fi
+umount mnt/thin
+echo who uses a thin volume gets errors
+[ -e /dev/ublkb0 ]
+[ -e /dev/ublkb1 ]
+kill -0 $disk
+kill -0 $snap
+echo the others wait
+
+start
+wait $disk
+wait $snap
+echo 3 >/proc/sys/vm/drop_caches
+for name in disk snap; do
+	for n in $(seq 40); do cmp file mnt/$name/$n; done
+	umount mnt/$name
+done
+e2fsck -f -n /dev/ublkb0
+e2fsck -f -n /dev/ublkb1
+echo nothing is lost
+
+dev=$(udm attach --ublk thin)
+e2fsck -f -y $dev || [ $? = 1 ]
+for name in disk snap thin; do udm detach $name; done
+e2fsck -f -n $D0
+kill $daemon
+wait $daemon
+echo it goes on
+`
+
+func ublkModule(t *testing.T) string {
+	t.Helper()
+	version, err := Version()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(cache, "udm", "uml-"+version, "ublk_drv.ko")
+	if _, err := os.Stat(path); err != nil {
+		need.Missing(t, err.Error()+": the driver is built by make ublk-module")
+	}
+	return path
+}
+
+// TestKernelUblk runs udm inside the kernel, which has its devices by its ublk driver.
+func TestKernelUblk(t *testing.T) {
+	t.Parallel()
+	testUblk(t, ublkScript, 64<<20)
+}
+
+// TestKernelUblkKilled kills the daemon below file systems in use.
+func TestKernelUblkKilled(t *testing.T) {
+	t.Parallel()
+	testUblk(t, ublkKilledScript, 64<<20, 64<<20, 96<<20, 64<<20, 4<<20)
+}
+
+// testUblk boots a script, which echoes what it has found.
+func testUblk(t *testing.T, script string, sizes ...int64) {
+	Need(t)
+	script = fmt.Sprintf(script, udmProgram(t), ublkModule(t))
+	o := Options{Modules: []string{}, Script: script}
+	for i, size := range sizes {
+		o.Disks = append(o.Disks, diskFile(t, fmt.Sprint("d", i), size))
+	}
+	r := Boot(t, o)
+	for line := range strings.Lines(script) {
+		if want, ok := strings.CutPrefix(line, "echo "); ok && !strings.HasPrefix(want, "3 ") && !strings.Contains(r.Output, want) {
+			t.Errorf("%q is missing in\n%s", want, r.Output)
+		}
+	}
+}
