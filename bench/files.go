@@ -91,7 +91,10 @@ func (r *report) fileGroup(path string, size uint64, op blk.Op, depth int) error
 		return err
 	}
 	r.atLeast(0.95, r.ratio(group, "linear, io_uring", "fio"), "%s: linear with io_uring over fio", group)
-	r.atLeast(1, r.ratio(group, "linear, io_uring", "linear, workers"), "%s: io_uring over workers", group)
+	if depth > 1 { // alone, a bio is done by a worker
+		r.atLeast(1, r.ratio(group, "linear, io_uring", "linear, workers"), "%s: linear with io_uring over workers", group)
+		r.atMost(0.7, r.ratio(group, "linear, io_uring, CPU", "linear, workers, CPU"), "%s: CPU per I/O, linear with io_uring over workers", group)
+	}
 	return nil
 }
 

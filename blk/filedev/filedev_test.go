@@ -43,7 +43,6 @@ func TestConformance(t *testing.T) {
 		"buffered":           {},
 		"direct":             {Direct: true},
 		"direct, no ring":    {Direct: true, Ring: -1},
-		"direct, short ring": {Direct: true, Workers: 1, Queue: 1, Ring: 1},
 		"one worker":         {Workers: 1, Queue: 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -58,6 +58,13 @@ func (p *pool) submit(b *blk.Bio) {
 	}
 }
 
+// idle reports whether no bio is queued or under way.
+func (p *pool) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.busy == 0 && p.head == len(p.queue)
+}
+
 // again queues b beyond the bound.
 func (p *pool) again(b *blk.Bio) {
 	p.mu.Lock()

@@ -21,8 +21,8 @@ const ringSegments = 16
 // write.)
 //
 //	bio ──► take ──► list ──► slot ──► kernel ──► End
-//	    no slot │                   short, failed │
-//	            └──────────► pool ◄───────────────┘
+//	 alone, or  │                   short, failed │
+//	 no slot    └──────────► pool ◄───────────────┘
 //
 // A slot is free again before End runs, and nobody waits for a slot, so an End may
 // submit to the same device.
@@ -34,8 +34,11 @@ type ring struct {
 	begin sync.Once
 	ended chan struct{} // closed when the goroutine has ended
 	waker *uring.Waker
-	// fault is for tests: it may shorten v, and its error replaces the result.
-	fault func(b *blk.Bio, v *[]unix.Iovec) unix.Errno
+
+	// For tests: with always, a bio that is alone is taken as well; fault may shorten v,
+	// and its error replaces the result.
+	always bool
+	fault  func(b *blk.Bio, v *[]unix.Iovec) unix.Errno
 
 	mu   sync.Mutex
 	list blk.List // guarded by mu
@@ -72,6 +75,9 @@ func newRing(d *Device, slots int) (*ring, error) {
 func (r *ring) take(b *blk.Bio) bool {
 	if r == nil || !b.Op.HasData() || b.Flags&(blk.FUA|blk.Preflush) != 0 || !r.d.fits(b) {
 		return false
+	}
+	if r.taken.Load() == 0 && !r.always && r.d.pool.idle() {
+		return false // a worker does it with one hand-over less
 	}
 	if r.taken.Add(1) > r.limit {
 		r.taken.Add(-1)

@@ -22,7 +22,7 @@ func openRing(t *testing.T, o Options, hook func(b *blk.Bio, v *[]unix.Iovec) un
 	if d.ring == nil {
 		t.Fatal("no ring for a direct file")
 	}
-	d.ring.fault = hook
+	d.ring.fault, d.ring.always = hook, true
 	return d
 }
 
@@ -64,6 +64,50 @@ func TestWhatTheRingDoes(t *testing.T) {
 			t.Errorf("case %d, %v: %v, %d transfers by the ring, want %d", i, c.b, st, seen.Load(), c.want)
 		}
 	}
+}
+
+// With all that a ring can do done by it, and with one that is nearly always full.
+func TestRingConformance(t *testing.T) {
+	for name, o := range map[string]Options{"long": {}, "short": {Workers: 1, Queue: 1, Ring: 1}} {
+		t.Run(name, func(t *testing.T) {
+			blktest.TestDevice(t, func(t *testing.T) blk.Device { return openRing(t, o, nil) })
+		})
+	}
+}
+
+// What comes alone goes by the pool, and what comes beside it by the ring.
+func TestDepthOneIsThePools(t *testing.T) {
+	const n = 20
+	var seen atomic.Int32
+	d := openRing(t, Options{}, func(*blk.Bio, *[]unix.Iovec) unix.Errno { seen.Add(1); return 0 })
+	d.ring.always = false
+	for range n {
+		b := &blk.Bio{Op: blk.Write}
+		b.SetData(data(d, 8))
+		if st := blk.Do(e, d, b); st != blk.OK {
+			t.Fatal(st)
+		}
+		d.pool.close() // its goroutine may be in End
+	}
+	if seen.Load() != 0 {
+		t.Errorf("%d of %d transfers one by one went by the ring", seen.Load(), n)
+	}
+	var all sync.WaitGroup
+	for i := range n {
+		all.Add(1)
+		b := &blk.Bio{Op: blk.Write, Sector: uint64(i) * 8, End: func(*blk.Bio) { all.Done() }}
+		b.SetData(data(d, 8))
+		if d.pool.mu.Lock(); i == 0 {
+			d.pool.busy++ // a bio that takes long
+		}
+		d.pool.mu.Unlock()
+		d.Submit(b)
+	}
+	all.Wait()
+	if seen.Load() != n {
+		t.Errorf("%d of %d transfers beside another went by the ring", seen.Load(), n)
+	}
+	d.Close()
 }
 
 // Transfers that end short or in an error are done again by the pool, whole.

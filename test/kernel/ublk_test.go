@@ -103,9 +103,21 @@ until [ "$(cut -d' ' -f3 /proc/$writer/stat)" = D ]; do sleep 0.1; done
 start
 wait $writer
 cp file mnt/file
+echo a daemon that ends leaves users waiting for the next one
+
+udm dmsetup suspend disk
+dd if=/dev/zero of=mnt/file bs=4k count=1 oflag=direct conv=notrunc 2>message & writer=$!
+until [ "$(cut -d' ' -f3 /proc/$writer/stat)" = D ]; do sleep 0.1; done
+kill $daemon
+wait $daemon || true
+start
+udm dmsetup resume disk
+wait $writer
 umount mnt
 e2fsck -f -n $dev
-echo a daemon that ends leaves users waiting for the next one
+udm detach disk
+[ ! -e $dev ]
+echo also those of a suspended device
 `
 
 // ublkKilledScript kills the daemon while files are copied to two file systems, which then wait for the next daemon, and to a third on a

@@ -69,13 +69,16 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 	if st := d.Status(); !st.Live || st.Suspended {
 		return // try again later
 	}
-	if driverOf(a.path) == ctl.DriverUblk {
-		// Attaching goes on with what is there.
-	} else if err := k.detachOne(minor, true); err != nil {
-		log.Warn("a block device from before the restart is still in use; its I/O fails", "path", a.path, "reason", err)
+	driver := driverOf(a.path)
+	if driver != ctl.DriverUblk { // that is taken over
+		if err := k.detachOne(minor, true); err != nil {
+			log.Warn("a block device from before the restart is still in use; its I/O fails", "path", a.path, "reason", err)
+		}
 	}
-	now, err := k.attached(d, driverOf(a.path))
+	now, err := k.attached(d, driver)
 	switch {
+	case err != nil && driver == ctl.DriverUblk:
+		log.Error("cannot attach a device again yet; its users wait", "device", d.Name(), "path", a.path, "reason", err)
 	case err != nil:
 		log.Error("cannot attach a device again", "device", d.Name(), "reason", err)
 		delete(k.devices, minor)
@@ -92,10 +95,16 @@ func (k *Kernel) detachAll() error {
 		if !a.back {
 			continue
 		}
-		err := k.detachOne(minor, true)
-		if driverOf(a.path) == ctl.DriverUblk && errors.Is(err, syscall.EBUSY) {
+		lasting, suspended := k.lasting(minor, a)
+		var err error = syscall.EBUSY
+		if !suspended {
+			err = k.detachOne(minor, true)
+		}
+		switch {
+		case err == nil:
+		case lasting && errors.Is(err, syscall.EBUSY):
 			k.log.Warn("a block device is in use; its I/O waits until the daemon runs again", "path", a.path)
-		} else if err != nil {
+		default:
 			errs = append(errs, fmt.Errorf("%s, which is %s, cannot be detached and its I/O will fail: %w", a.path, exports.Numbered(minor), err))
 		}
 	}

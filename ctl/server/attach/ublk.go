@@ -1,5 +1,10 @@
 package attach
 
+import (
+	"udm/ctl"
+	"udm/dm"
+)
+
 // blockServer is a ublk.Server, where there is ublk.
 type blockServer interface {
 	Leave()
@@ -18,4 +23,12 @@ func (k *Kernel) serves(minor uint32) bool {
 	default:
 		return true
 	}
+}
+
+// lasting reports whether a block device can wait for the next daemon, and has to because
+// its device is suspended.
+func (k *Kernel) lasting(minor uint32, a attachment) (lasting, suspended bool) {
+	d, err := k.control.Number(dm.Number{Major: dm.Major, Minor: minor})
+	lasting = err == nil && driverOf(a.path) == ctl.DriverUblk && !d.Limits().ProcessCache
+	return lasting, lasting && d.Status().Suspended
 }
