@@ -202,11 +202,11 @@ func (k *Kernel) detachOne(minor uint32, force bool) error {
 	j := k.newJob(jobDetach, minor, driverOf(path), path)
 	j.Force = force
 	_, err := k.job(j)
-	switch {
-	case j.Driver == ctl.DriverUblk && (err == nil || errors.Is(err, errUnused)):
-		return k.deleteUblk(j, minor)
-	case errors.Is(err, errUnused):
-		return nil
+	if errors.Is(err, errUnused) {
+		err = nil
+	}
+	if err == nil {
+		k.leaveUblk(minor)
 	}
 	return err
 }

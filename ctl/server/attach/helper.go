@@ -47,7 +47,7 @@ const (
 	// the answer names the next job, to be run when the daemon serves the device.
 	jobStart     = "start"
 	jobRecovered = "recovered"
-	jobDelete    = "delete" // after detach, when the daemon no longer serves it
+	jobDelete    = "delete" // after a start that failed, when the daemon no longer serves it
 )
 
 // Prefixes of the paths of the drivers' block devices.

@@ -59,14 +59,21 @@ func (k *Kernel) byUblk(d *dm.Device, path string, auto bool) (string, error) {
 	case err == nil:
 		return j.Path, nil
 	case j.Do == jobStart:
-		return "", errors.Join(err, k.deleteUblk(j, minor))
+		k.leaveUblk(minor)
+		j.Do = jobDelete
+		_, derr := k.job(j)
+		return "", errors.Join(err, derr)
 	}
-	// Its users wait, and lose nothing.
+	k.leaveUblk(minor) // its users wait, and lose nothing
+	return "", err
+}
+
+// leaveUblk ends the server of a block device.
+func (k *Kernel) leaveUblk(minor uint32) {
 	if s := k.ublk[minor]; s != nil {
 		s.Leave()
 		delete(k.ublk, minor)
 	}
-	return "", err
 }
 
 // serveUblk serves a device that has been added or prepared, and does what is next.
@@ -95,23 +102,6 @@ func (k *Kernel) serveUblk(j kernelJob, minor uint32, x *export.Export) error {
 	}()
 	j.Server = os.Getpid()
 	_, err = k.answer(ctx, j)
-	return err
-}
-
-// deleteUblk forgets a block device that has been stopped, once its server has ended.
-func (k *Kernel) deleteUblk(j kernelJob, minor uint32) error {
-	if s := k.ublk[minor]; s != nil {
-		if j.Do != jobDetach {
-			s.Leave()
-		}
-		<-s.Ended()
-		delete(k.ublk, minor)
-	}
-	j.Do = jobDelete
-	_, err := k.job(j)
-	if errors.Is(err, errUnused) {
-		return nil
-	}
 	return err
 }
 
@@ -202,10 +192,11 @@ func (j *kernelJob) addUblk(c *ublk.Control, done *jobDone) error {
 	return ublkRefused(err)
 }
 
-// stopUblk writes out what the kernel has cached and takes the disk away, unless it is
-// in use.
+// stopUblk writes out what the kernel has cached and takes the block device away, unless
+// it is in use.
 func (j *kernelJob) stopUblk(c *ublk.Control, i ublk.Info) error {
 	if i.State == ublk.Dead {
+		_ = c.DeleteLater(i.ID) // users of the disk have lost it; the driver forgets it after them
 		return nil
 	}
 	fd, err := unix.Open(j.Path, unix.O_EXCL|unix.O_CLOEXEC, 0)
@@ -214,13 +205,19 @@ func (j *kernelJob) stopUblk(c *ublk.Control, i ublk.Info) error {
 	} else if err != nil {
 		return &os.PathError{Op: "open", Path: j.Path, Err: err}
 	}
-	defer unix.Close(fd)
 	if i.State == ublk.Live { // else nobody would answer
-		if err := unix.Fsync(fd); err != nil && !j.Force {
-			return &os.PathError{Op: "fsync", Path: j.Path, Err: err}
-		}
+		err = unix.Fsync(fd)
 	}
-	return ublkRefused(c.Stop(i.ID))
+	if err != nil && !j.Force {
+		unix.Close(fd)
+		return &os.PathError{Op: "fsync", Path: j.Path, Err: err}
+	}
+	err = c.Stop(i.ID)
+	unix.Close(fd)
+	if err == nil {
+		err = c.Delete(i.ID) // when the daemon has seen the end as well
+	}
+	return ublkRefused(err)
 }
 
 // resizeUblk lets the kernel see the device's size.
