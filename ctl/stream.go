@@ -38,8 +38,17 @@ func upload[In, Out any](name string, do func(Service, context.Context, In, io.R
 	return uploading[In, Out](name)
 }
 
+// call sends the request and the stream. When ctx ends it returns at once; a read of
+// the stream that is blocked then goes on until the stream's owner ends it.
 func (name uploading[In, Out]) call(ctx context.Context, c *Client, in In, stream io.Reader) (out Out, err error) {
-	resp, err := c.do(ctx, string(name), in, io.NopCloser(stream))
+	body, from := io.Pipe()
+	go func() {
+		_, err := io.Copy(from, stream)
+		from.CloseWithError(err)
+	}()
+	defer body.Close()
+	defer context.AfterFunc(ctx, func() { body.CloseWithError(ctx.Err()) })()
+	resp, err := c.do(ctx, string(name), in, body)
 	if err != nil {
 		return out, err
 	}
