@@ -10,6 +10,7 @@ import (
 	"udm/blk/blktest"
 	"udm/dm"
 	"udm/env"
+	"udm/internal/invariants"
 )
 
 // fullLife is a life of a pool whose disks find no space at some write.
@@ -28,7 +29,10 @@ type fullLife struct {
 // on by itself. With error_if_no_space writes and flushes may fail as well.
 func TestSpaceRunsOutAtEachWrite(t *testing.T) {
 	every := 1
-	if testing.Short() {
+	switch {
+	case invariants.Enabled:
+		every = 13
+	case testing.Short():
 		every = 7
 	}
 	for _, features := range [][]string{nil, {"error_if_no_space"}, {"skip_block_zeroing", "no_discard_passdown"}} {
