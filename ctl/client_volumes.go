@@ -48,7 +48,7 @@ func (c *Client) Rollback(ctx context.Context, r Object) error {
 }
 
 // Reset implements [Volumes].
-func (c *Client) Reset(ctx context.Context, r Object) error {
+func (c *Client) Reset(ctx context.Context, r Objects) error {
 	_, err := reset.call(ctx, c, r)
 	return err
 }

@@ -30,8 +30,8 @@ type Volumes interface {
 	Merge(context.Context, Object) error
 	// Rollback restores an object to the state of a snapshot of it.
 	Rollback(context.Context, Object) error
-	// Reset makes a clone equal to its base.
-	Reset(context.Context, Object) error
+	// Reset makes clones equal to their bases, all or none.
+	Reset(context.Context, Objects) error
 	// Resize makes an object larger or smaller.
 	Resize(context.Context, volume.ResizeSpec) error
 	// RenameObject changes the name of an object, and of the files made for it.
@@ -44,7 +44,7 @@ type Volumes interface {
 	CopyOut(context.Context, ObjectFile) error
 	// CopyIn copies an image over the start of an object.
 	CopyIn(context.Context, ObjectFile) error
-	// RemoveObject removes an object and what was made for it.
+	// RemoveObject removes objects and what was made for them, all or none.
 	RemoveObject(context.Context, volume.RemoveSpec) error
 
 	// Changes returns what an object has changed since a checkpoint, part by part.
@@ -74,6 +74,12 @@ type Volumes interface {
 // commands, like the specs of package volume. Sizes are in bytes.
 type Object struct {
 	Name string `json:"name"`
+}
+
+// Objects names the objects of a command.
+type Objects struct {
+	Name  string   `json:"name,omitempty"`
+	Names []string `json:"names,omitempty"` // more of them
 }
 
 // Operation names an incomplete operation.

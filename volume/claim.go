@@ -42,14 +42,15 @@ func (m *Manager) acquire(ctx context.Context, op *operation, touches func() (cl
 }
 
 func (c claim) within(o claim) bool {
-	held := func(s []string) func(string) bool {
-		return func(name string) bool { return !slices.Contains(s, name) }
+	alone, shared := make(map[string]bool), make(map[string]bool)
+	for _, name := range o.objects {
+		alone[name] = true
 	}
-	both := slices.Concat(o.objects, o.shared)
-	if len(c.objects) > 16 { // new names only: they depend on nothing else
-		return len(c.objects) == len(o.objects) && !slices.ContainsFunc(c.shared, held(both))
+	for _, name := range o.shared {
+		shared[name] = true
 	}
-	return !slices.ContainsFunc(c.objects, held(o.objects)) && !slices.ContainsFunc(c.shared, held(both))
+	return !slices.ContainsFunc(c.objects, func(name string) bool { return !alone[name] }) &&
+		!slices.ContainsFunc(c.shared, func(name string) bool { return !alone[name] && !shared[name] })
 }
 
 func (m *Manager) lock(ctx context.Context, op *operation, c claim) error {

@@ -41,6 +41,13 @@ var scenarios = []struct {
 	{"merge of a volume", func(m *Manager) error { return m.Merge(ctx, "vs") }},
 	{"reset of a clone", func(m *Manager) error { return m.Reset(ctx, "a") }},
 	{"reset of a volume", func(m *Manager) error { return m.Reset(ctx, "vs") }},
+	{"reset of clones and volumes", func(m *Manager) error { return m.Reset(ctx, "a", "vs", "l", "v", "x") }},
+	{"remove of clones, volumes and a disk", func(m *Manager) error {
+		return m.Remove(ctx, RemoveSpec{Names: []string{"a", "vs", "l", "e", "x"}})
+	}},
+	{"remove clones, keep their stores", func(m *Manager) error {
+		return m.Remove(ctx, RemoveSpec{Names: []string{"a", "x"}, Keep: true})
+	}},
 	{"remove a disk", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "e"}) }},
 	{"remove a clone", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "a"}) }},
 	{"remove a clone, keep its store", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "a", Keep: true}) }},

@@ -133,7 +133,7 @@ func (md *model) merge(name string) entered {
 }
 
 func (md *model) reset(name string) entered {
-	return entered{&reset{name}, func() {
+	return entered{&reset{names: []string{name}}, func() {
 		o := md.object(name)
 		o.holds = md.images[o.base].grown(uint64(len(o.holds)))
 		if o.kind == Volume {
@@ -157,7 +157,7 @@ func (md *model) rename(name, to string) entered {
 }
 
 func (md *model) remove(s RemoveSpec) entered {
-	return entered{&removal{s}, func() {
+	return entered{&removal{RemoveSpec: RemoveSpec{Names: []string{s.Name}}}, func() {
 		md.leave(md.object(s.Name))
 		delete(md.objects, s.Name)
 	}, md}

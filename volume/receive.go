@@ -137,7 +137,7 @@ func (m *Manager) removeAbandoned(ctx context.Context, name string) error {
 	if _, err := m.object(name + incomingSuffix); err != nil {
 		return err // what it is in is not here; the next start tries it again
 	}
-	return m.run(ctx, &removal{RemoveSpec{Name: name + incomingSuffix}})
+	return m.Remove(ctx, RemoveSpec{Name: name + incomingSuffix})
 }
 
 // removeAllAbandoned removes what the end of the daemon, or an error, has left.

@@ -27,6 +27,18 @@ func TestRefusals(t *testing.T) {
 		{"remove a pool in use", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "p"}) }, syscall.EBUSY, "v and vs depend on p"},
 		{"remove a part", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "d-real"}) }, syscall.EBUSY, "part of d"},
 		{"reset with a snapshot", func(m *Manager) error { return m.Reset(ctx, "b") }, syscall.EBUSY, "bs depends on b"},
+		{"remove several, one with a snapshot", func(m *Manager) error {
+			return m.Remove(ctx, RemoveSpec{Names: []string{"a", "e", "b"}})
+		}, syscall.EBUSY, "bs depends on b"},
+		{"remove several, one a snapshot", func(m *Manager) error {
+			return m.Remove(ctx, RemoveSpec{Names: []string{"a", "ds"}})
+		}, syscall.EINVAL, "remove it alone"},
+		{"remove several, one of which does not exist", func(m *Manager) error {
+			return m.Remove(ctx, RemoveSpec{Names: []string{"a", "nosuch"}})
+		}, syscall.ENXIO, "nosuch"},
+		{"remove nothing", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{}) }, syscall.EINVAL, "give the name"},
+		{"reset nothing", func(m *Manager) error { return m.Reset(ctx) }, syscall.EINVAL, "give the name"},
+		{"reset several, one a disk", func(m *Manager) error { return m.Reset(ctx, "a", "l", "e") }, syscall.EINVAL, "is a disk"},
 		{"reset a disk", func(m *Manager) error { return m.Reset(ctx, "e") }, syscall.EINVAL, "is a disk"},
 		{"shrink a pool", func(m *Manager) error { return m.GrowPool(ctx, "p", 1<<20, 0) }, syscall.EINVAL, "cannot shrink"},
 		{"shrink a volume", func(m *Manager) error { return m.Resize(ctx, ResizeSpec{Name: "v", Size: 512}) }, syscall.EINVAL, "--shrink"},

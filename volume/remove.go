@@ -10,9 +10,12 @@ import (
 	"udm/targets/thin"
 )
 
-// RemoveSpec is a request to remove an object.
+// RemoveSpec is a request to remove objects.
 type RemoveSpec struct {
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
+	// Names are more objects: all are removed or none. Snapshots, pools and objects on
+	// which others are based can only be removed alone.
+	Names []string `json:"names,omitempty"`
 	// Keep keeps the object's data: the store of a clone, which can be reused with
 	// its base, or of a snapshot, the files of a pool, or the volume in its pool.
 	// Except for the files of a pool, they are orphans afterwards.
@@ -23,22 +26,45 @@ type RemoveSpec struct {
 	Kind Kind `json:"kind,omitempty"`
 }
 
-// Remove removes an object and what was made for it: its files, its space in a pool,
+// Remove removes objects and what was made for them: their files, their space in a pool,
 // and with the last snapshot of an object the device below that object. It refuses if
-// other objects are based on it.
+// other objects are based on one.
 func (m *Manager) Remove(ctx context.Context, s RemoveSpec) error {
-	return m.run(ctx, &removal{s})
+	if s.Name != "" {
+		s.Names = append([]string{s.Name}, s.Names...)
+	}
+	s.Names = distinct(s.Names)
+	return m.run(ctx, &removal{RemoveSpec: s})
 }
 
-type removal struct{ RemoveSpec }
+type removal struct {
+	RemoveSpec
+
+	devices, below []string // the objects' own, and those that were made below them
+	volumes        steps    // delete the volumes
+	after          steps    // what else is to be done
+	files          []string // to be removed
+	notes          []File
+}
 
 func (c *removal) kind() string { return "remove" }
 
-func (c *removal) touches(m *Manager) (claim, error) {
-	o, err := m.object(c.Name)
+func (c *removal) touches(m *Manager) (cl claim, err error) {
+	for _, name := range c.Names {
+		one, err := c.touchesOne(m, name)
+		if err != nil {
+			return claim{}, err
+		}
+		cl.objects, cl.shared = append(cl.objects, one.objects...), append(cl.shared, one.shared...)
+	}
+	return cl, nil
+}
+
+func (c *removal) touchesOne(m *Manager, name string) (claim, error) {
+	o, err := m.object(name)
 	if err != nil {
-		if _, merr := m.control.Name(c.Name); merr == nil {
-			return claim{objects: []string{c.Name}}, nil // a device without a table
+		if _, merr := m.control.Name(name); merr == nil {
+			return claim{objects: []string{name}}, nil // a device without a table
 		}
 		return claim{}, err
 	}
@@ -50,10 +76,33 @@ func (c *removal) touches(m *Manager) (claim, error) {
 }
 
 func (c *removal) plan(m *Manager, op *operation) error {
-	o, err := m.object(c.Name)
+	if len(c.Names) == 0 {
+		return refuse(syscall.EINVAL, "give the name of a device")
+	}
+	for _, name := range c.Names {
+		if err := c.one(m, name); err != nil {
+			return err
+		}
+	}
+	if len(c.notes) > 0 {
+		op.Add = steps{&makeFiles{c.notes}}
+	}
+	op.Then = append(steps{&removeDevice{Names: c.devices}}, c.volumes...)
+	op.Then = append(op.Then, c.after...)
+	if len(c.below) > 0 {
+		op.Then = append(op.Then, &removeDevice{Names: c.below})
+	}
+	if len(c.files) > 0 {
+		op.Then = append(op.Then, &removeFiles{Paths: c.files})
+	}
+	return nil
+}
+
+func (c *removal) one(m *Manager, name string) error {
+	o, err := m.object(name)
 	if err != nil {
-		op.Then = steps{&removeDevice{Name: c.Name}}
-		c.takeFiles(op, &object{kind: Disk, record: m.devices.Record(c.Name)})
+		c.devices = append(c.devices, name)
+		c.takeFiles(&object{kind: Disk, record: m.devices.Record(name)})
 		return nil
 	}
 	if err := errors.Join(m.whole(o), o.is(c.Kind)); err != nil {
@@ -62,7 +111,10 @@ func (c *removal) plan(m *Manager, op *operation) error {
 	if names := m.standing(o); len(names) > 0 {
 		return stoodOn(names, o.name)
 	}
-	op.Then = steps{&removeDevice{Name: o.name}}
+	if len(c.Names) > 1 && (o.kind == Pool || o.kind == Snapshot) {
+		return refuse(syscall.EINVAL, "%s is a %s, which cannot be removed together with others; remove it alone", o.name, o.kind)
+	}
+	c.devices = append(c.devices, o.name)
 	switch o.kind {
 	case Merging:
 		return refuse(syscall.EBUSY, "%s is merging; data that is not merged yet would be lost: wait for it", o.name)
@@ -72,7 +124,7 @@ func (c *removal) plan(m *Manager, op *operation) error {
 		}
 	case Volume:
 		if !c.Keep {
-			op.Then = append(op.Then, &deleteVolume{Pool: mapped(o.volume().Pool), ID: o.volume().ID})
+			c.volumes = append(c.volumes, &deleteVolume{Pool: mapped(o.volume().Pool), ID: o.volume().ID})
 		}
 	case Snapshot:
 		x, err := m.object(m.front(mapped(o.store().Origin)))
@@ -80,33 +132,31 @@ func (c *removal) plan(m *Manager, op *operation) error {
 			return err
 		}
 		if len(m.snapshots(x)) == 1 {
-			op.Then = append(op.Then, m.putBack(x)...)
+			c.after = m.putBack(x)
 		}
 	}
 	if base := o.name + baseSuffix; m.standsOn(o, base) {
-		op.Then = append(op.Then, &removeDevice{Name: base})
+		c.below = append(c.below, base)
 	}
-	c.takeFiles(op, o)
+	c.takeFiles(o)
 	return nil
 }
 
 // takeFiles removes the files that were made for an object, or keeps those with data
 // and records the base of a clone's store.
-func (c *removal) takeFiles(op *operation, o *object) {
+func (c *removal) takeFiles(o *object) {
 	files := o.record.Files
 	switch {
 	case !c.Keep:
 	case o.kind == Clone || o.kind == Snapshot:
 		files = without(files, o.store().COW)
 		if o.record.Base != nil {
-			op.Add = steps{&makeFiles{[]File{note(o.store().COW, o.record.Base)}}}
+			c.notes = append(c.notes, note(o.store().COW, o.record.Base))
 		}
 	default:
 		files = nil
 	}
-	if len(files) > 0 {
-		op.Then = append(op.Then, &removeFiles{Paths: files})
-	}
+	c.files = append(c.files, files...)
 }
 
 func (m *Manager) standsOn(o *object, name string) bool {

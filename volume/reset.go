@@ -8,21 +8,44 @@ import (
 	"udm/targets/thin"
 )
 
-// Reset makes a clone equal to its base: it discards all changes.
-func (m *Manager) Reset(ctx context.Context, name string) error {
-	return m.run(ctx, &reset{name})
+// Reset makes clones equal to their bases, all or none: it discards all changes.
+func (m *Manager) Reset(ctx context.Context, names ...string) error {
+	return m.run(ctx, &reset{names: distinct(names)})
 }
 
-type reset struct{ name string }
+// distinct omits names that are repeated.
+func distinct(names []string) (once []string) {
+	seen := make(map[string]bool, len(names))
+	for _, name := range names {
+		if !seen[name] {
+			once = append(once, name)
+		}
+		seen[name] = true
+	}
+	return once
+}
+
+type reset struct {
+	names []string
+
+	files   []File // new stores
+	volumes []*object
+	now     []Device
+	gone    []string // old stores
+}
 
 func (c *reset) kind() string { return "reset" }
 
-func (c *reset) touches(m *Manager) (claim, error) {
-	o, err := m.object(c.name)
-	if err != nil {
-		return claim{}, err
+func (c *reset) touches(m *Manager) (cl claim, err error) {
+	for _, name := range c.names {
+		o, err := m.object(name)
+		if err != nil {
+			return claim{}, err
+		}
+		own := m.own(o)
+		cl.objects, cl.shared = append(cl.objects, own.objects...), append(cl.shared, own.shared...)
 	}
-	return m.own(o), nil
+	return cl, nil
 }
 
 // own is the claim for changing an object, and its pool if it is in one. The files in
@@ -57,7 +80,31 @@ func (m *Manager) ownFront(o *object) claim {
 }
 
 func (c *reset) plan(m *Manager, op *operation) error {
-	o, err := m.kindOf(c.name, Clone, Volume)
+	if len(c.names) == 0 {
+		return refuse(syscall.EINVAL, "give the name of a clone")
+	}
+	for _, name := range c.names {
+		if err := c.one(m, name); err != nil {
+			return err
+		}
+	}
+	if len(c.files) > 0 {
+		op.Add = steps{&makeFiles{c.files}}
+	}
+	deleted, err := c.newVolumes(m, op)
+	if err != nil {
+		return err
+	}
+	op.Then = steps{&swapTables{Devices: c.now, Independent: true}}
+	if len(c.gone) > 0 {
+		op.Then = append(op.Then, &removeFiles{Paths: c.gone})
+	}
+	op.Then = append(op.Then, deleted...)
+	return nil
+}
+
+func (c *reset) one(m *Manager, name string) error {
+	o, err := m.kindOf(name, Clone, Volume)
 	if err != nil {
 		return err
 	}
@@ -65,8 +112,16 @@ func (c *reset) plan(m *Manager, op *operation) error {
 		return stoodOn(names, o.name)
 	}
 	if o.kind == Volume {
-		return c.volume(m, op, o)
+		if o.volume().Origin == "" {
+			return refuse(syscall.EINVAL, "%s has no base; roll it back to a snapshot: udm rollback SNAPSHOT", o.name)
+		}
+		c.volumes = append(c.volumes, o)
+		return nil
 	}
+	return c.store(m, o)
+}
+
+func (c *reset) store(m *Manager, o *object) error {
 	l := *o.store()
 	st, err := m.files.Stat(l.COW)
 	if err != nil {
@@ -76,10 +131,10 @@ func (c *reset) plan(m *Manager, op *operation) error {
 	l.COW = m.unused(m.storePath(o.name))
 	now := o.device(&l)
 	now.Record.Files = append(without(o.record.Files, old), l.COW)
-	op.Add = steps{&makeFiles{[]File{storeFile(&l, st.Size)}}}
-	op.Then = steps{&swapTables{Devices: []Device{now}}}
+	c.files = append(c.files, storeFile(&l, st.Size))
+	c.now = append(c.now, now)
 	if slices.Contains(o.record.Files, old) {
-		op.Then = append(op.Then, &removeFiles{Paths: []string{old}})
+		c.gone = append(c.gone, old)
 	}
 	return nil
 }
@@ -88,20 +143,27 @@ func without(list []string, s string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(o string) bool { return o == s })
 }
 
-func (c *reset) volume(m *Manager, op *operation, o *object) error {
-	l := *o.volume()
-	if l.Origin == "" {
-		return refuse(syscall.EINVAL, "%s has no base; roll it back to a snapshot: udm rollback SNAPSHOT", o.name)
+// newVolumes plans new volumes in place of the old ones, and returns the steps that
+// delete these.
+func (c *reset) newVolumes(m *Manager, op *operation) (deleted steps, err error) {
+	count := make(map[string]int)
+	for _, o := range c.volumes {
+		count[mapped(o.volume().Pool)]++
 	}
-	pool := mapped(l.Pool)
-	ids, err := m.freeIDs(pool, 1)
-	if err != nil {
-		return err
+	free := make(map[string][]uint32)
+	for pool, n := range count {
+		if free[pool], err = m.freeIDs(pool, n); err != nil {
+			return nil, err
+		}
 	}
-	old := l.ID
-	l.ID = ids[0]
-	op.Add = steps{&createVolume{Pool: pool, ID: l.ID}}
-	op.Then = steps{&swapTables{Devices: []Device{o.device(&thin.ThinLine{Pool: l.Pool, ID: l.ID, Origin: l.Origin})}},
-		&deleteVolume{Pool: pool, ID: old}}
-	return nil
+	for _, o := range c.volumes {
+		l := o.volume()
+		pool := mapped(l.Pool)
+		id := free[pool][0]
+		free[pool] = free[pool][1:]
+		op.Add = append(op.Add, &createVolume{Pool: pool, ID: id})
+		c.now = append(c.now, o.device(&thin.ThinLine{Pool: l.Pool, ID: id, Origin: l.Origin}))
+		deleted = append(deleted, &deleteVolume{Pool: pool, ID: l.ID})
+	}
+	return deleted, nil
 }

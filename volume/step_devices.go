@@ -80,16 +80,20 @@ func (s *swapTables) do(ctx context.Context, m *Manager, _ *operation) error {
 	return m.devices.Swap(ctx, s.Devices, s.Independent)
 }
 
-// removeDevice removes a device.
+// removeDevice removes a device, or several at one moment.
 type removeDevice struct {
 	final `json:"-"`
-	Name  string
+	Name  string   `json:",omitempty"`
+	Names []string `json:",omitempty"`
 }
 
 func (s *removeDevice) kind() string { return "remove device" }
 
 func (s *removeDevice) do(ctx context.Context, m *Manager, _ *operation) error {
-	return m.devices.Remove(ctx, []string{s.Name})
+	if s.Name != "" {
+		return m.devices.Remove(ctx, []string{s.Name})
+	}
+	return m.devices.Remove(ctx, s.Names)
 }
 
 // renameDevice gives a device another name.

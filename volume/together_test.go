@@ -196,7 +196,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// A batch of thousands of clones is one operation.
+// Thousands of clones are made, reset and removed in one operation each.
 func TestBatch(t *testing.T) {
 	n := 4096
 	if testing.Short() {
@@ -209,12 +209,48 @@ func TestBatch(t *testing.T) {
 		for i := range names {
 			names[i] = fmt.Sprint("vm", i)
 		}
-		start := time.Now()
 		r.ok(r.m.Clone(context.Background(), CloneSpec{Base: "/img/i.img", Names: names}))
-		t.Logf("%v for each of %d clones", time.Since(start)/time.Duration(n), n)
 		if got := len(r.m.Objects()); got != n {
 			t.Errorf("%d objects", got)
 		}
+		r.ok(r.check())
+		empty := r.contents()
+		for i := 0; i < n; i += 16 {
+			r.write(names[i], 3, 2, 5)
+		}
+		r.ok(r.m.Reset(ctx, names...))
+		if d := diff(r.contents(), empty); d != "" {
+			t.Error(d)
+		}
+		r.ok(r.check())
+		r.ok(r.m.Remove(ctx, RemoveSpec{Names: names}))
+		if got := len(r.m.Objects()); got != 0 {
+			t.Errorf("%d objects are left", got)
+		}
+		r.ok(r.check())
+	})
+	r.stop()
+}
+
+// If one of several objects is in use, none is removed.
+func TestRemoveSeveralOneOpen(t *testing.T) {
+	r := boot(t, furnished(t))
+	r.task(func() {
+		before := r.contents()
+		d, err := r.c.Name("l")
+		r.ok(err)
+		h, err := d.Open(false)
+		r.ok(err)
+		err = r.m.Remove(ctx, RemoveSpec{Names: []string{"a", "l", "vs"}})
+		r.ok(h.Close())
+		if !errors.Is(err, syscall.EBUSY) {
+			t.Errorf("%v", err)
+		}
+		if d := diff(r.contents(), before); d != "" {
+			t.Error(d)
+		}
+		r.ok(r.check())
+		r.ok(r.m.Remove(ctx, RemoveSpec{Names: []string{"a", "l", "vs", "a"}}))
 		r.ok(r.check())
 	})
 	r.stop()

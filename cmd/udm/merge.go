@@ -45,11 +45,22 @@ are lost. A snapshot with a store is merged and removed; one in a pool stays.`,
 }
 
 func resetCommand() *cobra.Command {
-	return about(&cobra.Command{
-		Use:   "reset CLONE",
-		Short: "Discard all changes of a clone",
+	cmd := &cobra.Command{
+		Use:   "reset CLONE...",
+		Short: "Discard all changes of clones",
 		Long: `reset discards everything that was written to a clone, whether its changes are in a
-store or in a pool. It takes no time, and the clone can stay in use.`,
-		Example: `  udm reset vm1`,
-	}, (*ctl.Client).Reset)
+store or in a pool. It takes no time, and the clone can stay in use. Several clones
+are reset together: all of them or, if there is an error, none.`,
+		Example: `  udm reset vm1
+  udm reset vm1 vm2 vm3`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeDevices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return operate(cmd, args, func(ctx context.Context, c *ctl.Client) error {
+				return c.Reset(ctx, ctl.Objects{Names: args})
+			})
+		},
+	}
+	addJSON(cmd)
+	return cmd
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,9 +25,14 @@ the files of a pool, the space of a volume in its pool. It does not change the d
 files and images below them. With --keep, the data written to a device stays, too: a
 store can be reused with "udm clone --store", and "udm orphans" lists it.
 
+Several clones, volumes and disks are removed together: all of them or, if there is an
+error, none. If a snapshot, a pool or a device on which others depend is among them, the
+devices are removed one after the other.
+
 A device on which others depend is not removed. When the last snapshot of a device is
 removed, the device gets back the table that it had before "udm snapshot".`,
 		Example: `  udm remove vm1
+  udm remove vm2 vm3 vm4
   udm remove --keep vm1          # its store stays
   udm remove --deferred disk     # once it is no longer in use; files stay`,
 		Args:              cobra.MinimumNArgs(1),
@@ -47,11 +53,44 @@ removed, the device gets back the table that it had before "udm snapshot".`,
 	return cmd
 }
 
+// removeObjects removes objects together if they can be, else one after the other.
 func removeObjects(cmd *cobra.Command, names []string, s volume.RemoveSpec) error {
-	return removeEach(cmd, names, func(ctx context.Context, c *ctl.Client, name string) error {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	together, err := removable(cmd.Context(), client, names)
+	if err != nil {
+		return err
+	}
+	if together {
+		s.Names = names
+		return client.RemoveObject(cmd.Context(), s)
+	}
+	var errs []error
+	for _, name := range names {
 		s.Name = name
-		return c.RemoveObject(ctx, s)
-	})
+		errs = append(errs, client.RemoveObject(cmd.Context(), s))
+	}
+	return errors.Join(errs...)
+}
+
+// removable reports whether objects can be removed together: there are several, none is a
+// snapshot or a pool, and nothing is based on them.
+func removable(ctx context.Context, c *ctl.Client, names []string) (bool, error) {
+	if len(names) < 2 {
+		return false, nil
+	}
+	objects, err := c.Objects(ctx)
+	if err != nil {
+		return false, err
+	}
+	free := make(map[string]bool)
+	for _, o := range objects {
+		free[o.Name] = len(o.On) == 0 && o.Kind != volume.Snapshot && o.Kind != volume.Pool
+	}
+	return !slices.ContainsFunc(names, func(name string) bool { return !free[name] }), nil
 }
 
 func removeEach(cmd *cobra.Command, names []string, remove func(context.Context, *ctl.Client, string) error) error {

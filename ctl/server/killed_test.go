@@ -164,7 +164,10 @@ func TestKilledInOperations(t *testing.T) {
 		{"merge", func(ctx context.Context, s ctl.Service) error { return s.Merge(ctx, ctl.Object{Name: "x"}) }},
 		{"rollback", func(ctx context.Context, s ctl.Service) error { return s.Rollback(ctx, ctl.Object{Name: "as"}) }},
 		{"rollback in a pool", func(ctx context.Context, s ctl.Service) error { return s.Rollback(ctx, ctl.Object{Name: "vs"}) }},
-		{"reset", func(ctx context.Context, s ctl.Service) error { return s.Reset(ctx, ctl.Object{Name: "b"}) }},
+		{"reset", func(ctx context.Context, s ctl.Service) error { return s.Reset(ctx, ctl.Objects{Name: "b"}) }},
+		{"reset several", func(ctx context.Context, s ctl.Service) error {
+			return s.Reset(ctx, ctl.Objects{Names: []string{"b", "x", "v"}})
+		}},
 		{"resize", func(ctx context.Context, s ctl.Service) error {
 			return s.Resize(ctx, volume.ResizeSpec{Name: "b", Size: 128 << 10})
 		}},
@@ -185,6 +188,9 @@ func TestKilledInOperations(t *testing.T) {
 		}},
 		{"remove", func(ctx context.Context, s ctl.Service) error {
 			return s.RemoveObject(ctx, volume.RemoveSpec{Name: "as"})
+		}},
+		{"remove several", func(ctx context.Context, s ctl.Service) error {
+			return s.RemoveObject(ctx, volume.RemoveSpec{Names: []string{"b", "x", "v"}})
 		}},
 		{"remove a volume", func(ctx context.Context, s ctl.Service) error {
 			return s.RemoveObject(ctx, volume.RemoveSpec{Name: "vs"})

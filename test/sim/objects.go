@@ -264,7 +264,7 @@ func (o *objects) operation(w *harness, what, x, to string) *operation {
 		o.rest(w, t.of)
 		return o.rollback(x, t)
 	case "reset":
-		op.do = func(ctx context.Context) error { return o.srv.Reset(ctx, ctl.Object{Name: x}) }
+		op.do = func(ctx context.Context) error { return o.srv.Reset(ctx, ctl.Objects{Name: x}) }
 		op.done = func() {
 			t.model = t.base.Clone()
 			for _, s := range o.all {

@@ -60,8 +60,12 @@ func (s *Service) Rollback(ctx context.Context, r ctl.Object) error {
 }
 
 // Reset implements [ctl.Volumes].
-func (s *Service) Reset(ctx context.Context, r ctl.Object) error {
-	return s.operate(ctx, func(m *volume.Manager) error { return m.Reset(ctx, r.Name) })
+func (s *Service) Reset(ctx context.Context, r ctl.Objects) error {
+	names := r.Names
+	if r.Name != "" {
+		names = append([]string{r.Name}, names...)
+	}
+	return s.operate(ctx, func(m *volume.Manager) error { return m.Reset(ctx, names...) })
 }
 
 // Resize implements [ctl.Volumes].

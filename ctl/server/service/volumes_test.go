@@ -119,7 +119,7 @@ func TestSuspendsAreTheUsers(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"snapshot": func() error { return v.Snapshot(ctx, volume.SnapshotSpec{Of: "a", Names: []string{"s"}}) },
 		"merge":    func() error { return v.Merge(ctx, ctl.Object{Name: "a"}) },
-		"reset":    func() error { return v.Reset(ctx, ctl.Object{Name: "a"}) },
+		"reset":    func() error { return v.Reset(ctx, ctl.Objects{Name: "a"}) },
 		"resize":   func() error { return v.Resize(ctx, volume.ResizeSpec{Name: "a", Size: 2 << 20}) },
 	} {
 		if err := do(); !errors.Is(err, syscall.EBUSY) {
