@@ -37,6 +37,7 @@ var sections = []struct {
 	{"fuse", benchFUSE},
 	{"files", benchFiles},
 	{"scale", benchScale},
+	{"volumes", benchVolumes},
 }
 
 func main() {

@@ -84,13 +84,14 @@ type Opener struct {
 	mu       sync.Mutex
 	disks    map[identity]*disk   // guarded by mu
 	byNumber map[blk.Number]*disk // guarded by mu
+	lowest   map[uint32]uint32    // guarded by mu; by major: no minor number below is free
 	// registered has the names of disks whose number a user has chosen.
 	registered map[blk.Number]string // guarded by mu
 }
 
 // New returns an Opener that has nothing open.
 func New(e env.Env) *Opener {
-	return &Opener{env: e, disks: make(map[identity]*disk), byNumber: make(map[blk.Number]*disk), registered: make(map[blk.Number]string)}
+	return &Opener{env: e, disks: make(map[identity]*disk), byNumber: make(map[blk.Number]*disk), lowest: make(map[uint32]uint32), registered: make(map[blk.Number]string)}
 }
 
 // disk is one disk that is open, or being opened or closed.
@@ -180,10 +181,18 @@ func (o *Opener) numberLocked(src *source) blk.Number {
 		}
 		n.Major = extMajor
 	}
-	for o.takenLocked(n) {
+	for n.Minor = o.lowest[n.Major]; o.takenLocked(n); {
 		n.Minor++
 	}
+	o.lowest[n.Major] = n.Minor
 	return n
+}
+
+// freedLocked is called when a number is given up.
+func (o *Opener) freedLocked(n blk.Number) {
+	if low, ok := o.lowest[n.Major]; ok && n.Minor < low {
+		o.lowest[n.Major] = n.Minor
+	}
 }
 
 func (o *Opener) release(d *disk) {
@@ -192,6 +201,7 @@ func (o *Opener) release(d *disk) {
 	if d.users--; d.users == 0 {
 		delete(o.disks, d.source.id)
 		delete(o.byNumber, d.number)
+		o.freedLocked(d.number)
 	}
 }
 

@@ -52,6 +52,7 @@ func (o *Opener) Unregister(n blk.Number) error {
 		return dm.Errorf(syscall.ENXIO, "no disk is registered as %s", n)
 	}
 	delete(o.registered, n)
+	o.freedLocked(n)
 	return nil
 }
 

@@ -66,6 +66,8 @@ type group struct {
 	// merge: they are found without a look at thousands of others.
 	byCow  map[dm.Number][]*snapshot // guarded by registry.mu
 	merges atomic.Int32
+	// dropped is how many snapshots are in memory before the beginning of the list.
+	dropped int // guarded by registry.mu
 }
 
 // members is an immutable list.
@@ -107,20 +109,41 @@ func (g *group) setLocked(snaps []*snapshot) {
 }
 
 // insertLocked inserts s behind the snapshots of its chunk size. An origin may have
-// thousands of snapshots, so it searches by bisection. Called with registry.mu held.
+// thousands of snapshots, so it searches by bisection, and does not copy the list for a
+// snapshot at its end: readers of earlier lists do not look that far. Called with
+// registry.mu held.
 func (g *group) insertLocked(s *snapshot) {
-	list, size := g.without(s), s.chunkSize()
+	size := s.chunkSize()
+	if list := g.members.Load().snaps; isLast(list, s) && (len(list) == 1 || list[len(list)-2].chunkSize() >= size) {
+		g.setLocked(list)
+		return
+	}
+	list := g.without(s)
 	i := sort.Search(len(list), func(i int) bool { return list[i].chunkSize() < size })
+	if i == len(list) {
+		g.setLocked(append(list, s))
+		return
+	}
 	g.setLocked(slices.Concat(list[:i], []*snapshot{s}, list[i:]))
 }
 
-// without returns the list without s. The list itself is immutable.
+func isLast(list []*snapshot, s *snapshot) bool { return len(list) > 0 && list[len(list)-1] == s }
+
+// without returns the list without s. The list itself is immutable. The first of it is
+// not worth a copy: tables of thousands are replaced and removed in that order. Called
+// with registry.mu held.
 func (g *group) without(s *snapshot) []*snapshot {
 	list := g.members.Load().snaps
-	if i := slices.Index(list, s); i >= 0 {
-		return slices.Concat(list[:i], list[i+1:])
+	i := slices.Index(list, s)
+	switch {
+	case i < 0:
+		return list
+	case i == 0 && g.dropped < len(list):
+		g.dropped++
+		return list[1:]
 	}
-	return list
+	g.dropped = 0
+	return slices.Concat(list[:i], list[i+1:])
 }
 
 // chunkSize is in sectors; it is 0 for a snapshot that waits for its exceptions.

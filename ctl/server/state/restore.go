@@ -86,11 +86,13 @@ func (s *State) Retry(ctx context.Context) {
 func (s *State) bringAllBack(ctx context.Context) {
 	for progress := true; progress; {
 		progress = false
-		for _, e := range s.waitingEntries() {
+		es := s.waitingEntries()
+		of := s.snapshotsAmong(es)
+		for _, e := range es {
 			if ctx.Err() != nil {
 				return
 			}
-			if s.bringBack(ctx, e) {
+			if s.bringBack(ctx, e, of) {
 				progress = true
 			}
 		}
@@ -115,7 +117,7 @@ func (s *State) waitingEntries() []*entry {
 
 // bringBack loads what it can of the tables of one device and reports whether it
 // loaded any.
-func (s *State) bringBack(ctx context.Context, e *entry) (progress bool) {
+func (s *State) bringBack(ctx context.Context, e *entry, of waitingSnapshots) (progress bool) {
 	s.mu.Lock()
 	w := e.waiting
 	s.mu.Unlock()
@@ -128,13 +130,13 @@ func (s *State) bringBack(ctx context.Context, e *entry) (progress bool) {
 		if st.Inactive {
 			w = s.keepInactive(e, w) // the live table needs the inactive slot
 		}
-		if err = s.loadSaved(e.dev, w.Live); err == nil {
+		if err = s.loadSaved(e.dev, w.Live, of); err == nil {
 			err = e.dev.Resume(ctx, false)
 		}
 		progress = err == nil
 	}
 	if err == nil && w.Inactive != nil && !e.dev.Status().Inactive {
-		err = s.loadSaved(e.dev, w.Inactive)
+		err = s.loadSaved(e.dev, w.Inactive, of)
 		progress = progress || err == nil
 	}
 	s.settle(e, w, err)
@@ -181,7 +183,7 @@ func (s *State) tell(d *dm.Device, before string, err error) {
 }
 
 // loadSaved loads a saved table, unless a mapped device that it names is not ready.
-func (s *State) loadSaved(d *dm.Device, t *table) error {
+func (s *State) loadSaved(d *dm.Device, t *table, of waitingSnapshots) error {
 	if t.Keyless {
 		return fmt.Errorf("waiting for its key, which is not saved; load the table again with the key and resume %s", d.Name())
 	}
@@ -196,7 +198,7 @@ func (s *State) loadSaved(d *dm.Device, t *table) error {
 			}
 		}
 	}
-	if name := s.missingSnapshot(d, specs); name != "" {
+	if name := s.missingSnapshot(d, specs, of); name != "" {
 		return fmt.Errorf("waiting for its snapshot %s, whose table is not loaded; remove the snapshot to continue without it", name)
 	}
 	return d.Load(specs, dm.Mode{Write: !t.ReadOnly})
@@ -204,30 +206,43 @@ func (s *State) loadSaved(d *dm.Device, t *table) error {
 
 // missingSnapshot returns the name of a snapshot that is missing although its origin
 // is about to be restored: writes to the origin would change the snapshot's content.
-func (s *State) missingSnapshot(d *dm.Device, specs []dm.Spec) string {
-	origins := s.devices(specs, dm.Origin)
-	if len(origins) == 0 {
-		return ""
-	}
-	for _, e := range s.waitingEntries() {
-		if e.dev != d && !e.dev.Status().Live && s.isSnapshotOf(e, origins) {
-			return e.dev.Name()
+func (s *State) missingSnapshot(d *dm.Device, specs []dm.Spec, of waitingSnapshots) string {
+	for _, origin := range s.devices(specs, dm.Origin) {
+		for _, e := range of[origin] {
+			if e.dev != d && !e.dev.Status().Live && s.waits(e) {
+				return e.dev.Name()
+			}
 		}
 	}
 	return ""
 }
 
-// isSnapshotOf reports whether the saved table of a waiting device is a snapshot of
-// one of origins.
-func (s *State) isSnapshotOf(e *entry, origins []string) bool {
-	s.mu.Lock()
-	w := e.waiting
-	s.mu.Unlock()
-	if w == nil || w.Live == nil {
-		return false
+// waitingSnapshots are devices whose saved tables, which wait, have snapshots, by origin.
+type waitingSnapshots map[string][]*entry
+
+// snapshotsAmong finds them. Their tables are read once for all origins.
+func (s *State) snapshotsAmong(es []*entry) waitingSnapshots {
+	of := make(waitingSnapshots)
+	for _, e := range es {
+		s.mu.Lock()
+		w := e.waiting
+		s.mu.Unlock()
+		if w == nil || w.Live == nil {
+			continue
+		}
+		specs, _ := s.Parse(strings.Join(w.Live.Text, "\n"))
+		for _, origin := range s.devices(specs, dm.Snapshotted) {
+			of[origin] = append(of[origin], e)
+		}
 	}
-	specs, _ := s.Parse(strings.Join(w.Live.Text, "\n"))
-	return slices.ContainsFunc(s.devices(specs, dm.Snapshotted), func(name string) bool { return slices.Contains(origins, name) })
+	return of
+}
+
+// waits reports whether a live table of a device waits.
+func (s *State) waits(e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.waiting != nil && e.waiting.Live != nil
 }
 
 // notReady says why a device cannot be used by others yet: its saved table is
