@@ -40,10 +40,10 @@ func open(t testing.TB, path string, o Options) *Device {
 
 func TestConformance(t *testing.T) {
 	for name, o := range map[string]Options{
-		"buffered":           {},
-		"direct":             {Direct: true},
-		"direct, no ring":    {Direct: true, Ring: -1},
-		"one worker":         {Workers: 1, Queue: 1},
+		"buffered":        {},
+		"direct":          {Direct: true},
+		"direct, no ring": {Direct: true, Ring: -1},
+		"one worker":      {Workers: 1, Queue: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			blktest.TestDevice(t, func(t *testing.T) blk.Device { return open(t, newFile(t), o) })
