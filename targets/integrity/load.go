@@ -136,10 +136,15 @@ func (g *integrity) check(logBuffer uint) error {
 	return g.checkUse()
 }
 
+// maxJournal bounds what a header can make us do, in sectors.
+const maxJournal = 1 << 21
+
 // checkUse sees that the line's use of the disk is allowed.
 func (g *integrity) checkUse() error {
 	recalculate := g.line.Recalculate || g.line.ResetRecalculate || g.sb.Flags&flagRecalculating != 0 && g.sb.RecalcSector < g.layout.provided
 	switch {
+	case g.line.Mode != "R" && g.layout.initial > maxJournal:
+		return dm.Because(dm.Errorf(syscall.ENOMEM, "a journal of more than 1 GiB is no disk's"), "Could not allocate memory for journal")
 	case g.target.Len > g.layout.provided:
 		return geometryError("Not enough provided sectors for requested mapping size")
 	case recalculate && g.line.Key != "" && g.sb.Flags&flagHMAC == 0 && !g.line.LegacyRecalculate:

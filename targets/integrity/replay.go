@@ -151,8 +151,11 @@ func (j *journal) replaySection(at uint64, p []byte) error {
 	for e := range j.layout.sectionEntries {
 		im := j.layout.image(p, e)
 		sector, ok := im.sector()
-		if !ok || sector >= j.layout.provided {
+		if !ok || sector >= j.layout.provided && sector < j.sb.Provided { // the disk was larger
 			continue
+		}
+		if sector >= j.layout.provided {
+			return fmt.Errorf("the journal is damaged: an entry of section %d is for sector %d, which is not there", at, sector)
 		}
 		if sector%j.layout.blockSectors != 0 {
 			return fmt.Errorf("the journal is damaged: an entry of section %d is for sector %d, which is no block's first", at, sector)

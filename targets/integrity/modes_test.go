@@ -1,0 +1,179 @@
+package integrity_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"udm/blk"
+	"udm/blk/blktest"
+	"udm/dm"
+	"udm/targets/internal/targettest"
+)
+
+// small is a table of 512 sectors with tags of every kind of layout.
+const small = "0 512 integrity a 0 4 J 4 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 buffer_sectors:64"
+
+func mode(table, m string) string { return strings.Replace(table, " J ", " "+m+" ", 1) }
+
+// TestModes: what mode J has written is read in modes D and R, and what D has written in
+// the others; R writes nothing.
+func TestModes(t *testing.T) {
+	r := targettest.New(t, types)
+	d := r.Device("x", small)
+	r.Write(d, 0, 512, 1)
+	r.Swap(d, mode(small, "D"))
+	r.Want(d, 0, 512, 0, 1)
+	r.Write(d, 100, 300, 2)
+	r.Done(r.Submit(d, blk.Write, blk.FUA, 3, 1, 3), blk.OK)
+	r.Swap(d, mode(small, "R"))
+	r.Want(d, 0, 3, 0, 1)
+	r.Want(d, 3, 1, 3, 3)
+	r.Want(d, 100, 300, 100, 2)
+	r.Do(d, blk.Write, 0, 8, 1, blk.IOErr)
+	r.Swap(d, small)
+	r.Want(d, 100, 300, 100, 2)
+	r.Lines(d, dm.Info, "0 512 integrity 0 3200 -")
+}
+
+// TestWrongBlocks: a block whose data or tag was changed fails and is counted, its
+// neighbours are read, and writing it mends it.
+func TestWrongBlocks(t *testing.T) {
+	r := targettest.New(t, types)
+	d := r.Device("x", mode(small, "D"))
+	r.Write(d, 0, 512, 1)
+	r.Must(d.Close())
+	sectors := place(t, r, 1)
+	for i, at := range []uint64{sectors, tagsOf(sectors)} {
+		d = r.Device(fmt.Sprint("y", i), mode(small, "D"))
+		p := make([]byte, 512)
+		r.Must(blk.ReadSectors(r.Sim, r.Disk("a"), p, at))
+		p[80] ^= 1
+		r.Must(blk.WriteSectors(r.Sim, r.Disk("a"), p, at, 0))
+		block := uint64(0)
+		if i == 1 {
+			block = 20
+		}
+		r.Do(d, blk.Read, 0, 64, 0, blk.IOErr)
+		r.Do(d, blk.Read, block, 1, 0, blk.IOErr)
+		r.Want(d, block+1, 20, block+1, 1)
+		r.Lines(d, dm.Info, "0 512 integrity 2 3200 -")
+		r.Write(d, block, 1, 1)
+		r.Want(d, 0, 64, 0, 1)
+		r.Must(d.Close())
+	}
+}
+
+// place is the sector where the first block lies that has a pattern.
+func place(t *testing.T, r *targettest.Rig, seed uint64) uint64 {
+	t.Helper()
+	p := make([]byte, 512)
+	for at := uint64(8); at < targettest.Sectors; at++ {
+		r.Must(blk.ReadSectors(r.Sim, r.Disk("a"), p, at))
+		if s, ok := blktest.SeedOf(p, 0); ok && s == seed {
+			return at
+		}
+	}
+	t.Fatal("the pattern is nowhere")
+	return 0
+}
+
+// tagsOf is where the tags of the first area begin whose data begin at a sector.
+func tagsOf(sector uint64) uint64 { return sector - 256 }
+
+// TestRecalculation computes tags of what was there before, in the background and after
+// an interruption, while it is written to.
+func TestRecalculation(t *testing.T) {
+	for _, m := range []string{"J", "D"} {
+		r := targettest.New(t, types)
+		table := strings.NewReplacer("J 4 ", m+" 5 recalculate ", "0 512 ", "0 3072 ").Replace(small)
+		d := r.Device("x", table)
+		r.Sim.Run()
+		r.Lines(d, dm.Info, "0 3072 integrity 0 3200 3200")
+		r.Do(d, blk.Read, 0, 3072, 0, blk.OK)
+		r.Suspend(d, false)
+		r.Resume(d)
+		r.Write(d, 1000, 100, 2)
+		r.Swap(d, strings.NewReplacer("5 recalculate", "5 reset_recalculate").Replace(table))
+		r.Want(d, 1000, 100, 1000, 2)
+		r.Sim.Run()
+		r.Lines(d, dm.Info, "0 3072 integrity 0 3200 3200")
+		r.Lines(d, dm.TableText, "0 3072 integrity 7:0 0 4 "+m+" "+map[string]string{"J": "8", "D": "6"}[m]+
+			" recalculate reset_recalculate journal_sectors:176 interleave_sectors:64 buffer_sectors:64"+map[string]string{"J": " journal_watermark:50 commit_time:10000"}[m]+" internal_hash:crc32c")
+	}
+}
+
+// TestDiscards: discarded blocks are read unchecked, until they are written again; without
+// the feature there are none, and they fail.
+func TestDiscards(t *testing.T) {
+	r := targettest.New(t, types)
+	table := strings.Replace(small, "J 4 ", "J 5 allow_discards ", 1)
+	d := r.Device("x", table)
+	r.Write(d, 0, 512, 1)
+	r.Do(d, blk.Discard, 30, 200, 0, blk.OK)
+	r.Do(d, blk.Read, 0, 512, 0, blk.OK)
+	r.Write(d, 40, 8, 2)
+	r.Want(d, 40, 8, 40, 2)
+	r.Want(d, 230, 282, 230, 1)
+	r.Swap(d, small)
+	r.Want(d, 40, 8, 40, 2)
+	r.Do(d, blk.Read, 50, 1, 0, blk.IOErr)
+	if d.Limits().MaxDiscard != 0 {
+		t.Error("discards are offered")
+	}
+}
+
+// TestEveryByte damages a byte at a time of the superblock, and of a journal that has to
+// be replayed: whatever is read then is what was written, or nothing.
+func TestEveryByte(t *testing.T) {
+	d := zeroed(t, small)
+	x := mustStart(t, d, small)
+	if err := blk.WriteSectors(x.sim, x, blktest.Pattern(0, 40, 5), 0, blk.FUA); err != nil {
+		t.Fatal(err)
+	}
+	d = d.crash(1)
+	if err := x.control.Close(); err != nil {
+		t.Fatal(err)
+	}
+	read := func(d *disks) ([]byte, error) {
+		x, err := start(d, small, dm.Mode{Write: true})
+		if err != nil {
+			return nil, err
+		}
+		p := make([]byte, 40*512)
+		err = blk.ReadSectors(x.sim, x, p, 0)
+		x.control.Close()
+		return p, err
+	}
+	want, err := read(d.crash(2))
+	if err != nil || !bytes.Equal(want, blktest.Pattern(0, 40, 5)) {
+		t.Fatal("the journal was not replayed", err)
+	}
+	refused := 0
+	for at := range 16 * 512 {
+		if at >= 64 && at < 8*512 { // zeroes that mean nothing
+			continue
+		}
+		broken := d.crash(3)
+		p := make([]byte, 512)
+		sector := uint64(at / 512)
+		if err := blk.ReadSectors(x.sim, broken.mems["a"], p, sector); err != nil {
+			t.Fatal(err)
+		}
+		p[at%512] ^= 1 << (at % 8)
+		if err := blk.WriteSectors(x.sim, broken.mems["a"], p, sector, blk.FUA); err != nil {
+			t.Fatal(err)
+		}
+		got, err := read(broken)
+		if err != nil {
+			refused++
+		} else if !bytes.Equal(got, want) {
+			t.Fatalf("byte %d damaged, and something else is read", at)
+		}
+	}
+	t.Logf("%d refused", refused)
+	if refused < 500 {
+		t.Errorf("%d refused", refused)
+	}
+}
