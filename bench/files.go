@@ -18,8 +18,6 @@ import (
 // over filedev, with io_uring and without, beside fio on the file itself. The CPU time
 // is that of the whole process.
 
-const fileRunTime = 2 * time.Second
-
 func benchFiles(r *report) error {
 	path := filepath.Join(r.out, "files.img")
 	size := uint64(2 << 30)
@@ -38,6 +36,14 @@ func benchFiles(r *report) error {
 		}
 	}
 	return nil
+}
+
+// fileTime is how long a load runs each time.
+func (r *report) fileTime() time.Duration {
+	if r.quick {
+		return 300 * time.Millisecond
+	}
+	return 2 * time.Second
 }
 
 // fillFile makes a file whose blocks are all allocated and written.
@@ -71,12 +77,12 @@ type fileCase struct {
 func (r *report) fileGroup(path string, size uint64, op blk.Op, depth int) error {
 	group := fmt.Sprintf("file, %v, depth %d", op, depth)
 	cases := []fileCase{
-		{"fio", func() (float64, float64, error) { return fioFile(path, size, op, depth) }},
+		{"fio", func() (float64, float64, error) { return fioFile(path, size, op, depth, r.fileTime()) }},
 		{"linear, io_uring", func() (float64, float64, error) {
-			return linearOverFile(path, filedev.Options{Direct: true}, op, depth)
+			return linearOverFile(path, filedev.Options{Direct: true}, op, depth, r.fileTime())
 		}},
 		{"linear, workers", func() (float64, float64, error) {
-			return linearOverFile(path, filedev.Options{Direct: true, Ring: -1}, op, depth)
+			return linearOverFile(path, filedev.Options{Direct: true, Ring: -1}, op, depth, r.fileTime())
 		}},
 	}
 	var ms []measured
@@ -99,7 +105,7 @@ func (r *report) fileGroup(path string, size uint64, op blk.Op, depth int) error
 }
 
 // linearOverFile measures a linear device over the file.
-func linearOverFile(path string, o filedev.Options, op blk.Op, depth int) (iops, cpu float64, err error) {
+func linearOverFile(path string, o filedev.Options, op blk.Op, depth int, d time.Duration) (iops, cpu float64, err error) {
 	f, err := filedev.Open(path, o)
 	if err != nil {
 		return 0, 0, err
@@ -107,15 +113,15 @@ func linearOverFile(path string, o filedev.Options, op blk.Op, depth int) (iops,
 	defer f.Close()
 	s := newStack(map[string]blk.Device{"file": f})
 	defer s.close()
-	d, err := s.device("linear", "0 %d linear file 0", f.Limits().Size)
+	linear, err := s.device("linear", "0 %d linear file 0", f.Limits().Size)
 	if err != nil {
 		return 0, 0, err
 	}
-	return loadFile(d, op, depth)
+	return loadFile(linear, op, depth, d)
 }
 
-// loadFile keeps depth bios of 4 KiB at random in flight.
-func loadFile(d *dm.Device, op blk.Op, depth int) (iops, cpu float64, err error) {
+// loadFile keeps depth bios of 4 KiB at random in flight for a time.
+func loadFile(d *dm.Device, op blk.Op, depth int, long time.Duration) (iops, cpu float64, err error) {
 	blocks := d.Limits().Size / 8
 	ended := make(chan *blk.Bio, depth)
 	memory := alignedMemory(depth * 4096)
@@ -138,7 +144,7 @@ func loadFile(d *dm.Device, op blk.Op, depth int) (iops, cpu float64, err error)
 		if b.Status() != blk.OK {
 			err = b.Status()
 		}
-		if err != nil || time.Since(start) > fileRunTime {
+		if err != nil || time.Since(start) > long {
 			under--
 			continue
 		}
@@ -166,9 +172,9 @@ func cpuTime() time.Duration {
 }
 
 // fioFile measures the bare file.
-func fioFile(path string, size uint64, op blk.Op, depth int) (iops, cpu float64, err error) {
+func fioFile(path string, size uint64, op blk.Op, depth int, d time.Duration) (iops, cpu float64, err error) {
 	out, err := exec.Command("fio", "--name=x", "--filename="+path, fmt.Sprint("--size=", size), "--bs=4k", fmt.Sprintf("--rw=rand%v", op),
-		fmt.Sprint("--iodepth=", depth), "--ioengine=io_uring", "--direct=1", fmt.Sprint("--runtime=", fileRunTime.Seconds()), "--time_based",
+		fmt.Sprint("--iodepth=", depth), "--ioengine=io_uring", "--direct=1", fmt.Sprintf("--runtime=%dms", d.Milliseconds()), "--time_based",
 		"--norandommap", "--output-format=json").Output()
 	if err != nil {
 		return 0, 0, err
