@@ -1,9 +1,15 @@
 package sim
 
 import (
+	"context"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
+
+	"udm/blk"
+	"udm/ctl"
+	uvolume "udm/volume"
 )
 
 // TestOperationsOnAFullHost lets the host be full after each page that an operation
@@ -42,9 +48,14 @@ func operateOn(seed uint64, pages int, what, on, to string) (w *harness, left in
 	w.use(20)
 	w.task(func() {
 		var op *operation
-		if what == "clone" {
+		switch what {
+		case "clone":
 			op = o.clone(to, on)
-		} else {
+		case "copy out":
+			op = o.copyOut(w, on, to)
+		case "copy in":
+			op = o.copyIn(w, on)
+		default:
 			op = o.operation(w, what, on, to)
 		}
 		w.host.filled, w.host.free = true, pages
@@ -66,6 +77,32 @@ func operateOn(seed uint64, pages int, what, on, to string) (w *harness, left in
 	return w, left
 }
 
+// copyOut copies what an object holds into a new file.
+func (o *objects) copyOut(w *harness, on, to string) *operation {
+	o.rest(w, o.all[on])
+	return &operation{"copy out " + on, func(ctx context.Context) error {
+		return o.srv.CopyOut(ctx, ctl.ObjectFile{Name: on, File: to})
+	}, func(map[string]uvolume.Object) bool { return w.files.names[to] != nil }, func() {
+		p := make([]byte, o.size*blk.SectorSize)
+		w.right(blk.ReadSectors(w.sim, w.files.names[to].disk.mem, p, 0), "read %s", to)
+		w.right(o.all[on].model.Check(p, 0), "content of %s", to)
+	}}
+}
+
+// copyIn copies the image over an object. What has begun goes on until it is done.
+func (o *objects) copyIn(w *harness, to string) *operation {
+	o.rest(w, o.all[to])
+	var err error
+	return &operation{"copy into " + to, func(ctx context.Context) error {
+		err = o.srv.CopyIn(ctx, ctl.ObjectFile{Name: to, File: imagePath})
+		return err
+	}, func(map[string]uvolume.Object) bool {
+		return err == nil || strings.Contains(err.Error(), "will be retried")
+	}, func() {
+		o.all[to].model = o.base.Clone()
+	}}
+}
+
 // use is n bios to objects, some of them still under way when it returns.
 func (w *harness) use(n int) {
 	w.task(func() {
@@ -83,5 +120,5 @@ var fullOperations = []struct{ what, on, to string }{
 	{"clone", "", "f"}, {"clone", "p", "f"}, {"snapshot", "a", "f"}, {"snapshot", "b", "f"}, {"snapshot", "c", "f"},
 	{"reset", "b", ""}, {"reset", "c", ""}, {"rollback", "d", ""}, {"rollback", "e", ""}, {"rename", "b", "f"}, {"rename", "c", "f"},
 	{"flatten", "b", "/var/lib/f.img"}, {"flatten", "c", "/var/lib/f.img"}, {"commit", "b", "/var/lib/f.img"}, {"commit", "c", "/var/lib/f.img"},
-	{"remove", "b", ""}, {"remove", "d", ""}, {"remove", "e", ""},
+	{"copy out", "b", "/var/lib/f.img"}, {"copy in", "b", ""}, {"copy in", "c", ""}, {"remove", "b", ""}, {"remove", "d", ""}, {"remove", "e", ""},
 }
