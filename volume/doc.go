@@ -68,6 +68,20 @@
 // in pieces. Its objects stay locked, but whoever needs them gets an error instead of
 // waiting.
 //
+// # Batches
+//
+// Many objects can be cloned, reset or removed by one operation. It has one entry in the
+// journal, and each of its steps is about all objects, which lets the file system flush
+// many files at once: stores are made and linked together, devices are saved together
+// ([Devices]). So a crash within a step may leave any of its files and devices done and
+// the others not, in no order:
+//
+//	within 4   the undo removes the files with a mark and the devices with the id
+//	within 6   the step is done again: what is done already is left as it is
+//
+// What refuses one object refuses all: the first step of Then, which replaces all tables
+// or removes all devices at one moment, does so for all of them or for none.
+//
 // # Streams
 //
 // Send and Receive move what an object holds, or has changed since a checkpoint, from
