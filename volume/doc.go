@@ -84,18 +84,17 @@
 //
 // # Streams
 //
-// Send and Receive move what an object holds, or has changed since a checkpoint, from
-// one daemon to another, in streams of package rbddiff. A content has an id by which
-// it is known again: a snapshot that of the operation that took it, what was received
-// the same as at its sender ([Record.Content]), an image its fingerprint. So a stream
-// that begins at another content than the one that is here is refused, whatever it
-// is called.
+// Send and Receive move the content of an object, or its changes since a checkpoint,
+// from one daemon to another in streams of package rbddiff. Each content has an id: of
+// a snapshot the id of the operation that took it, of a received object the sender's id
+// ([Record.Content]), of an image its fingerprint. A stream that starts from a content
+// with another id than the one here is refused, whatever the names are.
 //
-// To receive takes two operations. The first, a short one that locks the pool, makes
-// NAME-incoming; the second fills it, which may take long, and gives it its name as
-// its point of no return is passed. Undone, the second one changes nothing: what has
-// come is gone on with if that was asked for, and else removed, at the next start if
-// the daemon is killed ([Manager.Recover]).
+// Receiving takes two operations. The first is short, locks the pool and makes
+// NAME-incoming. The second fills it, which may take long, and renames it to NAME after
+// its point of no return. If the second is undone, NAME-incoming stays if the user
+// wants to continue the stream, and is removed otherwise, at the next start if the
+// daemon was killed ([Manager.Recover]).
 //
 // # Merges and moves
 //

@@ -21,16 +21,16 @@ func sendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "send DEVICE",
 		Short: "Write a device, or its changes since a snapshot, to standard output",
-		Long: `send writes the content of a device to standard output, or with --from only its changes
-since a snapshot. udm receive reads it. Send snapshots: writes to the device during send
-may or may not be in the stream, and the changes sent next time need a snapshot to start
-from. --from refuses a snapshot that was written to.
+		Long: `send writes the whole content of a device to standard output, or with --from only the
+changes since a snapshot, as input for udm receive. Send snapshots: a device that is
+written to meanwhile is not sent as of one moment, and only a snapshot can be the start
+of the next stream. A snapshot that was written to since it was taken is refused as that
+start.
 
-The stream has the format of rbd export-diff, so rbd import-diff and rbd merge-diff read
-it, too. A checksum follows its end.
+The stream has the format of rbd export-diff and is accepted by rbd import-diff and rbd
+merge-diff. A checksum of the whole stream follows its end.
 
-To resume a stream that was cut off, use --offset with the number that udm receive
---where prints.`,
+To continue a stream that was cut off, give the offset that udm receive printed.`,
 		Example: `  udm snapshot disk monday
   udm send monday | ssh backup udm receive --pool p
   udm snapshot disk tuesday
@@ -62,19 +62,18 @@ func receiveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "receive [NAME]",
 		Short: "Make a device from a stream of udm send, read from standard input",
-		Long: `receive reads a stream of udm send, or of rbd export-diff, and makes the device NAME from
-it; without NAME it has the name in the stream. The complete content of a device goes
-into a new volume of a pool, or with --file into a new file. Changes since a snapshot are
-stored beside that snapshot: in the same pool, or in a store on top of it. The snapshot
-is the received device with its name, unless --base names another.
+		Long: `receive reads a stream of udm send or rbd export-diff and creates the device NAME, or a
+device with the name in the stream. A whole content goes into a new volume of a pool, or
+with --file into a new file. Changes since a snapshot go where that snapshot is: into its
+pool, or into a store on top of it. The snapshot is the device of that name that was
+received before, unless --base names it.
 
 The device appears when the stream is complete. A stream that is cut off, damaged or
-based on different content changes nothing. The device is read-only, so that later
-changes can be received on top of it; to write, take a snapshot of it or clone it.
+starts from another content changes nothing. The device is read-only, so that the next
+changes can be received on top of it. To write, take a snapshot or make a clone of it.
 
-With --keep the received part of a stream that is cut off stays, as NAME-incoming.
---where prints the offset at which to resume, and --resume resumes. udm remove
-NAME-incoming discards the part.
+With --keep the part of a stream before a cut is kept as NAME-incoming. --where prints the
+offset at which to continue, and --resume continues. udm remove NAME-incoming discards it.
 
 Streams of rbd have no checksum and need --unsealed.`,
 		Example: `  udm send --from monday tuesday | ssh backup udm receive

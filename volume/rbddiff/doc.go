@@ -1,5 +1,5 @@
-// Package rbddiff is the stream of Ceph's rbd export-diff: what an image has changed
-// since a snapshot, or all that it holds. It knows bytes only.
+// Package rbddiff reads and writes the streams of Ceph's rbd export-diff: the changes
+// of an image since a snapshot, or its whole content. It works on bytes only.
 //
 // # The stream
 //
@@ -13,32 +13,30 @@
 //	'z' u64 offset, u64 length: zeroes
 //	'e'                      the end
 //
-// In version 2, "rbd diff v2\n", a u64 with the length of what follows is behind each
-// letter but 'e', and records that are not known are passed over. Version 1 is written:
-// rbd import-diff and rbd merge-diff take no other. What they need besides, the order of
-// the records above, ascending offsets and no empty record, is kept by [Writer].
+// In version 2, "rbd diff v2\n", each letter but 'e' is followed by a u64 with the
+// length of the record, and unknown records are skipped. [Writer] writes version 1, the
+// only one that rbd import-diff and rbd merge-diff read. merge-diff also requires the
+// order above, ascending offsets and no empty records.
 //
 // # The seal
 //
-// Version 1 has no room for checksums: rbd would refuse a record that it does not
-// know, or take what is in it for others. But it stops reading at 'e'. Behind that
-// comes
+// Version 1 has no room for checksums: its records have no length, so rbd cannot skip
+// an unknown one. But rbd stops reading at 'e'. After that comes
 //
 //	"udm seal v1\n"
 //	u32 length, id      of the content at the beginning; empty: not known
 //	u32 length, id      of the content at the end
 //	SHA-256             of all bytes before it
 //
-// Both versions are read with the seal and without. The last letter and the seal are
-// written at once, and are shorter than what a pipe takes as a whole, so that a reader
-// that leaves after 'e' is no error for who writes.
+// Both versions are read with or without a seal. The last letter and the seal are
+// written together, in fewer bytes than a pipe takes atomically, so that the writer
+// sees no error if the reader exits after 'e'.
 //
 // # A stream in parts
 //
-// A stream may be cut between any two bytes and continued: a [Writer] that is told to
-// begin at an offset makes all of the stream, but passes on only what is behind it,
-// and a [Reader] begins at the [Position] behind the last whole record of another one.
-// The seal is of the whole stream.
+// A stream can be cut anywhere and continued. A [Writer] with an offset generates the
+// whole stream but passes on only the bytes from there on; a [Reader] starts at a
+// [Position], which is always between two records. The seal covers the whole stream.
 package rbddiff
 
 import "fmt"
@@ -88,5 +86,5 @@ func (e *Error) Error() string {
 	if e.Cut {
 		return fmt.Sprintf("the stream is cut off after %d bytes", e.At)
 	}
-	return fmt.Sprintf("the stream is damaged, or no stream of rbd export-diff, at byte %d: %s", e.At, e.Reason)
+	return fmt.Sprintf("the stream is damaged or not from udm send or rbd export-diff, at byte %d: %s", e.At, e.Reason)
 }
