@@ -218,7 +218,7 @@ func (g *integrity) updateSuperblock() error {
 		g.sb.RecalcSector = 0
 	}
 	if g.sb.Flags&flagRecalculating != 0 {
-		g.sb.RecalcSector = min(g.sb.RecalcSector, g.layout.provided)
+		g.sb.RecalcSector = min(g.sb.RecalcSector&^(g.layout.blockSectors-1), g.layout.provided)
 	}
 	same := *g.sb == before
 	g.mu.Unlock()

@@ -104,6 +104,21 @@ func TestRecalculation(t *testing.T) {
 	}
 }
 
+// TestRecalculationInABlock: a superblock whose tags end in the middle of a block is
+// damaged, and does no harm.
+func TestRecalculationInABlock(t *testing.T) {
+	r := targettest.New(t, types)
+	d := r.Device("x", tables[0])
+	r.Must(d.Close())
+	p := make([]byte, 512)
+	r.Must(blk.ReadSectors(r.Sim, r.Disk("a"), p, 0))
+	p[8], p[24], p[32] = 2, 2, 3
+	r.Must(blk.WriteSectors(r.Sim, r.Disk("a"), p, 0, 0))
+	d = r.Device("x", tables[0])
+	r.Sim.Run()
+	r.Do(d, blk.Read, 0, 512, 0, blk.OK)
+}
+
 // TestDiscards: discarded blocks are read unchecked, until they are written again; without
 // the feature there are none, and they fail.
 func TestDiscards(t *testing.T) {

@@ -1,0 +1,63 @@
+package integrity_test
+
+import (
+	"fmt"
+	"testing"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/env"
+	"udm/targets/integrity"
+)
+
+// FuzzDisk opens a disk whose superblock and first sectors of the journal are anything,
+// by a table that agrees with them. It is refused, or carries out I/O.
+func FuzzDisk(f *testing.F) {
+	for _, table := range append(tables[:2:2], small) {
+		base := newDisks(4096)
+		sim := env.NewStepped()
+		x, err := start(base, table, dm.Mode{Write: true})
+		if err != nil {
+			f.Fatal(err)
+		}
+		if err := x.control.Close(); err != nil {
+			f.Fatal(err)
+		}
+		p := make([]byte, 12*512)
+		if err := blk.ReadSectors(sim, base.mems["a"], p, 0); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p[:64], p[8*512:])
+	}
+	f.Fuzz(func(t *testing.T, superblock, journal []byte) {
+		d := newDisks(4096)
+		sim := env.NewStepped()
+		p := make([]byte, 16*512)
+		copy(p, superblock[:min(len(superblock), 64)])
+		copy(p[8*512:], journal)
+		if err := blk.WriteSectors(sim, d.mems["a"], p, 0, blk.FUA); err != nil {
+			t.Fatal(err)
+		}
+		s, err := integrity.ReadSuperblock(sim, d.mems["a"], 0)
+		if err != nil {
+			return
+		}
+		for _, mode := range []string{"R", "D", "J"} {
+			table := fmt.Sprintf("0 64 integrity a 0 %d %s 2 internal_hash:crc32c block_size:%d", s.TagSize, mode, 512<<(s.LogBlock&3))
+			x, err := start(d, table, dm.Mode{Write: true})
+			if err != nil {
+				continue
+			}
+			for _, op := range []blk.Op{blk.Read, blk.Write, blk.Flush} {
+				b := &blk.Bio{Op: op}
+				if op.HasData() {
+					b.SetData(make([]byte, 4096))
+				}
+				blk.Do(x.sim, x, b)
+			}
+			if err := x.control.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
