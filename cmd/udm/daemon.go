@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,7 +22,7 @@ import (
 type daemonFlags struct {
 	listen, mount     string
 	metrics           string
-	log               string
+	log, logFormat    string
 	cert, key, ca     string
 	readOnly, verbose bool
 	maxConns          int
@@ -58,6 +59,7 @@ log says what could not be finished.`,
 	fl.IntVar(&f.maxConns, "max-connections", nbd.DefaultMaxConns, "maximum number of NBD connections")
 	addParams(fl, &f.params)
 	fl.StringVar(&f.log, "log", "", "write the log to this file instead of standard error; SIGHUP reopens it")
+	fl.StringVar(&f.logFormat, "log-format", "text", "format of the log: text or json")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log successful operations too")
 	return cmd
 }
@@ -88,6 +90,9 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	if f.maxConns < 1 {
 		return usagef(cmd, "--max-connections %d: must be at least 1", f.maxConns)
 	}
+	if f.logFormat != "text" && f.logFormat != "json" {
+		return usagef(cmd, "--log-format %s: give text or json", f.logFormat)
+	}
 	debug.SetMaxThreads(f.maxConns + spareThreads)
 	level := slog.LevelInfo
 	if f.verbose {
@@ -98,7 +103,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 		return err
 	}
 	defer closeLog()
-	log := slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: level}))
+	log := slog.New(logHandler(f.logFormat, to, level))
 	return server.Run(cmd.Context(), server.Config{
 		Root: root, Program: thisBuild().String(), Listen: f.listen, Metrics: f.metrics, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
@@ -109,6 +114,15 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 		},
 		Ending: func() { notify(log, systemd.Stopping) },
 	})
+}
+
+// logHandler writes a log with a line for each event.
+func logHandler(format string, to io.Writer, level slog.Level) slog.Handler {
+	o := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.NewJSONHandler(to, o)
+	}
+	return slog.NewTextHandler(to, o)
 }
 
 // spareThreads is the number of threads allowed besides those of connections: Go's

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// machine is what doctor looks at.
+type machine struct {
+	dir     string // in place of /
+	root    bool   // the user is
+	limit   func(resource int) uint64
+	program func(name string) bool
+}
+
+func thisMachine() machine {
+	return machine{dir: "/", root: os.Geteuid() == 0, limit: softLimit, program: func(name string) bool {
+		_, err := exec.LookPath(name)
+		return err == nil
+	}}
+}
+
+func softLimit(resource int) uint64 {
+	var l unix.Rlimit
+	if unix.Getrlimit(resource, &l) != nil {
+		return math.MaxUint64
+	}
+	return l.Cur
+}
+
+// What a daemon with a thousand clients needs.
+const (
+	wantFiles  = 65536    // a connection and the files of its device
+	wantLocked = 64 << 20 // bytes: rings of io_uring
+	wantMaps   = 65530    // mappings: those of guests' memory
+)
+
+func (m machine) examine() []check {
+	return []check{
+		m.device("FUSE", "dev/fuse", "udm mount, and udm attach with loop devices", "modprobe fuse"),
+		m.fusermount(),
+		m.device("loop devices", "dev/loop-control", "udm attach --driver loop", "modprobe loop"),
+		m.exists("nbd devices", "sys/module/nbd", "udm attach --driver nbd", "modprobe nbd"),
+		m.parameter("io_uring", "kernel.io_uring_disabled", func(n uint64) bool { return n == 0 },
+			"direct I/O uses threads, which takes more processor time", "sysctl -w kernel.io_uring_disabled=0"),
+		m.atLeast("open files", unix.RLIMIT_NOFILE, wantFiles, "many clients or devices at once", "ulimit -n 65536   # for the daemon: LimitNOFILE=65536 in its unit"),
+		m.atLeast("locked memory", unix.RLIMIT_MEMLOCK, wantLocked, "large rings of io_uring; keys may be written to swap", "ulimit -l 65536   # for the daemon: LimitMEMLOCK=64M in its unit"),
+		m.parameter("memory mappings", "vm.max_map_count", func(n uint64) bool { return n >= wantMaps },
+			"many virtual machines at once, each with mappings of its memory", fmt.Sprintf("sysctl -w vm.max_map_count=%d", wantMaps)),
+	}
+}
+
+func examined(name string, err error, without, command string) check {
+	if err == nil {
+		return check{Name: name, OK: true}
+	}
+	return check{Name: name, Problem: err.Error(), Without: without, Command: command}
+}
+
+// device is a file that can be opened for writing. One that is there needs a right.
+func (m machine) device(name, path, without, command string) check {
+	f, err := os.OpenFile(filepath.Join(m.dir, path), os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+	}
+	if os.IsPermission(err) {
+		command = "run it as root, or give the user the right to /" + path
+	}
+	return examined(name, err, without, command)
+}
+
+func (m machine) exists(name, path, without, command string) check {
+	_, err := os.Stat(filepath.Join(m.dir, path))
+	return examined(name, err, without, command)
+}
+
+// fusermount is what users other than root mount with.
+func (m machine) fusermount() check {
+	c := check{Name: "fusermount3", OK: m.root || m.program("fusermount3")}
+	if !c.OK {
+		c.Problem, c.Without, c.Command = "the program is missing", "udm mount by a user other than root", "apt-get install fuse3"
+	}
+	return c
+}
+
+func (m machine) atLeast(name string, resource int, want uint64, without, command string) check {
+	if n := m.limit(resource); n < want {
+		return check{Name: name, Problem: fmt.Sprintf("the limit is %d, want %d", n, want), Without: without, Command: command}
+	}
+	return check{Name: name, OK: true}
+}
+
+// parameter is one of the kernel. One that the kernel lacks is as it should be.
+func (m machine) parameter(name, key string, good func(uint64) bool, without, command string) check {
+	text, err := os.ReadFile(filepath.Join(m.dir, "proc/sys", strings.ReplaceAll(key, ".", "/")))
+	n, perr := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err == nil && perr == nil && !good(n) {
+		return check{Name: name, Problem: fmt.Sprintf("%s is %d", key, n), Without: without, Command: command}
+	}
+	return check{Name: name, OK: true}
+}
