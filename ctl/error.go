@@ -59,7 +59,7 @@ var errnoNames = map[syscall.Errno]string{
 	syscall.EBUSY: "EBUSY", syscall.EEXIST: "EEXIST", syscall.EFBIG: "EFBIG", syscall.EINTR: "EINTR",
 	syscall.EINVAL: "EINVAL", syscall.EIO: "EIO", syscall.EISDIR: "EISDIR", syscall.EILSEQ: "EILSEQ", syscall.ELOOP: "ELOOP",
 	syscall.EMFILE: "EMFILE", syscall.ENAMETOOLONG: "ENAMETOOLONG", syscall.ENFILE: "ENFILE",
-	syscall.ENODATA: "ENODATA", syscall.ENODEV: "ENODEV", syscall.ENOKEY: "ENOKEY", syscall.ENOTDIR: "ENOTDIR", syscall.ENOENT: "ENOENT", syscall.ENOMEM: "ENOMEM",
+	syscall.ENODATA: "ENODATA", syscall.ENODEV: "ENODEV", dm.ENOKEY: "ENOKEY", syscall.ENOTDIR: "ENOTDIR", syscall.ENOENT: "ENOENT", syscall.ENOMEM: "ENOMEM",
 	syscall.ENOSPC: "ENOSPC", syscall.ENOSYS: "ENOSYS", syscall.ENOTBLK: "ENOTBLK", syscall.ENOTSUP: "EOPNOTSUPP",
 	syscall.ENOTTY: "ENOTTY", syscall.ENOTEMPTY: "ENOTEMPTY", syscall.ESTALE: "ESTALE", syscall.ENXIO: "ENXIO", syscall.EOVERFLOW: "EOVERFLOW", syscall.EPERM: "EPERM",
 	syscall.ERANGE: "ERANGE", syscall.EROFS: "EROFS", syscall.ESRCH: "ESRCH", syscall.ETIMEDOUT: "ETIMEDOUT",

@@ -44,7 +44,7 @@ func newHash(name string, key []byte) (func() hash.Hash, error) {
 	case !ok, isMAC && (checksum || fast):
 		return nil, dm.Because(dm.Errorf(syscall.ENOENT, "udm has no hash %q; it has %v", name, Algorithms()), "Invalid internal hash")
 	case isMAC && len(key) == 0:
-		return nil, dm.Errorf(syscall.ENOKEY, "Error setting internal hash key")
+		return nil, dm.Errorf(dm.ENOKEY, "Error setting internal hash key")
 	case isMAC:
 		return func() hash.Hash { return hmac.New(fn, key) }, nil
 	case len(key) > 0 && !checksum && !fast:
