@@ -61,15 +61,16 @@ test: export GOMEMLIMIT = 1GiB
 test: packages ## run every test but those that boot a kernel (the real kernel's answers are from its last run)
 	go test -short $(HANG) ./...
 
-ublk-module: packages ## build the ublk driver for the kernel of the tests, once, into the user's cache
-	@./test/kernel/ublk-module.sh
-
-test-kernel: packages ublk-module ## boot a real Linux kernel and compare with its device mapper
+test-kernel: packages ## boot a real Linux kernel and compare with its device mapper
 	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/... ./luks
 
-test-kernel-long: packages ublk-module ## the same with many random scripts, and volume groups made by lvm2 there, for hours
+test-kernel-long: packages ## the same with many random scripts, and volume groups made by lvm2 there, for hours
 	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel -kernel
 	CI=true go test $(HANG) -count=1 -run Kernel ./lvm
+
+test-ublk: packages ## attach devices by the kernel's ublk driver, which is built from Debian's source once, into the user's cache
+	@./test/kernel/ublk-module.sh
+	CI=true go test $(HANG) -count=1 -run Ublk ./test/kernel
 
 planted: ## plant defects one by one and see that the tests find each
 	go test $(HANG) -count=1 ./test/sim -run PlantedDefects -planted
@@ -119,4 +120,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build man install uninstall packages test ublk-module test-kernel test-kernel-long planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: bin/bench help run build man install uninstall packages test test-kernel test-kernel-long test-ublk planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz

@@ -6,8 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
+	"unsafe"
 
 	"udm/blk"
 	"udm/blk/filedev"
@@ -156,19 +156,10 @@ func loadFile(d *dm.Device, op blk.Op, depth int, long time.Duration) (iops, cpu
 
 // alignedMemory is memory as O_DIRECT wants it.
 func alignedMemory(n int) []byte {
-	p, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	if err != nil {
-		panic(err)
-	}
-	return p
-}
-
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	const page = 4096
+	p := make([]byte, n+page)
+	at := int(-uintptr(unsafe.Pointer(&p[0])) & (page - 1))
+	return p[at : at+n]
 }
 
 // fioFile measures the bare file.

@@ -196,19 +196,19 @@ func ublkModule(t *testing.T) string {
 	}
 	path := filepath.Join(cache, "udm", "uml-"+version, "ublk_drv.ko")
 	if _, err := os.Stat(path); err != nil {
-		need.Missing(t, err.Error()+": the driver is built by make ublk-module")
+		need.Missing(t, err.Error()+": the driver is built by make test-ublk")
 	}
 	return path
 }
 
-// TestKernelUblk runs udm inside the kernel, which has its devices by its ublk driver.
-func TestKernelUblk(t *testing.T) {
+// TestUblk runs udm inside the kernel, which has its devices by its ublk driver.
+func TestUblk(t *testing.T) {
 	t.Parallel()
 	testUblk(t, ublkScript, 64<<20)
 }
 
-// TestKernelUblkKilled kills the daemon below file systems in use.
-func TestKernelUblkKilled(t *testing.T) {
+// TestUblkKilled kills the daemon below file systems in use.
+func TestUblkKilled(t *testing.T) {
 	t.Parallel()
 	testUblk(t, ublkKilledScript, 64<<20, 64<<20, 96<<20, 64<<20, 4<<20)
 }
