@@ -182,7 +182,11 @@ func (f *osFile) data(off int64) (int64, int64, error) {
 	return data, hole, err
 }
 
-func (f *osFile) close() error { return unix.Close(f.fd) }
+// close gives the lock up first: requests of a ring keep the file open for a moment
+// after they have ended.
+func (f *osFile) close() error {
+	return errors.Join(unix.Flock(f.fd, unix.LOCK_UN), unix.Close(f.fd))
+}
 
 // create makes a file of size bytes without data.
 func create(path string, size int64) error {

@@ -46,7 +46,7 @@ var layers = []struct {
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
 	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", ""}},
-	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "export", "ctl"}},
+	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "volume", "export", "ctl"}},
 	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},
 	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", "test"}},
 }
