@@ -182,7 +182,7 @@ func zeroed(t *testing.T, table string) *disks {
 // one that was flushed or a later one.
 func TestPowerCuts(t *testing.T) {
 	for i, table := range tables {
-		for seed := range uint64(8) {
+		for seed := uint64(0); seed < 8; seed += uint64(every(2, 4)) {
 			t.Run(fmt.Sprint(i, seed), func(t *testing.T) {
 				d := zeroed(t, table)
 				h := newHistory(seed, mustStart(t, d, table))
@@ -236,7 +236,7 @@ func TestEachFailingIO(t *testing.T) {
 	for i, table := range tables {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			base := zeroed(t, table)
-			n := blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) {
+			n := blktest.FailEvery(t, every(3, 11), func(t *testing.T, f *blktest.Failer) {
 				d := base.crash(1)
 				d.wrap = f.Wrap
 				x, err := start(d, table, dm.Mode{Write: true})
