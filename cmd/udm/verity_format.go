@@ -58,7 +58,7 @@ func (f *verityFormat) run(cmd *cobra.Command, data, hash string) error {
 	}
 	root, err := f.make(h, fec, data, hash)
 	if err == nil && f.rootFile != "" {
-		err = os.WriteFile(f.rootFile, []byte(hex.EncodeToString(root)), 0o644) //nolint:gosec // it is no secret
+		err = os.WriteFile(f.rootFile, []byte(hex.EncodeToString(root)), 0o644) // it is no secret
 	}
 	if err != nil {
 		return err

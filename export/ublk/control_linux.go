@@ -180,7 +180,7 @@ func (c *Control) Delete(id uint32) error { return c.repeat(cmdDelete, id, 0) }
 func (c *Control) DeleteLater(id uint32) error { return c.do(dirRead, cmdDeleteLater, id, nil, 0) }
 
 // Recover prepares a device for another server. It waits, for a time, until the kernel
-// has seen the end of the one before.
+// has seen the end of the one before, which it does not announce: it is asked again.
 func (c *Control) Recover(id uint32, patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		err := c.repeat(cmdStartRecover, id, 0)

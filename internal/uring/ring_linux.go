@@ -157,7 +157,7 @@ func (r *Ring) Enter(wait int) error {
 	submit := r.tail - atomic.LoadUint32(r.sqHead)
 	_, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(submit), uintptr(wait), enterGetEvents, 0, 0)
 	switch e {
-	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY:
+	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOMEM: // entries that were not taken stay in the queue
 		return nil
 	}
 	return os.NewSyscallError("io_uring_enter", e)

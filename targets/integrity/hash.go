@@ -2,8 +2,8 @@ package integrity
 
 import (
 	"crypto/hmac"
-	"crypto/md5"  //nolint:gosec // disks that use it exist
-	"crypto/sha1" //nolint:gosec // disks that use it exist
+	"crypto/md5"  // disks that use it exist
+	"crypto/sha1" // disks that use it exist
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"

@@ -1,8 +1,8 @@
 package hashtree
 
 import (
-	"crypto/md5"  //nolint:gosec // disks that use it exist
-	"crypto/sha1" //nolint:gosec // disks that use it exist
+	"crypto/md5"  // disks that use it exist
+	"crypto/sha1" // disks that use it exist
 	"crypto/sha256"
 	"crypto/sha3"
 	"crypto/sha512"
