@@ -196,8 +196,8 @@ func TestChangesRefused(t *testing.T) {
 			{ChangesSpec{Name: "v", Since: "none"}, syscall.ENXIO, `there is no device named "none"; udm ls lists the devices`},
 			{ChangesSpec{Name: "v", Since: "vs", Of: c.Of}, syscall.ESTALE, "v or its checkpoint has been replaced; start from the beginning"},
 			{ChangesSpec{Name: "p"}, syscall.EINVAL, "p is a pool, whose changes are not known"},
-			{ChangesSpec{Name: "v", Since: "d"}, syscall.EINVAL, "d is no volume of p, so v cannot be compared with it"},
-			{ChangesSpec{Name: "d", Since: "f"}, syscall.EINVAL, "d and f stand on nothing that is the same, so they cannot be compared"},
+			{ChangesSpec{Name: "v", Since: "d"}, syscall.EINVAL, "d is not a volume of p, so v cannot be compared with it"},
+			{ChangesSpec{Name: "d", Since: "f"}, syscall.EINVAL, "d and f have no common base, so they cannot be compared"},
 			{ChangesSpec{Name: "e", Since: BaseCheckpoint}, syscall.EINVAL, "e has no base; name a snapshot of it"},
 			{ChangesSpec{Name: "d-real"}, syscall.EBUSY, "d-real is part of d; use d instead"},
 		} {

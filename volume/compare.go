@@ -14,7 +14,7 @@ import (
 func (m *Manager) compareInPool(h *history, c *object) error {
 	l := h.o.volume()
 	if c != nil && (c.kind != Volume || c.volume().Pool != l.Pool) {
-		return refuse(syscall.EINVAL, "%s is no volume of %s, so %s cannot be compared with it", c.name, mapped(l.Pool), h.o.name)
+		return refuse(syscall.EINVAL, "%s is not a volume of %s, so %s cannot be compared with it", c.name, mapped(l.Pool), h.o.name)
 	}
 	p, err := m.kindOf(mapped(l.Pool), Pool)
 	if err != nil {
@@ -118,7 +118,7 @@ func (m *Manager) compareStores(h *history, c *object) error {
 			return nil
 		}
 	}
-	return refuse(syscall.EINVAL, "%s and %s stand on nothing that is the same, so they cannot be compared", h.o.name, c.name)
+	return refuse(syscall.EINVAL, "%s and %s have no common base, so they cannot be compared", h.o.name, c.name)
 }
 
 // inStores is what stores have.
