@@ -65,11 +65,13 @@ func (n notifier) tell() {
 }
 
 // unblock releases a caller blocked in tell: a front end that fills its eventfd right
-// after tell's check can block it.
+// after tell's check can block it. Making room takes away what the front end has not
+// read yet, so it is notified again.
 func (n notifier) unblock() {
 	if n.fd >= 0 && !n.socket {
 		_ = unix.SetNonblock(n.fd, true)
 		clearEventFD(n.fd)
+		signal(n.fd)
 	}
 }
 

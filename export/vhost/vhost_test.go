@@ -502,6 +502,19 @@ func TestUnblock(t *testing.T) {
 	<-told
 }
 
+// Letting a caller go does not take a notification from the front end.
+func TestUnblockNotifies(t *testing.T) {
+	fd := must[int](t)(unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK))
+	defer unix.Close(fd)
+	n := notifier{fd: fd}
+	n.tell()
+	n.unblock()
+	var b [8]byte
+	if _, err := unix.Read(fd, b[:]); err != nil {
+		t.Errorf("the notification is lost: %v", err)
+	}
+}
+
 func TestCutLastDoesNotAllocate(t *testing.T) {
 	p := make([]byte, 8)
 	bufs := make([][]byte, 1)
