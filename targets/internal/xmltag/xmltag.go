@@ -1,16 +1,36 @@
-package thintools
+// Package xmltag reads the XML in which thin-provisioning-tools write metadata: tags with
+// attributes and nothing between them, one after the other.
+package xmltag
 
 import (
 	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/bits"
 	"strings"
 )
 
-// next reads the next tag, skipping comments and the like.
-func (x *xmlReader) next() error {
+// maxTag bounds the length of a tag in bytes.
+const maxTag = 1 << 16
+
+// Reader reads tags.
+type Reader struct {
+	Line  int    // of the current tag's end
+	Name  []byte // of the current tag, valid until Next
+	End   bool   // </name>
+	Empty bool   // <name/>
+
+	s   *bufio.Reader
+	raw []byte // the current tag, without its angle brackets
+}
+
+// NewReader returns a reader before the first tag.
+func NewReader(r io.Reader) *Reader { return &Reader{Line: 1, s: bufio.NewReaderSize(r, maxTag)} }
+
+// Next reads the next tag, skipping comments and the like.
+func (x *Reader) Next() error {
 	for {
 		if err := x.gap(); err != nil {
 			return err
@@ -25,7 +45,7 @@ func (x *xmlReader) next() error {
 }
 
 // gap skips white space before a tag and the opening bracket.
-func (x *xmlReader) gap() error {
+func (x *Reader) gap() error {
 	for {
 		switch c, err := x.s.ReadByte(); {
 		case err != nil:
@@ -33,7 +53,7 @@ func (x *xmlReader) gap() error {
 		case c == '<':
 			return nil
 		case c == '\n':
-			x.line++
+			x.Line++
 		case c != ' ' && c != '\t' && c != '\r':
 			return fmt.Errorf("text %q outside tags", c)
 		}
@@ -41,11 +61,11 @@ func (x *xmlReader) gap() error {
 }
 
 // rest reads the rest of a tag into raw.
-func (x *xmlReader) rest() error {
+func (x *Reader) rest() error {
 	x.raw = x.raw[:0]
 	for {
 		p, err := x.s.ReadSlice('>')
-		x.line += bytes.Count(p, []byte{'\n'})
+		x.Line += bytes.Count(p, []byte{'\n'})
 		x.raw = append(x.raw, p...)
 		if err == nil && x.complete() {
 			x.raw = x.raw[:len(x.raw)-1]
@@ -64,7 +84,7 @@ func (x *xmlReader) rest() error {
 }
 
 // complete reports whether the bracket at the end of raw closes the tag.
-func (x *xmlReader) complete() bool {
+func (x *Reader) complete() bool {
 	if bytes.HasPrefix(x.raw, []byte("!--")) {
 		return len(x.raw) >= 6 && bytes.HasSuffix(x.raw, []byte("-->"))
 	}
@@ -81,62 +101,63 @@ func (x *xmlReader) complete() bool {
 }
 
 // split separates the name from the tag.
-func (x *xmlReader) split() error {
-	x.end, x.empty = x.raw[0] == '/', x.raw[len(x.raw)-1] == '/'
-	if x.end && x.empty {
+func (x *Reader) split() error {
+	x.End, x.Empty = x.raw[0] == '/', x.raw[len(x.raw)-1] == '/'
+	if x.End && x.Empty {
 		return errors.New("empty tag")
 	}
-	if x.end {
+	if x.End {
 		x.raw = x.raw[1:]
 	}
-	if x.empty {
+	if x.Empty {
 		x.raw = x.raw[:len(x.raw)-1]
 	}
 	n := bytes.IndexAny(x.raw, " \t\r\n")
 	if n < 0 {
 		n = len(x.raw)
 	}
-	x.name, x.raw = x.raw[:n], x.raw[n:]
+	x.Name, x.raw = x.raw[:n], x.raw[n:]
 	return nil
 }
 
 // attr separates the next attribute from the tag; name is nil when there is none
 // left.
-func (x *xmlReader) attr() (name, value []byte, err error) {
+func (x *Reader) attr() (name, value []byte, err error) {
 	x.raw = bytes.TrimLeft(x.raw, " \t\r\n")
 	if len(x.raw) == 0 {
 		return nil, nil, nil
 	}
 	eq := bytes.IndexByte(x.raw, '=')
 	if eq < 0 || len(x.raw) < eq+3 || x.raw[eq+1] != '"' && x.raw[eq+1] != '\'' {
-		return nil, nil, fmt.Errorf("<%s> has an attribute without a value", x.name)
+		return nil, nil, fmt.Errorf("<%s> has an attribute without a value", x.Name)
 	}
 	n := bytes.IndexByte(x.raw[eq+2:], x.raw[eq+1])
 	if n < 0 {
-		return nil, nil, fmt.Errorf("<%s> has an attribute without an end quote", x.name)
+		return nil, nil, fmt.Errorf("<%s> has an attribute without an end quote", x.Name)
 	}
 	name, value = bytes.TrimRight(x.raw[:eq], " \t\r\n"), x.raw[eq+2:eq+2+n]
 	x.raw = x.raw[eq+3+n:]
 	return name, value, nil
 }
 
-// field says where to store the value of an attribute.
-type field struct {
-	name     string
-	num      *uint64
-	str      *string
-	max      uint64
-	optional bool
-	seen     bool
+// Field says where to store the value of an attribute.
+type Field struct {
+	Name     string
+	Num      *uint64
+	Str      *string
+	Max      uint64 // of Num
+	Optional bool
+	Seen     bool // the attribute was there; set before, it must not be
 }
 
+// Max32 and Max64 are limits of a Field.
 const (
-	max32 = 1<<32 - 1
-	max64 = 1<<64 - 1
+	Max32 = 1<<32 - 1
+	Max64 = 1<<64 - 1
 )
 
-// fields reads the attributes of the tag.
-func (x *xmlReader) fields(fs ...field) error {
+// Fields reads the attributes of the tag.
+func (x *Reader) Fields(fs ...Field) error {
 	for {
 		name, value, err := x.attr()
 		if err != nil {
@@ -150,32 +171,32 @@ func (x *xmlReader) fields(fs ...field) error {
 		}
 	}
 	for _, f := range fs {
-		if !f.seen && !f.optional {
-			return fmt.Errorf("<%s> lacks %s", x.name, f.name)
+		if !f.Seen && !f.Optional {
+			return fmt.Errorf("<%s> lacks %s", x.Name, f.Name)
 		}
 	}
 	return nil
 }
 
-func (x *xmlReader) set(fs []field, name, value []byte) error {
+func (x *Reader) set(fs []Field, name, value []byte) error {
 	for i := range fs {
 		f := &fs[i]
-		if string(name) != f.name || f.seen {
+		if string(name) != f.Name || f.Seen {
 			continue
 		}
-		f.seen = true
-		if f.str != nil {
-			*f.str = unescape.Replace(string(value))
+		f.Seen = true
+		if f.Str != nil {
+			*f.Str = unescape.Replace(string(value))
 			return nil
 		}
 		n, ok := parseUint(value)
-		if !ok || n > f.max {
-			return fmt.Errorf("<%s> has %s=%q, which is no number up to %d", x.name, name, value, f.max)
+		if !ok || n > f.Max {
+			return fmt.Errorf("<%s> has %s=%q, which is no number up to %d", x.Name, name, value, f.Max)
 		}
-		*f.num = n
+		*f.Num = n
 		return nil
 	}
-	return fmt.Errorf("<%s> has an attribute %q too many", x.name, name)
+	return fmt.Errorf("<%s> has an attribute %q too many", x.Name, name)
 }
 
 var unescape = strings.NewReplacer("&quot;", `"`, "&apos;", "'", "&lt;", "<", "&gt;", ">", "&amp;", "&")

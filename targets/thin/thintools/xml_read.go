@@ -1,23 +1,22 @@
 package thintools
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 
+	"udm/targets/internal/xmltag"
 	"udm/targets/thin/thinmeta"
 )
 
-// maxTag bounds the length of a tag in bytes.
-const maxTag = 1 << 16
+type field = xmltag.Field
 
 // readXML reads metadata from XML into out. Beyond the output of thin_dump it
 // supports <def> and <ref> of newer tools: runs that devices share.
 func readXML(r io.Reader, out emitter) error {
-	x := &xmlReader{s: bufio.NewReaderSize(r, maxTag), out: out, line: 1, defs: map[string][]Run{}}
+	x := &xmlReader{Reader: xmltag.NewReader(r), out: out, defs: map[string][]Run{}}
 	for {
-		err := x.next()
+		err := x.Next()
 		if err == nil {
 			err = x.tag()
 		}
@@ -28,7 +27,7 @@ func readXML(r io.Reader, out emitter) error {
 			err = errors.New("unexpected end of the text")
 		}
 		if err != nil {
-			return fmt.Errorf("line %d: %w", x.line, err)
+			return fmt.Errorf("line %d: %w", x.Line, err)
 		}
 	}
 }
@@ -45,24 +44,18 @@ const (
 )
 
 type xmlReader struct {
-	s    *bufio.Reader
+	*xmltag.Reader
 	out  emitter
-	line int
 	in   section
 	defs map[string][]Run
 	def  string
-
-	raw   []byte // the current tag, without its angle brackets
-	name  []byte
-	end   bool // </name>
-	empty bool // <name/>
 }
 
 // tag handles the current tag.
 func (x *xmlReader) tag() error {
-	name := string(x.name)
+	name := string(x.Name)
 	switch {
-	case x.end:
+	case x.End:
 		return x.endTag(name)
 	case x.in == outside && name == "superblock":
 		return x.superblock()
@@ -102,13 +95,13 @@ func (x *xmlReader) endTag(name string) error {
 func (x *xmlReader) superblock() error {
 	var h Header
 	var time, flags, version, size, snap uint64
-	err := x.fields(field{name: "uuid", str: &h.UUID}, field{name: "time", num: &time, max: max32},
-		field{name: "transaction", num: &h.TransactionID, max: max64},
-		field{name: "flags", num: &flags, max: max32, optional: true},
-		field{name: "version", num: &version, max: max32, optional: true},
-		field{name: "data_block_size", num: &size, max: max32},
-		field{name: "nr_data_blocks", num: &h.DataBlocks, max: 1 << 40},
-		field{name: "metadata_snap", num: &snap, max: max64, optional: true})
+	err := x.Fields(field{Name: "uuid", Str: &h.UUID}, field{Name: "time", Num: &time, Max: xmltag.Max32},
+		field{Name: "transaction", Num: &h.TransactionID, Max: xmltag.Max64},
+		field{Name: "flags", Num: &flags, Max: xmltag.Max32, Optional: true},
+		field{Name: "version", Num: &version, Max: xmltag.Max32, Optional: true},
+		field{Name: "data_block_size", Num: &size, Max: xmltag.Max32},
+		field{Name: "nr_data_blocks", Num: &h.DataBlocks, Max: 1 << 40},
+		field{Name: "metadata_snap", Num: &snap, Max: xmltag.Max64, Optional: true})
 	if err != nil {
 		return err
 	}
@@ -117,7 +110,7 @@ func (x *xmlReader) superblock() error {
 		return err
 	}
 	x.in = inSuper
-	if x.empty {
+	if x.Empty {
 		return x.endTag("superblock")
 	}
 	return nil
@@ -126,9 +119,9 @@ func (x *xmlReader) superblock() error {
 func (x *xmlReader) device() error {
 	var id, created, snapped uint64
 	var d thinmeta.Details
-	err := x.fields(field{name: "dev_id", num: &id, max: max32}, field{name: "mapped_blocks", num: &d.Mapped, max: max64},
-		field{name: "transaction", num: &d.TransactionID, max: max64}, field{name: "creation_time", num: &created, max: max32},
-		field{name: "snap_time", num: &snapped, max: max32})
+	err := x.Fields(field{Name: "dev_id", Num: &id, Max: xmltag.Max32}, field{Name: "mapped_blocks", Num: &d.Mapped, Max: xmltag.Max64},
+		field{Name: "transaction", Num: &d.TransactionID, Max: xmltag.Max64}, field{Name: "creation_time", Num: &created, Max: xmltag.Max32},
+		field{Name: "snap_time", Num: &snapped, Max: xmltag.Max32})
 	if err != nil {
 		return err
 	}
@@ -137,7 +130,7 @@ func (x *xmlReader) device() error {
 		return err
 	}
 	x.in = inDevice
-	if x.empty {
+	if x.Empty {
 		return x.endTag("device")
 	}
 	return nil
@@ -147,13 +140,13 @@ func (x *xmlReader) run(name string) error {
 	r := Run{Len: 1}
 	var time uint64
 	begin, data := "origin_block", "data_block"
-	length := field{name: "length", num: &r.Len, max: max64, optional: true, seen: true}
+	length := field{Name: "length", Num: &r.Len, Max: xmltag.Max64, Optional: true, Seen: true}
 	if name == "range_mapping" {
 		begin, data = "origin_begin", "data_begin"
-		length.optional, length.seen = false, false
+		length.Optional, length.Seen = false, false
 	}
-	err := x.fields(field{name: begin, num: &r.Thin, max: max64}, field{name: data, num: &r.Data, max: max64},
-		length, field{name: "time", num: &time, max: max32})
+	err := x.Fields(field{Name: begin, Num: &r.Thin, Max: xmltag.Max64}, field{Name: data, Num: &r.Data, Max: xmltag.Max64},
+		length, field{Name: "time", Num: &time, Max: xmltag.Max32})
 	if err != nil {
 		return err
 	}
@@ -166,14 +159,14 @@ func (x *xmlReader) run(name string) error {
 }
 
 func (x *xmlReader) define() error {
-	if err := x.fields(field{name: "name", str: &x.def}); err != nil {
+	if err := x.Fields(field{Name: "name", Str: &x.def}); err != nil {
 		return err
 	}
 	if _, ok := x.defs[x.def]; ok {
 		return fmt.Errorf("<def> %q is defined twice", x.def)
 	}
 	x.defs[x.def] = []Run{}
-	if !x.empty {
+	if !x.Empty {
 		x.in = inDef
 	}
 	return nil
@@ -181,7 +174,7 @@ func (x *xmlReader) define() error {
 
 func (x *xmlReader) ref() error {
 	var name string
-	if err := x.fields(field{name: "name", str: &name}); err != nil {
+	if err := x.Fields(field{Name: "name", Str: &name}); err != nil {
 		return err
 	}
 	runs, ok := x.defs[name]
