@@ -12,6 +12,17 @@ func (c *Client) Objects(ctx context.Context) ([]volume.Object, error) {
 	return objects.call(ctx, c, nothing{})
 }
 
+// Object implements [Volumes].
+func (c *Client) Object(ctx context.Context, r Object) (volume.Object, error) {
+	return object.call(ctx, c, r)
+}
+
+// Label implements [Volumes].
+func (c *Client) Label(ctx context.Context, r volume.LabelSpec) error {
+	_, err := label.call(ctx, c, r)
+	return err
+}
+
 // Operations implements [Volumes].
 func (c *Client) Operations(ctx context.Context) ([]volume.Operation, error) {
 	return operations.call(ctx, c, nothing{})

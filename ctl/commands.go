@@ -45,6 +45,8 @@ var (
 	frontEnds   = ask("front_ends", Service.FrontEnds)
 
 	objects      = ask("objects", Service.Objects)
+	object       = request("object", Service.Object)
+	label        = order("label", Service.Label)
 	operations   = ask("operations", Service.Operations)
 	cancel       = order("operation_cancel", Service.CancelOperation)
 	clone        = order("clone", Service.Clone)

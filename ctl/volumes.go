@@ -17,6 +17,10 @@ import (
 type Volumes interface {
 	// Objects lists all objects in ascending order of names.
 	Objects(context.Context) ([]volume.Object, error)
+	// Object describes one object.
+	Object(context.Context, Object) (volume.Object, error)
+	// Label changes labels of an object, which mean nothing to the daemon.
+	Label(context.Context, volume.LabelSpec) error
 	// Operations lists incomplete operations.
 	Operations(context.Context) ([]volume.Operation, error)
 	// CancelOperation undoes an operation, or says what it waits for.
@@ -107,8 +111,4 @@ type GrowPool struct {
 }
 
 // CreateVolume describes a new volume.
-type CreateVolume struct {
-	Pool string `json:"pool"`
-	Name string `json:"name"`
-	Size uint64 `json:"size"`
-}
+type CreateVolume = volume.VolumeSpec

@@ -218,7 +218,7 @@ func TestRemoveOrphans(t *testing.T) {
 func TestUsage(t *testing.T) {
 	r := boot(t, furnished(t))
 	r.task(func() {
-		r.ok(r.m.CreateVolume(ctx, "p", "new", 1<<20))
+		r.ok(r.m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "new", Size: 1 << 20}))
 		for _, o := range r.m.Objects() {
 			want := map[string]uint64{"v": 64 << 10, "vs": 64 << 10, "new": 0}[o.Name]
 			switch {

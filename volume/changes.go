@@ -57,7 +57,7 @@ const mostChanges = 1 << 15
 // perhaps: see [thin.ChangesSince] and [snapshot.Exceptions].
 func (m *Manager) Changes(ctx context.Context, s ChangesSpec) (Changes, error) {
 	var c Changes
-	err := m.beside(ctx, []string{s.Name, s.Since}, func() error {
+	err := m.beside(ctx, claim{shared: []string{s.Name, s.Since}}, func() error {
 		h, err := m.history(s.Name, s.Since)
 		if err == nil && s.Of != "" && s.Of != h.of {
 			err = refuse(syscall.ESTALE, "%s or its checkpoint has been replaced; start from the beginning", s.Name)
@@ -71,9 +71,9 @@ func (m *Manager) Changes(ctx context.Context, s ChangesSpec) (Changes, error) {
 }
 
 // beside runs f while no operation changes the objects.
-func (m *Manager) beside(ctx context.Context, names []string, f func() error) error {
+func (m *Manager) beside(ctx context.Context, c claim, f func() error) error {
 	op := &operation{Kind: "a question", turn: true, m: m}
-	if err := m.acquire(ctx, op, func() (claim, error) { return claim{shared: names}, nil }); err != nil {
+	if err := m.acquire(ctx, op, func() (claim, error) { return c, nil }); err != nil {
 		return err
 	}
 	defer m.release(op)

@@ -96,7 +96,7 @@ func TestChangesAreWhatDiffers(t *testing.T) {
 			h := furnished(t)
 			r := boot(t, h)
 			r.task(func() {
-				r.ok(r.m.CreateVolume(ctx, "p", "w", 600<<9))
+				r.ok(r.m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 600 << 9}))
 				rnd := rand.New(rand.NewPCG(3, uint64(of.name[0])))
 				names := []string{"g0", "g1", "g2", "g3", "g4"}
 				held, touched := map[string][]byte{}, map[string]map[uint64]bool{}
@@ -169,7 +169,7 @@ func TestChangesSinceTheBase(t *testing.T) {
 func TestChangesBehindTheEnd(t *testing.T) {
 	r := boot(t, furnished(t))
 	r.task(func() {
-		r.ok(r.m.CreateVolume(ctx, "p", "w", 512<<9))
+		r.ok(r.m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 512 << 9}))
 		r.write("w", 300, 20, 1)
 		r.ok(r.m.Resize(ctx, ResizeSpec{Name: "w", Size: 200 << 9, Shrink: true}))
 		r.ok(r.m.Snapshot(ctx, SnapshotSpec{Of: "w", Names: []string{"short"}}))

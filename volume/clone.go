@@ -25,6 +25,8 @@ type CloneSpec struct {
 	Store     string `json:"store,omitempty"`
 	StoreSize uint64 `json:"storeSize,omitempty"` // capacity of a store in bytes; 0: all of the clone
 	Pool      string `json:"pool,omitempty"`      // pool that keeps the changes instead of stores; "": none
+	// Labels are those of each clone.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Clone makes writable copies of a base. They take space only for what is written to
@@ -44,7 +46,7 @@ func (m *Manager) Clone(ctx context.Context, s CloneSpec) error {
 	case s.Pool != "" && (o.kind != Volume || mapped(o.volume().Pool) != s.Pool):
 		return refuse(syscall.EINVAL, "%s is writable and not in the pool %s; clone it without a pool, or commit it into an image first", s.Base, s.Pool)
 	}
-	return m.Snapshot(ctx, SnapshotSpec{Of: s.Base, Names: s.Names, Store: s.Store, StoreSize: s.StoreSize})
+	return m.Snapshot(ctx, SnapshotSpec{Of: s.Base, Names: s.Names, Store: s.Store, StoreSize: s.StoreSize, Labels: s.Labels})
 }
 
 // chunk is the chunk size of new stores, in sectors.
@@ -83,6 +85,8 @@ func (c *cloneImage) check(m *Manager) error {
 		return refuse(syscall.EINVAL, "the store %s is not an absolute path", c.Store)
 	case c.Store != "" && (len(c.Names) > 1 || c.Pool != ""):
 		return refuse(syscall.EINVAL, "a store can only be given for one clone that is not in a pool")
+	case !valid(c.Labels):
+		return errLabels
 	case c.Size%blk.SectorSize != 0 || c.StoreSize%blk.SectorSize != 0:
 		return refuse(syscall.EINVAL, "the size must be a multiple of %d bytes", blk.SectorSize)
 	}
@@ -152,7 +156,7 @@ func (s *cloneShape) plan(m *Manager, op *operation) error {
 		}
 	}
 	for i, name := range s.spec.Names {
-		r := Record{Base: s.base}
+		r := Record{Base: s.base, Labels: s.spec.Labels}
 		origin := s.under(m, name, &r)
 		if ids != nil {
 			s.volume(name, ids[i], origin, r)

@@ -81,7 +81,12 @@ var scenarios = []struct {
 	{"receive into a pool", func(m *Manager) error { return receiveOf(m, ReceiveSpec{Name: "n", Pool: "q"}, "") }},
 	{"receive into a file", func(m *Manager) error { return receiveOf(m, ReceiveSpec{Name: "n", File: "/udm/n.img"}, "") }},
 	{"receive on an image", func(m *Manager) error { return receiveOf(m, ReceiveSpec{Name: "n", Base: "/img/i.img"}, "i.img") }},
-	{"volume create", func(m *Manager) error { return m.CreateVolume(ctx, "p", "w", 1<<20) }},
+	{"label a clone", func(m *Manager) error { return m.Label(ctx, LabelSpec{"a", map[string]string{"k": "v"}}) }},
+	{"label a disk with snapshots", func(m *Manager) error { return m.Label(ctx, LabelSpec{"d", map[string]string{"k": "v"}}) }},
+	{"volume create with labels", func(m *Manager) error {
+		return m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 1 << 20, Labels: map[string]string{"k": "v"}})
+	}},
+	{"volume create", func(m *Manager) error { return m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 1 << 20}) }},
 }
 
 // receiveOf receives a stream of an image that is longer than i.img, since that or of

@@ -36,6 +36,8 @@ type Devices interface {
 	// a device is open, also if only another of them has it open. After a crash any of
 	// them may exist.
 	Remove(ctx context.Context, names []string) error
+	// Note changes the record of a device and nothing else. After a crash it is either.
+	Note(name string, r Record) error
 	// Rename changes the name of a device. EBUSY: the new name is taken.
 	Rename(ctx context.Context, name, to string) error
 	// Message sends a message to the target at sector 0.
@@ -56,6 +58,8 @@ type Record struct {
 	Operation string   `json:"operation,omitempty"`
 	Files     []string `json:"files,omitempty"` // absolute paths of the files made for it
 	Base      *Base    `json:"base,omitempty"`  // of a clone
+	// Labels are what users of the manager keep with an object: see [Manager.Label].
+	Labels map[string]string `json:"labels,omitempty"`
 	// Content is the id of the content of a device that was received and that nobody
 	// has written to since.
 	Content string `json:"content,omitempty"`

@@ -108,7 +108,7 @@ func (c *moveTo) flattenClone(m *Manager, op *operation, o *object) error {
 func (c *moveTo) mergeStore(o *object, l snapshot.Line) steps {
 	l.Origin = c.path
 	plain := o.device(&linear.Line{Place: dm.Place{Device: c.path}})
-	plain.Record = Record{}
+	plain.Record = Record{Labels: o.record.Labels}
 	return steps{
 		&swapTables{Devices: []Device{o.device(&snapshot.MergeLine{Line: l})}},
 		&awaitMerge{Device: o.name},
@@ -137,9 +137,9 @@ func (c *moveTo) freeze(m *Manager, op *operation, o *object) error {
 		&copyContent{From: place{Device: real}, To: place{File: c.path}},
 	}
 	moved := o.device(storeLine(c.path, store))
-	moved.Record = Record{Operation: o.record.Operation, Files: []string{store}}
+	moved.Record = Record{Operation: o.record.Operation, Files: []string{store}, Labels: o.record.Labels}
 	if c.flat {
-		op.Then = append(op.Then, c.mergeStore(&object{name: o.name, sectors: o.sectors, readOnly: o.readOnly}, *storeLine("", store))...)
+		op.Then = append(op.Then, c.mergeStore(&object{name: o.name, sectors: o.sectors, readOnly: o.readOnly, record: Record{Labels: o.record.Labels}}, *storeLine("", store))...)
 	} else {
 		op.Then = append(op.Then, &swapTables{Devices: []Device{moved}})
 	}

@@ -235,6 +235,20 @@ func (k *kept) lasting(s dm.Spec) string {
 	return l.String()
 }
 
+func (k *kept) Note(name string, r Record) error {
+	d, err := k.c.Name(name)
+	if err != nil {
+		return err
+	}
+	was := k.recordOf(d)
+	k.record(d, r)
+	if err := k.save(d); err != nil {
+		k.record(d, was)
+		return errors.Join(err, k.save(d))
+	}
+	return nil
+}
+
 func (k *kept) Remove(_ context.Context, names []string) error {
 	var ds []*dm.Device
 	for _, name := range names {

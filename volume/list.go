@@ -31,6 +31,8 @@ type Description struct {
 	// Shared is the bytes of its pool that it shares with other volumes.
 	Shared uint64   `json:"shared,omitempty"`
 	On     []string `json:"on,omitempty"` // objects that are based on it
+	// Labels are what programs keep with it.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Incoming is how many bytes of an incomplete stream it has: where to continue
 	// sending.
 	Incoming *uint64 `json:"incoming,omitempty"`
@@ -52,8 +54,20 @@ func (m *Manager) Objects() []Object {
 	return list
 }
 
+// Object describes one object. ENXIO: there is none.
+func (m *Manager) Object(name string) (Object, error) {
+	o, err := m.object(name)
+	if err == nil {
+		err = m.whole(o)
+	}
+	if err != nil {
+		return Object{}, err
+	}
+	return Object{o.name, m.describe(o)}, nil
+}
+
 func (m *Manager) describe(o *object) Description {
-	d := Description{Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standing(o)}
+	d := Description{Kind: o.kind, State: "active", Bytes: o.sectors * blk.SectorSize, On: m.standing(o), Labels: o.record.Labels}
 	if o.dev.Status().Suspended {
 		d.State = "suspended"
 	}

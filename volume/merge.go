@@ -112,7 +112,7 @@ func (c *merge) intoImage(m *Manager, op *operation, o *object) error {
 		return refuse(syscall.ESTALE, "%s", text)
 	}
 	plain := o.device(&linear.Line{Place: dm.Place{Device: l.Origin}})
-	plain.Record = Record{}
+	plain.Record = Record{Labels: o.record.Labels}
 	op.Then = steps{
 		&swapTables{Devices: []Device{o.device(&snapshot.MergeLine{Line: *l})}},
 		&awaitMerge{Device: o.name},

@@ -15,12 +15,13 @@ import (
 
 // PoolSpec is a request to make a pool. Sizes are in bytes.
 type PoolSpec struct {
-	Name         string `json:"name"`
-	Size         uint64 `json:"size"`
-	Metadata     uint64 `json:"metadata,omitempty"`     // 0: enough for the size and a thousand volumes
-	Block        uint64 `json:"block,omitempty"`        // 0: 64 KiB
-	Dir          string `json:"dir,omitempty"`          // directory of its files; "": below the root
-	FailWhenFull bool   `json:"failWhenFull,omitempty"` // writes fail at once instead of waiting for space
+	Name         string            `json:"name"`
+	Size         uint64            `json:"size"`
+	Metadata     uint64            `json:"metadata,omitempty"`     // 0: enough for the size and a thousand volumes
+	Block        uint64            `json:"block,omitempty"`        // 0: 64 KiB
+	Dir          string            `json:"dir,omitempty"`          // directory of its files; "": below the root
+	FailWhenFull bool              `json:"failWhenFull,omitempty"` // writes fail at once instead of waiting for space
+	Labels       map[string]string `json:"labels,omitempty"`
 }
 
 // CreatePool makes a pool with files of its own.
@@ -62,6 +63,8 @@ func (c *createPool) plan(m *Manager, op *operation) error {
 	switch {
 	case blocks == 0:
 		return refuse(syscall.EINVAL, "a pool of %d bytes is too small: a block has %d bytes", c.Size, c.Block)
+	case !valid(c.Labels):
+		return errLabels
 	case !filepath.IsAbs(c.Dir):
 		return refuse(syscall.EINVAL, "the directory %s is not an absolute path", c.Dir)
 	case c.Block%blk.SectorSize != 0 || c.Metadata%4096 != 0:
@@ -74,7 +77,7 @@ func (c *createPool) plan(m *Manager, op *operation) error {
 	line := &thin.PoolLine{Metadata: meta, Data: data, BlockSectors: c.Block / blk.SectorSize, LowWater: blocks / 20, ErrorIfNoSpace: c.FailWhenFull}
 	op.Add = steps{
 		&makeFiles{[]File{{Path: data, Size: blocks * c.Block}, {Path: meta, Size: c.Metadata, Whole: c.Metadata <= wholeMetadata}}},
-		&createDevices{[]Device{{Name: c.Name, Record: Record{Files: []string{data, meta}},
+		&createDevices{[]Device{{Name: c.Name, Record: Record{Files: []string{data, meta}, Labels: c.Labels},
 			Table: []dm.Spec{dm.NewSpec(0, blocks*line.BlockSectors, line)}}}},
 	}
 	return nil
@@ -195,35 +198,44 @@ func (m *Manager) snapshotted() map[uint32]bool {
 	return ids
 }
 
-// CreateVolume makes an empty volume in a pool. size is in bytes.
-func (m *Manager) CreateVolume(ctx context.Context, pool, name string, size uint64) error {
-	return m.run(ctx, &newVolume{pool, name, size})
+// VolumeSpec is a request to make an empty volume in a pool.
+type VolumeSpec struct {
+	Pool   string            `json:"pool"`
+	Name   string            `json:"name"`
+	Size   uint64            `json:"size"` // bytes
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
-type newVolume struct {
-	pool, name string
-	size       uint64
+// CreateVolume makes an empty volume in a pool.
+func (m *Manager) CreateVolume(ctx context.Context, s VolumeSpec) error {
+	return m.run(ctx, &newVolume{s})
 }
+
+type newVolume struct{ VolumeSpec }
 
 func (v *newVolume) kind() string { return "volume create" }
 
 func (v *newVolume) touches(*Manager) (claim, error) {
-	return claim{objects: []string{v.name, v.pool}}, nil
+	return claim{objects: []string{v.Name, v.Pool}}, nil
 }
 
 func (v *newVolume) plan(m *Manager, op *operation) error {
-	if v.size == 0 || v.size%blk.SectorSize != 0 {
+	switch {
+	case v.Size == 0 || v.Size%blk.SectorSize != 0:
 		return refuse(syscall.EINVAL, "the size of a volume must be a multiple of %d bytes", blk.SectorSize)
+	case !valid(v.Labels):
+		return errLabels
 	}
-	if err := m.free(v.name); err != nil {
+	if err := m.free(v.Name); err != nil {
 		return err
 	}
-	ids, err := m.freeIDs(v.pool, 1)
+	ids, err := m.freeIDs(v.Pool, 1)
 	if err != nil {
 		return err
 	}
-	line := &thin.ThinLine{Pool: dev(v.pool), ID: ids[0]}
-	op.Add = steps{&createVolume{Pool: v.pool, ID: ids[0]},
-		&createDevices{[]Device{{Name: v.name, Table: []dm.Spec{dm.NewSpec(0, v.size/blk.SectorSize, line)}}}}}
+	line := &thin.ThinLine{Pool: dev(v.Pool), ID: ids[0]}
+	op.Add = steps{&createVolume{Pool: v.Pool, ID: ids[0]},
+		&createDevices{[]Device{{Name: v.Name, Record: Record{Labels: v.Labels},
+			Table: []dm.Spec{dm.NewSpec(0, v.Size/blk.SectorSize, line)}}}}}
 	return nil
 }

@@ -26,6 +26,8 @@ type ReceiveSpec struct {
 	// Base is the checkpoint: an object that was received before, or the absolute path
 	// of an image; "": the object with the name that the stream begins at.
 	Base string `json:"base,omitempty"`
+	// Labels are those of the new object.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Unsealed takes a stream without a checksum, as rbd writes it.
 	Unsealed bool `json:"unsealed,omitempty"`
 	// Keep keeps what has come of a stream that is cut off, under NAME-incoming, and
@@ -187,6 +189,8 @@ func (c *makeIncoming) base() string {
 func (c *makeIncoming) plan(m *Manager, op *operation) error {
 	size := c.header.Size
 	switch {
+	case !valid(c.Labels):
+		return errLabels
 	case size == 0 || size%blk.SectorSize != 0:
 		return refuse(syscall.EINVAL, "the stream is of an image of %d bytes, which is not a multiple of the sector size", size)
 	case c.header.From == "" && c.Base != "":
@@ -197,7 +201,7 @@ func (c *makeIncoming) plan(m *Manager, op *operation) error {
 	if err := m.free(c.Name, c.Name+incomingSuffix); err != nil {
 		return err
 	}
-	d := Device{Name: c.Name + incomingSuffix, Record: Record{Incoming: &Incoming{Keep: c.Keep}}}
+	d := Device{Name: c.Name + incomingSuffix, Record: Record{Incoming: &Incoming{Keep: c.Keep}, Labels: c.Labels}}
 	switch {
 	case c.header.From != "":
 		return c.onBase(m, op, d)
@@ -276,7 +280,7 @@ func (c *makeIncoming) onImage(m *Manager, op *operation, d Device) error {
 
 // withStore makes a clone that is as long as the sender's.
 func (c *makeIncoming) withStore(m *Manager, op *operation, d Device, s *cloneShape) error {
-	s.spec = &CloneSpec{Base: c.base(), Names: []string{d.Name}, Size: c.header.Size}
+	s.spec = &CloneSpec{Base: c.base(), Names: []string{d.Name}, Size: c.header.Size, Labels: c.Labels}
 	if err := s.plan(m, op); err != nil {
 		return err
 	}

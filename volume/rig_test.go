@@ -134,6 +134,9 @@ func (r *rig) contents() map[string]string {
 		h, err := d.Open(false)
 		r.ok(err)
 		all[d.Name()] = fmt.Sprint(o.kind, " ", r.sum(h))
+		if len(o.record.Labels) > 0 {
+			all[d.Name()] += fmt.Sprint(o.record.Labels)
+		}
 		r.ok(h.Close())
 	}
 	for name, n := range r.h.names {

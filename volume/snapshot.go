@@ -17,6 +17,8 @@ type SnapshotSpec struct {
 	Names     []string `json:"names"`               // names of the snapshots, all taken at one moment
 	Store     string   `json:"store,omitempty"`     // file for the store of a single snapshot; "": it gets a new one
 	StoreSize uint64   `json:"storeSize,omitempty"` // capacity of a store in bytes; 0: all of the object
+	// Labels are those of each snapshot.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Snapshot keeps the present state of an object. Later writes to the object or to a
@@ -48,6 +50,8 @@ func (c *takeSnapshot) plan(m *Manager, op *operation) error {
 	switch {
 	case err != nil:
 		return err
+	case !valid(c.Labels):
+		return errLabels
 	case len(c.Names) == 0:
 		return refuse(syscall.EINVAL, "give a name for the snapshot")
 	case o.kind == Pool || o.kind == Merging:
@@ -89,7 +93,7 @@ func (c *takeSnapshot) inPool(m *Manager, op *operation, o *object) error {
 	for i, name := range c.Names {
 		op.Add = append(op.Add, &createVolume{Pool: pool, ID: ids[i], Of: &l.ID, Quiet: o.name})
 		line := &thin.ThinLine{Pool: l.Pool, ID: ids[i], Origin: l.Origin}
-		ds = append(ds, Device{Name: name, Record: Record{Base: o.record.Base, Of: &l.ID},
+		ds = append(ds, Device{Name: name, Record: Record{Base: o.record.Base, Of: &l.ID, Labels: c.Labels},
 			Table: []dm.Spec{dm.NewSpec(0, o.sectors, line)}})
 	}
 	op.Add = append(op.Add, &createDevices{ds})
@@ -110,7 +114,7 @@ func (c *takeSnapshot) withStores(m *Manager, op *operation, o *object) error {
 	for _, name := range c.Names {
 		l := storeLine(dev(real), cmp.Or(c.Store, m.unused(m.storePath(name))))
 		files = append(files, storeFile(l, cmp.Or(c.StoreSize, storeSize(o.sectors))))
-		d := Device{Name: name, Record: Record{Operation: op.ID, Files: []string{l.COW}}}
+		d := Device{Name: name, Record: Record{Operation: op.ID, Files: []string{l.COW}, Labels: c.Labels}}
 		made = append(made, d)
 		d.Table = []dm.Spec{dm.NewSpec(0, o.sectors, l)}
 		now = append(now, d)

@@ -44,7 +44,7 @@ func TestGenerationsAreReceived(t *testing.T) {
 	r.task(func() {
 		r.ok(r.m.CreatePool(ctx, PoolSpec{Name: "far", Size: 4 << 20}))
 		r.ok(r.m.CreatePool(ctx, PoolSpec{Name: "farther", Size: 4 << 20}))
-		r.ok(r.m.CreateVolume(ctx, "p", "w", 900<<9))
+		r.ok(r.m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 900 << 9}))
 		rnd := rand.New(rand.NewPCG(1, 1))
 		last := ""
 		for i, name := range []string{"g0", "g1", "g2", "g3", "g4"} {
@@ -117,7 +117,7 @@ func tiny(t *testing.T) (h *host, whole, since []byte) {
 	r := boot(t, newHost())
 	r.task(func() {
 		r.ok(r.m.CreatePool(ctx, PoolSpec{Name: "p", Size: 1 << 20}))
-		r.ok(r.m.CreateVolume(ctx, "p", "w", 3<<9))
+		r.ok(r.m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 3 << 9}))
 		r.write("w", 0, 1, 1)
 		r.ok(r.m.Snapshot(ctx, SnapshotSpec{Of: "w", Names: []string{"s1"}}))
 		r.write("w", 2, 1, 2)

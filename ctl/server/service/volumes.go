@@ -19,6 +19,16 @@ func (s *Service) operate(ctx context.Context, do func(*volume.Manager) error) e
 // Objects implements [ctl.Volumes].
 func (s *Service) Objects(context.Context) ([]volume.Object, error) { return s.volumes.Objects(), nil }
 
+// Object implements [ctl.Volumes].
+func (s *Service) Object(_ context.Context, r ctl.Object) (volume.Object, error) {
+	return s.volumes.Object(r.Name)
+}
+
+// Label implements [ctl.Volumes].
+func (s *Service) Label(ctx context.Context, r volume.LabelSpec) error {
+	return s.operate(ctx, func(m *volume.Manager) error { return m.Label(ctx, r) })
+}
+
 // Operations implements [ctl.Volumes].
 func (s *Service) Operations(context.Context) ([]volume.Operation, error) {
 	return s.volumes.Operations(), nil
@@ -143,7 +153,7 @@ func (s *Service) GrowPool(ctx context.Context, r ctl.GrowPool) error {
 
 // CreateVolume implements [ctl.Volumes].
 func (s *Service) CreateVolume(ctx context.Context, r ctl.CreateVolume) error {
-	return s.operate(ctx, func(m *volume.Manager) error { return m.CreateVolume(ctx, r.Pool, r.Name, r.Size) })
+	return s.operate(ctx, func(m *volume.Manager) error { return m.CreateVolume(ctx, r) })
 }
 
 // RemoveOrphan implements [ctl.Volumes].

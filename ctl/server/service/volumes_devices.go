@@ -180,6 +180,20 @@ func (v devices) truth(ds []*dm.Device, err error) error {
 	return v.withdraw(err, cs)
 }
 
+// Note saves the record, or what was before.
+func (v devices) Note(name string, r volume.Record) error {
+	d, err := v.named(name)
+	if err != nil {
+		return err
+	}
+	was := v.s.state.Record(d)
+	v.s.state.SetRecord(d, r)
+	if err = v.s.state.Save(d); err != nil {
+		v.s.state.SetRecord(d, was)
+	}
+	return v.truth([]*dm.Device{d}, err)
+}
+
 func (v devices) Rename(_ context.Context, name, to string) error {
 	d, err := v.named(name)
 	if err != nil {
