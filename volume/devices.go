@@ -24,7 +24,8 @@ type Devices interface {
 	Record(name string) Record
 	// Create makes devices and loads and resumes their tables, in order; a device
 	// without a table is only made. Each is saved together with its table and record.
-	// EBUSY: a name is taken. After a crash any of them may exist.
+	// EBUSY: a name is taken. After an error, as after a crash, any of them may exist,
+	// recognizable by their records; Remove removes those.
 	Create(ctx context.Context, ds []Device) error
 	// Swap gives existing devices new tables and records at one moment, like
 	// [dm.Exchange], in whose order they must be. A device whose table does not

@@ -232,7 +232,7 @@ func (o *objects) draw(w *harness, r *rand.Rand) *operation {
 	case k < 3 && to != "":
 		return o.operation(w, "snapshot", x, to)
 	case k < 4 && t.base != nil:
-		return o.operation(w, "reset", x, "")
+		return o.batch(w, "reset", o.some(r, x))
 	case k < 6 && t.of != nil:
 		return o.operation(w, "rollback", x, "")
 	case k < 7 && to != "":
@@ -242,7 +242,52 @@ func (o *objects) draw(w *harness, r *rand.Rand) *operation {
 	case k < 9:
 		return o.operation(w, "commit", x, o.newFile())
 	}
-	return o.operation(w, "remove", x, "")
+	return o.batch(w, "remove", o.some(r, x))
+}
+
+// some is x, and now and then others with it.
+func (o *objects) some(r *rand.Rand, x string) []string {
+	names := []string{x}
+	for _, name := range o.sorted() {
+		if name != x && r.IntN(4) == 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// batch is one operation on all of names, which happens to all of them or to none.
+func (o *objects) batch(w *harness, what string, names []string) *operation {
+	var each []*operation
+	for _, name := range names {
+		each = append(each, o.operation(w, what, name, ""))
+	}
+	return &operation{
+		text: what + " " + strings.Join(names, " "),
+		do: func(ctx context.Context) error {
+			if what == "reset" {
+				return o.srv.Reset(ctx, ctl.Objects{Names: names})
+			}
+			return o.srv.RemoveObject(ctx, uvolume.RemoveSpec{Names: names})
+		},
+		did: func(now map[string]uvolume.Object) bool {
+			n := 0
+			for _, op := range each {
+				if op.did(now) {
+					n++
+				}
+			}
+			if n != 0 && n != len(each) {
+				w.fail("%s %s happened to %d of %d objects", what, strings.Join(names, " "), n, len(each))
+			}
+			return n > 0
+		},
+		done: func() {
+			for _, op := range each {
+				op.done()
+			}
+		},
+	}
 }
 
 // operation is one on x, whose I/O it ends if the content changes. to is a new name or
@@ -264,7 +309,6 @@ func (o *objects) operation(w *harness, what, x, to string) *operation {
 		o.rest(w, t.of)
 		return o.rollback(x, t)
 	case "reset":
-		op.do = func(ctx context.Context) error { return o.srv.Reset(ctx, ctl.Objects{Name: x}) }
 		op.done = func() {
 			t.model = t.base.Clone()
 			for _, s := range o.all {
@@ -292,7 +336,6 @@ func (o *objects) operation(w *harness, what, x, to string) *operation {
 			t.base, t.of = t.model.Clone(), nil
 		}
 	case "remove":
-		op.do = func(ctx context.Context) error { return o.srv.RemoveObject(ctx, uvolume.RemoveSpec{Name: x}) }
 		op.did = func(now map[string]uvolume.Object) bool { return now[x].Name == "" }
 		op.done = func() { o.orphan(t); delete(o.all, x) }
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"syscall"
 
 	"udm/ctl"
@@ -30,19 +29,13 @@ func (v devices) Record(name string) volume.Record {
 }
 
 // Create takes the names, saves the devices beside what is saved of them, brings them up
-// in order, and makes what is saved the truth. When that fails they are gone.
+// in order, and makes what is saved the truth.
 func (v devices) Create(ctx context.Context, ds []volume.Device) error {
 	made, err := v.take(ds)
-	if err == nil {
-		err = v.furnish(ctx, made)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		return nil
-	}
-	for _, c := range slices.Backward(made) {
-		err = errors.Join(err, c.Device.Close(), v.s.state.Save(c.Device))
-	}
-	return err
+	return v.furnish(ctx, made)
 }
 
 // take makes devices without tables, which furnish gives them.
