@@ -87,20 +87,29 @@ test-ceph: ## send streams to a real Ceph cluster and back (CEPH_CONF names it)
 test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons, for hours (root, loop devices)
 	CI=true go test -timeout 0 -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm
 
+containers: ## build what containerd and Kubernetes run, into bin
+	cd containers && go build -o ../bin/ ./cmd/...
+
+test-containers: packages ## run containerd's own suite for snapshotters and more, on real daemons (root, loop devices)
+	cd containers && CI=true go test $(HANG) -count=1 ./...
+
+MODULES = bench containers
+
 lint: ## gofmt, tidy modules, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	go mod tidy -diff
-	cd bench && go mod tidy -diff
+	for module in $(MODULES); do (cd $$module && go mod tidy -diff) || exit 1; done
 	go vet ./...
-	cd bench && go vet ./...
+	for module in $(MODULES); do (cd $$module && go vet ./...) || exit 1; done
 	go tool staticcheck ./...
-	staticcheck=$$(go tool -n staticcheck) && cd bench && $$staticcheck ./...
+	staticcheck=$$(go tool -n staticcheck) && for module in $(MODULES); do (cd $$module && $$staticcheck ./...) || exit 1; done
 
 cross: ## build for the other systems
 	@for system in darwin/arm64 windows/amd64 linux/arm64; do \
 		export GOOS=$${system%/*} GOARCH=$${system#*/}; echo "$$system"; \
 		go build ./... && (cd bench && go build -o /dev/null .) || exit 1; \
 	done
+	cd containers && GOOS=linux GOARCH=arm64 go build ./...
 
 bench: bin/bench ## measure udm and what one would use instead; writes bench/out (PROFILE=FILE for a CPU profile)
 	./bin/bench $(if $(PROFILE),-profile $(PROFILE))
@@ -120,4 +129,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build man install uninstall packages test test-kernel test-kernel-long test-ublk planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: bin/bench help run build containers test-containers man install uninstall packages test test-kernel test-kernel-long test-ublk planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz

@@ -47,6 +47,7 @@ var layers = []struct {
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
 	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", ""}},
 	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "volume", "export", "ctl"}},
+	{"containers", []string{"blk", "dm", "targets", "volume", "ctl/.", "test"}}, // clients of the daemon
 	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},
 	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", "test"}},
 }
@@ -62,9 +63,9 @@ type pkg struct {
 	Standard   bool
 }
 
-// list is the packages of the module and of the one of the benchmarks.
+// list is the packages of the module and of those inside it.
 func list(t *testing.T) []pkg {
-	return append(listIn(t, "../.."), listIn(t, "../../bench")...)
+	return append(append(listIn(t, "../.."), listIn(t, "../../bench")...), listIn(t, "../../containers")...)
 }
 
 func listIn(t *testing.T, dir string) (ps []pkg) {
