@@ -8,6 +8,7 @@ import (
 	"udm/targets/crypt"
 	"udm/targets/delay"
 	"udm/targets/dust"
+	"udm/targets/era"
 	errortarget "udm/targets/error"
 	"udm/targets/flakey"
 	"udm/targets/integrity"
@@ -28,6 +29,7 @@ func Types() []*dm.Type {
 		crypt.Type(nil),
 		delay.Type(),
 		dust.Type(),
+		era.Type(),
 		errortarget.Type(),
 		flakey.Type(),
 		integrity.Type(),

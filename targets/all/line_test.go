@@ -17,7 +17,7 @@ func FuzzLines(f *testing.F) {
 		"linear a 8", "linear /a\\ b 18446744073709551616", "snapshot a b p 8 1 discard_zeroes_cow", "snapshot a b Nx 0",
 		"snapshot a b po 16 2 discard_zeroes_cow discard_passdown_origin", "snapshot-merge a b P 8", "snapshot-origin a\\\\",
 		"thin-pool a b 128 +0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin-pool a b 128 0 2 ignore_discard no_discard_passdown",
-		"thin a 0", "thin a +5 b", "zero", "error 5", "log-writes a b c", "dust a 8 512", "unstriped 2 8 1 a 0", "switch 2 8 0 a 0 b +8",
+		"thin a 0", "thin a +5 b", "zero", "error 5", "log-writes a b c", "dust a 8 512", "era a b 24", "era a b 4294967304", "unstriped 2 8 1 a 0", "switch 2 8 0 a 0 b +8",
 		"striped 2 8 a 0 b 8", "striped 1 +8 a 18446744073709551617", "delay a 0 5", "delay a 0 4294967297 b 8 6 a 0 7", "flakey a 0 1 2",
 		"crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt capi:cbc(aes)-essiv:sha256 " + cryptKey + " 8 a 0 3 iv_large_sectors sector_size:1024 high_priority",
 		"crypt aes-xts-plain64 :64:logon:a\\ b 0 a 0", "crypt cipher_null-ecb - 0 a 0 0 spare",
@@ -67,7 +67,7 @@ func FuzzStatuses(f *testing.F) {
 		"thin-pool Fail", "thin-pool Error", "thin-pool 1 2/3 4/5 - rw discard_passdown queue_if_no_space - 8 ",
 		"thin-pool 1 2/3 4/5 7 out_of_data_space ignore_discard error_if_no_space needs_check 8 ", "thin-pool 1 2/3 4/5 - ro no_discard_passdown queue_if_no_space - 8 ",
 		"striped 2 7:0 7:1 1 AD", "striped 1 a 1 A", "delay 0 1 2", "dust 7:0 bypass quiet", "dust 7:0 fail_read_on_bad_block verbose",
-		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "thin 8 18446744073709551615",
+		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "thin 8 18446744073709551615", "era 8 9/256 1 -", "era 8 9/256 4294967295 77", "era Error",
 	} {
 		f.Add(seed)
 	}
