@@ -1,8 +1,8 @@
 // Command udm is the Linux device mapper as an ordinary program: see README.md.
 //
 // If it is called by the name dmsetup, through a link, it behaves as dmsetup; if by
-// the name of a program of thin-provisioning-tools, such as thin_check, as that
-// program.
+// the name of a program of thin-provisioning-tools, such as thin_check or era_check, as
+// that program.
 package main
 
 import (

@@ -19,7 +19,7 @@ import (
 
 // thinPrograms are the programs of thin-provisioning-tools, by the names of links to
 // udm. Options, output and exit codes are those of release 0.9; options of release 1
-// are accepted.
+// are accepted. Those of the era tools are among them.
 var thinPrograms = map[string]func() *cobra.Command{
 	"thin_check":         thinCheckProgram,
 	"thin_dump":          thinDumpCommand,
@@ -30,6 +30,10 @@ var thinPrograms = map[string]func() *cobra.Command{
 	"thin_rmap":          thinRmapCommand,
 	"thin_trim":          thinTrimProgram,
 	"thin_metadata_size": thinMetadataSizeProgram,
+	"era_check":          eraCheckProgram,
+	"era_dump":           eraDumpCommand,
+	"era_restore":        func() *cobra.Command { return betweenFiles(eraRestoreCommand()) },
+	"era_invalidate":     eraInvalidateCommand,
 }
 
 // thinProgramNames returns the names that links may have.
