@@ -198,9 +198,9 @@ func (k *kept) Swap(ctx context.Context, ds []Device, _ bool) error {
 	return nil
 }
 
-// saveBack saves the state that is true after all.
+// saveBack saves the state that is true after all, the last device first.
 func (k *kept) saveBack(err error, cs []dm.Change) error {
-	for _, c := range cs {
+	for _, c := range slices.Backward(cs) {
 		if serr := k.save(c.Device); serr != nil {
 			return errors.Join(err, serr, ErrUnsure)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"udm/ctl"
@@ -128,11 +129,12 @@ func (v devices) changing(cs []dm.Change) []dm.Change {
 	return out
 }
 
-// withdraw saves the actual state.
+// withdraw saves the actual state, of the last device first, and ends where that fails:
+// what a restart finds is then new up to some device, as after a crash.
 func (v devices) withdraw(err error, cs []dm.Change) error {
-	for _, c := range cs {
+	for _, c := range slices.Backward(cs) {
 		if serr := v.s.state.Withdraw(c.Device); serr != nil {
-			err = errors.Join(err, serr, volume.ErrUnsure)
+			return errors.Join(err, serr, volume.ErrUnsure)
 		}
 	}
 	return err
@@ -166,11 +168,12 @@ func (v devices) truth(ds []*dm.Device, err error) error {
 	if err == nil {
 		return nil
 	}
-	cs := make([]dm.Change, len(ds))
-	for i, d := range ds {
-		cs[i].Device = d
+	for _, d := range ds {
+		if serr := v.s.state.Withdraw(d); serr != nil {
+			err = errors.Join(err, serr, volume.ErrUnsure)
+		}
 	}
-	return v.withdraw(err, cs)
+	return err
 }
 
 // Note saves the record, or what was before.
