@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"udm/blk"
 	"udm/env"
@@ -62,13 +64,36 @@ func thinDumpCommand() *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringVarP(&format, "format", "f", "xml", "xml or human_readable")
 	fl.BoolVarP(&o.Repair, "repair", "r", false, "skip damaged parts")
-	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "dump the metadata snapshot")
+	addMetadataSnap(fl, &o.MetadataSnap, "dump the metadata snapshot")
 	fl.StringVarP(&to, "output", "o", "", "file to write to")
 	fl.StringSliceVar(&ids, "dev-id", nil, "dump only the volumes with these numbers or names")
 	fl.BoolVar(&o.SkipMappings, "skip-mappings", false, "omit the mappings of volumes")
 	addJSON(cmd)
 	addOverrides(cmd, &o.Overrides)
 	return cmd
+}
+
+// snapFlag is the option that chooses the metadata snapshot, with its block if wished.
+type snapFlag struct{ *thintools.Snap }
+
+func addMetadataSnap(fl *pflag.FlagSet, s *thintools.Snap, usage string) {
+	fl.VarP(snapFlag{s}, "metadata-snap", "m", usage+", which must be in `BLOCK` if that is given")
+	fl.Lookup("metadata-snap").NoOptDefVal = "0"
+}
+
+func (f snapFlag) Type() string { return "block" }
+
+func (f snapFlag) String() string {
+	if f.Snap == nil || f.Block == 0 {
+		return ""
+	}
+	return strconv.FormatUint(f.Block, 10)
+}
+
+func (f snapFlag) Set(word string) (err error) {
+	f.Use = true
+	f.Block, err = strconv.ParseUint(word, 0, 64)
+	return err
 }
 
 func thinRestoreCommand() *cobra.Command {

@@ -40,7 +40,7 @@ func thinLsCommand() *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
-	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "list the metadata snapshot")
+	addMetadataSnap(fl, &o.MetadataSnap, "list the metadata snapshot")
 	fl.BoolVar(&o.NoHeaders, "no-headers", false, "omit the headings")
 	fl.StringVarP(&format, "format", "o", "", "comma-separated list of fields: "+strings.Join(thintools.LsFields(), ", "))
 	addJSON(cmd)
@@ -102,7 +102,7 @@ func thinDeltaCommand() *cobra.Command {
 	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(strings.Replace(name, "snap", "thin", strings.Count(name, "snap1")+strings.Count(name, "snap2")))
 	})
-	fl.BoolVarP(&o.MetadataSnap, "metadata-snap", "m", false, "use the metadata snapshot")
+	addMetadataSnap(fl, &o.MetadataSnap, "use the metadata snapshot")
 	fl.BoolVar(&o.Verbose, "verbose", false, "also print the blocks of the data device")
 	addJSON(cmd)
 	return cmd

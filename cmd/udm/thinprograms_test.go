@@ -91,6 +91,8 @@ func TestThinProgramsAreDebians(t *testing.T) {
 		thin_dump --dev-id 5 m
 		thin_dump --dev-id 5 --skip-mappings m
 		thin_dump -m m
+		thin_dump -m5 m
+		thin_dump --metadata-snap=5 m
 		thin_dump zeroes
 		thin_delta --thin1 0 --thin2 5 m
 		thin_delta --snap1 0 --snap2=10 m
@@ -103,6 +105,8 @@ func TestThinProgramsAreDebians(t *testing.T) {
 		thin_ls --format DEV,SNAP_TIME m
 		thin_ls -o BOGUS m
 		thin_ls -m m
+		thin_ls -m5 m
+		thin_delta -m5 --thin1 0 --thin2 5 m
 		thin_rmap m
 		thin_rmap --region 0..4000 m
 		thin_rmap --region 100..120 --region 110..500 --region 3000..3001 m

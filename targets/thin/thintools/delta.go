@@ -13,7 +13,7 @@ import (
 type DeltaOptions struct {
 	Left, Right  uint32 // device ids
 	Verbose      bool   // show data blocks
-	MetadataSnap bool
+	MetadataSnap Snap
 	CacheBytes   int                      // 0: 64 MiB
 	Progress     func(done, total uint64) // mapped blocks; may be nil
 }

@@ -12,13 +12,19 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
+// Snap says whether to read the metadata snapshot instead of the metadata.
+type Snap struct {
+	Use   bool
+	Block uint64 // where it must be; 0: anywhere
+}
+
 // DumpOptions control Dump.
 type DumpOptions struct {
 	Human        bool        // human-readable text instead of XML
 	JSON         bool        // JSON instead of XML
 	Repair       bool        // skip damage, and look for other roots if need be
 	Damage       func(error) // called for damage that Repair skips; may be nil
-	MetadataSnap bool        // dump the metadata snapshot instead
+	MetadataSnap Snap        // dump the metadata snapshot instead
 	Devices      []uint32    // dump only these; none: all
 	SkipMappings bool
 	CacheBytes   int                      // 0: 64 MiB
@@ -65,7 +71,7 @@ func newSource(e env.Env, dev blk.Device, o DumpOptions) *source {
 // open reads the superblock, or reconstructs it when repairing.
 func (s *source) open() error {
 	sb, err := thinmeta.ReadSuperAt(s.bm, thinmeta.SuperBlock)
-	if err == nil && s.o.MetadataSnap {
+	if err == nil && s.o.MetadataSnap.Use {
 		sb, err = s.held(sb)
 	}
 	if s.o.Repair {
@@ -81,6 +87,9 @@ func (s *source) open() error {
 func (s *source) held(sb *thinmeta.Super) (*thinmeta.Super, error) {
 	if sb.HeldRoot == 0 {
 		return nil, fmt.Errorf("no current metadata snapshot")
+	}
+	if want := s.o.MetadataSnap.Block; want != 0 && want != sb.HeldRoot {
+		return nil, fmt.Errorf("the metadata snapshot is at block %d, not %d", sb.HeldRoot, want)
 	}
 	sb, err := thinmeta.ReadSuperAt(s.bm, sb.HeldRoot)
 	return sb, pdata.In("metadata snapshot", err)

@@ -27,7 +27,7 @@ func LsFields() []string {
 type LsOptions struct {
 	Fields       []string // none: DEV, MAPPED, CREATE_TIME, SNAP_TIME
 	NoHeaders    bool
-	MetadataSnap bool
+	MetadataSnap Snap
 	CacheBytes   int                      // 0: 64 MiB
 	Progress     func(done, total uint64) // mapped blocks; may be nil
 }

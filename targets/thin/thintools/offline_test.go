@@ -111,8 +111,15 @@ func TestMetadataSnapTools(t *testing.T) {
 	p.Commit()
 	metatest.Tool(t, p.Dev, "thin_check")
 	metatest.Verify(t, p.Dev, p.Now)
-	snap := dump(t, p.Dev, thintools.DumpOptions{MetadataSnap: true})
+	snap := dump(t, p.Dev, thintools.DumpOptions{MetadataSnap: thintools.Snap{Use: true}})
 	same(t, "thin_dump -m", snap, metatest.Tool(t, p.Dev, "thin_dump", "-m"))
+	at := must(thinmeta.ReadSuper(env.Real(), p.Dev)).HeldRoot
+	same(t, "thin_dump -m of a block", snap, metatest.Tool(t, p.Dev, "thin_dump", fmt.Sprintf("-m%d", at)))
+	same(t, "the same block", dump(t, p.Dev, thintools.DumpOptions{MetadataSnap: thintools.Snap{Use: true, Block: at}}), snap)
+	other := thintools.LsOptions{MetadataSnap: thintools.Snap{Use: true, Block: at + 1}}
+	if _, _, err := thintools.List(env.Real(), p.Dev, false, other); err == nil {
+		t.Error("a metadata snapshot in another block is read")
+	}
 	r := must(thintools.Check(env.Real(), p.Dev, thintools.CheckOptions{MetadataSnap: true}))
 	ok(t, r.Err())
 	ok(t, p.M.ReleaseSnap())
