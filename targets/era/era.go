@@ -185,9 +185,15 @@ func (e *era) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 
 func (e *era) Areas() []dm.Area { return []dm.Area{{Dev: e.origin, Len: e.origin.Limits().Size}} }
 
+// maxMarked is how many blocks one discard or write-zeroes may have: they are marked in
+// one pass of the owner.
+const maxMarked = 1 << 16
+
 // Hint makes whole blocks the preferred I/O size, unless the origin prefers a multiple
 // of them.
 func (e *era) Hint(l *blk.Limits) {
+	l.MaxDiscard = min(l.MaxDiscard, maxMarked*e.block)
+	l.MaxWriteZeroes = min(l.MaxWriteZeroes, maxMarked*e.block)
 	if bs := uint32(e.block * blk.SectorSize); l.OptIO < bs || l.OptIO%bs != 0 {
 		l.MinIO = max(l.LogicalBlock, l.PhysicalBlock)
 		l.OptIO = bs
