@@ -18,6 +18,7 @@ import (
 	"udm/targets/striped"
 	switchtarget "udm/targets/switch"
 	"udm/targets/thin"
+	"udm/targets/thin/thinrescue"
 	"udm/targets/unstriped"
 	"udm/targets/verity"
 	"udm/targets/zero"
@@ -40,6 +41,7 @@ func Types() []*dm.Type {
 		unstriped.Type(),
 		thin.PoolType(),
 		thin.Type(),
+		thinrescue.Type(),
 		verity.Type(),
 		zero.Type(),
 	}

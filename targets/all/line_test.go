@@ -26,6 +26,7 @@ func FuzzLines(f *testing.F) {
 		"integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 12 internal_hash:hmac(sha256):00AB meta_device:b block_size:4096 recalculate reset_recalculate allow_discards fix_padding fix_hmac legacy_recalculate journal_sectors:0 interleave_sectors:9 buffer_sectors:9",
 		"integrity a 8 4 J 3 internal_hash:xxhash64 journal_watermark:7 commit_time:0",
 		"flakey a 0 1 2 6 error_writes corrupt_bio_byte 32 R 1 0", "flakey a 0 1 2 1 Drop_Writes", "flakey a 0 1 2 5 corrupt_bio_byte 32 w 255 131072",
+		"thin-rescue a b 5 4 block_size 128 outdated certain", "thin-rescue a b @77",
 	} {
 		f.Add(seed)
 	}
@@ -68,6 +69,7 @@ func FuzzStatuses(f *testing.F) {
 		"thin-pool 1 2/3 4/5 7 out_of_data_space ignore_discard error_if_no_space needs_check 8 ", "thin-pool 1 2/3 4/5 - ro no_discard_passdown queue_if_no_space - 8 ",
 		"striped 2 7:0 7:1 1 AD", "striped 1 a 1 A", "delay 0 1 2", "dust 7:0 bypass quiet", "dust 7:0 fail_read_on_bad_block verbose",
 		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "thin 8 18446744073709551615", "era 8 9/256 1 -", "era 8 9/256 4294967295 77", "era Error",
+		"thin-rescue search 8 8 0",
 	} {
 		f.Add(seed)
 	}
@@ -128,6 +130,7 @@ func TestOwnWords(t *testing.T) {
 	ds["clone"] = r.Device("clone", "0 1024 thin /dev/mapper/pool 1 m")
 	ds["merge"] = r.Device("merge", "0 4096 snapshot-merge o p PO 8 2 discard_zeroes_cow discard_passdown_origin")
 	ds["verity"] = r.ReadOnly("verity", "0 8 verity 1 q r 4096 4096 1 0 sha256 "+verityRoot+" -")
+	ds["rescue"] = r.ReadOnly("rescue", "0 128 thin-rescue b a 0")
 	r.Sim.Run()
 	for _, d := range ds {
 		understood(t, d)
