@@ -48,8 +48,9 @@ type Export struct {
 	// reads may query it first. It must be false if Extents may wait.
 	SparseReads bool
 	// Same, if not nil, is comparable and equal for all exports of one device, so that
-	// servers keep unaligned writes of their clients apart from other writes to it. nil:
-	// the device is told by its name.
+	// servers keep unaligned writes of their clients apart from other writes to it, also
+	// those that come through other servers. nil: the server and the name identify the
+	// device.
 	Same any
 	// Release, if not nil, is called once, after the client is gone and its last
 	// bio has ended. The device must stay open until then.

@@ -46,6 +46,7 @@ func (f *file) Allocate(_ context.Context, off, size uint64, mode uint32) syscal
 // zero makes a range of bytes read as zeroes. It uses the device's own ops for
 // whole blocks and writes the ends.
 func (f *file) zero(off, n uint64, unmap bool) error {
+	defer f.enter(off, n)()
 	block := uint64(f.export.Device.Limits().LogicalBlock)
 	first, last := (off+block-1)/block*block, (off+n)/block*block
 	if first >= last {

@@ -13,6 +13,7 @@ import (
 
 	"udm/blk"
 	"udm/export"
+	"udm/export/internal/gate"
 )
 
 // node is a file. Each open looks up its export by name again.
@@ -75,7 +76,9 @@ func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, sys
 	}
 	f := &file{root: n.root, name: n.name, export: x, io: blk.NewFile(n.root.env, x.Device),
 		sync: flags&syscall.O_DSYNC != 0}
+	f.join()
 	if !n.root.add(f) {
+		f.gate.Leave()
 		x.Done()
 		return nil, 0, syscall.ENXIO
 	}
@@ -99,7 +102,22 @@ type file struct {
 	name   string // the name it was opened by
 	export *export.Export
 	io     *blk.File
+	gate   gate.Client
 	sync   bool // opened with O_SYNC or O_DSYNC; FUSE leaves the flush to the server
+}
+
+// gateKey identifies a device that its export does not identify: by directory and name.
+type gateKey struct {
+	root *root
+	name string
+}
+
+func (f *file) join() {
+	if key := f.export.Same; key != nil {
+		f.gate.Join(key)
+		return
+	}
+	f.gate.Join(gateKey{f.root, f.name})
 }
 
 func (f *file) size() uint64 { return f.export.Device.Limits().Size * blk.SectorSize }
@@ -130,13 +148,30 @@ func (f *file) Write(_ context.Context, data []byte, off int64) (uint32, syscall
 	if n == 0 && len(data) > 0 {
 		return 0, syscall.ENOSPC
 	}
-	if _, err := f.io.WriteAt(data[:n], off); err != nil {
+	if err := f.write(data[:n], off); err != nil {
 		return 0, errno(err)
 	}
 	if f.sync {
 		return uint32(n), errno(f.io.Sync())
 	}
 	return uint32(n), 0
+}
+
+func (f *file) write(p []byte, off int64) error {
+	defer f.enter(uint64(off), uint64(len(p)))()
+	_, err := f.io.WriteAt(p, off)
+	return err
+}
+
+// enter enters the device's gate for a write, alone if that covers only part of a block,
+// and returns how to leave it.
+func (f *file) enter(off, n uint64) (leave func()) {
+	if (off|n)%uint64(f.export.Device.Limits().LogicalBlock) == 0 {
+		f.gate.Enter()
+		return f.gate.Exit
+	}
+	f.gate.Close()
+	return f.gate.Open
 }
 
 // clip returns how many of n bytes at off lie within the device.

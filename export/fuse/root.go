@@ -75,6 +75,7 @@ func (r *root) drop(f *file) {
 	if !mine {
 		return
 	}
+	f.gate.Leave()
 	f.export.Done()
 	r.mu.Lock()
 	delete(r.open, f)

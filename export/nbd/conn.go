@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"udm/blk"
+	"udm/export/internal/gate"
 	"udm/internal/nbd/proto"
 )
 
@@ -25,7 +26,6 @@ type conn struct {
 	*session
 	dev      blk.Device // the export's
 	minBlock uint64     // bytes
-	gate     *gate      // of the device
 	hdrSize  int        // of a request
 	readOnly bool
 
@@ -37,8 +37,8 @@ type conn struct {
 	spare   *request   // free requests, linked by next
 	taken   uint64     // number of requests ever started
 
-	helpers  sync.WaitGroup // goroutines of slow requests and of the sender
-	changing atomic.Int32   // requests in flight that change the device; see gate
+	helpers sync.WaitGroup // goroutines of slow requests and of the sender
+	gate    gate.Client    // counts requests in flight that change the device
 
 	sender
 }
@@ -116,7 +116,7 @@ func (c *conn) end(err error) {
 	c.helpers.Wait()
 	c.in.close()
 	c.out.close()
-	c.leave()
+	c.gate.Leave()
 	c.session.export.Done() // before the client sees the end: it may remove the device next
 	c.wire.close()
 }

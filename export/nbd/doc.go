@@ -65,8 +65,7 @@
 // # Locks
 //
 //	Server.mu            listeners and connections; nothing is called under it
-//	gate.alone           held while an unaligned write is under way, see unaligned.go
-//	  gate.mu            the connections that share it
+//	the device's gate    held while an unaligned write is under way, see unaligned.go
 //	conn's sender.mu     queue of replies, free requests
 //	  sock.mu            the descriptor's end
 //

@@ -1,60 +1,14 @@
 package nbd
 
 import (
-	"slices"
-	"sync"
-	"sync/atomic"
-
 	"udm/blk"
 	"udm/internal/nbd/proto"
 )
 
 // Clients that ignore the block size send requests that start or end inside a block.
 // A read is served by reading whole blocks. A write reads the blocks at its ends,
-// changes their bytes and writes them back. Nobody else may write to the device
-// meanwhile, so it waits for the writes in flight of all connections, and later
-// writes wait for it.
-
-// gate is shared by the connections to one device. Each request that changes the
-// device is counted in its own connection while in flight, so that connections share
-// no cache line that they write to. An unaligned write closes the gate and waits
-// until all counts are 0.
-//
-// Lock order: alone, mu.
-type gate struct {
-	key   any
-	users int // guarded by gates.mu
-
-	alone  sync.Mutex  // held by an unaligned write, and by others to wait at a closed gate
-	closed atomic.Bool // changed by the holder of alone
-
-	mu    sync.Mutex
-	idle  *sync.Cond // on mu; signalled when a count becomes 0 while the gate is closed
-	conns []*conn    // guarded by mu
-}
-
-// close waits until nothing that changes the device is in flight, and keeps such
-// requests out until open.
-func (g *gate) close() {
-	g.alone.Lock()
-	g.closed.Store(true)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for slices.ContainsFunc(g.conns, func(c *conn) bool { return c.changing.Load() > 0 }) {
-		g.idle.Wait()
-	}
-}
-
-func (g *gate) open() {
-	g.closed.Store(false)
-	g.alone.Unlock()
-}
-
-// gates are the gates of all servers in the process.
-var gates = struct {
-	mu sync.Mutex
-	of map[any]*gate // guarded by mu
-}{of: make(map[any]*gate)}
+// changes their bytes and writes them back, while package gate keeps all other writes
+// to the device out.
 
 // gateKey identifies a device that its export does not identify: by server and name.
 type gateKey struct {
@@ -62,69 +16,31 @@ type gateKey struct {
 	name   string
 }
 
-// join adds c to the connections that share the gate of an export's device.
+// join makes c a client of the gate of an export's device.
 func (c *conn) join(e *Export) {
 	key := e.Same
 	if key == nil {
 		key = gateKey{c.srv, e.Name}
 	}
-	gates.mu.Lock()
-	g := gates.of[key]
-	if g == nil {
-		g = &gate{key: key}
-		g.idle = sync.NewCond(&g.mu)
-		gates.of[key] = g
-	}
-	g.users++
-	gates.mu.Unlock()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.conns = append(g.conns, c)
-	c.gate = g
-}
-
-// leave undoes join. No request of c may be in flight.
-func (c *conn) leave() {
-	g := c.gate
-	g.mu.Lock()
-	i := slices.Index(g.conns, c)
-	g.conns = slices.Delete(g.conns, i, i+1)
-	g.mu.Unlock()
-	gates.mu.Lock()
-	defer gates.mu.Unlock()
-	if g.users--; g.users == 0 {
-		delete(gates.of, g.key)
-	}
+	c.gate.Join(key)
 }
 
 // writing keeps unaligned writes out until r has ended, and waits for one in
 // progress. It sends pending replies first: clients may wait for them.
 func (c *conn) writing(r *request) {
 	r.gated = true
-	c.changing.Add(1)
-	if !c.gate.closed.Load() {
+	if c.gate.TryEnter() {
 		return
 	}
-	c.uncount()
 	c.flush()
-	c.gate.alone.Lock() // while held, the gate cannot be closed
-	c.changing.Add(1)
-	c.gate.alone.Unlock()
+	c.gate.Enter()
 }
 
 // written undoes writing.
 func (r *request) written() {
 	if r.gated {
 		r.gated = false
-		r.c.uncount()
-	}
-}
-
-func (c *conn) uncount() {
-	if c.changing.Add(-1) == 0 && c.gate.closed.Load() {
-		c.gate.mu.Lock()
-		c.gate.idle.Broadcast()
-		c.gate.mu.Unlock()
+		r.c.gate.Exit()
 	}
 }
 
@@ -191,8 +107,8 @@ func (c *conn) writeUnaligned(r *request) *failure {
 	if r.Flags&proto.CmdFlagFastZero != 0 && r.Cmd == proto.CmdWriteZeroes {
 		return failureOf(blk.NotSupported) // it requires reading blocks
 	}
-	c.gate.close()
-	defer c.gate.open()
+	c.gate.Close()
+	defer c.gate.Open()
 	offset, length := r.Offset, r.Length
 	for length > 0 {
 		n := c.nextPart(offset, length)
