@@ -1,7 +1,8 @@
 // Package gate keeps writes that change part of a block apart from all other writes to
 // the same device, whichever server they come through. Such a write reads the block,
 // changes its bytes and writes it back; another write to the block in between would be
-// lost.
+// lost. NBD and FUSE have clients here. What vhost-user and ublk serve has one user, who
+// writes whole blocks.
 //
 // Each client counts its own writes in flight, so that clients share no cache line that
 // they write to. A client that writes part of a block closes the gate and waits until
