@@ -20,6 +20,8 @@ import (
 const (
 	Socket    = "control.sock"
 	NBDSocket = "nbd.sock"
+	// NumberedDir is where a mount shows the devices by number.
+	NumberedDir = "by-number"
 )
 
 // Client talks to the daemon of one root. It is safe for concurrent use.

@@ -4,6 +4,9 @@ type (
 	// Mount is the body of mount and unmount. Dir is an absolute path.
 	Mount struct {
 		Dir string `json:"dir"`
+		// Numbered shows the devices as dm-MINOR in ROOT/by-number, until the daemon ends;
+		// Dir must be empty.
+		Numbered bool `json:"numbered,omitempty"`
 		// Lazy makes unmount disconnect programs that have files open.
 		Lazy bool `json:"lazy,omitempty"`
 	}

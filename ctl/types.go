@@ -48,6 +48,19 @@ type Device struct {
 	Table  []Line `json:"table,omitempty"`
 	Status []Line `json:"status,omitempty"`
 	Deps   []Dep  `json:"deps,omitempty"`
+	Queue  *Queue `json:"queue,omitempty"`
+}
+
+// Queue is what Linux shows in /sys/block/DEVICE/queue, in bytes.
+type Queue struct {
+	LogicalBlock       uint32 `json:"logicalBlock"`
+	PhysicalBlock      uint32 `json:"physicalBlock"`
+	MinIO              uint32 `json:"minIO"`
+	OptIO              uint32 `json:"optIO"`
+	DiscardGranularity uint32 `json:"discardGranularity"`
+	MaxDiscard         uint64 `json:"maxDiscard"`
+	MaxWriteZeroes     uint64 `json:"maxWriteZeroes"`
+	Rotational         bool   `json:"rotational"`
 }
 
 // Line is one target of a table, or its status.
@@ -82,6 +95,7 @@ const (
 	WithTable  With = "table"
 	WithStatus With = "status"
 	WithDeps   With = "deps"
+	WithQueue  With = "queue"
 )
 
 // The requests: each is the body of the command of the same name.

@@ -52,9 +52,11 @@ type Kernel struct {
 	read    bool       // guarded by op; files.json has been read
 	over    bool       // guarded by op; the daemon is stopping
 
-	mounts  map[string]*mounted   // guarded by op; by directory
-	own     mounted               // guarded by op; ROOT/files, for loop devices
-	devices map[uint32]attachment // guarded by op; by minor
+	mounts map[string]*mounted // guarded by op; by directory
+	own    mounted             // guarded by op; ROOT/files, for loop devices
+	// numbered is the mount at ROOT/by-number, which is not saved.
+	numbered mounted               // guarded by op
+	devices  map[uint32]attachment // guarded by op; by minor
 
 	nbd   *nbd.Server            // serves devices attached by nbd
 	links map[uint32]*link       // guarded by op; by minor

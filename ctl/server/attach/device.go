@@ -3,7 +3,6 @@ package attach
 import (
 	"cmp"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -152,15 +151,7 @@ func (k *Kernel) fileOf(minor uint32) string {
 
 // ownMount mounts the devices at ownDir.
 func (k *Kernel) ownMount() error {
-	if k.own.files != nil && k.own.files.Mounted() {
-		return nil
-	}
-	err := os.Mkdir(k.ownDir(), 0o700)
-	if err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, syscall.ENOTCONN) {
-		return err
-	}
-	k.own.files, err = mountFiles(k.exports.For(attachments).ByNumber(), k.ownDir())
-	return err
+	return k.mountNumbered(&k.own, attachments, k.ownDir())
 }
 
 // Detach removes the block device of a device.

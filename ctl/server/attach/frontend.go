@@ -77,6 +77,9 @@ func (f files) Close() error {
 func (k *Kernel) endMounts() error {
 	k.over = true
 	var errs []error
+	if err := k.numbered.end(true); err != nil {
+		errs = append(errs, fmt.Errorf("%s was in use; programs with open files there will get errors: %w", k.numberedDir(), err))
+	}
 	for dir, m := range k.mounts {
 		if err := m.end(true); err != nil {
 			errs = append(errs, fmt.Errorf("%s was in use; programs with open files there will get errors: %w", dir, err))

@@ -53,6 +53,34 @@ func (k *Kernel) Mount(dir string) error {
 	return err
 }
 
+// MountNumbered shows the devices by number in ROOT/by-number. dir must be "".
+func (k *Kernel) MountNumbered(dir string) error {
+	if dir != "" {
+		return dm.Errorf(syscall.EINVAL, "devices are shown by number in %s only; leave out dir", k.numberedDir())
+	}
+	k.lock()
+	defer k.op.Unlock()
+	if k.over {
+		return errEnding
+	}
+	return k.mountNumbered(&k.numbered, openFiles, k.numberedDir())
+}
+
+func (k *Kernel) numberedDir() string { return filepath.Join(k.root, ctl.NumberedDir) }
+
+// mountNumbered mounts the devices by number at dir unless they are.
+func (k *Kernel) mountNumbered(m *mounted, who dm.Holder, dir string) error {
+	if m.files != nil && m.files.Mounted() {
+		return nil
+	}
+	err := os.Mkdir(dir, 0o700)
+	if err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, syscall.ENOTCONN) {
+		return err
+	}
+	m.files, err = mountFiles(k.exports.For(who).ByNumber(), dir)
+	return err
+}
+
 // check refuses directories that cannot or must not be used for a mount.
 func (k *Kernel) check(dir string) error {
 	info, err := os.Stat(dir)
@@ -68,7 +96,7 @@ func (k *Kernel) check(dir string) error {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
 	}
-	if dir == k.ownDir() || dir == k.root || strings.HasPrefix(k.root, strings.TrimSuffix(dir, "/")+"/") {
+	if dir == k.ownDir() || dir == k.numberedDir() || dir == k.root || strings.HasPrefix(k.root, strings.TrimSuffix(dir, "/")+"/") {
 		return dm.Errorf(syscall.EINVAL, "%s would hide %s, where the daemon keeps its state; choose another directory", dir, k.root)
 	}
 	return nil

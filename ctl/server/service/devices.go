@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"udm/blk"
 	"udm/ctl"
 	"udm/dm"
 )
@@ -121,6 +122,17 @@ func (s *Service) details(d *dm.Device, q ctl.Query, out *ctl.Device) {
 		for _, n := range d.Deps(q.Inactive) {
 			out.Deps = append(out.Deps, s.dep(n))
 		}
+	}
+	if slices.Contains(q.With, ctl.WithQueue) {
+		out.Queue = queueOf(d.Limits())
+	}
+}
+
+func queueOf(l blk.Limits) *ctl.Queue {
+	return &ctl.Queue{
+		LogicalBlock: l.LogicalBlock, PhysicalBlock: l.PhysicalBlock, MinIO: l.MinIO, OptIO: l.OptIO,
+		DiscardGranularity: l.DiscardGranularity, MaxDiscard: l.MaxDiscard * blk.SectorSize,
+		MaxWriteZeroes: l.MaxWriteZeroes * blk.SectorSize, Rotational: l.Rotational,
 	}
 }
 

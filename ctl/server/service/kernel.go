@@ -14,6 +14,9 @@ func (s *Service) Mount(ctx context.Context, r ctl.Mount) error {
 	if err := s.settled(ctx); err != nil {
 		return err
 	}
+	if r.Numbered {
+		return s.kernel.MountNumbered(r.Dir)
+	}
 	return s.kernel.Mount(r.Dir)
 }
 
