@@ -43,9 +43,14 @@ var layers = []struct {
 	{"ctl/server/metrics", []string{"blk", "pdata", "dm", "targets", "volume", "ctl/."}},
 	{"ctl/server", []string{"internal", "env", "blk", "dm", "volume", "export", "ctl"}}, // the daemon
 	{"ctl", []string{"internal", "blk", "dm", "volume"}},
+	{"run/dmioctl", []string{"blk"}},
+	{"run/blkioctl", nil},
+	{"run/notify", nil},
+	{"run/devfs", []string{"blk"}},
+	{"run", []string{"blk", "dm", "ctl/.", "run"}}, // a client of the daemon
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
-	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", ""}},
+	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", "run", ""}},
 	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "volume", "export", "ctl"}},
 	{"containers", []string{"blk", "dm", "targets", "volume", "ctl/.", "test"}}, // clients of the daemon
 	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},

@@ -1,0 +1,4 @@
+package run
+
+// oldCalls are the calls that only older processors have.
+var oldCalls map[uint32]handler
