@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"udm/dm"
+	"udm/targets/cache"
 	"udm/targets/crypt"
 	"udm/targets/delay"
 	"udm/targets/dust"
@@ -27,6 +28,7 @@ import (
 // Types returns one type for each table keyword, to be given to dm.NewControl.
 func Types() []*dm.Type {
 	types := []*dm.Type{
+		cache.Type(),
 		crypt.Type(nil),
 		delay.Type(),
 		dust.Type(),

@@ -23,6 +23,7 @@ func FuzzLines(f *testing.F) {
 		"crypt aes-xts-plain64 :64:logon:a\\ b 0 a 0", "crypt cipher_null-ecb - 0 a 0 0 spare",
 		"verity 1 a b 4096 4096 9 1 sha256 " + verityRoot + " - 10 ignore_corruption check_at_most_once use_fec_from_device f fec_blocks 10 fec_start 0 fec_roots 2",
 		"verity 0 a a 512 1024 9 1 sha256 " + verityRoot + " AB 2 try_verify_in_tasklet ignore_zero_blocks",
+		"cache a b c 64 0 smq 0", "cache a b c 128 3 Metadata2 WRITETHROUGH no_discard_passdown mq 4 migration_threshold 0 random_threshold +7 and more",
 		"integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 12 internal_hash:hmac(sha256):00AB meta_device:b block_size:4096 recalculate reset_recalculate allow_discards fix_padding fix_hmac legacy_recalculate journal_sectors:0 interleave_sectors:9 buffer_sectors:9",
 		"integrity a 8 4 J 3 internal_hash:xxhash64 journal_watermark:7 commit_time:0",
 		"flakey a 0 1 2 6 error_writes corrupt_bio_byte 32 R 1 0", "flakey a 0 1 2 1 Drop_Writes", "flakey a 0 1 2 5 corrupt_bio_byte 32 w 255 131072",
@@ -68,6 +69,9 @@ func FuzzStatuses(f *testing.F) {
 		"thin-pool Fail", "thin-pool Error", "thin-pool 1 2/3 4/5 - rw discard_passdown queue_if_no_space - 8 ",
 		"thin-pool 1 2/3 4/5 7 out_of_data_space ignore_discard error_if_no_space needs_check 8 ", "thin-pool 1 2/3 4/5 - ro no_discard_passdown queue_if_no_space - 8 ",
 		"striped 2 7:0 7:1 1 AD", "striped 1 a 1 A", "delay 0 1 2", "dust 7:0 bypass quiet", "dust 7:0 fail_read_on_bad_block verbose",
+		"cache Fail", "cache Error",
+		"cache 8 72/2048 128 3/64 1 2 3 4 5 6 7 2 metadata2 writeback 2 migration_threshold 2048 smq 0 rw - ",
+		"cache 8 72/2048 64 0/0 0 0 0 0 0 0 0 2 passthrough no_discard_passdown 2 migration_threshold 0 mq 2 random_threshold 0 ro needs_check ",
 		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "thin 8 18446744073709551615", "era 8 9/256 1 -", "era 8 9/256 4294967295 77", "era Error",
 		"thin-rescue search 8 8 0",
 	} {

@@ -1,0 +1,277 @@
+package cache
+
+import (
+	"errors"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"udm/blk"
+	"udm/dm"
+	"udm/env"
+	"udm/pdata"
+	"udm/targets/cache/cachemeta"
+	"udm/targets/cache/internal/smq"
+	"udm/targets/internal/deferredset"
+	"udm/targets/internal/kcopyd"
+)
+
+const (
+	commitPeriod     = time.Second
+	idlePeriod       = time.Second
+	defaultThreshold = 2048
+	maxDiscardBlocks = 1 << 14
+)
+
+// cache is a cache line of a table (struct cache).
+type cache struct {
+	t            *dm.Target
+	env          env.Env
+	line         *Line
+	mode         Mode
+	policyName   string
+	passdown     bool
+	store        *store
+	stores       *stores
+	fast, origin *dm.Dev
+	meta         *dm.Dev
+	fastCopy     *kcopyd.Dev
+	originCopy   *kcopyd.Dev
+	copier       *kcopyd.Client
+
+	blockSectors   uint64
+	blockShift     int // -1: no power of two
+	originSectors  uint64
+	originBlocks   uint64 // whole ones
+	discardSectors uint64
+
+	// Bios in flight to the block that they were mapped to: see the package comment.
+	reads, writes *deferredset.Set
+
+	stats     counters
+	busy      atomic.Int64 // sectors in flight
+	idleSince atomic.Int64 // when busy became 0
+	tick      atomic.Bool  // the next bio is to tick the policy when it ends
+	threshold atomic.Int64 // sectors that may be copied at a time
+
+	worker, waker *env.Work
+	quiet         env.Wait // wakes when migrations have ended
+
+	mu        sync.Mutex
+	policy    *smq.Policy           // guarded by mu
+	blocks    uint32                // guarded by mu; of the cache
+	locks     map[uint64]*migration // guarded by mu; by block of the origin
+	dirty     []uint64              // guarded by mu; bits
+	dirtied   int                   // guarded by mu; bits set in dirty
+	discards  []uint64              // guarded by mu; bits
+	changed   bool                  // guarded by mu; the metadata has changed since the last commit
+	readOnly  bool                  // guarded by mu; the metadata cannot be changed
+	begun     bool                  // guarded by mu; the disk says that the cache is in use, so that it may be written
+	stopped   bool                  // guarded by mu; no migration begins
+	migrating int                   // guarded by mu; of all kinds
+	copying   int                   // guarded by mu; in the background
+	ready     []*migration          // guarded by mu; whose next step is the owner's
+	deferred  dm.CloneList          // guarded by mu; to be issued after a commit
+
+	// The owner's.
+	loaded     bool
+	committing []*migration // go on after the commit
+	answers    dm.CloneList // to be ended after the commit
+	lastCommit time.Duration
+	pauseUntil time.Duration // nothing begins in the background after a failure
+	flushFast  bool          // blocks were copied there since its last flush
+	flushOrig  bool
+}
+
+// counters are shown in the status. Those of hits and misses are saved.
+type counters struct {
+	readHits, readMisses, writeHits, writeMisses, demotions, promotions atomic.Uint32
+}
+
+func (s *counters) set(m cachemeta.Stats) {
+	s.readHits.Store(m.ReadHits)
+	s.readMisses.Store(m.ReadMisses)
+	s.writeHits.Store(m.WriteHits)
+	s.writeMisses.Store(m.WriteMisses)
+}
+
+func (s *counters) get() cachemeta.Stats {
+	return cachemeta.Stats{ReadHits: s.readHits.Load(), ReadMisses: s.readMisses.Load(), WriteHits: s.writeHits.Load(), WriteMisses: s.writeMisses.Load()}
+}
+
+func construct(t *dm.Target, args []string) (dm.Mapper, error) {
+	l, wrong := parseLine(args)
+	c := &cache{t: t, env: t.Env(), line: l, mode: l.Mode(), stores: storesOf(t), stopped: true, locks: map[uint64]*migration{}}
+	if err := c.open(l); err != nil {
+		return nil, err
+	}
+	if wrong != nil {
+		return nil, wrong
+	}
+	if err := c.take(l); err != nil {
+		return nil, err
+	}
+	c.stores.mu.Lock()
+	defer c.stores.mu.Unlock()
+	if err := c.attach(); err != nil {
+		return nil, err
+	}
+	t.NumFlush, t.FlushSupported = 2, true
+	t.NumDiscard, t.DiscardsSupported = 1, true
+	t.MaxIOLen = c.blockSectors
+	return c, nil
+}
+
+// open opens the devices of a line, as far as it names them.
+func (c *cache) open(l *Line) (err error) {
+	for _, d := range []struct {
+		name, what string
+		to         **dm.Dev
+	}{{l.Metadata, "metadata", &c.meta}, {l.Cache, "cache", &c.fast}, {l.Origin, "origin", &c.origin}} {
+		if d.name == "" {
+			return invalid("Insufficient args")
+		}
+		if *d.to, err = c.t.Open(d.name, true); err != nil {
+			return dm.Errorf(dm.ErrnoOf(err), "Error opening %s device", d.what)
+		}
+	}
+	if c.originSectors = c.origin.Limits().Size; c.t.Len > c.originSectors {
+		return invalid("Device size larger than cached device")
+	}
+	return nil
+}
+
+// take stores the settings of a line.
+func (c *cache) take(l *Line) error {
+	bs := l.BlockSectors
+	if bs > c.fast.Limits().Size {
+		return invalid("Data block size is larger than the cache device")
+	}
+	c.blockSectors, c.blockShift = bs, -1
+	if bits.OnesCount64(bs) == 1 {
+		c.blockShift = bits.TrailingZeros64(bs)
+	}
+	c.originBlocks = c.originSectors / bs
+	c.blocks = c.blocksNow()
+	var ok bool
+	if c.policyName, ok = policyName(l.Policy); !ok {
+		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no policy %s; it has smq, mq and cleaner", l.Policy), "Error creating cache's policy")
+	}
+	c.threshold.Store(defaultThreshold)
+	if len(l.PolicyArgs)%2 != 0 {
+		return invalid("Error setting cache policy's config values")
+	}
+	for i := 0; i < len(l.PolicyArgs); i += 2 {
+		if err := c.configure(l.PolicyArgs[i], l.PolicyArgs[i+1]); err != nil {
+			return dm.Because(err, "Error setting cache policy's config values")
+		}
+	}
+	c.discardSectors = bs
+	for c.originSectors/c.discardSectors > maxDiscardBlocks {
+		c.discardSectors *= 2
+	}
+	most := c.origin.Limits().MaxDiscard
+	c.passdown = !l.NoPassdown() && most >= bs
+	return nil
+}
+
+// blocksNow is the present size of the cache device in blocks.
+func (c *cache) blocksNow() uint32 {
+	return uint32(min(c.fast.Limits().Size/c.blockSectors, 1<<31-1))
+}
+
+// discardBlocks is the number of blocks in which discards are remembered.
+func (c *cache) discardBlocks() uint64 {
+	return (c.originSectors + c.discardSectors - 1) / c.discardSectors
+}
+
+// attach opens the metadata, or takes those of the table that this one replaces. Called
+// with stores.mu held.
+func (c *cache) attach() error {
+	st, err := c.stores.getLocked(c)
+	if err != nil {
+		return err
+	}
+	c.store = st
+	err = c.mayUse()
+	if err != nil {
+		c.stores.putLocked(st)
+		return err
+	}
+	c.reads, c.writes = deferredset.New(), deferredset.New()
+	c.fastCopy, c.originCopy = kcopyd.Open(c.fast), kcopyd.Open(c.origin)
+	c.copier = kcopyd.New(c.env, kcopyd.Options{Name: "cache", Throttle: c.stores.throttleLocked(c.t)})
+	c.worker, c.waker = env.NewWork(c.pass), env.NewWork(c.periodic)
+	c.quiet = c.env.NewWait()
+	c.policy = c.newPolicy()
+	c.discards = make([]uint64, (c.discardBlocks()+63)/64)
+	c.dirty = make([]uint64, (c.blocks+63)/64)
+	return nil
+}
+
+// mayUse checks whether the metadata can be used as the line wants.
+func (c *cache) mayUse() (err error) {
+	c.store.call(func() {
+		md := c.store.md
+		c.stats.set(md.Stats())
+		switch {
+		case md.Failed(), md.NeedsCheck():
+			err = invalid("Unable to get write access to metadata, please check/repair metadata.")
+		case c.mode == Passthrough:
+			err = c.store.mayPassThrough()
+		}
+	})
+	return err
+}
+
+// Close is called when no I/O is in flight and the table, if it was live, is suspended.
+func (c *cache) Close() {
+	c.stores.mu.Lock()
+	defer c.stores.mu.Unlock()
+	c.copier.Close()
+	c.store.queue.Cancel(c.waker)
+	c.store.call(func() {
+		if c.store.bound == c {
+			_ = c.commit() // if the last attempt has found no space
+		}
+		c.store.forget(c)
+	})
+	c.store.queue.Cancel(c.worker)
+	c.stores.putLocked(c.store)
+}
+
+func (c *cache) Areas() []dm.Area {
+	return []dm.Area{{Dev: c.fast, Len: c.fast.Limits().Size}, {Dev: c.origin, Len: c.t.Len}}
+}
+
+// Hint makes whole blocks the preferred I/O size, unless the devices prefer a multiple of
+// them.
+func (c *cache) Hint(l *blk.Limits) {
+	bs := uint32(c.blockSectors * blk.SectorSize)
+	if l.OptIO < bs || l.OptIO%bs != 0 {
+		l.MinIO = max(bs, l.PhysicalBlock)
+		l.OptIO = bs
+	}
+	if c.passdown {
+		o := c.origin.Limits()
+		l.MaxDiscard, l.DiscardGranularity = o.MaxDiscard, o.DiscardGranularity
+		return
+	}
+	l.MaxDiscard = min(c.discardSectors*1024, c.originSectors)
+	l.DiscardGranularity = uint32(min(c.discardSectors*blk.SectorSize, 1<<31))
+}
+
+// errnoOf is the errno for an error of the metadata library.
+func errnoOf(err error) syscall.Errno {
+	var st blk.Status
+	var bad *pdata.Corrupt
+	switch {
+	case errors.As(err, &st):
+		return st.Errno()
+	case errors.As(err, &bad):
+		return syscall.EILSEQ
+	}
+	return dm.ErrnoOf(err)
+}
