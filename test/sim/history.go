@@ -55,6 +55,7 @@ type kind struct {
 	errors bool // disks fail from time to time
 	hard   bool // see harness
 	full   bool // the disks lie on a host that is full from time to time
+	long   bool // a history takes long: a quarter as many
 }
 
 // round starts n operations. Some are still under way when it returns.

@@ -38,6 +38,10 @@ var kinds = []kind{
 	{name: "deep-full", make: newDeep, full: true},
 	{name: "daemon-full", make: newDaemon, full: true},
 	{name: "volumes-full", make: newObjects, full: true},
+	{name: "caches", make: newCaches, long: true},
+	{name: "caches-hard", make: newCaches, hard: true, long: true},
+	{name: "caches-errors", make: newCaches, errors: true, long: true},
+	{name: "caches-full", make: newCaches, full: true, long: true},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into
@@ -65,13 +69,21 @@ func TestHistories(t *testing.T) {
 					t.Log(w.report())
 					return
 				}
-				if *seconds == 0 && n == *few || *seconds > 0 && time.Now().After(end) {
+				if *seconds == 0 && n == sc.few() || *seconds > 0 && time.Now().After(end) {
 					break
 				}
 			}
 			t.Logf("%d histories from seed %d on: %d operations, %d reads, %d writes, %d power cuts, %d holes", n, *first, sum.ops, sum.reads, sum.writes, sum.cuts, sum.holes)
 		})
 	}
+}
+
+// few is how many histories there are without -seconds.
+func (k kind) few() uint64 {
+	if k.long {
+		return max(1, *few/4)
+	}
+	return *few
 }
 
 func (c *counts) add(o counts) {
