@@ -22,13 +22,12 @@ import (
 func verityCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verity",
-		Short: "Make, check and open disks that are verified by a tree of hashes",
-		Long: `Make, check and open disks whose every block is verified by a tree of hashes when it
-is read, as veritysetup does. No daemon, root or kernel is needed. DATA and HASH are
-paths, or what a table may name; they may be the same:
+		Short: "Create, verify and open disks that are protected by a hash tree",
+		Long: `Create, verify and open disks whose blocks are verified against a hash tree when they
+are read, as veritysetup does, without a daemon, root or the kernel. DATA and HASH name
+disks as tables do, and may be the same disk:
 ` + leaf.Help() + `
-Whoever knows the root hash knows that what is read is what was there when the tree
-was made.`,
+The root hash guarantees that reads return the data for which the tree was created.`,
 		Example: `  udm verity format root.img root.tree --root-hash-file root.hash
   udm verity verify root.img root.tree --root-hash-file root.hash
   udm verity open root.img root.tree --root-hash-file root.hash --socket root.sock`,
@@ -38,7 +37,7 @@ was made.`,
 	return cmd
 }
 
-// verityFlags are the options that say what a disk is like.
+// verityFlags are the options that describe a disk.
 type verityFlags struct {
 	shape        hashtree.Shape
 	offset       uint64
@@ -51,21 +50,21 @@ type verityFlags struct {
 }
 
 func (v *verityFlags) flags(f *pflag.FlagSet) {
-	f.IntVar(&v.shape.Version, "format", 1, "type of the hashes, 1 or 0 (Chromium OS)")
-	f.IntVar(&v.shape.DataBlock, "data-block-size", 4096, "bytes of a data block")
-	f.IntVar(&v.shape.HashBlock, "hash-block-size", 4096, "bytes of a hash block")
-	f.Uint64Var(&v.shape.DataBlocks, "data-blocks", 0, "number of data blocks; 0: all of the disk")
-	f.StringVar(&v.shape.Algorithm, "hash", "sha256", "hash: "+strings.Join(hashtree.Algorithms(), ", "))
-	f.StringVar(&v.salt, "salt", "", "salt in hexadecimal digits, - for none (default a random one)")
-	f.Uint64Var(&v.offset, "hash-offset", 0, "byte of HASH where the superblock and the tree begin")
-	f.BoolVar(&v.noSuperblock, "no-superblock", false, "there is no superblock; all it would say is said by options")
-	f.StringVar(&v.rootFile, "root-hash-file", "", "file for the root hash")
-	f.StringVar(&v.fec, "fec-device", "", "disk with the parity")
-	f.Uint64Var(&v.fecOffset, "fec-offset", 0, "byte of the disk where the parity begins")
-	f.IntVar(&v.fecRoots, "fec-roots", 2, "bytes of parity in a word of 255, 2 to 24")
+	f.IntVar(&v.shape.Version, "format", 1, "hash type, 1 or 0 (Chromium OS)")
+	f.IntVar(&v.shape.DataBlock, "data-block-size", 4096, "size of a data block in bytes")
+	f.IntVar(&v.shape.HashBlock, "hash-block-size", 4096, "size of a hash block in bytes")
+	f.Uint64Var(&v.shape.DataBlocks, "data-blocks", 0, "number of data blocks, 0 for the whole disk")
+	f.StringVar(&v.shape.Algorithm, "hash", "sha256", "hash algorithm: "+strings.Join(hashtree.Algorithms(), ", "))
+	f.StringVar(&v.salt, "salt", "", "salt in hexadecimal, - for none (default random)")
+	f.Uint64Var(&v.offset, "hash-offset", 0, "offset of the superblock and the tree on HASH in bytes")
+	f.BoolVar(&v.noSuperblock, "no-superblock", false, "use no superblock, take its contents from the options")
+	f.StringVar(&v.rootFile, "root-hash-file", "", "file that holds the root hash")
+	f.StringVar(&v.fec, "fec-device", "", "disk that holds the parity")
+	f.Uint64Var(&v.fecOffset, "fec-offset", 0, "offset of the parity in bytes")
+	f.IntVar(&v.fecRoots, "fec-roots", 2, "bytes of parity in a codeword of 255, 2 to 24")
 }
 
-// header is what the options say; size is that of the data in sectors.
+// header returns the header that the options describe, for data of size sectors.
 func (v *verityFlags) header(size uint64) (*veritytools.Header, error) {
 	h := &veritytools.Header{Shape: v.shape}
 	h.Shape.Algorithm = strings.ToLower(h.Shape.Algorithm)
@@ -74,12 +73,12 @@ func (v *verityFlags) header(size uint64) (*veritytools.Header, error) {
 	}
 	var err error
 	if h.Shape.Salt, err = hex.DecodeString(strings.TrimPrefix(v.salt, "-")); err != nil {
-		return nil, fmt.Errorf("%q is no salt; use hexadecimal digits, or - for none", v.salt)
+		return nil, fmt.Errorf("%q is not a salt; use hexadecimal digits, or - for none", v.salt)
 	}
 	return h, h.Check(v.offset, !v.noSuperblock)
 }
 
-// disks opens several disks, of which some may be the same.
+// disks opens several disks, some of which may be the same.
 type disks struct {
 	opener *leaf.Opener
 	open   []blk.Device
@@ -108,7 +107,8 @@ func (ds *disks) close() error {
 	return errors.Join(errs...)
 }
 
-// grow makes a file at least as large as it has to be. What is no file is left alone.
+// grow extends a file to at least the given size, and creates it if necessary. It does
+// nothing for names that are not regular files.
 func grow(name string, bytes uint64) error {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() || err != nil && strings.Contains(name, ":") {
 		return nil
@@ -124,12 +124,12 @@ func grow(name string, bytes uint64) error {
 	return errors.Join(err, f.Close())
 }
 
-// rootHash is the root hash that a user gives as a word or a file.
+// rootHash returns the root hash from the arguments or from --root-hash-file.
 func (v *verityFlags) rootHash(args []string) ([]byte, error) {
 	var text string
 	switch {
 	case len(args) > 0 && v.rootFile != "":
-		return nil, errors.New("the root hash can be a word or in a file, not both")
+		return nil, errors.New("use either the argument ROOT_HASH or --root-hash-file, not both")
 	case len(args) > 0:
 		text = args[0]
 	case v.rootFile != "":
@@ -139,11 +139,11 @@ func (v *verityFlags) rootHash(args []string) ([]byte, error) {
 		}
 		text = strings.TrimSpace(string(p))
 	default:
-		return nil, errors.New("there is no root hash; give it as the last word, or with --root-hash-file")
+		return nil, errors.New("the root hash is required; use the argument ROOT_HASH or --root-hash-file")
 	}
 	root, err := hex.DecodeString(text)
 	if err != nil || len(root) == 0 {
-		return nil, fmt.Errorf("%q is no root hash; it has pairs of hexadecimal digits", text)
+		return nil, fmt.Errorf("%q is not a root hash; use pairs of hexadecimal digits", text)
 	}
 	return root, nil
 }
@@ -152,7 +152,7 @@ func verityDumpCommand() *cobra.Command {
 	var offset uint64
 	cmd := &cobra.Command{
 		Use:     "dump HASH",
-		Short:   "Print what the superblock of a verity disk says",
+		Short:   "Print the superblock of a verity disk",
 		Example: `  udm verity dump root.tree`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -165,12 +165,12 @@ func verityDumpCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().Uint64Var(&offset, "hash-offset", 0, "byte of HASH where the superblock is")
+	cmd.Flags().Uint64Var(&offset, "hash-offset", 0, "offset of the superblock on HASH in bytes")
 	addJSON(cmd)
 	return cmd
 }
 
-// verityDump is a verity disk for programs.
+// verityDump is the JSON output of dump and format.
 type verityDump struct {
 	UUID       string `json:"uuid,omitempty"`
 	HashType   int    `json:"hashType"`

@@ -19,10 +19,10 @@ func verityFormatCommand() *cobra.Command {
 	var f verityFormat
 	cmd := &cobra.Command{
 		Use:   "format DATA HASH",
-		Short: "Make the tree of hashes of a disk, and print its root hash",
-		Long: `Make the tree of hashes of a disk, and print its root hash. HASH is made if it is a
-file that is not there. It may be DATA, behind the data blocks, with --hash-offset.
-With --fec-device parity is made as well, which mends what gets corrupted later.`,
+		Short: "Create the hash tree of a disk and print its root hash",
+		Long: `Create the hash tree of a disk and print its root hash. If HASH is a file that does not
+exist, it is created. HASH may be DATA if --hash-offset puts the tree after the data
+blocks. --fec-device also creates parity, which can correct blocks that become corrupted.`,
 		Example: `  udm verity format root.img root.tree --root-hash-file root.hash
   udm verity format root.img root.img --data-blocks 65536 --hash-offset 268435456
   udm verity format root.img root.tree --fec-device root.fec --fec-roots 24`,
@@ -30,7 +30,7 @@ With --fec-device parity is made as well, which mends what gets corrupted later.
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0], args[1]) },
 	}
 	f.flags(cmd.Flags())
-	cmd.Flags().StringVar(&f.uuid, "uuid", "", "UUID of the superblock (default a random one)")
+	cmd.Flags().StringVar(&f.uuid, "uuid", "", "UUID of the superblock (default random)")
 	addJSON(cmd)
 	return cmd
 }
@@ -58,7 +58,7 @@ func (f *verityFormat) run(cmd *cobra.Command, data, hash string) error {
 	}
 	root, err := f.make(h, fec, data, hash)
 	if err == nil && f.rootFile != "" {
-		err = os.WriteFile(f.rootFile, []byte(hex.EncodeToString(root)), 0o644) // it is no secret
+		err = os.WriteFile(f.rootFile, []byte(hex.EncodeToString(root)), 0o644) // it is not secret
 	}
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (f *verityFormat) run(cmd *cobra.Command, data, hash string) error {
 	return printVerity(cmd, verityDumpOf(h, root, fec))
 }
 
-// plan is the header to be made.
+// plan returns the header of the new disk.
 func (f *verityFormat) plan(data string) (h *veritytools.Header, err error) {
 	var id veritytools.UUID
 	if f.uuid != "" {
@@ -92,7 +92,7 @@ func (f *verityFormat) plan(data string) (h *veritytools.Header, err error) {
 	return h, err
 }
 
-// planNewFEC plans parity, and makes a file for it large enough.
+// planNewFEC returns the parameters of the parity, and extends its file to the size needed.
 func (f *verityFormat) planNewFEC(h *veritytools.Header, hash string) (verity.FEC, error) {
 	if err := grow(f.fec, max(blk.SectorSize, f.fecOffset)); err != nil {
 		return verity.FEC{}, err
@@ -104,8 +104,8 @@ func (f *verityFormat) planNewFEC(h *veritytools.Header, hash string) (verity.FE
 	return plan, err
 }
 
-// make makes the tree and the parity. The superblock comes before the parity, which
-// covers what is behind it only.
+// make writes the tree, the superblock and then the parity, which covers the tree and all
+// blocks after it.
 func (f *verityFormat) make(h *veritytools.Header, fec verity.FEC, data, hash string) (root []byte, err error) {
 	ds := newDisks()
 	defer func() { err = errors.Join(err, ds.close()) }()
@@ -118,7 +118,7 @@ func (f *verityFormat) make(h *veritytools.Header, fec verity.FEC, data, hash st
 		return nil, err
 	}
 	if end := h.Sectors() * blk.SectorSize; number == source && f.offset < end {
-		return nil, fmt.Errorf("the tree at byte %d would lie in the data, which end at byte %d; use --hash-offset and --data-blocks", f.offset, end)
+		return nil, fmt.Errorf("the tree at byte %d would overlap the data, which end at byte %d; use --hash-offset and --data-blocks", f.offset, end)
 	}
 	e := env.Real()
 	root, err = veritytools.Create(e, from, to, h)
@@ -135,7 +135,7 @@ func (f *verityFormat) make(h *veritytools.Header, fec verity.FEC, data, hash st
 	return root, veritytools.CreateFEC(e, from, to, d, h, fec)
 }
 
-// planFEC says what parity covers.
+// planFEC returns the parameters of the parity for the disks as they are.
 func (v *verityFlags) planFEC(h *veritytools.Header, hash string) (plan verity.FEC, err error) {
 	ds := newDisks()
 	defer func() { err = errors.Join(err, ds.close()) }()

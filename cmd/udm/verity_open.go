@@ -19,9 +19,9 @@ func verityOpenCommand() *cobra.Command {
 	var o verityOpen
 	cmd := &cobra.Command{
 		Use:   "open DATA HASH [ROOT_HASH]",
-		Short: "Serve a disk verified over NBD, until this command ends",
-		Long: `Serve a disk verified over NBD at a Unix socket, until this command is interrupted.
-It is read-only; reading what is corrupted fails, unless parity mends it.`,
+		Short: "Serve a verified disk over NBD until interrupted",
+		Long: `Serve a verified disk over NBD on a Unix socket until the command is interrupted. The
+disk is read-only. Reads of corrupted blocks fail unless parity corrects them.`,
 		Example: `  udm verity open root.img root.tree --root-hash-file root.hash --socket root.sock &
   nbdcopy 'nbd+unix:///disk?socket=root.sock' copy.img`,
 		Args: cobra.RangeArgs(2, 3),
@@ -29,11 +29,11 @@ It is read-only; reading what is corrupted fails, unless parity mends it.`,
 	}
 	o.flags(cmd.Flags())
 	f := cmd.Flags()
-	f.StringVar(&o.socket, "socket", "", "path of the socket to make")
+	f.StringVar(&o.socket, "socket", "", "path of the NBD socket")
 	f.StringVar(&o.name, "name", "disk", "name of the NBD export")
-	f.BoolVar(&o.ignoreCorruption, "ignore-corruption", false, "return what is corrupted as it is, and tell it")
-	f.BoolVar(&o.ignoreZeroes, "ignore-zero-blocks", false, "do not read blocks that have to be zero")
-	f.BoolVar(&o.once, "check-at-most-once", false, "check a data block when it is first read only")
+	f.BoolVar(&o.ignoreCorruption, "ignore-corruption", false, "log corrupted blocks and return them as they are")
+	f.BoolVar(&o.ignoreZeroes, "ignore-zero-blocks", false, "return zeroes for blocks with the hash of zeroes, whatever the disk contains")
+	f.BoolVar(&o.once, "check-at-most-once", false, "verify a data block only when it is first read")
 	addJSON(cmd)
 	return cmd
 }
@@ -46,7 +46,7 @@ type verityOpen struct {
 
 func (o *verityOpen) serve(cmd *cobra.Command, args []string) error {
 	if o.socket == "" {
-		return errors.New("say with --socket where to serve the disk")
+		return errors.New("--socket is required: the path of the NBD socket")
 	}
 	line, sectors, err := o.line(args)
 	if err != nil {
@@ -64,7 +64,7 @@ func (o *verityOpen) serve(cmd *cobra.Command, args []string) error {
 	})
 }
 
-// line is the line of a table for a disk with a root hash, and its length.
+// line returns the table line that the options and arguments describe, and its length.
 func (v *verityFlags) line(args []string) (line *verity.Line, sectors uint64, err error) {
 	root, err := v.rootHash(args[2:])
 	if err != nil {
@@ -91,7 +91,7 @@ func (v *verityFlags) line(args []string) (line *verity.Line, sectors uint64, er
 	return line, h.Sectors(), err
 }
 
-// existing is the header of a disk that was made.
+// existing returns the header of an existing disk.
 func (v *verityFlags) existing(data, hash string) (h *veritytools.Header, err error) {
 	if v.noSuperblock {
 		err = withDisk(data, false, func(d blk.Device) error {
@@ -114,9 +114,9 @@ func verityVerifyCommand() *cobra.Command {
 	var v verityFlags
 	cmd := &cobra.Command{
 		Use:   "verify DATA HASH [ROOT_HASH]",
-		Short: "Read a whole disk and check it",
-		Long: `Read a whole disk and check it. Each corrupted block is told; with --fec-device each
-that parity mends, too.`,
+		Short: "Verify a whole disk",
+		Long: `Read and verify a whole disk. Corrupted blocks are logged, up to 100 of them, and with
+--fec-device also the blocks that parity corrects.`,
 		Example: `  udm verity verify root.img root.tree --root-hash-file root.hash`,
 		Args:    cobra.RangeArgs(2, 3),
 		RunE:    func(cmd *cobra.Command, args []string) error { return v.verify(cmd, args) },
@@ -130,7 +130,7 @@ func (v *verityFlags) verify(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	line.Mode = verity.Ignore // to see all that is wrong
+	line.Mode = verity.Ignore // continue after corrupted blocks
 	s := udm.New()
 	s.Control().SetLog(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 	d, err := s.CreateReadOnly("disk", udm.Table(udm.Line(0, sectors, line.Target(), line)))
@@ -138,7 +138,7 @@ func (v *verityFlags) verify(cmd *cobra.Command, args []string) error {
 		_, err = io.CopyBuffer(io.Discard, onlyReader{io.NewSectionReader(d, 0, d.Size())}, make([]byte, 4<<20))
 	}
 	if err == nil && d.Status() != fmt.Sprintf("0 %d verity V", sectors) {
-		err = errors.New("the disk is corrupted, or the root hash is another disk's")
+		err = errors.New("the disk is corrupted, or the root hash belongs to another disk")
 	}
 	return errors.Join(err, s.Close())
 }

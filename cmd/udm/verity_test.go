@@ -31,8 +31,8 @@ func TestVerityCommands(t *testing.T) {
 	}
 	c.must("verify @data @hash " + made.Root)
 	c.must("verify @data @hash --root-hash-file @root")
-	c.fails("verify @data @hash", "no root hash")
-	c.fails("verify @data @hash zz", "is no root hash")
+	c.fails("verify @data @hash", "root hash is required")
+	c.fails("verify @data @hash zz", "is not a root hash")
 	c.fails("verify @data @hash --root-hash-file @root "+made.Root, "not both")
 	c.fails("verify @data @hash "+strings.Repeat("00", 32), "corrupted")
 	c.fails("open @data @hash "+made.Root, "--socket")
@@ -50,16 +50,16 @@ func TestVerityCommands(t *testing.T) {
 		}
 	})
 
-	c.fails("format @data @data", "lie in the data")
-	c.fails("format @data @hash --salt x", "no salt")
-	c.fails("format @data @hash --uuid x", "no UUID")
+	c.fails("format @data @data", "overlap the data")
+	c.fails("format @data @hash --salt x", "not a salt")
+	c.fails("format @data @hash --uuid x", "not a UUID")
 	c.fails("format @data @hash --hash none", "no hash")
 	c.fails("format @data @hash --hash-offset 100", "multiple of 512")
 	c.fails("format @data @hash --data-block-size 100", "powers of two")
 	c.fails("format @data @hash --data-blocks 251", "251 data blocks take")
 }
 
-// TestVerityOneFile: the tree and the parity are in the file of the data, and there is no
+// TestVerityOneFile has the tree and the parity in the file of the data, and no
 // superblock.
 func TestVerityOneFile(t *testing.T) {
 	c := &commands{t, "verity", t.TempDir()}

@@ -20,7 +20,7 @@ import (
 
 const benchBlocks = 4096
 
-// memories are the disks a and b of a benchmark; b has the tree.
+// memories opens the memory disks of a benchmark: a has the data, b the tree.
 type memories map[string]blk.Device
 
 func (m memories) Open(name string, _ bool) (blk.Device, dm.Number, error) {
@@ -31,8 +31,8 @@ type kept struct{ blk.Device }
 
 func (kept) Close() error { return nil }
 
-// made is a running device of benchBlocks blocks in the production environment.
-func made(t testing.TB) *dm.Device {
+// newRunning returns a running device of benchBlocks blocks in the production environment.
+func newRunning(t testing.TB) *dm.Device {
 	e := env.Real()
 	m := memories{"a": memdev.New(benchBlocks * 8), "b": memdev.New(1 << 12)}
 	must := func(err error) {
@@ -54,7 +54,7 @@ func made(t testing.TB) *dm.Device {
 	return d
 }
 
-// pump reads count times, depth bios at a time.
+// pump reads count bios of size bytes, depth at a time.
 func pump(t testing.TB, d *dm.Device, depth, size, count int) {
 	free := make(chan *blk.Bio, depth)
 	var inFlight sync.WaitGroup
@@ -85,7 +85,7 @@ func pump(t testing.TB, d *dm.Device, depth, size, count int) {
 func BenchmarkVerity(b *testing.B) {
 	for _, kib := range []int{4, 64, 512} {
 		b.Run(fmt.Sprintf("%dKiB", kib), func(b *testing.B) {
-			d := made(b)
+			d := newRunning(b)
 			b.SetBytes(int64(kib << 10))
 			b.ReportAllocs()
 			b.ResetTimer()
@@ -104,10 +104,9 @@ func BenchmarkVerity(b *testing.B) {
 	})
 }
 
-// TestReadsSideBySide: many readers and a cache that is smaller than the tree, in the
-// production environment.
-func TestReadsSideBySide(t *testing.T) {
-	d := made(t)
+// TestParallelReads runs several readers in the production environment.
+func TestParallelReads(t *testing.T) {
+	d := newRunning(t)
 	var all sync.WaitGroup
 	for i := range 4 {
 		all.Go(func() { pump(t, d, 8, 4096<<i, 2000) })
@@ -115,9 +114,9 @@ func TestReadsSideBySide(t *testing.T) {
 	all.Wait()
 }
 
-// TestAllocatesNothing: a read whose hash blocks are in the cache allocates nothing.
+// TestAllocatesNothing checks that a read whose hash blocks are cached does not allocate.
 func TestAllocatesNothing(t *testing.T) {
-	d := made(t)
+	d := newRunning(t)
 	e := env.Real()
 	w := e.NewWait()
 	done := false

@@ -6,36 +6,36 @@ import (
 	"udm/env"
 )
 
-// maxCached bounds the memory of a target's verified hash blocks, in bytes.
+// maxCached bounds the verified hash blocks of a target, in bytes.
 const maxCached = 8 << 20
 
-// cache keeps hash blocks that were verified, by their position. It has at most most
-// of them, and drops those that were not used for longest, roughly: a second chance.
+// cache holds at most limit verified hash blocks, keyed by their position on the hash
+// device in hash blocks. It evicts with the CLOCK (second-chance) algorithm.
 type cache struct {
-	most int
-	wait env.Wait // for entries that are loading
+	limit int
+	wait  env.Wait // for entries that are loading
 
 	mu      sync.Mutex
 	entries map[uint64]*entry // guarded by mu
-	hand    *entry            // guarded by mu; a ring of those that are loaded
+	hand    *entry            // guarded by mu; the ring of loaded entries
 }
 
-// entry is a hash block, or one that somebody loads.
+// entry is a hash block that is loaded or loading.
 type entry struct {
 	position   uint64
-	data       []byte // nil: loading; not changed once set
-	used       bool   // guarded by mu; since it was loaded or the hand came by
-	next, prev *entry // guarded by mu; of the ring
+	data       []byte // guarded by mu until set; nil while loading, then immutable
+	used       bool   // guarded by mu; since it was loaded or the hand passed it
+	next, prev *entry // guarded by mu; the ring
 }
 
 func (c *cache) init(e env.Env, blockSize int) {
-	c.most = max(16, maxCached/blockSize)
+	c.limit = max(16, maxCached/blockSize)
 	c.wait = e.NewWait()
 	c.entries = make(map[uint64]*entry)
 }
 
-// look returns a block that is there, nil for none.
-func (c *cache) look(position uint64) []byte {
+// get returns a loaded block, or nil.
+func (c *cache) get(position uint64) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[position]
@@ -46,8 +46,8 @@ func (c *cache) look(position uint64) []byte {
 	return e.data
 }
 
-// begin returns a block that is there, or nil, and then the caller loads it and calls
-// end. It waits while somebody else loads it.
+// begin returns a loaded block, waiting for it if another worker is loading it. If it
+// returns nil, the caller must load the block and call end.
 func (c *cache) begin(position uint64) (data []byte) {
 	c.wait.Until(func() bool {
 		c.mu.Lock()
@@ -67,8 +67,8 @@ func (c *cache) begin(position uint64) (data []byte) {
 	return data
 }
 
-// end says how the loading that begin has asked for went: data is the verified block,
-// nil if it failed.
+// end finishes a load for which begin returned nil. data is the verified block, or nil
+// if the load failed; the next caller of begin then tries again.
 func (c *cache) end(position uint64, data []byte) {
 	c.mu.Lock()
 	e := c.entries[position]
@@ -77,14 +77,14 @@ func (c *cache) end(position uint64, data []byte) {
 	} else {
 		e.data = data
 		c.insert(e)
-		for len(c.entries) > c.most && c.evict() {
+		for len(c.entries) > c.limit && c.evict() {
 		}
 	}
 	c.mu.Unlock()
 	c.wait.Wake()
 }
 
-// insert puts e behind all others of the ring.
+// insert puts e where the hand reaches it last.
 func (c *cache) insert(e *entry) {
 	if c.hand == nil {
 		e.next, e.prev = e, e
@@ -95,7 +95,8 @@ func (c *cache) insert(e *entry) {
 	e.prev.next, e.next.prev = e, e
 }
 
-// evict drops the next block that was not used since the hand came by.
+// evict drops the next block that was not used since the hand last passed it. It reports
+// false if the ring is empty.
 func (c *cache) evict() bool {
 	for c.hand != nil {
 		e := c.hand

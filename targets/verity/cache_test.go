@@ -7,8 +7,8 @@ import (
 	"udm/env"
 )
 
-// TestCacheIsBounded goes through more blocks than the cache holds. What it holds is
-// right, and what is used all the time stays.
+// TestCacheIsBounded uses more blocks than the cache holds, and checks that the cache
+// returns the correct block and keeps one that is used all the time.
 func TestCacheIsBounded(t *testing.T) {
 	var c cache
 	c.init(env.NewStepped(), maxCached/100)
@@ -19,10 +19,10 @@ func TestCacheIsBounded(t *testing.T) {
 		if i%2 == 0 {
 			position = 5000
 		}
-		data := c.look(position)
+		data := c.get(position)
 		if data == nil {
 			if data = c.begin(position); data != nil {
-				t.Fatal("there all at once")
+				t.Fatal("begin returned a block that was never loaded")
 			}
 			if i > 0 && position == 5000 {
 				misses++
@@ -31,20 +31,20 @@ func TestCacheIsBounded(t *testing.T) {
 			continue
 		}
 		if data[0] != byte(position) || data[1] != byte(position>>8) {
-			t.Fatalf("another block at %d", position)
+			t.Fatalf("wrong block at %d", position)
 		}
-		if n := len(c.entries); n > c.most {
-			t.Fatalf("%d blocks, at most %d", n, c.most)
+		if n := len(c.entries); n > c.limit {
+			t.Fatalf("%d blocks, want at most %d", n, c.limit)
 		}
 	}
 	if misses > 0 {
 		t.Errorf("a block that is used all the time was dropped %d times", misses)
 	}
 	if c.begin(7777) != nil {
-		t.Fatal("there all at once")
+		t.Fatal("begin returned a block that was never loaded")
 	}
 	c.end(7777, nil)
-	if c.look(7777) != nil {
-		t.Error("what failed to load is there")
+	if c.get(7777) != nil {
+		t.Error("the cache has a block that failed to load")
 	}
 }

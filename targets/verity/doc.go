@@ -1,38 +1,40 @@
 package verity
 
-const doc = `verity: a read-only disk whose every block is checked against a tree of hashes
+const doc = `verity: a read-only disk whose blocks are verified against a hash tree
 
 Table:
   verity VERSION DATA HASH DATA_SIZE HASH_SIZE BLOCKS START ALGORITHM ROOT SALT
          [COUNT FEATURE...]
     VERSION     1, or 0 for the disks of old Chromium OS
-    DATA        the device with the data
-    HASH        the device with the tree, may be DATA
-    DATA_SIZE   bytes of a data block, 512 to 4096
-    HASH_SIZE   bytes of a hash block
-    BLOCKS      how many data blocks there are
-    START       where the tree lies on HASH, in hash blocks
+    DATA        the data device
+    HASH        the device that holds the tree; may be DATA
+    DATA_SIZE   the size of a data block in bytes, 512 to 4096
+    HASH_SIZE   the size of a hash block in bytes
+    BLOCKS      the number of data blocks
+    START       the offset of the tree on HASH, in hash blocks
     ALGORITHM   sha256, sha1, sha224, sha384, sha512, sha3-256, blake2b-256,
-                rmd160, md5 and other sizes of these
-    ROOT        the root hash, in hexadecimal digits
-    SALT        the salt, in hexadecimal digits, - for none
-    COUNT       how many words follow, 0 to 14
+                rmd160, md5, or another size of these
+    ROOT        the root hash in hexadecimal
+    SALT        the salt in hexadecimal, or - for none
+    COUNT       the number of words that follow, 0 to 14
   Features:
-    ignore_corruption        what is corrupted is returned as it is, and told
+    ignore_corruption        log corrupted blocks and return them as they are
     restart_on_corruption, panic_on_corruption
-                             the read fails, and it is told; no machine restarts
-    ignore_zero_blocks       blocks that have to be zero are not read
-    check_at_most_once       a data block is checked when it is first read only
+                             log corrupted blocks and fail the read; udm never
+                             restarts the machine
+    ignore_zero_blocks       return zeroes for blocks with the hash of zeroes,
+                             whatever the disk contains
+    check_at_most_once       verify a data block only when it is first read
     use_fec_from_device DEVICE fec_blocks N fec_start BLOCK fec_roots 2..24
-                             parity, from which corrupted blocks are corrected
-    try_verify_in_tasklet    is accepted and changes nothing
+                             correct corrupted blocks with the parity on DEVICE
+    try_verify_in_tasklet    accepted, without effect
 
-  The table has to be read-only. udm verity makes and opens such disks.
+  The table must be read-only. udm verity makes and opens such disks.
 
 Status (dmsetup status):
-  V   all that was read was as it should be
-  C   something was corrupted and could not be corrected; each finding is an
-      event and a line in the log, up to 100 of them
+  V   no corruption was found
+  C   a block was corrupted and could not be corrected; each one raises an
+      event and is logged, up to 100 of them
 
 Messages: none
 

@@ -4,23 +4,23 @@ import (
 	"udm/blk"
 )
 
-// maxLooks bounds the blocks that one call looks up in the tree.
-const maxLooks = 4096
+// maxLookups bounds the blocks that one call looks up in the tree.
+const maxLookups = 4096
 
-// Extents passes on what the data device says of its data. What it says is a hole is one
-// only where the tree says so as well: whoever can make holes in the data must not pass
-// for the one who made the tree.
+// Extents returns the extents of the data device, but reports holes only where the tree
+// has the hash of zeroes as well: somebody who can punch holes into the data device must
+// not be able to forge verified data. The list ends early after maxLookups blocks.
 func (v *verity) Extents(offset, sectors uint64) (list []blk.Extent) {
 	w := newWorker(v)
 	w.quiet = true
-	looks := 0
+	lookups := 0
 	for _, e := range blk.ExtentsOf(v.data.Device, offset, sectors) {
 		if e.Data {
 			list = blk.AppendExtent(list, e)
 			continue
 		}
-		for at, end := e.Sector, e.Sector+e.Sectors; at < end; looks++ {
-			if looks == maxLooks {
+		for at, end := e.Sector, e.Sector+e.Sectors; at < end; lookups++ {
+			if lookups == maxLookups {
 				return list
 			}
 			n := min(v.blockSize-at%v.blockSize, end-at)
@@ -31,7 +31,7 @@ func (v *verity) Extents(offset, sectors uint64) (list []blk.Extent) {
 	return list
 }
 
-// zero reports whether a block is one of zeroes by the tree.
+// zero reports whether the tree has the hash of zeroes for a data block.
 func (w *worker) zero(block uint64) bool {
 	want, st := w.digest(block, 0)
 	return st == blk.OK && w.isZero(want)

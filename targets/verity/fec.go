@@ -10,14 +10,15 @@ import (
 	"udm/targets/verity/reedsolomon"
 )
 
-// fec is where parity lies, and how far it reaches.
+// fec is the parity of a target. Blocks that it covers are numbered in one sequence: data
+// blocks, then the blocks of the hash device from HashStart, then blocks of zeroes.
 type fec struct {
 	v      *verity
 	dev    *dm.Dev
 	code   *reedsolomon.Code
-	blocks uint64 // that parity is for
-	start  uint64 // blocks
-	rounds uint64 // how far apart two blocks of a row are
+	blocks uint64 // number of blocks covered, without those of zeroes
+	start  uint64 // of the parity on dev, in blocks
+	rounds uint64 // distance between two blocks of a row
 }
 
 func (v *verity) openFEC() error {
@@ -51,15 +52,15 @@ func (f *fec) check(hashBlocks uint64) error {
 	return nil
 }
 
-// row is the blocks whose bytes make words together, and their parity.
+// row holds the blocks whose bytes form codewords, and their parity.
 type row struct {
-	blocks   [][]byte // by their place in the row
-	memory   []byte
+	blocks   [][]byte // by their position in the codeword
+	memory   []byte   // of blocks
 	parity   []byte
-	unread   []int // places that could not be read
-	wrong    []int // places that are not what their hash says, and the unread ones
+	unread   []int // positions that could not be read
+	wrong    []int // positions whose hash does not match, and the unread ones
 	word     [reedsolomon.WordSize]byte
-	repaired []byte // of the block that is corrected
+	repaired []byte // the corrected block
 }
 
 func (f *fec) newRow() *row {
@@ -72,8 +73,9 @@ func (w *worker) correctHash(p []byte, position uint64, want []byte, depth int) 
 	return w.correct(p, position-w.line.HashStart+w.line.DataBlocks, want, depth)
 }
 
-// correct computes a block, counted as parity does, from the others of its row. First
-// it looks for what is wrong in each word by itself, then with the help of hashes.
+// correct recovers a block of the covered sequence into p from the other blocks of its
+// row, and reports whether its hash then matches. It first decodes without erasures,
+// then with the blocks whose hashes do not match as erasures.
 func (w *worker) correct(p []byte, block uint64, want []byte, depth int) bool {
 	if w.fec == nil || depth >= maxDepth {
 		return false
@@ -85,10 +87,10 @@ func (w *worker) correct(p []byte, block uint64, want []byte, depth int) bool {
 	if w.fec.readRow(r, block%w.fec.rounds) != nil {
 		return false
 	}
-	place := int(block / w.fec.rounds)
-	if !w.fec.decode(r, place, nil) || !bytes.Equal(w.hasher(depth).Sum(r.repaired), want) {
-		w.findWrong(r, block%w.fec.rounds, place, depth)
-		if !w.fec.decode(r, place, r.wrong) || !bytes.Equal(w.hasher(depth).Sum(r.repaired), want) {
+	pos := int(block / w.fec.rounds)
+	if !w.fec.decode(r, pos, nil) || !bytes.Equal(w.hasher(depth).Sum(r.repaired), want) {
+		w.findWrong(r, block%w.fec.rounds, pos, depth)
+		if !w.fec.decode(r, pos, r.wrong) || !bytes.Equal(w.hasher(depth).Sum(r.repaired), want) {
 			return false
 		}
 	}
@@ -97,7 +99,8 @@ func (w *worker) correct(p []byte, block uint64, want []byte, depth int) bool {
 	return true
 }
 
-// readRow reads the blocks of a row and their parity.
+// readRow reads the blocks of a row and their parity. Blocks that cannot be read are
+// zeroed and listed in r.unread.
 func (f *fec) readRow(r *row, first uint64) error {
 	v, size := f.v, f.v.line.DataBlock
 	r.unread = r.unread[:0]
@@ -111,7 +114,7 @@ func (f *fec) readRow(r *row, first uint64) error {
 	return blk.ReadSectors(v.target.Env(), f.dev, r.parity, f.start*v.blockSize+first*uint64(f.code.Roots())*v.blockSize)
 }
 
-// read reads a block, counted as parity does: data, then hashes, then zeroes.
+// read reads a block of the covered sequence.
 func (f *fec) read(p []byte, block uint64) error {
 	e, v := f.v.target.Env(), f.v
 	switch {
@@ -124,15 +127,16 @@ func (f *fec) read(p []byte, block uint64) error {
 	return blk.ReadSectors(e, v.data, p, block*v.blockSize)
 }
 
-// findWrong looks which data blocks of a row are not what the tree says.
-func (w *worker) findWrong(r *row, first uint64, place, depth int) {
-	r.wrong = append(append(r.wrong[:0], place), r.unread...)
+// findWrong sets r.wrong: the block at pos, the unread ones, and the data blocks whose
+// hash does not match. It stops when there are more than the parity can correct.
+func (w *worker) findWrong(r *row, first uint64, pos, depth int) {
+	r.wrong = append(append(r.wrong[:0], pos), r.unread...)
 	for i, p := range r.blocks {
 		block := first + uint64(i)*w.fec.rounds
 		if block >= w.line.DataBlocks || len(r.wrong) > w.fec.code.Roots() {
 			break
 		}
-		if i == place || slices.Contains(r.unread, i) {
+		if i == pos || slices.Contains(r.unread, i) {
 			continue
 		}
 		want, st := w.digest(block, depth+1)
@@ -140,14 +144,14 @@ func (w *worker) findWrong(r *row, first uint64, place, depth int) {
 			r.wrong = append(r.wrong, i)
 		}
 	}
-	if slices.Contains(r.unread, place) {
+	if slices.Contains(r.unread, pos) {
 		r.wrong = r.wrong[1:]
 	}
 }
 
-// decode computes the block at a place of the row. If a word cannot be mended, it
-// reports false.
-func (f *fec) decode(r *row, place int, erasures []int) bool {
+// decode computes the block at position pos of the row into r.repaired. It reports false
+// if a codeword cannot be corrected.
+func (f *fec) decode(r *row, pos int, erasures []int) bool {
 	roots, n := f.code.Roots(), f.code.Data()
 	if len(erasures) > roots {
 		return false
@@ -160,7 +164,7 @@ func (f *fec) decode(r *row, place int, erasures []int) bool {
 		if _, err := f.code.Decode(r.word[:], erasures); err != nil {
 			return false
 		}
-		r.repaired[j] = r.word[place]
+		r.repaired[j] = r.word[pos]
 	}
 	return true
 }

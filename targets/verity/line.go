@@ -13,20 +13,20 @@ import (
 	"udm/targets/verity/reedsolomon"
 )
 
-// Mode says what follows when something is corrupted and cannot be corrected.
+// Mode is the reaction to a corrupted block that cannot be corrected.
 type Mode uint8
 
-// In every mode but Ignore the read fails.
+// All modes but Ignore fail the read.
 const (
 	Fail    Mode = iota
-	Ignore       // the data are returned as they are
-	Restart      // the kernel restarts the machine, udm does not
-	Panic        // the kernel panics, udm does not
+	Ignore       // return the data as they are
+	Restart      // the kernel restarts the machine; udm does not
+	Panic        // the kernel panics; udm does not
 )
 
 var modeWords = [...]string{"", "ignore_corruption", "restart_on_corruption", "panic_on_corruption"}
 
-// Line is what a table says behind "verity".
+// Line holds the arguments of a table line.
 type Line struct {
 	Version    uint
 	Data, Hash string // devices
@@ -35,8 +35,8 @@ type Line struct {
 	DataBlocks uint64
 	HashStart  uint64 // hash blocks
 	Algorithm  string
-	Root       string // in hexadecimal digits
-	Salt       string // in hexadecimal digits, or "-" for none
+	Root       string // in hexadecimal
+	Salt       string // in hexadecimal, or "-" for none
 
 	Mode             Mode
 	IgnoreZeroBlocks bool
@@ -45,38 +45,38 @@ type Line struct {
 	FEC              FEC
 }
 
-// FEC says where parity lies. There is none without a device.
+// FEC describes the parity for forward error correction.
 type FEC struct {
-	Device string
-	Blocks uint64 // that the parity is for: data blocks, hash blocks and what follows them
-	Start  uint64 // blocks
-	Roots  int    // bytes of parity in a word of 255
+	Device string // "" without parity
+	Blocks uint64 // covered: data blocks, hash blocks, and the blocks that follow them
+	Start  uint64 // of the parity on Device, in blocks
+	Roots  int    // bytes of parity in a codeword of 255
 }
 
 const noSalt = "-"
 
-// ParseLine understands the words of a table.
+// ParseLine parses the arguments of a table line.
 func ParseLine(words []string) (*Line, error) {
-	l, wrong := parseLine(words)
-	if wrong != nil {
-		return nil, wrong.err
+	l, bad := parseLine(words)
+	if bad != nil {
+		return nil, bad.err
 	}
 	return l, nil
 }
 
-// mistake is an error of a line, and how many devices the kernel has opened before it
-// sees that one.
-type mistake struct {
+// lineError is an error in a line, with the number of devices that the kernel opens
+// before it detects that error: failing to open one of them is reported instead.
+type lineError struct {
 	err     error
 	devices int
 }
 
-func invalid(devices int, reason string) *mistake {
-	return &mistake{dm.Errorf(syscall.EINVAL, "%s", reason), devices}
+func invalid(devices int, reason string) *lineError {
+	return &lineError{dm.Errorf(syscall.EINVAL, "%s", reason), devices}
 }
 
-// parseLine returns what it has understood beside a mistake.
-func parseLine(words []string) (*Line, *mistake) {
+// parseLine also returns the arguments parsed so far if there is an error.
+func parseLine(words []string) (*Line, *lineError) {
 	if len(words) < 10 {
 		return nil, invalid(0, "Not enough arguments")
 	}
@@ -101,8 +101,8 @@ func parseLine(words []string) (*Line, *mistake) {
 	return l.parseTree(words)
 }
 
-// parseTree parses what the kernel looks at when it knows the sizes.
-func (l *Line) parseTree(words []string) (*Line, *mistake) {
+// parseTree parses the arguments from the tree's offset on, in the kernel's order.
+func (l *Line) parseTree(words []string) (*Line, *lineError) {
 	var err error
 	if l.HashStart, err = parseBlocks(words[6], l.HashBlock); err != nil {
 		return l, invalid(2, "Invalid hash start")
@@ -110,7 +110,7 @@ func (l *Line) parseTree(words []string) (*Line, *mistake) {
 	l.Algorithm, l.Root, l.Salt = words[7], strings.ToLower(words[8]), strings.ToLower(words[9])
 	t, err := hashtree.New(hashtree.Shape{HashBlock: l.HashBlock, Algorithm: l.Algorithm})
 	if err != nil {
-		return l, &mistake{err, 2}
+		return l, &lineError{err, 2}
 	}
 	if root, err := hex.DecodeString(l.Root); err != nil || len(root) != t.DigestSize {
 		return l, invalid(2, "Invalid root digest")
@@ -124,14 +124,14 @@ func (l *Line) parseTree(words []string) (*Line, *mistake) {
 		return l, m
 	}
 	if _, err := l.tree(); err != nil {
-		return l, &mistake{err, 2}
+		return l, &lineError{err, 2}
 	}
 	return l, l.checkFEC()
 }
 
-// tree is the tree that the line describes.
+// tree returns the tree that the line describes.
 func (l *Line) tree() (*hashtree.Tree, error) {
-	salt, _ := hex.DecodeString(strings.TrimPrefix(l.Salt, noSalt)) // parseTree has seen it
+	salt, _ := hex.DecodeString(strings.TrimPrefix(l.Salt, noSalt)) // validated by parseTree
 	return hashtree.New(hashtree.Shape{Version: int(l.Version), DataBlock: l.DataBlock, HashBlock: l.HashBlock, DataBlocks: l.DataBlocks,
 		Start: l.HashStart, Algorithm: l.Algorithm, Salt: salt})
 }
@@ -154,7 +154,7 @@ func parseBlock(word string, most uint64) (int, error) {
 	return int(n), nil
 }
 
-// parseBlocks parses a number of blocks whose sectors can be counted.
+// parseBlocks parses a number of blocks of size bytes that does not overflow in sectors.
 func parseBlocks(word string, size int) (uint64, error) {
 	n, err := dm.ParseUint(word, math.MaxUint64)
 	if err != nil || n > math.MaxUint64/uint64(size/blk.SectorSize) {
@@ -163,12 +163,12 @@ func parseBlocks(word string, size int) (uint64, error) {
 	return n, nil
 }
 
-// maxFeatures is how many words may follow the count.
+// maxFeatures is the kernel's limit for the words that follow the count.
 const maxFeatures = 14
 
-// parseFeatures goes through the features as the kernel does: once before it looks at
-// anything else, and again for those that need the rest.
-func (l *Line) parseFeatures(words []string, first bool) *mistake {
+// parseFeatures parses the features in two passes as the kernel does: the first, before
+// all other arguments, only for try_verify_in_tasklet.
+func (l *Line) parseFeatures(words []string, first bool) *lineError {
 	if len(words) == 0 {
 		return nil
 	}
@@ -179,7 +179,7 @@ func (l *Line) parseFeatures(words []string, first bool) *mistake {
 	args := dm.NewArgs(words)
 	n, err := args.Group(0, maxFeatures, "Invalid number of feature args")
 	if err != nil {
-		return &mistake{err, devices}
+		return &lineError{err, devices}
 	}
 	feature := dm.NewArgs(words[1 : 1+n])
 	for feature.Len() > 0 {
@@ -190,7 +190,7 @@ func (l *Line) parseFeatures(words []string, first bool) *mistake {
 	return nil
 }
 
-func (l *Line) parseFeature(args *dm.Args, first bool) *mistake {
+func (l *Line) parseFeature(args *dm.Args, first bool) *lineError {
 	word := strings.ToLower(args.Next())
 	switch {
 	case word == "try_verify_in_tasklet":
@@ -200,11 +200,11 @@ func (l *Line) parseFeature(args *dm.Args, first bool) *mistake {
 		l.IgnoreZeroBlocks = true
 	case word == "check_at_most_once":
 		if l.DataBlocks > math.MaxInt32 {
-			return &mistake{dm.Errorf(syscall.E2BIG, "device too large to use check_at_most_once"), 2}
+			return &lineError{dm.Errorf(syscall.E2BIG, "device too large to use check_at_most_once"), 2}
 		}
 		l.CheckAtMostOnce = true
 	case word == "root_hash_sig_key_desc":
-		return &mistake{dm.Because(dm.Errorf(syscall.EINVAL, "udm has no keyring with certificates; leave the feature out, and check the root hash's signature before"), "Root hash verification failed"), 2}
+		return &lineError{dm.Because(dm.Errorf(syscall.EINVAL, "udm has no keyring with certificates; leave out the feature and check the signature of the root hash beforehand"), "Root hash verification failed"), 2}
 	case l.parseMode(word):
 		if l.Mode == conflicting {
 			return invalid(2, "Conflicting error handling parameters")
@@ -231,7 +231,7 @@ func (l *Line) parseMode(word string) bool {
 	return false
 }
 
-func (l *Line) parseFECWord(word string, args *dm.Args) *mistake {
+func (l *Line) parseFECWord(word string, args *dm.Args) *lineError {
 	switch word {
 	case "use_fec_from_device", "fec_blocks", "fec_start", "fec_roots":
 	default:
@@ -263,8 +263,8 @@ func (l *Line) parseFECWord(word string, args *dm.Args) *mistake {
 	return nil
 }
 
-// checkFEC checks what can be checked without devices.
-func (l *Line) checkFEC() *mistake {
+// checkFEC checks the parity's arguments as far as that is possible without devices.
+func (l *Line) checkFEC() *lineError {
 	f := &l.FEC
 	if f.Device == "" {
 		*f = FEC{}
@@ -320,12 +320,12 @@ func (l *Line) Devices() []dm.DeviceWord {
 	return words
 }
 
-// Status is what dmsetup status says behind "verity".
+// Status is the target's status line.
 type Status struct {
-	Corrupted bool // something was found corrupted since the table was loaded
+	Corrupted bool // a corrupted block was read since the table was loaded
 }
 
-// ParseStatus understands a status.
+// ParseStatus parses a status line.
 func ParseStatus(words string) (*Status, error) {
 	if words != "V" && words != "C" {
 		return nil, dm.NotStatus("verity", words)
@@ -340,5 +340,5 @@ func (s *Status) String() string {
 	return "V"
 }
 
-// Usage: a verity disk fills nothing.
+// Usage returns nil: the target has no space that can run out.
 func (s *Status) Usage() []dm.Usage { return nil }

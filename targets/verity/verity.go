@@ -1,38 +1,38 @@
-// Package verity is the target "verity": a read-only device whose every block is
-// checked against a tree of hashes when it is read (drivers/md/dm-verity-target.c,
+// Package verity implements the target "verity": a read-only device whose blocks are
+// verified against a hash tree as they are read (drivers/md/dm-verity-target.c,
 // dm-verity-fec.c).
 //
-// The manual is [Type]'s Doc. Where hashes lie is said in targets/verity/hashtree, what
-// parity is in targets/verity/reedsolomon; what makes such disks is
-// targets/verity/veritytools.
+// [Type]'s Doc is the manual. targets/verity/hashtree describes the layout of the tree,
+// targets/verity/reedsolomon the parity. targets/verity/veritytools creates both.
 //
 // # Life of a read
 //
-// Bios are cut at every 128 KiB, so that the parts of a long one are worked on side by
-// side:
+// Bios are split at multiples of 128 KiB, so that the parts of a long one are verified
+// in parallel:
 //
-//	Map ─► remapped ─► EndIO ─► queue ─► a worker checks each block ─► complete
-//	                                      │ hash block not in the cache?
-//	                                      └─► read, checked against its parent first
+//	Map ─► remapped ─► EndIO ─► queue ─► a worker verifies each block ─► complete
+//	                                      │ hash block not cached?
+//	                                      └─► read it and verify it against its parent
 //
-// Workers wait for hash blocks. A hash block that was checked stays in the cache, whose
-// size is bounded; several workers that want one that is not there read it once. A
-// loader waits only for blocks of higher levels, so none waits for itself.
+// Workers may block while hash blocks are read. Verified hash blocks are kept in a
+// bounded cache. If several workers miss the same block, one reads it and the others
+// wait. A loader only waits for blocks of higher levels, so there is no deadlock.
 //
-// A data block whose hash is wrong is read once more, into memory of the worker: what a
-// client shares with us, it may have changed meanwhile. Then parity is tried, and then
-// it is corrupted.
+// A data block whose hash does not match is first read again into memory that belongs to
+// the worker, because a client that shares its buffers with the server may have changed
+// them meanwhile. Then the parity is tried, and only then is the block reported as
+// corrupted.
 //
 // # Correction
 //
-// Byte j of the blocks r, r+R, r+2R, … together with parity is a word, where R is the
-// number of rounds. A worker has memory for the blocks of one such row (1 MiB) for each
-// depth, since a block that is wrong may have its hash in a block that is wrong, too.
-// A wrong hash block that somebody else loads is then loaded beside him, so that
-// corrections never wait for each other.
+// Byte j of the blocks r, r+R, r+2R, … and their parity form a codeword, where R is the
+// number of rounds. The blocks are a row; a worker holds one in memory (1 MiB) for each
+// depth of recursion, because the hash of a corrupted block may itself be in a corrupted
+// block. While correcting, a worker loads hash blocks itself even if another worker
+// already loads them, so that corrections never wait for each other.
 //
-// Lock order: parallel.Queue's lock and cache.mu are leaves, but cache.mu is taken in
-// conditions of cache.wait.
+// Lock order: the lock of parallel.Queue and cache.mu are leaves. cache.mu is also taken
+// inside the conditions of cache.wait.
 package verity
 
 import (
@@ -47,7 +47,7 @@ import (
 	"udm/targets/verity/hashtree"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "verity", Version: [3]uint32{1, 9, 0}, New: construct, Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
 }
@@ -60,29 +60,29 @@ type verity struct {
 	root        []byte
 	zeroDigest  []byte // of a data block of zeroes
 	blockSize   uint64 // sectors of a data block
-	fec         *fec   // nil: none
+	fec         *fec   // nil without parity
 	queue       parallel.Queue
 	cache       cache
-	once        *bitmap // data blocks that were checked; nil: all are checked always
+	once        *bitmap // data blocks already verified; nil without check_at_most_once
 	corruptions atomic.Uint64
 }
 
-// pieceSectors is where bios are cut.
-const pieceSectors = 256
+// maxIOSectors is the boundary at which bios are split.
+const maxIOSectors = 256
 
-// passage is what a clone carries through the target.
-type passage struct {
-	pos     blk.Position // before it went below
+// perIO is the state of a clone in the target.
+type perIO struct {
+	pos     blk.Position // where the clone starts in its bio
 	sectors uint64
-	checked bool
-	failed  bool // below
+	queued  bool // for verification
+	failed  bool // the read of the data device failed
 }
 
-func (v *verity) NewPerIO() any { return new(passage) }
+func (v *verity) NewPerIO() any { return new(perIO) }
 
 func (v *verity) Map(c *dm.Clone) dm.Outcome {
-	p := c.PerIO.(*passage)
-	*p = passage{pos: c.Position(), sectors: c.Sectors}
+	p := c.PerIO.(*perIO)
+	*p = perIO{pos: c.Position(), sectors: c.Sectors}
 	offset := c.Offset()
 	if (offset|c.Sectors)%v.blockSize != 0 || (offset+c.Sectors)/v.blockSize > v.line.DataBlocks || c.Op != blk.Read {
 		return dm.Kill
@@ -92,21 +92,22 @@ func (v *verity) Map(c *dm.Clone) dm.Outcome {
 	return dm.Remapped
 }
 
-// EndIO has what was read checked.
+// EndIO queues a read for verification. Failed reads are queued only if parity may
+// recover them.
 func (v *verity) EndIO(c *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
-	p := c.PerIO.(*passage)
-	if p.checked || st != blk.OK && (v.fec == nil || c.Flags&blk.Readahead != 0) || c.Op != blk.Read {
+	p := c.PerIO.(*perIO)
+	if p.queued || st != blk.OK && (v.fec == nil || c.Flags&blk.Readahead != 0) || c.Op != blk.Read {
 		return st, dm.EndDone
 	}
-	p.checked, p.failed = true, st != blk.OK
+	p.queued, p.failed = true, st != blk.OK
 	c.Rearm()
 	c.Seek(p.pos, p.sectors)
 	v.queue.Push(c)
 	return st, dm.EndIncomplete
 }
 
-// corrupted tells that a block is, and returns whether that is an error. Like the
-// kernel it tells a hundred times.
+// corrupted counts a corrupted block and reports whether the read fails. Like the kernel
+// it logs only the first maxReports blocks.
 func (v *verity) corrupted(kind string, block uint64) (failed bool) {
 	if n := v.corruptions.Add(1); n <= maxReports {
 		v.target.Log().Error("verity: a block is corrupted", "kind", kind, "block", block)
@@ -136,7 +137,7 @@ func (v *verity) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 
 func (v *verity) Areas() []dm.Area { return []dm.Area{{Dev: v.data, Len: v.target.Len}} }
 
-// Hint asks for whole blocks.
+// Hint makes clients send whole data blocks.
 func (v *verity) Hint(h *blk.Limits) {
 	size := uint32(v.line.DataBlock)
 	h.LogicalBlock = max(h.LogicalBlock, size)
@@ -148,20 +149,20 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	if t.Writable() {
 		return nil, dm.Errorf(syscall.EINVAL, "Device must be readonly")
 	}
-	l, wrong := parseLine(args)
+	l, bad := parseLine(args)
 	v := &verity{target: t, line: l}
-	if wrong == nil || wrong.devices >= 2 {
+	if bad == nil || bad.devices >= 2 {
 		if err := v.open(); err != nil {
 			return nil, err
 		}
 	}
-	if wrong == nil || wrong.devices >= 3 {
+	if bad == nil || bad.devices >= 3 {
 		if err := v.openFEC(); err != nil {
 			return nil, err
 		}
 	}
-	if wrong != nil {
-		return nil, wrong.err
+	if bad != nil {
+		return nil, bad.err
 	}
 	if err := v.check(); err != nil {
 		return nil, err
@@ -178,7 +179,7 @@ func (v *verity) open() (err error) {
 	return dm.Because(err, "Hash device lookup failed")
 }
 
-// check sees that all fits the devices.
+// check verifies that the table fits the devices.
 func (v *verity) check() (err error) {
 	l := v.line
 	if v.tree, err = l.tree(); err != nil {
@@ -203,19 +204,19 @@ func (v *verity) check() (err error) {
 
 func (v *verity) start() {
 	l := v.line
-	v.root, _ = hex.DecodeString(l.Root) // parseTree has seen it
+	v.root, _ = hex.DecodeString(l.Root) // validated by parseTree
 	v.zeroDigest = v.tree.ZeroDigest()
 	if l.CheckAtMostOnce {
 		v.once = newBitmap(l.DataBlocks)
 	}
-	v.target.MaxIOLen, v.target.AccountsIssue = pieceSectors, true
+	v.target.MaxIOLen, v.target.AccountsIssue = maxIOSectors, true
 	v.cache.init(v.target.Env(), l.HashBlock)
 	v.queue.Init(v.target.Env(), "kverityd", 0, func() func(*dm.Clone) {
 		return newWorker(v).work
 	})
 }
 
-// bitmap has a bit for each data block.
+// bitmap holds one bit per data block.
 type bitmap struct{ words []atomic.Uint64 }
 
 func newBitmap(n uint64) *bitmap { return &bitmap{make([]atomic.Uint64, (n+63)/64)} }
@@ -223,5 +224,5 @@ func newBitmap(n uint64) *bitmap { return &bitmap{make([]atomic.Uint64, (n+63)/6
 func (b *bitmap) has(i uint64) bool { return b.words[i/64].Load()>>(i%64)&1 != 0 }
 func (b *bitmap) set(i uint64)      { b.words[i/64].Or(1 << (i % 64)) }
 
-// isZero reports whether a digest is that of a block of zeroes.
+// isZero reports whether digest is that of a data block of zeroes.
 func (v *verity) isZero(digest []byte) bool { return bytes.Equal(digest, v.zeroDigest) }

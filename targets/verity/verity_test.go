@@ -20,8 +20,8 @@ import (
 
 var types = []*dm.Type{verity.Type(), linear.Type()}
 
-// disk is a verity disk on the disks a (data), b (tree at hash block 1) and f (parity)
-// of a rig.
+// disk is a verity disk on three disks of a rig: a has the data, b the tree from hash
+// block 1 on, f the parity.
 type disk struct {
 	*targettest.Rig
 	header *veritytools.Header
@@ -30,7 +30,7 @@ type disk struct {
 	data   []byte
 }
 
-// newDisk makes a disk of so many blocks of random data. Block 5 is zero.
+// newDisk makes a disk of random data. Block 5 is zero.
 func newDisk(t testing.TB, rng *rand.Rand, s hashtree.Shape, roots int) *disk {
 	t.Helper()
 	d := &disk{Rig: targettest.New(t, types), header: &veritytools.Header{Shape: s}, data: make([]byte, s.DataBlocks*uint64(s.DataBlock))}
@@ -59,7 +59,7 @@ func (d *disk) hashBytes() uint64 {
 	return n
 }
 
-// table is the table of the disk, changed by tune.
+// table returns the disk's table after tune, which may be nil, has changed the line.
 func (d *disk) table(tune func(*verity.Line)) string {
 	l := d.header.Line("a", "b", d.root)
 	l.FEC = d.fec
@@ -69,7 +69,7 @@ func (d *disk) table(tune func(*verity.Line)) string {
 	return fmt.Sprintf("0 %d verity %v", d.header.Sectors(), l)
 }
 
-// flip changes bits of a byte of a disk.
+// flip inverts bits of byte at of a disk.
 func (d *disk) flip(name string, at uint64, bits byte) {
 	d.Helper()
 	p := make([]byte, blk.SectorSize)
@@ -78,7 +78,7 @@ func (d *disk) flip(name string, at uint64, bits byte) {
 	d.Must(blk.WriteSectors(d.Sim, d.Disk(name), p, at/blk.SectorSize, 0))
 }
 
-// read is what all of a device reads as, and whether that went well.
+// read reads all of a device.
 func (d *disk) read(x *dm.Device) ([]byte, blk.Status) {
 	p := make([]byte, len(d.data))
 	b := &blk.Bio{}
@@ -87,7 +87,7 @@ func (d *disk) read(x *dm.Device) ([]byte, blk.Status) {
 	return p, st
 }
 
-// sound reads all of a device and sees that it is as it was made.
+// sound checks that a device reads as it was created and has the given status.
 func (d *disk) sound(x *dm.Device, status string) {
 	d.Helper()
 	if p, st := d.read(x); st != blk.OK || !bytes.Equal(p, d.data) {
@@ -100,7 +100,7 @@ func shape(version, dataBlock, hashBlock int, blocks uint64, algorithm string, s
 	return hashtree.Shape{Version: version, DataBlock: dataBlock, HashBlock: hashBlock, DataBlocks: blocks, Algorithm: algorithm, Salt: bytes.Repeat([]byte{7}, salt)}
 }
 
-// TestReads: disks of all kinds read as they were made.
+// TestReads checks that disks of all algorithms and block sizes read as they were created.
 func TestReads(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i, algorithm := range hashtree.Algorithms() {
@@ -139,8 +139,8 @@ func TestWritableTableIsRefused(t *testing.T) {
 	d.Refuses(d.table(nil) + " => EINVAL Device must be readonly")
 }
 
-// TestEveryBit flips each bit of a disk's data and hashes: it is found when the whole
-// disk is read, by the read that would have returned what it has spoiled.
+// TestEveryBit flips one bit of each byte of a disk's data and hashes. A read of the whole
+// disk fails; of single blocks, only the one with the flipped bit does.
 func TestEveryBit(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(1, 1)), shape(1, 512, 512, 18, "sha256", 3), 0)
 	x := d.ReadOnly("x", d.table(nil))
@@ -170,8 +170,8 @@ func TestEveryBit(t *testing.T) {
 	d.sound(x, "V")
 }
 
-// TestEveryBitWithParity: the same with parity, which mends each. It takes every third
-// byte; under the race detector fewer.
+// TestEveryBitWithParity is TestEveryBit with parity, which corrects each bit. It uses every
+// third byte, fewer under the race detector.
 func TestEveryBitWithParity(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(1, 1)), shape(1, 512, 512, 18, "sha256", 3), 2)
 	x := d.ReadOnly("x", d.table(nil))
@@ -193,8 +193,8 @@ func TestEveryBitWithParity(t *testing.T) {
 	}
 }
 
-// TestWholeBlocks: as many blocks of a row as there is parity are mended, since hashes
-// tell which they are; unreadable ones as well; one more is not.
+// TestWholeBlocks checks that as many blocks of a row are corrected as there is parity,
+// because the hashes tell which ones are corrupted, and no more.
 func TestWholeBlocks(t *testing.T) {
 	const roots = 4
 	rng := rand.New(rand.NewPCG(3, 1))
@@ -216,14 +216,14 @@ func TestWholeBlocks(t *testing.T) {
 	d.Lines(x, dm.Info, "0 600 verity C")
 }
 
-// TestUnreadable: parity gives what the data disk does not.
+// TestUnreadable checks that parity recovers blocks that the data disk cannot read.
 func TestUnreadable(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(3, 1)), shape(1, 512, 512, 40, "sha256", 3), 2)
 	x := d.ReadOnly("x", d.table(nil))
 	g := d.Gate("a")
 	g.Shut()
 	io := d.Submit(x, blk.Read, 0, 3, 2, 0)
-	for range 2 { // the read, and the one of its first block alone
+	for range 2 { // the read, and the second read of its first block
 		d.Held(io)
 		g.Fail(g.Held()[0].Index, blk.IOErr)
 		d.Sim.Run()
@@ -237,7 +237,8 @@ func TestUnreadable(t *testing.T) {
 	d.Lines(x, dm.Info, "0 40 verity V")
 }
 
-// TestReadErrors: without parity an error is the reader's, and nothing is corrupted.
+// TestReadErrors checks that without parity an I/O error is returned, and not counted as
+// corruption.
 func TestReadErrors(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(3, 1)), shape(1, 512, 512, 40, "sha256", 3), 0)
 	for _, name := range []string{"a", "b"} {
@@ -252,7 +253,7 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-// TestModes: what a corrupted block does in each mode, and its events.
+// TestModes checks the result of reading a corrupted block in each mode, and the events.
 func TestModes(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(3, 1)), shape(1, 512, 512, 40, "sha256", 3), 0)
 	d.flip("a", 1600, 1)
@@ -274,21 +275,21 @@ func TestModes(t *testing.T) {
 		}
 	}
 	d.flip("a", 1600, 1)
-	// The root of the tree is corrupted.
+	// Corrupt the root block of the tree.
 	d.flip("b", 512, 1)
 	x := d.ReadOnly("y", d.table(nil))
 	if _, st := d.read(x); st != blk.IOErr {
 		t.Errorf("read %v below a corrupted root", st)
 	}
 	d.SwapReadOnly(x, d.table(func(l *verity.Line) { l.Mode = verity.Ignore }))
-	d.flip("b", 512+40, 1) // of a hash of blocks that are read then
+	d.flip("b", 512+40, 1) // in a hash that the following read uses
 	if p, st := d.read(x); st != blk.OK || !bytes.Equal(p, d.data) {
 		t.Errorf("ignoring it: %v", st)
 	}
 	d.Lines(x, dm.Info, "0 40 verity C")
 }
 
-// TestCheckedOnce: what was checked is returned unchecked afterwards.
+// TestCheckedOnce checks that blocks are not verified again after their first read.
 func TestCheckedOnce(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(3, 1)), shape(1, 512, 512, 40, "sha256", 3), 0)
 	once := d.table(func(l *verity.Line) { l.CheckAtMostOnce = true })
@@ -302,7 +303,8 @@ func TestCheckedOnce(t *testing.T) {
 	d.Do(x, blk.Read, 0, 20, 0, blk.IOErr)
 }
 
-// TestZeroBlocks: a block of zeroes by the tree is one, whatever the disk has.
+// TestZeroBlocks checks that a block with the hash of zeroes reads as zeroes, whatever the
+// disk contains.
 func TestZeroBlocks(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(3, 1)), shape(1, 512, 512, 40, "sha256", 3), 0)
 	d.flip("a", 5*512+3, 1)
@@ -312,13 +314,14 @@ func TestZeroBlocks(t *testing.T) {
 	d.sound(x, "V")
 }
 
-// TestChangedMeanwhile: memory that is shared with a client is no sign of corruption.
+// TestChangedMeanwhile checks that a client that changes its buffer during a read does not
+// make the block count as corrupted.
 func TestChangedMeanwhile(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(3, 1)), shape(1, 512, 512, 40, "sha256", 3), 0)
 	x := d.ReadOnly("x", d.table(nil))
 	d.Gate("b").Shut()
 	io := d.Submit(x, blk.Read, 0, 0, 8, 0)
-	io.Data[1000] ^= 1 // read, and not checked yet
+	io.Data[1000] ^= 1 // read but not verified yet
 	d.Gate("b").Open()
 	d.Sim.Run()
 	d.Done(io, blk.OK)
@@ -328,7 +331,7 @@ func TestChangedMeanwhile(t *testing.T) {
 	d.Lines(x, dm.Info, "0 40 verity V")
 }
 
-// TestHoles: only what the tree says is zero is a hole.
+// TestHoles checks that only blocks with the hash of zeroes are reported as holes.
 func TestHoles(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(3, 1)), shape(1, 4096, 4096, 16, "sha256", 3), 0)
 	d.Must(blk.DiscardSectors(d.Sim, d.Disk("a"), 0, 128))
@@ -346,7 +349,7 @@ func TestHoles(t *testing.T) {
 	d.Lines(x, dm.Info, "0 128 verity V")
 }
 
-// TestOddBuffers: blocks that lie in several buffers are checked as others.
+// TestOddBuffers checks that blocks that span several buffers are verified.
 func TestOddBuffers(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(3, 1)), shape(1, 1024, 512, 40, "sha256", 3), 0)
 	x := d.ReadOnly("x", d.table(nil))

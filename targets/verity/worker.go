@@ -8,17 +8,16 @@ import (
 	"udm/targets/verity/hashtree"
 )
 
-// maxDepth is how deep corrections nest.
+// maxDepth bounds the recursion of corrections.
 const maxDepth = 4
 
-// worker checks blocks, one after the other.
+// worker verifies blocks one at a time.
 type worker struct {
 	*verity
 	hashers [maxDepth + 1]*hashtree.Hasher
-	rows    [maxDepth]*row // for corrections; nil: not used yet
-	block   []byte         // a data block of the worker's own
-	// quiet: nothing is corrected and no corruption is told.
-	quiet bool
+	rows    [maxDepth]*row // by depth of correction, allocated on first use
+	block   []byte         // a data block, not shared with the client
+	quiet   bool           // neither correct nor report corruption
 }
 
 func newWorker(v *verity) *worker {
@@ -32,9 +31,10 @@ func (w *worker) hasher(depth int) *hashtree.Hasher {
 	return w.hashers[depth]
 }
 
-// work checks what a clone has read, or has failed to read, block by block.
+// work verifies the data of a clone block by block, and completes it. If the read of the
+// data device failed, it tries to recover each block.
 func (w *worker) work(c *dm.Clone) {
-	failed := c.PerIO.(*passage).failed
+	failed := c.PerIO.(*perIO).failed
 	status := blk.OK
 	block := c.Offset() / w.blockSize
 	for left := c.Sectors; left > 0 && status == blk.OK; left -= w.blockSize {
@@ -46,7 +46,7 @@ func (w *worker) work(c *dm.Clone) {
 	c.Complete(status)
 }
 
-// check sees that the data of a bio are block.
+// check verifies the data of a bio, which are the data block with the given number.
 func (w *worker) check(b *blk.Bio, block uint64, failed bool) blk.Status {
 	if w.once != nil && !failed && w.once.has(block) {
 		return blk.OK
@@ -60,7 +60,7 @@ func (w *worker) check(b *blk.Bio, block uint64, failed bool) blk.Status {
 		return blk.OK
 	case !failed && bytes.Equal(w.hashers[0].SumBio(b), want):
 	default:
-		return w.mend(b, block, want)
+		return w.repair(b, block, want)
 	}
 	if w.once != nil {
 		w.once.set(block)
@@ -68,8 +68,9 @@ func (w *worker) check(b *blk.Bio, block uint64, failed bool) blk.Status {
 	return blk.OK
 }
 
-// mend reads a block once more, tries to correct it, and tells that it is corrupted.
-func (w *worker) mend(b *blk.Bio, block uint64, want []byte) blk.Status {
+// repair reads a block again, then tries to correct it, and otherwise reports it as
+// corrupted.
+func (w *worker) repair(b *blk.Bio, block uint64, want []byte) blk.Status {
 	if w.block == nil {
 		w.block = make([]byte, w.line.DataBlock)
 	}
@@ -91,14 +92,14 @@ func (w *worker) readData(p []byte, block uint64) error {
 	return blk.ReadSectors(w.target.Env(), w.data, p, block*w.blockSize)
 }
 
-// digest is what a data block's hash has to be.
+// digest returns the expected hash of a data block.
 func (w *worker) digest(block uint64, depth int) ([]byte, blk.Status) {
-	return w.digestAbove(0, block, depth)
+	return w.digestIn(0, block, depth)
 }
 
-// digestAbove is what the hash of a data block has to be, for level 0, or of a hash
-// block of the level below.
-func (w *worker) digestAbove(level int, index uint64, depth int) ([]byte, blk.Status) {
+// digestIn returns a hash that a level of the tree holds: for level 0 that of a data
+// block, for others that of a hash block of the level below.
+func (w *worker) digestIn(level int, index uint64, depth int) ([]byte, blk.Status) {
 	if level == w.tree.Levels() {
 		return w.root, blk.OK
 	}
@@ -110,10 +111,11 @@ func (w *worker) digestAbove(level int, index uint64, depth int) ([]byte, blk.St
 	return w.tree.Digest(data, slot), blk.OK
 }
 
-// hashBlock is a block of the tree, checked.
+// hashBlock returns a verified block of the tree, or one that is known to be corrupted
+// if the mode is Ignore.
 func (w *worker) hashBlock(level int, index uint64, depth int) ([]byte, blk.Status) {
 	position := w.tree.Position(level, index)
-	if data := w.cache.look(position); data != nil {
+	if data := w.cache.get(position); data != nil {
 		return data, blk.OK
 	}
 	if depth > 0 || w.quiet { // see "Correction" in the package comment
@@ -123,8 +125,8 @@ func (w *worker) hashBlock(level int, index uint64, depth int) ([]byte, blk.Stat
 	if data := w.cache.begin(position); data != nil {
 		return data, blk.OK
 	}
-	data, right, st := w.loadHash(level, index, depth)
-	if right {
+	data, verified, st := w.loadHash(level, index, depth)
+	if verified {
 		w.cache.end(position, data)
 	} else {
 		w.cache.end(position, nil)
@@ -132,10 +134,10 @@ func (w *worker) hashBlock(level int, index uint64, depth int) ([]byte, blk.Stat
 	return data, st
 }
 
-// loadHash reads a block of the tree and checks it. With the status OK it may be wrong
-// all the same, in a mode that ignores that.
-func (w *worker) loadHash(level int, index uint64, depth int) (data []byte, right bool, st blk.Status) {
-	want, st := w.digestAbove(level+1, index, depth)
+// loadHash reads a block of the tree and verifies it. If the mode is Ignore, it returns
+// a corrupted block with the status OK and verified false.
+func (w *worker) loadHash(level int, index uint64, depth int) (data []byte, verified bool, st blk.Status) {
+	want, st := w.digestIn(level+1, index, depth)
 	if st != blk.OK {
 		return nil, false, st
 	}

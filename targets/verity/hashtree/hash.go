@@ -15,7 +15,7 @@ import (
 	"udm/blk"
 )
 
-// algorithm is a hash by the name that tables have for it.
+// algorithm is a hash function and its name in tables.
 type algorithm struct {
 	name string
 	new  func() hash.Hash
@@ -43,13 +43,13 @@ func blake(size int) func() hash.Hash {
 	return func() hash.Hash {
 		h, err := blake2b.New(size, nil)
 		if err != nil {
-			panic(err) // the size is one that there is
+			panic(err) // blake2b accepts all sizes up to 64
 		}
 		return h
 	}
 }
 
-// Algorithms are the names of the hashes that there are.
+// Algorithms returns the names of the supported hash functions.
 func Algorithms() (names []string) {
 	for _, a := range algorithms {
 		names = append(names, a.name)
@@ -65,26 +65,28 @@ func find(name string) (algorithm, bool) {
 	return algorithms[i], true
 }
 
-// Hasher hashes blocks, one at a time. Hashing does not allocate.
+// Hasher hashes blocks with the salt of a tree. Hashing does not allocate. A Hasher is
+// not safe for concurrent use.
 type Hasher struct {
 	hash hash.Hash
 	tree *Tree
 	sum  []byte
 }
 
-// NewHasher makes a hasher; it is not safe for concurrent use.
+// NewHasher returns a hasher for the tree's blocks.
 func (t *Tree) NewHasher() *Hasher {
 	return &Hasher{t.algorithm.new(), t, make([]byte, 0, t.DigestSize)}
 }
 
-// Sum is the hash of a block, up to the next call.
+// Sum returns the hash of a block. The slice is valid until the next call.
 func (h *Hasher) Sum(block []byte) []byte {
 	h.begin()
 	h.hash.Write(block)
 	return h.end()
 }
 
-// SumBio is the hash of the block that is all of a bio's data.
+// SumBio returns the hash of the data of a bio, which are one block. The slice is valid
+// until the next call.
 func (h *Hasher) SumBio(b *blk.Bio) []byte {
 	if p, ok := b.Contiguous(); ok {
 		return h.Sum(p)

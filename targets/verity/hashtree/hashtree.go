@@ -1,10 +1,10 @@
-// Package hashtree is the tree of hashes over the blocks of a verity disk: where its
-// blocks lie, and how blocks are hashed (the layout of drivers/md/dm-verity-target.c).
+// Package hashtree defines the layout of the hash tree of a verity disk and the hashing
+// of blocks (drivers/md/dm-verity-target.c).
 //
-// Level 0 has the hashes of data blocks, level 1 those of the blocks of level 0, and so
-// on. The highest level is one block, whose hash is the root hash. A disk of one data
-// block has no level: the root hash is that block's. Levels lie one behind the other,
-// the highest one first.
+// Level 0 holds the hashes of the data blocks, level 1 those of the blocks of level 0,
+// and so on. The highest level is a single block, whose hash is the root hash. A disk of
+// one data block has no levels: its hash is the root hash. The levels are stored one after
+// the other, the highest first.
 package hashtree
 
 import (
@@ -16,31 +16,33 @@ import (
 	"udm/dm"
 )
 
-// MaxLevels is how many levels a tree may have.
+// MaxLevels is the kernel's limit for the levels of a tree.
 const MaxLevels = 63
 
-// Shape says what a tree is like.
+// Shape is the geometry of a tree.
 type Shape struct {
-	Version    int    // 0: hashes packed, salt behind the block; 1: hashes at powers of two, salt before it
-	DataBlock  int    // bytes
-	HashBlock  int    // bytes
-	DataBlocks uint64 // how many
-	Start      uint64 // in hash blocks: where the highest level lies
-	Algorithm  string // of [Algorithms]
+	// Version 0 packs the hashes of a block and hashes the salt after a block.
+	// Version 1 puts hashes at multiples of a power of two and hashes the salt first.
+	Version    int
+	DataBlock  int    // size of a data block in bytes
+	HashBlock  int    // size of a hash block in bytes
+	DataBlocks uint64 // number of data blocks
+	Start      uint64 // of the highest level, in hash blocks
+	Algorithm  string // one of [Algorithms]
 	Salt       []byte
 }
 
-// Tree is a tree on a device, of which it has the shape only.
+// Tree is the layout of a tree. It does not access the device. It is immutable.
 type Tree struct {
 	Shape
-	DigestSize int
+	DigestSize int // bytes
 	algorithm  algorithm
-	bits       int      // log2 of the hashes of a block
-	starts     []uint64 // of the levels, in hash blocks
-	end        uint64
+	bits       int      // log2 of the number of hashes in a block
+	starts     []uint64 // by level, in hash blocks
+	end        uint64   // in hash blocks
 }
 
-// New computes where the blocks of a tree lie. Errors are the kernel's for a table.
+// New computes the layout of a tree. Its errors are those of the kernel for a table line.
 func New(s Shape) (*Tree, error) {
 	t := &Tree{Shape: s}
 	var ok bool
@@ -55,7 +57,7 @@ func New(s Shape) (*Tree, error) {
 	return t, t.place()
 }
 
-// place finds the levels.
+// place computes the number of levels and their positions.
 func (t *Tree) place() error {
 	levels := 0
 	for t.DataBlocks > 0 && levels*t.bits < 64 && (t.DataBlocks-1)>>(levels*t.bits) > 0 {
@@ -74,10 +76,10 @@ func (t *Tree) place() error {
 	return nil
 }
 
-// Levels is how many levels there are.
+// Levels returns the number of levels.
 func (t *Tree) Levels() int { return len(t.starts) }
 
-// LevelBlocks is how many blocks a level has.
+// LevelBlocks returns the number of blocks of a level.
 func (t *Tree) LevelBlocks(level int) uint64 {
 	shift := (level + 1) * t.bits
 	if shift >= 64 {
@@ -86,28 +88,28 @@ func (t *Tree) LevelBlocks(level int) uint64 {
 	return (t.DataBlocks-1)>>shift + 1
 }
 
-// Position is where block index of a level lies, in hash blocks.
+// Position returns the position of a level's block on the hash device, in hash blocks.
 func (t *Tree) Position(level int, index uint64) uint64 { return t.starts[level] + index }
 
-// End is the hash block behind the tree.
+// End returns the position after the last block of the tree, in hash blocks.
 func (t *Tree) End() uint64 { return t.end }
 
-// PerBlock is the number of hashes in a block.
+// PerBlock returns the number of hashes in a block.
 func (t *Tree) PerBlock() uint64 { return 1 << t.bits }
 
-// Parent is the block of the next level that has the hash of something with an index,
-// and which of its hashes that is.
+// Parent returns where the hash of block index of a level is in the next level: the index
+// of the block and the number of the hash in it.
 func (t *Tree) Parent(index uint64) (block uint64, slot int) {
 	return index >> t.bits, int(index & (1<<t.bits - 1))
 }
 
-// Digest is a hash in a hash block.
+// Digest returns hash number slot of a hash block. The slice aliases block.
 func (t *Tree) Digest(block []byte, slot int) []byte {
 	at := slot * t.stride()
 	return block[at : at+t.DigestSize : at+t.DigestSize]
 }
 
-// stride is how far apart two hashes of a block are.
+// stride returns the distance between two hashes in a block, in bytes.
 func (t *Tree) stride() int {
 	if t.Version == 0 {
 		return t.DigestSize
@@ -115,7 +117,7 @@ func (t *Tree) stride() int {
 	return t.HashBlock >> t.bits
 }
 
-// ZeroDigest is the hash of a data block of zeroes.
+// ZeroDigest returns the hash of a data block of zeroes.
 func (t *Tree) ZeroDigest() []byte {
 	return slices.Clone(t.NewHasher().Sum(make([]byte, t.DataBlock)))
 }

@@ -1,29 +1,29 @@
-// Package reedsolomon is the Reed-Solomon code of verity disks: words of 255 bytes, of
-// which the last ones are parity. With n bytes of parity, a word with e bytes wrong at
-// unknown and f bytes at known places is mended while 2e + f ≤ n.
+// Package reedsolomon implements the Reed-Solomon code of verity disks. Codewords have
+// 255 bytes, of which the last n are parity. A word with e errors at unknown positions
+// and f erasures can be corrected if 2e + f ≤ n.
 //
-// Byte i of a word is the coefficient of x to the 254-i, and a word is right if its
-// polynomial is zero at the powers 0 to n-1 of the element a (field.go).
+// Byte i of a word is the coefficient of x^(254-i). A word is valid if its polynomial is
+// zero at the powers 0 to n-1 of the primitive element a (field.go).
 package reedsolomon
 
 import "errors"
 
-// WordSize is the length of a word.
+// WordSize is the length of a codeword in bytes.
 const WordSize = 255
 
-// MaxRoots bounds the bytes of parity.
+// MaxRoots is the largest number of bytes of parity.
 const MaxRoots = 24
 
-// ErrTooManyErrors says that a word cannot be mended.
-var ErrTooManyErrors = errors.New("too many bytes are wrong to be corrected")
+// ErrTooManyErrors reports a word with more errors than the code can correct.
+var ErrTooManyErrors = errors.New("too many errors to correct")
 
-// Code is the code with a number of bytes of parity. It is not changed once it is made.
+// Code is the code for a number of bytes of parity. It is immutable.
 type Code struct {
 	roots    int
 	feedback [256][MaxRoots]byte // multiples of the generator without its highest coefficient
 }
 
-// New makes the code with roots bytes of parity, 1 to MaxRoots.
+// New returns the code with roots bytes of parity, 1 to MaxRoots.
 func New(roots int) *Code {
 	c := &Code{roots: roots}
 	generator := make([]byte, 1, roots+1) // highest coefficient first
@@ -42,14 +42,14 @@ func New(roots int) *Code {
 	return c
 }
 
-// Roots is the number of bytes of parity.
+// Roots returns the number of bytes of parity in a word.
 func (c *Code) Roots() int { return c.roots }
 
-// Data is the number of bytes in a word that are no parity.
+// Data returns the number of bytes of data in a word.
 func (c *Code) Data() int { return WordSize - c.roots }
 
-// Add takes the next byte of a word's data into its parity, which is zero before the
-// first.
+// Add updates parity, of length Roots, with the next byte of the word's data. The parity
+// of no data is zero.
 func (c *Code) Add(parity []byte, b byte) {
 	row := &c.feedback[b^parity[0]]
 	last := c.roots - 1

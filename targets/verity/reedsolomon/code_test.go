@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// word is a random right word.
+// word returns a random valid word.
 func word(rng *rand.Rand, c *Code) []byte {
 	w := make([]byte, WordSize)
 	for i := range c.Data() {
@@ -17,19 +17,20 @@ func word(rng *rand.Rand, c *Code) []byte {
 	return w
 }
 
-// TestMends breaks words in as many places as can be mended, known and unknown ones.
-func TestMends(t *testing.T) {
+// TestCorrects corrupts words at known and unknown positions, no more than can be
+// corrected.
+func TestCorrects(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for roots := 2; roots <= MaxRoots; roots++ {
 		c := New(roots)
 		for range 200 {
-			right := word(rng, c)
-			broken := bytes.Clone(right)
+			valid := word(rng, c)
+			broken := bytes.Clone(valid)
 			known := rng.IntN(roots + 1)
 			unknown := rng.IntN((roots-known)/2 + 1)
-			places := rng.Perm(WordSize)[:known+unknown]
+			positions := rng.Perm(WordSize)[:known+unknown]
 			wrong := 0
-			for i, p := range places {
+			for i, p := range positions {
 				by := byte(rng.IntN(256))
 				if i >= known && by == 0 {
 					by = 1
@@ -39,16 +40,16 @@ func TestMends(t *testing.T) {
 					wrong++
 				}
 			}
-			n, err := c.Decode(broken, places[:known])
-			if err != nil || n != wrong || !bytes.Equal(broken, right) {
-				t.Fatalf("%d roots, %d known and %d unknown places: %d mended, %v", roots, known, unknown, n, err)
+			n, err := c.Decode(broken, positions[:known])
+			if err != nil || n != wrong || !bytes.Equal(broken, valid) {
+				t.Fatalf("%d roots, %d known and %d unknown positions: %d corrected, want %d, %v", roots, known, unknown, n, wrong, err)
 			}
 		}
 	}
 }
 
-// TestRefuses: a word with too much wrong is either told to be so, or becomes another
-// right word; it is never left wrong and called right.
+// TestRefuses checks that a word with too many errors is either refused and unchanged, or
+// decoded to another valid word.
 func TestRefuses(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 1))
 	refused := 0
@@ -68,11 +69,11 @@ func TestRefuses(t *testing.T) {
 		}
 		var s poly
 		if !c.syndromes(broken, &s) {
-			t.Fatalf("%d roots: called right, and is not", c.Roots())
+			t.Fatalf("%d roots: decoded to an invalid word", c.Roots())
 		}
 	}
 	if refused < 1000 {
-		t.Errorf("%d words refused of 2000", refused)
+		t.Errorf("%d of 2000 words refused, want at least 1000", refused)
 	}
 	if _, err := New(2).Decode(append([]byte{1}, make([]byte, WordSize-1)...), []int{1, 2, 3}); !errors.Is(err, ErrTooManyErrors) {
 		t.Errorf("more erasures than parity: %v", err)

@@ -1,9 +1,9 @@
 package reedsolomon
 
-// poly is a polynomial of at most 2·MaxRoots coefficients, the lowest first.
+// poly is a polynomial of degree at most 2·MaxRoots, lowest coefficient first.
 type poly [2*MaxRoots + 1]byte
 
-// at is the value of p, whose degree is at most n, at a power of a.
+// at returns the value of p, whose degree is at most n, at a^exponent.
 func (p *poly) at(n, exponent int) (sum byte) {
 	for i := 0; i <= n; i++ {
 		if p[i] != 0 {
@@ -13,8 +13,9 @@ func (p *poly) at(n, exponent int) (sum byte) {
 	return sum
 }
 
-// Decode mends a word in place and reports how many bytes were wrong. erasures are
-// indices of bytes that may hold anything, each once.
+// Decode corrects a word in place and returns the number of bytes that it changed.
+// erasures are the distinct indices of bytes whose values are unknown. If the error is
+// ErrTooManyErrors, the word is unchanged.
 func (c *Code) Decode(word []byte, erasures []int) (int, error) {
 	var syndromes poly
 	if c.syndromes(word, &syndromes) {
@@ -30,9 +31,10 @@ func (c *Code) Decode(word []byte, erasures []int) (int, error) {
 	return c.correct(word, &syndromes, &locator, degree)
 }
 
-// syndromes are the values at the code's roots; it reports whether all are zero.
-func (c *Code) syndromes(word []byte, s *poly) (right bool) {
-	right = true
+// syndromes sets s to the values of the word at the code's roots, and reports whether the
+// word is valid, which means that all are zero.
+func (c *Code) syndromes(word []byte, s *poly) (valid bool) {
+	valid = true
 	for i := range c.roots {
 		var v byte
 		for _, b := range word {
@@ -42,13 +44,13 @@ func (c *Code) syndromes(word []byte, s *poly) (right bool) {
 			v ^= b
 		}
 		s[i] = v
-		right = right && v == 0
+		valid = valid && v == 0
 	}
-	return right
+	return valid
 }
 
-// locate finds the polynomial whose roots tell where the wrong bytes are, starting
-// from the erasures (the algorithm of Berlekamp and Massey).
+// locate computes the error locator polynomial, whose roots give the positions of the
+// errors, and its degree (Berlekamp-Massey, initialized with the erasures).
 func (c *Code) locate(s *poly, erasures []int) (locator poly, degree int) {
 	locator[0] = 1
 	for n, e := range erasures {
@@ -58,7 +60,7 @@ func (c *Code) locate(s *poly, erasures []int) (locator poly, degree int) {
 		}
 	}
 	degree = len(erasures)
-	before := locator // of the last change of degree, times x at each step, divided by its discrepancy
+	before := locator // at the last change of degree, divided by its discrepancy, times x in each step
 	for step := len(erasures); step < c.roots; step++ {
 		var discrepancy byte
 		for i := 0; i <= min(degree, step); i++ {
@@ -84,10 +86,10 @@ func (c *Code) locate(s *poly, erasures []int) (locator poly, degree int) {
 	return locator, degree
 }
 
-// correct finds the locator's roots and what is wrong there (the algorithms of Chien
-// and Forney).
+// correct finds the roots of the locator (Chien search) and the error values there
+// (Forney's algorithm), and corrects the word.
 func (c *Code) correct(word []byte, s, locator *poly, degree int) (int, error) {
-	var evaluator poly // syndromes · locator, modulo x to the roots
+	var evaluator poly // syndromes · locator mod x^roots
 	for i := range c.roots {
 		for j := 0; j <= min(i, degree); j++ {
 			evaluator[i] ^= mul(s[i-j], locator[j])
@@ -97,11 +99,11 @@ func (c *Code) correct(word []byte, s, locator *poly, degree int) (int, error) {
 	for i := 1; i <= degree; i += 2 {
 		derivative[i-1] = locator[i]
 	}
-	var places [MaxRoots]int
-	var amounts [MaxRoots]byte
+	var positions [MaxRoots]int
+	var values [MaxRoots]byte
 	found := 0
 	for i := 0; i < WordSize && found < degree; i++ {
-		inverse := (255 - (WordSize - 1 - i)) % 255 // as exponent
+		inverse := (255 - (WordSize - 1 - i)) % 255 // the exponent of 1/a^(254-i)
 		if locator.at(degree, inverse) != 0 {
 			continue
 		}
@@ -109,17 +111,17 @@ func (c *Code) correct(word []byte, s, locator *poly, degree int) (int, error) {
 		if slope == 0 {
 			return 0, ErrTooManyErrors
 		}
-		places[found] = i
-		amounts[found] = mul(power[WordSize-1-i], div(evaluator.at(c.roots-1, inverse), slope))
+		positions[found] = i
+		values[found] = mul(power[WordSize-1-i], div(evaluator.at(c.roots-1, inverse), slope))
 		found++
 	}
 	if found != degree {
 		return 0, ErrTooManyErrors
 	}
 	n := 0
-	for i, p := range places[:found] {
-		word[p] ^= amounts[i]
-		if amounts[i] != 0 {
+	for i, p := range positions[:found] {
+		word[p] ^= values[i]
+		if values[i] != 0 {
 			n++
 		}
 	}

@@ -1,12 +1,12 @@
 package reedsolomon
 
-// The field of 256 elements: polynomials over GF(2) modulo x⁸+x⁴+x³+x²+1. a is the
-// element x; all others but zero are its powers.
+// modulus defines GF(256) as polynomials over GF(2) modulo x⁸+x⁴+x³+x²+1. The element a
+// is x; it is primitive, so all other elements but zero are its powers.
 const modulus = 0x11d
 
 var (
-	power [512]byte // a to the i; twice, so that sums of two logarithms need no modulo
-	log   [256]int
+	power [512]byte // a^i, repeated so that sums of two logarithms need no modulo
+	log   [256]int  // to the base a
 )
 
 func init() {
@@ -27,7 +27,7 @@ func mul(x, y byte) byte {
 	return power[log[x]+log[y]]
 }
 
-// div is x/y; y is not zero.
+// div returns x/y. y must not be zero.
 func div(x, y byte) byte {
 	if x == 0 {
 		return 0

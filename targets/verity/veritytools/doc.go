@@ -1,5 +1,5 @@
-// Package veritytools makes verity disks and reads what is written about them on disk:
-// the superblock in front of a tree of hashes, and parity behind it, as veritysetup of
-// cryptsetup does. docs/formats/verity.md describes both. What it finds or makes is a
-// line for the target verity, which does all reading and checking.
+// Package veritytools creates verity disks and reads their superblocks, as cryptsetup's
+// veritysetup does: the superblock, the hash tree after it, and the parity.
+// docs/formats/verity.md describes the formats. The result is a table line for the target
+// verity, which does all reading and verification.
 package veritytools

@@ -10,9 +10,9 @@ import (
 	"udm/targets/verity/reedsolomon"
 )
 
-// PlanFEC says what parity at a byte of a device covers: the data, the tree, and what
-// is behind it on the hash device up to its end, or up to the parity if that is there as
-// well (same).
+// PlanFEC returns the parameters of the parity that starts at a byte offset of its
+// device. The parity covers the data, the tree, and the rest of the hash device, which has
+// hashBytes bytes, or the rest up to the parity if that is on the hash device (same).
 func (h *Header) PlanFEC(offset, hashBytes uint64, same bool, roots int) (verity.FEC, error) {
 	size := uint64(h.Shape.DataBlock)
 	end := hashBytes
@@ -24,32 +24,32 @@ func (h *Header) PlanFEC(offset, hashBytes uint64, same bool, roots int) (verity
 	case err != nil:
 		return verity.FEC{}, err
 	case h.Shape.DataBlock != h.Shape.HashBlock:
-		return verity.FEC{}, errors.New("parity needs data blocks and hash blocks of one size")
+		return verity.FEC{}, errors.New("parity requires data blocks and hash blocks of the same size")
 	case offset%size != 0:
-		return verity.FEC{}, fmt.Errorf("parity cannot be at byte %d; use a multiple of blocks, %d", offset, size)
+		return verity.FEC{}, fmt.Errorf("parity cannot start at byte %d; use a multiple of the block size, %d", offset, size)
 	case roots < 2 || roots > reedsolomon.MaxRoots:
-		return verity.FEC{}, fmt.Errorf("%d bytes of parity in a word cannot be; use 2 to %d", roots, reedsolomon.MaxRoots)
+		return verity.FEC{}, fmt.Errorf("%d bytes of parity per codeword are not possible; use 2 to %d", roots, reedsolomon.MaxRoots)
 	case end < need:
-		return verity.FEC{}, fmt.Errorf("parity at byte %d would lie in the tree, which ends at byte %d", offset, need)
+		return verity.FEC{}, fmt.Errorf("parity at byte %d would overlap the tree, which ends at byte %d", offset, need)
 	}
 	return verity.FEC{Blocks: h.Shape.DataBlocks + end/size - h.Shape.Start, Start: offset / size, Roots: roots}, nil
 }
 
-// FECBytes is how large the device with the parity has to be.
+// FECBytes returns the size that the device with the parity must have, in bytes.
 func FECBytes(f verity.FEC, block int) uint64 {
 	return (f.Start + rounds(f)*uint64(f.Roots)) * uint64(block)
 }
 
-// rounds is how far apart two blocks of a row are.
+// rounds returns the distance between two blocks of a row.
 func rounds(f verity.FEC) uint64 {
 	n := uint64(reedsolomon.WordSize - f.Roots)
 	return (f.Blocks + n - 1) / n
 }
 
-// CreateFEC writes the parity that a plan says, and makes it durable.
+// CreateFEC writes the parity with parameters from PlanFEC, and makes it durable.
 func CreateFEC(e env.Env, data, hash, fec blk.Device, h *Header, f verity.FEC) error {
 	if have, want := fec.Limits().Size*blk.SectorSize, FECBytes(f, h.Shape.DataBlock); have < want {
-		return fmt.Errorf("%v has %d bytes, and the parity takes them up to %d", fec, have, want)
+		return fmt.Errorf("%v has %d bytes, but the parity ends at byte %d", fec, have, want)
 	}
 	w := fecWriter{env: e, data: data, hash: hash, fec: fec, header: h, plan: f, code: reedsolomon.New(f.Roots)}
 	n := rounds(f)
@@ -62,7 +62,8 @@ func CreateFEC(e env.Env, data, hash, fec blk.Device, h *Header, f verity.FEC) e
 	return blk.FlushDevice(e, fec)
 }
 
-// fecWriter computes the parity of a few rows at a time, whose blocks follow each other.
+// fecWriter computes the parity of several consecutive rows at a time, so that it reads
+// runs of consecutive blocks.
 type fecWriter struct {
 	env             env.Env
 	data, hash, fec blk.Device
@@ -90,7 +91,8 @@ func (w *fecWriter) write(first, count uint64) error {
 	return blk.WriteSectors(w.env, w.fec, w.parity, (w.plan.Start+first*roots)*(size/blk.SectorSize), 0)
 }
 
-// read reads as many blocks as w.in holds: data, then hashes, then zeroes.
+// read fills w.in from a block of the covered sequence on: data blocks, then the blocks of
+// the hash device from the tree on, then zeroes.
 func (w *fecWriter) read(block uint64) error {
 	s := &w.header.Shape
 	sectors := uint64(s.DataBlock / blk.SectorSize)

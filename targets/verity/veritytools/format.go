@@ -10,32 +10,32 @@ import (
 	"udm/targets/verity/hashtree"
 )
 
-// Check says what is wrong with a header, for a superblock at a byte of the hash
-// device; without one, the tree itself begins there.
+// Check validates a header and sets Shape.Start. offset is the byte of the hash device
+// where the superblock starts, or the tree if there is no superblock.
 func (h *Header) Check(offset uint64, superblock bool) error {
 	s := &h.Shape
 	switch {
 	case s.Version != 0 && s.Version != 1:
-		return fmt.Errorf("hash type %d is not known; use 0 or 1", s.Version)
+		return fmt.Errorf("hash type %d is unknown; use 0 or 1", s.Version)
 	case !isBlock(uint32(s.DataBlock)) || !isBlock(uint32(s.HashBlock)):
-		return fmt.Errorf("blocks of %d and %d bytes cannot be; use powers of two from 512 on", s.DataBlock, s.HashBlock)
+		return fmt.Errorf("blocks of %d and %d bytes are not supported; use powers of two from 512 to %d", s.DataBlock, s.HashBlock, maxBlock)
 	case len(s.Salt) > MaxSalt:
-		return fmt.Errorf("the salt has %d bytes; the longest has %d", len(s.Salt), MaxSalt)
+		return fmt.Errorf("the salt has %d bytes; at most %d are allowed", len(s.Salt), MaxSalt)
 	case s.DataBlocks == 0:
-		return errors.New("there are no data blocks; the disk is empty")
+		return errors.New("the disk is smaller than a data block")
 	case s.DataBlocks > math.MaxInt64/uint64(s.DataBlock):
 		return fmt.Errorf("%d data blocks are too many", s.DataBlocks)
 	case superblock && offset%blk.SectorSize != 0:
-		return fmt.Errorf("a superblock cannot be at byte %d; use a multiple of %d", offset, blk.SectorSize)
+		return fmt.Errorf("a superblock cannot start at byte %d; use a multiple of %d", offset, blk.SectorSize)
 	case !superblock && offset%uint64(s.HashBlock) != 0:
-		return fmt.Errorf("a tree cannot be at byte %d; use a multiple of its blocks, %d", offset, s.HashBlock)
+		return fmt.Errorf("a tree cannot start at byte %d; use a multiple of the hash block size, %d", offset, s.HashBlock)
 	}
 	s.Start = Start(offset, s.HashBlock, superblock)
 	_, err := hashtree.New(*s)
 	return err
 }
 
-// HashBytes is how large the hash device has to be.
+// HashBytes returns the size that the hash device must have, in bytes.
 func (h *Header) HashBytes() (uint64, error) {
 	t, err := hashtree.New(h.Shape)
 	if err != nil {
@@ -47,19 +47,19 @@ func (h *Header) HashBytes() (uint64, error) {
 	return t.End() * uint64(h.Shape.HashBlock), nil
 }
 
-// Create writes the tree of hashes of the data, makes it durable, and returns its root
-// hash. WriteSuperblock comes after it, so that a superblock means a whole tree.
+// Create writes the hash tree of the data, makes it durable, and returns the root hash.
+// Call WriteSuperblock afterwards, so that a superblock implies a complete tree.
 func Create(e env.Env, data, hash blk.Device, h *Header) (root []byte, err error) {
 	t, err := hashtree.New(h.Shape)
 	if err != nil {
 		return nil, err
 	}
 	if have, want := data.Limits().Size, h.Sectors(); have < want {
-		return nil, fmt.Errorf("%v has %d sectors, and %d data blocks take %d", data, have, h.Shape.DataBlocks, want)
+		return nil, fmt.Errorf("%v has %d sectors, but %d data blocks take %d", data, have, h.Shape.DataBlocks, want)
 	}
 	end := t.End() * uint64(h.Shape.HashBlock/blk.SectorSize)
 	if have := hash.Limits().Size; have < end {
-		return nil, fmt.Errorf("%v has %d sectors, and the tree takes them up to %d", hash, have, end)
+		return nil, fmt.Errorf("%v has %d sectors, but the tree ends at sector %d", hash, have, end)
 	}
 	below := blocks{e, data, 0, h.Shape.DataBlocks, h.Shape.DataBlock}
 	for level := range t.Levels() {
@@ -78,7 +78,7 @@ func Create(e env.Env, data, hash blk.Device, h *Header) (root []byte, err error
 	return root, err
 }
 
-// createLevel writes a level of the tree with the hashes of what is below.
+// createLevel writes a level of the tree: the hashes of the blocks of the level below.
 func createLevel(e env.Env, hash blk.Device, t *hashtree.Tree, level int, below blocks) error {
 	out := make([]byte, t.HashBlock)
 	hasher := t.NewHasher()
@@ -94,8 +94,8 @@ func createLevel(e env.Env, hash blk.Device, t *hashtree.Tree, level int, below 
 	})
 }
 
-// WriteSuperblock writes the superblock of a tree at a byte of a device, and makes it
-// durable.
+// WriteSuperblock writes the superblock at a byte offset of a device, a multiple of the
+// sector size, and makes it durable.
 func (h *Header) WriteSuperblock(e env.Env, hash blk.Device, offset uint64) error {
 	block := max(blk.SectorSize, uint64(hash.Limits().LogicalBlock))
 	first := offset / block * block
@@ -110,19 +110,19 @@ func (h *Header) WriteSuperblock(e env.Env, hash blk.Device, offset uint64) erro
 	return blk.FlushDevice(e, hash)
 }
 
-// blocks are blocks of a device that follow each other.
+// blocks are consecutive blocks of a device.
 type blocks struct {
 	env   env.Env
 	dev   blk.Device
-	first uint64
+	first uint64 // in blocks
 	count uint64
-	size  int // bytes
+	size  int // of a block in bytes
 }
 
-// readSize is how much is read at once, in bytes.
+// readSize is the size of a read in bytes.
 const readSize = 1 << 20
 
-// each calls f with each block and its number among these.
+// each calls f for each block with its index, counted from first.
 func (b blocks) each(f func(i uint64, p []byte) error) error {
 	most := max(1, uint64(readSize/b.size))
 	buf := make([]byte, min(most, b.count)*uint64(b.size))

@@ -17,19 +17,19 @@ import (
 const (
 	magic          = "verity\x00\x00"
 	superblockSize = 512
-	// MaxSalt bounds a salt in the superblock.
+	// MaxSalt is the size of the superblock's field for the salt, in bytes.
 	MaxSalt = 256
-	// maxBlock bounds blocks in the superblock.
+	// maxBlock is the largest size of a block in a superblock, in bytes.
 	maxBlock = 512 << 10
 )
 
-// Header is what a superblock says, or what has to be said where there is none.
+// Header holds the contents of a superblock, or the same parameters of a disk without one.
 type Header struct {
 	UUID  UUID
-	Shape hashtree.Shape // Start is where the tree lies
+	Shape hashtree.Shape
 }
 
-// raw is a superblock as it is on disk, little-endian.
+// raw is the on-disk superblock, little-endian.
 type raw struct {
 	Magic      [8]byte
 	Version    uint32
@@ -45,13 +45,13 @@ type raw struct {
 	_          [168]byte
 }
 
-// ErrNone says that there is no superblock.
-var ErrNone = errors.New("no superblock of verity is there; give its place with --hash-offset, or all it would say with --no-superblock")
+// ErrNone reports that there is no superblock.
+var ErrNone = errors.New("no superblock of verity found; use --hash-offset if it is elsewhere, or --no-superblock and options if there is none")
 
-// Read reads the superblock at a byte of a device.
+// Read reads the superblock at a byte offset of a device.
 func Read(e env.Env, hash blk.Device, offset uint64) (*Header, error) {
 	if offset%blk.SectorSize != 0 {
-		return nil, fmt.Errorf("%d is no place of a superblock; it is a multiple of %d", offset, blk.SectorSize)
+		return nil, fmt.Errorf("a superblock cannot start at byte %d; use a multiple of %d", offset, blk.SectorSize)
 	}
 	p, err := readBytes(e, hash, offset, superblockSize)
 	if err != nil {
@@ -65,13 +65,14 @@ func Read(e env.Env, hash blk.Device, offset uint64) (*Header, error) {
 	return h, nil
 }
 
-// readBytes reads whole sectors, whatever the blocks of the device.
+// readBytes reads n bytes at an offset, both multiples of the sector size, also from a
+// device with larger logical blocks.
 func readBytes(e env.Env, d blk.Device, offset, n uint64) ([]byte, error) {
 	block := max(blk.SectorSize, uint64(d.Limits().LogicalBlock))
 	first := offset / block * block
 	p := make([]byte, (offset+n-first+block-1)/block*block)
 	if first/blk.SectorSize+uint64(len(p))/blk.SectorSize > d.Limits().Size {
-		return nil, errors.New("it lies behind the end")
+		return nil, errors.New("it is beyond the end of the device")
 	}
 	err := blk.ReadSectors(e, d, p, first/blk.SectorSize)
 	return p[offset-first:][:n], err
@@ -86,13 +87,13 @@ func decode(p []byte) (*Header, error) {
 	case string(r.Magic[:]) != magic:
 		return nil, ErrNone
 	case r.Version != 1:
-		return nil, fmt.Errorf("the superblock has version %d; only version 1 is known", r.Version)
+		return nil, fmt.Errorf("the superblock has version %d; only version 1 is supported", r.Version)
 	case r.HashType > 1:
-		return nil, fmt.Errorf("the superblock has hash type %d; only 0 and 1 are known", r.HashType)
+		return nil, fmt.Errorf("the superblock has hash type %d; only 0 and 1 are supported", r.HashType)
 	case !isBlock(r.DataBlock) || !isBlock(r.HashBlock):
-		return nil, fmt.Errorf("the superblock has blocks of %d and %d bytes, which cannot be", r.DataBlock, r.HashBlock)
+		return nil, fmt.Errorf("the superblock is damaged: it has blocks of %d and %d bytes", r.DataBlock, r.HashBlock)
 	case r.SaltSize > MaxSalt:
-		return nil, fmt.Errorf("the superblock has a salt of %d bytes; the longest has %d", r.SaltSize, MaxSalt)
+		return nil, fmt.Errorf("the superblock is damaged: it has a salt of %d bytes", r.SaltSize)
 	}
 	name, _, _ := strings.Cut(string(r.Algorithm[:]), "\x00")
 	return &Header{r.UUID, hashtree.Shape{Version: int(r.HashType), DataBlock: int(r.DataBlock), HashBlock: int(r.HashBlock),
@@ -109,12 +110,12 @@ func (h *Header) encode() []byte {
 	copy(r.Algorithm[:], s.Algorithm)
 	copy(r.Salt[:], s.Salt)
 	var b bytes.Buffer
-	binary.Write(&b, binary.LittleEndian, &r) // to memory it does not fail
+	binary.Write(&b, binary.LittleEndian, &r) // a write to memory does not fail
 	return b.Bytes()
 }
 
-// Start is where the tree lies, in hash blocks, that a hash device has from a byte on,
-// behind a superblock if there is one.
+// Start returns the first hash block of the tree, given the byte offset of the
+// superblock, or of the tree itself without one.
 func Start(offset uint64, hashBlock int, superblock bool) uint64 {
 	size := uint64(hashBlock)
 	if superblock {
@@ -123,7 +124,7 @@ func Start(offset uint64, hashBlock int, superblock bool) uint64 {
 	return offset / size
 }
 
-// Line is the line of a table for a disk of this kind with a root hash.
+// Line returns the table line for the named devices and a root hash.
 func (h *Header) Line(data, hash string, root []byte) *verity.Line {
 	s := &h.Shape
 	salt := hex.EncodeToString(s.Salt)
@@ -134,7 +135,7 @@ func (h *Header) Line(data, hash string, root []byte) *verity.Line {
 		HashStart: s.Start, Algorithm: s.Algorithm, Root: hex.EncodeToString(root), Salt: salt}
 }
 
-// Sectors is the size of the disk.
+// Sectors returns the size of the disk in sectors.
 func (h *Header) Sectors() uint64 {
 	return h.Shape.DataBlocks * uint64(h.Shape.DataBlock/blk.SectorSize)
 }

@@ -17,7 +17,8 @@ func sample() *veritytools.Header {
 	return &veritytools.Header{UUID: veritytools.UUID{1, 2, 3}, Shape: hashtree.Shape{Version: 1, DataBlock: 4096, HashBlock: 1024, DataBlocks: 77, Algorithm: "sha256", Salt: []byte{5, 6}}}
 }
 
-// TestSuperblock: what is written is read, wherever it is, and what is around it stays.
+// TestSuperblock checks that a superblock is read as it was written, and that writing it
+// changes nothing around it.
 func TestSuperblock(t *testing.T) {
 	e := env.NewStepped()
 	for _, block := range []uint32{512, 4096} {
@@ -39,7 +40,7 @@ func TestSuperblock(t *testing.T) {
 		}
 		p := make([]byte, 4096)
 		if err := blk.ReadSectors(e, d, p, 0); err != nil || p[1535] != 7 || p[2048] != 7 {
-			t.Errorf("what is around it was changed, %v", err)
+			t.Errorf("data around the superblock changed, %v", err)
 		}
 		if _, err := veritytools.Read(e, d, 0); !errors.Is(err, veritytools.ErrNone) {
 			t.Error(err)
@@ -52,8 +53,8 @@ func TestSuperblock(t *testing.T) {
 	}
 }
 
-// FuzzSuperblock reads anything as a superblock. What is understood is written the same,
-// and has a tree or an error.
+// FuzzSuperblock parses arbitrary superblocks. Valid ones survive being written and read
+// again.
 func FuzzSuperblock(f *testing.F) {
 	e := env.NewStepped()
 	d := memdev.New(1)

@@ -25,7 +25,7 @@ import (
 	"udm/test/need"
 )
 
-var howMany = flag.Int("disks", 4, "how many random disks to make with veritysetup, and as many here")
+var howMany = flag.Int("disks", 4, "number of random disks made by veritysetup, and of those made by udm")
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -34,7 +34,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// veritysetup runs the real one.
+// veritysetup runs cryptsetup's program.
 func veritysetup(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "veritysetup", args...).CombinedOutput()
@@ -43,18 +43,19 @@ func veritysetup(t *testing.T, args ...string) (string, error) {
 
 func pick[T any](rng *rand.Rand, list ...T) T { return list[rng.IntN(len(list))] }
 
-// choice is what a random disk is like.
+// choice holds the parameters of a random disk and its directory.
 type choice struct {
 	header            veritytools.Header
 	offset, fecOffset uint64 // bytes
 	superblock        bool
-	attached          bool // the tree is behind the data
-	roots             int  // 0: no parity
-	fecAttached       bool // behind the tree
+	attached          bool // the tree follows the data in the same file
+	roots             int  // 0 without parity
+	fecAttached       bool // the parity follows the tree in the same file
 	dir               string
 }
 
-// choose makes a disk of random data; hash and parity are empty.
+// choose draws the parameters of a disk and writes random data. The files for the tree
+// and the parity stay empty.
 func choose(t *testing.T, seed, stream uint64) *choice {
 	rng := rand.New(rand.NewPCG(seed, stream))
 	c := &choice{superblock: rng.IntN(4) > 0, attached: rng.IntN(3) == 0, dir: t.TempDir()}
@@ -95,7 +96,7 @@ func choose(t *testing.T, seed, stream uint64) *choice {
 			must(t, os.WriteFile(name, nil, 0o600))
 		}
 	}
-	if c.fecAttached { // veritysetup does not read behind the end
+	if c.fecAttached { // veritysetup fails to read beyond the end
 		grow(t, c.hash(), c.fecOffset)
 	}
 	return c
@@ -117,7 +118,7 @@ func (c *choice) fec() string {
 	return filepath.Join(c.dir, "fec")
 }
 
-// args are the options of veritysetup.
+// args returns the options of veritysetup.
 func (c *choice) args() (args []string) {
 	s := &c.header.Shape
 	salt := "-"
@@ -135,7 +136,7 @@ func (c *choice) args() (args []string) {
 	return args
 }
 
-// format makes the disk with this package.
+// format creates the disk with veritytools.
 func (c *choice) format(t *testing.T) (root []byte) {
 	size, err := c.header.HashBytes()
 	must(t, err)
@@ -163,7 +164,7 @@ func (c *choice) format(t *testing.T) (root []byte) {
 	return root
 }
 
-// plan is where parity lies, when the hash disk has its size.
+// plan returns the parameters of the parity. The hash disk must have its final size.
 func (c *choice) plan(t *testing.T) (plan verity.FEC) {
 	if c.roots == 0 {
 		return plan
@@ -221,8 +222,8 @@ func files(t *testing.T, c *choice) (list [][]byte) {
 	return list
 }
 
-// TestDisksOfVeritysetup: a disk that veritysetup has made is read as it should be, and
-// this package makes the same bytes.
+// TestDisksOfVeritysetup checks that udm reads disks made by veritysetup, and that
+// veritytools writes the same bytes.
 func TestDisksOfVeritysetup(t *testing.T) {
 	need.Tools(t, "veritysetup")
 	for seed := range uint64(*howMany) {
@@ -282,8 +283,8 @@ func sectors(t *testing.T, name string) uint64 {
 	return uint64(info.Size()+511) / 512
 }
 
-// TestVeritysetupTakesOurs: veritysetup verifies a disk that was made here, finds what
-// was corrupted then, and corrects it with parity.
+// TestVeritysetupTakesOurs checks that veritysetup verifies disks made by veritytools, finds
+// a corrupted byte, and corrects it if there is parity.
 func TestVeritysetupTakesOurs(t *testing.T) {
 	need.Tools(t, "veritysetup")
 	for seed := range uint64(*howMany) {
