@@ -22,12 +22,12 @@ import (
 func integrityCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "integrity",
-		Short: "Make and open disks whose every block has a checksum",
-		Long: `Make and open disks whose every block has a tag, a checksum or a MAC, that is checked
-when it is read, as integritysetup does. No daemon, root or kernel is needed. A DISK is
-a path, or what a table may name:
+		Short: "Create and open disks with a checksum for each block",
+		Long: `Create and open disks that store a tag, a checksum or MAC, with each block and verify it
+on reads, as integritysetup does, without a daemon, root or the kernel. DISK names a disk
+as tables do:
 ` + leaf.Help() + `
-The hash and its key are not on the disk; they have to be given each time.`,
+The disk does not record the hash and its key; specify them each time.`,
 		Example: `  udm integrity format disk.img
   udm integrity open disk.img --socket disk.sock`,
 		Args: cobra.ArbitraryArgs, RunE: needsCommand,
@@ -36,18 +36,18 @@ The hash and its key are not on the disk; they have to be given each time.`,
 	return cmd
 }
 
-// integrityFlags are the options that say how tags are made.
+// integrityFlags are the options that describe the tags and their disk.
 type integrityFlags struct {
 	hash, keyFile, dataDevice string
 }
 
 func (i *integrityFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&i.hash, "integrity", "crc32c", "hash: "+strings.Join(integrity.Algorithms(), ", "))
-	f.StringVar(&i.keyFile, "integrity-key-file", "", "file with the key of a hmac, all bytes of it")
-	f.StringVar(&i.dataDevice, "data-device", "", "disk with the data; then DISK has journal and tags only")
+	f.StringVar(&i.keyFile, "integrity-key-file", "", "file whose contents are the key of the HMAC")
+	f.StringVar(&i.dataDevice, "data-device", "", "disk for the data, so that DISK holds only journal and tags")
 }
 
-// line is the line of a table for a disk; tag size and mode are the caller's.
+// line returns the table line for a disk, in mode J. The caller sets the tag size.
 func (i *integrityFlags) line(disk string) (*integrity.Line, error) {
 	name, err := diskName(disk)
 	if err != nil {
@@ -55,7 +55,7 @@ func (i *integrityFlags) line(disk string) (*integrity.Line, error) {
 	}
 	l := &integrity.Line{Mode: "J", Hash: strings.ToLower(i.hash), BlockSize: blk.SectorSize, BufferSectors: 128, InterleaveSectors: 32768, Watermark: 50, CommitTime: 10000}
 	l.Device = name
-	if inner, short := strings.CutPrefix(l.Hash, "hmac-"); short { // as integritysetup has it
+	if inner, short := strings.CutPrefix(l.Hash, "hmac-"); short { // integritysetup's spelling
 		l.Hash = "hmac(" + inner + ")"
 	}
 	if i.dataDevice != "" {
@@ -79,9 +79,10 @@ func integrityFormatCommand() *cobra.Command {
 	var f integrityFormat
 	cmd := &cobra.Command{
 		Use:   "format DISK",
-		Short: "Make an integrity disk; what it held is lost",
-		Long: `Make an integrity disk; what it held is lost. All blocks are written with zeroes, so
-that they have tags; with --no-wipe they have none until they are written.`,
+		Short: "Format an integrity disk, destroying its contents",
+		Long: `Format an integrity disk, destroying its contents. All blocks are overwritten with
+zeroes, so that they have valid tags. With --no-wipe, blocks cannot be read until they
+have been written.`,
 		Example: `  udm integrity format disk.img
   udm integrity format disk.img --integrity hmac-sha256 --integrity-key-file key --sector-size 4096`,
 		Args: cobra.ExactArgs(1),
@@ -89,13 +90,13 @@ that they have tags; with --no-wipe they have none until they are written.`,
 	}
 	f.flags(cmd.Flags())
 	fl := cmd.Flags()
-	fl.IntVar(&f.tagSize, "tag-size", 0, "bytes of a tag; 0: all of the hash")
-	fl.IntVar(&f.sectorSize, "sector-size", 512, "bytes that have one tag, 512 to 4096")
+	fl.IntVar(&f.tagSize, "tag-size", 0, "size of a tag in bytes, 0 for the size of the hash")
+	fl.IntVar(&f.sectorSize, "sector-size", 512, "size of a block with one tag in bytes, 512 to 4096")
 	fl.Uint32Var(&f.interleave, "interleave-sectors", 32768, "sectors of data between two runs of tags")
-	fl.Uint64Var(&f.journal, "journal-size", 0, "bytes of the journal; 0: a part of the disk, 64 MiB at most")
-	fl.BoolVar(&f.legacyPadding, "integrity-legacy-padding", false, "larger runs of tags, for kernels before 4.19")
-	fl.BoolVar(&f.legacyHMAC, "integrity-legacy-hmac", false, "hashes cover no salt, for kernels before 5.12")
-	fl.BoolVar(&f.noWipe, "no-wipe", false, "write no zeroes")
+	fl.Uint64Var(&f.journal, "journal-size", 0, "size of the journal in bytes, 0 for a part of the disk, at most 64 MiB")
+	fl.BoolVar(&f.legacyPadding, "integrity-legacy-padding", false, "use the larger padding of kernels before 4.19")
+	fl.BoolVar(&f.legacyHMAC, "integrity-legacy-hmac", false, "do not include a salt in hashes, for kernels before 5.12")
+	fl.BoolVar(&f.noWipe, "no-wipe", false, "do not write zeroes")
 	addJSON(cmd)
 	return cmd
 }
@@ -139,7 +140,7 @@ func (f *integrityFormat) run(cmd *cobra.Command, disk string) error {
 	return printIntegrity(cmd, s)
 }
 
-// checkedLine is a line as a table would have it.
+// checkedLine returns the line after parsing it as part of a table.
 func checkedLine(l *integrity.Line) (*integrity.Line, error) {
 	text := l.String()
 	if l.TagSize == 0 {
@@ -153,7 +154,7 @@ func checkedLine(l *integrity.Line) (*integrity.Line, error) {
 	return integrity.ParseLine(dm.SplitWords(text))
 }
 
-// withIntegrity runs a device of so many sectors while use has it.
+// withIntegrity calls use with a running device of the given size, and closes the device.
 func withIntegrity(l *integrity.Line, sectors uint64, use func(*udm.Device) error) error {
 	d, err := udm.Open(udm.Table(udm.Line(0, sectors, l.Target(), l)))
 	if err != nil {
@@ -162,7 +163,7 @@ func withIntegrity(l *integrity.Line, sectors uint64, use func(*udm.Device) erro
 	return errors.Join(use(d), d.Sync(), d.Close())
 }
 
-// wipe writes zeroes.
+// wipe fills a device with zeroes.
 func wipe(d *udm.Device) error {
 	zeroes := make([]byte, 4<<20)
 	for at, size := int64(0), d.Size(); at < size; {
@@ -187,21 +188,21 @@ func integrityOpenCommand() *cobra.Command {
 	var o integrityOpen
 	cmd := &cobra.Command{
 		Use:   "open DISK",
-		Short: "Serve an integrity disk over NBD, until this command ends",
-		Long: `Serve an integrity disk over NBD at a Unix socket, until this command is interrupted.
-Reading a block that is not what its tag says fails.`,
+		Short: "Serve an integrity disk over NBD until interrupted",
+		Long: `Serve an integrity disk over NBD on a Unix socket until the command is interrupted.
+Reads of blocks that do not match their tags fail.`,
 		Example: `  udm integrity open disk.img --socket disk.sock`,
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	o.flags(cmd.Flags())
 	f := cmd.Flags()
-	f.StringVar(&o.socket, "socket", "", "path of the socket to make")
+	f.StringVar(&o.socket, "socket", "", "path of the NBD socket")
 	f.StringVar(&o.name, "name", "disk", "name of the NBD export")
-	f.BoolVar(&o.noJournal, "integrity-no-journal", false, "write directly; a power cut may leave blocks that cannot be read")
-	f.BoolVar(&o.recovery, "integrity-recovery-mode", false, "read only, and leave the journal alone")
-	f.BoolVar(&o.discards, "allow-discards", false, "pass discards on")
-	f.BoolVar(&o.recalculate, "integrity-recalculate", false, "compute tags of what is there, in the background")
+	f.BoolVar(&o.noJournal, "integrity-no-journal", false, "write directly, so that a power cut may leave unreadable blocks")
+	f.BoolVar(&o.recovery, "integrity-recovery-mode", false, "open read-only without replaying the journal")
+	f.BoolVar(&o.discards, "allow-discards", false, "pass on discards")
+	f.BoolVar(&o.recalculate, "integrity-recalculate", false, "compute the tags of existing data in the background")
 	addJSON(cmd)
 	return cmd
 }
@@ -215,9 +216,9 @@ type integrityOpen struct {
 func (o *integrityOpen) run(cmd *cobra.Command, disk string) error {
 	switch {
 	case o.socket == "":
-		return errors.New("say with --socket where to serve the disk")
+		return errors.New("--socket is required: the path of the NBD socket")
 	case o.noJournal && o.recovery:
-		return errors.New("a disk is opened without journal or for recovery, not both")
+		return errors.New("use either --integrity-no-journal or --integrity-recovery-mode, not both")
 	}
 	s, err := superblock(disk)
 	if err != nil {
@@ -249,7 +250,7 @@ func (o *integrityOpen) run(cmd *cobra.Command, disk string) error {
 func integrityDumpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "dump DISK",
-		Short:   "Print what the superblock of an integrity disk says",
+		Short:   "Print the superblock of an integrity disk",
 		Example: `  udm integrity dump disk.img`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -264,7 +265,7 @@ func integrityDumpCommand() *cobra.Command {
 	return cmd
 }
 
-// integrityDump is a superblock for programs.
+// integrityDump is the JSON output of dump and format.
 type integrityDump struct {
 	Version         int      `json:"version"`
 	TagSize         int      `json:"tagSize"`
@@ -277,7 +278,7 @@ type integrityDump struct {
 }
 
 func printIntegrity(cmd *cobra.Command, s *integrity.Superblock) error {
-	d := integrityDump{int(s.Version), int(s.TagSize), blk.SectorSize << s.LogBlock, 1 << s.LogInterleave, s.JournalSections, s.Provided, s.Has(), s.RecalcSector}
+	d := integrityDump{int(s.Version), int(s.TagSize), blk.SectorSize << s.LogBlock, 1 << s.LogInterleave, s.JournalSections, s.Provided, s.FlagNames(), s.RecalcSector}
 	if wantsJSON(cmd) {
 		return printJSON(cmd, d)
 	}

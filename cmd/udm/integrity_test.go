@@ -56,7 +56,7 @@ func TestIntegrityCommands(t *testing.T) {
 	c.must("format @disk --no-wipe --tag-size 2 --integrity sha256 --integrity-legacy-padding")
 	c.serves("open @disk --integrity sha256", func(d blk.Device) {
 		if err := blk.ReadSectors(env.Real(), d, make([]byte, 4096), 8); err == nil {
-			t.Error("what has no tags is read")
+			t.Error("read a block that has no tag")
 		}
 	})
 }

@@ -1,46 +1,46 @@
 package integrity
 
-const doc = `integrity: each block has a tag, its hash, which is checked when it is read
+const doc = `integrity: stores a checksum or MAC with each block and verifies it on reads
 
 Table:
   integrity DEVICE START TAG_SIZE MODE COUNT FEATURE...
-    DEVICE      the device below; where it is all zeroes it is formatted
-    START       the sector of DEVICE, or of the meta device, with the superblock
-    TAG_SIZE    bytes of a tag, - for all of the hash
-    MODE        J  data and tags are journaled
-                D  they are written directly; after a power cut blocks that were
-                   being written may not fit their tags
-                R  reading only; the journal is not replayed
-    COUNT       how many words follow, 1 to 18
+    DEVICE      the underlying device; formatted if its superblock is all zeroes
+    START       the sector of the superblock on DEVICE, or on the meta device
+    TAG_SIZE    the size of a tag in bytes, or - for the size of the hash
+    MODE        J  journal data and tags
+                D  write data and tags directly; after a power cut, tags may
+                   not match blocks that were being written
+                R  recovery: read-only, without replaying the journal
+    COUNT       the number of words that follow, 1 to 18
   Features:
     internal_hash:ALGORITHM[:KEY]
-                             crc32c, crc32, xxhash64, sha256 and other sizes of
-                             sha, sha1, md5, hmac(sha256) with a KEY in
-                             hexadecimal digits
-    block_size:BYTES         512 to 4096, which have one tag
-    meta_device:DEVICE       superblock, journal and tags are on a device of
-                             their own
-    allow_discards           discards are passed on; discarded blocks have a tag
-                             that is never checked
+                             crc32c, crc32, xxhash64, sha1, sha224, sha256,
+                             sha384, sha512, md5, or hmac(sha256) with a KEY in
+                             hexadecimal
+    block_size:BYTES         the size of a block with one tag, 512 to 4096
+    meta_device:DEVICE       keep superblock, journal and tags on a separate
+                             device
+    allow_discards           pass on discards; discarded blocks are not verified
     recalculate, reset_recalculate
-                             tags are computed of what is there, in the
-                             background; the second begins anew
-    legacy_recalculate       also with a KEY and without fix_hmac
-  Features that count when it is formatted:
-    journal_sectors:N        size of the journal
-    interleave_sectors:N     data between two runs of tags
-    fix_padding              smaller runs of tags
-    fix_hmac                 hashes cover a salt
+                             compute the tags of existing data in the
+                             background; the second starts from the beginning
+    legacy_recalculate       allow this with a KEY but without fix_hmac
+  Features that only take effect when the device is formatted:
+    journal_sectors:N        the size of the journal
+    interleave_sectors:N     the length of a run of data between runs of tags
+    fix_padding              pad runs of tags less
+    fix_hmac                 include a salt in hashes
   Others:
-    buffer_sectors:N         tags that are read and written at once
+    buffer_sectors:N         the unit in which tags are read and written
     journal_watermark:PERCENT, commit_time:MILLISECONDS
                              when the journal is written back and committed
 
 Status (dmsetup status):
   MISMATCHES SECTORS RECALCULATED
-    MISMATCHES    how many blocks were not what their tags say
-    SECTORS       of data
-    RECALCULATED  up to which sector tags were computed, - if they need not be
+    MISMATCHES    the number of reads of blocks that did not match their tags
+    SECTORS       the number of sectors of data
+    RECALCULATED  the sector up to which tags are recalculated, or - if the
+                  device does not recalculate
 
 Messages: none
 

@@ -16,7 +16,7 @@ import (
 	"udm/targets/integrity"
 )
 
-// disks opens disks by name, wrapped by wrap.
+// disks opens memory disks by name, each wrapped by wrap.
 type disks struct {
 	mems map[string]*memdev.Device
 	wrap func(blk.Device) blk.Device
@@ -30,7 +30,7 @@ func (d *disks) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 	return kept{d.wrap(d.mems[name])}, dm.Number{Major: 7, Minor: uint32(name[0] - 'a')}, nil
 }
 
-// crash is the disks after a power cut.
+// crash returns the disks after a power cut.
 func (d *disks) crash(seed uint64) *disks {
 	after := &disks{map[string]*memdev.Device{}, func(d blk.Device) blk.Device { return d }}
 	for name, m := range d.mems {
@@ -77,14 +77,14 @@ func mustStart(t *testing.T, d *disks, table string) *device {
 	return x
 }
 
-const blocks = 64 // of 8 sectors, which histories write
+const blocks = 64 // of 8 sectors, written by histories
 
-// history writes and flushes random blocks, and knows what has to be there.
+// history writes and flushes random blocks, and records which versions a disk may have.
 type history struct {
 	rng  *rand.Rand
 	x    *device
-	last [blocks]uint64          // the newest version that was acknowledged
-	may  [blocks]map[uint64]bool // versions that may be there after a power cut
+	last [blocks]uint64          // the newest acknowledged version
+	may  [blocks]map[uint64]bool // versions that a power cut may leave
 }
 
 func newHistory(seed uint64, x *device) *history {
@@ -95,7 +95,7 @@ func newHistory(seed uint64, x *device) *history {
 	return h
 }
 
-// step does one operation. After a failure it goes on with others.
+// step does one random operation. The operation may fail.
 func (h *history) step(version uint64) {
 	b := h.rng.IntN(blocks)
 	switch n := h.rng.IntN(10); {
@@ -112,7 +112,7 @@ func (h *history) step(version uint64) {
 				h.may[b] = map[uint64]bool{version: true}
 			}
 		} else {
-			h.last[b] = 0 // one or the other
+			h.last[b] = 0 // the old or the new version
 		}
 	case n < 9:
 		before := h.last
@@ -128,8 +128,8 @@ func (h *history) step(version uint64) {
 	}
 }
 
-// verify reads all blocks of x: those of which one version may be there have one of
-// those, whole.
+// verify reads all blocks of x, and checks that each is one of the versions it may have and
+// is not torn.
 func (h *history) verify(t *testing.T, x *device, exact bool) {
 	t.Helper()
 	for b := range blocks {
@@ -138,7 +138,7 @@ func (h *history) verify(t *testing.T, x *device, exact bool) {
 		}
 		p := make([]byte, 4096)
 		if err := blk.ReadSectors(x.sim, x, p, uint64(b)*8); err != nil {
-			t.Fatalf("block %d: %v, %v may be there", b, err, h.may[b])
+			t.Fatalf("block %d: %v, want one of the versions %v", b, err, h.may[b])
 		}
 		v, ok := blktest.SeedOf(p[:512], uint64(b)*8)
 		switch {
@@ -151,14 +151,14 @@ func (h *history) verify(t *testing.T, x *device, exact bool) {
 	}
 }
 
-// tables are the journals of histories: a small one, which wraps, others.
+// tables have different journals; the first is small, so that it wraps around.
 var tables = []string{
 	"0 512 integrity a 0 4 J 5 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 block_size:4096 buffer_sectors:64",
 	"0 512 integrity a 0 - J 5 internal_hash:sha256 journal_sectors:400 interleave_sectors:8 fix_padding buffer_sectors:8",
 	"0 512 integrity a 0 - J 4 internal_hash:crc32c journal_sectors:600 meta_device:b journal_watermark:90",
 }
 
-// zeroed makes a disk of a table whose blocks are all zero.
+// zeroed formats the disk of a table and fills its blocks with zeroes.
 func zeroed(t *testing.T, table string) *disks {
 	t.Helper()
 	d := newDisks(4096)
@@ -177,9 +177,9 @@ func zeroed(t *testing.T, table string) *disks {
 	return d
 }
 
-// TestPowerCuts cuts the power at random moments of random histories, several times in a
-// row. Each block then has a version that was acknowledged or under way, and the last
-// one that was flushed or a later one.
+// TestPowerCuts cuts the power at random times in random histories, several times in a row.
+// Each block then has a version that was acknowledged or being written, not older than the
+// last flush.
 func TestPowerCuts(t *testing.T) {
 	for i, table := range tables {
 		for seed := uint64(0); seed < 8; seed += uint64(every(2, 4)) {
@@ -196,7 +196,7 @@ func TestPowerCuts(t *testing.T) {
 					d = d.crash(seed*10 + cut)
 					h.x = mustStart(t, d, table)
 					h.verify(t, h.x, false)
-					for b := range blocks { // a version is there now, and stays
+					for b := range blocks { // from now on, the version that is read must stay
 						p := make([]byte, 4096)
 						if err := blk.ReadSectors(h.x.sim, h.x, p, uint64(b)*8); err != nil {
 							t.Fatal(err)
@@ -213,8 +213,8 @@ func TestPowerCuts(t *testing.T) {
 	}
 }
 
-// ends closes the device and checks the whole disk: its journal is empty, and each block
-// has its tag, as a reader without the journal sees it.
+// ends closes the device and checks the whole disk in mode R: the journal is empty, and each
+// block matches its tag.
 func (h *history) ends(t *testing.T, d *disks, table string) {
 	t.Helper()
 	if err := h.x.control.Close(); err != nil {
@@ -230,8 +230,8 @@ func (h *history) ends(t *testing.T, d *disks, table string) {
 	}
 }
 
-// TestEachFailingIO lets each I/O below fail, and all after it. What was acknowledged is
-// read as long as the device runs; after a power cut there is what was flushed.
+// TestEachFailingIO makes the Nth I/O on the disks and all later ones fail, for each N.
+// Acknowledged data can be read while the device runs, flushed data after a power cut.
 func TestEachFailingIO(t *testing.T) {
 	for i, table := range tables {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"udm/targets/integrity"
 )
 
-// FuzzDisk opens a disk whose superblock and first sectors of the journal are anything,
-// by a table that agrees with them. It is refused, or carries out I/O.
+// FuzzDisk opens a disk with an arbitrary superblock and start of the journal, with a table
+// that matches the superblock. The table is refused, or the device processes I/O.
 func FuzzDisk(f *testing.F) {
 	for _, table := range append(tables[:2:2], small) {
 		base := newDisks(4096)

@@ -27,13 +27,14 @@ var plain = map[string]func() hash.Hash{
 	"md5": md5.New, "sha1": sha1.New, "sha224": sha256.New224, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New,
 }
 
-// Algorithms are the names of the hashes that there are, beside hmac(…) of those with
-// sha in their names.
+// Algorithms returns the names of the supported hashes. hmac(…) also takes md5 and the other
+// sizes of sha.
 func Algorithms() []string {
 	return []string{"crc32c", "crc32", "xxhash64", "sha1", "sha224", "sha256", "sha384", "sha512", "md5", "hmac(sha256)"}
 }
 
-// newHash finds a hash by its name, such as hmac(sha256).
+// newHash returns the constructor of a hash such as sha256 or hmac(sha256). Its errors are
+// those of the kernel for a table line.
 func newHash(name string, key []byte) (func() hash.Hash, error) {
 	base, isMAC := strings.CutPrefix(name, "hmac(")
 	base = strings.TrimSuffix(base, ")")
@@ -50,7 +51,7 @@ func newHash(name string, key []byte) (func() hash.Hash, error) {
 	case len(key) > 0 && !checksum && !fast:
 		return nil, dm.Errorf(syscall.ENOSYS, "Error setting internal hash key")
 	case len(key) > 0:
-		return nil, dm.Because(dm.Errorf(syscall.EINVAL, "udm has no checksums with a key; leave the key out"), "Error setting internal hash key")
+		return nil, dm.Because(dm.Errorf(syscall.EINVAL, "udm does not support keyed checksums; leave out the key"), "Error setting internal hash key")
 	}
 	return fn, nil
 }
@@ -62,12 +63,12 @@ func fn0(fn func() hash.Hash) hash.Hash {
 	return fn()
 }
 
-// littleEndian is a checksum whose bytes are in the kernel's order.
+// littleEndian is a checksum with little-endian output, as in the kernel.
 type littleEndian struct{ hash.Hash32 }
 
 func (l littleEndian) Sum(p []byte) []byte { return binary.LittleEndian.AppendUint32(p, l.Sum32()) }
 
-// rawCRC is the kernel's "crc32": begun with zero and not inverted.
+// rawCRC is the kernel's "crc32": CRC-32 with initial value zero and no final inversion.
 type rawCRC struct{ sum uint32 }
 
 func (c *rawCRC) Write(p []byte) (int, error) {
@@ -80,12 +81,12 @@ func (c *rawCRC) Reset()              { c.sum = 0 }
 func (c *rawCRC) Size() int           { return 4 }
 func (c *rawCRC) BlockSize() int      { return 1 }
 
-// tagger computes tags, one at a time, without allocating.
+// tagger computes tags without allocating. It is not safe for concurrent use.
 type tagger struct {
 	hash   hash.Hash
-	prefix []byte // salt, if hashes cover it, then the sector
+	prefix []byte // the salt, if hashes include it, then the sector
 	sum    []byte
-	size   int
+	size   int // of a tag in bytes
 }
 
 func newTagger(h hash.Hash, s *Superblock) *tagger {
@@ -97,7 +98,7 @@ func newTagger(h hash.Hash, s *Superblock) *tagger {
 	return t
 }
 
-// tag is the tag of a block at a sector, up to the next call.
+// tag returns the tag of a block at a sector. The slice is valid until the next call.
 func (t *tagger) tag(sector uint64, block []byte) []byte {
 	binary.LittleEndian.PutUint64(t.prefix[len(t.prefix)-8:], sector)
 	t.hash.Reset()
@@ -110,7 +111,7 @@ func (t *tagger) tag(sector uint64, block []byte) []byte {
 	return t.sum[:t.size]
 }
 
-// parseKeyed parses "ALGORITHM[:KEY]".
+// parseKeyed parses "ALGORITHM[:KEY]". reason is the text of the error for an invalid key.
 func parseKeyed(text, reason string) (name string, key []byte, err error) {
 	name, digits, _ := strings.Cut(text, ":")
 	if digits == "" {

@@ -1,40 +1,43 @@
-// Package integrity is the target "integrity": each block has a tag, its hash, which is
-// checked when the block is read (drivers/md/dm-integrity.c).
+// Package integrity implements the target "integrity": each block has a tag, its
+// checksum or MAC, which is verified when the block is read (drivers/md/dm-integrity.c).
 //
-// The manual is [Type]'s Doc; docs/formats/integrity.md says what is on disk, layout.go
-// where. There are the kernel's modes J (data and tags are journaled), D (written
-// directly; after a power cut tags may not fit the data) and R (reading only).
+// [Type]'s Doc is the manual, docs/formats/integrity.md describes the disk format, and
+// layout.go computes positions. Of the kernel's modes there are J (data and tags are
+// journaled), D (they are written directly, and may not match after a power cut) and R
+// (recovery: read-only, without the journal).
 //
 // # Life of a bio
 //
-// Bios are cut at every 128 KiB or less, so that a piece lies in one area and fits into a
-// section of the journal. A worker carries out one piece after the other and waits for
-// the disk:
+// Bios are split at multiples of 128 KiB or less, so that each clone lies in one area and
+// fits into a section of the journal. A worker processes one clone at a time and blocks
+// during I/O:
 //
-//	read:     has the range ─ reads data and tags, checks ─ what the journal has is taken
-//	          from its memory
-//	write, J: has the range and room in the journal ─ copied into its memory ─ done
-//	write, D: has the range ─ data to disk, tags into the cache ─ done
-//	flush:    queue committer: J: the journal is committed; D: tags and disk are flushed
+//	read:     acquire the range ─ read data and tags, verify ─ blocks that are in the
+//	          journal are copied from its memory instead
+//	write, J: acquire the range and room in the journal ─ copy into the journal ─ done
+//	write, D: acquire the range ─ write data, update cached tags ─ done
+//	flush:    on the queue committer; J: commit the journal; D: write tags, flush disks
 //
-// A range of sectors is had by one piece at a time, so that data and tags fit each other.
+// Only one clone at a time owns a range of sectors, so that data and tags stay
+// consistent.
 //
 // # The journal
 //
-// Its steps, and what is there after a power cut in the middle of each:
+// A journaled write goes through these steps. Each item says what a power cut during the
+// step leaves:
 //
-//  1. Blocks are in memory only: none of them is promised. A power cut loses them.
-//  2. commitAll, on the queue committer, writes their sections and flushes. Cut off, a
-//     section is not whole, and replay leaves it and what is behind it out.
-//  3. writeBack, on the queue writer, writes blocks to their places, then tags, and
-//     flushes. Cut off, replay does it again.
-//  4. The sections are free: the next commit of them is step 2. Replay writes what is in
-//     the ring once more, from the oldest section on, so the newest block wins.
+//  1. The blocks are in memory only and not durable yet. A power cut loses them.
+//  2. commitAll, on the queue committer, writes their sections and flushes. An interrupted
+//     commit leaves an incomplete section; replay ignores it and the sections after it.
+//  3. writeBack, on the queue writer, writes the blocks and then the tags to their final
+//     locations, and flushes. If it is interrupted, replay repeats it.
+//  4. The sections are free, and step 2 will reuse them. Replay writes all sections that
+//     are still in the ring again, oldest first, so the newest version of a block wins.
 //
-// After a suspend nothing is in the journal, on disk as well.
+// A suspend empties the journal, also on disk.
 //
-// Lock order: the locks of waits, then integrity.mu or tags.mu, which are taken in
-// conditions of waits and around env.Queue's own lock.
+// Lock order: the locks of env.Wait, then integrity.mu or tags.mu, which are taken inside
+// conditions of waits, then the lock of env.Queue.
 package integrity
 
 import (
@@ -52,7 +55,7 @@ import (
 	"udm/targets/internal/parallel"
 )
 
-// Type is the target type, to be given to dm.NewControl.
+// Type returns the target type for dm.NewControl.
 func Type() *dm.Type {
 	return &dm.Type{Name: "integrity", Version: [3]uint32{1, 10, 0}, New: construct, Parse: dm.Parser(ParseLine), ParseStatus: dm.StatusParser(ParseStatus), Doc: doc}
 }
@@ -61,16 +64,16 @@ type integrity struct {
 	target       *dm.Target
 	env          env.Env
 	line         *Line
-	dev, meta    *dm.Dev // meta has superblock, journal and tags
-	start        uint64  // of the superblock
+	dev, meta    *dm.Dev // meta holds superblock, journal and tags; may be dev
+	start        uint64  // sector of the superblock
 	layout       *layout
 	newHash      func() hash.Hash
-	pieceSectors uint64
-	threshold    uint64 // free entries of the journal, below which it is written back
+	maxIOSectors uint64 // the boundary at which bios are split
+	threshold    uint64 // the journal is written back when it has fewer free entries
 	tags         tags
 	queue        parallel.Queue
 	mismatches   atomic.Uint64
-	ready        bool // the journal was replayed; only for suspends and resumes
+	ready        bool // the journal was replayed; used only by suspend and resume
 
 	committer, writer env.Queue
 	commitWork        env.Work
@@ -80,16 +83,16 @@ type integrity struct {
 	wait env.Wait // for spans, room in the journal, and copies into it
 
 	mu      sync.Mutex
-	sb      *Superblock // RecalcSector and Flags are guarded by mu
-	spans   []span      // guarded by mu; had by somebody
-	stopped bool        // guarded by mu; nothing is recalculated
-	flushes dm.CloneList
-	journal *journal // nil: mode D or R
+	sb      *Superblock  // RecalcSector and Flags are guarded by mu
+	spans   []span       // guarded by mu; acquired
+	stopped bool         // guarded by mu; recalculation is stopped
+	flushes dm.CloneList // guarded by mu; completed by the next commit
+	journal *journal     // nil in modes D and R
 }
 
 const (
-	maxPiece = 256 // sectors
-	workers  = 16
+	maxIO   = 256 // sectors
+	workers = 16
 )
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
@@ -100,18 +103,18 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	if err != nil {
 		return nil, dm.Because(err, "Device lookup failed")
 	}
-	l, wrong := parseLine(args)
+	l, lineErr := parseLine(args)
 	meta := dev
 	if l != nil && l.MetaDevice != "" {
 		if meta, err = t.Open(l.MetaDevice, t.Writable()); err != nil {
 			return nil, dm.Because(err, "Device lookup failed")
 		}
 	}
-	if wrong != nil {
-		return nil, wrong
+	if lineErr != nil {
+		return nil, lineErr
 	}
 	g := &integrity{target: t, env: t.Env(), line: l, dev: dev, meta: meta, start: l.Start}
-	_, key, _ := parseKeyed(l.Hash+":"+l.Key, "") // ParseLine has
+	_, key, _ := parseKeyed(l.Hash+":"+l.Key, "") // validated by parseLine
 	if g.newHash, err = newHash(l.Hash, key); err != nil {
 		return nil, err
 	}
@@ -125,18 +128,18 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	return g, nil
 }
 
-// setUp starts what works on clones.
+// setUp sets the limits of clones, and starts the caches, queues and workers.
 func (g *integrity) setUp() {
 	t := g.target
 	g.wait = g.env.NewWait()
-	limit := uint64(maxPiece)
+	limit := uint64(maxIO)
 	if g.line.Mode == "J" {
 		limit = min(limit, 1<<(bits.Len64(g.layout.sectionEntries)-1)<<g.layout.logBlock)
 	}
 	if !g.layout.meta {
 		limit = min(limit, 1<<g.layout.logInterleave)
 	}
-	g.pieceSectors = limit
+	g.maxIOSectors = limit
 	t.MaxIOLen, t.NumFlush, t.FlushSupported = limit, 1, true
 	if g.line.AllowDiscards {
 		t.NumDiscard = 1
@@ -167,7 +170,7 @@ func (g *integrity) Map(c *dm.Clone) dm.Outcome {
 	return dm.Submitted
 }
 
-// flushLater completes a clone once all that was written is durable.
+// flushLater completes a clone after all writes completed so far are durable.
 func (g *integrity) flushLater(c *dm.Clone) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -175,7 +178,8 @@ func (g *integrity) flushLater(c *dm.Clone) {
 	g.committer.Queue(&g.commitWork)
 }
 
-// commit is the work of the queue committer.
+// commit makes completed writes durable, and completes the clones of flushLater. It runs
+// on the queue committer.
 func (g *integrity) commit() {
 	g.mu.Lock()
 	flushes := g.flushes
@@ -186,54 +190,55 @@ func (g *integrity) commit() {
 	case g.journal != nil:
 		err = g.journal.commitAll()
 	case g.line.Mode != "R":
-		err = g.flushPlaces()
+		err = g.flushDevices()
 	}
 	for c := flushes.Pop(); c != nil; c = flushes.Pop() {
 		c.Complete(blk.StatusOf(err))
 	}
 }
 
-// armCommit has what is journaled committed before long.
+// armCommit schedules a commit after the commit time.
 func (g *integrity) armCommit() {
 	g.committer.QueueAfter(&g.commitWork, time.Duration(g.line.CommitTime)*time.Millisecond)
 }
 
-// place is the sector of the data's device where a sector of data lies.
-func (g *integrity) place(sector uint64) uint64 {
+// dataSector returns the position of a sector of data on dev.
+func (g *integrity) dataSector(sector uint64) uint64 {
 	if g.layout.meta {
 		return sector
 	}
 	return g.start + g.layout.data(sector)
 }
 
-// uncheckedFrom is the first sector whose tag may be none yet. Called with mu held.
-func (g *integrity) uncheckedFrom() uint64 {
+// unverifiedFrom returns the first sector whose tag may not be computed yet. Called with
+// mu held.
+func (g *integrity) unverifiedFrom() uint64 {
 	if g.sb.Flags&flagRecalculating != 0 {
 		return g.sb.RecalcSector
 	}
 	return g.layout.provided
 }
 
-// mismatch counts a block whose tag is wrong.
+// mismatch counts a block that does not match its tag, and logs the first 100.
 func (g *integrity) mismatch(sector uint64) {
 	if n := g.mismatches.Add(1); n <= 100 {
-		g.target.Log().Error("integrity: a block is not what its tag says", "sector", sector)
+		g.target.Log().Error("integrity: a block does not match its tag", "sector", sector)
 	}
 }
 
-// Preresume makes ready what is on disk.
+// Preresume replays the journal before the first I/O.
 func (g *integrity) Preresume() error {
 	if g.ready || g.line.Mode == "R" {
 		return nil
 	}
 	if err := g.prepare(); err != nil {
-		return dm.Because(dm.Errorf(syscall.EIO, "%v", err), "the integrity device cannot be resumed")
+		return dm.Because(dm.Errorf(syscall.EIO, "%v", err), "cannot resume the integrity device")
 	}
 	g.ready = true
 	return nil
 }
 
-// Resume goes on with what was interrupted.
+// Resume continues an interrupted recalculation.
 func (g *integrity) Resume() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -243,7 +248,7 @@ func (g *integrity) Resume() {
 	}
 }
 
-// Postsuspend has everything at its place.
+// Postsuspend writes everything to its final location and empties the journal.
 func (g *integrity) Postsuspend() {
 	g.mu.Lock()
 	g.stopped = true
@@ -260,16 +265,16 @@ func (g *integrity) Postsuspend() {
 		g.writer.Flush()
 		if err == nil {
 			g.journal.writeBack()
-			err = g.journal.settle()
+			err = g.journal.writeEmpty()
 		}
 	} else {
-		err = g.flushPlaces()
+		err = g.flushDevices()
 	}
 	if err == nil && g.recalculating() {
 		err = g.writeSuperblock()
 	}
 	if err != nil {
-		g.target.Log().Error("integrity: the device was suspended, and not all is at its place", "error", err)
+		g.target.Log().Error("integrity: the device was suspended, but not all data were written", "error", err)
 	}
 }
 
@@ -279,7 +284,6 @@ func (g *integrity) recalculating() bool {
 	return g.sb.Flags&flagRecalculating != 0
 }
 
-// Close has nothing to wait for but the works themselves.
 func (g *integrity) Close() {
 	g.queue.Close()
 	g.committer.Close()
@@ -315,7 +319,8 @@ func (g *integrity) Areas() []dm.Area {
 	return []dm.Area{{Dev: g.dev, Start: g.start + g.layout.data(0), Len: g.target.Len}}
 }
 
-// Hint asks for whole blocks. What is written below is a copy.
+// Hint makes clients send whole blocks. Writes are copied before tags are computed, so the
+// data need not be stable.
 func (g *integrity) Hint(h *blk.Limits) {
 	size := uint32(g.line.BlockSize)
 	h.LogicalBlock = max(h.LogicalBlock, size)
@@ -324,6 +329,6 @@ func (g *integrity) Hint(h *blk.Limits) {
 	h.StableWrites = false
 }
 
-var errDirtyBitmap = errors.New("the disk was used in bitmap mode and not closed; open it with a kernel in mode B first")
+var errDirtyBitmap = errors.New("the disk was used in bitmap mode and not closed cleanly; open it in the kernel in mode B first")
 
 func geometryError(reason string) error { return dm.Errorf(syscall.EINVAL, "%s", reason) }

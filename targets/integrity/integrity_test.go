@@ -23,8 +23,8 @@ func table(mode, words string) string {
 	return fmt.Sprintf("0 4096 integrity a 0 - %s %d %s", mode, len(strings.Fields(words)), words)
 }
 
-// TestConforms runs the suite in layouts of mode J, over disks with volatile caches whose
-// power is cut. Tags of what nobody has written are computed meanwhile.
+// TestConforms runs the conformance suite on layouts of mode J, over disks with volatile
+// caches that lose power, while tags are recalculated.
 func TestConforms(t *testing.T) {
 	for name, words := range map[string]string{
 		"default": "internal_hash:crc32c recalculate",
@@ -37,7 +37,7 @@ func TestConforms(t *testing.T) {
 	}
 }
 
-// TestHashes has published sums of "123456789", in the kernel's order of bytes.
+// TestHashes compares with published checksums of "123456789", in the kernel's byte order.
 func TestHashes(t *testing.T) {
 	for name, want := range map[string]string{
 		"crc32c": "839206e3", "xxhash64": "83aee640db41b88c",

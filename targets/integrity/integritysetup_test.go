@@ -24,7 +24,7 @@ import (
 
 var howMany = flag.Int("disks", 6, "how many random disks to make with integritysetup, and as many here")
 
-// kind is what a random disk is like.
+// kind holds the parameters of a random disk.
 type kind struct {
 	hash, key                                string
 	tagSize, sectorSize, interleave, journal int
@@ -43,7 +43,7 @@ func choose(rng *rand.Rand) *kind {
 	return k
 }
 
-// options are those of integritysetup open, and with format all.
+// options returns the options of integritysetup open, or those of format.
 func (k *kind) options(format bool) string {
 	o := " --integrity " + k.hash
 	if k.key != "" {
@@ -61,7 +61,8 @@ func (k *kind) options(format bool) string {
 	return o + fmt.Sprintf(" --sector-size %d --interleave-sectors %d --journal-size %d", k.sectorSize, k.interleave, k.journal)
 }
 
-// table is a table for the disk; new ones have what format counts.
+// table returns a table for the disk. For a new disk it has the features that take effect
+// when formatting.
 func (k *kind) table(sectors, tagSize int, format bool) string {
 	hash := k.hash
 	words := fmt.Sprintf("block_size:%d", k.sectorSize)
@@ -86,8 +87,8 @@ func (k *kind) table(sectors, tagSize int, format bool) string {
 	return fmt.Sprintf("0 %d integrity a 0 %s %s %d %s", sectors, tag, mode, len(strings.Fields(words)), words)
 }
 
-// TestKernelIntegritysetup: integritysetup opens disks that were made here, and what it
-// makes is opened here.
+// TestKernelIntegritysetup checks that integritysetup opens disks formatted by udm, and udm
+// those formatted by integritysetup.
 func TestKernelIntegritysetup(t *testing.T) {
 	need.Tools(t, "integritysetup")
 	dir := t.TempDir()
@@ -125,7 +126,7 @@ func TestKernelIntegritysetup(t *testing.T) {
 	kernel.Boot(t, kernel.Options{Dir: dir, Script: script.String()})
 	for seed := range *howMany {
 		if got, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("read", seed))); err != nil || !bytes.Equal(got, pattern) {
-			t.Errorf("integritysetup has read something else from disk %d, %v", seed, err)
+			t.Errorf("integritysetup read wrong data from disk %d, %v", seed, err)
 		}
 	}
 	for name, k := range kinds {
@@ -141,7 +142,7 @@ func TestKernelIntegritysetup(t *testing.T) {
 		}
 		got := make([]byte, len(pattern))
 		if err := blk.ReadSectors(x.sim, x, got, 0); err != nil || !bytes.Equal(got, pattern) {
-			t.Errorf("%s: read something else, %v", name, err)
+			t.Errorf("%s: read wrong data, %v", name, err)
 		}
 		if err := x.control.Close(); err != nil {
 			t.Error(err)

@@ -6,8 +6,8 @@ import (
 	"udm/blk"
 )
 
-// journal collects writes in sections, which are committed to disk and then written to
-// their places. The sections are a ring:
+// journal collects writes in sections, which are committed to disk and then written back to
+// their final locations. The sections form a ring:
 //
 //	│ free │ committed … │ uncommitted … │ filling │ free …
 //	        done          commit          fill
@@ -15,43 +15,43 @@ import (
 // All fields below are guarded by integrity.mu.
 type journal struct {
 	*integrity
-	ids [4]uint64 // from which the commit ids are made
+	ids [commitSeqs]uint64 // bases of the commit ids, by sequence number
 
 	sections []section
-	where    map[uint64]slot // of each block that was not written to its place yet, by its first sector
+	where    map[uint64]slot // newest entry of each block that is not written back, by its first sector
 
-	fill, fillEntry uint64 // where the next block goes
-	fillSeq         int    // of the commit ids of section fill
+	fill, fillEntry uint64 // the next entry to use
+	fillSeq         int    // sequence number of section fill
 	commit          uint64 // the first uncommitted section
-	uncommitted     uint64 // sections that are full
+	uncommitted     uint64 // number of full sections that are not committed
 	done            uint64 // the first committed section
-	committed       uint64
-	free            uint64 // entries
+	committed       uint64 // number of committed sections that are not written back
+	free            uint64 // number of free entries
 
-	wrote    bool // the journal on disk has something
-	starved  bool // somebody waits for room
-	failures uint64
+	wrote    bool   // the journal on disk may have entries
+	needRoom bool   // write back as soon as possible, because a clone waits
+	failures uint64 // failed commits and write-backs, so that waiting clones can fail
 }
 
-// slot is an entry of a section.
+// slot identifies an entry of a section.
 type slot struct{ section, entry uint64 }
 
-// section is a part of the journal. Its memory is never changed where somebody may read
-// it, and is dropped when its blocks are at their places.
+// section is a section of the journal in memory. A filled entry does not change until the
+// section is written back and its memory is dropped, so it can be read without a lock.
 type section struct {
-	image   []byte // as on disk, with commit ids; nil: nothing in it
-	copying int    // blocks that are being put in
+	image   []byte // as on disk, with commit ids; nil if the section is free
+	copying int    // number of entries reserved but not filled yet
 }
 
-// image is a block in a section.
+// image is the entry and the data of a block in a section.
 type image struct{ entry, data []byte }
 
 const (
-	unusedEntry    = 0xffffffff // high half of an entry's sector
-	commitSeqs     = 4
-	firstCommitID  = 0x1111111111111111
-	sectorInEntry  = 8
-	bytesOfLastOne = 8
+	unusedEntry   = 0xffffffff // high half of an unused entry's sector
+	commitSeqs    = 4          // sequence numbers
+	firstCommitID = 0x1111111111111111
+	entryHeader   = 8 // bytes of an entry before the last bytes of the sectors
+	commitIDSize  = 8
 )
 
 func newJournal(g *integrity) *journal {
@@ -63,7 +63,8 @@ func newJournal(g *integrity) *journal {
 	return j
 }
 
-// reset makes the journal empty, to go on at a section.
+// reset empties the journal in memory. Filling continues with section at and sequence
+// number seq.
 func (j *journal) reset(at uint64, seq int) {
 	clear(j.sections)
 	j.where = make(map[uint64]slot)
@@ -75,10 +76,10 @@ func (j *journal) reset(at uint64, seq int) {
 func nextSeq(seq int) int { return (seq + 1) % commitSeqs }
 func prevSeq(seq int) int { return (seq + commitSeqs - 1) % commitSeqs }
 
-// id is the commit id of a sector of a section.
+// id returns the commit id of sector n of a section.
 func (j *journal) id(section, n uint64, seq int) uint64 { return j.ids[seq] ^ (section<<32 ^ n) }
 
-// next is the section behind another.
+// next returns the section that follows another in the ring.
 func (j *journal) next(section uint64) uint64 {
 	if section++; section == j.layout.sections {
 		return 0
@@ -86,7 +87,7 @@ func (j *journal) next(section uint64) uint64 {
 	return section
 }
 
-// empty makes the image of a section without entries.
+// empty returns the image of a section without entries.
 func (j *journal) empty(at uint64, seq int) []byte {
 	p := make([]byte, j.layout.sectionSectors*blk.SectorSize)
 	for n := range j.layout.sectionSectors {
@@ -98,18 +99,18 @@ func (j *journal) empty(at uint64, seq int) []byte {
 	return p
 }
 
-// image is an entry of a section and its block.
+// image returns entry e of a section. The result aliases section.
 func (l *layout) image(section []byte, e uint64) image {
-	at := e%journalBlock*blk.SectorSize + e/journalBlock*uint64(l.entrySize)
-	data := (journalBlock + e<<l.logBlock) * blk.SectorSize
+	at := e%entrySectors*blk.SectorSize + e/entrySectors*uint64(l.entrySize)
+	data := (entrySectors + e<<l.logBlock) * blk.SectorSize
 	return image{section[at:][:l.entrySize], section[data:][:l.blockSectors*blk.SectorSize]}
 }
 
-// pack puts a block and its tag in. The last bytes of each sector go into the entry,
-// since the commit id is there.
+// pack stores a block and its tag. The last bytes of each sector are stored in the entry,
+// because the commit id takes their place.
 func (im image) pack(sector uint64, data, tag []byte) {
 	binary.LittleEndian.PutUint64(im.entry, sector)
-	at := sectorInEntry
+	at := entryHeader
 	for n := 0; n < len(data); n += blk.SectorSize {
 		copy(im.data[n:], data[n:n+commitIDOffset])
 		at += copy(im.entry[at:], data[n+commitIDOffset:n+blk.SectorSize])
@@ -117,27 +118,28 @@ func (im image) pack(sector uint64, data, tag []byte) {
 	copy(im.entry[at:], tag)
 }
 
-// unpack puts the block into p.
+// unpack copies the block to p.
 func (im image) unpack(p []byte) {
 	copy(p, im.data)
-	at := sectorInEntry
+	at := entryHeader
 	for n := 0; n < len(im.data); n += blk.SectorSize {
-		copy(p[n+commitIDOffset:n+blk.SectorSize], im.entry[at:at+bytesOfLastOne])
-		at += bytesOfLastOne
+		copy(p[n+commitIDOffset:n+blk.SectorSize], im.entry[at:at+commitIDSize])
+		at += commitIDSize
 	}
 }
 
-// sector is the block's first sector; false: there is none.
-func (im image) sector() (uint64, bool) {
+// sector returns the first sector of the block, or false if the entry is unused.
+func (im image) sector() (sector uint64, used bool) {
 	s := binary.LittleEndian.Uint64(im.entry)
 	return s, s>>32 != unusedEntry
 }
 
 func (im image) tag(size int) []byte {
-	return im.entry[sectorInEntry+len(im.data)/blk.SectorSize*bytesOfLastOne:][:size]
+	return im.entry[entryHeader+len(im.data)/blk.SectorSize*commitIDSize:][:size]
 }
 
-// find is the image of the block at a sector, if the journal has it.
+// find returns the newest image of the block at a sector, or the zero image. Called with mu
+// held; the caller owns a span with the sector.
 func (j *journal) find(sector uint64) image {
 	at, ok := j.where[sector]
 	if !ok {
@@ -146,8 +148,8 @@ func (j *journal) find(sector uint64) image {
 	return j.layout.image(j.sections[at.section].image, at.entry)
 }
 
-// add puts the blocks of a span in. It waits for room, and fails if there is none
-// because the disk fails.
+// add journals the blocks of a span. It waits for room, and fails if a commit or write-back
+// fails meanwhile.
 func (j *journal) add(s span, data, tags []byte) blk.Status {
 	n := s.sectors >> j.layout.logBlock
 	var first slot
@@ -157,7 +159,7 @@ func (j *journal) add(s span, data, tags []byte) blk.Status {
 			return true
 		}
 		if j.free < n {
-			j.starve()
+			j.requestRoom()
 			return false
 		}
 		first = j.take(s, n)
@@ -184,13 +186,13 @@ func (j *journal) failuresSoFar() uint64 {
 	return j.failures
 }
 
-// starve has everything committed and written. Called with mu held.
-func (j *journal) starve() {
-	j.starved = true
+// requestRoom schedules a commit and write-back of the whole journal. Called with mu held.
+func (j *journal) requestRoom() {
+	j.needRoom = true
 	j.committer.Queue(&j.commitWork)
 }
 
-// after is the entry behind another.
+// after returns the entry that follows another in the ring.
 func (j *journal) after(at slot) slot {
 	if at.entry++; at.entry == j.layout.sectionEntries {
 		return slot{j.next(at.section), 0}
@@ -198,7 +200,8 @@ func (j *journal) after(at slot) slot {
 	return at
 }
 
-// take reserves n entries for the blocks of s; there are as many. Called with mu held.
+// take reserves the n entries for the blocks of s, and returns the first. At least n must
+// be free. The caller then fills them and calls copied. Called with mu held.
 func (j *journal) take(s span, n uint64) (first slot) {
 	if j.uncommitted == 0 && j.fillEntry == 0 {
 		j.armCommit()
@@ -219,7 +222,8 @@ func (j *journal) take(s span, n uint64) (first slot) {
 	return first
 }
 
-// nextSection ends the filling of a section.
+// nextSection makes section fill uncommitted and continues with the next. Called with mu
+// held.
 func (j *journal) nextSection() {
 	j.fillEntry = 0
 	j.uncommitted++
@@ -228,7 +232,7 @@ func (j *journal) nextSection() {
 	}
 }
 
-// copied says that the blocks which take has reserved room for are in.
+// copied records that n entries reserved by take are filled.
 func (j *journal) copied(at slot, n uint64) {
 	j.mu.Lock()
 	for range n {
@@ -239,7 +243,8 @@ func (j *journal) copied(at slot, n uint64) {
 	j.wait.Wake()
 }
 
-// drain has what the journal has of a span written to its place, and then has the span.
+// drain waits until no block of a span is in the journal, and acquires the span. It acquires
+// the span even if it fails because of a failing commit or write-back.
 func (j *journal) drain(s span) (st blk.Status) {
 	failures := j.failuresSoFar()
 	j.acquire(s, func() bool {
@@ -250,13 +255,13 @@ func (j *journal) drain(s span) (st blk.Status) {
 			st = blk.IOErr
 			return true
 		}
-		j.starve()
+		j.requestRoom()
 		return false
 	})
 	return st
 }
 
-// hasSome reports whether the journal has a block of a span. Called with mu held.
+// hasSome reports whether the journal has any block of a span. Called with mu held.
 func (j *journal) hasSome(s span) bool {
 	for sector := range j.where {
 		if s.sector <= sector && sector < s.end() {
@@ -266,7 +271,8 @@ func (j *journal) hasSome(s span) bool {
 	return false
 }
 
-// commitAll commits what was journaled, on the queue committer.
+// commitAll commits all journaled blocks. It runs on the queue committer, or when that is
+// idle.
 func (j *journal) commitAll() error {
 	j.mu.Lock()
 	if j.fillEntry > 0 {
@@ -285,18 +291,19 @@ func (j *journal) commitAll() error {
 	} else {
 		j.failures++
 	}
-	more := j.committed > 0 && (j.starved || j.free <= j.threshold)
+	more := j.committed > 0 && (j.needRoom || j.free <= j.threshold)
 	j.mu.Unlock()
 	if err != nil {
 		j.wait.Wake()
-		j.target.Log().Error("integrity: the journal cannot be written", "error", err)
+		j.target.Log().Error("integrity: cannot write the journal", "error", err)
 	} else if more {
 		j.writer.Queue(&j.writeWork)
 	}
 	return err
 }
 
-// write writes sections and makes them durable.
+// write writes n sections and makes them durable. It waits for blocks that are being copied
+// into them.
 func (j *journal) write(at, n uint64) error {
 	if n == 0 {
 		return nil
@@ -315,35 +322,35 @@ func (j *journal) write(at, n uint64) error {
 	return blk.FlushDevice(j.env, j.meta)
 }
 
-// writeBack writes committed blocks to their places, makes them durable, and frees
-// their sections. It is a work of the queue writer.
+// writeBack writes committed blocks to their final locations, makes them durable, and frees
+// their sections. It runs on the queue writer, or when that is idle.
 func (j *journal) writeBack() {
 	j.mu.Lock()
 	first, n := j.done, j.committed
 	j.mu.Unlock()
-	err := j.writePlaces(first, n)
+	err := j.writeSections(first, n)
 	j.mu.Lock()
 	if err == nil {
 		for range n {
-			j.forget(j.done)
+			j.dropSection(j.done)
 			j.done = j.next(j.done)
 		}
 		j.committed -= n
 		j.free += n * j.layout.sectionEntries
-		j.starved = false
+		j.needRoom = false
 	} else {
 		j.failures++
 	}
 	j.mu.Unlock()
 	j.wait.Wake()
 	if err != nil {
-		j.target.Log().Error("integrity: journaled blocks cannot be written to their places", "error", err)
+		j.target.Log().Error("integrity: cannot write back journaled blocks", "error", err)
 	}
 }
 
-// forget drops a section, whose blocks are at their places or were overwritten in a
-// later one.
-func (j *journal) forget(at uint64) {
+// dropSection frees the memory of a section whose blocks were written back or have a newer
+// version in a later section. Called with mu held.
+func (j *journal) dropSection(at uint64) {
 	for e := range j.layout.sectionEntries {
 		sector, ok := j.layout.image(j.sections[at].image, e).sector()
 		if ok && j.where[sector] == (slot{at, e}) {
@@ -353,7 +360,9 @@ func (j *journal) forget(at uint64) {
 	j.sections[at] = section{}
 }
 
-func (j *journal) writePlaces(at, n uint64) error {
+// writeSections writes back the blocks of n sections that have no newer version in a later
+// section.
+func (j *journal) writeSections(at, n uint64) error {
 	if n == 0 {
 		return nil
 	}
@@ -367,10 +376,10 @@ func (j *journal) writePlaces(at, n uint64) error {
 		}
 		at = j.next(at)
 	}
-	return j.flushPlaces()
+	return j.flushDevices()
 }
 
-// writeSection writes the blocks of a section to their places, those that wanted says.
+// writeSection writes back the blocks of a section for which wanted returns true.
 func (j *journal) writeSection(p []byte, wanted func(sector, e uint64) bool) error {
 	l := j.layout
 	data := make([]byte, 0, l.sectionEntries<<l.logBlock*blk.SectorSize)
@@ -380,7 +389,7 @@ func (j *journal) writeSection(p []byte, wanted func(sector, e uint64) bool) err
 		if run.sectors == 0 {
 			return nil
 		}
-		err := blk.WriteSectors(j.env, j.dev, data, j.place(run.sector), 0)
+		err := blk.WriteSectors(j.env, j.dev, data, j.dataSector(run.sector), 0)
 		if err == nil {
 			err = j.tags.write(tags, l.tag(run.sector))
 		}
@@ -408,8 +417,8 @@ func (j *journal) writeSection(p []byte, wanted func(sector, e uint64) bool) err
 	return flush()
 }
 
-// flushPlaces makes durable what was written to its place, and tags.
-func (g *integrity) flushPlaces() error {
+// flushDevices writes changed tags and flushes the devices.
+func (g *integrity) flushDevices() error {
 	err := g.tags.flush()
 	if err == nil {
 		err = blk.FlushDevice(g.env, g.dev)

@@ -17,7 +17,7 @@ import (
 	"udm/test/kernel"
 )
 
-// image is a disk that has lost power, and what it may hold.
+// image is a disk after a power cut, and the history of what it may contain.
 type image struct {
 	h     *history
 	table string
@@ -52,9 +52,8 @@ func (i *image) load(t *testing.T, path string) {
 	i.disks.mems["a"] = m
 }
 
-// TestKernelPowerCuts has the kernel open disks on which udm has lost power, and go on:
-// it writes and syncs, and its power is cut, too: the device is never removed. Then udm
-// opens them.
+// TestKernelPowerCuts makes the kernel open disks after udm lost power. The kernel writes and
+// syncs, and loses power as well: it never removes the device. Then udm opens the disks.
 func TestKernelPowerCuts(t *testing.T) {
 	dir := t.TempDir()
 	var images []*image
@@ -92,7 +91,7 @@ func TestKernelPowerCuts(t *testing.T) {
 		copy(want[seed*4096:], blktest.Pattern(uint64(seed)*8, 128, 9000+uint64(seed)))
 		got := make([]byte, len(want))
 		if err := blk.ReadSectors(y.sim, y, got, 0); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("disk %d: after the kernel's power cut something else is there, %v", seed, err)
+			t.Errorf("disk %d: wrong data after the kernel's power cut, %v", seed, err)
 		}
 		if err := y.control.Close(); err != nil {
 			t.Error(err)
@@ -100,7 +99,7 @@ func TestKernelPowerCuts(t *testing.T) {
 	}
 }
 
-// readerOf is a file as a device that history.verify reads.
+// readerOf returns a file as a device for history.verify.
 func readerOf(t *testing.T, path string) *device {
 	t.Helper()
 	p, err := os.ReadFile(path)

@@ -9,37 +9,37 @@ import (
 )
 
 const (
-	journalBlock   = 8   // sectors at a section's begin that hold its entries
-	sectorSpace    = 504 // bytes of entries in one of them
+	entrySectors   = 8   // sectors at the start of a section that hold its entries
+	sectorSpace    = 504 // bytes of entries in each of them
 	commitIDOffset = 504
-	minInterleave  = 3 // log2 sectors
+	minInterleave  = 3 // log2 of sectors
 	maxInterleave  = 31
-	padding        = 8 // sectors that have to be left
+	padding        = 8 // sectors that must remain after the journal
 )
 
-// layout says where the parts of a disk lie: superblock, journal, then runs of tags and
-// of data in turn, or with a device of their own the tags behind the journal. Positions
-// count from the superblock, in sectors unless they are said to be bytes.
+// layout computes the positions of the parts of a disk: superblock, journal, and then areas,
+// each a run of tags followed by a run of data. On a meta device all tags follow the
+// journal. Positions are relative to the superblock, in sectors unless stated otherwise.
 type layout struct {
 	tagSize      int    // bytes
-	logBlock     uint   // log2 sectors of a block
-	blockSectors uint64 // of a block
-	meta         bool   // tags are on a device of their own
+	logBlock     uint   // log2 of blockSectors
+	blockSectors uint64 // sectors in a block
+	meta         bool   // superblock, journal and tags are on a meta device
 
 	entrySize       int // bytes of a journal entry
 	entriesInSector int
 	sectionEntries  uint64
 	sectionSectors  uint64
 	sections        uint64
-	initial         uint64 // superblock and journal
+	initial         uint64 // sectors of superblock and journal
 
-	logInterleave uint
-	run           uint64 // of tags of an area
-	provided      uint64 // of data
-	logBuffer     uint   // log2 sectors of the unit in which tags are read and written
+	logInterleave uint   // log2 of the sectors of data in an area
+	run           uint64 // sectors of tags in an area
+	provided      uint64 // sectors of data
+	logBuffer     uint   // log2 of the sectors in the unit of I/O for tags
 }
 
-// start sizes the journal's parts.
+// newLayout returns a layout without provided, which provide computes.
 func newLayout(s *Superblock, meta bool, logBuffer uint) *layout {
 	l := &layout{tagSize: int(s.TagSize), logBlock: uint(s.LogBlock), blockSectors: 1 << s.LogBlock, meta: meta, logInterleave: uint(s.LogInterleave), logBuffer: logBuffer}
 	l.entrySize = (8 + 8<<l.logBlock + l.tagSize + 7) / 8 * 8
@@ -48,8 +48,8 @@ func newLayout(s *Superblock, meta bool, logBuffer uint) *layout {
 		space -= 8
 	}
 	l.entriesInSector = space / l.entrySize
-	l.sectionEntries = uint64(l.entriesInSector) * journalBlock
-	l.sectionSectors = l.sectionEntries<<l.logBlock + journalBlock
+	l.sectionEntries = uint64(l.entriesInSector) * entrySectors
+	l.sectionSectors = l.sectionEntries<<l.logBlock + entrySectors
 	pad := uint64(128 << 10)
 	if s.Flags&flagPadding != 0 {
 		pad = 4096
@@ -70,8 +70,8 @@ func (l *layout) entries() uint64 { return l.sections * l.sectionEntries }
 
 var errTooSmall = errors.New("the device is too small")
 
-// fits reports whether all lies on a device of size sectors, on which the superblock is
-// at sector start.
+// fits reports whether the layout fits on a device of size sectors whose superblock is at
+// sector start.
 func (l *layout) fits(start, size uint64) bool {
 	if l.initial+padding >= size || l.initial > math.MaxUint32 {
 		return false
@@ -85,8 +85,8 @@ func (l *layout) fits(start, size uint64) bool {
 	return last >= start && last < size
 }
 
-// provide finds how many sectors of data there are: the most that fit, or all of the
-// data's own device.
+// provide sets provided to the largest number of sectors of data that fits, or with a meta
+// device to dataSize, rounded down to a block.
 func (l *layout) provide(start, size, dataSize uint64) {
 	if l.meta {
 		l.provided = dataSize &^ (l.blockSectors - 1)
@@ -101,8 +101,8 @@ func (l *layout) provide(start, size, dataSize uint64) {
 	}
 }
 
-// shrinkJournal finds the most sections, most at most, for which there is room beside
-// the tags, on a device of their own.
+// shrinkJournal sets the largest number of sections, at most most, that fits on a meta device
+// together with the tags, or 0.
 func (l *layout) shrinkJournal(start, size, most uint64) {
 	n := uint64(0)
 	for bit := bits.Len64(most) - 1; bit >= 0; bit-- {
@@ -115,7 +115,7 @@ func (l *layout) shrinkJournal(start, size, most uint64) {
 	l.setSections(n)
 }
 
-// data is where a sector of data lies.
+// data returns the position of a sector of data.
 func (l *layout) data(sector uint64) uint64 {
 	if l.meta {
 		return sector
@@ -124,8 +124,8 @@ func (l *layout) data(sector uint64) uint64 {
 	return l.initial + sector + (area+1)*l.run
 }
 
-// tag is the byte behind the journal where the tag of a block lies, given by its first
-// sector.
+// tag returns the position of the tag of a block, given the block's first sector, in bytes
+// from the end of the journal.
 func (l *layout) tag(sector uint64) uint64 {
 	if l.meta {
 		return sector >> l.logBlock * uint64(l.tagSize)
@@ -134,11 +134,11 @@ func (l *layout) tag(sector uint64) uint64 {
 	return (area<<l.logInterleave+area*l.run)*blk.SectorSize + offset>>l.logBlock*uint64(l.tagSize)
 }
 
-// section is where sector n of a section lies.
+// section returns the position of sector n of section i.
 func (l *layout) section(i, n uint64) uint64 { return sbSectors + i*l.sectionSectors + n }
 
-// areaEnd is where the area of a sector of data ends, or for data with a device of its
-// own a part of it.
+// areaEnd returns the end of the area with a sector of data. With a meta device, which has
+// no areas, it returns the end of a fixed-size part of the data.
 func (l *layout) areaEnd(sector uint64) uint64 {
 	const part = 15
 	log := uint64(part)
@@ -148,8 +148,8 @@ func (l *layout) areaEnd(sector uint64) uint64 {
 	return (sector>>log + 1) << log
 }
 
-// bitmapBit is log2 of the blocks that a bit of the journal would stand for if it held a
-// bitmap: 32768 sectors, or more if the journal is too small for that.
+// bitmapBit returns the log2 of the blocks for each bit if the kernel uses the journal area
+// for a bitmap: the blocks in 32768 sectors, or more if the area is too small for that.
 func (l *layout) bitmapBit() uint8 {
 	log := max(15, l.logBlock)
 	room := min(l.sectionSectors*l.sections*blk.SectorSize*8, math.MaxUint32)

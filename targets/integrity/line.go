@@ -12,16 +12,16 @@ import (
 	"udm/dm"
 )
 
-// Line is what a table says behind "integrity". It may hold a key. Numbers that a table
-// leaves out are those of the superblock, or the defaults.
+// Line holds the arguments of a table line. It may contain a key. Numbers that a table
+// omits have the values in the superblock, or defaults.
 type Line struct {
 	dm.Place
-	TagSize int    // bytes; 0: the hash's
+	TagSize int    // bytes; 0 for the size of the hash
 	Mode    string // J, D or R
 	Hash    string // ALGORITHM or hmac(ALGORITHM)
-	Key     string // of the hash, in hexadecimal digits
+	Key     string // of the hash, in hexadecimal
 
-	MetaDevice        string // for the tags and the journal; "": DEVICE
+	MetaDevice        string // of superblock, journal and tags; "" if they are on DEVICE
 	BlockSize         int    // bytes
 	Recalculate       bool
 	ResetRecalculate  bool
@@ -41,7 +41,7 @@ const (
 	maxTag      = 448
 )
 
-// ParseLine understands the words of a table.
+// ParseLine parses the arguments of a table line.
 func ParseLine(words []string) (*Line, error) {
 	l, err := parseLine(words)
 	if err != nil {
@@ -50,7 +50,8 @@ func ParseLine(words []string) (*Line, error) {
 	return l, nil
 }
 
-// parseLine returns what it has understood beside an error, if all words were read.
+// parseLine also returns the line with an error that check finds, because the kernel opens
+// the devices before it detects such an error.
 func parseLine(words []string) (*Line, error) {
 	if len(words) <= 4 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
@@ -94,19 +95,19 @@ func checkMode(mode string) error {
 	return dm.Errorf(syscall.EINVAL, "%s", reason)
 }
 
-// number reads a number of 32 bits.
+// number parses a number and truncates it to 32 bits, as the kernel does.
 func number(word string) (uint32, bool) {
 	n, err := dm.ParseUint(word, math.MaxUint64)
 	return uint32(n), err == nil
 }
 
-// numbers are the features with a number.
+// numbers returns the features with a number, by name.
 func (l *Line) numbers() map[string]*uint32 {
 	return map[string]*uint32{"journal_sectors": &l.JournalSectors, "interleave_sectors": &l.InterleaveSectors, "buffer_sectors": &l.BufferSectors,
 		"journal_watermark": &l.Watermark, "commit_time": &l.CommitTime}
 }
 
-// switches are the features that are there or not.
+// switches returns the features without an argument, by name.
 func (l *Line) switches() map[string]*bool {
 	return map[string]*bool{"recalculate": &l.Recalculate, "reset_recalculate": &l.ResetRecalculate, "allow_discards": &l.AllowDiscards,
 		"fix_padding": &l.FixPadding, "fix_hmac": &l.FixHMAC, "legacy_recalculate": &l.LegacyRecalculate}
@@ -156,10 +157,10 @@ func (l *Line) parseWord(name, value string) error {
 	return nil
 }
 
-// check checks what the kernel checks when it has read all.
+// check does the checks that the kernel does after parsing all words.
 func (l *Line) check() error {
 	if l.Hash == "" {
-		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no integrity device whose tags are another device's; use internal_hash"), "Unknown tag size")
+		return dm.Because(dm.Errorf(syscall.EINVAL, "udm does not support tags that are managed by another target; use internal_hash"), "Unknown tag size")
 	}
 	_, key, _ := parseKeyed(l.Hash+":"+l.Key, "")
 	h, err := newHash(l.Hash, key)
@@ -178,7 +179,7 @@ func (l *Line) check() error {
 
 func (l *Line) Target() string { return "integrity" }
 
-// String is the line with its key.
+// String returns the arguments of the table line, with the key.
 func (l *Line) String() string {
 	var words []string
 	add := func(on bool, word string) {
@@ -227,7 +228,7 @@ func (l *Line) Devices() []dm.DeviceWord {
 	return words
 }
 
-// Status is what dmsetup status says behind "integrity".
+// Status is the target's status line.
 type Status struct {
 	Mismatches    uint64
 	Provided      uint64 // sectors
@@ -235,7 +236,7 @@ type Status struct {
 	Recalculated  uint64 // up to this sector
 }
 
-// ParseStatus understands a status.
+// ParseStatus parses a status line.
 func ParseStatus(words string) (*Status, error) {
 	s := &Status{}
 	f := strings.Split(words, " ")
@@ -263,5 +264,5 @@ func (s *Status) String() string {
 	return fmt.Sprintf("%d %d -", s.Mismatches, s.Provided)
 }
 
-// Usage: an integrity disk fills nothing.
+// Usage returns nil: the target has no space that can run out.
 func (s *Status) Usage() []dm.Usage { return nil }

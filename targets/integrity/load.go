@@ -10,8 +10,8 @@ import (
 	"udm/dm"
 )
 
-// load reads the superblock, or makes one where there are zeroes only, and finds where
-// everything lies.
+// load reads the superblock, or formats the device if the superblock is all zeroes, and
+// computes the layout.
 func (g *integrity) load() error {
 	p := make([]byte, sbSectors*blk.SectorSize)
 	if size := g.meta.Limits().Size; g.start > size || size-g.start < sbSectors {
@@ -26,7 +26,7 @@ func (g *integrity) load() error {
 		if g.line.Mode != "R" && len(trimZeroes(p)) > 0 {
 			return geometryError("The device is not initialized")
 		}
-		if err := g.invent(logBuffer); err != nil {
+		if err := g.newSuperblock(logBuffer); err != nil {
 			return dm.Because(err, "Could not initialize superblock")
 		}
 	} else {
@@ -49,8 +49,8 @@ func trimZeroes(p []byte) []byte {
 	return p
 }
 
-// invent makes a superblock of the line.
-func (g *integrity) invent(logBuffer uint) error {
+// newSuperblock sets g.sb to a new superblock with the parameters of the line.
+func (g *integrity) newSuperblock(logBuffer uint) error {
 	l := g.line
 	s := &Superblock{TagSize: uint16(l.TagSize), LogBlock: uint8(bits.Len(uint(l.BlockSize/blk.SectorSize)) - 1)}
 	if l.FixHMAC {
@@ -98,7 +98,7 @@ func (g *integrity) invent(logBuffer uint) error {
 	return nil
 }
 
-// check sees that line, superblock and devices fit each other, and sets the layout.
+// check verifies that line, superblock and devices are consistent, and sets the layout.
 func (g *integrity) check(logBuffer uint) error {
 	s, l := g.sb, g.line
 	separate := l.MetaDevice != ""
@@ -129,22 +129,23 @@ func (g *integrity) check(logBuffer uint) error {
 		la.logBuffer--
 	}
 	if !separate {
-		// The kernel forgets the interleave here, and then spoils data with tags.
+		// Unlike the kernel, which may then overwrite data with tags, also respect the
+		// interleave.
 		la.logBuffer = min(la.logBuffer, uint(bits.TrailingZeros64(la.run)), la.logInterleave)
 	}
 	g.layout = la
 	return g.checkUse()
 }
 
-// maxJournal bounds what a header can make us do, in sectors.
+// maxJournal bounds the memory and time that a superblock can demand, in sectors.
 const maxJournal = 1 << 21
 
-// checkUse sees that the line's use of the disk is allowed.
+// checkUse verifies that the disk may be used as the line demands.
 func (g *integrity) checkUse() error {
 	recalculate := g.line.Recalculate || g.line.ResetRecalculate || g.sb.Flags&flagRecalculating != 0 && g.sb.RecalcSector < g.layout.provided
 	switch {
 	case g.line.Mode != "R" && g.layout.initial > maxJournal:
-		return dm.Because(dm.Errorf(syscall.ENOMEM, "a journal of more than 1 GiB is no disk's"), "Could not allocate memory for journal")
+		return dm.Because(dm.Errorf(syscall.ENOMEM, "the journal is larger than 1 GiB; the superblock is probably damaged"), "Could not allocate memory for journal")
 	case g.target.Len > g.layout.provided:
 		return geometryError("Not enough provided sectors for requested mapping size")
 	case recalculate && g.line.Key != "" && g.sb.Flags&flagHMAC == 0 && !g.line.LegacyRecalculate:
@@ -155,8 +156,8 @@ func (g *integrity) checkUse() error {
 	return nil
 }
 
-// format writes an empty journal and then the superblock: a disk with a superblock has a
-// journal.
+// format writes an empty journal and then the superblock, so that a disk with a superblock
+// always has a valid journal.
 func (g *integrity) format() error {
 	j := newJournal(g)
 	for at := range g.layout.sections {
@@ -170,7 +171,7 @@ func (g *integrity) format() error {
 	return dm.Because(g.writeSuperblock(), "Error initializing superblock")
 }
 
-// writeSuperblock makes it durable.
+// writeSuperblock writes the superblock and makes it durable.
 func (g *integrity) writeSuperblock() error {
 	g.mu.Lock()
 	g.sb.setVersion(g.layout.meta)
@@ -182,8 +183,9 @@ func (g *integrity) writeSuperblock() error {
 	return blk.FlushDevice(g.env, g.meta)
 }
 
-// prepare brings what is on disk up to date before the first I/O. What another table has
-// written since this one was loaded is read again.
+// prepare replays the journal and updates the superblock before the first I/O. It reads the
+// superblock again, because the previous table may have changed it since this one was
+// loaded.
 func (g *integrity) prepare() error {
 	s, err := ReadSuperblock(g.env, g.meta, g.start)
 	if err != nil {
@@ -208,7 +210,7 @@ func (g *integrity) prepare() error {
 	return g.updateSuperblock()
 }
 
-// updateSuperblock notes another size of the device, and that tags are to be computed.
+// updateSuperblock records a new size of the device and the start of a recalculation.
 func (g *integrity) updateSuperblock() error {
 	g.mu.Lock()
 	before := *g.sb

@@ -13,13 +13,13 @@ import (
 	"udm/targets/internal/targettest"
 )
 
-// small is a table of 512 sectors with tags of every kind of layout.
+// small is a table of 512 sectors.
 const small = "0 512 integrity a 0 4 J 4 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 buffer_sectors:64"
 
 func mode(table, m string) string { return strings.Replace(table, " J ", " "+m+" ", 1) }
 
-// TestModes: what mode J has written is read in modes D and R, and what D has written in
-// the others; R writes nothing.
+// TestModes checks that data written in mode J can be read in modes D and R, and data written
+// in D in the others, and that R refuses writes.
 func TestModes(t *testing.T) {
 	r := targettest.New(t, types)
 	d := r.Device("x", small)
@@ -38,8 +38,8 @@ func TestModes(t *testing.T) {
 	r.Lines(d, dm.Info, "0 512 integrity 0 3200 -")
 }
 
-// TestWrongBlocks: a block whose data or tag was changed fails and is counted, its
-// neighbours are read, and writing it mends it.
+// TestWrongBlocks changes the data or the tag of a block. Reads of the block fail and are
+// counted, its neighbours can be read, and a write repairs it.
 func TestWrongBlocks(t *testing.T) {
 	r := targettest.New(t, types)
 	d := r.Device("x", mode(small, "D"))
@@ -66,7 +66,7 @@ func TestWrongBlocks(t *testing.T) {
 	}
 }
 
-// place is the sector where the first block lies that has a pattern.
+// place returns the sector of the first block with a pattern.
 func place(t *testing.T, r *targettest.Rig, seed uint64) uint64 {
 	t.Helper()
 	p := make([]byte, 512)
@@ -76,15 +76,15 @@ func place(t *testing.T, r *targettest.Rig, seed uint64) uint64 {
 			return at
 		}
 	}
-	t.Fatal("the pattern is nowhere")
+	t.Fatal("the pattern was not found")
 	return 0
 }
 
-// tagsOf is where the tags of the first area begin whose data begin at a sector.
+// tagsOf returns the sector of the first area's tags, given that of its data.
 func tagsOf(sector uint64) uint64 { return sector - 256 }
 
-// TestRecalculation computes tags of what was there before, in the background and after
-// an interruption, while it is written to.
+// TestRecalculation recalculates tags in the background, also after an interruption, while
+// the disk is written to.
 func TestRecalculation(t *testing.T) {
 	for _, m := range []string{"J", "D"} {
 		r := targettest.New(t, types)
@@ -105,8 +105,8 @@ func TestRecalculation(t *testing.T) {
 	}
 }
 
-// TestRecalculationInABlock: a superblock whose tags end in the middle of a block is
-// damaged, and does no harm.
+// TestRecalculationInABlock opens a disk with a damaged superblock, whose recalculation ends
+// in the middle of a block.
 func TestRecalculationInABlock(t *testing.T) {
 	r := targettest.New(t, types)
 	d := r.Device("x", tables[0])
@@ -120,8 +120,8 @@ func TestRecalculationInABlock(t *testing.T) {
 	r.Do(d, blk.Read, 0, 512, 0, blk.OK)
 }
 
-// TestDiscards: discarded blocks are read unchecked, until they are written again; without
-// the feature there are none, and they fail.
+// TestDiscards checks that discarded blocks are not verified until they are written again.
+// Without the feature, discards fail.
 func TestDiscards(t *testing.T) {
 	r := targettest.New(t, types)
 	table := strings.Replace(small, "J 4 ", "J 5 allow_discards ", 1)
@@ -136,13 +136,12 @@ func TestDiscards(t *testing.T) {
 	r.Want(d, 40, 8, 40, 2)
 	r.Do(d, blk.Read, 50, 1, 0, blk.IOErr)
 	if d.Limits().MaxDiscard != 0 {
-		t.Error("discards are offered")
+		t.Error("the limits allow discards")
 	}
 }
 
-// every is the step of a test that takes one thing after another: a short run takes
-// every short-th, one under the race detector, where each costs many times as much,
-// every raced-th.
+// every returns the step between the cases of a test: 1, short in a short run, or raced
+// under the race detector, where each case is much slower.
 func every(short, raced int) int {
 	switch {
 	case invariants.Enabled:
@@ -153,8 +152,8 @@ func every(short, raced int) int {
 	return 1
 }
 
-// TestEveryByte damages a byte at a time of the superblock, and of a journal that has to
-// be replayed: whatever is read then is what was written, or nothing.
+// TestEveryByte damages each byte of the superblock and of a journal that must be replayed,
+// one at a time. Reads then fail or return the data that were written.
 func TestEveryByte(t *testing.T) {
 	d := zeroed(t, small)
 	x := mustStart(t, d, small)
@@ -182,7 +181,7 @@ func TestEveryByte(t *testing.T) {
 	refused := 0
 	step := every(5, 31)
 	for at := 0; at < 16*512; at += step {
-		if at >= 64 && at < 8*512 { // zeroes that mean nothing
+		if at >= 64 && at < 8*512 { // unused
 			continue
 		}
 		broken := d.crash(3)
@@ -199,7 +198,7 @@ func TestEveryByte(t *testing.T) {
 		if err != nil {
 			refused++
 		} else if !bytes.Equal(got, want) {
-			t.Fatalf("byte %d damaged, and something else is read", at)
+			t.Fatalf("byte %d damaged: read wrong data", at)
 		}
 	}
 	t.Logf("%d refused", refused)

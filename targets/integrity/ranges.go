@@ -2,15 +2,15 @@ package integrity
 
 import "slices"
 
-// span is a range of sectors that somebody reads or writes.
+// span is a range of sectors of data.
 type span struct{ sector, sectors uint64 }
 
 func (s span) end() uint64 { return s.sector + s.sectors }
 
 func (s span) overlaps(o span) bool { return s.sector < o.end() && o.sector < s.end() }
 
-// acquire waits until nobody else has a part of s and ready, called under mu, says yes,
-// and then has s.
+// acquire waits until no acquired span overlaps s and ready, if not nil, returns true, and
+// then acquires s. ready is called with mu held.
 func (g *integrity) acquire(s span, ready func() bool) {
 	g.wait.Until(func() bool {
 		g.mu.Lock()
@@ -23,7 +23,6 @@ func (g *integrity) acquire(s span, ready func() bool) {
 	})
 }
 
-// release undoes acquire.
 func (g *integrity) release(s span) {
 	g.mu.Lock()
 	i := slices.Index(g.spans, s)

@@ -3,12 +3,12 @@ package integrity
 import "udm/blk"
 
 const (
-	recalcSectors = 2048 // at a time
+	recalcSectors = 2048 // in one step
 	recalcSteps   = 16   // between two writes of the superblock
 )
 
-// recalculate computes tags of what is on disk, a few steps each time. It is a work of
-// the queue writer, so that no block is written to its place meanwhile.
+// recalculate computes the tags of existing data, recalcSteps steps at a time. It runs on the
+// queue writer, so that no blocks are written back meanwhile.
 func (g *integrity) recalculate() {
 	t := newTagger(g.newHash(), g.sb)
 	data := make([]byte, recalcSectors*blk.SectorSize)
@@ -18,16 +18,16 @@ func (g *integrity) recalculate() {
 			break
 		}
 		if err := g.recalculateSpan(t, data, s); err != nil {
-			g.target.Log().Error("integrity: tags cannot be computed; it goes on when the device is resumed", "error", err)
+			g.target.Log().Error("integrity: cannot recalculate tags; recalculation continues when the device is resumed", "error", err)
 			return
 		}
 	}
-	err := g.flushPlaces()
+	err := g.flushDevices()
 	if err == nil {
 		err = g.writeSuperblock()
 	}
 	if err != nil {
-		g.target.Log().Error("integrity: computed tags cannot be written; it goes on when the device is resumed", "error", err)
+		g.target.Log().Error("integrity: cannot write recalculated tags; recalculation continues when the device is resumed", "error", err)
 		return
 	}
 	if _, ok := g.nextRecalc(); ok {
@@ -35,7 +35,8 @@ func (g *integrity) recalculate() {
 	}
 }
 
-// nextRecalc is the span whose tags are to be computed next.
+// nextRecalc returns the next span to recalculate, or false if recalculation is complete or
+// stopped.
 func (g *integrity) nextRecalc() (s span, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -50,7 +51,7 @@ func (g *integrity) recalculateSpan(t *tagger, data []byte, s span) error {
 	g.acquire(s, nil)
 	defer g.release(s)
 	data = data[:s.sectors*blk.SectorSize]
-	if err := blk.ReadSectors(g.env, g.dev, data, g.place(s.sector)); err != nil {
+	if err := blk.ReadSectors(g.env, g.dev, data, g.dataSector(s.sector)); err != nil {
 		return err
 	}
 	size := int(g.layout.blockSectors * blk.SectorSize)

@@ -8,20 +8,21 @@ import (
 	"udm/blk"
 )
 
-// scan is what the commit ids of a journal on disk say. The sections were committed in
-// the order of the ring, with one sequence number from section 0 to the last, and the
-// next number in the next round. So of the four numbers at most three are there: that of
-// this round, up to some section, that of the round before behind it, and after a power
-// cut in the middle of a commit perhaps both in one section.
+// scan is the result of reading the commit ids of a journal on disk. Sections are committed
+// in the order of the ring. All sections of one round through the ring have the same
+// sequence number, and the next round has the next number. So at most three of the four
+// numbers occur: the current round's up to some section, the previous round's after it, and
+// after a power cut during a commit a section may have both.
 type scan struct {
 	used    [commitSeqs]bool
 	highest [commitSeqs]uint64 // the last section with the number
 	empty   bool               // no section has an entry
 }
 
-// replay writes what was committed to its place, and makes the journal one to go on
-// with. Blocks of a commit that was cut off were never promised, and are left out. A
-// journal that cannot be the outcome of a power cut is damaged, and nothing is done.
+// replay writes committed blocks to their final locations and prepares the journal for new
+// writes. It ignores blocks of an interrupted commit, which were never reported durable. If
+// the journal cannot be the result of a power cut, it is damaged, and replay fails without
+// changing anything.
 func (j *journal) replay() error {
 	s, err := j.scan()
 	if err != nil {
@@ -29,7 +30,7 @@ func (j *journal) replay() error {
 	}
 	last, ok := s.last()
 	if !ok {
-		return errors.New("the journal is damaged: all sequence numbers are in it; mode R reads the disk without it")
+		return errors.New("the journal is damaged: it has all sequence numbers; use mode R to read the disk without the journal")
 	}
 	first, seq := s.begin(last, j.layout.sections)
 	empty := s.emptied(last)
@@ -51,7 +52,8 @@ func (j *journal) read(at uint64) ([]byte, error) {
 	return p, err
 }
 
-// seqOf is the sequence number of a sector of a section.
+// seqOf returns the sequence number of sector n of section at, whose contents are p, or false
+// if the commit id is invalid.
 func (j *journal) seqOf(p []byte, at, n uint64) (int, bool) {
 	id := binary.LittleEndian.Uint64(p[n*blk.SectorSize+commitIDOffset:])
 	for seq := range commitSeqs {
@@ -73,7 +75,7 @@ func (j *journal) scan() (*scan, error) {
 		for n := range j.layout.sectionSectors {
 			seq, ok := j.seqOf(p, at, n)
 			if !ok {
-				return nil, fmt.Errorf("the journal is damaged: sector %d of section %d has no commit id; mode R reads the disk without it", n, at)
+				return nil, fmt.Errorf("the journal is damaged: sector %d of section %d has an invalid commit id; use mode R to read the disk without the journal", n, at)
 			}
 			s.used[seq], s.highest[seq] = true, at
 		}
@@ -86,7 +88,7 @@ func (j *journal) scan() (*scan, error) {
 	return s, nil
 }
 
-// last is the newest sequence number.
+// last returns the newest sequence number, or false if that is ambiguous.
 func (s *scan) last() (seq int, ok bool) {
 	if !s.used[commitSeqs-1] {
 		unused := commitSeqs - 1
@@ -103,7 +105,7 @@ func (s *scan) last() (seq int, ok bool) {
 	return 0, false
 }
 
-// begin is the oldest section, and its number.
+// begin returns the oldest section and its sequence number.
 func (s *scan) begin(last int, sections uint64) (first uint64, seq int) {
 	seq = prevSeq(last)
 	if first = s.highest[last] + 1; first >= sections {
@@ -112,14 +114,14 @@ func (s *scan) begin(last int, sections uint64) (first uint64, seq int) {
 	return first, seq
 }
 
-// emptied reports whether the journal was made empty, and not filled since.
+// emptied reports whether the journal has been cleared and not been filled since.
 func (s *scan) emptied(last int) bool {
 	want := prevSeq(last)
 	return s.empty || !s.used[want] && s.used[prevSeq(want)]
 }
 
-// replayFrom writes sections to their places, from first on, until one is not whole. It
-// reports how many are.
+// replayFrom writes back sections in order, starting with first, until one is incomplete. It
+// returns the number of complete sections.
 func (j *journal) replayFrom(first uint64, seq int, empty bool) (whole uint64, err error) {
 	at := first
 	for ; whole < j.layout.sections; whole++ {
@@ -129,7 +131,7 @@ func (j *journal) replayFrom(first uint64, seq int, empty bool) (whole uint64, e
 		}
 		for n := range j.layout.sectionSectors {
 			if got, ok := j.seqOf(p, at, n); !ok || got != seq {
-				return whole, j.flushPlaces()
+				return whole, j.flushDevices()
 			}
 		}
 		if !empty {
@@ -141,10 +143,10 @@ func (j *journal) replayFrom(first uint64, seq int, empty bool) (whole uint64, e
 			seq = nextSeq(seq)
 		}
 	}
-	return whole, j.flushPlaces()
+	return whole, j.flushDevices()
 }
 
-// replaySection checks the blocks of a section, and writes them to their places.
+// replaySection verifies the blocks of a section and writes them back.
 func (j *journal) replaySection(at uint64, p []byte) error {
 	t := newTagger(j.newHash(), j.sb)
 	block := make([]byte, j.layout.blockSectors*blk.SectorSize)
@@ -155,22 +157,22 @@ func (j *journal) replaySection(at uint64, p []byte) error {
 			continue
 		}
 		if sector >= j.layout.provided {
-			return fmt.Errorf("the journal is damaged: an entry of section %d is for sector %d, which is not there", at, sector)
+			return fmt.Errorf("the journal is damaged: an entry of section %d is for sector %d, beyond the end of the disk", at, sector)
 		}
 		if sector%j.layout.blockSectors != 0 {
-			return fmt.Errorf("the journal is damaged: an entry of section %d is for sector %d, which is no block's first", at, sector)
+			return fmt.Errorf("the journal is damaged: an entry of section %d is for sector %d, which is not the start of a block", at, sector)
 		}
 		im.unpack(block)
 		if string(t.tag(sector, block)) != string(im.tag(j.layout.tagSize)) {
-			return fmt.Errorf("the journal is damaged: the tag of sector %d in section %d is wrong", sector, at)
+			return fmt.Errorf("the journal is damaged: sector %d in section %d does not match its tag", sector, at)
 		}
 	}
 	return j.writeSection(p, func(sector, _ uint64) bool { return sector < j.layout.provided })
 }
 
-// clear makes all sections empty, beginning with first: one, then all but the last, then
-// the last. A power cut between them leaves what replay takes for empty. The numbers go
-// on from seq.
+// clear writes empty sections to disk, with the sequence number seq: section first, then all
+// others but the last, then the last, with flushes in between. After a power cut in
+// between, replay still recognizes the journal as empty.
 func (j *journal) clear(first uint64, seq int) error {
 	at := first
 	for n := range j.layout.sections {
@@ -188,9 +190,9 @@ func (j *journal) clear(first uint64, seq int) error {
 	return blk.FlushDevice(j.env, j.meta)
 }
 
-// settle makes the journal on disk empty after all was written to its place, so that
-// nothing is replayed: the sections to come, as they will be numbered.
-func (j *journal) settle() error {
+// writeEmpty empties the journal on disk after everything was written back, so that nothing
+// is replayed. It writes the next sections of the ring, with their future sequence numbers.
+func (j *journal) writeEmpty() error {
 	if !j.wrote {
 		return nil
 	}

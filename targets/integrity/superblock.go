@@ -18,28 +18,28 @@ const (
 // Flags of a superblock.
 const (
 	flagJournalMAC    = 1  // the journal has MACs
-	flagRecalculating = 2  // tags up to RecalcSector are right, the others not yet
-	flagBitmap        = 4  // the journal holds a bitmap of what was written
-	flagPadding       = 8  // runs of tags are padded to 4 KiB, else to 128 KiB
-	flagHMAC          = 16 // hashes cover the salt
+	flagRecalculating = 2  // only sectors below RecalcSector have valid tags
+	flagBitmap        = 4  // the journal area holds a bitmap of regions being written
+	flagPadding       = 8  // runs of tags are padded to 4 KiB instead of 128 KiB
+	flagHMAC          = 16 // hashes include the salt
 )
 
-// Superblock is the first sectors of a disk.
+// Superblock is the superblock of a disk.
 type Superblock struct {
 	Version         uint8
-	LogInterleave   uint8 // log2 sectors
-	TagSize         uint16
+	LogInterleave   uint8  // log2 of the sectors of data in an area; 0 with a meta device
+	TagSize         uint16 // bytes
 	JournalSections uint32
 	Provided        uint64 // sectors of data
 	Flags           uint32
-	LogBlock        uint8 // log2 sectors
-	LogBitmapBit    uint8 // log2 blocks
+	LogBlock        uint8 // log2 of the sectors in a block
+	LogBitmapBit    uint8 // log2 of the blocks for each bit of the bitmap
 	RecalcSector    uint64
 	Salt            [16]byte
 }
 
-// ErrNone says that there is no superblock.
-var ErrNone = errors.New("no superblock of integrity is there; udm integrity format makes one")
+// ErrNone reports that there is no superblock.
+var ErrNone = errors.New("no superblock of integrity found; use udm integrity format to create one")
 
 // ReadSuperblock reads the superblock at a sector of a device.
 func ReadSuperblock(e env.Env, d blk.Device, sector uint64) (*Superblock, error) {
@@ -55,7 +55,7 @@ func ReadSuperblock(e env.Env, d blk.Device, sector uint64) (*Superblock, error)
 	}
 	s := decodeSuperblock(p)
 	if s.Version == 0 || s.Version > maxVersion {
-		return nil, fmt.Errorf("the superblock has version %d; 1 to %d are known", s.Version, maxVersion)
+		return nil, fmt.Errorf("the superblock has version %d; versions 1 to %d are supported", s.Version, maxVersion)
 	}
 	return s, nil
 }
@@ -83,7 +83,7 @@ func (s *Superblock) encode() []byte {
 	return p
 }
 
-// setVersion sets the lowest version that has all that the superblock uses.
+// setVersion sets the lowest version that supports the features in use.
 func (s *Superblock) setVersion(metaDevice bool) {
 	switch {
 	case s.Flags&flagHMAC != 0:
@@ -99,8 +99,8 @@ func (s *Superblock) setVersion(metaDevice bool) {
 	}
 }
 
-// Has reports which of the flags' names are set, for people.
-func (s *Superblock) Has() (names []string) {
+// FlagNames returns the names of the flags that are set.
+func (s *Superblock) FlagNames() (names []string) {
 	for _, f := range []struct {
 		bit  uint32
 		name string

@@ -8,42 +8,42 @@ import (
 	"udm/env"
 )
 
-// maxCachedTags bounds the memory of a target's tags, in bytes. While tags are dirty and
-// cannot be written there may be more.
+// maxCachedTags bounds the cached tags of a target, in bytes. The cache exceeds it while
+// changed tags cannot be written.
 const maxCachedTags = 4 << 20
 
-// tags are the tags on disk, read and written in units. Units that were changed are
-// written by flush, or when there are too many.
+// tags is a write-back cache of the tags on disk. Positions are in bytes from the first tag.
+// Changed units are written by flush, or when the cache is full.
 type tags struct {
-	env  env.Env
-	dev  blk.Device
-	base uint64 // sector of the first unit
-	size int    // bytes of a unit
-	most int
-	wait env.Wait // for units that are read or written
+	env   env.Env
+	dev   blk.Device
+	base  uint64   // sector of the first unit
+	size  int      // bytes of a unit
+	limit int      // units
+	wait  env.Wait // for busy units
 
 	mu    sync.Mutex
-	units map[uint64]*unit // guarded by mu
-	clock uint64           // guarded by mu
+	units map[uint64]*unit // guarded by mu; by index
+	clock uint64           // guarded by mu; counts uses
 }
 
-// unit is a part of the tags.
+// unit is the unit in which tags are read, cached and written.
 type unit struct {
 	index uint64
-	data  []byte // guarded by mu, once loaded
-	busy  bool   // guarded by mu; somebody reads or writes it
+	data  []byte // guarded by mu; while busy, owned by the I/O
+	busy  bool   // guarded by mu; being read or written
 	dirty bool   // guarded by mu
-	used  uint64 // guarded by mu; when
+	used  uint64 // guarded by mu; clock at the last use
 }
 
 func (t *tags) init(e env.Env, dev blk.Device, base uint64, sectors uint64) {
 	t.env, t.dev, t.base, t.size = e, dev, base, int(sectors*blk.SectorSize)
-	t.most = max(16, maxCachedTags/t.size)
+	t.limit = max(16, maxCachedTags/t.size)
 	t.wait = e.NewWait()
 	t.units = make(map[uint64]*unit)
 }
 
-// each calls f, under mu, with the parts of units that make up n bytes from a byte on.
+// each calls f, with mu held, for the parts of units that cover n bytes from position at.
 func (t *tags) each(at uint64, n int, f func(u *unit, part []byte)) error {
 	for n > 0 {
 		index, from := at/uint64(t.size), int(at%uint64(t.size))
@@ -56,12 +56,12 @@ func (t *tags) each(at uint64, n int, f func(u *unit, part []byte)) error {
 	return nil
 }
 
-// read fills p with the bytes of tags from a byte on.
+// read fills p with the tags at a position.
 func (t *tags) read(p []byte, at uint64) error {
 	return t.each(at, len(p), func(_ *unit, part []byte) { p = p[copy(p, part):] })
 }
 
-// write puts p there; it is on disk after a flush.
+// write stores tags in the cache. They are on disk after flush.
 func (t *tags) write(p []byte, at uint64) error {
 	return t.each(at, len(p), func(u *unit, part []byte) {
 		p = p[copy(part, p):]
@@ -69,7 +69,7 @@ func (t *tags) write(p []byte, at uint64) error {
 	})
 }
 
-// fill puts n bytes of b there.
+// fill stores n bytes of value b in the cache.
 func (t *tags) fill(b byte, n int, at uint64) error {
 	return t.each(at, n, func(u *unit, part []byte) {
 		for i := range part {
@@ -79,7 +79,7 @@ func (t *tags) fill(b byte, n int, at uint64) error {
 	})
 }
 
-// with calls f, under mu, with a unit that is loaded and that nobody reads or writes.
+// with loads a unit if necessary, waits until it is not busy, and calls f with mu held.
 func (t *tags) with(index uint64, f func(*unit)) error {
 	for {
 		u, load := t.get(index, f)
@@ -104,7 +104,8 @@ func (t *tags) with(index uint64, f func(*unit)) error {
 	}
 }
 
-// get calls f with a unit that is there, or makes one that the caller has to load.
+// get calls f, with mu held, if the unit is loaded. Otherwise it creates the unit, busy, and
+// returns load = true: the caller must load it.
 func (t *tags) get(index uint64, f func(*unit)) (u *unit, load bool) {
 	t.wait.Until(func() bool {
 		t.mu.Lock()
@@ -129,7 +130,7 @@ func (t *tags) get(index uint64, f func(*unit)) (u *unit, load bool) {
 
 func (t *tags) sector(index uint64) uint64 { return t.base + index*uint64(t.size/blk.SectorSize) }
 
-// shrink drops units that were not used for long while there are too many.
+// shrink evicts the least recently used units while there are too many.
 func (t *tags) shrink() error {
 	for {
 		t.mu.Lock()
@@ -140,7 +141,7 @@ func (t *tags) shrink() error {
 			}
 		}
 		switch {
-		case len(t.units) <= t.most || oldest == nil:
+		case len(t.units) <= t.limit || oldest == nil:
 			t.mu.Unlock()
 			return nil
 		case !oldest.dirty:
@@ -156,7 +157,7 @@ func (t *tags) shrink() error {
 	}
 }
 
-// writeOut writes a unit that the caller has made busy.
+// writeOut writes a unit that the caller has marked busy.
 func (t *tags) writeOut(u *unit) error {
 	err := blk.WriteSectors(t.env, t.dev, u.data, t.sector(u.index), 0)
 	t.mu.Lock()
@@ -166,7 +167,8 @@ func (t *tags) writeOut(u *unit) error {
 	return err
 }
 
-// flush writes all that was changed before. It is durable after a flush of the device.
+// flush writes all units changed before the call. The caller then flushes the device to make
+// them durable.
 func (t *tags) flush() error {
 	t.mu.Lock()
 	var dirty []*unit
@@ -185,7 +187,8 @@ func (t *tags) flush() error {
 	return errors.Join(errs...)
 }
 
-// claim makes a unit busy that is dirty once nobody else reads or writes it.
+// claim waits until a unit is not busy. If it is dirty then, claim marks it busy and
+// returns true.
 func (t *tags) claim(u *unit) (claimed bool) {
 	t.wait.Until(func() bool {
 		t.mu.Lock()

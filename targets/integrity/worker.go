@@ -7,21 +7,21 @@ import (
 	"udm/dm"
 )
 
-// discarded is what the tags of discarded blocks consist of.
+// discarded is the value of all bytes in the tag of a discarded block.
 const discarded = 0xf6
 
-// worker carries out clones, one after the other.
+// worker processes one clone at a time.
 type worker struct {
 	*integrity
 	tagger *tagger
-	buffer []byte  // data of a piece
-	tagBuf []byte  // tags of a piece
-	images []image // blocks of a piece that the journal has
+	buffer []byte  // data of a clone
+	tagBuf []byte  // tags of a clone
+	images []image // of a clone's blocks in the journal; zero if a block is not there
 }
 
 func newWorker(g *integrity) *worker {
-	n := int(g.pieceSectors >> g.layout.logBlock)
-	return &worker{integrity: g, tagger: newTagger(g.newHash(), g.sb), buffer: make([]byte, g.pieceSectors*blk.SectorSize), tagBuf: make([]byte, n*g.layout.tagSize), images: make([]image, n)}
+	n := int(g.maxIOSectors >> g.layout.logBlock)
+	return &worker{integrity: g, tagger: newTagger(g.newHash(), g.sb), buffer: make([]byte, g.maxIOSectors*blk.SectorSize), tagBuf: make([]byte, n*g.layout.tagSize), images: make([]image, n)}
 }
 
 func (w *worker) work(c *dm.Clone) {
@@ -36,17 +36,17 @@ func (w *worker) work(c *dm.Clone) {
 	}
 }
 
-// tagBytes is the tags of a span.
+// tagBytes returns the buffer for the tags of a span.
 func (w *worker) tagBytes(s span) []byte {
 	return w.tagBuf[:int(s.sectors>>w.layout.logBlock)*w.layout.tagSize]
 }
 
-// read reads a piece and checks it. Blocks that the journal has are taken from there.
+// read reads and verifies a clone. Blocks in the journal are copied from there.
 func (w *worker) read(c *dm.Clone, s span) blk.Status {
-	unchecked := uint64(0) // the first sector whose tag is not to be looked at
+	unverified := uint64(0) // the first sector that has no tag yet
 	inJournal := 0
 	w.acquire(s, func() bool {
-		unchecked = w.uncheckedFrom()
+		unverified = w.unverifiedFrom()
 		inJournal = w.findImages(s)
 		return true
 	})
@@ -65,7 +65,7 @@ func (w *worker) read(c *dm.Clone, s span) blk.Status {
 		if im := w.images[i]; im.data != nil {
 			im.unpack(w.buffer)
 			c.CopyIn(w.buffer[:w.layout.blockSectors*blk.SectorSize])
-		} else if sector < unchecked && !w.right(c, sector, w.tagBuf[i*w.layout.tagSize:][:w.layout.tagSize]) {
+		} else if sector < unverified && !w.verify(c, sector, w.tagBuf[i*w.layout.tagSize:][:w.layout.tagSize]) {
 			return blk.IOErr
 		}
 		c.Advance(w.layout.blockSectors)
@@ -73,7 +73,8 @@ func (w *worker) read(c *dm.Clone, s span) blk.Status {
 	return blk.OK
 }
 
-// findImages looks up which blocks of a span the journal has. Called with mu held.
+// findImages sets w.images for a span, and returns the number of blocks in the journal.
+// Called with mu held.
 func (w *worker) findImages(s span) (n int) {
 	clear(w.images)
 	if w.journal == nil || len(w.journal.where) == 0 {
@@ -87,17 +88,18 @@ func (w *worker) findImages(s span) (n int) {
 	return n
 }
 
-// readClone reads from disk into a clone's buffers.
+// readClone reads from disk into the buffers of a clone.
 func (w *worker) readClone(c *dm.Clone, s span) blk.Status {
 	b := &blk.Bio{}
 	b.CloneFrom(&c.Bio)
-	b.Sector = w.place(s.sector)
+	b.Sector = w.dataSector(s.sector)
 	return blk.Do(w.env, w.dev, b)
 }
 
-// right reports whether a block that is the data of c has its tag. If not it reads it
-// once more into its own memory: what a client shares with us, he may have changed.
-func (w *worker) right(c *dm.Clone, sector uint64, tag []byte) bool {
+// verify reports whether a block, the data of c, matches its tag. If not, it reads the block
+// again into w.buffer, because a client that shares its buffers with the server may have
+// changed them, and copies it to c if it matches then.
+func (w *worker) verify(c *dm.Clone, sector uint64, tag []byte) bool {
 	p, whole := c.Contiguous()
 	block := w.buffer[:w.layout.blockSectors*blk.SectorSize]
 	if !whole {
@@ -107,7 +109,7 @@ func (w *worker) right(c *dm.Clone, sector uint64, tag []byte) bool {
 	if bytes.Equal(w.tagger.tag(sector, p), tag) || w.line.AllowDiscards && isDiscarded(tag) {
 		return true
 	}
-	if blk.ReadSectors(w.env, w.dev, block, w.place(sector)) == nil && bytes.Equal(w.tagger.tag(sector, block), tag) {
+	if blk.ReadSectors(w.env, w.dev, block, w.dataSector(sector)) == nil && bytes.Equal(w.tagger.tag(sector, block), tag) {
 		c.CopyIn(block)
 		return true
 	}
@@ -124,8 +126,8 @@ func isDiscarded(tag []byte) bool {
 	return true
 }
 
-// write journals a piece, or writes it and its tags. The data are copied first, so that
-// tags are of what is written.
+// write journals a clone, or writes it directly with its tags. It copies the data first, so
+// that the tags match what is written even if the client changes its buffers.
 func (w *worker) write(c *dm.Clone, s span) {
 	data := w.buffer[:s.sectors*blk.SectorSize]
 	c.CopyOut(data)
@@ -153,15 +155,15 @@ func (w *worker) computeTags(data []byte, s span) {
 }
 
 func (w *worker) writeDirect(data []byte, s span) blk.Status {
-	err := blk.WriteSectors(w.env, w.dev, data, w.place(s.sector), 0)
+	err := blk.WriteSectors(w.env, w.dev, data, w.dataSector(s.sector), 0)
 	if err == nil {
 		err = w.tags.write(w.tagBytes(s), w.layout.tag(s.sector))
 	}
 	return blk.StatusOf(err)
 }
 
-// discard marks the tags, and discards below when that is durable: no power cut leaves
-// a discarded block with the tag of what it was.
+// discard marks the tags as discarded, makes that durable, and then discards the data: no
+// power cut leaves a discarded block with the tag of its old data.
 func (w *worker) discard(s span) blk.Status {
 	st := blk.OK
 	if w.journal != nil {
@@ -177,10 +179,10 @@ func (w *worker) discard(s span) blk.Status {
 		return w.tags.fill(discarded, int(n>>w.layout.logBlock)*w.layout.tagSize, w.layout.tag(at))
 	})
 	if err == nil {
-		err = w.flushPlaces()
+		err = w.flushDevices()
 	}
 	if err == nil {
-		err = w.eachArea(s, func(at, n uint64) error { return blk.DiscardSectors(w.env, w.dev, w.place(at), n) })
+		err = w.eachArea(s, func(at, n uint64) error { return blk.DiscardSectors(w.env, w.dev, w.dataSector(at), n) })
 	}
 	return blk.StatusOf(err)
 }

@@ -14,7 +14,7 @@ const (
 	prime5 uint64 = 2870177450012600261
 )
 
-// xxhash is XXH64 with seed 0, its sum in little-endian as the kernel has it.
+// xxhash is XXH64 with seed 0 and little-endian output, as in the kernel.
 type xxhash struct {
 	lanes  [4]uint64
 	buffer [32]byte
@@ -26,7 +26,7 @@ func (h *xxhash) Size() int      { return 8 }
 func (h *xxhash) BlockSize() int { return 32 }
 
 func (h *xxhash) Reset() {
-	p1, p2 := prime1, prime2 // variables, so that sums wrap
+	p1, p2 := prime1, prime2 // variables, because constant expressions must not overflow
 	h.lanes = [4]uint64{p1 + p2, p2, 0, -p1}
 	h.n, h.total = 0, 0
 }
@@ -49,7 +49,7 @@ func (h *xxhash) Write(p []byte) (int, error) {
 	return size, nil
 }
 
-// mix takes whole stripes of 32 bytes.
+// mix consumes whole stripes of 32 bytes.
 func (h *xxhash) mix(p []byte) {
 	le := binary.LittleEndian
 	for ; len(p) >= 32; p = p[32:] {

@@ -1,4 +1,4 @@
-// Package parallel has clones worked on side by side.
+// Package parallel processes clones on several workers.
 package parallel
 
 import (
@@ -9,18 +9,18 @@ import (
 	"udm/env"
 )
 
-// Queue gives clones to workers. Each is a work that is queued while there is something
-// to do, so no queue is ever full. Its lock is a leaf.
+// Queue distributes clones to workers. Each worker is an env.Work that is queued only while
+// there are clones for it, so Push never waits for a full queue. The queue's lock is a leaf.
 type Queue struct {
 	pool env.Workers
 
 	mu   sync.Mutex
 	todo dm.CloneList // guarded by mu
-	idle []*env.Work  // guarded by mu; not queued
+	idle []*env.Work  // guarded by mu; works that are not queued
 }
 
-// Init makes n workers, for 0 one for each processor. worker is called for each of them,
-// and what it returns is called with one clone after the other; it may wait.
+// Init starts n workers, or one per processor if n is 0. It calls worker once for each; the
+// function that worker returns is then called with one clone at a time, and may block.
 func (q *Queue) Init(e env.Env, name string, n int, worker func() func(*dm.Clone)) {
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
@@ -38,7 +38,7 @@ func (q *Queue) Init(e env.Env, name string, n int, worker func() func(*dm.Clone
 	}
 }
 
-// next is the next clone for a work, nil to end it.
+// next returns the next clone for a work, or nil if the work must end.
 func (q *Queue) next(work *env.Work) *dm.Clone {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -49,7 +49,7 @@ func (q *Queue) next(work *env.Work) *dm.Clone {
 	return c
 }
 
-// Push has a clone worked on.
+// Push passes a clone to a worker. It does not block.
 func (q *Queue) Push(c *dm.Clone) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -60,5 +60,5 @@ func (q *Queue) Push(c *dm.Clone) {
 	}
 }
 
-// Close waits for the works.
+// Close waits for the workers. Push must not be called any more.
 func (q *Queue) Close() { q.pool.Close() }
