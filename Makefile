@@ -23,7 +23,7 @@ ROOM = $(DESTDIR)$(PREFIX)
 BASH = $(ROOM)/share/bash-completion/completions/udm
 ZSH = $(ROOM)/share/zsh/site-functions/_udm
 FISH = $(ROOM)/share/fish/vendor_completions.d/udm.fish
-THIN = era_check era_dump era_invalidate era_restore thin_check thin_delta thin_dump thin_ls thin_metadata_size thin_repair thin_restore thin_rmap thin_trim
+THIN = cache_check cache_dump cache_metadata_size cache_repair cache_restore cache_writeback era_check era_dump era_invalidate era_restore thin_check thin_delta thin_dump thin_ls thin_metadata_size thin_repair thin_restore thin_rmap thin_trim
 UNITS = $(notdir $(wildcard packaging/systemd/*))
 
 install: $(if $(filter bin/udm,$(UDM)),build) ## install udm, man pages, completions, systemd units, alerts and a dashboard (PREFIX, DESTDIR; THIN_LINKS=yes: also as thin_check and its like)

@@ -19,21 +19,27 @@ import (
 
 // thinPrograms are the programs of thin-provisioning-tools, by the names of links to
 // udm. Options, output and exit codes are those of release 0.9; options of release 1
-// are accepted. Those of the era tools are among them.
+// are accepted. Those of the era and cache tools are among them.
 var thinPrograms = map[string]func() *cobra.Command{
-	"thin_check":         thinCheckProgram,
-	"thin_dump":          thinDumpCommand,
-	"thin_delta":         thinDeltaCommand,
-	"thin_ls":            thinLsCommand,
-	"thin_restore":       func() *cobra.Command { return betweenFiles(thinRestoreCommand()) },
-	"thin_repair":        func() *cobra.Command { return betweenFiles(thinRepairCommand()) },
-	"thin_rmap":          thinRmapCommand,
-	"thin_trim":          thinTrimProgram,
-	"thin_metadata_size": thinMetadataSizeProgram,
-	"era_check":          eraCheckProgram,
-	"era_dump":           eraDumpCommand,
-	"era_restore":        func() *cobra.Command { return betweenFiles(eraRestoreCommand()) },
-	"era_invalidate":     eraInvalidateCommand,
+	"thin_check":          thinCheckProgram,
+	"thin_dump":           thinDumpCommand,
+	"thin_delta":          thinDeltaCommand,
+	"thin_ls":             thinLsCommand,
+	"thin_restore":        func() *cobra.Command { return betweenFiles(thinRestoreCommand()) },
+	"thin_repair":         func() *cobra.Command { return betweenFiles(thinRepairCommand()) },
+	"thin_rmap":           thinRmapCommand,
+	"thin_trim":           thinTrimProgram,
+	"thin_metadata_size":  thinMetadataSizeProgram,
+	"cache_check":         cacheCheckProgram,
+	"cache_dump":          cacheDumpCommand,
+	"cache_restore":       func() *cobra.Command { return betweenFiles(cacheRestoreCommand()) },
+	"cache_repair":        func() *cobra.Command { return betweenFiles(cacheRepairCommand()) },
+	"cache_writeback":     cacheWritebackProgram,
+	"cache_metadata_size": cacheSizeCommand,
+	"era_check":           eraCheckProgram,
+	"era_dump":            eraDumpCommand,
+	"era_restore":         func() *cobra.Command { return betweenFiles(eraRestoreCommand()) },
+	"era_invalidate":      eraInvalidateCommand,
 }
 
 // thinProgramNames returns the names that links may have.
