@@ -90,7 +90,7 @@ test-fs: packages build ## real file systems on every stack: load, snapshots, ki
 containers: ## build what containerd and Kubernetes run, into bin
 	cd containers && go build -o ../bin/ ./cmd/...
 
-test-containers: packages ## run containerd's own suite for snapshotters and more, on real daemons (root, loop devices)
+test-containers: packages ## run containerd's suite for snapshotters, csi-sanity and more, on real daemons (root, loop devices)
 	cd containers && CI=true go test $(HANG) -count=1 ./...
 
 MODULES = bench containers

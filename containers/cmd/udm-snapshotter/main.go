@@ -4,15 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
@@ -20,6 +16,8 @@ import (
 	"google.golang.org/grpc"
 
 	"udm/containers/filesystem"
+	"udm/containers/internal/size"
+	"udm/containers/internal/socket"
 	"udm/containers/pool"
 	"udm/containers/snapshotter"
 	"udm/ctl"
@@ -35,20 +33,20 @@ func main() {
 
 func run(log *slog.Logger) error {
 	root := flag.String("root", "/var/lib/udm", "directory of the daemon")
-	socket := flag.String("socket", "/run/udm-snapshotter/udm.sock", "Unix socket to serve on")
+	path := flag.String("socket", "/run/udm-snapshotter/udm.sock", "Unix socket to serve on")
 	files := flag.String("files", "/run/udm-snapshotter/files", "directory in which the daemon shows volumes as files")
 	name := flag.String("pool", "containers", "pool of the snapshots; it is made when it is missing")
 	dir := flag.String("pool-dir", "", "directory of a new pool's files; without it below the daemon's root")
 	fsys := flag.String("fs", "ext4", "file system of snapshots: ext4 or xfs")
 	offer := flag.String("offer", "loop", "how snapshots are offered: loop, block, file or vhost-user")
-	first, most, size := bytes(16<<30), bytes(1<<40), bytes(10<<30)
+	first, most, each := size.Bytes(16<<30), size.Bytes(1<<40), size.Bytes(10<<30)
 	flag.Var(&first, "pool-size", "size of a new pool, such as 16G; its files are sparse")
 	flag.Var(&most, "pool-max", "size that the pool may grow to")
-	flag.Var(&size, "size", "size of the file system of a snapshot")
+	flag.Var(&each, "size", "size of the file system of a snapshot")
 	wait := flag.Bool("wait-when-full", false, "writes to a full pool wait a minute for space before they fail")
 	flag.Parse()
 
-	c := snapshotter.Config{Prefix: *name + "-snap", Files: *files, Size: uint64(size), Log: log,
+	c := snapshotter.Config{Prefix: *name + "-snap", Files: *files, Size: uint64(each), Log: log,
 		Pool: pool.Config{Name: *name, Dir: *dir, First: uint64(first), Most: uint64(most), WaitWhenFull: *wait}}
 	var err error
 	if c.FS, err = filesystem.Parse(*fsys); err != nil {
@@ -61,35 +59,20 @@ func run(log *slog.Logger) error {
 	defer client.Close()
 	s := snapshotter.New(c, client)
 	defer s.Close()
-	return serve(s, *socket, log)
+	return serve(s, *path, log)
 }
 
 // serve answers on the socket until a signal ends it.
-func serve(s *snapshotter.Snapshotter, socket string, log *slog.Logger) error {
+func serve(s *snapshotter.Snapshotter, path string, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	l, err := listen(socket)
+	l, err := socket.Listen(path)
 	if err != nil {
 		return err
 	}
 	rpc := grpc.NewServer()
 	snapshotsapi.RegisterSnapshotsServer(rpc, snapshotservice.FromSnapshotter(s))
 	defer context.AfterFunc(ctx, rpc.GracefulStop)()
-	log.Info("ready", "socket", socket)
+	log.Info("ready", "socket", path)
 	return rpc.Serve(l)
-}
-
-// listen takes the socket, also from a process that was killed.
-func listen(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("another process serves %s; stop it or choose another --socket", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	return net.Listen("unix", path)
 }

@@ -230,6 +230,14 @@ func StartDaemon(t testing.TB) *Daemon {
 	return d
 }
 
+// Start runs the daemon again. Connections to the one before are forgotten, as those of
+// any client that starts.
+func (d *Daemon) Start() {
+	d.t.Helper()
+	d.Process.Start()
+	d.Client.Close()
+}
+
 // Objects are the names of the daemon's objects with a prefix.
 func (d *Daemon) Objects(t testing.TB, prefix string) (names []string) {
 	t.Helper()
