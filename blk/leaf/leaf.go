@@ -7,6 +7,7 @@
 //	null:SIZE[:NAME]   a disk that stores nothing and reads as zeroes
 //	nbd:URI            a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT
 //	qcow2:/PATH        the disk in a qcow2 image and its backing files, read-only
+//	archive:SNAP:STORE a snapshot in an archive (udm archive), read-only
 //	part:N:…           partition N of any of these, by its GPT or MBR
 //	block=BYTES:…      any of these, with logical blocks of at least BYTES
 //	MAJOR:MINOR        any of these while it is open; else a real block device,
@@ -14,6 +15,9 @@
 //
 // All kinds of names except the last are entries of one list, schemes; a new kind of
 // leaf is another entry.
+//
+// SNAP is the name or the id of a snapshot; for an encrypted archive ",key=/FILE" follows,
+// the key file. STORE is the absolute path of a folder.
 //
 // SIZE is in bytes, or with K, M, G, T, P or E in powers of 1024; it is a multiple of 512. Two
 // disks of the same size need different NAMEs. BYTES is a power of two from 512 to 4096.

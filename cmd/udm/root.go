@@ -35,7 +35,7 @@ serves the resulting block devices over NBD and FUSE.`,
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(), exportCommand(), unexportCommand(),
 		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(), changesCommand(), sendCommand(), receiveCommand(),
 		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), eraCommand(), cacheCommand(), lvmCommand(), luksCommand(), verityCommand(), integrityCommand(), partitionsCommand(), logWritesCommand(), versionCommand(), manCommand(),
-		rescueCommand())
+		rescueCommand(), archiveCommand())
 	explainUsage(cmd)
 	return cmd
 }

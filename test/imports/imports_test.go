@@ -21,7 +21,8 @@ var layers = []struct {
 }{
 	{"internal", []string{"internal"}},
 	{"env", []string{"internal"}},
-	{"blk/leaf", []string{"internal", "env", "blk", "dm"}}, // an opener for dm.Control
+	{"archive", nil}, // stores and snapshots in them: bytes
+	{"blk/leaf", []string{"internal", "env", "blk", "dm", "archive"}}, // an opener for dm.Control
 	{"blk", []string{"internal", "env", "blk"}},
 	{"pdata", []string{"internal", "env", "blk"}},
 	{"dm", []string{"internal", "env", "blk"}},
@@ -50,7 +51,7 @@ var layers = []struct {
 	{"run", []string{"blk", "dm", "ctl/.", "run"}}, // a client of the daemon
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
-	{"cmd", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", "run", ""}},
+	{"cmd", []string{"internal", "env", "archive", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", "run", ""}},
 	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "volume", "export", "ctl"}},
 	{"containers", []string{"blk", "dm", "targets", "volume", "ctl/.", "test"}}, // clients of the daemon
 	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},

@@ -1,0 +1,204 @@
+package archive
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Snapshots store runs of sectors in chunks of at most this size, which lie in one of the
+// device's ranges of it.
+const (
+	ChunkSize    = 1 << 20
+	sector       = 512
+	chunkSectors = ChunkSize / sector
+)
+
+// version is that of the format.
+const version = 1
+
+// Keys of objects.
+const (
+	configKey = "config"
+	lockKey   = "lock"
+	snapshots = "snapshots/"
+	writers   = "writers/"
+	packs     = "packs/"
+)
+
+// config is the object that makes a store an archive.
+type config struct {
+	Format    string `json:"format"` // configFormat
+	Version   int    `json:"version"`
+	Chunk     int    `json:"chunk"` // bytes
+	Salt      string `json:"salt"`
+	Encrypted bool   `json:"encrypted"`
+	Check     string `json:"check,omitempty"` // tells a wrong key
+}
+
+const configFormat = "udm archive"
+
+// Archive is an open archive. Its methods are safe for concurrent use.
+type Archive struct {
+	store Store
+	codec *codec
+	now   func() time.Time
+}
+
+// Init makes an archive in an empty store. With a key, all contents and names of snapshots
+// are encrypted.
+func Init(ctx context.Context, s Store, key []byte) error {
+	salt := make([]byte, 16)
+	rand.Read(salt) // never fails
+	c, err := newCodec(key, salt)
+	if err != nil {
+		return err
+	}
+	p, err := json.Marshal(config{configFormat, version, ChunkSize, hex.EncodeToString(salt), key != nil, c.check()})
+	if err != nil {
+		return err
+	}
+	if err = s.PutNew(ctx, configKey, p); errors.Is(err, fs.ErrExist) {
+		return errors.New("there is an archive already")
+	}
+	return err
+}
+
+// Open opens an archive. key is nil for one that is not encrypted.
+func Open(ctx context.Context, s Store, key []byte) (*Archive, error) {
+	p, err := s.Get(ctx, configKey, 0, -1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("there is no archive; make one with udm archive init")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var c config
+	if err := json.Unmarshal(p, &c); err != nil || c.Format != configFormat {
+		return nil, errors.New("the object config is not that of an archive")
+	}
+	salt, err := hex.DecodeString(c.Salt)
+	switch {
+	case err != nil || c.Version != version || c.Chunk != ChunkSize:
+		return nil, fmt.Errorf("the archive has format %d with chunks of %d bytes, which this udm does not know; use a newer one", c.Version, c.Chunk)
+	case c.Encrypted && key == nil:
+		return nil, errors.New("the archive is encrypted; give its key file")
+	case !c.Encrypted && key != nil:
+		return nil, errors.New("the archive is not encrypted; leave the key file out")
+	}
+	codec, err := newCodec(key, salt)
+	if err == nil && codec.check() != c.Check {
+		err = errors.New("this is not the key of the archive")
+	}
+	return &Archive{s, codec, time.Now}, err
+}
+
+// ParseKey reads the content of a key file: 64 hexadecimal digits.
+func ParseKey(text []byte) ([]byte, error) {
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != 32 {
+		return nil, errors.New("a key file has 64 hexadecimal digits; make one with udm archive key")
+	}
+	return key, nil
+}
+
+// NewKey returns the content of a new key file.
+func NewKey() []byte {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails
+	return append(hex.AppendEncode(nil, key), '\n')
+}
+
+// newID is the id of a snapshot to be.
+func newID() string { return strings.ToLower(rand.Text()[:16]) }
+
+// List returns the snapshots, the oldest first.
+func (a *Archive) List(ctx context.Context) (list []Info, err error) {
+	err = a.each(ctx, nil, func(x *index) error {
+		list = append(list, x.Info)
+		return nil
+	})
+	slices.SortFunc(list, func(a, b Info) int { return a.Created.Compare(b.Created) })
+	return list, err
+}
+
+// each calls fn with the index of each snapshot whose id is wanted; nil: all are.
+func (a *Archive) each(ctx context.Context, wanted func(id string) bool, fn func(*index) error) error {
+	var ids []string
+	err := a.store.List(ctx, snapshots, func(key string, _ int64) error {
+		if id := strings.TrimPrefix(key, snapshots); wanted == nil || wanted(id) {
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	for i := 0; i < len(ids) && err == nil; i++ {
+		var x *index
+		x, err = a.index(ctx, ids[i])
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errAborted):
+			err = nil // removed meanwhile, or never there
+		case err == nil:
+			err = fn(x)
+		}
+	}
+	return err
+}
+
+func (a *Archive) index(ctx context.Context, id string) (*index, error) {
+	p, err := a.store.Get(ctx, snapshots+id, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	return decode(a.codec, id, p)
+}
+
+var isID = regexp.MustCompile(`^[a-z2-7]{16}$`)
+
+// find returns the snapshot with an id, or the only one with a name.
+func (a *Archive) find(ctx context.Context, word string) (*index, error) {
+	if isID.MatchString(word) {
+		if x, err := a.index(ctx, word); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errAborted) {
+			return x, err
+		}
+	}
+	var found *index
+	err := a.each(ctx, nil, func(x *index) error {
+		if x.Name == word && found != nil {
+			return fmt.Errorf("several snapshots are named %s; give the id of one", word)
+		}
+		if x.Name == word {
+			found = x
+		}
+		return nil
+	})
+	if err == nil && found == nil {
+		err = fmt.Errorf("the archive has no snapshot %s", word)
+	}
+	return found, err
+}
+
+// Remove removes a snapshot. The space of what no other one has is freed by Prune.
+func (a *Archive) Remove(ctx context.Context, word string) error {
+	x, err := a.find(ctx, word)
+	if err != nil {
+		return err
+	}
+	leases, err := a.leases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range leases {
+		if slices.Contains(l.Bases, x.ID) {
+			return fmt.Errorf("%s is the base of %s, which is being archived; wait for that, or let udm archive prune end it if it has died", word, l.Name)
+		}
+	}
+	return a.store.Delete(ctx, snapshots+x.ID)
+}
