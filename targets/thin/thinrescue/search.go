@@ -165,12 +165,12 @@ func (s *search) stale(older []*top, id uint32) uint64 {
 	return 0
 }
 
-// rootsByCount returns the nodes in use that nothing leads to, by the number of their
-// mappings.
+// rootsByCount returns the nodes that nothing leads to and that are in use for certain, by
+// the number of their mappings.
 func (s *search) rootsByCount() map[uint64][]uint64 {
 	roots := map[uint64][]uint64{}
 	s.loose(func(nr uint64, i *info) {
-		if i.whole() && i.entries > 0 {
+		if i.whole() && i.entries > 0 && s.used != nil && has(s.used, nr) {
 			roots[i.entries] = append(roots[i.entries], nr)
 		}
 	})
