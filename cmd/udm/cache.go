@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/blk"
+	"udm/ctl"
 	"udm/env"
+	"udm/targets/cache"
 	"udm/targets/cache/cachetools"
 )
 
@@ -302,4 +304,37 @@ func cacheBlocks(given func(string) bool, block, device, blocks uint64) (uint64,
 		return blocks, nil
 	}
 	return 0, errors.New("give --block-size and --device-size, or --nr-blocks")
+}
+
+// cacheHits is how much of a device's I/O a cache has served.
+type cacheHits struct {
+	Reads     uint64 `json:"reads"`
+	ReadHits  uint64 `json:"readHits"`
+	Writes    uint64 `json:"writes"`
+	WriteHits uint64 `json:"writeHits"`
+	Dirty     uint64 `json:"dirtyBlocks"`
+}
+
+// hitsOf returns the hits of each cache among the targets of a device.
+func hitsOf(d ctl.Device) (hs []cacheHits) {
+	for _, l := range d.Status {
+		if l.Target != "cache" {
+			continue
+		}
+		if s, err := cache.ParseStatus(l.Params); err == nil && s.State == cache.Figures {
+			hs = append(hs, cacheHits{s.ReadHits + s.ReadMisses, s.ReadHits, s.WriteHits + s.WriteMisses, s.WriteHits, s.Dirty})
+		}
+	}
+	return hs
+}
+
+func (h cacheHits) String() string {
+	return fmt.Sprintf("%s of %d reads, %s of %d writes, %d blocks dirty", percent(h.ReadHits, h.Reads), h.Reads, percent(h.WriteHits, h.Writes), h.Writes, h.Dirty)
+}
+
+func percent(part, whole uint64) string {
+	if whole == 0 {
+		return "0%"
+	}
+	return fmt.Sprintf("%.1f%%", 100*float64(part)/float64(whole))
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"udm/ctl"
 	"udm/test/need"
 )
 
@@ -122,4 +123,13 @@ func TestCacheWriteback(t *testing.T) {
 		t.Errorf("%v: blocks 6 and 9 of the origin are not those of the cache", err)
 	}
 	c.fails("size --block-size 128", "belong together")
+}
+
+// The status shows how much a cache serves.
+func TestCacheHits(t *testing.T) {
+	d := ctl.Device{Status: []ctl.Line{{Target: "cache", Params: "8 20/256 64 3/32 30 10 1 3 0 3 2 1 writeback 2 migration_threshold 2048 smq 0 rw - "}}}
+	hs := hitsOf(d)
+	if len(hs) != 1 || hs[0].String() != "75.0% of 40 reads, 25.0% of 4 writes, 2 blocks dirty" {
+		t.Errorf("%v", hs)
+	}
 }

@@ -95,13 +95,14 @@ func bars(d ctl.Device) string {
 // described is a device in JSON output.
 type described struct {
 	ctl.Device
-	Full []fullness `json:"full,omitempty"`
+	Full []fullness  `json:"full,omitempty"`
+	Hits []cacheHits `json:"hits,omitempty"`
 }
 
 func withFullness(ds []ctl.Device) []described {
 	out := make([]described, 0, len(ds))
 	for _, d := range ds {
-		out = append(out, described{d, full(d)})
+		out = append(out, described{d, full(d), hitsOf(d)})
 	}
 	return out
 }

@@ -101,6 +101,9 @@ func printStatus(w io.Writer, root string, d ctl.Device) {
 	for _, l := range d.Status {
 		line("status", l.String())
 	}
+	for _, h := range hitsOf(d) {
+		line("hits", h.String())
+	}
 	for _, dep := range d.Deps {
 		line("on", fmt.Sprintf("%s (%s)", depName(dep), dep.Number))
 		if dep.Report != nil {

@@ -7,6 +7,7 @@ import (
 	"udm/ctl"
 	"udm/dm"
 	"udm/pdata"
+	"udm/targets/cache"
 	"udm/targets/snapshot"
 	"udm/targets/thin"
 )
@@ -31,6 +32,16 @@ var (
 	storeLost  = gauge("udm_store_invalid", "1 when what the snapshot held is lost.")
 	mergeLeft  = gauge("udm_merge_left_bytes", "What is still to be merged.")
 	mergeFails = gauge("udm_merge_failed", "1 when the merge has stopped at an error.")
+
+	cacheSize     = gauge("udm_cache_bytes", "Size of the cache.")
+	cacheUsed     = gauge("udm_cache_used_bytes", "Space in the cache that holds blocks of the origin.")
+	cacheDirty    = gauge("udm_cache_dirty_bytes", "Space in the cache that has to be written back to the origin.")
+	cacheHits     = counter("udm_cache_hits_total", "I/O whose block was in the cache.")
+	cacheMisses   = counter("udm_cache_misses_total", "I/O whose block was not in the cache.")
+	cachePromoted = counter("udm_cache_promotions_total", "Blocks that came into the cache.")
+	cacheDemoted  = counter("udm_cache_demotions_total", "Blocks that left the cache.")
+	cacheReadOnly = gauge("udm_cache_read_only", "1 when the metadata of the cache cannot be changed.")
+	cacheCheck    = gauge("udm_cache_needs_check", "1 when the metadata of the cache has to be checked.")
 )
 
 // target tells what the status of a target says.
@@ -48,6 +59,10 @@ func (p *page) target(ctx context.Context, s ctl.Service, d ctl.Device, l ctl.Li
 	case "snapshot", "snapshot-merge":
 		if st, err := snapshot.ParseStatus(l.Params); err == nil {
 			p.store(ls, st, l.Target == "snapshot-merge")
+		}
+	case "cache":
+		if st, err := cache.ParseStatus(l.Params); err == nil {
+			p.cache(d.Name, st)
 		}
 	}
 }
@@ -104,4 +119,28 @@ func (p *page) store(ls labels, st *snapshot.Status, merging bool) {
 	if merging {
 		p.set(mergeLeft, ls, float64((st.Allocated-min(st.Allocated, st.Metadata))*blk.SectorSize))
 	}
+}
+
+// cache tells of a cache.
+func (p *page) cache(name string, st *cache.Status) {
+	ls := label("device", deviceLabel(name))
+	p.is(cacheReadOnly, ls, st.ReadOnly || st.State != cache.Figures)
+	p.is(cacheCheck, ls, st.NeedsCheck || st.State != cache.Figures)
+	if st.State != cache.Figures {
+		return
+	}
+	block := st.BlockSectors * blk.SectorSize
+	p.set(cacheSize, ls, float64(st.Blocks*block))
+	p.set(cacheUsed, ls, float64(st.Resident*block))
+	p.set(cacheDirty, ls, float64(st.Dirty*block))
+	for _, op := range []struct {
+		name         string
+		hits, misses uint64
+	}{{"read", st.ReadHits, st.ReadMisses}, {"write", st.WriteHits, st.WriteMisses}} {
+		ls := label("device", deviceLabel(name), "op", op.name)
+		p.set(cacheHits, ls, float64(op.hits))
+		p.set(cacheMisses, ls, float64(op.misses))
+	}
+	p.set(cachePromoted, ls, float64(st.Promotions))
+	p.set(cacheDemoted, ls, float64(st.Demotions))
 }
