@@ -52,6 +52,9 @@ type Export struct {
 	// those that come through other servers. nil: the server and the name identify the
 	// device.
 	Same any
+	// Again, if not nil, is the name by which Exports opens the same device again: it may
+	// have been renamed. nil: Name.
+	Again func() string
 	// Release, if not nil, is called once, after the client is gone and its last
 	// bio has ended. The device must stay open until then.
 	Release func()

@@ -19,7 +19,7 @@ import (
 type conn struct {
 	srv  *Server
 	base io.ReadWriter // as passed to the server
-	stop atomic.Int32  // running, draining or aborted
+	stop atomic.Int32  // running, moving, draining or aborted
 
 	// Set before transmission, then constant, except for the size, which the
 	// reader updates.
@@ -37,21 +37,24 @@ type conn struct {
 	spare   *request   // free requests, linked by next
 	taken   uint64     // number of requests ever started
 
+	partial []byte         // what has come of a request when the connection was paused
+	began   chan struct{}  // closed when the handshake is over
 	helpers sync.WaitGroup // goroutines of slow requests and of the sender
 	gate    gate.Client    // counts requests in flight that change the device
 
 	sender
 }
 
-// Values of conn.stop, in this order only.
+// Values of conn.stop, in this order only, except that moving may be called off.
 const (
 	running  = iota
+	moving   // read no more, and let what is read end: see move.go
 	draining // answer new requests with ESHUTDOWN, close when no request is in flight
 	aborted
 )
 
 func newConn(s *Server, rw io.ReadWriter) *conn {
-	c := &conn{srv: s, base: rw}
+	c := &conn{srv: s, base: rw, began: make(chan struct{})}
 	c.sender.init()
 	return c
 }
@@ -60,7 +63,7 @@ func newConn(s *Server, rw io.ReadWriter) *conn {
 // server that shuts down.
 const refusalTime = time.Second
 
-func (c *conn) stopping() bool { return c.stop.Load() != running }
+func (c *conn) stopping() bool { return c.stop.Load() >= draining }
 
 // run serves the connection to its end and closes it.
 func (c *conn) run() error {
@@ -68,6 +71,7 @@ func (c *conn) run() error {
 	h.moreTime()
 	s, err := h.run()
 	if err != nil || s == nil {
+		close(c.began)
 		if s != nil {
 			s.export.Done()
 		}
@@ -76,9 +80,21 @@ func (c *conn) run() error {
 	}
 	c.setDeadline(time.Time{})
 	c.begin(s)
-	err = c.transmission()
-	c.end(err)
-	return err
+	return c.serve()
+}
+
+// serve serves the connection in transmission until it ends or is moved.
+func (c *conn) serve() error {
+	for {
+		err := c.transmission()
+		if !errors.Is(err, errPaused) {
+			c.end(err)
+			return err
+		}
+		if err := c.move(); err != errPaused {
+			return err
+		}
+	}
 }
 
 // begin enters transmission.
@@ -98,11 +114,14 @@ func (c *conn) begin(s *session) {
 	c.wire = w
 	c.mu.Unlock()
 	switch c.stop.Load() { // it may have changed before the wire was set
+	case moving:
+		w.pause()
 	case draining:
 		w.closeRead()
 	case aborted:
 		w.abort()
 	}
+	close(c.began)
 }
 
 // end waits for the requests in flight, sends their replies unless err broke the

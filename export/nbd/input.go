@@ -11,6 +11,9 @@ type input struct {
 	c    *conn
 	slab *slab
 	r, w int
+
+	before   []byte // received earlier, to be read first
+	skipping uint64 // bytes of a payload that are to be dropped
 }
 
 // next returns the next n bytes, which stay valid until the next call. The error
@@ -43,6 +46,11 @@ func (in *input) fill(n int) error {
 // receive reads once. It first sends the pending replies, because the read may
 // block.
 func (in *input) receive(p []byte, inside bool) (int, error) {
+	if len(in.before) > 0 {
+		n := copy(p, in.before)
+		in.before = in.before[n:]
+		return n, nil
+	}
 	in.c.park()
 	n, err := in.c.wire.read(p, inside)
 	in.c.parked.Store(false)
@@ -105,6 +113,7 @@ func (in *input) bigPayload(r *request, n int) error {
 	for have < n {
 		got, err := in.receive(r.data[have:], true)
 		if err != nil {
+			r.data = r.data[:have]
 			return err
 		}
 		have += got
@@ -112,22 +121,32 @@ func (in *input) bigPayload(r *request, n int) error {
 	return nil
 }
 
-// skip drops n bytes of payload.
-func (in *input) skip(n uint64) error {
-	if n > 1<<32 {
+// skip drops what is to be skipped.
+func (in *input) skip() error {
+	if in.skipping > 1<<32 {
 		return errTooLarge
 	}
-	for n > 0 {
+	for in.skipping > 0 {
 		if in.r == in.w {
 			if err := in.fill(1); err != nil {
 				return unexpected(err)
 			}
 		}
-		some := min(n, uint64(in.w-in.r))
+		some := min(in.skipping, uint64(in.w-in.r))
 		in.r += int(some)
-		n -= some
+		in.skipping -= some
 	}
 	return nil
+}
+
+// rest takes out what was received and not parsed.
+func (in *input) rest() (p []byte) {
+	if in.slab != nil {
+		p = append(p, in.slab.buf[in.r:in.w]...)
+	}
+	p = append(p, in.before...)
+	in.before, in.r = nil, in.w
+	return p
 }
 
 func (in *input) close() {

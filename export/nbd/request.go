@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -55,7 +56,13 @@ func fail(e proto.Errno, format string, args ...any) *failure {
 // transmission reads and starts requests until the client disconnects, when it
 // returns nil, or breaks the protocol.
 func (c *conn) transmission() error {
+	if err := c.in.skip(); err != nil {
+		return err
+	}
 	for {
+		if c.stop.Load() == moving {
+			return errPaused
+		}
 		h, err := c.in.next(c.hdrSize)
 		if err == io.EOF {
 			return nil
@@ -73,7 +80,10 @@ func (c *conn) transmission() error {
 		r := c.take()
 		r.Request = req
 		if err := c.start(r); err != nil {
-			c.keep(r) // without a reply: it did not arrive completely
+			if errors.Is(err, errPaused) {
+				c.partOf(r)
+			}
+			c.keep(r) // else without a reply: it did not arrive completely
 			return err
 		}
 	}
@@ -85,7 +95,8 @@ func (c *conn) start(r *request) error {
 	f := c.check(r)
 	if n := c.payloadLen(r); n > 0 {
 		if f != nil || n > proto.MaxPayload {
-			if err := c.in.skip(n); err != nil {
+			c.in.skipping = n
+			if err := c.in.skip(); err != nil {
 				return err
 			}
 		} else if err := c.in.payload(r, int(n)); err != nil {

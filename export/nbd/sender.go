@@ -37,6 +37,9 @@ type sender struct {
 
 	work []*request // used by the sending goroutine: taken from queue
 	segs [][]byte   // used by the sending goroutine: for the wire
+
+	again  []byte // guarded by mu; requests that failed while the connection is moved
+	unsent []byte // used by the sending goroutine: replies that were not sent before it is
 }
 
 func (s *sender) init() { s.changed.L = &s.mu }
@@ -51,7 +54,7 @@ func (s *sender) idleLocked() bool { return s.parked.Load() && s.ended == s.begu
 func (c *conn) park() {
 	c.flush()
 	c.parked.Store(true)
-	if c.stopping() {
+	if c.stop.Load() >= draining {
 		c.mu.Lock()
 		c.wakeLocked()
 		c.mu.Unlock()
@@ -81,6 +84,9 @@ func (c *conn) complete(r *request, block bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue = append(c.queue, r)
+	if c.waiting {
+		c.changed.Broadcast()
+	}
 	switch {
 	case c.sending:
 	case block || c.inFlightLocked() <= 0:
@@ -133,7 +139,8 @@ func (c *conn) transmitUnlocked(block bool) bool {
 	c.gather()
 	segs, err := c.segs, error(nil)
 	if block {
-		err = c.wire.write(segs)
+		segs, err = c.wire.write(segs)
+		c.leaveUnsent(segs)
 	} else {
 		if segs, err = c.wire.tryWrite(segs); len(segs) > 0 {
 			c.helpers.Add(1)
@@ -154,7 +161,8 @@ func (c *conn) transmitUnlocked(block bool) bool {
 // socket full.
 func (c *conn) sendRest(segs [][]byte) {
 	defer c.helpers.Done()
-	err := c.wire.write(segs)
+	segs, err := c.wire.write(segs)
+	c.leaveUnsent(segs)
 	if err != nil {
 		c.wire.abort()
 	}
@@ -164,6 +172,12 @@ func (c *conn) sendRest(segs [][]byte) {
 	c.freeLocked()
 	c.sending = false
 	c.sendLocked(true)
+}
+
+func (c *conn) leaveUnsent(segs [][]byte) {
+	for _, p := range segs {
+		c.unsent = append(c.unsent, p...)
+	}
 }
 
 // gather builds segs from work, joining replies that are adjacent in memory.
@@ -216,7 +230,7 @@ func (c *conn) wakeLocked() {
 	if c.waiting {
 		c.changed.Broadcast()
 	}
-	if c.stopping() && c.idleLocked() {
+	if c.stop.Load() >= draining && c.idleLocked() {
 		c.wire.closeRead()
 	}
 }

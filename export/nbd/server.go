@@ -56,6 +56,8 @@ type Server struct {
 	closing   bool                  // guarded by mu; no new listeners and connections
 	listeners map[net.Listener]bool // guarded by mu
 	conns     map[*conn]bool        // guarded by mu
+	moved     []Moved               // guarded by mu; see Hand
+	left      sync.Cond             // mu; a connection has left conns
 	fullTold  bool                  // guarded by mu; a refusal was logged since a client last left
 	running   sync.WaitGroup        // Serve calls and connections; added to under mu
 }
@@ -77,7 +79,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, listeners: make(map[net.Listener]bool), conns: make(map[*conn]bool)}, nil
+	s := &Server{cfg: cfg, listeners: make(map[net.Listener]bool), conns: make(map[*conn]bool)}
+	s.left.L = &s.mu
+	return s, nil
 }
 
 func setDefault[T comparable](p *T, v T) {
@@ -137,7 +141,7 @@ func (s *Server) start(nc net.Conn) {
 	}
 	go func() {
 		defer s.remove(c)
-		if err := c.run(); err != nil {
+		if err := c.run(); err != nil && err != ErrMoved {
 			s.cfg.Log.Warn("nbd client dropped", "client", nc.RemoteAddr(), "reason", err)
 		}
 	}()
@@ -147,7 +151,8 @@ func (s *Server) start(nc net.Conn) {
 // accepts any stream of bytes, so that a recorded session can be replayed without a
 // socket; time limits require the deadlines of a [net.Conn], and Close requires a
 // stream that can be closed. The error says why the connection ended: nil if the
-// client disconnected, or closed the connection between two requests.
+// client disconnected, or closed the connection between two requests, and ErrMoved if
+// Hand took it.
 func (s *Server) ServeConn(rw io.ReadWriter) error {
 	c, err := s.add(rw)
 	if err != nil {
@@ -195,7 +200,7 @@ func (s *Server) worthTelling(refused error) bool {
 
 func (s *Server) remove(c *conn) {
 	s.mu.Lock()
-	delete(s.conns, c)
+	s.leftLocked(c)
 	s.fullTold = false
 	s.mu.Unlock()
 	s.running.Done()

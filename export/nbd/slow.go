@@ -14,7 +14,7 @@ func (c *conn) goSlow(r *request, f func(*conn, *request) *failure) {
 		defer c.helpers.Done()
 		failed := f(c, r)
 		r.written()
-		r.seal(failed)
+		r.conclude(failed)
 		c.complete(r, true)
 	}()
 }

@@ -125,7 +125,7 @@ func (r *request) settle() bool {
 		}
 	}
 	r.written()
-	r.seal(failureOf(st))
+	r.conclude(failureOf(st))
 	return true
 }
 

@@ -17,17 +17,27 @@ type wire interface {
 	// true in the middle of a request; waiting longer than StallTimeout is then
 	// an error.
 	read(p []byte, inside bool) (int, error)
-	// write sends all of segs, in order.
-	write(segs [][]byte) error
+	// write sends all of segs, in order. After pause it sends what it can without
+	// waiting and returns the rest, which is then the rest of all that follows.
+	write(segs [][]byte) (rest [][]byte, err error)
 	// tryWrite sends as much of segs as it can without waiting and returns the
 	// rest.
 	tryWrite(segs [][]byte) (rest [][]byte, err error)
 	// closeRead makes read return the bytes that have arrived, then io.EOF.
 	closeRead()
+	// pause makes read return errPaused soon, and a write that waits return; go on
+	// undoes it. On a socket, interrupt must be called until they have.
+	pause()
+	goOn()
+	// detach gives up the socket, without ending it: nil if the stream is none.
+	detach() *os.File
 	// abort makes every call fail soon.
 	abort()
 	close()
 }
+
+// errPaused is the error of a read that pause has ended. Nothing is lost.
+var errPaused = errors.New("nbd: the connection is moved")
 
 var errStalled = errors.New("nbd: the client stalled in the middle of a request or does not read replies")
 
@@ -37,8 +47,9 @@ type stream struct {
 	rw     io.ReadWriter
 	stall  time.Duration
 	ending atomic.Bool // closeRead or abort was called
-	armed  bool        // used by the reader: a read deadline is set
-	buf    []byte      // used by the writer: joins small segments into one TLS record
+	paused atomic.Bool
+	armed  bool   // used by the reader: a read deadline is set
+	buf    []byte // used by the writer: joins small segments into one TLS record
 }
 
 type deadliner interface {
@@ -56,14 +67,17 @@ func (s *stream) read(p []byte, inside bool) (int, error) {
 			at = time.Now().Add(s.stall)
 		}
 		d.SetReadDeadline(at)
-		if s.ending.Load() {
+		if s.ending.Load() || s.paused.Load() {
 			d.SetReadDeadline(longAgo)
 		}
 	}
 	n, err := s.rw.Read(p)
 	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		if s.ending.Load() {
+		switch {
+		case s.ending.Load():
 			return 0, io.EOF
+		case s.paused.Load():
+			return 0, errPaused
 		}
 		return 0, errStalled
 	}
@@ -73,7 +87,7 @@ func (s *stream) read(p []byte, inside bool) (int, error) {
 // joined is the most bytes collected for one Write.
 const joined = 64 << 10
 
-func (s *stream) write(segs [][]byte) error {
+func (s *stream) write(segs [][]byte) ([][]byte, error) {
 	if d, ok := s.rw.(deadliner); ok {
 		d.SetWriteDeadline(time.Now().Add(s.stall))
 	}
@@ -81,16 +95,16 @@ func (s *stream) write(segs [][]byte) error {
 	for _, p := range segs {
 		if len(s.buf)+len(p) > joined {
 			if err := s.writeBuf(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if len(p) <= joined {
 			s.buf = append(s.buf, p...)
 		} else if _, err := s.rw.Write(p); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return s.writeBuf()
+	return nil, s.writeBuf()
 }
 
 func (s *stream) writeBuf() error {
@@ -113,6 +127,22 @@ func (s *stream) closeRead() {
 		d.SetReadDeadline(longAgo)
 	}
 }
+
+func (s *stream) pause() {
+	s.paused.Store(true)
+	if d, ok := s.rw.(deadliner); ok {
+		d.SetReadDeadline(longAgo)
+	}
+}
+
+func (s *stream) goOn() {
+	s.paused.Store(false)
+	if d, ok := s.rw.(deadliner); ok && !s.ending.Load() {
+		d.SetReadDeadline(time.Time{})
+	}
+}
+
+func (s *stream) detach() *os.File { return nil }
 
 func (s *stream) abort() {
 	s.closeRead()

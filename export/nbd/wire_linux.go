@@ -3,7 +3,10 @@ package nbd
 import (
 	"io"
 	"net"
+	"os"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -20,6 +23,9 @@ type sock struct {
 
 	iov []unix.Iovec // used by the writer
 	msg unix.Msghdr  // used by the writer
+
+	paused atomic.Bool
+	full   bool // used by the writer: after a pause, not all was sent
 
 	mu     sync.Mutex
 	closed bool // guarded by mu; for shutdown(2), which must not hit a reused descriptor
@@ -60,7 +66,7 @@ func dupFD(sc syscall.Conn) (fd int, err error) {
 }
 
 func (s *sock) read(p []byte, inside bool) (int, error) {
-	for {
+	for !s.paused.Load() {
 		n, e := s.recv(p)
 		switch {
 		case n > 0:
@@ -74,32 +80,45 @@ func (s *sock) read(p []byte, inside bool) (int, error) {
 			return 0, e
 		}
 	}
+	return 0, errPaused
 }
 
-func (s *sock) write(segs [][]byte) error {
+func (s *sock) write(segs [][]byte) ([][]byte, error) {
 	for len(segs) > 0 {
+		if s.paused.Load() {
+			rest, err := s.tryWrite(segs)
+			s.full = len(rest) > 0
+			return rest, err
+		}
 		n, err := s.send(segs, unix.MSG_NOSIGNAL)
-		if err == unix.EAGAIN {
-			return errStalled
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return nil, errStalled
+		case err != nil:
+			return nil, err
+		default:
+			segs = dropSent(segs, n)
 		}
-		if err != nil {
-			return err
-		}
-		segs = dropSent(segs, n)
 	}
-	return nil
+	return nil, nil
 }
 
 func (s *sock) tryWrite(segs [][]byte) (rest [][]byte, err error) {
+	if s.full {
+		return segs, nil
+	}
 	for len(segs) > 0 {
 		n, err := s.send(segs, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-		if err == unix.EAGAIN {
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
 			return segs, nil
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
+		default:
+			segs = dropSent(segs, n)
 		}
-		segs = dropSent(segs, n)
 	}
 	return nil, nil
 }
@@ -118,7 +137,7 @@ func (s *sock) send(segs [][]byte, flags int) (int, error) {
 		if e == 0 {
 			return n, nil
 		}
-		if e != unix.EINTR {
+		if e != unix.EINTR || s.paused.Load() {
 			return 0, e
 		}
 	}
@@ -150,6 +169,52 @@ const maxIOV = 1024 // IOV_MAX
 
 func (s *sock) closeRead() { s.shutdown(unix.SHUT_RD) }
 func (s *sock) abort()     { s.shutdown(unix.SHUT_RDWR) }
+
+func (s *sock) pause() { s.paused.Store(true) }
+
+func (s *sock) goOn() {
+	s.full = false // nobody writes now
+	s.paused.Store(false)
+}
+
+// interrupt makes calls of paused sockets return. A call that waits on a socket with a
+// timeout ends with EINTR at any signal, also at one that the runtime sends to itself and
+// ignores. Which thread waits is unknown, and it may be about to: hence all, repeatedly.
+func interrupt() {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, t := range threads {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // it may have ended
+		}
+	}
+}
+
+// pair returns a pair of connected sockets: ours, and that of the next server.
+func pair() (*net.UnixConn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	file := os.NewFile(uintptr(fds[0]), "nbd")
+	defer file.Close()
+	ours, err := net.FileConn(file)
+	if err != nil {
+		unix.Close(fds[1])
+		return nil, nil, err
+	}
+	return ours.(*net.UnixConn), os.NewFile(uintptr(fds[1]), "nbd"), nil
+}
+
+// detach implements wire.
+func (s *sock) detach() *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return os.NewFile(uintptr(s.fd), "nbd")
+}
 
 func (s *sock) shutdown(how int) {
 	s.mu.Lock()

@@ -108,5 +108,9 @@ func (x named) Open(name string) (*export.Export, error) {
 	if err != nil {
 		return nil, fs.ErrNotExist
 	}
-	return x.open(d)
+	e, err := x.open(d)
+	if err == nil {
+		e.Again = d.Name
+	}
+	return e, err
 }

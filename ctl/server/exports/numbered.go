@@ -14,6 +14,15 @@ type numbered struct{ Set }
 // Numbered returns a device's name by number: dm-MINOR.
 func Numbered(minor uint32) string { return fmt.Sprintf("dm-%d", minor) }
 
+// again opens a device under a name that lasts.
+func (s Set) again(d *dm.Device, name string) (*export.Export, error) {
+	e, err := s.open(d)
+	if err == nil {
+		e.Again = func() string { return name }
+	}
+	return e, err
+}
+
 // device returns the device with such a name.
 func (x numbered) device(name string) (*dm.Device, error) {
 	var minor uint32
@@ -51,5 +60,5 @@ func (x numbered) Open(name string) (*export.Export, error) {
 	if err != nil {
 		return nil, fs.ErrNotExist
 	}
-	return x.open(d)
+	return x.again(d, name)
 }

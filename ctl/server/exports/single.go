@@ -33,5 +33,5 @@ func (x single) Open(name string) (*export.Export, error) {
 	if name != Numbered(x.device.Number().Minor) {
 		return nil, fs.ErrNotExist
 	}
-	return x.open(x.device)
+	return x.again(x.device, name)
 }
