@@ -4,8 +4,9 @@ package fuse
 
 import (
 	"bytes"
-	"context"
 	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"udm/blk"
 )
@@ -17,30 +18,35 @@ const (
 	zeroRange = 0x10
 )
 
-// Allocate punches holes and zeroes ranges.
-func (f *file) Allocate(_ context.Context, off, size uint64, mode uint32) syscall.Errno {
-	if !f.root.enter() {
-		return syscall.ENXIO
+// Fallocate punches holes and zeroes ranges.
+func (r *root) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	f, st := r.use(in.Fh)
+	if !st.Ok() {
+		return st
 	}
-	defer f.root.leave()
+	defer r.leave()
+	return f.allocate(in.Offset, in.Length, in.Mode)
+}
+
+func (f *file) allocate(off, size uint64, mode uint32) fuse.Status {
 	end := f.size()
 	if mode&punchHole == 0 && mode&keepSize == 0 && (off > end || size > end-off) {
-		return syscall.ENOSPC
+		return fuse.Status(syscall.ENOSPC)
 	}
 	n := f.clip(off, size)
 	switch {
 	case f.export.ReadOnly:
-		return syscall.EROFS
+		return fuse.EROFS
 	case n == 0 || mode&^keepSize == 0:
-		return 0
+		return fuse.OK
 	case mode&^keepSize == punchHole && !f.unmaps():
-		return syscall.EOPNOTSUPP
+		return fuse.ENOTSUP
 	case mode&^keepSize == punchHole:
 		return errno(f.zero(off, n, true))
 	case mode&^keepSize == zeroRange:
 		return errno(f.zero(off, n, false))
 	}
-	return syscall.EOPNOTSUPP
+	return fuse.ENOTSUP
 }
 
 // zero makes a range of bytes read as zeroes. It uses the device's own ops for

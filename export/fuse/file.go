@@ -3,12 +3,10 @@
 package fuse
 
 import (
-	"context"
 	"errors"
-	iofs "io/fs"
+	"io/fs"
 	"syscall"
 
-	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"udm/blk"
@@ -16,89 +14,48 @@ import (
 	"udm/export/internal/gate"
 )
 
-// node is a file. Each open looks up its export by name again.
-type node struct {
-	fs.Inode
-	root *root
-	name string
-}
-
-// Getattr returns the current size. An open file returns the size of its own
-// device, even if that has been renamed.
-func (n *node) Getattr(_ context.Context, h fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	if f, ok := h.(*file); ok {
-		info := f.export.Info
-		info.Size = f.export.Device.Limits().Size
-		attr(&out.Attr, info)
-		return 0
-	}
-	info, ok := n.root.find(n.name)
-	if !ok {
-		return syscall.ENXIO
-	}
-	attr(&out.Attr, info)
-	return 0
-}
-
-// Setattr changes nothing. A size other than the device's is refused, as block devices
-// refuse every truncate(2).
-func (n *node) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	errno := n.Getattr(ctx, f, out)
-	if size, ok := in.GetSize(); ok && errno == 0 && size != out.Size {
-		return syscall.EINVAL
-	}
-	return errno
-}
-
-// Statfs reports the discard granularity as the block size.
-func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
-	errno := n.root.Statfs(ctx, out)
-	x, err := n.root.exports.Open(n.name)
+// Open attaches to the export.
+func (r *root) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	name := r.name(in.NodeId)
+	x, err := r.exports.Open(name)
 	if err != nil {
 		return openErrno(err)
 	}
-	defer x.Done()
-	if g := x.Device.Limits().DiscardGranularity; g > out.Bsize {
-		out.Bsize, out.Frsize = g, g
-	}
-	return errno
-}
-
-// Open attaches to the export.
-func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
-	x, err := n.root.exports.Open(n.name)
-	if err != nil {
-		return nil, 0, openErrno(err)
-	}
-	if x.ReadOnly && flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+	if x.ReadOnly && in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		x.Done()
-		return nil, 0, syscall.EROFS
+		return fuse.EROFS
 	}
-	f := &file{root: n.root, name: n.name, export: x, io: blk.NewFile(n.root.env, x.Device),
-		sync: flags&syscall.O_DSYNC != 0}
-	f.join()
-	if !n.root.add(f) {
+	f := r.newFile(name, x, in.Flags&syscall.O_DSYNC != 0)
+	if !r.add(f) {
 		f.gate.Leave()
 		x.Done()
-		return nil, 0, syscall.ENXIO
+		return fuse.Status(syscall.ENXIO)
 	}
-	return f, fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES, 0
+	out.Fh, out.OpenFlags = f.handle, fuse.FOPEN_DIRECT_IO|fuse.FOPEN_PARALLEL_DIRECT_WRITES
+	return fuse.OK
 }
 
-func openErrno(err error) syscall.Errno {
+func (r *root) newFile(name string, x *export.Export, sync bool) *file {
+	f := &file{root: r, name: name, export: x, io: blk.NewFile(r.env, x.Device), sync: sync}
+	f.join()
+	return f
+}
+
+func openErrno(err error) fuse.Status {
 	var errno syscall.Errno
 	switch {
-	case errors.Is(err, iofs.ErrNotExist):
-		return syscall.ENXIO
+	case errors.Is(err, fs.ErrNotExist):
+		return fuse.Status(syscall.ENXIO)
 	case errors.As(err, &errno):
-		return errno
+		return fuse.Status(errno)
 	}
-	return syscall.EIO
+	return fuse.EIO
 }
 
 // file is an open file: one client of a device.
 type file struct {
 	root   *root
+	handle uint64 // set by add
 	name   string // the name it was opened by
 	export *export.Export
 	io     *blk.File
@@ -122,39 +79,53 @@ func (f *file) join() {
 
 func (f *file) size() uint64 { return f.export.Device.Limits().Size * blk.SectorSize }
 
+// use finds the open file of a request, which must call leave in the end.
+func (r *root) use(handle uint64) (*file, fuse.Status) {
+	if !r.enter() {
+		return nil, fuse.Status(syscall.ENXIO)
+	}
+	f := r.file(handle)
+	if f == nil {
+		r.leave()
+		return nil, fuse.EBADF
+	}
+	return f, fuse.OK
+}
+
 // Read reads up to the end of the device.
-func (f *file) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	if !f.root.enter() {
-		return nil, syscall.ENXIO
+func (r *root) Read(_ <-chan struct{}, in *fuse.ReadIn, dest []byte) (fuse.ReadResult, fuse.Status) {
+	f, st := r.use(in.Fh)
+	if !st.Ok() {
+		return nil, st
 	}
-	defer f.root.leave()
-	n := f.clip(uint64(off), uint64(len(dest)))
-	if n == 0 {
-		return fuse.ReadResultData(nil), 0
+	defer r.leave()
+	n := f.clip(in.Offset, uint64(len(dest)))
+	if n > 0 {
+		if _, err := f.io.ReadAt(dest[:n], int64(in.Offset)); err != nil {
+			return nil, errno(err)
+		}
 	}
-	if _, err := f.io.ReadAt(dest[:n], off); err != nil {
-		return nil, errno(err)
-	}
-	return fuse.ReadResultData(dest[:n]), 0
+	return fuse.ReadResultData(dest[:n]), fuse.OK
 }
 
 // Write writes up to the end of the device; beyond it returns ENOSPC.
-func (f *file) Write(_ context.Context, data []byte, off int64) (uint32, syscall.Errno) {
-	if !f.root.enter() {
-		return 0, syscall.ENXIO
+func (r *root) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	f, st := r.use(in.Fh)
+	if !st.Ok() {
+		return 0, st
 	}
-	defer f.root.leave()
-	n := f.clip(uint64(off), uint64(len(data)))
+	defer r.leave()
+	n := f.clip(in.Offset, uint64(len(data)))
 	if n == 0 && len(data) > 0 {
-		return 0, syscall.ENOSPC
+		return 0, fuse.Status(syscall.ENOSPC)
 	}
-	if err := f.write(data[:n], off); err != nil {
+	if err := f.write(data[:n], int64(in.Offset)); err != nil {
 		return 0, errno(err)
 	}
 	if f.sync {
 		return uint32(n), errno(f.io.Sync())
 	}
-	return uint32(n), 0
+	return uint32(n), fuse.OK
 }
 
 func (f *file) write(p []byte, off int64) error {
@@ -181,21 +152,23 @@ func (f *file) clip(off, n uint64) uint64 {
 }
 
 // Fsync makes earlier writes durable.
-func (f *file) Fsync(context.Context, uint32) syscall.Errno {
-	if !f.root.enter() {
-		return syscall.ENXIO
+func (r *root) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	f, st := r.use(in.Fh)
+	if !st.Ok() {
+		return st
 	}
-	defer f.root.leave()
+	defer r.leave()
 	return errno(f.io.Sync())
 }
 
 // Flush is called at each close. It does nothing: only fsync makes data durable.
-func (f *file) Flush(context.Context) syscall.Errno { return 0 }
+func (r *root) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
 // Release closes the file and releases its export.
-func (f *file) Release(context.Context) syscall.Errno {
-	f.root.drop(f)
-	return 0
+func (r *root) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	if f := r.file(in.Fh); f != nil {
+		r.drop(f)
+	}
 }
 
 // The lseek whences for holes.
@@ -205,25 +178,27 @@ const (
 )
 
 // Lseek finds data and holes in the allocation map.
-func (f *file) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
-	if !f.root.enter() {
-		return 0, syscall.ENXIO
+func (r *root) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) (st fuse.Status) {
+	f, st := r.use(in.Fh)
+	if !st.Ok() {
+		return st
 	}
-	defer f.root.leave()
+	defer r.leave()
 	size := f.size()
-	if off >= size {
-		return 0, syscall.ENXIO
+	switch {
+	case in.Offset >= size:
+		return fuse.Status(syscall.ENXIO)
+	case f.export.Extents != nil:
+		out.Offset, st = f.seek(in.Offset, size, in.Whence == seekData)
+	case in.Whence == seekData:
+		out.Offset = in.Offset
+	default:
+		out.Offset = size
 	}
-	if f.export.Extents == nil {
-		if whence == seekData {
-			return off, 0
-		}
-		return size, 0
-	}
-	return f.seek(off, size, whence == seekData)
+	return st
 }
 
-func (f *file) seek(off, size uint64, data bool) (uint64, syscall.Errno) {
+func (f *file) seek(off, size uint64, data bool) (uint64, fuse.Status) {
 	for s := off / blk.SectorSize; s < size/blk.SectorSize; {
 		es, err := f.export.Extents(s, size/blk.SectorSize-s)
 		if err != nil {
@@ -237,25 +212,25 @@ func (f *file) seek(off, size uint64, data bool) (uint64, syscall.Errno) {
 		}
 	}
 	if data {
-		return 0, syscall.ENXIO
+		return 0, fuse.Status(syscall.ENXIO)
 	}
 	return size, 0
 }
 
-func errno(err error) syscall.Errno {
+func errno(err error) fuse.Status {
 	if err == nil {
-		return 0
+		return fuse.OK
 	}
 	var n syscall.Errno
 	if errors.As(err, &n) {
-		return n
+		return fuse.Status(n)
 	}
 	switch st := blk.StatusOf(err); st {
 	case blk.ReadOnly:
-		return syscall.EROFS
+		return fuse.EROFS
 	case blk.Offline:
-		return syscall.ENXIO
+		return fuse.Status(syscall.ENXIO)
 	default:
-		return st.Errno()
+		return fuse.Status(st.Errno())
 	}
 }

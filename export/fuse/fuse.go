@@ -42,18 +42,23 @@
 //
 // # Goroutines and locks
 //
-// The FUSE library runs a goroutine for each request in flight; a bio's End wakes
-// it. root.mu is a leaf; no I/O runs under it.
+// There is a goroutine for each request in flight; a bio's End wakes it. See conn. root.mu
+// and conn.mu are leaves; no I/O runs under them.
+//
+// # Handing over
+//
+// A server can hand its mount to another one, which may be in another process: Hand, then
+// Take. The kernel's end is the open /dev/fuse; requests wait there meanwhile. What goes
+// along is what the kernel knows by number: inodes that it has looked up, open files; and
+// requests that failed while the server was stopped, which nobody has had an answer to.
 package fuse
 
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"syscall"
 
-	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"udm/env"
@@ -68,10 +73,11 @@ type Options struct {
 
 // Server is a mounted directory of devices.
 type Server struct {
-	dir  string // without symbolic links
-	dev  device // of the mount; identifies its connection in the kernel
-	root *root
-	srv  *fuse.Server
+	dir     string // without symbolic links
+	dev     device // of the mount; identifies its connection in the kernel
+	root    *root
+	library *fuse.ProtocolServer
+	conn    *conn
 }
 
 const (
@@ -97,34 +103,46 @@ func Mount(e env.Env, x export.Exports, dir string, o Options) (*Server, error) 
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
 	}
-	r := newRoot(e, x)
-	srv, err := fs.Mount(dir, r, o.fs())
+	s := newServer(dir, newRoot(e, x), o)
+	fd, err := o.mount(dir)
 	if err != nil {
 		return nil, mountFailed(dir, err)
 	}
-	s := &Server{dir: dir, root: r, srv: srv}
-	if s.dev, err = mountedAt(dir); err == nil {
-		err = keepFromChildren()
-	}
-	if err != nil {
+	if err := s.begin(fd); err != nil {
 		return nil, errors.Join(err, unmount(dir, syscall.MNT_DETACH))
 	}
 	return s, nil
 }
 
-func (o Options) fs() *fs.Options {
-	m := fuse.MountOptions{
-		AllowOther: o.AllowOther, Debug: o.Debug, FsName: "udm", Name: "udm", DirectMount: os.Geteuid() == 0,
-		MaxWrite: maxRequest, MaxBackground: maxBackground, DisableSplice: true, DisableXAttrs: true,
+func newServer(dir string, r *root, o Options) *Server {
+	return &Server{dir: dir, root: r, library: fuse.NewProtocolServer(r, o.library())}
+}
+
+// begin serves a new mount.
+func (s *Server) begin(fd int) (err error) {
+	if s.conn, err = newConn(fd, s.library); err != nil {
+		return err
+	}
+	if err = s.conn.greet(); err != nil {
+		s.conn.close()
+		return err
+	}
+	s.conn.start()
+	if s.dev, err = mountedAt(s.dir); err == nil {
+		s.refusePolling()
+	}
+	return err
+}
+
+func (o Options) library() *fuse.MountOptions {
+	return &fuse.MountOptions{
+		AllowOther: o.AllowOther, Debug: o.Debug, Name: "udm",
+		MaxWrite: maxRequest, MaxBackground: maxBackground, DisableSplice: true, DisableXAttrs: true, DisableReadDirPlus: true,
 		// Asynchronous I/O of a program or a loop device runs in parallel; shared
 		// maps work with Linux 6.6 and later.
 		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_DIRECT_IO_ALLOW_MMAP |
 			fuse.CAP_ATOMIC_O_TRUNC, // else it looks like a truncate,
 	}
-	if o.AllowOther {
-		m.Options = []string{"default_permissions"}
-	}
-	return &fs.Options{MountOptions: m}
 }
 
 // Dir is the directory of the files.
@@ -145,7 +163,7 @@ func (s *Server) Unmount() error {
 			return fmt.Errorf("unmount %s: %w", s.dir, err)
 		}
 	}
-	s.srv.Wait()
+	<-s.conn.ended
 	s.root.close()
 	return nil
 }
@@ -161,7 +179,7 @@ func (s *Server) Close() error {
 	lazy := unmount(s.dir, syscall.MNT_DETACH)
 	s.root.close()
 	if abort(s.dev) == nil {
-		s.srv.Wait()
+		<-s.conn.ended
 	}
 	return errors.Join(err, lazy)
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -107,24 +106,80 @@ func abort(d device) error {
 	return os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", d.minor), []byte("1"), 0)
 }
 
-// keepFromChildren sets close-on-exec on the server's side of all mounts. A child
-// process that inherited it would keep the kernel waiting for answers after this
-// process has exited. The FUSE library does not set it when it mounts by itself.
-func keepFromChildren() error {
-	fds, err := os.ReadDir("/proc/self/fd")
+// mount mounts at dir and returns the server's end, by itself if it may, else by
+// fusermount3.
+func (o Options) mount(dir string) (fd int, err error) {
+	if os.Geteuid() == 0 {
+		if fd, err = o.mountDirectly(dir); err == nil {
+			return fd, nil
+		}
+	}
+	return o.mountByProgram(dir)
+}
+
+const source, fsType = "udm", "fuse.udm"
+
+// options are those that both ways to mount have in common.
+func (o Options) options() string {
+	s := fmt.Sprintf("max_read=%d", maxRequest)
+	if o.AllowOther {
+		s += ",allow_other,default_permissions"
+	}
+	return s
+}
+
+func (o Options) mountDirectly(dir string) (int, error) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return -1, err
 	}
-	for _, e := range fds {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			return err
-		}
-		if path, _ := os.Readlink("/proc/self/fd/" + e.Name()); path == "/dev/fuse" {
-			unix.CloseOnExec(fd)
-		}
+	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,%s", fd, unix.S_IFDIR, os.Geteuid(), os.Getegid(), o.options())
+	if err := unix.Mount(source, dir, fsType, unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
+		unix.Close(fd)
+		return -1, err
 	}
-	return nil
+	return fd, nil
+}
+
+// mountByProgram has fusermount3 mount, which sends the server's end on a socket.
+func (o Options) mountByProgram(dir string) (int, error) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(ends[0])
+	theirs := os.NewFile(uintptr(ends[1]), "fusermount")
+	cmd := exec.Command(fusermount(), "-o", "fsname="+source+",subtype=udm,"+o.options(), "--", dir)
+	cmd.Env, cmd.ExtraFiles = append(os.Environ(), "_FUSE_COMMFD=3"), []*os.File{theirs}
+	out, err := cmd.CombinedOutput()
+	theirs.Close()
+	if err != nil {
+		return -1, fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+	}
+	control := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(ends[0], make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("recvmsg", err)
+	}
+	list, err := unix.ParseSocketControlMessage(control[:n])
+	if err != nil || len(list) != 1 {
+		return -1, errors.Join(err, errors.New("fusermount3 sent no descriptor"))
+	}
+	fds, err := unix.ParseUnixRights(&list[0])
+	if err != nil || len(fds) != 1 {
+		return -1, errors.Join(err, errors.New("fusermount3 sent no descriptor"))
+	}
+	return fds[0], nil
+}
+
+// refusePolling makes the kernel learn that the files cannot be polled. Otherwise a Go
+// program that opens one asks on a thread that the server may lack if it is this program.
+func (s *Server) refusePolling() {
+	fd, err := unix.Open(filepath.Join(s.dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0) // the library has it
+	if err == nil {
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		unix.Close(fd)
+	}
 }
 
 // mountFailed explains which permission or program is missing.
