@@ -1,5 +1,7 @@
 package filedev
 
+import "os"
+
 // file is the operating system's interface to a file. Each method makes one
 // system call and is safe for concurrent use. Transfers may be short, and any
 // call may return EINTR. Calls that the system lacks return
@@ -24,6 +26,8 @@ type file interface {
 	// data finds the first data from off on and the hole after it. Both are the
 	// last sector boundary of an int64 if there is no more data.
 	data(off int64) (data, hole int64, err error)
+	// hand returns another descriptor of the open file. close then leaves its lock.
+	hand() (*os.File, error)
 	close() error
 }
 

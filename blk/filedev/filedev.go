@@ -49,6 +49,7 @@ package filedev
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -65,7 +66,10 @@ type Options struct {
 	Direct  bool
 	Workers int // most goroutines doing I/O; 0: 8
 	Queue   int // bios that may wait for one before Submit blocks; 0: 128
-	Ring    int // most transfers of a Direct file under way by io_uring; 0: 127; negative: none
+	// File, if not nil, is the open file, with its lock: see [Device.Hand]. Open then
+	// opens and locks nothing, and takes it over.
+	File *os.File
+	Ring int // most transfers of a Direct file under way by io_uring; 0: 127; negative: none
 }
 
 // ErrInUse is the error for a file that is already open for writing.
@@ -288,6 +292,10 @@ func (d *Device) Report() (r blk.Report) {
 // lowWater is when a file system has little space left: a twentieth of it, and of small
 // ones up to 1 GiB or a quarter.
 func lowWater(all uint64) uint64 { return max(all/20, min(all/4, 1<<30)) }
+
+// Hand returns the open file for a Device that goes on with it, in this process or in
+// another one: they share its lock, which Close leaves alone from now on.
+func (d *Device) Hand() (*os.File, error) { return d.f.hand() }
 
 // Close waits for the pool and releases the lock. It does not flush, and does not
 // report a write-back error again.

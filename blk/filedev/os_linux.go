@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +17,8 @@ import (
 type osFile struct {
 	fd    int
 	block bool // a block device
+
+	handed atomic.Bool // others use the open file
 }
 
 func openFile(path string, o Options) (file, geometry, error) {
@@ -25,7 +29,7 @@ func openFile(path string, o Options) (file, geometry, error) {
 	if o.Direct {
 		flags |= unix.O_DIRECT
 	}
-	f, g, err := openAs(path, flags)
+	f, g, err := openAs(path, flags, o.File)
 	if err != nil {
 		return nil, g, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -35,7 +39,10 @@ func openFile(path string, o Options) (file, geometry, error) {
 	return f, g, nil
 }
 
-func openAs(path string, flags int) (*osFile, geometry, error) {
+func openAs(path string, flags int, file *os.File) (*osFile, geometry, error) {
+	if file != nil {
+		return adopt(file, flags)
+	}
 	var st unix.Stat_t
 	if err := retry(func() error { return unix.Stat(path, &st) }); err != nil {
 		return nil, geometry{}, err
@@ -55,6 +62,28 @@ func openAs(path string, flags int) (*osFile, geometry, error) {
 	g, err := f.settle(writing, flags&unix.O_DIRECT != 0)
 	if err != nil {
 		unix.Close(f.fd)
+		return nil, g, err
+	}
+	return f, g, nil
+}
+
+// adopt takes over an open file.
+func adopt(file *os.File, flags int) (*osFile, geometry, error) {
+	var st unix.Stat_t
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		if err = unix.Fstat(fd, &st); err != nil {
+			unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return nil, geometry{}, err
+	}
+	file.Close()
+	f := &osFile{fd: fd, block: st.Mode&unix.S_IFMT == unix.S_IFBLK}
+	g, err := f.settle(flags&unix.O_ACCMODE != unix.O_RDONLY, flags&unix.O_DIRECT != 0) // has the lock
+	if err != nil {
+		unix.Close(fd)
 		return nil, g, err
 	}
 	return f, g, nil
@@ -185,7 +214,19 @@ func (f *osFile) data(off int64) (int64, int64, error) {
 // close gives the lock up first: requests of a ring keep the file open for a moment
 // after they have ended.
 func (f *osFile) close() error {
+	if f.handed.Load() {
+		return unix.Close(f.fd)
+	}
 	return errors.Join(unix.Flock(f.fd, unix.LOCK_UN), unix.Close(f.fd))
+}
+
+func (f *osFile) hand() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(f.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f.handed.Store(true)
+	return os.NewFile(uintptr(fd), "disk"), nil
 }
 
 // create makes a file of size bytes without data.

@@ -18,8 +18,8 @@ type osFile struct{ f *os.File }
 
 func openFile(path string, o Options) (file, geometry, error) {
 	g := geometry{logical: blk.SectorSize, physical: blk.SectorSize, minIO: 4096}
-	if o.Direct {
-		return nil, g, &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("direct I/O: %w", errors.ErrUnsupported)}
+	if o.Direct || o.File != nil {
+		return nil, g, &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("direct I/O or an open file: %w", errors.ErrUnsupported)}
 	}
 	flag := os.O_RDWR
 	if o.ReadOnly {
@@ -68,6 +68,7 @@ func (f *osFile) writev(bufs [][]byte, off int64, m mode) (int, error) {
 func (f *osFile) sync() error                   { return f.f.Sync() }
 func (f *osFile) discard(int64, int64) error    { return blk.NotSupported }
 func (f *osFile) zero(int64, int64, bool) error { return errors.ErrUnsupported }
+func (f *osFile) hand() (*os.File, error)       { return nil, errors.ErrUnsupported }
 func (f *osFile) close() error                  { return f.f.Close() }
 
 func (f *osFile) size() (int64, error) {

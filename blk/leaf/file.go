@@ -16,7 +16,7 @@ func parsePath(path, _ string) (source, error) {
 	if err != nil {
 		return source{}, openError(path, err)
 	}
-	return source{id: id, number: number, open: openPath(path, false)}, nil
+	return source{id: id, number: number, open: openPath(id, path, false)}, nil
 }
 
 // parseDirect returns the disk that is the file at a path, opened past the page cache.
@@ -25,12 +25,12 @@ func parseDirect(name, path string) (source, error) {
 		return source{}, dm.Errorf(syscall.EINVAL, "%s: %q is not an absolute path", name, path)
 	}
 	src, err := resolve(path)
-	src.direct, src.open = true, openPath(path, true)
+	src.direct, src.open = true, openPath(src.id, path, true)
 	return src, err
 }
 
-func openPath(path string, direct bool) func(*Opener, bool) (blk.Device, error) {
-	return func(_ *Opener, write bool) (blk.Device, error) {
-		return filedev.Open(path, filedev.Options{ReadOnly: !write, Direct: direct})
+func openPath(id identity, path string, direct bool) func(*Opener, bool) (blk.Device, error) {
+	return func(o *Opener, write bool) (blk.Device, error) {
+		return filedev.Open(path, filedev.Options{ReadOnly: !write, Direct: direct, File: o.handedFile(id, write)})
 	}
 }

@@ -91,11 +91,13 @@ type Opener struct {
 	lowest   map[uint32]uint32    // guarded by mu; by major: no minor number below is free
 	// registered has the names of disks whose number a user has chosen.
 	registered map[blk.Number]string // guarded by mu
+	handed     map[identity]Handed   // guarded by mu: see Take
 }
 
 // New returns an Opener that has nothing open.
 func New(e env.Env) *Opener {
-	return &Opener{env: e, disks: make(map[identity]*disk), byNumber: make(map[blk.Number]*disk), lowest: make(map[uint32]uint32), registered: make(map[blk.Number]string)}
+	return &Opener{env: e, disks: make(map[identity]*disk), byNumber: make(map[blk.Number]*disk), lowest: make(map[uint32]uint32), registered: make(map[blk.Number]string),
+		handed: make(map[identity]Handed)}
 }
 
 // disk is one disk that is open, or being opened or closed.
@@ -177,6 +179,9 @@ func (o *Opener) numbered(n blk.Number) *disk {
 func (o *Opener) numberLocked(src *source) blk.Number {
 	if n, free := o.ownNumberLocked(src.name); free {
 		return n
+	}
+	if h, ok := o.handed[src.id]; ok && !o.takenLocked(h.Number) {
+		return h.Number
 	}
 	n := blk.Number{Major: src.major}
 	if src.number != (blk.Number{}) {

@@ -1,0 +1,115 @@
+package leaf
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"udm/blk"
+	"udm/blk/filedev"
+)
+
+// Handed is a disk that an Opener hands to another one, in this process or another: open
+// files with their locks, and the number. A disk without a file is opened anew.
+type Handed struct {
+	Name        string
+	Number      blk.Number
+	Read, Write *os.File `json:"-"`
+}
+
+// Hand returns what is open. It stays open here, but its locks are now shared. The error
+// names a disk whose content would be lost.
+func (o *Opener) Hand() (list []Handed, err error) {
+	o.mu.Lock()
+	disks := make([]*disk, 0, len(o.disks))
+	for _, d := range o.disks {
+		disks = append(disks, d)
+	}
+	o.mu.Unlock()
+	for _, d := range disks {
+		h, err := d.hand()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, h)
+	}
+	return list, nil
+}
+
+// Movable returns an error if a disk that is open cannot be handed over.
+func (o *Opener) Movable() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, d := range o.disks {
+		if src, err := resolve(d.source.name); err != nil {
+			return err
+		} else if src.id != id {
+			return fmt.Errorf("%s is another file now than the one that is open; move that back", d.source.name)
+		}
+		if strings.Contains(d.source.name, "mem:") {
+			return fmt.Errorf("%s is in the memory of this process; remove the devices on it, or restart the daemon, which loses its content", d.source.name)
+		}
+	}
+	return nil
+}
+
+func (d *disk) hand() (h Handed, err error) {
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	h = Handed{Name: d.source.name, Number: d.number}
+	if f, ok := d.read.raw.(*filedev.Device); ok {
+		if h.Read, err = f.Hand(); err != nil {
+			return h, fmt.Errorf("%s: %w", h.Name, err)
+		}
+	}
+	if f, ok := d.write.raw.(*filedev.Device); ok {
+		if h.Write, err = f.Hand(); err != nil {
+			return h, fmt.Errorf("%s: %w", h.Name, err)
+		}
+	}
+	return h, nil
+}
+
+// Take makes the disks of another Opener those that are opened next.
+func (o *Opener) Take(list []Handed) error {
+	for _, h := range list {
+		src, err := resolve(h.Name)
+		if err != nil {
+			return err
+		}
+		o.mu.Lock()
+		o.handed[src.id] = h
+		o.mu.Unlock()
+	}
+	return nil
+}
+
+// Taken ends Take: what was not opened is closed.
+func (o *Opener) Taken() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, h := range o.handed {
+		for _, f := range []*os.File{h.Read, h.Write} {
+			if f != nil {
+				f.Close()
+			}
+		}
+		delete(o.handed, id)
+	}
+}
+
+// handedFile takes out the file that was handed over for a disk.
+func (o *Opener) handedFile(id identity, write bool) (f *os.File) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h := o.handed[id]
+	if write {
+		f, h.Write = h.Write, nil
+	} else {
+		f, h.Read = h.Read, nil
+	}
+	if f != nil {
+		o.handed[id] = h
+	}
+	return f
+}
