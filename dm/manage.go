@@ -350,6 +350,14 @@ func (d *Device) event(kind EventKind) {
 	d.tell(kind)
 }
 
+// CountEventsFrom sets the event number, when a device goes on with that of another
+// process. Waiters are not woken.
+func (d *Device) CountEventsFrom(n uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.eventNr = n
+}
+
 // Message sends words to the target that maps a sector, or to the core if the first word
 // begins with @. EINVAL: there is no such target, or it does not take the message.
 func (d *Device) Message(sector uint64, text string) (string, error) {

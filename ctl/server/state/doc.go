@@ -36,6 +36,9 @@
 // must not undo what users have seen. test/sim loses power and kills the daemon at
 // every step of several concurrent commands.
 //
+// ROOT/format.json has the format of all that is saved in ROOT. A program refuses to run
+// on a newer format than its own: see [Format].
+//
 // ROOT/disks.json lists the disks with numbers chosen by the user. It is replaced
 // atomically, too, and is read before all devices.
 //

@@ -16,6 +16,9 @@ import (
 // be read; everything else runs.
 func (s *State) Restore(ctx context.Context) error {
 	disksErr := s.restoreDisks()
+	if s.handed == nil {
+		disksErr = errors.Join(disksErr, s.saveFormat())
+	}
 	records, err := s.store.read()
 	err = errors.Join(disksErr, err)
 	slices.SortFunc(records, markedLast)
@@ -34,11 +37,15 @@ func (s *State) Restore(ctx context.Context) error {
 		}
 		s.claim(d, r)
 		e := s.entry(d)
+		s.handed[r.Minor].giveKeys(r)
 		s.mu.Lock()
 		e.waiting, e.disk, e.volume, e.limit = r, r.Live != nil || r.Inactive != nil, r.Volume, r.Limit
 		s.mu.Unlock()
 	}
 	s.bringAllBack(ctx)
+	if s.handed != nil {
+		return err // those that are to be removed are in use
+	}
 	for _, r := range records {
 		if d, derr := s.control.Number(dm.Number{Major: dm.Major, Minor: r.Minor}); derr == nil && r.DeferredRemove {
 			_, rerr := d.Remove(true)
@@ -184,10 +191,14 @@ func (s *State) tell(d *dm.Device, before string, err error) {
 
 // loadSaved loads a saved table, unless a mapped device that it names is not ready.
 func (s *State) loadSaved(d *dm.Device, t *table, of waitingSnapshots) error {
-	if t.Keyless {
+	text := t.Text
+	switch {
+	case t.keyed != nil:
+		text = t.keyed
+	case t.Keyless:
 		return fmt.Errorf("waiting for its key, which is not saved; load the table again with the key and resume %s", d.Name())
 	}
-	specs, err := s.Parse(strings.Join(t.Text, "\n"))
+	specs, err := s.Parse(strings.Join(text, "\n"))
 	if err != nil {
 		return err
 	}

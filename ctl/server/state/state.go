@@ -25,6 +25,9 @@ type State struct {
 	disksLock *env.Mutex // held while disks are registered and saved
 	disks     []Disk     // guarded by disksLock
 
+	format savedFormat       // as saved
+	handed map[uint32]Handed // set before Restore; by minor
+
 	mu      sync.Mutex
 	groups  map[string]Limit    // guarded by mu; limits of groups
 	total   int                 // guarded by mu; devices to restore
@@ -62,5 +65,8 @@ func New(c Config) (*State, error) {
 	for i := range s.saving {
 		s.saving[i] = env.NewMutex(c.Env)
 	}
-	return s, hostfs.MakeDir(c.FS, s.store.dir)
+	if err := hostfs.MakeDir(c.FS, s.store.dir); err != nil {
+		return nil, err
+	}
+	return s, s.checkFormat()
 }

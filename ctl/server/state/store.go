@@ -33,6 +33,8 @@ type table struct {
 	ReadOnly bool     `json:"readOnly,omitempty"`
 	// Keyless: keys were left out, so the table cannot be loaded.
 	Keyless bool `json:"keyless,omitempty"`
+
+	keyed []string // the text with its keys, if the process before handed them over
 }
 
 // store is a directory with a file for each device.
