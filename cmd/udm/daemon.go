@@ -6,12 +6,15 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
+	"udm/ctl"
 	"udm/ctl/server"
+	"udm/ctl/server/handover"
 	"udm/ctl/server/service"
 	"udm/ctl/server/systemd"
 	"udm/export/nbd"
@@ -25,6 +28,7 @@ type daemonFlags struct {
 	log, logFormat    string
 	cert, key, ca     string
 	readOnly, verbose bool
+	replace           bool
 	maxConns          int
 	params            map[string]string
 }
@@ -41,9 +45,14 @@ ROOT/nbd.sock, under the name of the device.
 The devices are saved. A restarted daemon restores all of them, even after a crash.
 On SIGTERM or Ctrl-C, the daemon finishes the I/O in flight, flushes the devices and
 exits with code 0, after 10 seconds at most. A second signal stops it at once. The
-log says what could not be finished.`,
+log says what could not be finished.
+
+daemon --replace has the daemon that is running start this program in its place, with the
+options that it has itself, and hand over its devices and their clients. These notice a
+short pause. If the new program cannot take over, the old daemon goes on.`,
 		Example: `  udm daemon
   udm daemon --root /tmp/lab
+  udm daemon --root /tmp/lab --replace
   udm daemon --listen :10809 --tls-cert server.pem --tls-key server-key.pem --tls-ca clients.pem`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDaemon(cmd, f) },
@@ -57,6 +66,7 @@ log says what could not be finished.`,
 	fl.StringVar(&f.ca, "tls-ca", "", "authority file (PEM); clients must have a certificate from it (GnuTLS clients use TLS 1.2 then)")
 	fl.BoolVar(&f.readOnly, "read-only", false, "make all NBD exports read-only")
 	fl.IntVar(&f.maxConns, "max-connections", nbd.DefaultMaxConns, "maximum number of NBD connections")
+	fl.BoolVar(&f.replace, "replace", false, "have the running daemon replaced by this program, without its clients noticing")
 	addParams(fl, &f.params)
 	fl.StringVar(&f.log, "log", "", "write the log to this file instead of standard error; SIGHUP reopens it")
 	fl.StringVar(&f.logFormat, "log-format", "text", "format of the log: text or json")
@@ -69,6 +79,22 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.replace {
+		return replaceDaemon(cmd, root)
+	}
+	old, err := handover.Inherited()
+	if err != nil {
+		return err
+	}
+	err = serveRoot(cmd, f, root, old)
+	if old != nil && err != nil {
+		old.Refuse(err) // unless it is over already
+	}
+	return err
+}
+
+// serveRoot runs a daemon, after another process if old is not nil.
+func serveRoot(cmd *cobra.Command, f daemonFlags, root string, old *handover.Predecessor) (err error) {
 	mount := f.mount
 	if mount != "" {
 		if mount, err = filepath.Abs(mount); err != nil {
@@ -79,7 +105,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	if err != nil {
 		return err
 	}
-	conf, err := f.tls(cmd, sockets["nbd-tcp"] != nil)
+	conf, err := f.tls(cmd, sockets["nbd-tcp"] != nil || old != nil)
 	if err != nil {
 		return err
 	}
@@ -107,13 +133,36 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	return server.Run(cmd.Context(), server.Config{
 		Root: root, Program: thisBuild().String(), Listen: f.listen, Metrics: f.metrics, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
-		Sockets: sockets,
+		Sockets: sockets, Predecessor: old, Successor: successor,
+		HandedOver: func(pid int) { notify(log, fmt.Sprint(systemd.MainPID, pid)) },
 		Ready: func(*service.Service) {
 			log.Info("ready", "root", root, "pid", os.Getpid())
 			notify(log, systemd.Ready)
 		},
 		Ending: func() { notify(log, systemd.Stopping) },
 	})
+}
+
+// replaceDaemon has the daemon of a root replaced by this program.
+func replaceDaemon(cmd *cobra.Command, root string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c := ctl.NewClient(root)
+	defer c.Close()
+	_, err = c.Replace(cmd.Context(), ctl.Replace{Program: self})
+	return err
+}
+
+// successor is the command of a daemon with the options of this one.
+func successor(program string) *exec.Cmd {
+	if program == "" {
+		program, _ = os.Executable() // "" is refused when it is started
+	}
+	c := exec.Command(program, os.Args[1:]...)
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return c
 }
 
 // logHandler writes a log with a line for each event.

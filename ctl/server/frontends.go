@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"slices"
 
 	"udm/ctl"
 	"udm/ctl/server/frontend"
@@ -13,25 +14,27 @@ import (
 	"udm/export/nbd"
 )
 
-// frontEnds returns all front ends of a service in the order in which they are
+// newFrontEnds returns all front ends of a service in the order in which they are
 // started; add new ones here. The first one answers while devices are restored; the
 // others start after that.
-func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
+func (d *daemon) newFrontEnds(s *service.Service) ([]frontend.Server, error) {
+	cfg := &d.cfg
 	x := s.Exports().For("nbd")
 	x.ReadOnly = cfg.ReadOnly
 	c := nbd.Config{Exports: x.ByName(), MaxConns: cfg.MaxConns, Log: cfg.Log}
-	local, err := newNBD(nbdName, cfg.socket(nbdName, unixSocket(filepath.Join(cfg.Root, ctl.NBDSocket))), c)
+	local, err := d.newNBD(nbdName, cfg.socket(nbdName, unixSocket(filepath.Join(cfg.Root, ctl.NBDSocket))), c)
 	if err != nil {
 		return nil, err
 	}
 	looks := metrics.Handler(metrics.Config{Service: s, Root: cfg.Root, Log: cfg.Log})
-	control := frontend.NewHTTP(controlName, controlHandler(protocol.Handler(s, cfg.Log), looks), cfg.socket(controlName, unixSocket(filepath.Join(cfg.Root, ctl.Socket))), cfg.Log)
+	control := frontend.NewHTTP(controlName, controlHandler(protocol.Handler(s, cfg.Log), looks, d.askedToReplace), cfg.socket(controlName, unixSocket(filepath.Join(cfg.Root, ctl.Socket))), cfg.Log)
+	control.Managed = slices.Contains(d.managed, controlName)
 	list := []frontend.Server{control, local}
-	if cfg.Listen != "" || cfg.Sockets[nbdTCPName] != nil {
+	if cfg.Listen != "" || slices.Contains(d.managed, nbdTCPName) {
 		if cfg.TLS != nil {
 			c.TLS = nbd.TLS{Mode: nbd.TLSRequire, Config: cfg.TLS}
 		}
-		remote, err := newNBD(nbdTCPName, cfg.socket(nbdTCPName, tcpSocket(cfg.Listen)), c)
+		remote, err := d.newNBD(nbdTCPName, cfg.socket(nbdTCPName, tcpSocket(cfg.Listen)), c)
 		if err != nil {
 			return nil, err
 		}
@@ -47,8 +50,9 @@ func frontEnds(s *service.Service, cfg Config) ([]frontend.Server, error) {
 }
 
 // controlHandler answers commands, and metrics to who may use the control socket.
-func controlHandler(commands, looks http.Handler) http.Handler {
+func controlHandler(commands, looks http.Handler, replace http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+ctl.ReplacePath, replace)
 	mux.Handle("/", commands)
 	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
 		mux.Handle("GET "+path, looks)

@@ -9,10 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"udm/ctl/server/frontend"
+	"udm/ctl/server/handover"
 	"udm/ctl/server/service"
 	"udm/dm"
 	"udm/env/hostfs"
@@ -46,6 +49,16 @@ type Config struct {
 	// starts to stop.
 	Ready  func(*service.Service)
 	Ending func()
+	// Successor returns the command of a process that calls Run to take over, by a program
+	// or, if that is "", by this one; nil: the daemon cannot be replaced.
+	Successor func(program string) *exec.Cmd
+	// Predecessor is the process that this one takes over from; nil: none.
+	Predecessor *handover.Predecessor
+	// HandedOver, if not nil, is called with the id of the next process before that may
+	// serve.
+	HandedOver func(pid int)
+	// Step, if not nil, is called after each step of a handover, for tests.
+	Step func(name string)
 	// FS is the file system of Root, Files that of volumes; nil: the machine's.
 	FS    hostfs.FS
 	Files volume.Files
@@ -54,30 +67,117 @@ type Config struct {
 // Run runs a daemon until ctx ends. Then it accepts no more commands, lets NBD
 // requests in progress finish, flushes every device and closes its disks. What does
 // not end in time is abandoned, which the log and the error report; the process must
-// then exit.
+// then exit. It also returns once another process has taken over: see package handover.
 func Run(ctx context.Context, cfg Config) error {
 	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
 		return err
 	}
-	lock, err := lockRoot(cfg.Root)
+	d := &daemon{cfg: cfg, asks: make(chan ask)}
+	for name := range cfg.Sockets {
+		d.managed = append(d.managed, name)
+	}
+	from, err := d.inherit()
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	s, err := service.New(service.Config{Root: cfg.Root, Program: cfg.Program, Types: cfg.Types, Log: cfg.Log,
-		Helper: cfg.Helper, FS: cfg.FS, Files: cfg.Files})
+	defer func() { d.lock.Close() }()
+	for {
+		from, err = d.live(ctx, from)
+		if from == nil {
+			return err
+		}
+	}
+}
+
+// daemon is the daemon of a root.
+type daemon struct {
+	cfg  Config
+	lock *os.File
+	asks chan ask
+	// managed are the names of the sockets that a service manager has opened, for this
+	// process or one before.
+	managed []string
+	old     *handover.Predecessor // the process that this one takes over from, until it has
+	// failed is why another process has not taken over, to be told once this one serves
+	// again.
+	failed *ask
+	linger []func() // return when clients that this process relays to have left
+}
+
+// live runs a service until ctx ends, or until it is handed over. If the next process
+// does not take what was handed over, it is returned.
+func (d *daemon) live(ctx context.Context, from *handover.Bundle) (left *handover.Bundle, err error) {
+	s, err := service.New(service.Config{Root: d.cfg.Root, Program: d.cfg.Program, Types: d.cfg.Types, Log: d.cfg.Log,
+		Helper: d.cfg.Helper, FS: d.cfg.FS, Files: d.cfg.Files})
 	if err != nil {
+		return nil, d.refuse(err)
+	}
+	left, err = d.serve(ctx, s, from)
+	if errors.Is(err, errHandedOver) {
+		return left, d.afterwards(ctx, left)
+	}
+	if d.old != nil {
+		return nil, d.refuse(err) // which ends this process
+	}
+	if d.cfg.Ending != nil {
+		d.cfg.Ending()
+	}
+	return nil, errors.Join(err, end(s, d.cfg))
+}
+
+// serve runs the front ends until ctx ends or one of them fails.
+func (d *daemon) serve(ctx context.Context, s *service.Service, from *handover.Bundle) (left *handover.Bundle, err error) {
+	list, err := d.frontEnds(s)
+	if err != nil {
+		return nil, err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	if from != nil {
+		err = d.takeOver(ctx, s, list, from, fail)
+	} else {
+		err = d.start(ctx, s, list, fail)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range s.FrontEnd.Status() {
+		d.cfg.Log.Info("serving", "front_end", f.Name, "addresses", strings.Join(f.Addresses, " "))
+	}
+	if d.cfg.Ready != nil {
+		d.cfg.Ready(s)
+	}
+	d.tellFailure()
+	if left, err = d.run(ctx, s, list, fail); err != nil {
+		return left, err
+	}
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return nil, err
+	}
+	return nil, nil
+}
+
+func (d *daemon) frontEnds(s *service.Service) ([]frontend.Server, error) {
+	list, err := d.newFrontEnds(s)
+	if err == nil {
+		err = checkSockets(d.cfg.Sockets, list)
+	}
+	return list, err
+}
+
+// start restores the devices and starts the front ends.
+func (d *daemon) start(ctx context.Context, s *service.Service, list []frontend.Server, fail func(error)) error {
+	if err := s.FrontEnd.Start(fail, list[0]); err != nil {
 		return err
 	}
-	err = serve(ctx, s, cfg)
-	if cfg.Ending != nil {
-		cfg.Ending()
+	if err := s.Restore(ctx); err != nil {
+		d.cfg.Log.Error("some saved state cannot be used", "reason", err)
 	}
-	return errors.Join(err, end(s, cfg))
+	return s.FrontEnd.Start(fail, list[1:]...)
 }
 
 // lockRoot takes the lock of a root, which only one daemon can hold.
-func lockRoot(root string) (io.Closer, error) {
+func lockRoot(root string) (*os.File, error) {
 	path := filepath.Join(root, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -88,59 +188,35 @@ func lockRoot(root string) (io.Closer, error) {
 		f.Close()
 		return nil, fmt.Errorf("a daemon is already running at %s (process %s); stop it or choose another --root", root, strings.TrimSpace(string(pid)))
 	}
-	if err := f.Truncate(0); err != nil {
-		return nil, err
-	}
-	_, err = fmt.Fprintln(f, os.Getpid())
-	return f, err
+	return f, signLock(f)
 }
 
-// serve runs the front ends until ctx ends or one of them fails.
-func serve(ctx context.Context, s *service.Service, cfg Config) error {
-	list, err := frontEnds(s, cfg)
-	if err == nil {
-		err = checkSockets(cfg.Sockets, list)
-	}
-	if err != nil {
+// signLock writes who has the lock.
+func signLock(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	if err := s.FrontEnd.Start(fail, list[0]); err != nil {
-		return err
-	}
-	if err := s.Restore(ctx); err != nil {
-		cfg.Log.Error("some saved state cannot be used", "reason", err)
-	}
-	if err := s.FrontEnd.Start(fail, list[1:]...); err != nil {
-		return err
-	}
-	for _, f := range s.FrontEnd.Status() {
-		cfg.Log.Info("serving", "front_end", f.Name, "addresses", strings.Join(f.Addresses, " "))
-	}
-	if cfg.Ready != nil {
-		cfg.Ready(s)
-	}
-	retry(ctx, s)
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	_, err := f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
+	return err
 }
 
 // retryEvery is the interval at which missing devices are retried after a restart.
 const retryEvery = 5 * time.Second
 
-// retry retries until ctx ends.
-func retry(ctx context.Context, s *service.Service) {
+// run retries what is missing, and hands over when asked, until ctx ends.
+func (d *daemon) run(ctx context.Context, s *service.Service, list []frontend.Server, fail func(error)) (left *handover.Bundle, err error) {
 	t := time.NewTicker(retryEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil, nil
 		case <-t.C:
 			s.Retry(ctx)
+		case a := <-d.asks:
+			if left, list, err = d.handOver(ctx, s, list, a, fail); err != nil {
+				return left, err
+			}
 		}
 	}
 }

@@ -33,13 +33,14 @@ var layers = []struct {
 	{"volume", []string{"env", "blk", "dm", "targets"}},
 	{"export/internal/virtq", nil}, // rings know bytes only
 	{"export", []string{"internal", "env", "blk"}},
-	{"ctl/server/frontend", []string{"ctl/."}},
+	{"ctl/server/handover", nil}, // bytes and files
+	{"ctl/server/frontend", []string{"ctl/.", "ctl/server/handover"}},
 	{"ctl/server/events", []string{"env", "ctl/."}},
 	{"ctl/server/exports", []string{"dm", "export"}},
 	{"ctl/server/state", []string{"env", "blk", "dm", "volume"}},
-	{"ctl/server/attach", []string{"env", "blk", "dm", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend"}},
+	{"ctl/server/attach", []string{"env", "blk", "dm", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend", "ctl/server/handover"}},
 	{"ctl/server/vhostuser", []string{"env", "dm", "export", "ctl/.", "ctl/server/exports"}},
-	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/state", "ctl/server/attach", "ctl/server/vhostuser"}},
+	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/handover", "ctl/server/state", "ctl/server/attach", "ctl/server/vhostuser"}},
 	{"ctl/server/protocol", []string{"dm", "ctl/."}},
 	{"ctl/server/metrics", []string{"blk", "pdata", "dm", "targets", "volume", "ctl/."}},
 	{"ctl/server", []string{"internal", "env", "blk", "dm", "volume", "export", "ctl"}}, // the daemon

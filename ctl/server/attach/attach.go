@@ -62,6 +62,8 @@ type Kernel struct {
 	links map[uint32]*link       // guarded by op; by minor
 	ublk  map[uint32]blockServer // guarded by op; by minor
 	cut   atomic.Bool            // nbd is disconnecting clients
+
+	starts []func() // guarded by op; begin to serve what was taken over
 }
 
 // Names under which a Kernel opens devices, as shown in their holders.

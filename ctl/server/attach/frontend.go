@@ -28,6 +28,7 @@ func (files) Name() string { return "files" }
 func (f files) Start(func(error)) error {
 	f.lock()
 	defer f.op.Unlock()
+	f.begin()
 	for dir, m := range f.mounts {
 		if err := f.show(dir, m.saved); err != nil {
 			f.log.Error("cannot restore a mount", "dir", dir, "reason", err)
@@ -98,6 +99,9 @@ func (devices) Name() string { return "attachments" }
 
 // Start implements [frontend.Server].
 func (d devices) Start(func(error)) error {
+	d.lock()
+	d.begin()
+	d.op.Unlock()
 	d.Retry()
 	return nil
 }

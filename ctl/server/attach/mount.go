@@ -28,6 +28,7 @@ type fileServer interface {
 	Close() error
 	Closed(name string)
 	Clients() []export.Client
+	mover
 }
 
 // Mount shows the devices as files in a directory.

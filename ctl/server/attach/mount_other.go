@@ -3,12 +3,18 @@
 package attach
 
 import (
+	"encoding/json"
+	"os"
 	"syscall"
 
 	"udm/dm"
 	"udm/export"
 )
 
-func mountFiles(export.Exports, string) (fileServer, error) {
-	return nil, dm.Errorf(syscall.ENOTSUP, "mounting devices as files needs Linux")
+var errFiles = dm.Errorf(syscall.ENOTSUP, "mounting devices as files needs Linux")
+
+func mountFiles(export.Exports, string) (fileServer, error) { return nil, errFiles }
+
+func takeFiles(export.Exports, json.RawMessage, *os.File) (fileServer, func(), error) {
+	return nil, nil, errFiles
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"udm/ctl"
+	"udm/ctl/server/handover"
 )
 
 // Server is a front end: it serves devices, or commands on them. Start is called
@@ -32,6 +33,24 @@ type Server interface {
 	Drain(ctx context.Context) error
 	// Close is Drain without waiting.
 	Close() error
+}
+
+// Mover is a front end that can be handed to another process, so that clients notice
+// nothing: see package handover. One that is no Mover is drained, and started anew.
+//
+//	serving ── Calm ──► takes no new clients ── Hand ──► handed over
+//	   ▲                                         └─ error ──► serves on, with new clients
+//	   └── Start ── Take ◄── new
+type Mover interface {
+	Server
+	// Calm takes no new clients, and lets those finish that cannot be handed over, until
+	// ctx ends. The others are served.
+	Calm(ctx context.Context)
+	// Hand stops serving, keeps the clients, and puts all that is needed to go on into a
+	// bundle. If what is under way does not end before ctx, it serves on.
+	Hand(ctx context.Context, b *handover.Bundle) error
+	// Take takes out of a bundle what Hand has put there, if it did, before Start.
+	Take(b *handover.Bundle) error
 }
 
 // List is the front ends in the order in which they are started.
@@ -57,6 +76,13 @@ func (l *List) Start(fail func(error), servers ...Server) error {
 	defer l.mu.Unlock()
 	l.servers = append(l.servers, servers...)
 	return nil
+}
+
+// Replace replaces started front ends, after others were handed over.
+func (l *List) Replace(servers []Server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.servers = servers
 }
 
 func (l *List) started() []Server {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -15,11 +16,17 @@ import (
 // HTTP is a front end that answers HTTP requests on a socket. Requests that wait end
 // when it is drained.
 type HTTP struct {
+	Managed bool // the socket is the service manager's
+
 	name   string
 	listen func() (net.Listener, error)
 	http   http.Server
 	stop   context.CancelFunc
 	served chan struct{} // closed when the last request is answered
+
+	taken    net.Listener // handed over by another process
+	listener net.Listener // set by Start
+	kept     *os.File     // another descriptor of it, set by Calm
 
 	mu      sync.Mutex
 	address string            // guarded by mu
@@ -40,10 +47,14 @@ func (p *HTTP) Name() string { return p.name }
 
 // Start implements Server.
 func (p *HTTP) Start(fail func(error)) error {
-	l, err := p.listen()
+	l, err := p.taken, error(nil)
+	if l == nil {
+		l, err = p.listen()
+	}
 	if err != nil {
 		return err
 	}
+	p.listener = l
 	p.mu.Lock()
 	p.address = l.Addr().String()
 	p.mu.Unlock()

@@ -18,6 +18,7 @@ const (
 	Ready     = "READY=1" // also ends Reloading
 	Reloading = "RELOADING=1"
 	Stopping  = "STOPPING=1"
+	MainPID   = "MAINPID=" // and the id of the process that is the daemon from now on
 )
 
 // Notify reports a state to the manager.

@@ -1,0 +1,179 @@
+package attach
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"udm/ctl"
+	"udm/ctl/server/frontend"
+	"udm/ctl/server/handover"
+)
+
+var _, _ frontend.Mover = files{}, devices{}
+
+// mover is the part of a fileServer that hands its mount over. No file: there is no mount
+// any more.
+type mover interface {
+	hand(context.Context) (json.RawMessage, *os.File, error)
+}
+
+// movedMount is a mount in a bundle, with a file.
+type movedMount struct {
+	Dir   string
+	Saved bool
+	Mount json.RawMessage
+}
+
+// Calm implements [frontend.Mover].
+func (files) Calm(context.Context) {}
+
+// Hand implements [frontend.Mover].
+func (f files) Hand(ctx context.Context, b *handover.Bundle) error {
+	f.lock()
+	defer f.op.Unlock()
+	var list []movedMount
+	var open []*os.File
+	shown := maps.Clone(f.mounts)
+	shown[f.numberedDir()] = &f.numbered
+	for _, dir := range slices.Sorted(maps.Keys(shown)) {
+		m := shown[dir]
+		if m.files == nil {
+			continue
+		}
+		text, device, err := m.files.hand(ctx)
+		if err != nil {
+			return f.takeBack(list, open, err)
+		}
+		m.files = nil
+		if device != nil {
+			list, open = append(list, movedMount{dir, m.saved, text}), append(open, device)
+		}
+	}
+	return b.Put(f.Name(), list, open...)
+}
+
+// takeBack serves on what was handed over, when something else was not.
+func (f files) takeBack(list []movedMount, open []*os.File, why error) error {
+	starts, err := f.adopt(list, open)
+	for _, start := range starts {
+		start()
+	}
+	if err != nil {
+		return fmt.Errorf("%w; and files are lost: %w", why, err)
+	}
+	return why
+}
+
+// Take implements [frontend.Mover].
+func (f files) Take(b *handover.Bundle) error {
+	f.lock()
+	defer f.op.Unlock()
+	var list []movedMount
+	open, ok, err := b.Take(f.Name(), &list)
+	if !ok || err != nil {
+		return err
+	}
+	f.starts, err = f.adopt(list, open)
+	return err
+}
+
+func (k *Kernel) adopt(list []movedMount, open []*os.File) (starts []func(), err error) {
+	if len(list) != len(open) {
+		return nil, fmt.Errorf("%d mounts, but %d files were handed over", len(list), len(open))
+	}
+	for i, m := range list {
+		x := k.exports.For(openFiles).ByName()
+		if m.Dir == k.numberedDir() {
+			x = k.exports.For(openFiles).ByNumber()
+		}
+		files, start, err := takeFiles(x, m.Mount, open[i])
+		if err != nil {
+			return starts, fmt.Errorf("%s: %w", m.Dir, err)
+		}
+		if m.Dir == k.numberedDir() {
+			k.numbered.files = files
+		} else {
+			k.mounts[m.Dir] = &mounted{files, m.Saved}
+		}
+		starts = append(starts, start)
+	}
+	return starts, nil
+}
+
+// movedDevices is the attached devices in a bundle, with a file if there is the mount
+// below loop devices.
+type movedDevices struct {
+	Attached []uint32        // minors, of those that go on as they are
+	Mount    json.RawMessage // below loop devices, if there is one
+}
+
+// Calm implements [frontend.Mover].
+func (devices) Calm(context.Context) {}
+
+// Hand implements [frontend.Mover]. Devices attached by ublk are left to be recovered, as
+// after the end of a daemon.
+func (d devices) Hand(ctx context.Context, b *handover.Bundle) error {
+	d.lock()
+	defer d.op.Unlock()
+	var m movedDevices
+	for minor, a := range d.devices {
+		switch driver := driverOf(a.path); {
+		case driver == ctl.DriverNBD && a.back:
+			return fmt.Errorf("%s is attached by the nbd driver, which cannot be handed over; detach it first", a.path)
+		case driver == ctl.DriverLoop && a.back:
+			m.Attached = append(m.Attached, minor)
+		}
+	}
+	var open []*os.File
+	if d.own.files != nil {
+		text, device, err := d.own.files.hand(ctx)
+		if err != nil {
+			return err
+		}
+		if device != nil {
+			m.Mount, open = text, []*os.File{device}
+		}
+		d.own.files = nil
+	}
+	for minor := range d.ublk {
+		d.leaveUblk(minor)
+		d.devices[minor] = attachment{path: d.devices[minor].path}
+	}
+	return b.Put(d.Name(), m, open...)
+}
+
+// Take implements [frontend.Mover].
+func (d devices) Take(b *handover.Bundle) error {
+	d.lock()
+	defer d.op.Unlock()
+	var m movedDevices
+	open, ok, err := b.Take(d.Name(), &m)
+	if !ok || err != nil {
+		return err
+	}
+	for _, minor := range m.Attached {
+		d.devices[minor] = attachment{d.devices[minor].path, true}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	files, start, err := takeFiles(d.exports.For(attachments).ByNumber(), m.Mount, open[0])
+	if err != nil {
+		return err
+	}
+	d.own.files = files
+	d.starts = append(d.starts, start)
+	return nil
+}
+
+// begin serves what Take has taken.
+func (k *Kernel) begin() {
+	for _, start := range k.starts {
+		start()
+	}
+	k.starts = nil
+}

@@ -1,0 +1,411 @@
+//go:build linux
+
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"udm/blk"
+	"udm/blk/nbdclient"
+	"udm/ctl"
+	"udm/ctl/server/handover"
+	"udm/ctl/server/service"
+	"udm/ctl/server/state"
+	"udm/env"
+	"udm/env/hostfs"
+	"udm/targets/all"
+	"udm/volume"
+)
+
+var replacements = flag.Int("replacements", 3, "how often TestReplacedUnderLoad replaces the daemon")
+
+// The environment of a daemon that can be replaced: its root, and at which step of which
+// process, "old: " or "new: ", it kills itself.
+const replaceRoot, replaceDie = "UDM_TEST_REPLACE_ROOT", "UDM_TEST_REPLACE_DIE"
+
+// runReplaced is the process of such a daemon.
+func runReplaced(root string) {
+	old, err := handover.Inherited()
+	who := "old: "
+	if old != nil {
+		who = "new: "
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err == nil {
+		err = Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Mount: filepath.Join(root, "mnt"), FS: fullFS{root: root},
+			Log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
+			Ready: func(*service.Service) { fmt.Println("ready") }, Predecessor: old,
+			Successor: func(program string) *exec.Cmd {
+				c := exec.Command(program)
+				c.Stdout, c.Stderr = os.Stdout, os.Stderr
+				return c
+			},
+			Step: func(name string) {
+				if os.Getenv(replaceDie) == who+name {
+					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					select {}
+				}
+			},
+		})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, who, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// fullFS has no space while there is a file called full in the root.
+type fullFS struct {
+	hostfs.Disk
+	root string
+}
+
+func (f fullFS) Create(path string) (hostfs.File, error) {
+	if _, err := os.Stat(filepath.Join(f.root, "full")); err == nil {
+		return nil, &os.PathError{Op: "create", Path: path, Err: syscall.ENOSPC}
+	}
+	return f.Disk.Create(path)
+}
+
+// replaced is a daemon in another process, with clients in this one.
+type replaced struct {
+	*ctl.Client
+	t    *testing.T
+	root string
+	cmd  *exec.Cmd
+	out  *os.File
+
+	over    chan struct{}
+	clients sync.WaitGroup
+	longest atomic.Int64 // nanoseconds that an I/O took
+	count   atomic.Int64
+}
+
+func startReplaced(t *testing.T, die string) *replaced {
+	t.Helper()
+	r := &replaced{t: t, root: tempRoot(t), over: make(chan struct{})}
+	r.must(os.Mkdir(filepath.Join(r.root, "mnt"), 0o700))
+	r.must(os.WriteFile(filepath.Join(r.root, "a.img"), make([]byte, 1<<20), 0o600))
+	r.cmd = exec.Command(os.Args[0])
+	r.cmd.Env = append(os.Environ(), replaceRoot+"="+r.root, replaceDie+"="+die)
+	in, out, err := os.Pipe()
+	r.must(err)
+	r.out = in
+	r.cmd.Stdout, r.cmd.Stderr = out, t.Output()
+	r.must(r.cmd.Start())
+	out.Close()
+	r.Client = ctl.NewClient(r.root)
+	t.Cleanup(r.end)
+	r.ready()
+	ctx := context.Background()
+	_, err = r.Create(ctx, ctl.Create{Name: "disk", Table: "0 2048 linear " + filepath.Join(r.root, "a.img") + " 0"})
+	r.must(err)
+	r.must(r.CreatePool(ctx, volume.PoolSpec{Name: "p", Size: 8 << 20}))
+	r.must(r.CreateVolume(ctx, ctl.CreateVolume{Pool: "p", Name: "v", Size: 1 << 20}))
+	return r
+}
+
+// ready waits until a daemon says that it is.
+func (r *replaced) ready() {
+	r.t.Helper()
+	p := make([]byte, 6)
+	if _, err := r.out.Read(p); err != nil || string(p) != "ready\n" {
+		r.t.Fatalf("the daemon says %q, %v", p, err)
+	}
+}
+
+// end ends the daemon that serves.
+func (r *replaced) end() {
+	r.Close()
+	if v, err := r.pid(); err == nil {
+		_ = syscall.Kill(v, syscall.SIGTERM)
+	}
+	_ = r.cmd.Wait() // it may have been replaced, or killed
+	for p := make([]byte, 64); ; {
+		if n, err := r.out.Read(p); n == 0 || err != nil { // nobody has the other end
+			break
+		}
+	}
+	_ = syscall.Unmount(filepath.Join(r.root, "mnt"), syscall.MNT_DETACH) // if it was killed
+	r.out.Close()
+}
+
+func (r *replaced) pid() (int, error) {
+	c := ctl.NewClient(r.root)
+	defer c.Close()
+	v, err := c.Version(context.Background())
+	return v.PID, err
+}
+
+func (r *replaced) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// disk is what a client uses.
+type disk interface {
+	read(p []byte, block int) error
+	write(p []byte, block int) error
+}
+
+const blockSize, blocks = 4096, 256
+
+type overNBD struct{ *nbdclient.Client }
+
+func (c overNBD) read(p []byte, block int) error {
+	return blk.ReadSectors(env.Real(), c, p, uint64(block)*blockSize/blk.SectorSize)
+}
+
+func (c overNBD) write(p []byte, block int) error {
+	return blk.WriteSectors(env.Real(), c, p, uint64(block)*blockSize/blk.SectorSize, 0)
+}
+
+type overFile struct{ *os.File }
+
+func (f overFile) read(p []byte, block int) error {
+	_, err := f.ReadAt(p, int64(block)*blockSize)
+	return err
+}
+
+func (f overFile) write(p []byte, block int) error {
+	_, err := f.WriteAt(p, int64(block)*blockSize)
+	return err
+}
+
+// load has clients write and verify blocks, each its own ones, until stop.
+func (r *replaced) load() {
+	for _, name := range []string{"disk", "v"} {
+		c, err := nbdclient.Dial(context.Background(), "unix", filepath.Join(r.root, ctl.NBDSocket), nbdclient.Options{Export: name})
+		r.must(err)
+		r.t.Cleanup(func() { c.Close() })
+		f, err := os.OpenFile(filepath.Join(r.root, "mnt", name), os.O_RDWR, 0)
+		r.must(err)
+		r.t.Cleanup(func() { f.Close() })
+		for i := range 4 {
+			d := disk(overNBD{c})
+			if i == 3 {
+				d = overFile{f}
+			}
+			r.clients.Go(func() { r.use(d, i, rand.New(rand.NewPCG(uint64(i), 1))) })
+		}
+	}
+}
+
+func (r *replaced) use(d disk, first int, chance *rand.Rand) {
+	var written [blocks]uint64
+	p := make([]byte, blockSize)
+	for n := uint64(1); ; n++ {
+		select {
+		case <-r.over:
+			return
+		default:
+		}
+		at := first + 4*chance.IntN(blocks/4)
+		began := time.Now()
+		if chance.IntN(2) == 0 {
+			if err := d.read(p, at); err != nil || !bytes.Equal(p, filled(written[at])) {
+				r.t.Errorf("block %d: %v, or not what was written: %x", at, err, p[:16])
+				return
+			}
+		} else {
+			if err := d.write(filled(n), at); err != nil {
+				r.t.Errorf("block %d: %v", at, err)
+				return
+			}
+			written[at] = n
+		}
+		r.count.Add(1)
+		for took := int64(time.Since(began)); ; {
+			if was := r.longest.Load(); took <= was || r.longest.CompareAndSwap(was, took) {
+				break
+			}
+		}
+	}
+}
+
+func filled(n uint64) []byte {
+	return bytes.Repeat(binary.NativeEndian.AppendUint64(nil, n), blockSize/8)
+}
+
+func (r *replaced) stop() {
+	close(r.over)
+	r.clients.Wait()
+}
+
+// run lets the clients do some more I/O.
+func (r *replaced) run(n int64) {
+	for end := r.count.Load() + n; r.count.Load() < end && !r.t.Failed(); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (r *replaced) replace(program string) error {
+	_, err := r.Replace(context.Background(), ctl.Replace{Program: program})
+	return err
+}
+
+// Clients of a daemon that is replaced under load get no error, and read what they wrote.
+// Numbers, open counts and event numbers stay.
+func TestReplacedUnderLoad(t *testing.T) {
+	r := startReplaced(t, "")
+	r.load()
+	before, err := r.List(context.Background(), ctl.Query{})
+	r.must(err)
+	for range *replacements {
+		r.run(100)
+		r.must(r.replace(os.Args[0]))
+		r.ready()
+	}
+	r.run(100)
+	r.stop()
+	after, err := r.List(context.Background(), ctl.Query{})
+	if fmt.Sprintf("%+v", after) != fmt.Sprintf("%+v", before) || err != nil {
+		t.Errorf("%+v\nis now\n%+v, %v", before, after, err)
+	}
+	if pid, err := r.pid(); pid == r.cmd.Process.Pid || err != nil {
+		t.Errorf("process %d serves, %v", pid, err)
+	}
+	t.Logf("%d replacements, %d I/Os, the longest took %v", *replacements, r.count.Load(), time.Duration(r.longest.Load()).Round(time.Millisecond))
+}
+
+// A daemon that cannot be replaced goes on, and says why.
+func TestNotReplaced(t *testing.T) {
+	r := startReplaced(t, "")
+	r.load()
+	text := filepath.Join(r.root, "program")
+	r.must(os.WriteFile(text, []byte("no program"), 0o700))
+	_, err := r.Export(context.Background(), ctl.Export{Ref: ref("disk"), Path: filepath.Join(r.root, "x")})
+	r.must(err)
+	for program, want := range map[string]string{
+		text:            "cannot be started",
+		text + "nosuch": "no such file",
+		"/bin/false":    "the new process has ended (exit status 1)",
+	} {
+		if err := r.replace(program); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", program, err)
+		}
+		r.run(20)
+	}
+	full := filepath.Join(r.root, "full")
+	r.must(os.WriteFile(full, nil, 0o600))
+	if err := r.replace(os.Args[0]); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("on a full disk: %v", err)
+	}
+	r.ready() // it has taken back what it had handed over
+	r.run(100)
+	r.must(os.Remove(full))
+	r.must(r.replace(os.Args[0]))
+	r.ready()
+	r.run(100)
+	r.stop()
+}
+
+// A new program refuses the saved state of a newer one, in words.
+func TestNewerFormatIsRefused(t *testing.T) {
+	c := exec.Command(os.Args[0])
+	c.Env = append(os.Environ(), replaceRoot+"="+tempRoot(t))
+	_, err := handover.Start(c, handover.NewGreeting("9.9", state.Format+1))
+	if err == nil || !strings.Contains(err.Error(), "of udm 9.9") {
+		t.Error(err)
+	}
+	root := tempRoot(t)
+	if err := os.WriteFile(filepath.Join(root, "format.json"), []byte(`{"format":2}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(context.Background(), Config{Root: root, Types: all.Types(), Log: discard}); err == nil || !strings.Contains(err.Error(), "has format 2") {
+		t.Error(err)
+	}
+}
+
+// When either process is killed after a step, the other one serves, if it is to, and no
+// client notices.
+func TestKilledWhileReplaced(t *testing.T) {
+	for _, c := range []struct {
+		die    string
+		serves bool // somebody does
+	}{
+		{"new: the new one has started", true},
+		{"new: the new one has the bundle", true},
+		{"new: the new one can serve", true},
+		{"new: the new one may serve", false},
+		{"old: the old one has greeted", false},
+		{"old: the old one is calm", false},
+		{"old: the old one is still", false},
+		{"old: the old one has closed its devices", false},
+		{"old: the new one is ready", true},
+	} {
+		t.Run(c.die, func(t *testing.T) {
+			r := startReplaced(t, c.die)
+			if c.serves {
+				r.load()
+				r.run(20)
+			}
+			err := r.replace(os.Args[0])
+			if !c.serves {
+				r.comesAgain()
+				return
+			}
+			newServes := strings.HasPrefix(c.die, "old")
+			if newServes || err != nil {
+				r.ready()
+			}
+			if err == nil {
+				t.Error("it says that it was replaced")
+			}
+			r.run(100)
+			r.stop()
+			if pid, err := r.pid(); err != nil || newServes == (pid == r.cmd.Process.Pid) {
+				t.Errorf("process %d serves, %v", pid, err)
+			}
+		})
+	}
+}
+
+// comesAgain sees that nobody serves and holds a lock, so that a service manager's next
+// daemon does.
+func (r *replaced) comesAgain() {
+	r.t.Helper()
+	_ = r.cmd.Wait() // killed, or replaced
+	for p := make([]byte, 64); ; {
+		if n, err := r.out.Read(p); n == 0 || err != nil { // the other process has ended
+			break
+		}
+	}
+	if _, err := r.pid(); err == nil {
+		r.t.Error("a daemon serves")
+	}
+	s, err := service.New(service.Config{Root: r.root, Types: all.Types()})
+	r.must(err)
+	r.must(s.Restore(context.Background()))
+	ds, err := s.List(context.Background(), ctl.Query{})
+	r.must(err)
+	for _, d := range ds {
+		if !d.Live {
+			r.t.Errorf("%s waits: %s", d.Name, d.Waiting)
+		}
+	}
+	r.must(s.Close())
+}
+
+var _ = errors.Is
