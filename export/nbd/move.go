@@ -137,7 +137,7 @@ func (s *Server) handed(ctx context.Context) ([]Moved, error) {
 	list = append(list, s.moved...) // a connection may have moved meanwhile
 	s.moved = nil
 	s.mu.Unlock()
-	err := fmt.Errorf("I/O of %d clients has not ended: %w", rest, context.Cause(ctx))
+	err := fmt.Errorf("for %d of the clients, I/O under way has not ended: %w", rest, context.Cause(ctx))
 	for _, m := range list {
 		serve, terr := s.Take(m)
 		if err = errors.Join(err, terr); terr == nil {
