@@ -15,7 +15,7 @@ import (
 // openLog opens a daemon's log file, and opens it again at each SIGHUP, as programs
 // that rotate logs expect. Without a path the log is standard error, and SIGHUP ends
 // the daemon when its terminal closes, but not under a service manager, which sends
-// SIGHUP to reload all units.
+// SIGHUP to units without a command of their own for a reload.
 func openLog(path string) (log io.Writer, done func(), err error) {
 	if path == "" && os.Getenv("NOTIFY_SOCKET") == "" {
 		return os.Stderr, func() {}, nil
