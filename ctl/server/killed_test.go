@@ -40,9 +40,6 @@ func TestMain(m *testing.M) {
 	if root := os.Getenv(killRoot); root != "" {
 		runKilled(root)
 	}
-	if root := os.Getenv("UDM_TEST_REPLACE_ROOT"); root != "" { // see TestReplacedUnderLoad
-		runReplaced(root)
-	}
 	os.Exit(m.Run())
 }
 

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -39,6 +38,13 @@ var replacements = flag.Int("replacements", 3, "how often TestReplacedUnderLoad 
 // The environment of a daemon that can be replaced: its root, and at which step of which
 // process, "old: " or "new: ", it kills itself.
 const replaceRoot, replaceDie = "UDM_TEST_REPLACE_ROOT", "UDM_TEST_REPLACE_DIE"
+
+// A test binary is also such a daemon.
+func init() {
+	if root := os.Getenv(replaceRoot); root != "" {
+		runReplaced(root)
+	}
+}
 
 // runReplaced is the process of such a daemon.
 func runReplaced(root string) {
@@ -407,5 +413,3 @@ func (r *replaced) comesAgain() {
 	}
 	r.must(s.Close())
 }
-
-var _ = errors.Is
