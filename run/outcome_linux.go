@@ -70,11 +70,7 @@ func (s *session) finish(c *notify.Call, o outcome) {
 	case continues:
 		s.listener.Continue(c)
 	case injects:
-		err := s.listener.Inject(c, o.fd, o.cloex)
-		_ = unix.Close(o.fd) // a copy
-		if err != nil {
-			s.listener.Fail(c, errnoOf(err))
-		}
+		s.listener.Inject(c, o.fd, o.cloex)
 	case later:
 		s.working.Go(func() { s.finish(c, o.wait()) })
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -93,6 +94,7 @@ func (s *session) start(cfg Config) (*exec.Cmd, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Env = append(os.Environ(), "DM_DISABLE_UDEV=1", NestedEnv+"="+s.root)
+	runtime.LockOSThread() // see notify.Exec
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {

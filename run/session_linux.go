@@ -81,6 +81,11 @@ func (s *session) prepare(ctx context.Context, disks []Disk) error {
 	if err := s.service.Mount(ctx, ctl.Mount{Numbered: true}); err != nil {
 		return fmt.Errorf("programs need the devices as files: %w", err)
 	}
+	var fs unix.Statfs_t
+	dir := filepath.Join(s.root, ctl.NumberedDir)
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.FUSE_SUPER_MAGIC {
+		return fmt.Errorf("the daemon's files at %s cannot be seen here; run this where the daemon runs (the same container), or with --private", dir)
+	}
 	for _, d := range disks {
 		if err := s.addDisk(ctx, d); err != nil {
 			return err

@@ -14,10 +14,16 @@ import (
 
 // Exec makes this process the program at path, under the filter, and sends the
 // listener over a connected Unix socket. It returns only if that fails.
+//
+// The program is killed when the thread ends that has started this process, because
+// without a supervisor each intercepted call would fail.
 func Exec(f Filter, socket int, path string, argv, env []string) error {
 	runtime.LockOSThread() // the filter is the thread's
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("parent death signal: %w", err)
 	}
 	fd, err := f.install()
 	if err != nil {

@@ -104,18 +104,21 @@ func (l *Listener) respond(r response) {
 	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
 }
 
-// Inject gives the caller a copy of a descriptor and ends the call with its number.
-// Unless it fails, the call is over.
-func (l *Listener) Inject(c *Call, fd int, closeOnExec bool) error {
-	a := injection{id: c.id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, source: uint32(fd)}
+// Inject gives a descriptor away to the caller: it is closed here, before the call ends
+// with the number that it has there. Else a file could still be open for a moment when
+// the caller has closed it.
+func (l *Listener) Inject(c *Call, fd int, closeOnExec bool) {
+	a := injection{id: c.id, source: uint32(fd)}
 	if closeOnExec {
 		a.newFlags = unix.O_CLOEXEC
 	}
-	err := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
-	if errors.Is(err, unix.ENOENT) {
-		return nil // the caller is gone
+	number, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_ADDFD, uintptr(unsafe.Pointer(&a)))
+	_ = unix.Close(fd) // the caller has the same file
+	if errno != 0 {
+		l.Fail(c, errno)
+		return
 	}
-	return err
+	l.Return(c, int64(number))
 }
 
 // Valid reports whether the caller still waits for the answer.

@@ -24,7 +24,7 @@ func TestDmsetup(t *testing.T) {
 	r.must(err)
 	want := 200
 	if testing.Short() {
-		want = 30
+		want = 12
 		lines = bytes.Join(bytes.SplitAfterN(lines, []byte("\n"), want+1)[:want], nil)
 	}
 	r.must(os.WriteFile(r.dir+"/lines", lines, 0o644))
