@@ -6,6 +6,7 @@ import (
 
 	"udm/dm"
 	"udm/targets/cache"
+	"udm/targets/clone"
 	"udm/targets/crypt"
 	"udm/targets/delay"
 	"udm/targets/dust"
@@ -29,6 +30,7 @@ import (
 func Types() []*dm.Type {
 	types := []*dm.Type{
 		cache.Type(),
+		clone.Type(),
 		crypt.Type(nil),
 		delay.Type(),
 		dust.Type(),

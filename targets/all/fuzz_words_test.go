@@ -31,6 +31,7 @@ func FuzzMessages(f *testing.F) {
 		"linear 0 @stats_create 8+16 4 2 precise_timestamps histogram:1,2,3 prog aux\nlinear 0 @stats_print_clear 0 1 2\nlinear 0 @stats_clear 0\nlinear 0 @stats_delete 0",
 		"linear 0 @stats_create 0+18446744073709551615 18446744073709551615\nlinear 0 @cancel_deferred_remove\nlinear 0 @nosuch",
 		"cache 0 invalidate_cblocks 0-3 7\ncache 0 migration_threshold 5\ncache 0 sequential_threshold 1\ncache 0 invalidate_cblocks 3-1\ncache 0 x",
+		"clone 0 enable_hydration\nclone 0 disable_hydration x\nclone 0 hydration_threshold 0\nclone 0 hydration_batch_size 4294967295\nclone 0 hydration_threshold 9\nclone 0 Enable_hydration",
 		"era 0 checkpoint\nera 0 take_metadata_snap\nera 0 TAKE_metadata_snap\nera 0 drop_metadata_snap\nera 0 drop_metadata_snap\nera 0 checkpoint now\nera 9 x",
 		"snap 0 merge\norigin 0 x\nflakey 99 x\nthin 0 y\ndelay 0 @stats_create -", "none 0 x",
 	} {
@@ -73,6 +74,7 @@ func talkers(r *targettest.Rig) map[string]*dm.Device {
 		{"flakey", "0 4096 flakey k 0 1 0"},
 		{"delay", "0 4096 delay l 0 0"},
 		{"crypt", "0 4096 crypt aes-cbc-essiv:sha256 " + cryptKey + " 0 m 0"},
+		{"clone", "0 4096 clone q r v 64 1 no_hydration"},
 		{"era", "0 4096 era o p 64"},
 		{"cache", "0 4096 cache s t u 64 2 metadata2 passthrough mq 2 migration_threshold 64"},
 		{"integrity", "0 4096 integrity n 0 - J 2 internal_hash:crc32c recalculate"},
@@ -117,7 +119,7 @@ func FuzzTargets(f *testing.F) {
 	for _, seed := range []string{
 		"linear a 8", "striped 2 8 a 0 b 8", "zero", "error", "error-if-you-can", "delay a 0 5 b 8 6 a 0 7", "unstriped 2 8 1 a 0",
 		"flakey a 0 1 2 5 corrupt_bio_byte 32 r 1 0", "flakey a 0 0 9 1 drop_writes", "flakey a 0 1 1 2 error_writes error_reads",
-		"dust a 0 512", "era a b 8", "era a b 24", "era a a 128", "cache a b c 64 0 smq 0", "cache a b c 128 2 metadata2 passthrough mq 2 random_threshold 5", "cache a a b 64 1 writethrough cleaner 0", "cache a b b 64 0 default 0", "switch 2 64 0 a 0 b 8", "log-writes a b", "crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt twofish:2-cbc-eboiv " + cryptKey + " 8 a 0 2 sector_size:4096 iv_large_sectors",
+		"dust a 0 512", "era a b 8", "era a b 24", "era a a 128", "clone a b c 8", "clone a b c 128 2 no_hydration no_discard_passdown 2 hydration_threshold 7", "clone a b b 16", "clone a b c 8 0 4 hydration_threshold 0 hydration_batch_size 0", "cache a b c 64 0 smq 0", "cache a b c 128 2 metadata2 passthrough mq 2 random_threshold 5", "cache a a b 64 1 writethrough cleaner 0", "cache a b b 64 0 default 0", "switch 2 64 0 a 0 b 8", "log-writes a b", "crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt twofish:2-cbc-eboiv " + cryptKey + " 8 a 0 2 sector_size:4096 iv_large_sectors",
 		"crypt cipher_null-ecb - 0 a 0", "integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 5 internal_hash:hmac(sha256):00ab meta_device:b block_size:4096 allow_discards fix_hmac", "verity 1 a b 512 512 40 1 sha256 " + verityRoot + " -",
 		"verity 0 a b 512 512 40 1 sha256 " + verityRoot + " 12 11 ignore_corruption check_at_most_once ignore_zero_blocks use_fec_from_device c fec_blocks 50 fec_start 1 fec_roots 2", "snapshot a b P 8", "snapshot a b N 16 2 discard_zeroes_cow discard_passdown_origin",
 		"snapshot-origin a", "snapshot-merge a b PO 8", "thin-pool a b 128 0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin a 0",

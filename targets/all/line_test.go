@@ -17,7 +17,7 @@ func FuzzLines(f *testing.F) {
 		"linear a 8", "linear /a\\ b 18446744073709551616", "snapshot a b p 8 1 discard_zeroes_cow", "snapshot a b Nx 0",
 		"snapshot a b po 16 2 discard_zeroes_cow discard_passdown_origin", "snapshot-merge a b P 8", "snapshot-origin a\\\\",
 		"thin-pool a b 128 +0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin-pool a b 128 0 2 ignore_discard no_discard_passdown",
-		"thin a 0", "thin a +5 b", "zero", "error 5", "log-writes a b c", "dust a 8 512", "era a b 24", "era a b 4294967304", "unstriped 2 8 1 a 0", "switch 2 8 0 a 0 b +8",
+		"thin a 0", "thin a +5 b", "zero", "error 5", "log-writes a b c", "dust a 8 512", "era a b 24", "clone a b c 8", "clone a b c 64 2 No_hydration no_discard_passdown 4 hydration_batch_size +4 HYDRATION_threshold 0 x", "clone a b c 8 0", "era a b 4294967304", "unstriped 2 8 1 a 0", "switch 2 8 0 a 0 b +8",
 		"striped 2 8 a 0 b 8", "striped 1 +8 a 18446744073709551617", "delay a 0 5", "delay a 0 4294967297 b 8 6 a 0 7", "flakey a 0 1 2",
 		"crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt capi:cbc(aes)-essiv:sha256 " + cryptKey + " 8 a 0 3 iv_large_sectors sector_size:1024 high_priority",
 		"crypt aes-xts-plain64 :64:logon:a\\ b 0 a 0", "crypt cipher_null-ecb - 0 a 0 0 spare",
@@ -72,7 +72,7 @@ func FuzzStatuses(f *testing.F) {
 		"cache Fail", "cache Error",
 		"cache 8 72/2048 128 3/64 1 2 3 4 5 6 7 2 metadata2 writeback 2 migration_threshold 2048 smq 0 rw - ",
 		"cache 8 72/2048 64 0/0 0 0 0 0 0 0 0 2 passthrough no_discard_passdown 2 migration_threshold 0 mq 2 random_threshold 0 ro needs_check ",
-		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "thin 8 18446744073709551615", "era 8 9/256 1 -", "era 8 9/256 4294967295 77", "era Error",
+		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "thin 8 18446744073709551615", "era 8 9/256 1 -", "era 8 9/256 4294967295 77", "era Error", "clone Fail", "clone 8 6/256 64 3/64 2 0 4 hydration_threshold 5 hydration_batch_size 1 rw", "clone 8 6/256 64 3/64 0 2 no_hydration no_discard_passdown 4 hydration_threshold 5 hydration_batch_size 1 ro",
 		"thin-rescue search 8 8 0",
 	} {
 		f.Add(seed)
@@ -131,7 +131,7 @@ func TestOwnWords(t *testing.T) {
 	ds := talkers(r)
 	ds["all"] = r.Device("all", "0 8 zero\n8 8 error\n16 64 striped 2 8 m 0 n 8\n80 8 delay m 1 2 n 3 4\n88 8 flakey m 0 1 2 6 drop_writes corrupt_bio_byte 1 r 2 0\n96 64 unstriped 2 8 1 m 0")
 	r.Message(ds["pool"], "create_thin 1", "", 0)
-	ds["clone"] = r.Device("clone", "0 1024 thin /dev/mapper/pool 1 m")
+	ds["external"] = r.Device("external", "0 1024 thin /dev/mapper/pool 1 m")
 	ds["merge"] = r.Device("merge", "0 4096 snapshot-merge o p PO 8 2 discard_zeroes_cow discard_passdown_origin")
 	ds["verity"] = r.ReadOnly("verity", "0 8 verity 1 q r 4096 4096 1 0 sha256 "+verityRoot+" -")
 	ds["rescue"] = r.ReadOnly("rescue", "0 128 thin-rescue b a 0")
