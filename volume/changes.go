@@ -18,8 +18,8 @@ const BaseCheckpoint = "base"
 // ChangesSpec asks what an object has changed since a checkpoint.
 type ChangesSpec struct {
 	Name string `json:"name"`
-	// Since is a snapshot, or [BaseCheckpoint]. "": since its base, or all that it
-	// holds where there is none.
+	// Since is a snapshot, or [BaseCheckpoint], or the number of an era of an era
+	// device. "": since its base, or all that it holds where there is none.
 	Since string `json:"since,omitempty"`
 	// Sector is where to begin, and Of the Of of the answer that said so.
 	Sector uint64 `json:"sector,omitempty"`
@@ -105,6 +105,9 @@ func (m *Manager) history(name, since string) (*history, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if o.eraLine() != nil && o.real == "" && since != "" {
+		return m.sinceEra(o, since)
 	}
 	var c *object
 	if since != "" && (since != BaseCheckpoint || m.exists(since)) {

@@ -146,7 +146,7 @@ func (h *history) inStores(ls []layer) {
 
 // Checkpoints are the names that an object's changes can be asked since: other
 // volumes that are of one origin with it, snapshots of it and with it, and
-// [BaseCheckpoint] if it has a base.
+// [BaseCheckpoint] if it has a base; of an era device its newest eras.
 func (m *Manager) Checkpoints(name string) ([]string, error) {
 	o, err := m.object(name)
 	if err != nil {
@@ -154,6 +154,9 @@ func (m *Manager) Checkpoints(name string) ([]string, error) {
 	}
 	if o.kind == Pool || o.kind == Merging {
 		return nil, untold(o)
+	}
+	if o.eraLine() != nil && o.real == "" {
+		return m.eras(o)
 	}
 	names := make([]string, 0)
 	for _, d := range m.control.List() {

@@ -17,7 +17,7 @@ func changesCommand() *cobra.Command {
 	var checkpoints bool
 	cmd := &cobra.Command{
 		Use:   "changes DEVICE",
-		Short: "List the blocks of a device that changed since a snapshot",
+		Short: "List the blocks of a device that changed since a snapshot or an era",
 		Long: `changes lists the parts of a device that may differ from a snapshot of it: every
 difference, and also blocks that were rewritten with the same data. It reads only
 metadata, and both devices may be in use. Without --since it lists the changes since the
@@ -27,11 +27,15 @@ A volume can be compared with any other volume of its pool. Writes before the co
 in the list, and perhaps later ones. For the changes up to one moment, take a snapshot
 and list its changes.
 
+The checkpoints of a device of the target era are its eras: --since 7 lists what was written
+in era 7 or later. The message checkpoint begins a new era.
+
 Addresses are in sectors of 512 bytes. A part of kind zero reads as zeroes. NBD clients
 see the same list as the metadata context qemu:dirty-bitmap:SNAPSHOT.`,
 		Example: `  udm snapshot disk monday
   udm changes disk --since monday
   udm changes tuesday --since monday --json
+  udm dmsetup message disk 0 checkpoint && udm changes disk --since 7   # an era device
   udm changes disk --checkpoints           # lists the names that --since accepts`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +50,7 @@ see the same list as the metadata context qemu:dirty-bitmap:SNAPSHOT.`,
 			return printChanges(cmd, client, volume.ChangesSpec{Name: args[0], Since: since})
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "the `SNAPSHOT`, or base: the image that the device is based on")
+	cmd.Flags().StringVar(&since, "since", "", "the `SNAPSHOT`, or an era, or base: the image that the device is based on")
 	cmd.Flags().BoolVar(&checkpoints, "checkpoints", false, "list the names that --since accepts")
 	addJSON(cmd)
 	return cmd
