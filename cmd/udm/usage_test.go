@@ -99,8 +99,8 @@ func TestJSONEverywhere(t *testing.T) {
 		"udm luks format": "silent", "udm luks backup": "silent", "udm luks restore": "silent", "udm luks repair": "silent", "udm luks remove-key": "silent",
 		"udm verity verify":   "logs",
 		"udm " + attachHelper: "speaks to the daemon",
-		"udm run":              "the output is the command's",
-		"udm " + runStarter:    "becomes the command",
+		"udm run":             "the output is the command's",
+		"udm " + runStarter:   "becomes the command",
 	}
 	eachCommand(func(c *cobra.Command) {
 		why, exempt := without[c.CommandPath()]

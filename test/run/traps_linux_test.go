@@ -35,7 +35,7 @@ func TestProcesses(t *testing.T) {
 		run + `-- sh -c "exit 7"; echo $?`:                                                                                                    "7",
 		run + `-- sh -c 'kill -TERM $$'; echo $?`:                                                                                             "143",
 		run + `-- /no/such/program 2>&1; echo $?`:                                                                                             "udm run: fork/exec",
-		run + `-- sh -c "setsid sleep 98765 & exit 3"`:                                                                                         "",
+		run + `-- sh -c "setsid sleep 98765 & exit 3"`:                                                                                        "",
 		run + `--wait -- sh -c "(sleep 0.2; echo late) & echo early"`:                                                                         "early\nlate",
 		run + `-- sh -c "(trap '' TERM; exec sleep 3) & udm ls --root nowhere" 2>&1 | grep -c "no daemon"`:                                    "1",
 		run + `-- $UDM run -- sh -c 'dmsetup create n --table "0 8 zero"; dmsetup ls' | cut -f1`:                                              "n",
