@@ -88,10 +88,16 @@ test-fs: packages build ## real file systems on every stack: load, snapshots, ki
 	CI=true go test -timeout 0 -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm
 
 containers: ## build what containerd and Kubernetes run, into bin
-	cd containers && go build -o ../bin/ ./cmd/...
+	cd containers && CGO_ENABLED=0 go build -o ../bin/ ./cmd/...
 
 test-containers: packages ## run containerd's suite for snapshotters, csi-sanity and more, on real daemons (root, loop devices)
 	cd containers && CI=true go test $(HANG) -count=1 ./...
+
+test-containerd: packages ## build containerd and ctr once, into the user's cache, and unpack, kill and clean up with them
+	cd containers && CI=true go test $(HANG) -count=1 -tags containerd ./test -unpacks 200
+
+image: build containers ## write a container image of udm and the drivers, bin/udm-image.tar, without a container engine
+	cd containers && go run ./oci/image -bin ../bin -o ../bin/udm-image.tar
 
 MODULES = bench containers
 
@@ -129,4 +135,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build containers test-containers man install uninstall packages test test-kernel test-kernel-long test-ublk planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: bin/bench help run build containers test-containers test-containerd image man install uninstall packages test test-kernel test-kernel-long test-ublk planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz

@@ -3,6 +3,7 @@ package csi
 import (
 	"context"
 	"errors"
+	"strings"
 	"syscall"
 	"time"
 
@@ -274,8 +275,13 @@ func (d *Driver) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*c
 	return &csi.GetCapacityResponse{AvailableCapacity: int64(d.Config.Pool.Most - min(s.Used, d.Config.Pool.Most))}, nil
 }
 
-// ControllerExpandVolume implements csi.ControllerServer.
+// ControllerExpandVolume implements csi.ControllerServer. There is one resizer for all
+// nodes; a volume of another node is expanded by the NodeExpandVolume there.
 func (d *Driver) ControllerExpandVolume(ctx context.Context, r *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
+	if d.elsewhere(r.GetVolumeId()) {
+		size, err := sizeOf(r.GetCapacityRange(), 0)
+		return &csi.ControllerExpandVolumeResponse{CapacityBytes: size, NodeExpansionRequired: true}, err
+	}
 	o, rec, err := d.find(ctx, isVolume, r.GetVolumeId())
 	switch {
 	case err != nil:
@@ -283,21 +289,33 @@ func (d *Driver) ControllerExpandVolume(ctx context.Context, r *csi.ControllerEx
 	case r.GetCapacityRange() == nil:
 		return nil, status.Error(codes.InvalidArgument, "the capacity range is missing")
 	}
-	size, err := sizeOf(r.GetCapacityRange(), rec.Bytes)
+	size, err := d.expand(ctx, o.Name, rec, r.GetCapacityRange())
 	if err != nil {
-		return nil, err
-	}
-	done, err := d.alone(o.Name)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	rec.Bytes = size
-	if err := d.save(ctx, o.Name, rec); err != nil {
-		return nil, err
-	}
-	if err := d.client.Resize(ctx, volume.ResizeSpec{Name: o.Name, Size: uint64(size), Kind: volume.Volume}); err != nil {
 		return nil, inWords(err)
 	}
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: size, NodeExpansionRequired: r.GetVolumeCapability().GetBlock() == nil}, nil
+}
+
+// elsewhere tells whether an id is one of another node.
+func (d *Driver) elsewhere(id string) bool {
+	device, node, found := strings.Cut(id, "@")
+	return found && node != d.Node && strings.HasPrefix(device, devicePrefix)
+}
+
+// expand makes a volume larger, if it is smaller than a request.
+func (d *Driver) expand(ctx context.Context, name string, rec *record, r *csi.CapacityRange) (int64, error) {
+	size, err := sizeOf(r, rec.Bytes)
+	if err != nil {
+		return 0, err
+	}
+	done, err := d.alone(name)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	rec.Bytes = size
+	if err := d.save(ctx, name, rec); err != nil {
+		return 0, err
+	}
+	return size, d.client.Resize(ctx, volume.ResizeSpec{Name: name, Size: uint64(size), Kind: volume.Volume})
 }

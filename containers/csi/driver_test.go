@@ -366,6 +366,26 @@ func TestEphemeral(t *testing.T) {
 	}
 }
 
+// One resizer asks any driver: that of the volume's node expands it.
+func TestExpandedFromElsewhere(t *testing.T) {
+	n := newNode(t, "node-1")
+	v := n.create("v", gig, nil)
+	at := n.publish(v, xfs)
+	other := New(Config{Node: "node-2", Log: n.Driver.Log}, n.Client)
+	defer other.Close()
+	r := &csi.CapacityRange{RequiredBytes: 2 * gig}
+	told, err := other.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: v, CapacityRange: r, VolumeCapability: xfs})
+	if n.ok(err); told.CapacityBytes != 2*gig || !told.NodeExpansionRequired {
+		t.Errorf("%v", told)
+	}
+	_, err = n.NodeExpandVolume(ctx, &csi.NodeExpandVolumeRequest{VolumeId: v, VolumePath: at, CapacityRange: r, VolumeCapability: xfs})
+	n.ok(err)
+	stats, err := n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: v, VolumePath: at})
+	if n.ok(err); stats.Usage[0].Total < gig+gig/2 {
+		t.Errorf("%v", stats.Usage)
+	}
+}
+
 // What cannot be is told by the code that Kubernetes acts on.
 func TestRefused(t *testing.T) {
 	n := newNode(t, "node-1")

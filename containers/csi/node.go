@@ -293,6 +293,11 @@ func (d *Driver) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRe
 	if err != nil {
 		return nil, err
 	}
+	if r.GetCapacityRange().GetRequiredBytes() > rec.Bytes {
+		if _, err := d.expand(ctx, o.Name, rec, r.GetCapacityRange()); err != nil {
+			return nil, inWords(err)
+		}
+	}
 	a, err := d.client.Attach(ctx, ctl.Attach{Ref: ctl.Ref{Name: o.Name}})
 	if err != nil {
 		return nil, inWords(err)

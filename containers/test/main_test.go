@@ -1,0 +1,9 @@
+package test
+
+import (
+	"testing"
+
+	"udm/containers/internal/rig"
+)
+
+func TestMain(m *testing.M) { rig.Main(m) }
