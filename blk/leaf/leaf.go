@@ -7,6 +7,7 @@
 //	null:SIZE[:NAME]   a disk that stores nothing and reads as zeroes
 //	nbd:URI            a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT
 //	qcow2:/PATH        the disk in a qcow2 image and its backing files, read-only
+//	https://…          an object at a web server, read by ranges, read-only
 //	archive:SNAP:STORE a snapshot in an archive (udm archive), read-only
 //	part:N:…           partition N of any of these, by its GPT or MBR
 //	block=BYTES:…      any of these, with logical blocks of at least BYTES

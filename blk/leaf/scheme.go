@@ -29,6 +29,7 @@ func schemes() []scheme {
 		{"null:", "null:SIZE[:NAME]", "a disk that stores nothing and reads as zeroes", RAMMajor, parseNull},
 		{"nbd", "nbd:URI", "a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT", NBDMajor, parseNBD},
 		{"qcow2:", "qcow2:/PATH", "the disk in a qcow2 image and its backing files, read-only", LoopMajor, parseQcow2},
+		{"http", "https://…", "an object at a web server, read by ranges, read-only", NBDMajor, parseHTTP},
 		{"archive:", "archive:SNAP:STORE", "a snapshot in an archive (udm archive), read-only", NBDMajor, parseArchive},
 		{"part:", "part:N:…", "partition N of any of these, by its GPT or MBR", LoopMajor, parsePartition},
 		{"block=", "block=BYTES:…", "any of these, with logical blocks of at least BYTES", 0, parseBlock},
