@@ -55,7 +55,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // do calls f until it succeeds, or says that trying again is of no use.
-func (r *retry) do(ctx context.Context, f func(again bool) error) (err error) {
+func (r *retry) do(ctx context.Context, f func() error) (err error) {
 	wait := firstPause
 	for i := range attempts {
 		if i > 0 {
@@ -64,7 +64,7 @@ func (r *retry) do(ctx context.Context, f func(again bool) error) (err error) {
 			}
 			wait *= 2
 		}
-		err = f(i > 0)
+		err = f()
 		if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || ctx.Err() != nil {
 			return err
 		}
@@ -72,12 +72,12 @@ func (r *retry) do(ctx context.Context, f func(again bool) error) (err error) {
 	return err
 }
 
-// PutNew finds out whether an object that is there now is from an attempt whose answer was
-// lost.
+// PutNew finds out whether an object that is there already is from a request whose answer
+// was lost, here or on the way: all that is put new is random, or the mark of an end.
 func (r *retry) PutNew(ctx context.Context, key string, data []byte) error {
-	return r.do(ctx, func(again bool) error {
+	return r.do(ctx, func() error {
 		err := r.s.PutNew(ctx, key, data)
-		if !again || !errors.Is(err, fs.ErrExist) {
+		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		got, gerr := r.s.Get(ctx, key, 0, -1)
@@ -92,11 +92,11 @@ func (r *retry) PutNew(ctx context.Context, key string, data []byte) error {
 }
 
 func (r *retry) Put(ctx context.Context, key string, data []byte) error {
-	return r.do(ctx, func(bool) error { return r.s.Put(ctx, key, data) })
+	return r.do(ctx, func() error { return r.s.Put(ctx, key, data) })
 }
 
 func (r *retry) Get(ctx context.Context, key string, offset, n int64) (p []byte, err error) {
-	err = r.do(ctx, func(bool) error {
+	err = r.do(ctx, func() error {
 		p, err = r.s.Get(ctx, key, offset, n)
 		return err
 	})
@@ -110,7 +110,7 @@ func (r *retry) List(ctx context.Context, prefix string, fn func(string, int64) 
 		size int64
 	}
 	var all []object
-	err := r.do(ctx, func(bool) error {
+	err := r.do(ctx, func() error {
 		all = all[:0]
 		return r.s.List(ctx, prefix, func(key string, size int64) error {
 			all = append(all, object{key, size})
@@ -124,5 +124,5 @@ func (r *retry) List(ctx context.Context, prefix string, fn func(string, int64) 
 }
 
 func (r *retry) Delete(ctx context.Context, key string) error {
-	return r.do(ctx, func(bool) error { return r.s.Delete(ctx, key) })
+	return r.do(ctx, func() error { return r.s.Delete(ctx, key) })
 }

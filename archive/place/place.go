@@ -1,18 +1,27 @@
-// Package place opens the store of an archive by its name: the path of a folder.
+// Package place opens the store of an archive by its name: the path of a folder, or a bucket.
 package place
 
 import (
 	"context"
 	"os"
+	"strings"
 
 	"udm/archive"
+	"udm/archive/s3"
 )
 
 // Syntax is how stores are named, for help texts.
-const Syntax = "a folder"
+const Syntax = "a folder, or s3://HOST/BUCKET[/PREFIX]"
 
 // Open opens a store, which repeats what fails.
-func Open(_ context.Context, name string) (archive.Store, error) {
+func Open(ctx context.Context, name string) (archive.Store, error) {
+	if strings.Contains(name, "://") {
+		s, err := s3.Open(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return archive.Retry(s, nil), nil
+	}
 	s, err := archive.OpenDir(name)
 	if err != nil {
 		return nil, err

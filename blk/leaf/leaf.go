@@ -18,7 +18,7 @@
 // leaf is another entry.
 //
 // SNAP is the name or the id of a snapshot; for an encrypted archive ",key=/FILE" follows,
-// the key file. STORE is the absolute path of a folder.
+// the key file. STORE is the absolute path of a folder, or s3://HOST/BUCKET/PREFIX.
 //
 // SIZE is in bytes, or with K, M, G, T, P or E in powers of 1024; it is a multiple of 512. Two
 // disks of the same size need different NAMEs. BYTES is a power of two from 512 to 4096.

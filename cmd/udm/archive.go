@@ -19,7 +19,7 @@ import (
 func archiveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "archive",
-		Short: "Keep snapshots in a folder: init, create, list, verify, restore, serve, remove, prune, key",
+		Short: "Keep snapshots in a folder or a bucket: init, create, list, verify, restore, serve, remove, prune, key",
 		Long: `The archive commands keep the contents of devices in a STORE: ` + place.Syntax + `.
 Only what has changed since the last archived snapshot is read and stored; it is
 compressed, and encrypted if the archive was made with a key file. Every snapshot can be
