@@ -20,6 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"udm/containers/internal/rig"
+	"udm/ctl"
+	"udm/volume"
 )
 
 var ctx = context.Background()
@@ -351,4 +353,30 @@ func writeSynced(t *testing.T, path, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What somebody did to volumes and pool by hand is told and does no harm: a snapshot whose
+// volume was removed is gone, a pool that was renamed is missed until it has its name.
+func TestChangedByHand(t *testing.T) {
+	b := newBed(t)
+	s := b.open(b.config())
+	s.layer("a", "")
+	s.layer("b", "a")
+	r, err := s.index.find(ctx, "b")
+	s.ok(err)
+	s.ok(b.Client.RemoveObject(ctx, volume.RemoveSpec{Name: r.volume}))
+	if _, err := s.Prepare(ctx, "c", "b"); err == nil {
+		t.Error("a snapshot of a removed volume was prepared")
+	}
+	if _, err := s.Stat(ctx, "b"); !errdefs.IsNotFound(err) {
+		t.Error(err)
+	}
+	s.layer("b", "a")
+	s.has("b", "a", "b")
+	s.ok(b.Client.RenameObject(ctx, ctl.RenameObject{Name: "p", NewName: "q"}))
+	if _, err := s.Prepare(ctx, "c", "b"); err == nil {
+		t.Error("a snapshot was prepared in another pool")
+	}
+	s.ok(b.Client.RenameObject(ctx, ctl.RenameObject{Name: "q", NewName: "p"}))
+	s.has("b", "a", "b")
 }
