@@ -366,3 +366,19 @@ func every(n, short int) int {
 	}
 	return n
 }
+
+// TestRegionsBeforeBits cuts the power right after a commit that no flush has asked for: a
+// region whose bit is durable is, too.
+func TestRegionsBeforeBits(t *testing.T) {
+	for seed := range uint64(20) {
+		d := newDisks(t)
+		h := newHistory(seed, mustStart(t, d, tables[1]))
+		for v := range uint64(5) {
+			h.write(100 + v)
+		}
+		h.x.sim.Advance(2e9)
+		d = d.crash(seed)
+		h.x = mustStart(t, d, tables[1])
+		h.verify(t, h.x.sim, h.x, false)
+	}
+}
