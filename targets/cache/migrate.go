@@ -81,19 +81,22 @@ func (c *cache) copy(m *migration) {
 			return
 		}
 	}
-	c.noteCopy(w.Op)
 	m.job.From, m.job.Sectors = from, c.blockSectors
 	m.job.SetTo(to)
 	m.job.Done = func(j *kcopyd.Job) {
 		if j.Failed() {
 			m.st = blk.IOErr
 		}
-		c.then(m, func() { c.copied(m) })
+		c.then(m, func() {
+			c.noteCopy(w.Op)
+			c.copied(m)
+		})
 	}
 	c.copier.Copy(&m.job)
 }
 
-// noteCopy has the next commit flush the device that a block is copied to.
+// noteCopy has the next commit flush the device that a block was copied to. It is called
+// after the copy: a commit in the middle of it flushes a part.
 func (c *cache) noteCopy(op smq.Op) {
 	if op == smq.Promote {
 		c.flushFast = true
@@ -142,7 +145,6 @@ func (m *migration) takeBio() {
 		m.copyFirst(c)
 		return
 	}
-	c.noteCopy(smq.Promote)
 	b := m.bio
 	b.Redirect(func(b *blk.Bio) {
 		m.st = b.Status()
@@ -173,6 +175,7 @@ func (c *cache) overwritten(m *migration) {
 	b := m.bio
 	b.Restore()
 	b.Rearm()
+	c.noteCopy(smq.Promote)
 	if m.st == blk.OK && !c.insert(m) {
 		if m.st = blk.IOErr; !c.isReadOnly() {
 			m.st = blk.NoSpace
