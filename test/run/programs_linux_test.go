@@ -63,7 +63,7 @@ func TestPrograms(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sub := *r
-			sub.T = t
+			sub.TB = t
 			sub.do(`head -c 5000000 /dev/urandom >x; rm -f z.qcow2; $UDM run --private --disk sda=disk.img -- bash -ec '` + device + strings.ReplaceAll(script, "'", `'\''`) + `'`)
 		})
 	}

@@ -8,7 +8,6 @@ package run
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -36,19 +35,19 @@ const asUser = `set -e
 
 // rig is a place for programs of an ordinary user.
 type rig struct {
-	*testing.T
+	testing.TB
 	dir string // of the user
 	udm string
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	need.Tools(t, "fusermount3", "dmsetup")
 	top, err := os.MkdirTemp("", "udm-run")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(top) })
-	r := &rig{T: t, dir: filepath.Join(top, "tmp"), udm: filepath.Join(top, "udm")}
+	r := &rig{TB: t, dir: filepath.Join(top, "tmp"), udm: filepath.Join(top, "udm")}
 	bin, err := os.ReadFile(program.Build(t, "udm/cmd/udm"))
 	r.must(err)
 	r.must(os.WriteFile(r.udm, bin, 0o755))
@@ -75,14 +74,12 @@ func (r *rig) command(args ...string) *exec.Cmd {
 	if os.Geteuid() == 0 {
 		args = append([]string{"unshare", "-m", "sh", "-c", asUser, "sh", filepath.Dir(r.dir)}, args...)
 	}
-	cmd := exec.CommandContext(r.ctx(), args[0], args[1:]...)
+	cmd := exec.CommandContext(r.Context(), args[0], args[1:]...)
 	cmd.Dir = r.dir
 	cmd.Env = append(os.Environ(), "UDM="+r.udm, "UDM_ROOT="+r.dir+"/root", "LVM_SUPPRESS_FD_WARNINGS=1", "XDG_RUNTIME_DIR="+r.dir,
 		"PATH="+filepath.Dir(r.udm)+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	return cmd
 }
-
-func (r *rig) ctx() context.Context { return r.Context() }
 
 // try runs a shell script as the user and returns its exit code and what it prints.
 func (r *rig) try(script string) (code int, out string) {
