@@ -82,7 +82,7 @@ race: packages ## run the tests of the libraries under the race detector, and on
 	CGO_ENABLED=1 go test -race -short $(HANG) $(RACED)
 	GOMAXPROCS=1 go test -short -count=1 $(HANG) $(RACED)
 
-RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./luks ./export/... ./ctl/... ./udmtest
+RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./luks ./run/... ./export/... ./ctl/... ./udmtest
 
 test-ceph: ## send streams to a real Ceph cluster and back (CEPH_CONF names it)
 	CI=true go test $(HANG) -count=1 -tags ceph ./test/ceph
