@@ -16,29 +16,28 @@ import (
 	"udm/internal/uring"
 )
 
-// ControlPath is where the driver takes commands. Where there is no such file, there is no
-// driver.
+// ControlPath is the driver's control device. It does not exist without the driver.
 const ControlPath = "/dev/ublk-control"
 
 // ErrMissing reports that the kernel lacks the driver.
 var ErrMissing = errors.New("the kernel has no ublk driver")
 
-// ErrUnavailable reports that the kernel has no io_uring, or refuses it to this process.
+// ErrUnavailable reports that the kernel has no io_uring, or does not let this process use it.
 var ErrUnavailable = uring.ErrUnavailable
 
-// Control gives commands to the driver. They return EPERM without CAP_SYS_ADMIN and
-// ENODEV for a device that is not there. Some wait for requests to the device, so its
-// server must not wait for them.
+// Control sends commands to the driver. They return EPERM without CAP_SYS_ADMIN, and ENODEV
+// for a device that does not exist. Some commands wait for requests to the device, so the
+// goroutines that serve the device must not call them.
 type Control struct {
 	fd       int
 	features uint64
 	legacy   bool
 }
 
-// The numbers of commands, with the direction of their payload.
+// Directions of payloads and numbers of commands.
 const (
 	dirRead  = 2
-	dirWrite = 3 // both
+	dirWrite = 3 // in both directions
 
 	cmdGetInfo      = 0x02
 	cmdAdd          = 0x04
@@ -56,10 +55,10 @@ const (
 	noQueue        = 0xffff
 )
 
-// AnyID lets the driver choose.
+// AnyID lets the driver choose the ID of a device.
 const AnyID = 0xffffffff
 
-// number is a command as the driver wants it: like an ioctl, or, on older kernels, bare.
+// number returns the number of a command: encoded like an ioctl, or plain on older kernels.
 func number(legacy bool, dir, size, nr uint32) uint32 {
 	if legacy {
 		return nr
@@ -67,7 +66,7 @@ func number(legacy bool, dir, size, nr uint32) uint32 {
 	return dir<<30 | size<<16 | 'u'<<8 | nr
 }
 
-// Open finds the driver.
+// Open opens the driver's control device. It fails with ErrMissing without the driver.
 func Open() (*Control, error) {
 	fd, err := unix.Open(ControlPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	switch {
@@ -89,13 +88,13 @@ func Open() (*Control, error) {
 	return c, nil
 }
 
-// Close ends the commands; devices stay.
+// Close closes the control device. It does not affect block devices.
 func (c *Control) Close() { unix.Close(c.fd) }
 
-// Legacy reports whether the driver is one of before Linux 6.5, which tells no features.
+// Legacy reports whether the driver is older than Linux 6.5, and cannot report its features.
 func (c *Control) Legacy() bool { return c.legacy }
 
-// do gives a command and waits until it is done.
+// do executes a command for the device with the given ID and waits for its completion.
 func (c *Control) do(dir, nr, id uint32, buf []byte, data uint64) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -126,7 +125,7 @@ func (c *Control) do(dir, nr, id uint32, buf []byte, data uint64) error {
 	}
 }
 
-// repeat gives a command that signals interrupt.
+// repeat executes a command and retries it when a signal interrupts it.
 func (c *Control) repeat(nr, id uint32, data uint64) error {
 	for {
 		if err := c.do(dirWrite, nr, id, nil, data); !errors.Is(err, unix.EINTR) {
@@ -135,10 +134,10 @@ func (c *Control) repeat(nr, id uint32, data uint64) error {
 	}
 }
 
-// Add makes a device, whose ID may be [AnyID], with the limits of what it shows. Without
-// ProcessCache it survives its server; with it, the next server would not have what
-// users believe to be written, so they get errors instead. The kernel may give fewer
-// queues than were asked for.
+// Add creates a device with the limits l, and returns its actual parameters. The ID may be
+// [AnyID]; the kernel may grant fewer queues than requested. The device survives its server
+// unless l.ProcessCache is set: then a new server would lack completed writes, so requests
+// fail instead.
 func (c *Control) Add(i Info, l *blk.Limits) (Info, error) {
 	i.Flags = 0
 	if !l.ProcessCache {
@@ -159,28 +158,29 @@ func (c *Control) Add(i Info, l *blk.Limits) (Info, error) {
 	return i, err
 }
 
-// Info describes a device.
+// Info returns the parameters of a device.
 func (c *Control) Info(id uint32) (Info, error) {
 	p := make([]byte, infoSize)
 	err := c.do(dirRead, cmdGetInfo, id, p, 0)
 	return decodeInfo(p), err
 }
 
-// Start makes the disk. The server is the process pid. It waits until that serves, and
-// until partitions have been read.
+// Start creates the disk, /dev/ublkbN. pid is the process of the server. Start waits until
+// the process serves all queues and the kernel has read the partition table.
 func (c *Control) Start(id uint32, pid int) error { return c.repeat(cmdStart, id, uint64(pid)) }
 
-// Stop takes the disk away. Requests that wait fail.
+// Stop removes the disk. Requests in flight fail.
 func (c *Control) Stop(id uint32) error { return c.repeat(cmdStop, id, 0) }
 
-// Delete forgets the device, when its server and the last user of its disk have gone.
+// Delete deletes the device. It waits until the server and all users of the disk have closed
+// it.
 func (c *Control) Delete(id uint32) error { return c.repeat(cmdDelete, id, 0) }
 
-// DeleteLater is Delete without a wait. EOPNOTSUPP: the kernel cannot.
+// DeleteLater is Delete without waiting. It returns EOPNOTSUPP if the kernel lacks it.
 func (c *Control) DeleteLater(id uint32) error { return c.do(dirRead, cmdDeleteLater, id, nil, 0) }
 
-// Recover prepares a device for another server. It waits, for a time, until the kernel
-// has seen the end of the one before, which it does not announce: it is asked again.
+// Recover prepares a device for another server. It polls, for at most patience, until the
+// kernel has noticed that the previous server ended, because there is no notification.
 func (c *Control) Recover(id uint32, patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		err := c.repeat(cmdStartRecover, id, 0)
@@ -190,12 +190,12 @@ func (c *Control) Recover(id uint32, patience time.Duration) error {
 	}
 }
 
-// Recovered gives the requests that wait to the new server, the process pid.
+// Recovered passes waiting requests to the new server, the process pid.
 func (c *Control) Recovered(id uint32, pid int) error {
 	return c.repeat(cmdEndRecover, id, uint64(pid))
 }
 
-// Resize tells the kernel a new size. ENOTSUP: it cannot; Linux 6.16 can.
+// Resize changes the size of the disk. It returns ENOTSUP before Linux 6.16.
 func (c *Control) Resize(id uint32, sectors uint64) error {
 	if c.features&flagResize == 0 {
 		return syscall.ENOTSUP

@@ -1,37 +1,36 @@
-// Package ublk makes block devices of this machine's kernel, /dev/ublkbN, whose
-// requests this process answers: the kernel's ublk driver, Linux 6.1 and later, over
-// io_uring. Linux only.
+// Package ublk creates block devices, /dev/ublkbN, that this process serves. It uses the
+// kernel's ublk driver over io_uring, in Linux 6.1 and later.
 //
 // # Protocol
 //
-// A block device begins and ends with commands to /dev/ublk-control ([Control]), each a
-// URING_CMD on a ring of its own:
+// Commands to /dev/ublk-control ([Control]) create and delete a block device. Each is a
+// URING_CMD on a separate ring:
 //
 //	Add ──► Serve ──► Start ──► live ──► Stop ──► the server ends ──► Delete
 //	                              │ ▲
 //	   the server leaves, or dies ▼ │ Recovered
 //	                            quiesced ──► Recover ──► Serve
 //
-// Start waits for Serve, and reads partitions through it; Stop waits for requests.
-// While it is quiesced, requests wait in the kernel, and those that the server had are
-// sent again to the next one: a write may be carried out twice, in which nobody can
-// see the first time.
+// Start waits for Serve and reads the partition table through it. Stop waits for requests.
+// While a device is quiesced, requests wait in the kernel. Requests that the old server had
+// not completed are sent to the next one, so a write may be executed twice. That is safe,
+// because it has not completed before the second time.
 //
-// The server has a file, /dev/ublkcN, and for each queue a thread, a ring, and memory in
-// which the kernel describes a request for each tag. It fetches a request for every
-// tag; a completion says that one is there, its data already copied to the tag's
-// buffer. One command gives the answer (data of a read are copied from the buffer) and
-// fetches the next. A completion that is an error means that the tag is ours no more.
-// All commands of a queue come from the thread that has fetched first.
+// The server opens /dev/ublkcN. Each queue has a thread, a ring, and shared memory with a
+// descriptor for each tag. The server submits a fetch command for every tag. Its completion
+// means that a request has arrived; write data are already in the tag's buffer. The next
+// command commits the result, copying read data from the buffer, and fetches the next
+// request for the tag. An error completion means that the server has lost the tag.
+// All commands of a queue must come from the thread that submitted the first fetch.
 //
-// Kernels before 6.4 have the same commands under other numbers ([Control.Legacy]).
+// Kernels before 6.4 have the same commands under different numbers ([Control.Legacy]).
 //
 // # Goroutines
 //
-// One per queue, locked to its thread, which ends with it: the kernel takes that as the
-// end of the server. It submits bios; those that end on other goroutines wait in a list,
-// and the queue is woken. late.mu is a leaf. (It is across the write that wakes the
-// queue, which does not block.)
+// Each queue has a goroutine that is locked to its thread and submits bios. The thread exits
+// with the goroutine, which the kernel takes for the end of the server. Bios that complete
+// on other goroutines are put into a list, and the queue is woken. late.mu is a leaf; it is
+// held during the write that wakes the queue, which does not block.
 //
-// The layouts are those of include/uapi/linux/ublk_cmd.h.
+// The layouts are those of include/uapi/linux/ublk_cmd.h. The package is Linux only.
 package ublk

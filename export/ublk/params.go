@@ -9,27 +9,27 @@ import (
 
 var ne = binary.NativeEndian
 
-// Info describes a block device of the driver.
+// Info holds the parameters of a block device.
 type Info struct {
-	ID       uint32 // N of /dev/ublkbN
+	ID       uint32 // N in /dev/ublkbN
 	Queues   uint16
-	Depth    uint16 // requests of a queue
+	Depth    uint16 // requests in flight per queue
 	State    State
-	MaxBytes uint32 // of one read or write
+	MaxBytes uint32 // of a read or write
 	Flags    uint64
-	Mark     uint64 // of whoever added it
+	Mark     uint64 // an arbitrary value set by the creator
 }
 
-// State is what a block device does with requests.
+// State is the state of a block device.
 type State uint16
 
 const (
-	Dead     State = 0 // it has no disk
-	Live     State = 1
-	Quiesced State = 2 // they wait for a server
+	Dead     State = 0 // has no disk
+	Live     State = 1 // served
+	Quiesced State = 2 // requests wait for a new server
 )
 
-// Flags of a device that the driver is asked for.
+// Flags of a device.
 const (
 	flagRecovery = 1 << 3
 	flagReissue  = 1 << 4
@@ -70,7 +70,7 @@ const (
 	attrFUA           = 1 << 3
 )
 
-// params encodes what a device can do: struct ublk_params, its first two parts.
+// params encodes limits as struct ublk_params, with only the basic and discard parameters.
 func params(l *blk.Limits, maxBytes uint32) []byte {
 	p := make([]byte, paramsSize)
 	ne.PutUint32(p[0:], paramsSize)
@@ -81,7 +81,7 @@ func params(l *blk.Limits, maxBytes uint32) []byte {
 	p[14], p[15] = shift(l.OptIO), max(logical, shift(l.MinIO))
 	sectors := maxBytes / blk.SectorSize
 	if l.MaxSectors != 0 {
-		sectors = max(min(sectors, l.MaxSectors), 8) // the least that the driver takes
+		sectors = max(min(sectors, l.MaxSectors), 8) // the driver's minimum is a page
 	}
 	ne.PutUint32(p[16:], sectors)
 	ne.PutUint64(p[24:], l.Size)
@@ -106,11 +106,11 @@ func attributes(l *blk.Limits) (a uint32) {
 	return a
 }
 
-// shift is the logarithm of n, rounded down; 0 of 0.
+// shift returns the log2 of n, rounded down, or 0 if n is 0.
 func shift(n uint32) uint8 { return uint8(max(bits.Len32(n), 1) - 1) }
 
-// longest is the most sectors of a range, which the kernel counts in 32 bits of bytes:
-// whole blocks.
+// longest limits the sectors of a discard or zero range to what the kernel can count in bytes
+// with 32 bits, rounded down to whole blocks.
 func longest(sectors uint64, l *blk.Limits) uint32 {
 	const most = 1<<23 - 1
 	block := uint64(max(l.DiscardGranularity, l.LogicalBlock) / blk.SectorSize)

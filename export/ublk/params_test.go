@@ -8,7 +8,7 @@ import (
 	"udm/blk"
 )
 
-// The layouts are those of the kernel's header.
+// TestLayouts compares with the layout in the kernel's header.
 func TestLayouts(t *testing.T) {
 	i := Info{ID: 0x01020304, Queues: 2, Depth: 64, State: Quiesced, MaxBytes: 1 << 19, Flags: 0x58, Mark: 0x1122334455667788}
 	want, _ := hex.DecodeString("0200400002000000" + "0000080004030201" + "0000000000000000" + "5800000000000000" + "8877665544332211" +

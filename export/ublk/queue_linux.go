@@ -14,40 +14,42 @@ import (
 
 const (
 	descSize    = 24
-	maxDepth    = 4096 // of the driver: where the descriptions of the next queue begin
+	maxDepth    = 4096 // of the driver; determines the offset of each queue's descriptors
 	ioPayload   = 16
 	cmdFetch    = 0x20
-	cmdCommit   = 0x21 // and fetch
+	cmdCommit   = 0x21 // commit and fetch
 	wakeUp      = ^uint64(0)
 	setFlusher  = 57 // PR_SET_IO_FLUSHER
 	resultAbort = -int32(unix.ENODEV)
 )
 
-// queue serves one of a device's queues, on its own goroutine.
+// queue serves one queue of a device on its own goroutine.
 type queue struct {
 	server *Server
 	id     int
-	failed error // set before it is ready
+	failed error // set before the queue is ready
 	waker  *uring.Waker
 	late   late
 
-	ring  *uring.Ring // this and what follows is the goroutine's
-	descs []byte      // of tags, written by the kernel
-	data  []byte      // buffers of tags
-	tags  []request
-	gone  int // tags that are ours no more
-	held  int // requests that we have
+	// The fields below belong to the queue's goroutine.
 
-	pending []*request // that have ended, not answered yet
+	ring  *uring.Ring
+	descs []byte // descriptors by tag, written by the kernel
+	data  []byte // buffers by tag
+	tags  []request
+	gone  int // number of tags that the server has lost
+	held  int // number of requests that are not answered
+
+	pending []*request // requests whose bio has ended but which are not answered
 	leaving bool
 }
 
-// late is what other goroutines tell a queue.
+// late passes events from other goroutines to a queue.
 type late struct {
 	mu      sync.Mutex
-	list    []*request // guarded by mu: have ended
-	leaving bool       // guarded by mu
-	closed  bool       // guarded by mu: nobody listens
+	list    []*request // guarded by mu; requests whose bio has ended
+	leaving bool       // guarded by mu; the server leaves
+	closed  bool       // guarded by mu; the queue has ended
 }
 
 func newQueue(s *Server, id int) *queue {
@@ -60,7 +62,8 @@ func newQueue(s *Server, id int) *queue {
 	return q
 }
 
-// run serves until the device is stopped or the server leaves. The thread ends with it.
+// run serves until the device is stopped or the server leaves. It does not unlock its thread,
+// so that the thread exits. It calls ready after setting q.failed.
 func (q *queue) run(ready func()) {
 	runtime.LockOSThread()
 	if q.failed == nil {
@@ -74,8 +77,8 @@ func (q *queue) run(ready func()) {
 }
 
 func (q *queue) open() (err error) {
-	// The thread must not wait for its own device when it needs memory. Without
-	// the right to say so it does its best.
+	// When the thread allocates memory, the kernel must not write to this device to
+	// reclaim some. The call fails without CAP_SYS_RESOURCE; serve nevertheless.
 	_ = unix.Prctl(setFlusher, 1, 0, 0, 0)
 	s, page := q.server, os.Getpagesize()
 	length := roundUp(len(q.tags)*descSize, page)
@@ -103,19 +106,19 @@ func (q *queue) listen() {
 	e.User = wakeUp
 }
 
-// command gives the answer to a request, and fetches the next for its tag.
+// command prepares a fetch or commit command for a request's tag.
 func (q *queue) command(nr uint32, r *request, result int32) {
 	var cmd [ioPayload]byte
 	ne.PutUint16(cmd[0:], uint16(q.id))
 	ne.PutUint16(cmd[2:], r.tag)
 	ne.PutUint32(cmd[4:], uint32(result))
 	ne.PutUint64(cmd[8:], uint64(uintptr(unsafe.Pointer(unsafe.SliceData(q.buffer(r.tag))))))
-	e := q.ring.Entry() // there are as many as tags
+	e := q.ring.Entry() // not nil: there is an entry for each tag
 	e.Command(q.server.fd, number(q.server.legacy, dirWrite, ioPayload, nr), cmd)
 	e.User = uint64(r.tag)
 }
 
-// buffer is the memory of a tag.
+// buffer returns the buffer of a tag.
 func (q *queue) buffer(tag uint16) []byte {
 	n := int(q.server.info.MaxBytes)
 	return q.data[int(tag)*n:][:n:n]
@@ -130,7 +133,7 @@ func (q *queue) serve() {
 			return
 		}
 		if err := q.ring.Enter(1); err != nil {
-			panic("ublk: " + err.Error()) // requests can be neither answered nor refused
+			panic("ublk: " + err.Error()) // requests can neither complete nor fail
 		}
 		q.waker.Awake()
 		for c, ok := q.ring.Next(); ok; c, ok = q.ring.Next() {
@@ -139,7 +142,7 @@ func (q *queue) serve() {
 	}
 }
 
-// answerLate answers what has ended on other goroutines.
+// answerLate answers requests whose bio ended on other goroutines.
 func (q *queue) answerLate() {
 	q.late.mu.Lock()
 	q.pending, q.late.list = q.late.list, q.pending[:0]
@@ -162,7 +165,7 @@ func (q *queue) completed(c uring.Completion) {
 	default:
 		q.gone++
 		if c.Result != resultAbort {
-			q.server.log.Error("the kernel refuses a request slot of a block device", "device", q.server.info.ID, "reason", c.Err())
+			q.server.log.Error("the kernel refused a request slot of a block device", "device", q.server.info.ID, "reason", c.Err())
 		}
 	}
 }
@@ -176,9 +179,9 @@ func (q *queue) leave() {
 	}
 }
 
-// close frees all. The kernel may copy requests that come meanwhile to the buffers of
-// tags that it has, until it has seen the end of the thread; then it takes them back.
-// So these buffers stay mapped.
+// close frees the queue's resources. Until the kernel notices the exit of the thread, it may
+// still copy data of new requests to the buffers of fetched tags. The buffers therefore stay
+// mapped unless all tags are gone.
 func (q *queue) close() {
 	q.late.mu.Lock()
 	q.late.closed = true

@@ -8,24 +8,24 @@ import (
 	"udm/blk"
 )
 
-// request is what a tag is used for.
+// request is the state of a tag.
 type request struct {
 	queue *queue
 	tag   uint16
-	bytes int32 // the result of success
+	bytes int32 // the result if the request succeeds
 	bio   blk.Bio
 	phase atomic.Int32
 }
 
-// The phases of a bio: Submit returns and End runs in either order; whoever comes
-// second goes on.
+// Phases of a bio. Submit may return before or after End runs; the second of the two events
+// makes the queue answer the request.
 const (
 	submitting = iota
-	away       // Submit has returned: End goes on
-	done       // End has run: the queue goes on
+	submitted  // Submit has returned first: End passes the request to the queue
+	done       // End has run first: the queue answers when Submit returns
 )
 
-// ops are the operations of the driver.
+// ops maps the driver's operations.
 var ops = map[uint8]blk.Op{0: blk.Read, 1: blk.Write, 2: blk.Flush, 3: blk.Discard, 5: blk.WriteZeroes}
 
 const (
@@ -33,7 +33,7 @@ const (
 	descNoUnmap = 1 << 15
 )
 
-// start begins the request that the kernel has described for a tag.
+// start starts the request in the descriptor of a tag.
 func (q *queue) start(r *request) {
 	d := q.descs[int(r.tag)*descSize:][:descSize]
 	flags, sectors := ne.Uint32(d), ne.Uint32(d[4:])
@@ -74,12 +74,12 @@ func (q *queue) submit(r *request) {
 	r.bio.End, r.bio.Private = ended, r
 	r.phase.Store(submitting)
 	x.Device.Submit(&r.bio)
-	if !r.phase.CompareAndSwap(submitting, away) {
+	if !r.phase.CompareAndSwap(submitting, submitted) {
 		q.answer(r)
 	}
 }
 
-// ended is the End of a request's bio.
+// ended is the End function of a request's bio.
 func ended(b *blk.Bio) {
 	r := b.Private.(*request)
 	if r.phase.CompareAndSwap(submitting, done) {
@@ -92,8 +92,8 @@ func ended(b *blk.Bio) {
 	q.waker.Wake()
 }
 
-// answer tells the kernel how the bio went. What has failed while the server leaves,
-// perhaps because its device is closed, the kernel gives to the next server.
+// answer commits the result of a bio. Requests that fail while the server is leaving, perhaps
+// because its device is closed, are not answered: the kernel passes them to the next server.
 func (q *queue) answer(r *request) {
 	switch st := r.bio.Status(); {
 	case st == blk.OK:

@@ -12,7 +12,7 @@ import (
 	"udm/export"
 )
 
-// Server answers the requests of a block device.
+// Server serves the requests of a block device.
 type Server struct {
 	log    *slog.Logger
 	export *export.Export
@@ -23,8 +23,8 @@ type Server struct {
 	ended  chan struct{} // closed when all queues have ended
 }
 
-// Serve serves a device that has been added or prepared for recovery, until it is
-// stopped or [Server.Leave]. The server calls x.Done.
+// Serve starts to serve a device after [Control.Add] or [Control.Recover], until it is stopped
+// or [Server.Leave] is called. The server then calls x.Done, also if Serve fails.
 func Serve(c *Control, id uint32, x *export.Export, log *slog.Logger) (*Server, error) {
 	s := &Server{log: log, export: x, legacy: c.legacy, ended: make(chan struct{})}
 	if err := s.open(c, id); err != nil {
@@ -59,7 +59,7 @@ func (s *Server) open(c *Control, id uint32) (err error) {
 	return nil
 }
 
-// began is why the queues do not run.
+// began returns the error of queues that failed to start, and then stops the others.
 func (s *Server) began() error {
 	var errs []error
 	for _, q := range s.queues {
@@ -72,8 +72,8 @@ func (s *Server) began() error {
 	return err
 }
 
-// Leave ends the server and waits for its end. The block device stays: requests wait for
-// the next server. It returns when the last bio has ended.
+// Leave stops the server and waits until its bios have ended. The block device remains, and
+// its requests wait for the next server.
 func (s *Server) Leave() {
 	for _, q := range s.queues {
 		q.leave()
@@ -81,5 +81,5 @@ func (s *Server) Leave() {
 	<-s.ended
 }
 
-// Ended is closed when the server has ended.
+// Ended returns a channel that is closed when the server has ended.
 func (s *Server) Ended() <-chan struct{} { return s.ended }

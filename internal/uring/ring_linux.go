@@ -12,11 +12,11 @@ import (
 
 // Options configure a ring.
 type Options struct {
-	Entries int  // of the submission queue; the kernel rounds up to a power of two
-	Big     bool // entries of 128 bytes, for [Entry.BigCommand]
+	Entries int  // size of the submission queue; the kernel rounds it up to a power of two
+	Big     bool // use entries of 128 bytes, for [Entry.BigCommand]
 }
 
-// The numbers are those of include/uapi/linux/io_uring.h.
+// Constants of include/uapi/linux/io_uring.h.
 const (
 	setupSubmitAll    = 1 << 7  // Linux 5.18
 	setupCoopTaskrun  = 1 << 8  // 5.19
@@ -33,8 +33,7 @@ const (
 	enterGetEvents = 1
 )
 
-// setups are the flags to try, the best first: kernels refuse those that they do not
-// know.
+// setups are the flags to try, in order of preference: kernels refuse unknown flags.
 var setups = [...]uint32{setupSubmitAll | setupSingleIssuer | setupDeferTaskrun, setupSubmitAll | setupCoopTaskrun, 0}
 
 type queueOffsets struct {
@@ -54,23 +53,23 @@ type params struct {
 	cq                                                                     completionOffsets
 }
 
-// Ring is a submission and a completion queue.
+// Ring is a submission queue and a completion queue.
 type Ring struct {
 	fd      int
-	rings   []byte // head, tail and completions
-	entries []byte
+	rings   []byte // mapping of the indices and the completions
+	entries []byte // mapping of the submission entries
 
-	sqHead, sqTail *uint32 // atomic; the head is the kernel's
+	sqHead, sqTail *uint32 // atomic; the kernel advances the head
 	sqSize, sqMask uint32
-	entrySize      uint32
-	tail           uint32 // behind the last entry that was prepared
+	entrySize      uint32 // bytes
+	tail           uint32 // after the last prepared entry; Enter publishes it
 
-	cqHead, cqTail *uint32 // atomic; the tail is the kernel's
+	cqHead, cqTail *uint32 // atomic; the kernel advances the tail
 	cqMask         uint32
 	cqes           []Completion
 }
 
-// New makes a ring for the calling thread.
+// New creates a ring that only the calling thread may use.
 func New(o Options) (r *Ring, err error) {
 	for _, flags := range setups {
 		if r, err = newRing(o, flags); !errors.Is(err, unix.EINVAL) {
@@ -104,7 +103,7 @@ func newRing(o Options, flags uint32) (*Ring, error) {
 
 func (r *Ring) mapAll(p *params) (err error) {
 	if p.features&(featSingleMmap|featNoDrop) != featSingleMmap|featNoDrop {
-		return fmt.Errorf("%w: it needs Linux 5.5", ErrUnavailable)
+		return fmt.Errorf("%w: it requires Linux 5.5", ErrUnavailable)
 	}
 	size := max(p.sq.array+p.sqEntries*4, p.cq.cqes+p.cqEntries*uint32(unsafe.Sizeof(Completion{})))
 	if r.rings, err = r.mmap(offsetRings, size); err != nil {
@@ -118,7 +117,7 @@ func (r *Ring) mapAll(p *params) (err error) {
 	r.cqHead, r.cqTail, r.cqMask = word(p.cq.head), word(p.cq.tail), *word(p.cq.mask)
 	r.cqes = unsafe.Slice((*Completion)(unsafe.Pointer(&r.rings[p.cq.cqes])), p.cqEntries)
 	for i := range p.sqEntries {
-		*word(p.sq.array + 4*i) = i // entries are used in their order
+		*word(p.sq.array + 4*i) = i // use the entries in order
 	}
 	return nil
 }
@@ -128,7 +127,7 @@ func (r *Ring) mmap(off int64, size uint32) ([]byte, error) {
 	return m, os.NewSyscallError("mmap", err)
 }
 
-// Close frees the ring.
+// Close frees the ring. See the package comment for requests that have not completed.
 func (r *Ring) Close() {
 	for _, m := range [...][]byte{r.rings, r.entries} {
 		if m != nil {
@@ -138,8 +137,7 @@ func (r *Ring) Close() {
 	unix.Close(r.fd)
 }
 
-// Entry returns the next entry, empty; nil: the queue is full until Enter has been
-// called.
+// Entry returns the next entry, zeroed, or nil if the queue is full; Enter then makes room.
 func (r *Ring) Entry() *Entry {
 	if r.tail-atomic.LoadUint32(r.sqHead) == r.sqSize {
 		return nil
@@ -150,29 +148,30 @@ func (r *Ring) Entry() *Entry {
 	return (*Entry)(unsafe.Pointer(&at[0]))
 }
 
-// Enter submits the entries and waits until there are wait completions, or a signal
-// comes. When the kernel lacks memory, entries may be left for the next call.
+// Enter submits the prepared entries and waits for at least wait completions. It returns nil
+// early if a signal arrives. If the kernel is short of memory, it also returns nil, and the
+// next call submits the remaining entries.
 func (r *Ring) Enter(wait int) error {
 	atomic.StoreUint32(r.sqTail, r.tail)
 	submit := r.tail - atomic.LoadUint32(r.sqHead)
 	_, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(submit), uintptr(wait), enterGetEvents, 0, 0)
 	switch e {
-	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOMEM: // entries that were not taken stay in the queue
+	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOMEM: // entries that were not submitted stay in the queue
 		return nil
 	}
 	return os.NewSyscallError("io_uring_enter", e)
 }
 
-// Completion tells how a request went.
+// Completion is the result of a request (struct io_uring_cqe).
 type Completion struct {
-	User   uint64 // what its entry had
-	Result int32  // a number of bytes, or a negative errno
+	User   uint64 // of the entry
+	Result int32  // a non-negative result such as a number of bytes, or a negative errno
 	flags  uint32
 }
 
 const completionMore = 2
 
-// Err is the error of a request, if it failed.
+// Err returns the error of a failed request, or nil.
 func (c Completion) Err() error {
 	if c.Result < 0 {
 		return unix.Errno(-c.Result)
@@ -180,12 +179,12 @@ func (c Completion) Err() error {
 	return nil
 }
 
-// More reports whether the request goes on, and has more completions.
+// More reports whether the request will have further completions.
 func (c Completion) More() bool { return c.flags&completionMore != 0 }
 
-// Next takes a completion.
+// Next returns the next completion, or false if there is none. It does not wait.
 func (r *Ring) Next() (Completion, bool) {
-	head := *r.cqHead // only this side stores it
+	head := *r.cqHead // only this goroutine stores it
 	if head == atomic.LoadUint32(r.cqTail) {
 		return Completion{}, false
 	}

@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withRing runs a test on a thread of its own, with a ring of every setup that this
-// kernel has.
+// withRing runs a test on a separate thread for each set of flags that the kernel supports.
 func withRing(t *testing.T, o Options, test func(*testing.T, *Ring)) {
 	for _, flags := range setups {
 		done := make(chan bool)
@@ -60,8 +59,8 @@ func newFile(t *testing.T) int {
 	return int(f.Fd())
 }
 
-// Each request of several batches, more than the queue holds at a time, comes back
-// once, and has done its work.
+// More requests than the queue holds are submitted in batches. Each completes once and has
+// its effect.
 func TestTransfers(t *testing.T) {
 	fd := newFile(t)
 	withRing(t, Options{Entries: 4}, func(t *testing.T, r *Ring) {
@@ -126,8 +125,8 @@ func TestErrorsComeWithTheCompletion(t *testing.T) {
 	})
 }
 
-// Commands have their place in entries of both sizes: a file without commands refuses
-// them, and the entry behind is taken as well.
+// Commands work with entries of both sizes: a file without commands refuses them, and the
+// next entry is processed as well.
 func TestCommands(t *testing.T) {
 	fd := newFile(t)
 	for _, o := range []Options{{Entries: 4}, {Entries: 4, Big: true}} {
@@ -154,8 +153,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// No wake gets lost: the others leave work and wake, the ring's goroutine sleeps
-// whenever it sees none.
+// No wakeup is lost: other goroutines add work and call Wake, the ring's goroutine sleeps
+// whenever there is no work.
 func TestWaker(t *testing.T) {
 	withRing(t, Options{Entries: 4}, func(t *testing.T, r *Ring) {
 		const workers, each = 4, 1000
@@ -198,13 +197,13 @@ func TestWaker(t *testing.T) {
 	})
 }
 
-// A process that must not use io_uring is told so.
+// New reports ErrUnavailable if a process may not use io_uring.
 func TestRefused(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EPERM, unix.ENOSYS} {
 		done := make(chan bool)
 		go func() {
 			defer close(done)
-			runtime.LockOSThread() // and never unlocked: the thread ends with its filter
+			runtime.LockOSThread() // never unlocked, so that the thread exits together with its filter
 			if err := refuse(errno); err != nil {
 				t.Error(err)
 				return
@@ -217,10 +216,10 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// refuse makes io_uring_setup fail for this thread.
+// refuse makes io_uring_setup fail on the calling thread.
 func refuse(errno unix.Errno) error {
 	code := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number of the call
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // load the number of the system call
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_IO_URING_SETUP},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
@@ -232,7 +231,7 @@ func refuse(errno unix.Errno) error {
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&p)), 0, 0)
 }
 
-// A ring leaves nothing behind.
+// Close frees all resources of a ring.
 func TestCloseFreesAll(t *testing.T) {
 	count := func() int {
 		fds, err := os.ReadDir("/proc/self/fd")

@@ -7,19 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Waker ends the wait of a ring's goroutine from others. The one that is woken calls
+// Waker lets other goroutines interrupt a wait of the ring's goroutine. The ring's goroutine
+// calls
 //
-//	Sleep, look once more whether there is work; if not, Enter(1); Awake
+//	Sleep; check for work again; if there is none, Enter(1); Awake
 //
-// and the others leave work first, then call Wake: one of the two sees the other. They
-// do both under the lock under which the work is taken, so that Wake is over when it
-// has been.
+// Other goroutines first add work, then call Wake, so no wakeup is lost. They should hold the
+// lock that protects the work during both: once the ring's goroutine has taken the work,
+// Wake has returned, and the waker may be closed.
 type Waker struct {
 	fd     int
 	asleep atomic.Bool
 }
 
-// NewWaker returns a waker. Its ring hears it after [Waker.Listen].
+// NewWaker returns a waker. Attach it to a ring with [Waker.Listen].
 func NewWaker() (*Waker, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -28,26 +29,26 @@ func NewWaker() (*Waker, error) {
 	return &Waker{fd: fd}, nil
 }
 
-// Close frees the waker, after the last Wake.
+// Close frees the waker. Wake must not be called any more.
 func (w *Waker) Close() { unix.Close(w.fd) }
 
-// Listen makes e complete each time that there is a Wake. It has to be called again
-// after a completion without More.
+// Listen prepares e to complete on each Wake. Call it again, with a new entry, after a
+// completion without More.
 func (w *Waker) Listen(e *Entry) { e.poll(w.fd) }
 
 // Sleep announces that the ring's goroutine is about to wait.
 func (w *Waker) Sleep() { w.asleep.Store(true) }
 
-// Awake takes that back.
+// Awake announces that the ring's goroutine does not wait any more.
 func (w *Waker) Awake() { w.asleep.Store(false) }
 
-// Wake wakes the ring's goroutine if it sleeps. Each write completes the poll, so
-// nobody reads the counter, which does not become full.
+// Wake wakes the ring's goroutine if it has called Sleep. Each write to the eventfd completes
+// the poll, so nobody needs to read its counter.
 func (w *Waker) Wake() {
 	if !w.asleep.Load() || !w.asleep.CompareAndSwap(true, false) {
 		return
 	}
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(w.fd, one[:]) // does not fail: the counter has room for 2^64-2
+	_, _ = unix.Write(w.fd, one[:]) // cannot fail: the counter holds up to 2^64-2
 }
