@@ -21,7 +21,7 @@ import (
 
 const packaging = "../../../packaging"
 
-// alert is a rule of the file for Prometheus.
+// alert is an alerting rule of Prometheus.
 type alert struct {
 	Alert, Expr, For string
 	Annotations      map[string]string
@@ -40,7 +40,7 @@ func alerts(t *testing.T) []alert {
 	return f.Groups[0].Rules
 }
 
-// promtool runs it on a file with a text.
+// promtool runs promtool on a file with the given text.
 func promtool(t *testing.T, text string, args ...string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file.yml")
@@ -71,19 +71,19 @@ func TestRules(t *testing.T) {
 
 var ours = regexp.MustCompile(`\budm_\w+`)
 
-// checkNames wants an expression to be about what there is.
+// checkNames checks that an expression uses only metrics that exist.
 func checkNames(t *testing.T, expr string) {
 	t.Helper()
 	for _, name := range ours.FindAllString(expr, -1) {
 		if !slices.ContainsFunc(families, func(m *metric) bool {
 			return name == m.name || slices.Contains([]string{m.name + "_bucket", m.name + "_count", m.name + "_sum"}, name)
 		}) {
-			t.Errorf("there is no %s: %s", name, expr)
+			t.Errorf("no metric is named %s: %s", name, expr)
 		}
 	}
 }
 
-// TestDashboard: what its panels ask is understood, and is about what there is.
+// TestDashboard checks that the panels' queries are valid and use only metrics that exist.
 func TestDashboard(t *testing.T) {
 	need.Tools(t, "promtool")
 	text, err := os.ReadFile(filepath.Join(packaging, "grafana/udm.json"))
@@ -113,7 +113,7 @@ func TestDashboard(t *testing.T) {
 	promtool(t, rules, "check", "rules")
 }
 
-// lost is a service with a remote disk that does not answer.
+// lost adds a remote disk that does not answer to a service.
 type lost struct{ ctl.Service }
 
 func (l lost) List(ctx context.Context, q ctl.Query) ([]ctl.Device, error) {
@@ -122,7 +122,7 @@ func (l lost) List(ctx context.Context, q ctl.Query) ([]ctl.Device, error) {
 	return append(ds, ctl.Device{Name: "far", Deps: []ctl.Dep{dep}, Waiting: "disk"}), err
 }
 
-// faults are made on purpose, with the alerts that they raise.
+// faults cause the listed alerts.
 var faults = map[string]struct {
 	alerts []string
 	make   func(*rig)
@@ -131,7 +131,7 @@ var faults = map[string]struct {
 	"full pool": {[]string{"UdmPoolDataFilling", "UdmPoolOutOfSpace", "UdmDeviceErrors"}, func(r *rig) {
 		r.pool()
 		if r.write("vol", 2<<20) == nil {
-			r.t.Error("more was written than there is space")
+			r.t.Error("a write succeeded without space")
 		}
 	}},
 	"dead metadata": {[]string{"UdmPoolNeedsCheck", "UdmDeviceErrors"}, func(r *rig) {
@@ -146,7 +146,7 @@ var faults = map[string]struct {
 		_, err = r.Resume(ctx, ctl.Suspend{Ref: ctl.Ref{Name: "meta"}})
 		r.must(err)
 		if r.write("vol", 512) == nil {
-			r.t.Error("the metadata could be written")
+			r.t.Error("a write succeeded without metadata")
 		}
 		r.dead = true
 	}},
@@ -161,7 +161,7 @@ var faults = map[string]struct {
 	}},
 	"slow disk": {[]string{"UdmDeviceStuck"}, func(r *rig) {
 		r.create("slow", "0 8 delay mem:1M 0 3600000")
-		r.hang("slow", r.Suspend) // which sends what is delayed
+		r.hang("slow", r.Suspend) // a suspend sends delayed bios
 	}},
 	"held root": {[]string{"UdmPoolHeldRoot"}, func(r *rig) {
 		r.pool()
@@ -178,12 +178,12 @@ var faults = map[string]struct {
 		r.create("base", "0 2048 linear mem:1M:base 0")
 		r.create("clone", "0 2048 snapshot /dev/mapper/base mem:64K:store PO 8")
 		if r.write("clone", 1<<20) == nil {
-			r.t.Error("more was written than the store holds")
+			r.t.Error("a write succeeded with a full store")
 		}
 	}},
 }
 
-// hang begins a read that does not end before the test does: then free lets it.
+// hang starts a read that hangs until the end of the test, when free lets it complete.
 func (r *rig) hang(name string, free func(context.Context, ctl.Suspend) (ctl.Device, error)) {
 	r.t.Helper()
 	d, err := r.Open(ctl.Ref{Name: name}, false)
@@ -201,15 +201,15 @@ func (r *rig) hang(name string, free func(context.Context, ctl.Suspend) (ctl.Dev
 	})
 }
 
-// notReady is a service that restores its devices.
+// notReady is a service that is still restoring its devices.
 type notReady struct{ ctl.Service }
 
 func (notReady) Version(ctx context.Context) (ctl.Version, error) {
 	return restarting{}.Version(ctx)
 }
 
-// TestAlerts makes faults and has Prometheus evaluate the rules on what udm tells: the
-// alerts of the fault are raised, and no others.
+// TestAlerts causes faults and lets Prometheus evaluate the rules on the metrics: the alerts
+// of the fault are raised, and no others.
 func TestAlerts(t *testing.T) {
 	need.Tools(t, "promtool")
 	rules, err := filepath.Abs(filepath.Join(packaging, "prometheus/udm.rules.yml"))
@@ -227,20 +227,20 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// unitTest is a test for promtool: series go from before to after and stay there for
-// an hour, then the alerts are looked at.
+// unitTest returns a rule test for promtool: series change from before to after and stay
+// there for an hour, then the alerts are checked.
 func unitTest(t *testing.T, rules string, before, after map[string]float64, want []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "rule_files: [%q]\ntests:\n  - interval: 1m\n    input_series:\n", rules)
 	for _, line := range sortedKeys(after) {
 		fmt.Fprintf(&b, "      - series: %q\n        values: '%v %v+0x70'\n", line, before[line], after[line])
 	}
-	// In promtool a test of an alert lists all of its instances: only whether there
-	// are any is asked.
+	// A test of an alert would have to list all of its instances. Query only whether there
+	// are any.
 	fmt.Fprintf(&b, "    promql_expr_test:\n")
 	for _, a := range alerts(t) {
 		at, samples := "65m", ""
-		if a.Alert == "UdmDeviceErrors" { // those of the last minutes
+		if a.Alert == "UdmDeviceErrors" { // counts only recent errors
 			at = "3m"
 		}
 		if slices.Contains(want, a.Alert) {
@@ -260,7 +260,7 @@ func sortedKeys(m map[string]float64) []string {
 	return keys
 }
 
-// TestDocument: the table for people has every metric, of the right kind.
+// TestDocument checks that docs/operating.md lists every metric with its kind and help.
 func TestDocument(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/operating.md")
 	if err != nil {

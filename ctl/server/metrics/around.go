@@ -9,24 +9,24 @@ import (
 )
 
 var (
-	buildInfo = gauge("udm_build_info", "1, with the version of udm, of the device-mapper interface and of Go.")
-	restoring = gauge("udm_restoring", "1 while the devices are restored after a start.")
+	buildInfo = gauge("udm_build_info", "Always 1, with the versions of udm, of the device-mapper interface and of Go.")
+	restoring = gauge("udm_restoring", "1 while devices are being restored after a start.")
 
 	diskConnected   = gauge("udm_disk_connected", "1 while the remote disk is connected.")
-	diskConnections = gauge("udm_disk_connections", "Connections of the remote disk that are up.")
-	diskReconnects  = counter("udm_disk_reconnects_total", "How often the remote disk was connected again.")
-	diskInFlight    = gauge("udm_disk_in_flight", "I/O of the remote disk that has not ended.")
-	diskUnflushed   = gauge("udm_disk_unflushed_bytes", "Bytes that the remote disk has acknowledged and that no flush covers yet.")
+	diskConnections = gauge("udm_disk_connections", "Number of established connections to the remote disk.")
+	diskReconnects  = counter("udm_disk_reconnects_total", "Number of reconnections to the remote disk.")
+	diskInFlight    = gauge("udm_disk_in_flight", "I/O of the remote disk that is not completed.")
+	diskUnflushed   = gauge("udm_disk_unflushed_bytes", "Bytes acknowledged by the remote disk and not yet covered by a flush.")
 
-	operations     = gauge("udm_operations", "Operations on volumes that are under way.")
-	operationDone  = gauge("udm_operation_done_bytes", "What is done of the operation's step that takes long.")
-	operationTotal = gauge("udm_operation_bytes", "Size of the operation's step that takes long.")
-	operationWaits = gauge("udm_operation_waits", "1 while the operation waits to be tried again.")
+	operations     = gauge("udm_operations", "Number of operations on volumes in progress.")
+	operationDone  = gauge("udm_operation_done_bytes", "Bytes completed by the operation's long step.")
+	operationTotal = gauge("udm_operation_bytes", "Total bytes of the operation's long step.")
+	operationWaits = gauge("udm_operation_waits", "1 while the operation waits for a retry.")
 
-	frontEndExports = gauge("udm_front_end_exports", "Devices that the front end offers.")
-	frontEndClients = gauge("udm_front_end_clients", "Clients of the front end.")
+	frontEndExports = gauge("udm_front_end_exports", "Number of devices exported by the front end.")
+	frontEndClients = gauge("udm_front_end_clients", "Number of clients of the front end.")
 
-	hostFree = gauge("udm_host_free_bytes", "Space that is free on the file system of the directory, where disks, stores or pools are.")
+	hostFree = gauge("udm_host_free_bytes", "Free space on the file system of a directory with disks, stores or pools.")
 	hostSize = gauge("udm_host_size_bytes", "Size of that file system.")
 )
 
@@ -35,7 +35,7 @@ func (p *page) version(v ctl.Version) {
 	p.is(restoring, nil, v.Restoring != nil)
 }
 
-// disk tells of a disk whose data are elsewhere.
+// disk adds the metrics of a remote disk.
 func (p *page) disk(name string, r *blk.Report) {
 	ls := label("disk", deviceLabel(name))
 	p.is(diskConnected, ls, r.State == "connected")

@@ -10,20 +10,20 @@ import (
 )
 
 var (
-	devices        = gauge("udm_devices", "Mapped devices.")
+	devices        = gauge("udm_devices", "Number of mapped devices.")
 	deviceSize     = gauge("udm_device_size_bytes", "Size of the device.")
-	deviceUsers    = gauge("udm_device_users", "Tables, clients, files and block devices that use the device.")
+	deviceUsers    = gauge("udm_device_users", "Number of tables, clients, files and block devices that use the device.")
 	suspended      = gauge("udm_device_suspended", "1 while the device is suspended.")
 	missing        = gauge("udm_device_table_missing", "1 while the saved table of the device cannot be loaded.")
-	deviceEvents   = counter("udm_device_events_total", "Events of the device.")
-	deviceInFlight = gauge("udm_device_in_flight", "I/O that was sent to the targets and has not ended.")
-	deviceQueued   = gauge("udm_device_queued", "I/O that waits for a resume, a table or its turn.")
-	deviceErrors   = counter("udm_device_errors_total", "I/O that has failed.")
-	deviceBytes    = counter("udm_device_bytes_total", "Bytes of the I/O that has ended.")
-	deviceSeconds  = histogram("udm_device_io_seconds", "Time from the beginning to the end of an I/O.")
+	deviceEvents   = counter("udm_device_events_total", "Number of events of the device.")
+	deviceInFlight = gauge("udm_device_in_flight", "I/O sent to the targets and not completed.")
+	deviceQueued   = gauge("udm_device_queued", "I/O waiting for a resume, a table or its turn.")
+	deviceErrors   = counter("udm_device_errors_total", "Number of failed I/Os.")
+	deviceBytes    = counter("udm_device_bytes_total", "Bytes of completed I/O.")
+	deviceSeconds  = histogram("udm_device_io_seconds", "Latency of I/O.")
 )
 
-// deviceLabel is the label of a device.
+// deviceLabel returns a name as a label value, which must be valid UTF-8.
 func deviceLabel(name string) string {
 	if utf8.ValidString(name) {
 		return name
@@ -41,7 +41,7 @@ func deviceLabel(name string) string {
 	return b.String()
 }
 
-// device tells what every device has.
+// device adds the metrics that all devices have.
 func (p *page) device(d ctl.Device) {
 	ls := label("device", deviceLabel(d.Name))
 	p.set(deviceSize, ls, float64(d.Sectors*blk.SectorSize))
@@ -51,7 +51,7 @@ func (p *page) device(d ctl.Device) {
 	p.is(missing, ls, d.Waiting != "")
 }
 
-// stats tells what a device has done.
+// stats adds the I/O and commit metrics of a device.
 func (p *page) stats(s ctl.Stats) {
 	name := deviceLabel(s.Name)
 	ls := label("device", name)
@@ -69,10 +69,10 @@ func (p *page) stats(s ctl.Stats) {
 	}
 }
 
-// ops are the names of ops, in the order of the text.
+// ops are the values of the label op, sorted.
 var ops = []string{"discard", "flush", "read", "write", "write_zeroes"}
 
-// op tells of one op. Without any I/O there is no histogram.
+// op adds the metrics of one op. There is no histogram without any I/O.
 func (p *page) op(ls labels, o ctl.OpStats) {
 	p.set(deviceErrors, ls, float64(o.Failed))
 	p.set(deviceBytes, ls, float64(o.Bytes))

@@ -1,23 +1,22 @@
-// Package metrics tells Prometheus, or whoever reads its formats, how a daemon is:
+// Package metrics exports the state of a daemon to Prometheus:
 //
-//	/metrics   the text of Prometheus or of OpenMetrics, whichever is asked for
+//	/metrics   metrics in the text format of Prometheus or OpenMetrics, as requested
 //	/healthz   200 while the process answers
-//	/readyz    200 when the devices are restored, else 503
+//	/readyz    200 once all devices are restored, otherwise 503
 //
-// Everything is asked of a [ctl.Service] when somebody looks and nothing is kept, so a
-// device that is gone is gone from the text. Devices count their I/O from the first look
-// on.
+// Each scrape queries a [ctl.Service] and keeps nothing, so a removed device disappears
+// from the metrics. Devices count their I/O from the first scrape on.
 //
 // # Cardinality
 //
-// Labels are names of devices, disks, front ends and directories, and words of fixed
-// lists; there is none that grows with time. A device has at most 35 lines while it is
-// only read and written, so that 5,000 of them are less than 20 MB. Families about
-// devices are put together by hand: a registry would check and sort each line at every
-// look.
+// Label values are names of devices, disks, front ends and directories, or come from fixed
+// lists, so the number of series does not grow with time. A device that is only read and
+// written has at most 35 lines; 5,000 such devices take less than 20 MB. The package builds
+// the metric families of devices itself, because a registry would validate and sort each
+// line in every scrape.
 //
 // # Names
 //
-// The variables of type [metric] are the whole list of what udm itself tells;
-// docs/operating.md has it for people, and a test compares the two.
+// The variables of type [metric] define all metrics of udm itself. docs/operating.md
+// documents them, and a test compares the two.
 package metrics

@@ -16,7 +16,7 @@ var bounds = func() (bs [len(ctl.LatencyBounds)]float64) {
 	return bs
 }()
 
-// latencies is a histogram in one piece of memory.
+// latencies is a histogram in a single allocation.
 type latencies struct {
 	dto.Metric
 	histogram dto.Histogram
@@ -27,7 +27,8 @@ type latencies struct {
 	list      [len(bounds)]*dto.Bucket
 }
 
-// latency adds a histogram. What is behind the last bucket is in its count only.
+// latency adds a histogram. buckets are not cumulative; sum is the sum of all observations.
+// The last bucket has no upper bound and is included only in the count.
 func (p *page) latency(m *metric, ls labels, buckets []uint64, sum time.Duration) {
 	l := next(&p.times)
 	l.sum = sum.Seconds()

@@ -15,43 +15,43 @@ import (
 	"udm/ctl"
 )
 
-// Config is what metrics are of.
+// Config configures Handler.
 type Config struct {
 	Service ctl.Service
-	Root    string // of the daemon
+	Root    string // directory of the daemon
 	Log     *slog.Logger
 }
 
-// maxLooks is how many may look at the same time; others are told to come back.
-const maxLooks = 4
+// maxScrapes bounds concurrent scrapes; further ones get 503 Service Unavailable.
+const maxScrapes = 4
 
-// Handler answers /metrics, /healthz and /readyz.
+// Handler returns a handler for /metrics, /healthz and /readyz.
 func Handler(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(newSource(c), promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.HTTPErrorOnError,
-		EnableOpenMetrics: true, DisableCompression: true, MaxRequestsInFlight: maxLooks,
+		EnableOpenMetrics: true, DisableCompression: true, MaxRequestsInFlight: maxScrapes,
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, c.Service) })
 	return mux
 }
 
-// ready answers whether the devices are restored.
+// ready answers /readyz.
 func ready(w http.ResponseWriter, r *http.Request, s ctl.Service) {
 	v, err := s.Version(r.Context())
 	switch {
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	case v.Restoring != nil:
-		http.Error(w, fmt.Sprintf("restoring devices: %s are back", v.Restoring), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("restoring devices: %s restored", v.Restoring), http.StatusServiceUnavailable)
 	default:
 		fmt.Fprintln(w, "ok")
 	}
 }
 
-// source is a prometheus.Gatherer: a registry for what belongs to every program in Go,
-// and pages.
+// source is a prometheus.Gatherer: it adds pages to a registry with the metrics of Go and of
+// the process.
 type source struct {
 	Config
 	registry *prometheus.Registry
@@ -71,7 +71,7 @@ func (s *source) Gather() ([]*dto.MetricFamily, error) {
 		return nil, err
 	}
 	p := newPage()
-	if err := s.look(context.Background(), p); err != nil {
+	if err := s.fill(context.Background(), p); err != nil {
 		return nil, err
 	}
 	fs = append(fs, p.sorted()...)
@@ -79,8 +79,8 @@ func (s *source) Gather() ([]*dto.MetricFamily, error) {
 	return fs, nil
 }
 
-// look fills a page.
-func (s *source) look(ctx context.Context, p *page) error {
+// fill queries the service and adds all metrics to a page.
+func (s *source) fill(ctx context.Context, p *page) error {
 	v, err := s.Service.Version(ctx)
 	if err != nil {
 		return err
@@ -114,15 +114,15 @@ func (s *source) devices(ctx context.Context, p *page) error {
 		return err
 	}
 	p.set(devices, nil, float64(len(ds)))
-	dirs, told := places{s.Root: true}, make(map[ctl.Number]bool)
+	dirs, seen := places{s.Root: true}, make(map[ctl.Number]bool)
 	for _, d := range ds {
 		p.device(d)
 		for _, l := range d.Status {
 			p.target(ctx, s.Service, d, l)
 		}
 		for _, dep := range d.Deps {
-			if dirs.add(dep.Source); dep.Report != nil && !told[dep.Number] {
-				told[dep.Number] = true
+			if dirs.add(dep.Source); dep.Report != nil && !seen[dep.Number] {
+				seen[dep.Number] = true
 				p.disk(dep.Source, dep.Report)
 			}
 		}

@@ -30,12 +30,12 @@ func handler(s ctl.Service) http.Handler {
 	return Handler(Config{Service: s, Root: "/", Log: slog.New(slog.DiscardHandler)})
 }
 
-// rig is a service that is looked at.
+// rig is a service and the source of its metrics.
 type rig struct {
 	*service.Service
 	t      *testing.T
 	source *source
-	dead   bool // a device cannot be flushed any more
+	dead   bool // a device cannot be flushed, so that closing fails
 }
 
 func newRig(t *testing.T) *rig {
@@ -73,7 +73,7 @@ func (r *rig) create(name, table string) {
 	r.must(err)
 }
 
-// pool makes a pool of a MiB with a volume that is larger.
+// pool creates a pool of 1 MiB with a larger volume.
 func (r *rig) pool() {
 	r.t.Helper()
 	ctx := context.Background()
@@ -81,7 +81,7 @@ func (r *rig) pool() {
 	r.must(r.CreateVolume(ctx, ctl.CreateVolume{Pool: "pool", Name: "vol", Size: 4 << 20}))
 }
 
-// write writes zeroes from the beginning of a device on.
+// write writes zeroes at the start of a device.
 func (r *rig) write(name string, bytes int) error {
 	r.t.Helper()
 	d, err := r.Open(ctl.Ref{Name: name}, true)
@@ -89,7 +89,7 @@ func (r *rig) write(name string, bytes int) error {
 	return errors.Join(blk.WriteSectors(env.Real(), d, make([]byte, bytes), 0, blk.FUA), d.Close())
 }
 
-// samples are the lines of a look: names with labels, and values.
+// samples returns the values of one scrape, by name and labels.
 func (r *rig) samples() map[string]float64 {
 	r.t.Helper()
 	text, err := r.source.text()
@@ -97,7 +97,7 @@ func (r *rig) samples() map[string]float64 {
 	return parse(r.t, text)
 }
 
-// text is a look as Prometheus sees it.
+// text returns one scrape in the text format.
 func (s *source) text() (string, error) {
 	families, err := s.Gather()
 	if err != nil {
@@ -112,7 +112,7 @@ func (s *source) text() (string, error) {
 	return b.String(), nil
 }
 
-// parse reads a text. That it has a line twice is an error.
+// parse parses the text format. A duplicate series is an error.
 func parse(t *testing.T, text string) map[string]float64 {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -128,7 +128,7 @@ func parse(t *testing.T, text string) map[string]float64 {
 		}
 		for _, s := range vector {
 			if _, twice := out[s.Metric.String()]; twice {
-				t.Errorf("%s is told twice", s.Metric)
+				t.Errorf("%s occurs twice", s.Metric)
 			}
 			out[s.Metric.String()] = float64(s.Value)
 		}
@@ -136,7 +136,7 @@ func parse(t *testing.T, text string) map[string]float64 {
 	return out
 }
 
-// TestMetrics: figures are those of what was done, whatever a device is called.
+// TestMetrics compares the values with what was done, on devices with all kinds of names.
 func TestMetrics(t *testing.T) {
 	r := newRig(t)
 	r.pool()
@@ -186,12 +186,13 @@ func TestMetrics(t *testing.T) {
 	r.must(r.Remove(context.Background(), ctl.Remove{Ref: ctl.Ref{Name: hostile}}))
 	for line := range r.samples() {
 		if strings.Contains(line, "<i>") {
-			t.Errorf("%s of a device that is gone", line)
+			t.Errorf("%s of a removed device", line)
 		}
 	}
 }
 
-// TestFormats: who asks for OpenMetrics gets that, and Prometheus accepts both.
+// TestFormats checks that clients get the format that they accept, and that promtool accepts
+// it.
 func TestFormats(t *testing.T) {
 	need.Tools(t, "promtool")
 	r := newRig(t)
@@ -235,7 +236,7 @@ func TestNotReady(t *testing.T) {
 	}
 }
 
-// get asks a handler for a path.
+// get sends a GET request to a handler.
 func get(h http.Handler, path, accept string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "http://udm"+path, nil)

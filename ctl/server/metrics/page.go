@@ -8,13 +8,13 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// metric is a family of metrics: what it is called and what it means.
+// metric defines a metric family.
 type metric struct {
 	name, help string
 	kind       dto.MetricType
 }
 
-// families are those that there may be.
+// families are all families defined by this package.
 var families []*metric
 
 func define(kind dto.MetricType, name, help string) *metric {
@@ -28,7 +28,7 @@ func counter(name, help string) *metric   { return define(dto.MetricType_COUNTER
 func summary(name, help string) *metric   { return define(dto.MetricType_SUMMARY, name, help) }
 func histogram(name, help string) *metric { return define(dto.MetricType_HISTOGRAM, name, help) }
 
-// labels are ascending by name. Metrics share them.
+// labels are sorted by name. Metrics share them, so they must not be changed.
 type labels []*dto.LabelPair
 
 // label returns labels from pairs of name and value.
@@ -41,16 +41,16 @@ func label(pairs ...string) labels {
 	return ls
 }
 
-// page is one look at everything.
+// page holds the metrics of one scrape.
 type page struct {
 	families map[*metric]*dto.MetricFamily
-	numbers  []number    // to be used
-	times    []latencies // to be used
+	numbers  []number    // allocated, not used yet
+	times    []latencies // allocated, not used yet
 }
 
 func newPage() *page { return &page{families: make(map[*metric]*dto.MetricFamily)} }
 
-// number is a gauge or counter in one piece of memory.
+// number is a gauge or counter in a single allocation.
 type number struct {
 	dto.Metric
 	gauge   dto.Gauge
@@ -58,10 +58,10 @@ type number struct {
 	value   float64
 }
 
-// slab is how many metrics are made at once.
+// slab is the number of metrics allocated at once.
 const slab = 128
 
-// next takes the first of what is to be used.
+// next takes an element from a slab, and allocates a new slab when it is empty.
 func next[T any](unused *[]T) *T {
 	if len(*unused) == 0 {
 		*unused = make([]T, slab)
@@ -80,7 +80,7 @@ func (p *page) add(m *metric, one *dto.Metric) {
 	f.Metric = append(f.Metric, one)
 }
 
-// set adds a gauge or counter.
+// set adds a value of a gauge or counter.
 func (p *page) set(m *metric, ls labels, value float64) {
 	n := next(&p.numbers)
 	n.Label, n.value = ls, value
@@ -92,7 +92,7 @@ func (p *page) set(m *metric, ls labels, value float64) {
 	p.add(m, &n.Metric)
 }
 
-// is adds a gauge that is 1 or 0.
+// is adds a gauge with the value 1 or 0.
 func (p *page) is(m *metric, ls labels, yes bool) {
 	if yes {
 		p.set(m, ls, 1)
@@ -101,12 +101,12 @@ func (p *page) is(m *metric, ls labels, yes bool) {
 	p.set(m, ls, 0)
 }
 
-// sum adds how often something was, and the sum of all that.
+// sum adds a summary without quantiles.
 func (p *page) sum(m *metric, ls labels, count uint64, sum float64) {
 	p.add(m, &dto.Metric{Label: ls, Summary: &dto.Summary{SampleCount: &count, SampleSum: &sum}})
 }
 
-// sorted are the families by name.
+// sorted returns the families sorted by name.
 func (p *page) sorted() []*dto.MetricFamily {
 	return slices.SortedFunc(maps.Values(p.families), byName)
 }

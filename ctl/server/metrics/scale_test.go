@@ -21,7 +21,8 @@ import (
 	"udm/targets/all"
 )
 
-// unsynced is the machine's file system without what makes thousands of devices slow.
+// unsynced is the file system without syncs, which make the creation of thousands of devices
+// slow.
 type unsynced struct{ hostfs.Disk }
 
 func (unsynced) SyncDir(string) error { return nil }
@@ -35,7 +36,7 @@ type unsyncedFile struct{ hostfs.File }
 
 func (unsyncedFile) Sync() error { return nil }
 
-// fleet is a service with n linear devices, each of which was read and written.
+// fleet returns a service with n linear devices that were read and written.
 func fleet(tb testing.TB, n int) *service.Service {
 	tb.Helper()
 	s, err := service.New(service.Config{Root: tb.TempDir(), FS: unsynced{}, Types: all.Types()})
@@ -59,7 +60,7 @@ func fleet(tb testing.TB, n int) *service.Service {
 	return s
 }
 
-// use makes a device, reads it and writes to it.
+// use creates a device, writes to it and reads it.
 func use(tb testing.TB, s *service.Service, name, table string) {
 	tb.Helper()
 	if _, err := s.Create(context.Background(), ctl.Create{Name: name, Table: table}); err != nil {
@@ -81,7 +82,7 @@ func use(tb testing.TB, s *service.Service, name, table string) {
 	}
 }
 
-// counted counts what it is answered.
+// counted is a http.ResponseWriter that counts the bytes of the response.
 type counted struct {
 	header http.Header
 	bytes  int64
@@ -95,7 +96,7 @@ func (c *counted) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestSizeOfAFleet: 5,000 devices that are read and written are less than 20 MB.
+// TestSizeOfAFleet checks that 5,000 devices that are read and written take less than 20 MB.
 func TestSizeOfAFleet(t *testing.T) {
 	h := handler(fleet(t, 100))
 	lines := func() (n, bytes int) {
@@ -111,12 +112,11 @@ func TestSizeOfAFleet(t *testing.T) {
 		t.Errorf("%d lines and %d bytes of 100 devices", n, bytes)
 	}
 	if again, _ := lines(); again != n {
-		t.Errorf("%d lines at the second look", again)
+		t.Errorf("%d lines in the second scrape", again)
 	}
 }
 
-// BenchmarkScrape5000 is one look at 5,000 devices. Of its figures cpu-ms/op holds on a
-// busy machine, too.
+// BenchmarkScrape5000 scrapes 5,000 devices. cpu-ms/op is meaningful on a busy machine, too.
 func BenchmarkScrape5000(b *testing.B) {
 	h := handler(fleet(b, 5000))
 	r := httptest.NewRequest(http.MethodGet, "http://udm/metrics", nil)
@@ -133,7 +133,7 @@ func BenchmarkScrape5000(b *testing.B) {
 	b.ReportMetric(float64(w.bytes)/1e6, "MB")
 }
 
-// cpuTime is what the process has used of its processors.
+// cpuTime returns the processor time used by the process.
 func cpuTime(tb testing.TB) time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {

@@ -2,7 +2,7 @@ package metrics
 
 import "golang.org/x/sys/unix"
 
-// spaceOf looks at the file system of a directory.
+// spaceOf returns the usage of a directory's file system.
 func spaceOf(dir string) (space, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {

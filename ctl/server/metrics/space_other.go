@@ -4,5 +4,5 @@ package metrics
 
 import "errors"
 
-// spaceOf is known on Linux only.
+// spaceOf is implemented only on Linux.
 func spaceOf(string) (space, error) { return space{}, errors.ErrUnsupported }

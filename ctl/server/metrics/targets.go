@@ -13,38 +13,38 @@ import (
 )
 
 var (
-	poolData      = gauge("udm_pool_data_bytes", "Space for data in the pool.")
-	poolDataUsed  = gauge("udm_pool_data_used_bytes", "Space for data in the pool that is used.")
-	poolMeta      = gauge("udm_pool_metadata_bytes", "Space for metadata in the pool.")
-	poolMetaUsed  = gauge("udm_pool_metadata_used_bytes", "Space for metadata in the pool that is used.")
-	poolID        = gauge("udm_pool_transaction", "Transaction number of the pool.")
-	poolMode      = gauge("udm_pool_mode", "1 for the mode that the pool is in: rw, ro, out_of_data_space or fail.")
-	poolCheck     = gauge("udm_pool_needs_check", "1 when the metadata of the pool has to be checked.")
-	poolHeld      = gauge("udm_pool_held_root", "1 while a root of the metadata is held.")
-	commitSeconds = summary("udm_pool_commit_seconds", "Times of the commits of the pool.")
-	commitLongest = gauge("udm_pool_commit_longest_seconds", "The longest commit since the pool was opened.")
+	poolData      = gauge("udm_pool_data_bytes", "Size of the pool's data space.")
+	poolDataUsed  = gauge("udm_pool_data_used_bytes", "Used data space of the pool.")
+	poolMeta      = gauge("udm_pool_metadata_bytes", "Size of the pool's metadata space.")
+	poolMetaUsed  = gauge("udm_pool_metadata_used_bytes", "Used metadata space of the pool.")
+	poolID        = gauge("udm_pool_transaction", "Transaction ID of the pool.")
+	poolMode      = gauge("udm_pool_mode", "1 for the current mode of the pool: rw, ro, out_of_data_space or fail.")
+	poolCheck     = gauge("udm_pool_needs_check", "1 if the pool's metadata must be checked.")
+	poolHeld      = gauge("udm_pool_held_root", "1 while a metadata snapshot of the pool is held.")
+	commitSeconds = summary("udm_pool_commit_seconds", "Duration of the pool's commits.")
+	commitLongest = gauge("udm_pool_commit_longest_seconds", "Duration of the longest commit since the pool was opened.")
 
-	volumeMapped = gauge("udm_volume_mapped_bytes", "Space in its pool that the volume has mapped, what it shares included.")
+	volumeMapped = gauge("udm_volume_mapped_bytes", "Space in the pool mapped by the volume, including shared blocks.")
 
-	storeSize  = gauge("udm_store_bytes", "Space for what is written to the clone or snapshot.")
-	storeUsed  = gauge("udm_store_used_bytes", "Space in the store that is used.")
-	storeFull  = gauge("udm_store_full", "1 when the store is full, so that writes fail.")
-	storeLost  = gauge("udm_store_invalid", "1 when what the snapshot held is lost.")
-	mergeLeft  = gauge("udm_merge_left_bytes", "What is still to be merged.")
-	mergeFails = gauge("udm_merge_failed", "1 when the merge has stopped at an error.")
+	storeSize  = gauge("udm_store_bytes", "Size of the store of the clone or snapshot.")
+	storeUsed  = gauge("udm_store_used_bytes", "Used space in the store.")
+	storeFull  = gauge("udm_store_full", "1 if the store is full, so that writes fail.")
+	storeLost  = gauge("udm_store_invalid", "1 if the snapshot is invalid and its contents are lost.")
+	mergeLeft  = gauge("udm_merge_left_bytes", "Bytes that remain to be merged.")
+	mergeFails = gauge("udm_merge_failed", "1 if the merge stopped because of an error.")
 
 	cacheSize     = gauge("udm_cache_bytes", "Size of the cache.")
-	cacheUsed     = gauge("udm_cache_used_bytes", "Space in the cache that holds blocks of the origin.")
-	cacheDirty    = gauge("udm_cache_dirty_bytes", "Space in the cache that has to be written back to the origin.")
-	cacheHits     = counter("udm_cache_hits_total", "I/O whose block was in the cache.")
-	cacheMisses   = counter("udm_cache_misses_total", "I/O whose block was not in the cache.")
-	cachePromoted = counter("udm_cache_promotions_total", "Blocks that came into the cache.")
-	cacheDemoted  = counter("udm_cache_demotions_total", "Blocks that left the cache.")
-	cacheReadOnly = gauge("udm_cache_read_only", "1 when the metadata of the cache cannot be changed.")
-	cacheCheck    = gauge("udm_cache_needs_check", "1 when the metadata of the cache has to be checked.")
+	cacheUsed     = gauge("udm_cache_used_bytes", "Space in the cache used by blocks of the origin.")
+	cacheDirty    = gauge("udm_cache_dirty_bytes", "Space in the cache that must be written back to the origin.")
+	cacheHits     = counter("udm_cache_hits_total", "Number of I/Os whose block was in the cache.")
+	cacheMisses   = counter("udm_cache_misses_total", "Number of I/Os whose block was not in the cache.")
+	cachePromoted = counter("udm_cache_promotions_total", "Number of blocks promoted to the cache.")
+	cacheDemoted  = counter("udm_cache_demotions_total", "Number of blocks demoted from the cache.")
+	cacheReadOnly = gauge("udm_cache_read_only", "1 if the cache's metadata are read-only.")
+	cacheCheck    = gauge("udm_cache_needs_check", "1 if the cache's metadata must be checked.")
 )
 
-// target tells what the status of a target says.
+// target adds the metrics of a target's status line.
 func (p *page) target(ctx context.Context, s ctl.Service, d ctl.Device, l ctl.Line) {
 	ls := label("device", deviceLabel(d.Name))
 	switch l.Target {
@@ -67,10 +67,10 @@ func (p *page) target(ctx context.Context, s ctl.Service, d ctl.Device, l ctl.Li
 	}
 }
 
-// modes are those of a pool; fail is a state of its status.
+// modes are the modes of a pool, and fail, which the status reports as a state.
 var modes = []string{string(thin.ReadWrite), string(thin.ReadOnly), string(thin.OutOfDataSpace), "fail"}
 
-// pool tells of a pool whose blocks have a size in bytes.
+// pool adds the metrics of a pool with blocks of the given size in bytes.
 func (p *page) pool(ls labels, st *thin.PoolStatus, block uint64) {
 	now := string(st.Mode)
 	if st.State == thin.Fail {
@@ -91,7 +91,8 @@ func (p *page) pool(ls labels, st *thin.PoolStatus, block uint64) {
 	p.is(poolHeld, ls, st.HeldRoot != 0)
 }
 
-// poolBlock is the size of a pool's blocks in bytes, which only its table tells.
+// poolBlock returns the size of a pool's blocks in bytes, from its table, or 0 if the table
+// is not available.
 func poolBlock(ctx context.Context, s ctl.Service, d ctl.Device) uint64 {
 	full, err := s.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: d.Name}, With: []ctl.With{ctl.WithTable}, Noflush: true})
 	if err != nil || len(full.Table) != 1 {
@@ -104,7 +105,7 @@ func poolBlock(ctx context.Context, s ctl.Service, d ctl.Device) uint64 {
 	return l.BlockSectors * blk.SectorSize
 }
 
-// store tells of the store of a clone or snapshot.
+// store adds the metrics of the store of a clone or snapshot.
 func (p *page) store(ls labels, st *snapshot.Status, merging bool) {
 	p.is(storeFull, ls, st.State == snapshot.Overflow || st.State == snapshot.Figures && st.Allocated >= st.Total)
 	p.is(storeLost, ls, st.State == snapshot.Invalid)
@@ -121,7 +122,7 @@ func (p *page) store(ls labels, st *snapshot.Status, merging bool) {
 	}
 }
 
-// cache tells of a cache.
+// cache adds the metrics of a cache.
 func (p *page) cache(name string, st *cache.Status) {
 	ls := label("device", deviceLabel(name))
 	p.is(cacheReadOnly, ls, st.ReadOnly || st.State != cache.Figures)
