@@ -7,41 +7,41 @@ import (
 	"udm/blk"
 )
 
-// Accounting: what devices have done since somebody first asked, as Linux tells it in
-// /sys/block/dm-N/stat. A piece counts when it ends, under the op of its bio, in
-// counters of the processor that it is used on; a piece that was refused or pushed back
-// counts only as failed, or not at all. Until Control.Account is called a piece costs what
-// it costs without accounting: the look at Device.stats that regions need. Failures, which
-// are rare, and what is in flight are always counted.
+// Accounting counts the I/O of devices, like /sys/block/dm-N/stat of Linux, from the first
+// call of Control.Account on. A piece is counted when it ends, under the op of its bio, in
+// per-processor counters. A piece that was refused counts only as failed, and one that was
+// pushed back does not count. Before Control.Account is called, accounting costs nothing
+// beyond the load of Device.stats that dm-stats regions need. Failures, which are rare, and
+// I/O in flight are always counted.
 
 const numOps = int(blk.WriteZeroes) + 1
 
-// LatencyBounds are the upper bounds of the buckets of [OpAccount], powers of four. What
-// takes longer is in one more bucket.
+// LatencyBounds are the inclusive upper bounds of the buckets of [OpAccount], powers of four.
+// One more bucket counts longer times.
 var LatencyBounds = [9]time.Duration{
 	1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28, 1 << 30, 1 << 32,
 }
 
 const numBuckets = len(LatencyBounds) + 1
 
-// Account is what a device has done, by blk.Op, and what it does at the moment.
+// Account holds the I/O statistics of a device.
 type Account struct {
-	Ops      [numOps]OpAccount
-	InFlight int64 // pieces and bios
-	Waiting  int   // bios that wait for a resume, a table or their turn
+	Ops      [numOps]OpAccount // by blk.Op
+	InFlight int64             // pieces and bios in flight
+	Waiting  int               // bios waiting for a resume, a table or their turn
 }
 
-// OpAccount is what a device has done of one op.
+// OpAccount holds the statistics of one op.
 type OpAccount struct {
-	Count   uint64 // pieces that have ended
+	Count   uint64 // pieces that ended
 	Failed  uint64
 	Sectors uint64
-	Time    time.Duration      // sum of the times from beginning to end
-	Buckets [numBuckets]uint64 // of Count, by the time that a piece took
+	Time    time.Duration      // sum of the latencies
+	Buckets [numBuckets]uint64 // Count by latency, see LatencyBounds; not cumulative
 }
 
-// Account begins to count the I/O of all devices, those that are made later included.
-// Told twice it does nothing.
+// Account starts counting the I/O of all devices, including devices created later. Further
+// calls do nothing.
 func (c *Control) Account() {
 	c.mu.Lock()
 	on := c.accounting
@@ -55,7 +55,7 @@ func (c *Control) Account() {
 	}
 }
 
-// account counts the pieces that begin from now on.
+// account starts counting. Pieces already in flight are not counted.
 func (d *Device) account() {
 	for {
 		old, ref := d.stats.Load(), &statsRef{accounted: true}
@@ -68,13 +68,13 @@ func (d *Device) account() {
 	}
 }
 
-// counters are those of one shard and op. Count is the sum of the buckets.
+// counters are the counters of a shard for one op. Count is the sum of the buckets.
 type counters struct {
 	sectors, time atomic.Uint64
 	buckets       [numBuckets]atomic.Uint64
 }
 
-// ioCounters are those of one shard, made when it is first used.
+// ioCounters are the counters of a shard, allocated on first use.
 type ioCounters [numOps]counters
 
 func (sh *shard) counters() *ioCounters {
@@ -86,7 +86,8 @@ func (sh *shard) counters() *ioCounters {
 	return c
 }
 
-// op is what the piece counts as: a flush that carries data is a flush first.
+// op returns the op under which a piece is counted: the preflush of a write counts as a
+// flush.
 func (p *piece) op() blk.Op {
 	if p.flush {
 		return blk.Flush
@@ -94,7 +95,7 @@ func (p *piece) op() blk.Op {
 	return p.orig.Op
 }
 
-// accountEnd counts the end of a piece that took some time.
+// accountEnd counts the end of a piece with the given latency.
 func (p *piece) accountEnd(took time.Duration) {
 	c := &p.shard.counters()[p.op()]
 	c.sectors.Add(p.sectors)
@@ -111,20 +112,20 @@ func bucketOf(took time.Duration) int {
 	return numBuckets - 1
 }
 
-// accountFailure counts a piece that failed. What a device does not do, or not without
-// waiting, has not failed.
+// accountFailure counts a failed piece. Unsupported operations, and bios that were refused
+// because they would block, do not count as failed.
 func (p *piece) accountFailure(st blk.Status) {
 	if st != blk.NotSupported && st != blk.WouldBlock {
 		p.dev.failed[p.op()].Add(1)
 	}
 }
 
-// Account returns what the device has done. The figures are not of one moment.
+// Account returns the statistics of the device. The counters are not read atomically.
 func (d *Device) Account() (a Account) {
 	for i := range d.shards {
 		a.add(&d.shards[i])
 	}
-	a.InFlight = max(a.InFlight, 0) // pieces end while shards are read
+	a.InFlight = max(a.InFlight, 0) // negative if pieces end while shards are being read
 	for op := range a.Ops {
 		a.Ops[op].Failed = d.failed[op].Load()
 	}
@@ -155,14 +156,14 @@ func (o *OpAccount) add(c *counters) {
 	}
 }
 
-// Commits are the commits of metadata that a device has made since its table was loaded.
+// Commits holds the statistics of metadata commits since the table was loaded.
 type Commits struct {
 	Count   uint64
-	Time    time.Duration // of all
+	Time    time.Duration // sum of the durations
 	Longest time.Duration
 }
 
-// Commits returns those of the live table.
+// Commits returns the commit statistics of the live table.
 func (d *Device) Commits() (sum Commits) {
 	t := d.useSlot(false)
 	if t == nil {

@@ -9,14 +9,14 @@ import (
 	"udm/env"
 )
 
-// TestAccount: what a device has done, by op, from when somebody asks.
+// TestAccount checks the statistics by op, which start with the first query.
 func TestAccount(t *testing.T) {
 	r := newRig(t)
 	d := r.device("x", "0 128 script g0 8")
 	r.gate("g0").Open()
 	r.write(d, 0, 8)
 	if a := d.Account(); a != (Account{}) {
-		t.Errorf("counted before anybody asked: %+v", a)
+		t.Errorf("counted before accounting was enabled: %+v", a)
 	}
 	r.c.Account()
 	r.c.Account()
@@ -38,12 +38,12 @@ func TestAccount(t *testing.T) {
 		t.Errorf("reads: %+v", o)
 	}
 	if LatencyBounds[bucketOf(3*time.Millisecond)] != 1<<22 || bucketOf(time.Hour) != len(LatencyBounds) || bucketOf(1<<16) != 0 {
-		t.Error("the buckets are others")
+		t.Error("wrong buckets")
 	}
 }
 
-// TestAccountOfFailures: what is refused counts as failed, what a device does not do
-// does not, and what is pushed back counts once, when it ends.
+// TestAccountOfFailures checks that refused I/O counts as failed, unsupported I/O does not, and
+// pushed-back I/O counts once, when it ends.
 func TestAccountOfFailures(t *testing.T) {
 	r := newRig(t)
 	r.c.Account()
@@ -76,7 +76,7 @@ func TestAccountOfFailures(t *testing.T) {
 	}
 }
 
-// TestAccountBesideRegions: regions come and go, and the account goes on.
+// TestAccountBesideRegions creates and deletes regions while accounting continues.
 func TestAccountBesideRegions(t *testing.T) {
 	r := newRig(t)
 	d := r.device("x", "0 128 shift g0")
@@ -92,7 +92,7 @@ func TestAccountBesideRegions(t *testing.T) {
 	}
 }
 
-// TestAccountWithConcurrentIO: counts are exact, whatever processor they are made on.
+// TestAccountWithConcurrentIO checks that counts are exact with I/O on several processors.
 func TestAccountWithConcurrentIO(t *testing.T) {
 	c := NewControl(env.Real(), anyNull{}, shiftType)
 	c.Account()

@@ -9,34 +9,33 @@ import (
 	"udm/env"
 )
 
-// Limits of I/O per second and of bytes per second. A device with limits has a chain of
-// throttles in front of it, its own and that of its group; the last one submits to the
-// device. The chain stands in the handles that clients open, not in Device.Submit: a
-// device without limits costs one load of a pointer there and nothing on the way from
-// table to table, and what targets send each other (copies, metadata) is not limited a
-// second time. A bio that waits is not in flight in the device, so that a suspend or a
-// new table does not wait for it; whoever has submitted it has the device open, so that
-// nothing is removed under it.
+// Limits of I/Os and bytes per second. A device with limits has a chain of throttles, its
+// own and that of its group, of which the last submits to the device. The chain belongs to
+// the handles that clients open, not to Device.Submit. So a device without limits costs one
+// load of a pointer in the handle and nothing between stacked devices, and I/O that targets
+// create (copies, metadata) is not limited a second time. A waiting bio is not in flight in
+// the device, so a suspend or a new table does not wait for it. Its submitter has the device
+// open, so the device cannot be removed meanwhile.
 //
-// Reads and writes wait apart. A flush does not wait: it covers only what has ended.
-// Discards and write-zeroes count as writes without bytes.
+// Reads and writes wait in separate queues. A flush does not wait: it only covers completed
+// writes. Discards and write-zeroes count as writes without bytes.
 //
-// Lock order: Throttle.mu is a leaf. A bio that waits is in a list through itself.
+// Lock order: Throttle.mu is a leaf.
 
-// Rates bound what a device or group may do. The zero value bounds nothing.
+// Rates are the limits of a device or group. The zero value means no limits.
 type Rates struct{ Read, Write Rate }
 
-// Rate bounds one direction.
+// Rate is the limit of one direction.
 type Rate struct{ IOs, Bytes Bucket }
 
-// Bucket is how much may pass in a second, and how much at once after a pause.
+// Bucket is a token bucket.
 type Bucket struct {
-	PerSecond uint64 // 0: no bound
-	Burst     uint64 // 0: what passes in a tenth of a second, at least 1
+	PerSecond uint64 // 0 for no limit
+	Burst     uint64 // the most that passes at once; 0 for PerSecond/10, at least 1
 }
 
-// Throttle delays bios so that they keep to Rates. Its devices get equal shares of what
-// they use up (start-time fair queuing): the one that has used the least goes first.
+// Throttle delays bios to keep them within Rates. Its devices get equal shares (start-time
+// fair queuing): the one that has used the least goes first.
 type Throttle struct {
 	env   env.Env
 	queue env.Queue
@@ -46,42 +45,42 @@ type Throttle struct {
 	dirs [2]direction // guarded by mu; reads, writes
 }
 
-// direction is what passes and what waits.
+// direction is the state of reads or writes.
 type direction struct {
 	ios, bytes bucket
 	waiting    lanes         // a heap
-	clock      time.Duration // what the lane had used that went last
+	clock      time.Duration // virtual time: used of the lane that was served last
 }
 
-// bucket is a [Bucket] that has a time until which what has passed is paid for.
+// bucket is the state of a token bucket.
 type bucket struct {
 	Bucket
-	paid time.Duration
-	rest uint64 // of a nanosecond, in units of 1/PerSecond
+	paid time.Duration // the time when all that has passed is paid for at the given rate
+	rest uint64        // fraction of a nanosecond in paid, in units of 1/PerSecond
 }
 
-// member is a device behind a throttle.
+// member is a device that a throttle limits.
 type member struct {
 	throttle *Throttle
 	forward  func(*blk.Bio)
 	lanes    [2]lane
 }
 
-// lane is what waits of one device.
+// lane is the queue of waiting bios of a device in one direction.
 type lane struct {
 	member *member
 	list   blk.List
-	used   time.Duration // of the direction's time
+	used   time.Duration // virtual time: the sum of charges
 }
 
-// NewThrottle returns a throttle that bounds nothing yet.
+// NewThrottle returns a throttle without limits.
 func NewThrottle(e env.Env) *Throttle {
 	t := &Throttle{env: e, queue: e.NewQueue("dm-throttle")}
 	t.work = env.NewWork(t.tick)
 	return t
 }
 
-// Set changes the rates, also while bios wait. The buckets are full afterwards.
+// Set changes the rates, also while bios wait, and fills the buckets.
 func (t *Throttle) Set(r Rates) {
 	t.mu.Lock()
 	for i, rate := range []Rate{r.Read, r.Write} {
@@ -91,14 +90,14 @@ func (t *Throttle) Set(r Rates) {
 	t.queue.Queue(t.work)
 }
 
-// Close lets pass whatever waits, and all that comes.
+// Close removes all limits and waits until all waiting bios have passed.
 func (t *Throttle) Close() {
 	t.Set(Rates{})
 	t.queue.Close()
 }
 
-// Throttle puts throttles in front of the device, in place of those that are there;
-// none: it has no limits.
+// Throttle replaces the throttles of the device. Bios pass them in the given order. Without
+// arguments the device has no limits.
 func (d *Device) Throttle(ts ...*Throttle) {
 	var m *member
 	forward := d.Submit
@@ -110,7 +109,7 @@ func (d *Device) Throttle(ts ...*Throttle) {
 	d.throttle.Store(m)
 }
 
-// submit lets b pass, or wait behind what waits.
+// submit forwards b, or queues it after the bios that already wait.
 func (m *member) submit(b *blk.Bio) {
 	if b.Op == blk.Flush {
 		m.forward(b)
@@ -154,7 +153,7 @@ func (d *direction) push(l *lane, b *blk.Bio) {
 	}
 }
 
-// tick lets pass what may, and comes again when the next may.
+// tick forwards the bios that may pass, and schedules itself for the next one.
 func (t *Throttle) tick() {
 	for {
 		m, b, wait := t.next()
@@ -170,8 +169,8 @@ func (t *Throttle) tick() {
 	}
 }
 
-// next takes a bio that may pass; if there is none, it tells how long it takes until
-// there is; 0: nothing waits.
+// next removes and returns a bio that may pass. If there is none, it returns the time until
+// one may pass, or 0 if no bio waits.
 func (t *Throttle) next() (m *member, b *blk.Bio, wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -193,7 +192,7 @@ func (t *Throttle) next() (m *member, b *blk.Bio, wait time.Duration) {
 	return nil, nil, wait
 }
 
-// take takes the first bio of the lane that is first.
+// take removes and charges the first bio of l, the first lane of the heap.
 func (d *direction) take(now time.Duration, l *lane) *blk.Bio {
 	b := l.list.Pop()
 	d.clock = l.used
@@ -206,12 +205,12 @@ func (d *direction) take(now time.Duration, l *lane) *blk.Bio {
 	return b
 }
 
-// delay is how long b has to wait yet.
+// delay returns how long b must still wait.
 func (d *direction) delay(now time.Duration, b *blk.Bio) time.Duration {
 	return max(d.ios.delay(now, 1), d.bytes.delay(now, bytesOf(b)))
 }
 
-// charge counts b, and returns how much of the direction's time it takes.
+// charge charges b to the buckets, and returns the time that it takes at the given rates.
 func (d *direction) charge(now time.Duration, b *blk.Bio) time.Duration {
 	return max(d.ios.charge(now, 1), d.bytes.charge(now, bytesOf(b)))
 }
@@ -223,8 +222,8 @@ func bytesOf(b *blk.Bio) uint64 {
 	return b.Sectors * blk.SectorSize
 }
 
-// delay is the time until n may pass: until so much of the burst is free. What is more
-// than a burst passes when all of it is.
+// delay returns the time until n may pass, which is when n of the burst are available. If n
+// is larger than the burst, it passes when the whole burst is available.
 func (k *bucket) delay(now time.Duration, n uint64) time.Duration {
 	if k.PerSecond == 0 || n == 0 || k.paid <= now {
 		return 0
@@ -253,12 +252,12 @@ func (k *bucket) burst() uint64 {
 	return max(1, k.PerSecond/10)
 }
 
-// span is the time in which n pass.
+// span returns the time that n take at the bucket's rate.
 func (k *bucket) span(n uint64) time.Duration {
 	return time.Duration(float64(n) / float64(k.PerSecond) * float64(time.Second))
 }
 
-// lanes is a heap of lanes with bios, by what they have used.
+// lanes is a heap of lanes with waiting bios, ordered by used.
 type lanes []*lane
 
 func (h lanes) Len() int           { return len(h) }

@@ -8,7 +8,7 @@ import (
 	"udm/blk/blktest"
 )
 
-// load is a client that always has so many bios under way.
+// load is a client that keeps a number of bios in flight.
 type load struct {
 	r     *rig
 	dev   blk.Device
@@ -46,7 +46,7 @@ func (l *load) submit() {
 	l.dev.Submit(b)
 }
 
-// finish lets what waits pass.
+// finish stops the client and lets waiting bios pass.
 func (l *load) finish(ts ...*Throttle) {
 	l.stop = true
 	for _, t := range ts {
@@ -69,7 +69,7 @@ func (r *rig) throttle(rates Rates) *Throttle {
 	return t
 }
 
-// TestLimits: in ten seconds exactly the burst and ten times the rate pass.
+// TestLimits checks that exactly one burst plus ten times the rate pass in ten seconds.
 func TestLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		rates Rates
@@ -107,7 +107,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// read1 reads through a handle.
+// read1 submits a read through a handle.
 func (r *rig) read1(d *Device) {
 	r.t.Helper()
 	h, err := d.Open(false)
@@ -125,8 +125,8 @@ func (r *rig) read1(d *Device) {
 	r.must(h.Close())
 }
 
-// TestGroupIsFair: the devices of a group have equal shares, whatever they ask for, and
-// a device's own limit holds inside it.
+// TestGroupIsFair checks that the devices of a group get equal shares, whatever they request,
+// and that a device's own limit applies as well.
 func TestGroupIsFair(t *testing.T) {
 	r := newRig(t)
 	group := r.throttle(Rates{Write: Rate{IOs: Bucket{300, 3}}})
@@ -150,7 +150,7 @@ func TestGroupIsFair(t *testing.T) {
 	slow.finish(own, group)
 }
 
-// TestFairBytes: shares are equal in what is scarce.
+// TestFairBytes checks that devices share the scarce resource equally, here bytes.
 func TestFairBytes(t *testing.T) {
 	r := newRig(t)
 	group := r.throttle(Rates{Read: Rate{Bytes: Bucket{PerSecond: 1 << 20}}})
@@ -165,8 +165,8 @@ func TestFairBytes(t *testing.T) {
 	large.finish(group)
 }
 
-// TestLimitsChange: rates change while bios wait, a suspend does not wait for those
-// that do, flushes pass, and NoWait fails.
+// TestLimitsChange changes rates while bios wait. A suspend does not wait for them, flushes
+// pass, and NoWait bios fail.
 func TestLimitsChange(t *testing.T) {
 	r := newRig(t)
 	th := r.throttle(Rates{Write: Rate{IOs: Bucket{1, 1}}})

@@ -11,50 +11,52 @@ import (
 	"udm/dm"
 )
 
-// BaseCheckpoint is the checkpoint of what an object was made from: the image or
-// device that it stands on.
+// BaseCheckpoint is the name of the checkpoint from which an object was created: the image or
+// device on which it is based.
 const BaseCheckpoint = "base"
 
-// ChangesSpec asks what an object has changed since a checkpoint.
+// ChangesSpec is a query for an object's changes since a checkpoint.
 type ChangesSpec struct {
 	Name string `json:"name"`
-	// Since is a snapshot, or [BaseCheckpoint], or the number of an era of an era
-	// device. "": since its base, or all that it holds where there is none.
+	// Since is a snapshot, or [BaseCheckpoint], or the number of an era of an era device.
+	// If it is "", the changes since the base are listed, or without a base the whole
+	// contents.
 	Since string `json:"since,omitempty"`
-	// Sector is where to begin, and Of the Of of the answer that said so.
+	// Sector is the first sector of interest. To continue, set it to Next of the previous
+	// answer, and Of to that answer's Of.
 	Sector uint64 `json:"sector,omitempty"`
 	Of     string `json:"of,omitempty"`
-	// Sectors is how many are asked about, at most. 0: all.
+	// Sectors bounds the range of interest. 0 means up to the end.
 	Sectors uint64 `json:"sectors,omitempty"`
 }
 
-// Changes is what an object has changed, or the first part of it.
+// Changes is a list of changes, or the first part of it.
 type Changes struct {
-	// Of tells what was compared. It stays the same while the names mean the same.
+	// Of identifies the compared objects. It changes if a name refers to another object.
 	Of      string   `json:"of"`
 	Sectors uint64   `json:"sectors"` // size of the object
-	Block   uint64   `json:"block"`   // sectors in which changes are told
-	Extents []Change `json:"extents"` // ascending; what is between them is as it was
-	Next    uint64   `json:"next"`    // where to go on
-	// Own: the checkpoint was written to after it was taken, as far as these
-	// changes tell.
+	Block   uint64   `json:"block"`   // granularity in sectors
+	Extents []Change `json:"extents"` // ascending; the ranges between them are unchanged
+	Next    uint64   `json:"next"`    // the sector where to continue
+	// Own is set if these changes show that the checkpoint was written to after it was
+	// taken.
 	Own bool `json:"own,omitempty"`
 }
 
-// Change is a run of sectors that may differ from the checkpoint.
+// Change is a range of sectors that may differ from the checkpoint.
 type Change struct {
 	Sector  uint64 `json:"sector"`
 	Sectors uint64 `json:"sectors"`
-	Zero    bool   `json:"zero,omitempty"` // it reads as zeroes, and most likely takes no space
+	Zero    bool   `json:"zero,omitempty"` // reads as zeroes, and probably takes no space
 }
 
-// mostChanges bounds an answer.
-const mostChanges = 1 << 15
+// maxChanges bounds the length of an answer.
+const maxChanges = 1 << 15
 
-// Changes tells what an object has changed since a checkpoint, from a sector on: all
-// that differs, in whole blocks, and what was written or discarded without making a
-// difference. The two may be in use. A write that has ended is told of, one under way
-// perhaps: see [thin.ChangesSince] and [snapshot.Exceptions].
+// Changes lists an object's changes since a checkpoint, from a sector on: all differences, in
+// whole blocks, and blocks that were written or discarded without a difference. Both
+// objects may be in use. Completed writes are included; concurrent ones may be: see
+// [thin.ChangesSince] and [snapshot.Exceptions].
 func (m *Manager) Changes(ctx context.Context, s ChangesSpec) (Changes, error) {
 	var c Changes
 	err := m.beside(ctx, claim{shared: []string{s.Name, s.Since}}, func() error {
@@ -70,7 +72,7 @@ func (m *Manager) Changes(ctx context.Context, s ChangesSpec) (Changes, error) {
 	return c, err
 }
 
-// beside runs f while no operation changes the objects.
+// beside runs f while no operation changes the claimed objects.
 func (m *Manager) beside(ctx context.Context, c claim, f func() error) error {
 	op := &operation{Kind: "a question", turn: true, m: m}
 	if err := m.acquire(ctx, op, func() (claim, error) { return c, nil }); err != nil {
@@ -80,24 +82,24 @@ func (m *Manager) beside(ctx context.Context, c claim, f func() error) error {
 	return f()
 }
 
-// history is what there is to know about how an object came to be what it is.
+// history is a source of an object's changes.
 type history struct {
 	o      *object
-	of     string
-	block  uint64
-	common uint64 // size of what both have; what is behind it counts as changed
-	// next tells of the range, which is not empty, or of its beginning.
+	of     string // see Changes.Of
+	block  uint64 // granularity in sectors
+	common uint64 // sectors that both objects have; all after them counts as changed
+	// next returns the changes of a nonempty range, or of its first part.
 	next func(sector, sectors uint64) (span, error)
 }
 
-// span is the changes up to a sector.
+// span is a list of changes up to sector end.
 type span struct {
 	changes []Change
 	end     uint64
-	own     bool
+	own     bool // see Changes.Own
 }
 
-// history compares an object with a checkpoint: see [ChangesSpec].
+// history returns the changes of an object since a checkpoint, see [ChangesSpec].
 func (m *Manager) history(name, since string) (*history, error) {
 	o, err := m.object(name)
 	if err == nil {
@@ -118,8 +120,8 @@ func (m *Manager) history(name, since string) (*history, error) {
 	return m.compare(o, c, since == "")
 }
 
-// compare compares an object with another one, or with its base; without one with
-// nothing, if that is allowed.
+// compare compares o with c, or with its base if c is nil. If there is no base and nothing is
+// set, the whole contents count as changed.
 func (m *Manager) compare(o, c *object, nothing bool) (h *history, err error) {
 	h = &history{o: o, common: o.sectors, of: identity(o, c)}
 	if c != nil {
@@ -127,7 +129,7 @@ func (m *Manager) compare(o, c *object, nothing bool) (h *history, err error) {
 	}
 	switch {
 	case o.kind == Pool || o.kind == Merging:
-		return nil, untold(o)
+		return nil, unknownChanges(o)
 	case o.kind == Volume && (c != nil || nothing || o.volume().Origin != ""):
 		return h, m.compareInPool(h, c)
 	case c != nil:
@@ -141,11 +143,11 @@ func (m *Manager) compare(o, c *object, nothing bool) (h *history, err error) {
 	return nil, refuse(syscall.EINVAL, "%s has no base; name a snapshot of it", o.name)
 }
 
-func untold(o *object) error {
+func unknownChanges(o *object) error {
 	return refuse(syscall.EINVAL, "%s is a %s, whose changes are not known", o.name, o.kind)
 }
 
-// identity is what two names mean, in short.
+// identity returns a short hash that identifies objects independently of their names.
 func identity(objects ...*object) string {
 	sum := sha256.New()
 	for _, o := range objects {
@@ -156,18 +158,19 @@ func identity(objects ...*object) string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-// holds is all that an object holds.
+// holds makes the whole contents the changes.
 func (h *history) holds() {
 	h.block = 1
 	h.next = func(sector, sectors uint64) (s span, err error) {
-		s, err = h.behind(sector, sectors)
+		s, err = h.extents(sector, sectors)
 		s.changes = slices.DeleteFunc(s.changes, func(c Change) bool { return c.Zero })
 		return s, err
 	}
 }
 
-// behind is what the object has where the other one has nothing.
-func (h *history) behind(sector, sectors uint64) (s span, err error) {
+// extents returns the object's extents as changes, for the range beyond the end of the other
+// object.
+func (h *history) extents(sector, sectors uint64) (s span, err error) {
 	s.end = sector
 	list, err := h.o.dev.Extents(sector, sectors)
 	for _, e := range list {
@@ -177,7 +180,7 @@ func (h *history) behind(sector, sectors uint64) (s span, err error) {
 	return s, err
 }
 
-// list is an answer that begins at a sector.
+// list returns the changes from a sector on.
 func (h *history) list(ctx context.Context, sector, sectors uint64) (Changes, error) {
 	size := h.o.sectors
 	last := size
@@ -185,10 +188,10 @@ func (h *history) list(ctx context.Context, sector, sectors uint64) (Changes, er
 		last = sector + sectors
 	}
 	c := Changes{Of: h.of, Sectors: size, Block: h.block, Extents: []Change{}, Next: min(sector, size)}
-	for c.Next < last && len(c.Extents) < mostChanges && ctx.Err() == nil {
+	for c.Next < last && len(c.Extents) < maxChanges && ctx.Err() == nil {
 		next, end := h.next, min(h.common, last)
 		if c.Next >= h.common {
-			next, end = h.behind, last
+			next, end = h.extents, last
 		}
 		s, err := next(c.Next, end-c.Next)
 		if err != nil {
@@ -202,7 +205,7 @@ func (h *history) list(ctx context.Context, sector, sectors uint64) (Changes, er
 	return c, ctx.Err()
 }
 
-// add adds a change behind the others.
+// add appends a change and merges it with the previous one if they are adjacent.
 func (c *Changes) add(e Change) {
 	if n := len(c.Extents); n > 0 {
 		if l := &c.Extents[n-1]; l.Zero == e.Zero && l.Sector+l.Sectors == e.Sector {

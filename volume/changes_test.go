@@ -11,8 +11,7 @@ import (
 	"udm/blk"
 )
 
-// changesOf is all of an answer, asked for in parts that begin where the last one
-// ended.
+// changesOf returns all changes, requested part by part.
 func (r *rig) changesOf(name, since string) Changes {
 	r.t.Helper()
 	s := ChangesSpec{Name: name, Since: since}
@@ -37,9 +36,9 @@ func (r *rig) holds(name string) []byte {
 	return p
 }
 
-// differ compares what is told with what differs: nothing is missing, zeroes are
-// zeroes, and what is told was touched. An object that is shorter has nothing behind
-// its end.
+// differ compares reported changes with the actual differences: no difference is missing,
+// zeroes are zeroes, and only touched blocks are reported. Beyond the end of a shorter
+// object everything counts as changed.
 func (r *rig) differ(c Changes, a, b []byte, touched map[uint64]bool) {
 	r.t.Helper()
 	told := map[uint64]bool{}
@@ -62,7 +61,7 @@ func (r *rig) differ(c Changes, a, b []byte, touched map[uint64]bool) {
 	}
 }
 
-// touch is a random write or discard, and which blocks it touches.
+// touch does a random write or discard, and records the blocks that it touches.
 func (r *rig) touch(name string, rnd *rand.Rand, block uint64, touched map[uint64]bool) {
 	d, err := r.c.Name(name)
 	r.ok(err)
@@ -85,8 +84,8 @@ func (r *rig) touch(name string, rnd *rand.Rand, block uint64, touched map[uint6
 	}
 }
 
-// The changes between generations of an object, whatever it is made of, are what
-// differs, and nothing that nobody has touched.
+// The changes between generations of an object of any kind contain all differences, and no
+// blocks that were not touched.
 func TestChangesAreWhatDiffers(t *testing.T) {
 	for _, of := range []struct {
 		name  string
@@ -133,7 +132,7 @@ func TestChangesAreWhatDiffers(t *testing.T) {
 	}
 }
 
-// Without a checkpoint, what was written since the base is told, or all there is.
+// Without a checkpoint, the changes since the base are listed, or the whole contents.
 func TestChangesSinceTheBase(t *testing.T) {
 	r := boot(t, furnished(t))
 	r.task(func() {
@@ -164,8 +163,8 @@ func TestChangesSinceTheBase(t *testing.T) {
 	r.stop()
 }
 
-// What an object has gained since a checkpoint counts as changed, also where a volume
-// has kept what it had when it was that long before.
+// The range by which an object has grown since a checkpoint counts as changed, also where a
+// volume has kept blocks from before it was shrunk.
 func TestChangesBehindTheEnd(t *testing.T) {
 	r := boot(t, furnished(t))
 	r.task(func() {

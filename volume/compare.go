@@ -10,7 +10,8 @@ import (
 	"udm/targets/thin"
 )
 
-// compareInPool compares a volume with another one of its pool, or with nothing.
+// compareInPool compares a volume with another one of its pool. If c is nil, all mapped
+// blocks count as changed.
 func (m *Manager) compareInPool(h *history, c *object) error {
 	l := h.o.volume()
 	if c != nil && (c.kind != Volume || c.volume().Pool != l.Pool) {
@@ -32,7 +33,8 @@ func (m *Manager) compareInPool(h *history, c *object) error {
 			s.end = min(s.end, part.Next)
 		}
 		for _, e := range part.Extents {
-			// What is not mapped any more is as in the origin, if there is one.
+			// A block that is not mapped any more reads from the external origin if there
+			// is one, otherwise as zeroes.
 			s.add(e, sector, !e.Data && l.Origin == "")
 		}
 		return s, err
@@ -40,7 +42,7 @@ func (m *Manager) compareInPool(h *history, c *object) error {
 	return nil
 }
 
-// add adds what of an extent lies in the span, which begins at a sector.
+// add adds the part of an extent that lies between begin and the end of the span.
 func (s *span) add(e blk.Extent, begin uint64, zero bool) {
 	at, end := max(e.Sector, begin), min(e.Sector+e.Sectors, s.end)
 	if at < end {
@@ -48,14 +50,14 @@ func (s *span) add(e blk.Extent, begin uint64, zero bool) {
 	}
 }
 
-// layer is what an object is made of, at one height: a device with a store, or what
-// the lowest of these stands on.
+// layer is one of the layers of an object: a device with a store, or at the bottom the base
+// below the stores.
 type layer struct {
-	word  string     // as tables call it
-	store *dm.Device // a snapshot table is in force in it; nil: none is
+	word  string     // the name in tables
+	store *dm.Device // the device, if its live table is a snapshot; nil for the base
 }
 
-// layers are those of an object, from above.
+// layers returns the layers of an object, top to bottom.
 func (m *Manager) layers(o *object) (ls []layer) {
 	word := dev(o.name)
 	if o.real != "" {
@@ -71,8 +73,8 @@ func (m *Manager) layers(o *object) (ls []layer) {
 	}
 }
 
-// storeOf is the device that tables call by a word, and its table, if that is a
-// snapshot.
+// storeOf returns the device with the given name in tables, and the line of its live table,
+// if that is a snapshot.
 func (m *Manager) storeOf(word string) (*dm.Device, *snapshot.Line) {
 	d, err := m.control.Name(mapped(word))
 	if err != nil {
@@ -89,8 +91,8 @@ func (m *Manager) storeOf(word string) (*dm.Device, *snapshot.Line) {
 	return d, l.(*snapshot.Line)
 }
 
-// sinceBase compares an object with what it stands on, if it has stores above that:
-// the first layer below that is no part of another object.
+// sinceBase compares an object with its base, the first layer below the top that does not
+// belong to another object. It reports whether there is one.
 func (m *Manager) sinceBase(h *history) bool {
 	ls := m.layers(h.o)
 	for i := 1; i < len(ls); i++ {
@@ -102,13 +104,14 @@ func (m *Manager) sinceBase(h *history) bool {
 	return false
 }
 
+// isReal reports whether a layer is the hidden device below another object's front.
 func isReal(m *Manager, word string) bool {
 	front := m.front(mapped(word))
 	return front != "" && front+realSuffix == mapped(word)
 }
 
-// compareStores compares objects that stand on the same: they may differ where one
-// of the stores above that has something.
+// compareStores compares objects with a common layer: they may differ where one of the stores
+// above that layer has an exception.
 func (m *Manager) compareStores(h *history, c *object) error {
 	a, b := m.layers(h.o), m.layers(c)
 	for i := range a {
@@ -121,7 +124,7 @@ func (m *Manager) compareStores(h *history, c *object) error {
 	return refuse(syscall.EINVAL, "%s and %s have no common base, so they cannot be compared", h.o.name, c.name)
 }
 
-// inStores is what stores have.
+// inStores makes the exceptions of the given stores the changes.
 func (h *history) inStores(ls []layer) {
 	h.block = chunk
 	h.next = func(sector, sectors uint64) (s span, err error) {
@@ -144,16 +147,16 @@ func (h *history) inStores(ls []layer) {
 	}
 }
 
-// Checkpoints are the names that an object's changes can be asked since: other
-// volumes that are of one origin with it, snapshots of it and with it, and
-// [BaseCheckpoint] if it has a base; of an era device its newest eras.
+// Checkpoints returns the names since which an object's changes can be listed: volumes and
+// snapshots that are related to it, and [BaseCheckpoint] if it has a base; for an era device
+// its newest eras.
 func (m *Manager) Checkpoints(name string) ([]string, error) {
 	o, err := m.object(name)
 	if err != nil {
 		return nil, err
 	}
 	if o.kind == Pool || o.kind == Merging {
-		return nil, untold(o)
+		return nil, unknownChanges(o)
 	}
 	if o.eraLine() != nil && o.real == "" {
 		return m.eras(o)
@@ -173,6 +176,7 @@ func (m *Manager) Checkpoints(name string) ([]string, error) {
 	return names, nil
 }
 
+// comparable reports whether two objects are related, so that a comparison is useful.
 func (m *Manager) comparable(o, c *object) bool {
 	switch {
 	case o.kind == Volume || c.kind == Volume:

@@ -16,42 +16,41 @@ import (
 	"udm/volume/rbddiff"
 )
 
-// ReceiveSpec says what to make of a stream.
+// ReceiveSpec describes the object to create from a stream.
 type ReceiveSpec struct {
-	Name string `json:"name,omitempty"` // of the new object; "": as the stream calls it
-	// Pool or File is where a whole content goes: into a new volume, or a disk on a new
-	// file. What has changed since a checkpoint goes where that is.
+	Name string `json:"name,omitempty"` // of the new object; "" for the name in the stream
+	// Pool or File receives whole contents: the pool of a new volume, or a new file. Changes
+	// since a checkpoint are stored where the checkpoint is.
 	Pool string `json:"pool,omitempty"`
 	File string `json:"file,omitempty"`
-	// Base is the checkpoint: an object that was received before, or the absolute path
-	// of an image; "": the object with the name that the stream begins at.
+	// Base is the checkpoint: an object received before, or the absolute path of an image.
+	// If it is "", the checkpoint is the object with the name in the stream.
 	Base string `json:"base,omitempty"`
-	// Labels are those of the new object.
+	// Labels are the labels of the new object.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Unsealed takes a stream without a checksum, as rbd writes it.
+	// Unsealed accepts a stream without a checksum, as written by rbd.
 	Unsealed bool `json:"unsealed,omitempty"`
-	// Keep keeps what has come of a stream that is cut off, under NAME-incoming, and
-	// Resume goes on with that: the stream begins where it was cut.
+	// Keep keeps the received part of an interrupted stream as NAME-incoming. Resume
+	// continues it; the stream must then start where it was interrupted.
 	Keep   bool `json:"keep,omitempty"`
 	Resume bool `json:"resume,omitempty"`
 }
 
-// Received tells what came of a stream.
+// Received is the result of Receive.
 type Received struct {
 	Name string `json:"name"`
 }
 
-// incomingSuffix is behind the name of an object that a stream is received into. It
-// gets its own when the stream is whole.
+// incomingSuffix marks the name of an object while a stream is received into it.
 const incomingSuffix = "-incoming"
 
-// Receive makes a new object, which nobody can write to, of a stream of package
-// rbddiff. It is there when the stream is whole and begins at what the base holds;
-// else nothing has changed, but for what is to be kept.
+// Receive creates a new read-only object from a stream of package rbddiff. The object appears
+// when the stream is complete and its base is verified; otherwise nothing changes, except
+// for the part to be kept.
 //
-// It is two operations: one makes NAME-incoming, the other one fills it and gives it
-// its name. What the second one leaves when it is undone is removed, by a third one,
-// or at the next start.
+// Receive runs two operations: the first creates NAME-incoming, the second fills and renames
+// it. If the second is undone, a third operation removes the object, or the next start
+// does.
 func (m *Manager) Receive(ctx context.Context, s ReceiveSpec, r io.Reader) (Received, error) {
 	stop := endBlocking(ctx, r)
 	defer stop()
@@ -70,17 +69,17 @@ func (m *Manager) Receive(ctx context.Context, s ReceiveSpec, r io.Reader) (Rece
 	}
 	m.setReceiving(s.Name, false)
 	if err != nil {
-		_ = m.removeAbandoned(m.ctx, s.Name) // what is in the way is tried again, and then this
+		_ = m.removeAbandoned(m.ctx, s.Name) // if it fails, the next start tries again
 	}
 	return Received{s.Name}, err
 }
 
-// setReceiving tells whether somebody is about to fill an object; false: somebody was
-// before.
-func (m *Manager) setReceiving(name string, on bool) (was bool) {
+// setReceiving records whether an object is being received, and reports whether that is a
+// change.
+func (m *Manager) setReceiving(name string, on bool) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	was = m.receiving[name]
+	was := m.receiving[name]
 	if on {
 		m.receiving[name] = true
 	} else {
@@ -99,7 +98,7 @@ func readFailed(ctx context.Context, err error) error {
 	return err
 }
 
-// beginReading reads the beginning of a stream, or goes on where it was cut off.
+// beginReading reads the header of a stream, or resumes it where it was interrupted.
 func (m *Manager) beginReading(s *ReceiveSpec, r io.Reader) (*rbddiff.Reader, error) {
 	if s.Resume {
 		at, err := m.incoming(s.Name)
@@ -117,7 +116,8 @@ func (m *Manager) beginReading(s *ReceiveSpec, r io.Reader) (*rbddiff.Reader, er
 	return in, err
 }
 
-// incoming is where the stream of an object was cut off.
+// incoming returns the position where the stream of an object was interrupted; nil stands for
+// the start.
 func (m *Manager) incoming(name string) (*rbddiff.Position, error) {
 	in := m.devices.Record(name + incomingSuffix).Incoming
 	if in == nil {
@@ -126,8 +126,8 @@ func (m *Manager) incoming(name string) (*rbddiff.Position, error) {
 	return in.At, nil
 }
 
-// removeAbandoned removes what there is of a stream that was cut off, unless it is to
-// be kept, or somebody is at it.
+// removeAbandoned removes the received part of an interrupted stream, unless it is to be kept
+// or being received.
 func (m *Manager) removeAbandoned(ctx context.Context, name string) error {
 	m.mu.Lock()
 	busy := m.receiving[name]
@@ -137,12 +137,13 @@ func (m *Manager) removeAbandoned(ctx context.Context, name string) error {
 		return nil
 	}
 	if _, err := m.object(name + incomingSuffix); err != nil {
-		return err // what it is in is not here; the next start tries it again
+		return err // for example, its disk is missing; the next start tries again
 	}
 	return m.Remove(ctx, RemoveSpec{Name: name + incomingSuffix})
 }
 
-// removeAllAbandoned removes what the end of the daemon, or an error, has left.
+// removeAllAbandoned removes parts of streams that were interrupted by the end of the daemon,
+// or could not be removed before.
 func (m *Manager) removeAllAbandoned(ctx context.Context) (err error) {
 	for _, d := range m.control.List() {
 		if name, is := strings.CutSuffix(d.Name(), incomingSuffix); is {
@@ -152,7 +153,7 @@ func (m *Manager) removeAllAbandoned(ctx context.Context) (err error) {
 	return err
 }
 
-// makeIncoming makes what a stream goes into.
+// makeIncoming creates the object that receives a stream.
 type makeIncoming struct {
 	ReceiveSpec
 	header rbddiff.Header
@@ -178,7 +179,7 @@ func (c *makeIncoming) touches(m *Manager) (claim, error) {
 	return cl, nil
 }
 
-// base is the name or path of what the stream begins at, "" if that is nothing.
+// base returns the name or path of the stream's base, or "" for whole contents.
 func (c *makeIncoming) base() string {
 	if c.Base != "" {
 		return c.Base
@@ -192,7 +193,7 @@ func (c *makeIncoming) plan(m *Manager, op *operation) error {
 	case !valid(c.Labels):
 		return errLabels
 	case size == 0 || size%blk.SectorSize != 0:
-		return refuse(syscall.EINVAL, "the stream is of an image of %d bytes, which is not a multiple of the sector size", size)
+		return refuse(syscall.EINVAL, "the stream has an image of %d bytes, which is not a positive multiple of the sector size", size)
 	case c.header.From == "" && c.Base != "":
 		return refuse(syscall.EINVAL, "the stream has all of %s and needs no base; name a pool or a file for it", c.Name)
 	case c.header.From != "" && (c.Pool != "" || c.File != ""):
@@ -242,8 +243,8 @@ func (c *makeIncoming) inPool(m *Manager, op *operation, d Device, l *thin.ThinL
 	return nil
 }
 
-// onBase makes a writable copy of the base, which has to be what the sender had, and
-// the same for good.
+// onBase creates a writable copy of the base, which must be read-only and have the contents
+// of the sender's base.
 func (c *makeIncoming) onBase(m *Manager, op *operation, d Device) error {
 	if filepath.IsAbs(c.base()) {
 		return c.onImage(m, op, d)
@@ -278,7 +279,7 @@ func (c *makeIncoming) onImage(m *Manager, op *operation, d Device) error {
 		origSectors: img.Size / blk.SectorSize, sectors: (img.Size + blk.SectorSize - 1) / blk.SectorSize})
 }
 
-// withStore makes a clone that is as long as the sender's.
+// withStore creates a clone of the size in the stream.
 func (c *makeIncoming) withStore(m *Manager, op *operation, d Device, s *cloneShape) error {
 	s.spec = &CloneSpec{Base: c.base(), Names: []string{d.Name}, Size: c.header.Size, Labels: c.Labels}
 	if err := s.plan(m, op); err != nil {
@@ -289,7 +290,7 @@ func (c *makeIncoming) withStore(m *Manager, op *operation, d Device, s *cloneSh
 	return nil
 }
 
-// fill receives the rest of a stream, and gives what it was received into its name.
+// fill receives the rest of a stream and gives the object its final name.
 type fill struct {
 	ReceiveSpec
 	in     *rbddiff.Reader
@@ -305,7 +306,7 @@ func (c *fill) touches(*Manager) (claim, error) {
 func (c *fill) plan(m *Manager, op *operation) error {
 	o, err := m.object(c.Name + incomingSuffix)
 	if err == nil && o.record.Incoming == nil {
-		err = fmt.Errorf("%s is not an object that is being received", o.name)
+		err = fmt.Errorf("%s is not being received", o.name)
 	}
 	if err == nil {
 		err = m.free(c.Name)

@@ -12,29 +12,29 @@ import (
 	"udm/volume/rbddiff"
 )
 
-// receiveContent writes what a stream tells into a device, and makes that read-only
-// when the stream is whole. It is undone by who began it: see Receive.
+// receiveContent writes the contents of a stream to a device, and makes the device read-only
+// when the stream is complete. Its undo does nothing: Receive cleans up.
 type receiveContent struct {
 	o        *object
 	in       *rbddiff.Reader
 	unsealed bool
-	name     string // that the object is to get
+	name     string // final name of the object
 
-	stream io.Reader // that in reads
+	stream io.Reader // the source of in
 
-	last  rbddiff.Position // behind the last whole record
-	saved uint64           // bytes of the stream that the record knows of
+	last  rbddiff.Position // after the last complete record
+	saved uint64           // offset in the stream of the last saved position
 }
 
 func (s *receiveContent) kind() string                                     { return "receive content" }
 func (s *receiveContent) undo(context.Context, *Manager, *operation) error { return nil }
 
-// saveEvery is how many bytes of a stream come before it is saved where to go on.
+// saveEvery is the distance between saved positions, in bytes of the stream.
 const saveEvery = 64 << 20
 
 func (s *receiveContent) do(ctx context.Context, m *Manager, op *operation) (err error) {
 	defer endBlocking(ctx, s.stream)()
-	if s.o.readOnly { // it was whole once, and was not given its name
+	if s.o.readOnly { // it was complete before, but not renamed
 		if err := m.devices.Swap(ctx, []Device{s.device(false)}, false); err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ func (s *receiveContent) do(ctx context.Context, m *Manager, op *operation) (err
 	}
 	err = s.records(ctx, m, op, d)
 	if err == io.EOF {
-		err = s.judge()
+		err = s.verify()
 	}
 	if err == nil {
 		err = blk.FlushDevice(m.env, d)
@@ -55,10 +55,10 @@ func (s *receiveContent) do(ctx context.Context, m *Manager, op *operation) (err
 	if err = errors.Join(err, d.Close()); err != nil {
 		return err
 	}
-	return s.settle(ctx, m)
+	return s.seal(ctx, m)
 }
 
-// records writes one record after the other, until the stream ends: io.EOF.
+// records writes all records. It returns io.EOF at the end of a complete stream.
 func (s *receiveContent) records(ctx context.Context, m *Manager, op *operation, d blk.Device) error {
 	buf := make([]byte, copyBytes)
 	size := s.in.Header().Size
@@ -74,7 +74,7 @@ func (s *receiveContent) records(ctx context.Context, m *Manager, op *operation,
 			return err
 		}
 		if (r.Offset|r.Length)%blk.SectorSize != 0 {
-			return refuse(syscall.EINVAL, "the stream has %d bytes at %d, which are not whole sectors", r.Length, r.Offset)
+			return refuse(syscall.EINVAL, "the stream has a record of %d bytes at %d, which is not aligned to sectors", r.Length, r.Offset)
 		}
 		if r.Zero {
 			err = m.makeZero(ctx, d, r.Offset/blk.SectorSize, r.Length/blk.SectorSize)
@@ -105,8 +105,8 @@ func (s *receiveContent) data(ctx context.Context, m *Manager, d blk.Device, r r
 	return nil
 }
 
-// makeZero makes sectors read as zeroes, of which as many as possible take no space:
-// what is not a hole is discarded, and then what is still no hole is overwritten.
+// makeZero makes sectors read as zeroes, freeing their space if possible: it discards what is
+// not a hole, and overwrites what is then still not a hole.
 func (m *Manager) makeZero(ctx context.Context, d blk.Device, sector, sectors uint64) error {
 	for end := sector + sectors; sector < end; {
 		n := min(end-sector, sendPart)
@@ -153,8 +153,8 @@ func (m *Manager) zeroSectors(d blk.Device, e blk.Extent) error {
 	return nil
 }
 
-// judge refuses a stream that is whole and not what it should be.
-func (s *receiveContent) judge() error {
+// verify refuses a complete stream without a required seal, or with another base.
+func (s *receiveContent) verify() error {
 	seal, base := s.in.Seal(), s.o.record.Incoming.Base
 	switch {
 	case seal == nil && !s.unsealed:
@@ -165,8 +165,8 @@ func (s *receiveContent) judge() error {
 	return nil
 }
 
-// cut is the error of a stream that is not whole. What there is of it is saved, if it
-// is to be kept and was only cut off.
+// cut returns the error for an incomplete stream. It saves the received part if that is to be
+// kept and the stream is not damaged.
 func (s *receiveContent) cut(ctx context.Context, m *Manager, d blk.Device, err error) error {
 	bad := (*rbddiff.Error)(nil)
 	isCut := ctx.Err() != nil || !errors.As(err, &bad) || bad.Cut
@@ -188,7 +188,7 @@ func (s *receiveContent) cut(ctx context.Context, m *Manager, d blk.Device, err 
 	return err
 }
 
-// save makes durable what has come, and then where to go on.
+// save makes the received data durable, and then the position.
 func (s *receiveContent) save(ctx context.Context, m *Manager, d blk.Device) error {
 	if err := blk.FlushDevice(m.env, d); err != nil {
 		return err
@@ -201,16 +201,15 @@ func (s *receiveContent) save(ctx context.Context, m *Manager, d blk.Device) err
 	return m.devices.Swap(ctx, []Device{now}, false)
 }
 
-// device is the device with the table that it has.
+// device returns the device with its current table.
 func (s *receiveContent) device(readOnly bool) Device {
 	d := s.o.device()
 	d.Table, d.ReadOnly = s.o.table, readOnly
 	return d
 }
 
-// settle makes the device what it is from now on: it holds the content that the
-// stream ends with, and nobody writes to it.
-func (s *receiveContent) settle(ctx context.Context, m *Manager) error {
+// seal makes the device read-only and records the id of its contents.
+func (s *receiveContent) seal(ctx context.Context, m *Manager) error {
 	now := s.device(true)
 	if seal := s.in.Seal(); seal != nil {
 		now.Record.Content = seal.To
@@ -221,7 +220,7 @@ func (s *receiveContent) settle(ctx context.Context, m *Manager) error {
 	return m.devices.Swap(ctx, []Device{now}, false)
 }
 
-// endIncoming lets an object be one like others, under its name.
+// endIncoming removes the mark of an object that is being received.
 type endIncoming struct {
 	final `json:"-"`
 	Name  string

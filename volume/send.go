@@ -14,23 +14,23 @@ import (
 	"udm/volume/rbddiff"
 )
 
-// SendSpec says what to send.
+// SendSpec describes what to send.
 type SendSpec struct {
 	Name string `json:"name"`
-	// From is the checkpoint since which changes are sent: a snapshot that whoever
-	// receives them has, or [BaseCheckpoint]. "": all is sent.
+	// From is the checkpoint whose changes are sent: a snapshot that the receiver has, or
+	// [BaseCheckpoint]. If it is "", the whole contents are sent.
 	From string `json:"from,omitempty"`
-	// Offset is the first byte of the stream that is sent; those before are only made.
+	// Offset is the first byte of the stream to send; the bytes before are only computed.
 	Offset uint64 `json:"offset,omitempty"`
 }
 
-// Send writes what an object holds, or has changed since a checkpoint, as a stream of
-// package rbddiff. What is written to the object meanwhile may be in it or not: send
-// a snapshot to have one moment, and to be able to send what has changed since.
+// Send writes the contents of an object, or its changes since a checkpoint, as a stream of
+// package rbddiff. Concurrent writes to the object may or may not be included. Send
+// snapshots: they are consistent, and later changes can be sent relative to them.
 //
-// A snapshot that was written to since it was taken is no checkpoint for who received
-// it before, and is refused; as far as that can be seen only in what has changed, the
-// stream is left without its end.
+// A snapshot that was written to after it was taken differs from received copies, so it is
+// refused as a checkpoint. If that is only detected while reading the changes, the stream is
+// left incomplete.
 func (m *Manager) Send(ctx context.Context, s SendSpec, w io.Writer) error {
 	return m.run(ctx, &send{s, w})
 }
@@ -74,8 +74,8 @@ func (c *send) plan(m *Manager, op *operation) error {
 	return nil
 }
 
-// content tells what an object holds from what others do: an id that stays the same
-// while nobody writes to it, wherever it is received. "": somebody may.
+// content returns an id of the object's contents that received copies share, or "" if the
+// object is not a snapshot and may be written to.
 func (o *object) content() string {
 	switch {
 	case o.record.Incoming != nil:
@@ -88,9 +88,9 @@ func (o *object) content() string {
 	return ""
 }
 
-// checkpoint is what a stream calls a checkpoint, the id of what it holds, and whether
-// it may have been written to since it had that.
-func (m *Manager) checkpoint(o *object, name string) (called, id string, writable bool, err error) {
+// checkpoint returns the name of a checkpoint in streams, the id of its contents, and whether
+// it may have been written to since.
+func (m *Manager) checkpoint(o *object, name string) (streamName, id string, writable bool, err error) {
 	if name == BaseCheckpoint && !m.exists(name) {
 		if b := o.record.Base; b != nil {
 			return filepath.Base(b.Path), b.Fingerprint, false, nil
@@ -107,27 +107,27 @@ func (m *Manager) checkpoint(o *object, name string) (called, id string, writabl
 	return name, c.content(), !c.readOnly, nil
 }
 
-// sendContent writes the stream. It only reads, and there is nothing to undo.
+// sendContent writes the stream. It only reads the object, so undo does nothing.
 type sendContent struct {
 	w       io.Writer
 	offset  uint64
 	header  rbddiff.Header
 	seal    rbddiff.Seal
 	history *history
-	// writable: the checkpoint is, so it is looked at whether somebody has.
+	// writable is set if the checkpoint may have been written to, which must be checked.
 	writable bool
 
-	zero Change // is pending: it may go on
+	zero Change // a pending run of zeroes, which may be extended
 }
 
 func (s *sendContent) kind() string                                     { return "send content" }
 func (s *sendContent) undo(context.Context, *Manager, *operation) error { return nil }
 
-// Data is sent in records of so many sectors, at their multiples; and so many zeroes
-// are not sent as data.
+// Records of data are split at multiples of sendSectors. Aligned pieces of zeroSectors that
+// contain only zeroes are not sent as data.
 const sendSectors, zeroSectors = 2048, 8
 
-// sendPart is how many sectors are asked about at once.
+// sendPart is the number of sectors for which changes are requested at once.
 const sendPart = 64 * sendSectors
 
 func (s *sendContent) do(ctx context.Context, m *Manager, op *operation) (err error) {
@@ -168,7 +168,7 @@ func sendFailed(ctx context.Context, err error) error {
 	return err
 }
 
-// extent sends a change.
+// extent sends a changed range.
 func (s *sendContent) extent(ctx context.Context, m *Manager, d blk.Device, w *rbddiff.Writer, e Change, buf []byte) error {
 	if e.Zero {
 		return s.zeroes(w, e.Sector, e.Sectors)
@@ -190,7 +190,7 @@ func (s *sendContent) extent(ctx context.Context, m *Manager, d blk.Device, w *r
 	return nil
 }
 
-// pieces sends what was read, but for zeroes.
+// pieces sends data, separating runs of zeroes.
 func (s *sendContent) pieces(w *rbddiff.Writer, at uint64, p []byte) error {
 	for len(p) > 0 {
 		n, zero := alike(at, p)
@@ -210,8 +210,8 @@ func (s *sendContent) pieces(w *rbddiff.Writer, at uint64, p []byte) error {
 
 var zeroPiece [zeroSectors * blk.SectorSize]byte // never written to
 
-// alike is how many sectors at the beginning of p are zeroes, or are not, in pieces
-// at multiples of zeroSectors.
+// alike returns the length of the run of zeroes, or of data, at the start of p, in pieces
+// that end at multiples of zeroSectors.
 func alike(at uint64, p []byte) (sectors uint64, zero bool) {
 	for rest := p; len(rest) > 0; {
 		n := min(uint64(len(rest))/blk.SectorSize, zeroSectors-(at+sectors)%zeroSectors)
@@ -225,7 +225,8 @@ func alike(at uint64, p []byte) (sectors uint64, zero bool) {
 	return sectors, zero
 }
 
-// zeroes sends zeroes once they end. What begins as nothing has them already.
+// zeroes adds a range to the pending zeroes. A stream of the whole contents omits zeroes,
+// because the receiver starts with an empty image.
 func (s *sendContent) zeroes(w *rbddiff.Writer, at, sectors uint64) error {
 	if s.header.From == "" {
 		return nil
@@ -239,19 +240,20 @@ func (s *sendContent) zeroes(w *rbddiff.Writer, at, sectors uint64) error {
 	return err
 }
 
+// endZero sends the pending zeroes.
 func (s *sendContent) endZero(w *rbddiff.Writer) error {
 	z := s.zero
 	s.zero = Change{}
 	return w.Zero(z.Sector*blk.SectorSize, z.Sectors*blk.SectorSize)
 }
 
-// endBlocking makes reads and writes of a stream that can be told a deadline end when
-// ctx does. The function that is returned ends that.
+// endBlocking interrupts blocked reads and writes of a stream, if it supports deadlines, when
+// ctx is done. The returned function cancels that.
 func endBlocking(ctx context.Context, stream any) func() bool {
 	return context.AfterFunc(ctx, func() {
 		switch s := stream.(type) {
 		case interface{ SetReadDeadline(time.Time) error }:
-			_ = s.SetReadDeadline(time.Unix(1, 0)) // else it ends with its other end
+			_ = s.SetReadDeadline(time.Unix(1, 0)) // if that fails, the call blocks until the peer closes
 		case interface{ SetWriteDeadline(time.Time) error }:
 			_ = s.SetWriteDeadline(time.Unix(1, 0))
 		}

@@ -15,7 +15,7 @@ import (
 	"udm/volume/rbddiff"
 )
 
-// sent is the stream of an object, since a checkpoint or whole.
+// sent returns the stream of an object, since a checkpoint or complete.
 func (r *rig) sent(name, from string) []byte {
 	r.t.Helper()
 	var b bytes.Buffer
@@ -28,7 +28,7 @@ func (r *rig) receive(s ReceiveSpec, stream []byte) error {
 	return err
 }
 
-// equal expects two objects to hold the same.
+// equal checks that two objects have the same contents.
 func (r *rig) equal(a, b string) {
 	r.t.Helper()
 	if !bytes.Equal(r.holds(a), r.holds(b)) {
@@ -36,9 +36,8 @@ func (r *rig) equal(a, b string) {
 	}
 }
 
-// Generations of a volume are received in another pool, each from what has changed
-// since the one before, and from there in a third one; the streams have little more
-// than what was changed.
+// Generations of a volume are received in another pool, each as the changes since the previous
+// one, and sent from there to a third pool. The streams have little more than the changes.
 func TestGenerationsAreReceived(t *testing.T) {
 	r := boot(t, furnished(t))
 	r.task(func() {
@@ -84,8 +83,8 @@ func TestGenerationsAreReceived(t *testing.T) {
 	r.stop()
 }
 
-// Clones with stores, and snapshots of them, are sent whole or since their image, and
-// received on the same image or into a file; so is a disk.
+// Clones with stores, their snapshots, and disks are sent complete or since their image, and
+// received on the same image or into a file.
 func TestStoresAreReceived(t *testing.T) {
 	r := boot(t, furnished(t))
 	r.task(func() {
@@ -99,7 +98,7 @@ func TestStoresAreReceived(t *testing.T) {
 		r.equal("n4", "e")
 		r.ok(r.receive(ReceiveSpec{Pool: "q", Name: "n5"}, r.sent("v", "")))
 		r.equal("n5", "v")
-		// Since a snapshot with a store, on what was received of that into a file.
+		// Changes since a snapshot with a store are received on a copy in a file.
 		r.ok(r.receive(ReceiveSpec{Name: "n6", File: "/img/n6.img"}, r.sent("ds", "")))
 		r.ok(r.receive(ReceiveSpec{Name: "n7", Base: "n6"}, r.sent("ds2", "ds")))
 		r.equal("n7", "ds2")
@@ -111,8 +110,8 @@ func TestStoresAreReceived(t *testing.T) {
 	again.stop()
 }
 
-// tiny is a host with a volume of three sectors, snapshots s1 and s2 of it, and what
-// was received of s1 as r1; the streams are of s1 and of s2 since that.
+// tiny returns a host with a volume of three sectors, its snapshots s1 and s2, and r1, the
+// received s1; and the streams of s1 and of s2 since s1.
 func tiny(t *testing.T) (h *host, whole, since []byte) {
 	r := boot(t, newHost())
 	r.task(func() {
@@ -130,8 +129,8 @@ func tiny(t *testing.T) (h *host, whole, since []byte) {
 	return r.h.clone(), whole, since
 }
 
-// A stream that is cut off anywhere, or has any byte wrong, is refused in one line,
-// and nothing is changed.
+// A stream that is cut off anywhere, or has any byte changed, is refused with an error of one
+// line, and nothing changes.
 func TestDamagedStreamsAreRefused(t *testing.T) {
 	h, whole, since := tiny(t)
 	r := boot(t, h)
@@ -214,7 +213,7 @@ func TestWrongBasesAreRefused(t *testing.T) {
 	r.stop()
 }
 
-// A snapshot that was written to is no checkpoint any more.
+// A snapshot that was written to is no longer a checkpoint.
 func TestSendRefuses(t *testing.T) {
 	h, _, _ := tiny(t)
 	r := boot(t, h)
@@ -247,8 +246,8 @@ type failing struct{ error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.error }
 
-// A stream that is cut off anywhere can be gone on with, as often as it takes, also by
-// another daemon; and what does not go on with it is refused.
+// A stream that is cut off anywhere can be resumed, repeatedly and by another daemon. Streams
+// that do not continue it are refused.
 func TestCutStreamsGoOn(t *testing.T) {
 	h, whole, since := tiny(t)
 	for i, p := range [][]byte{whole, since} {
@@ -291,7 +290,7 @@ func TestCutStreamsGoOn(t *testing.T) {
 	}
 }
 
-// incoming is where to go on with n.
+// incoming returns the position at which to resume n.
 func (r *rig) incoming() uint64 {
 	r.t.Helper()
 	list := r.m.Objects()
@@ -302,8 +301,8 @@ func (r *rig) incoming() uint64 {
 	return *list[i].Incoming
 }
 
-// What a stream says of data and zeroes is what the object holds, wherever the two
-// meet, and whatever was there.
+// A received object has the data and zeroes of the stream, wherever the two meet, and whatever
+// the base contained.
 func TestAnyStreamIsReceived(t *testing.T) {
 	for seed := range uint64(8) {
 		r := boot(t, newHost())

@@ -21,12 +21,12 @@ func bundleCommand() *cobra.Command {
 	var log string
 	cmd := &cobra.Command{
 		Use:   "support-bundle FILE",
-		Short: "Collect what somebody needs to look into a problem, in a tar.gz",
-		Long: `support-bundle writes a new FILE with the version, the devices with their tables and
-states, objects, operations, front ends, limits, metrics, what udm doctor says, and the
-log of --log. Keys in tables are zeroes, and nothing of what devices hold is in it; names
-of devices and files, and addresses of clients are. What the daemon does not answer is
-noted in the file errors.txt.`,
+		Short: "Collect the information needed to analyze a problem in a tar.gz file",
+		Long: `support-bundle writes a new FILE with versions, devices with their tables and states,
+objects, operations, front ends, limits, metrics, the output of udm doctor, and the log
+given with --log. It contains no data of devices, and keys in tables are replaced by
+zeroes. It does contain the names of devices and files and the addresses of clients.
+Queries that fail are listed in errors.txt.`,
 		Example: `  udm support-bundle udm.tar.gz
   udm support-bundle udm.tar.gz --log /var/log/udm.log`,
 		Args: cobra.ExactArgs(1),
@@ -44,11 +44,11 @@ noted in the file errors.txt.`,
 			return errors.Join(err, f.Close())
 		},
 	}
-	cmd.Flags().StringVar(&log, "log", "", "the file of the daemon's log")
+	cmd.Flags().StringVar(&log, "log", "", "the daemon's log file to include")
 	return cmd
 }
 
-// bundle is a tar.gz that is written.
+// bundle is a tar archive being written, with the errors of failed queries.
 type bundle struct {
 	tar    *tar.Writer
 	errors bytes.Buffer
@@ -90,7 +90,7 @@ func copyFile(w io.Writer, path string) error {
 	return err
 }
 
-// json adds what ask answers.
+// json adds the result of a query as JSON.
 func (b *bundle) json(name string, ask func() (any, error)) error {
 	return b.text(name, func(w io.Writer) error {
 		v, err := ask()
@@ -103,7 +103,7 @@ func (b *bundle) json(name string, ask func() (any, error)) error {
 	})
 }
 
-// text adds what write writes, or notes its error.
+// text adds the output of write, or records its error.
 func (b *bundle) text(name string, write func(io.Writer) error) error {
 	var text bytes.Buffer
 	if err := write(&text); err != nil {

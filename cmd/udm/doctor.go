@@ -6,11 +6,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// check is one thing that a machine should have.
+// check is the result of checking one property of the machine.
 type check struct {
 	Name string `json:"name"`
 	OK   bool   `json:"ok"`
-	// Problem is what is wrong, Without is what does not work then, and Command mends it.
+	// Problem describes what is wrong, Without what does not work because of that, and
+	// Command fixes it.
 	Problem string `json:"problem,omitempty"`
 	Without string `json:"without,omitempty"`
 	Command string `json:"command,omitempty"`
@@ -19,18 +20,18 @@ type check struct {
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Tell what this machine lacks for udm, and the command that mends it",
-		Long: `doctor looks for what udm uses of this machine: FUSE, loop and nbd devices, io_uring,
-limits of open files and of locked memory, and kernel parameters. For what is missing it
-tells what does not work without it, and the command that mends it. NBD, virtual machines
-and the commands need none of it. The exit code is 1 if something is missing. It asks for
-this user in this session: run it as the user of the daemon.`,
+		Short: "Check what this machine lacks for udm, and how to fix it",
+		Long: `doctor checks for everything that udm uses on a machine: FUSE, loop and nbd devices,
+io_uring, limits of open files and locked memory, and kernel parameters. For each missing
+item it prints what does not work without it, and the command that fixes it. NBD, virtual
+machines and the commands need none of these. The exit code is 1 if anything is missing.
+The checks apply to the current user and session: run it as the user of the daemon.`,
 		Example: `  udm doctor
   udm doctor --json | jq '.[] | select(.ok | not)'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			checks := thisMachine().examine()
-			if err := tellChecks(cmd, checks); err != nil {
+			if err := printChecks(cmd, checks); err != nil {
 				return err
 			}
 			for _, c := range checks {
@@ -45,7 +46,7 @@ this user in this session: run it as the user of the daemon.`,
 	return cmd
 }
 
-func tellChecks(cmd *cobra.Command, checks []check) error {
+func printChecks(cmd *cobra.Command, checks []check) error {
 	if wantsJSON(cmd) {
 		return printJSON(cmd, checks)
 	}
@@ -55,7 +56,7 @@ func tellChecks(cmd *cobra.Command, checks []check) error {
 			fmt.Fprintf(w, "ok       %s\n", c.Name)
 			continue
 		}
-		fmt.Fprintf(w, "missing  %s: %s\n         without it: %s\n         mend it: %s\n", c.Name, c.Problem, c.Without, c.Command)
+		fmt.Fprintf(w, "missing  %s: %s\n         without it: %s\n         to fix it: %s\n", c.Name, c.Problem, c.Without, c.Command)
 	}
 	return nil
 }

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is what doctor looks at.
+// machine is the machine that doctor checks.
 type machine struct {
-	dir     string // in place of /
-	root    bool   // the user is
+	dir     string // the root directory
+	root    bool   // the user is root
 	limit   func(resource int) uint64
 	program func(name string) bool
 }
@@ -35,11 +35,11 @@ func softLimit(resource int) uint64 {
 	return l.Cur
 }
 
-// What a daemon with a thousand clients needs.
+// Limits for a daemon with a thousand clients.
 const (
-	wantFiles  = 65536    // a connection and the files of its device
-	wantLocked = 64 << 20 // bytes: rings of io_uring
-	wantMaps   = 65530    // mappings: those of guests' memory
+	wantFiles  = 65536    // connections and the files of their devices
+	wantLocked = 64 << 20 // bytes, for the rings of io_uring
+	wantMaps   = 65530    // mappings of the memory of guests
 )
 
 func (m machine) examine() []check {
@@ -49,9 +49,9 @@ func (m machine) examine() []check {
 		m.device("loop devices", "dev/loop-control", "udm attach --driver loop", "modprobe loop"),
 		m.exists("nbd devices", "sys/module/nbd", "udm attach --driver nbd", "modprobe nbd"),
 		m.parameter("io_uring", "kernel.io_uring_disabled", func(n uint64) bool { return n == 0 },
-			"direct I/O uses threads, which takes more processor time", "sysctl -w kernel.io_uring_disabled=0"),
+			"efficient direct I/O; it uses threads instead, which take more processor time", "sysctl -w kernel.io_uring_disabled=0"),
 		m.atLeast("open files", unix.RLIMIT_NOFILE, wantFiles, "many clients or devices at once", "ulimit -n 65536   # for the daemon: LimitNOFILE=65536 in its unit"),
-		m.atLeast("locked memory", unix.RLIMIT_MEMLOCK, wantLocked, "large rings of io_uring; keys may be written to swap", "ulimit -l 65536   # for the daemon: LimitMEMLOCK=64M in its unit"),
+		m.atLeast("locked memory", unix.RLIMIT_MEMLOCK, wantLocked, "large rings of io_uring, and keys that are never written to swap", "ulimit -l 65536   # for the daemon: LimitMEMLOCK=64M in its unit"),
 		m.parameter("memory mappings", "vm.max_map_count", func(n uint64) bool { return n >= wantMaps },
 			"many virtual machines at once, each with mappings of its memory", fmt.Sprintf("sysctl -w vm.max_map_count=%d", wantMaps)),
 	}
@@ -64,14 +64,15 @@ func examined(name string, err error, without, command string) check {
 	return check{Name: name, Problem: err.Error(), Without: without, Command: command}
 }
 
-// device is a file that can be opened for writing. One that is there needs a right.
+// device checks that a file can be opened for reading and writing. If only the permission is
+// missing, it replaces command.
 func (m machine) device(name, path, without, command string) check {
 	f, err := os.OpenFile(filepath.Join(m.dir, path), os.O_RDWR, 0)
 	if err == nil {
 		f.Close()
 	}
 	if os.IsPermission(err) {
-		command = "run it as root, or give the user the right to /" + path
+		command = "run it as root, or give the user access to /" + path
 	}
 	return examined(name, err, without, command)
 }
@@ -81,7 +82,7 @@ func (m machine) exists(name, path, without, command string) check {
 	return examined(name, err, without, command)
 }
 
-// fusermount is what users other than root mount with.
+// fusermount checks for the program that users other than root need to mount.
 func (m machine) fusermount() check {
 	c := check{Name: "fusermount3", OK: m.root || m.program("fusermount3")}
 	if !c.OK {
@@ -92,12 +93,12 @@ func (m machine) fusermount() check {
 
 func (m machine) atLeast(name string, resource int, want uint64, without, command string) check {
 	if n := m.limit(resource); n < want {
-		return check{Name: name, Problem: fmt.Sprintf("the limit is %d, want %d", n, want), Without: without, Command: command}
+		return check{Name: name, Problem: fmt.Sprintf("the limit is %d; udm wants %d", n, want), Without: without, Command: command}
 	}
 	return check{Name: name, OK: true}
 }
 
-// parameter is one of the kernel. One that the kernel lacks is as it should be.
+// parameter checks a kernel parameter. The check succeeds if the kernel lacks the parameter.
 func (m machine) parameter(name, key string, good func(uint64) bool, without, command string) check {
 	text, err := os.ReadFile(filepath.Join(m.dir, "proc/sys", strings.ReplaceAll(key, ".", "/")))
 	n, perr := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A machine that lacks everything is told all of it, with a command for each; one that
-// has it all is well.
+// On a machine that lacks everything all checks fail, each with a command; on a complete one
+// all succeed.
 func TestDoctor(t *testing.T) {
 	dir := t.TempDir()
 	bare := machine{dir: dir, limit: func(int) uint64 { return 1024 }, program: func(string) bool { return false }}

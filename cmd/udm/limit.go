@@ -14,14 +14,14 @@ func limitCommand() *cobra.Command {
 	var remove bool
 	cmd := &cobra.Command{
 		Use:   "limit [DEVICE]",
-		Short: "Limit the I/O and bytes per second of devices, alone or as a group",
-		Long: `limit bounds what the clients of a device may read and write in a second. What is more
-waits. A burst is what may pass at once after a pause; without one it is what passes in
-a tenth of a second. What is not given is not bounded. Without a device, the limit is
-that of a group, whose devices share it fairly. A device may have limits of its own and
-belong to a group as well. Limits can be changed while devices are used, and last.
+		Short: "Limit the I/Os and bytes per second of devices or groups of devices",
+		Long: `limit bounds the I/Os and bytes per second of a device's clients. Further I/O waits. A
+burst may pass at once after a pause; by default it is a tenth of a second's worth. There
+is no limit for options that are not given. Without a device, the limit applies to a group,
+whose devices share it fairly. A device may have its own limits and also belong to a group.
+Limits can be changed while devices are in use, and persist across restarts.
 
-Without options limit lists all limits.`,
+Without options, limit lists all limits.`,
 		Example: `  udm limit web1 --read-iops 500 --write-bytes 20M --write-bytes-burst 100M
   udm limit --group tenant --write-iops 2000
   udm limit web2 --group tenant
@@ -37,7 +37,7 @@ Without options limit lists all limits.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&l.Group, "group", "", "the group that the device belongs to, or whose limit it is")
+	fl.StringVar(&l.Group, "group", "", "the group to which the device or the limit belongs")
 	addRate(fl, "read", &l.Read)
 	addRate(fl, "write", &l.Write)
 	fl.BoolVar(&remove, "remove", false, "remove the limits of the device, or the group")
@@ -45,12 +45,12 @@ Without options limit lists all limits.`,
 	return cmd
 }
 
-// addRate adds the options of one direction.
+// addRate adds the options for reads or writes.
 func addRate(fl *pflag.FlagSet, what string, r *ctl.Rate) {
-	fl.Uint64Var(&r.IOPS, what+"-iops", 0, what+"s in a second")
-	fl.Uint64Var(&r.IOPSBurst, what+"-iops-burst", 0, what+"s at once")
-	fl.Var((*bytesFlag)(&r.Bytes), what+"-bytes", "bytes that are "+past[what]+" in a second")
-	fl.Var((*bytesFlag)(&r.BytesBurst), what+"-bytes-burst", "bytes at once")
+	fl.Uint64Var(&r.IOPS, what+"-iops", 0, what+"s per second")
+	fl.Uint64Var(&r.IOPSBurst, what+"-iops-burst", 0, what+"s in a burst")
+	fl.Var((*bytesFlag)(&r.Bytes), what+"-bytes", "bytes "+past[what]+" per second")
+	fl.Var((*bytesFlag)(&r.BytesBurst), what+"-bytes-burst", "bytes "+past[what]+" in a burst")
 }
 
 var past = map[string]string{"read": "read", "write": "written"}
@@ -64,9 +64,9 @@ func runLimit(cmd *cobra.Command, l ctl.Limit, remove bool) error {
 	bounds := l.Read != (ctl.Rate{}) || l.Write != (ctl.Rate{})
 	switch {
 	case remove && bounds:
-		return usagef(cmd, "give either --remove or limits")
+		return usagef(cmd, "use either --remove or limits, not both")
 	case remove && l.Device == "" && l.Group == "":
-		return usagef(cmd, "--remove needs a device or --group")
+		return usagef(cmd, "--remove requires a device or --group")
 	case remove && l.Device != "":
 		return client.Limit(cmd.Context(), ctl.Limit{Device: l.Device})
 	case remove || bounds || l.Device != "" && l.Group != "":
@@ -75,7 +75,7 @@ func runLimit(cmd *cobra.Command, l ctl.Limit, remove bool) error {
 	return listLimits(cmd, client, l)
 }
 
-// listLimits lists those of a device, of a group, or all.
+// listLimits prints the limits of a device or group, or all limits.
 func listLimits(cmd *cobra.Command, client *ctl.Client, only ctl.Limit) error {
 	all, err := client.Limits(cmd.Context())
 	if err != nil {
@@ -98,7 +98,7 @@ func listLimits(cmd *cobra.Command, client *ctl.Client, only ctl.Limit) error {
 	return printTable(cmd.OutOrStdout(), rows)
 }
 
-// count is a bound with its burst; "" if there is none.
+// count formats a limit of I/Os with its burst, or returns "" if there is no limit.
 func count(n, burst uint64) string {
 	return bound(n, burst, func(n uint64) string { return fmt.Sprint(n) })
 }
@@ -115,7 +115,7 @@ func bound(n, burst uint64, format func(uint64) string) string {
 	return format(n) + ", burst " + format(burst)
 }
 
-// bytesFlag is a size on the command line, in bytes.
+// bytesFlag is a command-line flag with a size, in bytes.
 type bytesFlag uint64
 
 func (f *bytesFlag) String() string {

@@ -7,11 +7,11 @@ import (
 func metricsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "metrics",
-		Short: "Print figures about the devices in the format of OpenMetrics",
-		Long: `metrics prints what the daemon tells Prometheus: I/O, bytes, errors and latencies of
-every device, how full pools and stores are, operations, remote disks, clients, and the
-daemon's own memory. Devices count their I/O from the first time that it is asked for.
-udm daemon --metrics ADDRESS serves the same text, with /healthz and /readyz.`,
+		Short: "Print metrics of the devices in the OpenMetrics format",
+		Long: `metrics prints the metrics that the daemon exports to Prometheus: I/O, bytes, errors and
+latencies of every device, the usage of pools and stores, operations, remote disks,
+clients, and the daemon's own memory. Devices count their I/O from the first query on.
+udm daemon --metrics ADDRESS serves the same metrics over HTTP, with /healthz and /readyz.`,
 		Example: `  udm metrics | grep '^udm_pool_'
   udm daemon --metrics localhost:9254`,
 		Args: cobra.NoArgs,

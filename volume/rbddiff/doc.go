@@ -1,17 +1,17 @@
-// Package rbddiff reads and writes the streams of Ceph's rbd export-diff: the changes
-// of an image since a snapshot, or its whole content. It works on bytes only.
+// Package rbddiff reads and writes streams of Ceph's rbd export-diff: the changes of an
+// image since a snapshot, or its whole contents. It does not access devices.
 //
 // # The stream
 //
 // Numbers are little-endian, offsets and lengths in bytes.
 //
 //	"rbd diff v1\n"
-//	'f' u32 length, name     the snapshot that it begins at; none: an empty image
-//	't' u32 length, name     the snapshot that it ends with
-//	's' u64                  size of the image then
+//	'f' u32 length, name     the base snapshot; absent if the base is an empty image
+//	't' u32 length, name     the snapshot whose contents result
+//	's' u64                  size of the resulting image
 //	'w' u64 offset, u64 length, data
 //	'z' u64 offset, u64 length: zeroes
-//	'e'                      the end
+//	'e'                      end of the stream
 //
 // In version 2, "rbd diff v2\n", each letter but 'e' is followed by a u64 with the
 // length of the record, and unknown records are skipped. [Writer] writes version 1, the
@@ -24,19 +24,19 @@
 // an unknown one. But rbd stops reading at 'e'. After that comes
 //
 //	"udm seal v1\n"
-//	u32 length, id      of the content at the beginning; empty: not known
-//	u32 length, id      of the content at the end
-//	SHA-256             of all bytes before it
+//	u32 length, id      of the base contents; empty if unknown
+//	u32 length, id      of the resulting contents
+//	SHA-256             of all preceding bytes
 //
-// Both versions are read with or without a seal. The last letter and the seal are
-// written together, in fewer bytes than a pipe takes atomically, so that the writer
-// sees no error if the reader exits after 'e'.
+// [Reader] reads both versions with or without a seal. [Writer] writes 'e' and the seal in
+// one write, which is small enough to be atomic on a pipe, so that it gets no error if the
+// reader exits after 'e'.
 //
-// # A stream in parts
+// # Resuming
 //
-// A stream can be cut anywhere and continued. A [Writer] with an offset generates the
-// whole stream but passes on only the bytes from there on; a [Reader] starts at a
-// [Position], which is always between two records. The seal covers the whole stream.
+// A stream can be interrupted anywhere and resumed. A [Writer] with an offset generates the
+// whole stream but only outputs the bytes from there on. A [Reader] starts at a [Position],
+// which is always between two records. The seal covers the whole stream.
 package rbddiff
 
 import "fmt"
@@ -56,29 +56,29 @@ const (
 	tagEnd  = 'e'
 )
 
-// Bounds of names, as rbd has them, and of ids.
+// Limits of the lengths of names, the same as rbd's, and of ids, in bytes.
 const maxName, maxID = 4096, 256
 
-// Header is what a stream is about.
+// Header holds the metadata of a stream.
 type Header struct {
-	From string `json:"from,omitempty"` // "": an empty image
-	To   string `json:"to,omitempty"`
-	Size uint64 `json:"size"` // bytes
+	From string `json:"from,omitempty"` // base snapshot, "" for an empty image
+	To   string `json:"to,omitempty"`   // resulting snapshot
+	Size uint64 `json:"size"`           // of the resulting image in bytes
 }
 
-// Seal tells which contents a stream begins and ends with, whatever they are called.
+// Seal identifies the base and the resulting contents, independently of their names.
 type Seal struct{ From, To string }
 
-// Record is a run of bytes that is told of.
+// Record is a changed range of the image, in bytes.
 type Record struct {
 	Offset, Length uint64
-	Zero           bool // else its data follow
+	Zero           bool // the range is zero; otherwise its data follow
 }
 
-// Error is what is wrong with a stream.
+// Error describes an invalid stream.
 type Error struct {
-	At     uint64 // byte of the stream
-	Cut    bool   // it ends there; all before is right as far as anybody can tell
+	At     uint64 // offset in the stream in bytes
+	Cut    bool   // the stream ends there, without any error before
 	Reason string
 }
 

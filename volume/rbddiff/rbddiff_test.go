@@ -12,7 +12,7 @@ import (
 	"testing/iotest"
 )
 
-// told is a record with its data.
+// told is a record and its data.
 type told struct {
 	Record
 	data string
@@ -24,7 +24,7 @@ var (
 	records = []told{{Record{0, 5, false}, "hello"}, {Record{4096, 4096, true}, ""}, {Record{8192, 3, false}, "abc"}, {Record{1<<20 - 1, 1, false}, "z"}}
 )
 
-// write makes the stream, all but its first bytes.
+// write returns the stream without its first skip bytes.
 func write(t testing.TB, skip uint64, h Header, list []told, s Seal) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -42,7 +42,7 @@ func write(t testing.TB, skip uint64, h Header, list []told, s Seal) []byte {
 	return b.Bytes()
 }
 
-// rest reads what is left of a stream, and tells where to go on after each record.
+// rest reads the rest of a stream, and returns the position after each record.
 func rest(r *Reader) (list []told, at []Position, err error) {
 	for {
 		at = append(at, r.Position())
@@ -78,7 +78,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// The bytes are those that the format is described by.
+// A stream has the bytes described in the package comment.
 func TestBytes(t *testing.T) {
 	got := write(t, 0, Header{"a", "bc", 16}, []told{{Record{1, 2, false}, "xy"}, {Record{8, 8, true}, ""}}, Seal{"", "i"})
 	want := "rbd diff v1\nf\x01\x00\x00\x00at\x02\x00\x00\x00bcs\x10\x00\x00\x00\x00\x00\x00\x00" +
@@ -90,8 +90,7 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// version2 is the same stream as rbd writes it in its second version, with records
-// that nobody knows, and without a seal.
+// version2 is the same stream in rbd's version 2, with unknown records and without a seal.
 func version2() []byte {
 	var b bytes.Buffer
 	put := func(tag byte, parts ...[]byte) {
@@ -124,7 +123,7 @@ func TestVersion2(t *testing.T) {
 	}
 }
 
-// A stream that rbd has written has no seal, which is told.
+// A stream of rbd is reported to have no seal.
 func TestWithoutSeal(t *testing.T) {
 	p := write(t, 0, header, records, seal)
 	p = p[:bytes.Index(p, []byte(sealMark))]
@@ -134,8 +133,8 @@ func TestWithoutSeal(t *testing.T) {
 	}
 }
 
-// A stream that is cut anywhere does not end well, but where it looks like one of
-// rbd's; and what was whole before the cut was told of.
+// A stream that is cut anywhere is reported as cut, except where it is a valid stream of rbd.
+// Complete records before the cut are returned.
 func TestEachCut(t *testing.T) {
 	p := write(t, 0, header, records, seal)
 	for n := range p {
@@ -153,7 +152,7 @@ func TestEachCut(t *testing.T) {
 	}
 }
 
-// A stream of which any bit is another one is not taken for whole.
+// A stream with any bit flipped is not accepted.
 func TestEachFlip(t *testing.T) {
 	for name, p := range map[string][]byte{"v1": write(t, 0, header, records, seal)} {
 		for i := range p {
@@ -168,7 +167,7 @@ func TestEachFlip(t *testing.T) {
 	}
 }
 
-// Any part of a stream can be sent again, and a reader goes on behind any record.
+// A stream can be resumed after any record.
 func TestParts(t *testing.T) {
 	for _, p := range [][]byte{write(t, 0, header, records, seal), version2()} {
 		r, err := NewReader(bytes.NewReader(p))
@@ -191,7 +190,7 @@ func TestParts(t *testing.T) {
 			if *r.Seal() != seal {
 				t.Errorf("from %d: %+v", pos.Offset, r.Seal())
 			}
-			// Beginning anew, or elsewhere, is not mistaken for that.
+			// A stream that starts from the beginning, or at another offset, is refused.
 			for n := range p {
 				if r, err := Resume(bytes.NewReader(p[n:]), pos); err == nil && uint64(n) != pos.Offset {
 					if _, _, err := rest(r); err == io.EOF && r.Seal() != nil {
@@ -216,16 +215,16 @@ func TestWrongStreams(t *testing.T) {
 	good := string(write(t, 0, header, records, seal))
 	end := strings.Index(good, sealMark)
 	for name, p := range map[string]string{
-		"at byte 0: it does not begin with":        "SnAp" + good,
-		"there is no record '?'":                   bannerV1 + "?",
-		"it does not tell a size":                  bannerV1 + "e",
-		"a name has 4097 bytes":                    bannerV1 + "f\x01\x10\x00\x00",
-		"record 't' comes after data":              good[:end-1] + "t" + good[end:],
-		"is not in the 1048576 bytes of the image": good[:end-1] + "z\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff",
-		"something follows its end":                good + "x",
-		"its checksum is wrong":                    good[:len(good)-1] + "\x00",
-		"a record has a length of 9":               bannerV2 + "s\x09\x00\x00\x00\x00\x00\x00\x00",
-		"is not as long as its record":             bannerV2 + "f\x06\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00a",
+		"at byte 0: it does not begin with":  "SnAp" + good,
+		"unknown record '?'":                 bannerV1 + "?",
+		"it has no size":                     bannerV1 + "e",
+		"a name has 4097 bytes":              bannerV1 + "f\x01\x10\x00\x00",
+		"record 't' comes after data":        good[:end-1] + "t" + good[end:],
+		"exceeds the image of 1048576 bytes": good[:end-1] + "z\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff",
+		"something follows its end":          good + "x",
+		"its checksum does not match":        good[:len(good)-1] + "\x00",
+		"a record has a length of 9":         bannerV2 + "s\x09\x00\x00\x00\x00\x00\x00\x00",
+		"does not match its record":          bannerV2 + "f\x06\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00a",
 	} {
 		_, _, _, err := read([]byte(p))
 		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "\n") {
@@ -265,8 +264,8 @@ type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
-// FuzzReader reads anything: it ends, its records lie in the image, and what was read
-// with a seal and in order can be written and read again.
+// FuzzReader reads arbitrary input. Reading ends, the records are inside the image, and a
+// sealed stream with ascending records survives being written and read again.
 func FuzzReader(f *testing.F) {
 	f.Add(write(f, 0, header, records, seal))
 	f.Add(version2())

@@ -11,25 +11,25 @@ import (
 	"io"
 )
 
-// Reader takes a stream apart. It trusts nothing that it reads, and needs little
-// memory however long the records are.
+// Reader parses a stream. It validates all input, and its memory does not depend on the
+// lengths of records.
 type Reader struct {
 	in      *bufio.Reader
 	sum     hash.Hash
-	at      uint64 // bytes that were read
+	at      uint64 // bytes read
 	h       Header
 	v2      bool
-	left    uint64 // of the data of the last record
+	left    uint64 // unread bytes of the current record's data
 	seal    *Seal
-	failure error
+	failure error // returned by all further calls; io.EOF after a complete stream
 }
 
-// Position is where a stream can be gone on with: behind a whole record.
+// Position is a position in a stream, between two records, where it can be resumed.
 type Position struct {
 	Header
-	Offset uint64 `json:"offset"` // bytes of the stream
+	Offset uint64 `json:"offset"` // in the stream, in bytes
 	V2     bool   `json:"v2,omitempty"`
-	Sum    []byte `json:"sum"` // of the bytes before, as package sha256 keeps it
+	Sum    []byte `json:"sum"` // marshaled state of the SHA-256 of the bytes before
 }
 
 // NewReader reads the header of a stream.
@@ -39,7 +39,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return d, d.failure
 }
 
-// Resume goes on with a stream, of which r has what is behind a position.
+// Resume continues a stream at a position. r must start with the byte at that position.
 func Resume(r io.Reader, p Position) (*Reader, error) {
 	d := &Reader{in: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), at: p.Offset, h: p.Header, v2: p.V2}
 	if err := d.sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(p.Sum); err != nil {
@@ -48,14 +48,15 @@ func Resume(r io.Reader, p Position) (*Reader, error) {
 	return d, nil
 }
 
-// Header is what the stream is about.
+// Header returns the header of the stream.
 func (d *Reader) Header() Header { return d.h }
 
-// Seal is the seal of a stream that has come to its end; nil: it has none, so that
-// nobody can tell whether it is as it was written.
+// Seal returns the seal of a stream that was read to its end. It is nil if the stream has
+// none; then truncation and damage cannot be detected.
 func (d *Reader) Seal() *Seal { return d.seal }
 
-// Position is where to go on later, once the last record was read.
+// Position returns the current position. Call it only after all data of the current record
+// were read.
 func (d *Reader) Position() Position {
 	p := Position{Header: d.h, Offset: d.at, V2: d.v2}
 	p.Sum, _ = d.sum.(encoding.BinaryMarshaler).MarshalBinary()
@@ -79,7 +80,7 @@ func (d *Reader) header() {
 			d.h.Size, sized = d.u64(), true
 		case tagData, tagZero, tagEnd:
 			if !sized {
-				d.wrong(at, "it does not tell a size")
+				d.wrong(at, "it has no size")
 			}
 			return
 		default:
@@ -88,7 +89,7 @@ func (d *Reader) header() {
 	}
 }
 
-// peekTag takes a tag, unless it is that of what comes behind the header.
+// peekTag returns the next tag. It consumes the tag only if that belongs to the header.
 func (d *Reader) peekTag() byte {
 	p, err := d.in.Peek(1)
 	if err == nil && (p[0] == tagData || p[0] == tagZero || p[0] == tagEnd) {
@@ -97,14 +98,15 @@ func (d *Reader) peekTag() byte {
 	return d.take(1)[0]
 }
 
-// length takes the length of a record of version 2, which has to be in bounds.
-func (d *Reader) length(least, most uint64) uint64 {
+// length reads the length of a record in version 2, and checks that it is between lo and hi.
+// In version 1 it returns lo.
+func (d *Reader) length(lo, hi uint64) uint64 {
 	if !d.v2 {
-		return least
+		return lo
 	}
 	at := d.at
 	n := d.u64()
-	if n < least || n > most {
+	if n < lo || n > hi {
 		d.wrong(at, "a record has a length of %d", n)
 	}
 	return n
@@ -114,14 +116,14 @@ func (d *Reader) name() string {
 	size := d.length(4, 4+maxName)
 	s := d.str(maxName)
 	if d.v2 && size != uint64(4+len(s)) {
-		d.wrong(d.at, "the name of a snapshot is not as long as its record")
+		d.wrong(d.at, "the length of a snapshot's name does not match its record")
 	}
 	return s
 }
 
 func (d *Reader) unknown(at uint64, tag byte) {
 	if !d.v2 {
-		d.wrong(at, "there is no record %q", tag)
+		d.wrong(at, "unknown record %q", tag)
 		return
 	}
 	for n := d.u64(); n > 0 && d.failure == nil; {
@@ -131,9 +133,9 @@ func (d *Reader) unknown(at uint64, tag byte) {
 	}
 }
 
-// Next goes to the next record; of one that has data they are read by Read. What was
-// not read of the last one is passed over. io.EOF is the end of a stream that is whole:
-// its checksum, if it has a seal, is right, and nothing follows.
+// Next returns the next record, whose data can then be read with Read. It skips unread data
+// of the previous record. io.EOF means that the stream is complete: nothing follows it, and
+// if it has a seal, the checksum matches.
 func (d *Reader) Next() (Record, error) {
 	if _, err := io.Copy(io.Discard, d); err != nil && d.failure == nil {
 		d.failure = err
@@ -161,7 +163,7 @@ func (d *Reader) record(at uint64, zero bool) (Record, error) {
 	switch {
 	case d.failure != nil:
 	case r.Length > d.h.Size || r.Offset > d.h.Size-r.Length:
-		d.wrong(at, "a record of %d bytes at %d is not in the %d bytes of the image", r.Length, r.Offset, d.h.Size)
+		d.wrong(at, "a record of %d bytes at %d exceeds the image of %d bytes", r.Length, r.Offset, d.h.Size)
 	case d.v2 && (zero && size != 16 || !zero && size-16 != r.Length):
 		d.wrong(at, "a record has a length of %d", size)
 	case !zero:
@@ -170,7 +172,7 @@ func (d *Reader) record(at uint64, zero bool) (Record, error) {
 	return r, d.failure
 }
 
-// Read reads the data of the last record.
+// Read reads the data of the current record. It returns io.EOF at their end.
 func (d *Reader) Read(p []byte) (int, error) {
 	switch {
 	case d.failure != nil:
@@ -187,7 +189,7 @@ func (d *Reader) Read(p []byte) (int, error) {
 	return n, d.failure
 }
 
-// end reads the seal, and that nothing is behind it.
+// end reads the seal, if there is one, and checks that nothing follows.
 func (d *Reader) end() {
 	if _, err := d.in.Peek(1); err == io.EOF {
 		d.failure = io.EOF
@@ -201,7 +203,7 @@ func (d *Reader) end() {
 	want := d.sum.Sum(nil)
 	at = d.at
 	if sum := d.take(len(want)); d.failure == nil && !bytes.Equal(sum, want) {
-		d.wrong(at, "its checksum is wrong")
+		d.wrong(at, "its checksum does not match")
 	}
 	if d.failure != nil {
 		return
@@ -216,7 +218,7 @@ func (d *Reader) end() {
 	d.seal, d.failure = s, io.EOF
 }
 
-// take reads n bytes, at most 4096. After a failure they are zeroes.
+// take reads n bytes, at most 4096. After a failure it returns zeroes.
 func (d *Reader) take(n int) []byte {
 	p := make([]byte, n)
 	if d.failure != nil {

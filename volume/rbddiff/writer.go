@@ -11,18 +11,18 @@ import (
 
 var le = binary.LittleEndian
 
-// Writer makes a stream. The first error is returned by all calls that follow.
+// Writer writes a stream. After an error, all further calls return the same error.
 type Writer struct {
 	out  *bufio.Writer
 	sum  hash.Hash
-	skip uint64 // bytes that are not passed on
-	size uint64
-	at   uint64 // end of the last record
+	skip uint64 // bytes of the stream still to be dropped
+	size uint64 // of the image
+	at   uint64 // end of the last record in the image
 	err  error
 }
 
-// NewWriter begins a stream with its header. Its first skip bytes are made, but not
-// written to w.
+// NewWriter starts a stream with its header. The first skip bytes of the stream are
+// generated for the checksum, but not written to w.
 func NewWriter(w io.Writer, skip uint64, h Header) (*Writer, error) {
 	sw := &Writer{out: bufio.NewWriterSize(w, 1<<16), sum: sha256.New(), skip: skip, size: h.Size}
 	if len(h.From) > maxName || len(h.To) > maxName {
@@ -43,7 +43,8 @@ func appendString(p []byte, s string) []byte {
 	return append(le.AppendUint32(p, uint32(len(s))), s...)
 }
 
-// Data tells what is at an offset, behind all that was told of.
+// Data writes a record of data at an offset. Offsets must be ascending, and records must not
+// overlap.
 func (w *Writer) Data(offset uint64, p []byte) error {
 	if w.record(tagData, offset, uint64(len(p))) {
 		w.write(p)
@@ -51,7 +52,7 @@ func (w *Writer) Data(offset uint64, p []byte) error {
 	return w.err
 }
 
-// Zero tells that there are zeroes.
+// Zero writes a record of zeroes. The rules for Data apply.
 func (w *Writer) Zero(offset, length uint64) error {
 	w.record(tagZero, offset, length)
 	return w.err
@@ -62,7 +63,7 @@ func (w *Writer) record(tag byte, offset, length uint64) bool {
 	case w.err != nil || length == 0:
 		return false
 	case offset < w.at || length > w.size || offset > w.size-length:
-		w.err = fmt.Errorf("a record of %d bytes at %d is not behind byte %d or not in the %d bytes of the image", length, offset, w.at, w.size)
+		w.err = fmt.Errorf("a record of %d bytes at %d starts before byte %d or exceeds the image of %d bytes", length, offset, w.at, w.size)
 		return false
 	}
 	w.at = offset + length
@@ -70,12 +71,12 @@ func (w *Writer) record(tag byte, offset, length uint64) bool {
 	return w.err == nil
 }
 
-// Close ends the stream. It does not close what the stream was written to.
+// Close writes the end of the stream with its seal. It does not close the underlying writer.
 func (w *Writer) Close(s Seal) error {
 	if w.err == nil && (len(s.From) > maxID || len(s.To) > maxID) {
 		w.err = fmt.Errorf("an id is longer than %d bytes", maxID)
 	}
-	w.flush() // so that what follows is one write
+	w.flush() // so that the rest is one write
 	p := append([]byte{tagEnd}, sealMark...)
 	w.write(appendString(appendString(p, s.From), s.To))
 	w.write(w.sum.Sum(nil))
