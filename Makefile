@@ -46,6 +46,18 @@ uninstall: ## remove what install has installed
 		if [ "$$(readlink $$link)" = udm ]; then rm -f $$link; fi; \
 	done
 
+DEB_VERSION ?= $(shell git log -1 --format='0~%cd.%h' --date=format:%Y%m%d%H%M%S)
+
+deb: build ## build bin/udm_VERSION_ARCH.deb (dpkg-deb; no root)
+	rm -rf bin/deb
+	$(MAKE) install DESTDIR=$(CURDIR)/bin/deb PREFIX=/usr
+	./packaging/debian/build.sh bin/deb $(DEB_VERSION) bin
+
+test-deb: ## install, upgrade, remove and purge the package in a copy of this system (root, overlayfs)
+	$(MAKE) deb DEB_VERSION=1
+	./packaging/debian/build.sh bin/deb 2 bin
+	./test/deb.sh bin/udm_1_*.deb bin/udm_2_*.deb
+
 packages: ## install the Debian packages that the tests use, when that is allowed
 	@./test/packages.sh
 
@@ -138,4 +150,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build containers test-containers test-containerd image man install uninstall packages test test-kernel test-kernel-long test-ublk test-lvm planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: bin/bench help run build containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz
