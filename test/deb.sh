@@ -10,6 +10,7 @@ cleanup() {
 	rmdir "$work" || true
 }
 trap cleanup EXIT
+trap "exit 1" INT TERM
 mount -t tmpfs none "$work"
 mkdir "$work"/{upper,work,root}
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/work" "$root"
@@ -22,7 +23,7 @@ in_root() { chroot "$root" "$@"; }
 as_udm() { chroot "$root" setpriv --reuid udm --regid udm --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs "$@"; }
 state=/var/lib/udm
 
-in_root dpkg -i /packages/first.deb
+in_root dpkg --no-triggers -i /packages/first.deb
 in_root getent passwd udm | grep -q "$state:/usr/sbin/nologin" || fail "the user has another home or shell"
 [ "$(in_root stat -c '%U %a' $state)" = "udm 700" ] || fail "$state is not the user's"
 in_root zgrep -q udm /usr/share/man/man1/udm.1.gz
@@ -48,7 +49,7 @@ as_udm env UDM_ROOT=$state udm dmsetup create disk --table "0 2048 linear $state
 echo 'UDM_OPTIONS=--verbose' >"$root/etc/default/udm"
 
 # An upgrade keeps the configuration and the running daemon, which can then be replaced.
-in_root dpkg -i --force-confold /packages/second.deb
+in_root dpkg --no-triggers -i --force-confold /packages/second.deb
 grep -q verbose "$root/etc/default/udm" || fail "the configuration was replaced"
 as_udm udm daemon --root $state --replace
 wait "$pid" || fail "the old daemon ended with an error"
@@ -59,10 +60,10 @@ for _ in $(seq 300); do
 	sleep 0.1
 done
 
-in_root dpkg -r udm
+in_root dpkg --no-triggers -r udm
 [ -e "$root$state/devices/0.json" ] && [ -e "$root/etc/default/udm" ] || fail "a removal took state or configuration"
 [ ! -e "$root/usr/bin/udm" ] || fail "a removal left the program"
-in_root dpkg -P udm
+in_root dpkg --no-triggers -P udm
 [ ! -e "$root$state/devices" ] && [ ! -e "$root/etc/default/udm" ] || fail "a purge left state or configuration"
 [ -e "$root$state/disk.img" ] || fail "a purge took a disk"
 echo "test-deb: ok"
