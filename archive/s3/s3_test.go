@@ -179,13 +179,6 @@ func start(t *testing.T) (*proxy, func(prefix string) archive.Store) {
 	}
 }
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 // TestStore: what a store must do.
 func TestStore(t *testing.T) {
 	_, open := start(t)
