@@ -55,6 +55,8 @@ func operateOn(seed uint64, pages int, what, on, to string) (w *harness, left in
 			op = o.copyOut(w, on, to)
 		case "copy in":
 			op = o.copyIn(w, on)
+		case "reset", "remove":
+			op = o.batch(w, what, []string{on})
 		default:
 			op = o.operation(w, what, on, to)
 		}
