@@ -102,10 +102,8 @@ type fullWrite struct {
 	first  *pending
 	left   atomic.Int64 // exceptions not complete yet
 	failed atomic.Bool
-	// The data is written; the clone is being or has been completed.
-	landed, answered atomic.Bool
-	ended            func(*blk.Bio)
-	_                [8]byte // pads to a cache line: it is used on one processor
+	ended  func(*blk.Bio)
+	_      [16]byte // pads to a cache line: it is used on one processor
 }
 
 // newFull creates the full write of c for the chunks from first on.
@@ -119,8 +117,6 @@ func (s *snapshot) newFull(c *dm.Clone, first *pending) *fullWrite {
 func (f *fullWrite) free() {
 	f.clone, f.first = nil, nil
 	f.failed.Store(false)
-	f.landed.Store(false)
-	f.answered.Store(false)
 	f.snap.pending.fulls.Put(f)
 }
 
@@ -148,7 +144,6 @@ func (f *fullWrite) end(b *blk.Bio) {
 	if b.Status() == blk.NoSpace && f.wait() {
 		return
 	}
-	f.landed.Store(true)
 	for pe := f.first; pe != nil; {
 		next := pe.run
 		if failed {
@@ -167,11 +162,11 @@ func (f *fullWrite) done(failed bool) {
 	if f.left.Add(-1) > 0 {
 		return
 	}
-	c, st := f.answer(), outcome(f.failed.Load())
+	c, st := f.clone, outcome(f.failed.Load())
 	f.free()
-	if c != nil {
-		c.Complete(st)
-	}
+	c.Restore()
+	c.Rearm()
+	c.Complete(st)
 }
 
 // wait queues a write that found no space for a retry, or gives up.

@@ -24,7 +24,9 @@ import (
 //	run that is merged         is copied and cleared again
 //
 // Reads continue. After no_space_timeout seconds writes that need space fail. Copies
-// that have begun are still retried, but nobody waits for them.
+// that have begun are still retried, but nobody waits for them. Only a write of whole
+// chunks whose data is in the store, and whose exceptions have to be recorded, waits on:
+// if it failed, its data would appear later.
 
 // spaceRetry is the time between two attempts.
 const spaceRetry = time.Second
@@ -179,11 +181,6 @@ func (sl *slot) takeWaiting() (cs dm.CloneList) {
 	for pe := sl.head.Load(); pe != nil; pe = pe.inTable {
 		cs.Append(&pe.writes)
 		cs.Append(&pe.origins)
-		if pe.full != nil {
-			if c := pe.full.answer(); c != nil {
-				cs.Push(c)
-			}
-		}
 	}
 	return cs
 }
@@ -220,15 +217,4 @@ func (pe *pending) leaveFull() {
 	sl.mu.Lock()
 	pe.full, pe.run = nil, nil
 	sl.mu.Unlock()
-}
-
-// answer returns the clone to the first caller after its data is written, which must
-// complete it.
-func (f *fullWrite) answer() *dm.Clone {
-	if !f.landed.Load() || !f.answered.CompareAndSwap(false, true) {
-		return nil
-	}
-	f.clone.Restore()
-	f.clone.Rearm()
-	return f.clone
 }

@@ -137,6 +137,7 @@ var found = map[string][]uint64{
 	"thins-errors":     {458, 2139},
 	"daemon":           {231, 326, 472},
 	"volumes":          {459, 100171, 101654},
+	"volumes-full":     {125},
 }
 
 func TestFoundBefore(t *testing.T) {
