@@ -177,7 +177,7 @@ func storeData(b *archive.Backup, r *rbddiff.Reader, rec rbddiff.Record) error {
 func archiveRestoreCommand() *cobra.Command {
 	var file, pool, name string
 	cmd := &cobra.Command{
-		Use:   "restore STORE SNAPSHOT (--file FILE | --pool POOL)",
+		Use:   "restore STORE SNAPSHOT [--file FILE] [--pool POOL]",
 		Short: "Restore a snapshot from an archive to a new file or volume",
 		Long: `restore writes an archived snapshot to a new sparse file, or has the daemon make a volume
 of a pool with its content: as a whole, or not at all. The volume is read-only, like one

@@ -267,7 +267,7 @@ func withDevices(meta, fast, origin string, update bool, f func(m, f, o blk.Devi
 func cacheSizeCommand() *cobra.Command {
 	var block, device, blocks, hint uint64
 	cmd := &cobra.Command{
-		Use:   "size --block-size SECTORS --device-size SECTORS | --nr-blocks N",
+		Use:   "size [--block-size SECTORS] [--device-size SECTORS] [--nr-blocks N]",
 		Short: "Print how large the metadata of a cache should be",
 		Example: `  udm cache size --block-size 128 --device-size 20971520   # 10 GiB in blocks of 64 KiB
   udm cache size --nr-blocks 163840`,
@@ -277,7 +277,11 @@ func cacheSizeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d sectors\n", cachetools.Size(n, hint))
+			size := cachetools.Size(n, hint)
+			if wantsJSON(cmd) {
+				return printJSON(cmd, map[string]uint64{"sectors": size})
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d sectors\n", size)
 			return err
 		},
 	}
@@ -286,6 +290,7 @@ func cacheSizeCommand() *cobra.Command {
 	fl.Uint64Var(&device, "device-size", 0, "sectors of the cache device")
 	fl.Uint64Var(&blocks, "nr-blocks", 0, "blocks of the cache")
 	fl.Uint64Var(&hint, "max-hint-width", 4, "bytes in a hint of the policy")
+	addJSON(cmd)
 	return cmd
 }
 

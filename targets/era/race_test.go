@@ -142,14 +142,14 @@ func TestCheckpointAwaitsWrites(t *testing.T) {
 	write(func(*blk.Bio) { close(marked) })
 	<-marked
 	held.hold.Store(true)
-	var ended atomic.Bool
-	write(func(*blk.Bio) { ended.Store(true) })
+	write(func(*blk.Bio) {})
+	var released atomic.Bool
 	answered := make(chan bool)
 	go func() {
 		if _, err := x.Message(0, "checkpoint"); err != nil {
 			t.Error(err)
 		}
-		answered <- ended.Load()
+		answered <- released.Load()
 	}()
 	for { // until the era has begun, which the status waits for as well
 		s, err := era.ParseStatus(x.Lines(dm.Info, false, 0)[0].Params)
@@ -160,9 +160,10 @@ func TestCheckpointAwaitsWrites(t *testing.T) {
 			break
 		}
 	}
+	released.Store(true)
 	held.release()
 	if !<-answered {
-		t.Error("the checkpoint was answered before the write had ended")
+		t.Error("the checkpoint was answered while a write was under way")
 	}
 }
 
