@@ -20,8 +20,15 @@ type rename struct{ name, to string }
 
 func (c *rename) kind() string { return "rename" }
 
-func (c *rename) touches(*Manager) (claim, error) {
-	return claim{objects: []string{c.name, c.to}}, nil
+// touches includes the object's snapshots: while NAME has its new name already and
+// NAME-real has not, they look like clones.
+func (c *rename) touches(m *Manager) (claim, error) {
+	cl := claim{objects: []string{c.name, c.to}}
+	if o, err := m.object(c.name); err == nil {
+		cl.objects = append(cl.objects, m.snapshots(o)...)
+	}
+	cl.objects = distinct(cl.objects)
+	return cl, nil
 }
 
 func (c *rename) plan(m *Manager, op *operation) error {

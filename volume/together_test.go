@@ -255,3 +255,34 @@ func TestRemoveSeveralOneOpen(t *testing.T) {
 	})
 	r.stop()
 }
+
+// A snapshot is no clone while its origin is being renamed: it cannot be reset at any
+// moment of that.
+func TestSnapshotOfRenamed(t *testing.T) {
+	for moment := range 60 {
+		r := boot(t, furnished(t))
+		r.task(func() {
+			r.ok(r.m.Snapshot(ctx, SnapshotSpec{Of: "a", Names: []string{"moment"}}))
+			r.h.pause = func() { r.sleep(time.Millisecond) }
+			renamed := false
+			r.sim.Go("rename", func() {
+				r.ok(r.m.Rename(ctx, "a", "renamed"))
+				renamed = true
+			})
+			r.sleep(time.Duration(moment) * 500 * time.Microsecond)
+			if err := r.m.Reset(ctx, "moment"); !refused(err) {
+				t.Errorf("moment %d: a snapshot was reset: %v", moment, err)
+			}
+			r.sim.NewWait().Until(func() bool { return renamed })
+			r.h.pause = nil
+			r.settle()
+			r.ok(r.check())
+		})
+		r.stop()
+	}
+}
+
+func refused(err error) bool {
+	var no *Refusal
+	return errors.As(err, &no)
+}
