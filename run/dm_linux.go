@@ -198,7 +198,8 @@ const (
 )
 
 // settled describes the device of a call when the daemon has learned of every close that
-// programs have made.
+// programs have made. It polls: the kernel sends FUSE's RELEASE after close has returned,
+// and nothing announces its arrival.
 func (d *dmCall) settled(ctx context.Context) (ctl.Device, error) {
 	v, err := d.find(ctx, ctl.Query{})
 	for until := time.Now().Add(lastCloses); err == nil && v.Holders["files"] > 0 && time.Now().Before(until); {

@@ -122,7 +122,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	case slowly:
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // the harm itself: the server is slow
 	case twice:
 		p.forward(httptest.NewRecorder(), r, body)
 	case swallow:

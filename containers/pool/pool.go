@@ -64,7 +64,7 @@ func (k *Keeper) Ensure(ctx context.Context) error {
 	return err
 }
 
-// fails tells whether writes to a full pool of a size are to fail at once.
+// fails reports whether writes to a full pool of this size should fail at once.
 func (k *Keeper) fails(size uint64) bool { return size >= k.Most && !k.WaitWhenFull }
 
 // Space is how much data a pool holds and may hold, in bytes.

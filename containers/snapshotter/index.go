@@ -198,7 +198,7 @@ func (x *index) end(c change, err error) {
 	x.changed.Broadcast()
 }
 
-// leave notes a volume that is to be removed once it is free, and take tells all.
+// leave records a volume that is to be removed once nobody has it open.
 func (x *index) leave(r *record) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -16,17 +16,17 @@ import (
 	"udm/ctl"
 )
 
-// Labels by which who prepares a snapshot chooses. containerd passes labels with this
-// beginning on.
+// Labels with which the caller of Prepare chooses. containerd passes labels with this
+// prefix to snapshotters.
 const (
 	fsLabel    = "containerd.io/snapshot/udm.fs"
 	offerLabel = "containerd.io/snapshot/udm.offer"
 )
 
-// Offer is how a snapshot is offered to who mounts it.
+// Offer is the form in which a snapshot is given to whoever mounts it.
 type Offer string
 
-// The ways.
+// The forms.
 const (
 	// Loop is the daemon's FUSE file, with the option loop: whoever mounts it makes a loop
 	// device.
@@ -39,7 +39,7 @@ const (
 	VhostUser Offer = "vhost-user"
 )
 
-// ParseOffer returns the way of a name; "" is Loop.
+// ParseOffer returns the form with a name; "" is Loop.
 func ParseOffer(name string) (Offer, error) {
 	switch o := Offer(name); o {
 	case "":
@@ -47,7 +47,7 @@ func ParseOffer(name string) (Offer, error) {
 	case Loop, Block, File, VhostUser:
 		return o, nil
 	}
-	return "", fmt.Errorf("%q is no way to offer a snapshot; use loop, block, file or vhost-user", name)
+	return "", fmt.Errorf("a snapshot cannot be offered as %q; use loop, block, file or vhost-user", name)
 }
 
 // mounts offers a snapshot.

@@ -85,7 +85,7 @@ func (s *Snapshotter) reap(ctx context.Context) {
 	}
 }
 
-// reapOnce tries all; left tells whether some are still open.
+// reapOnce tries to remove all of them; left reports whether some are still open.
 func (s *Snapshotter) reapOnce(ctx context.Context) (left bool, err error) {
 	gone, err := s.index.left(ctx)
 	for _, r := range gone {

@@ -259,7 +259,7 @@ func (r *replaced) stop() {
 	r.clients.Wait()
 }
 
-// run lets the clients do some more I/O.
+// run waits until the clients, which are other programs too, have done n more I/Os.
 func (r *replaced) run(n int64) {
 	for end := r.count.Load() + n; r.count.Load() < end && !r.t.Failed(); {
 		time.Sleep(time.Millisecond)

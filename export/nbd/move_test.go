@@ -140,7 +140,7 @@ func movedAt(t *testing.T, mode string, in []byte, at int) []string {
 		<-moved
 		_, _ = client.Write(in[at:])
 	}()
-	for a.Conns() == 0 { // until it has begun
+	for a.Conns() == 0 { // until it has begun, which the server does not announce
 		time.Sleep(time.Millisecond)
 	}
 	move(t, a, b)
@@ -239,7 +239,7 @@ func TestUnsentRepliesMove(t *testing.T) {
 	if _, err := nc.Write(tp.in.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	for a.Conns() == 0 { // until it is accepted
+	for a.Conns() == 0 { // until it is accepted, which the server does not announce
 		time.Sleep(time.Millisecond)
 	}
 	move(t, a, b)

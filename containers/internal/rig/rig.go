@@ -253,7 +253,8 @@ func (d *Daemon) Objects(t testing.TB, prefix string) (names []string) {
 	return names
 }
 
-// Until waits until f is true, which is asked again and again, at most a minute.
+// Until waits until f is true. It polls, because f asks other programs, which do not
+// announce it.
 func Until(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for range 6000 {
