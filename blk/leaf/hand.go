@@ -47,7 +47,7 @@ func (o *Opener) Movable() error {
 			return fmt.Errorf("%s is another file now than the one that is open; move that back", d.source.name)
 		}
 		if strings.Contains(d.source.name, "mem:") {
-			return fmt.Errorf("%s is in the memory of this process; remove the devices on it, or restart the daemon, which loses its content", d.source.name)
+			return fmt.Errorf("%s is in the memory of this process and ends with it; copy what you need first (udm cp), then remove the devices on it", d.source.name)
 		}
 	}
 	return nil

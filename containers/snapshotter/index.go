@@ -72,7 +72,7 @@ func (x *index) readLocked(objects []volume.Object) error {
 		r, err := recordOf(o)
 		switch {
 		case err != nil:
-			return fmt.Errorf("the label %s of the volume %s cannot be read: %w; remove the volume: udm rm %[2]s", recordLabel, o.Name, err)
+			return fmt.Errorf("the label %s of the volume %s cannot be read: %w; give the volume a name with another beginning, which keeps its data: udm rename %[2]s OTHER", recordLabel, o.Name, err)
 		case r == nil:
 		case r.Gone:
 			x.gone[r.volume] = r
