@@ -57,9 +57,18 @@ func (r *rig) daemon(root string) {
 	cmd := r.command("sh", "-c", fmt.Sprintf(`exec "$UDM" daemon --root %s/%s`, r.dir, root))
 	cmd.Stderr = r.Output()
 	r.must(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	r.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt) // it has ended
-		_ = cmd.Wait()                       // killed, or by the signal
+		<-ended
 	})
-	r.do(`until $UDM ls --root ` + r.dir + `/` + root + ` >/dev/null 2>&1; do sleep 0.05; done`)
+	for code := -1; code != 0; code, _ = r.try(`$UDM ls --root ` + r.dir + `/` + root) {
+		select {
+		case err := <-ended:
+			ended <- err
+			r.Fatal("the daemon ended:", err)
+		default:
+		}
+	}
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"udm/test/need"
 	"udm/test/program"
 )
@@ -27,8 +29,7 @@ const nobody = "65534"
 // the command.
 const asUser = `set -e
 	mount --make-rprivate /
-	[ -e $1/fuse ] || mknod $1/fuse c 10 229
-	chmod 666 $1/fuse; mount --bind $1/fuse /dev/fuse
+	mount --bind $1/fuse /dev/fuse
 	dir=$1; shift
 	exec setpriv --reuid ` + nobody + ` --regid ` + nobody + ` --clear-groups --inh-caps=-all \
 		env -C $dir/tmp TMPDIR=$dir/tmp HOME=$dir/tmp "$@"`
@@ -56,6 +57,8 @@ func newRig(t testing.TB) *rig {
 	if os.Geteuid() == 0 {
 		need.Tools(t, "unshare", "setpriv")
 		r.must(os.Chown(r.dir, 65534, 65534))
+		r.must(unix.Mknod(top+"/fuse", unix.S_IFCHR, int(unix.Mkdev(10, 229))))
+		r.must(os.Chmod(top+"/fuse", 0o666))
 	} else {
 		need.Open(t, "/dev/fuse")
 	}
