@@ -230,7 +230,7 @@ func TestSuspendBetweenABarriersPreflushAndItsData(t *testing.T) {
 	r.ended(b, blk.OK)
 }
 
-// The flags of a bio are its submitter's: sent again, it flushes again.
+// The flags of a bio belong to its submitter: submitted again, it flushes again.
 func TestPreflushStaysInTheBio(t *testing.T) {
 	r := newAreaRig(t)
 	d := r.device("d", "0 16 area g0 0")

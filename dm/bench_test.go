@@ -59,7 +59,7 @@ func benchDevice(b *testing.B) *Device {
 
 func BenchmarkSubmit(b *testing.B) { benchSubmit(b, benchDevice(b)) }
 
-// BenchmarkSubmitAccounted is what it costs to be looked at.
+// BenchmarkSubmitAccounted measures the cost of statistics.
 func BenchmarkSubmitAccounted(b *testing.B) {
 	d := benchDevice(b)
 	d.control.Account()

@@ -7,7 +7,7 @@ import (
 	"udm/env"
 )
 
-// slowly is "slowly DEVICE": taking it down takes a while.
+// slowly is "slowly DEVICE": its destruction takes a while.
 type slowly struct {
 	scripted
 	sim *env.Sim
@@ -19,8 +19,8 @@ func (s *slowly) Close() {
 	s.sim.NewWait().Until(func() bool { return over })
 }
 
-// TestCloseDuringARemoval: a device that was marked for removal and is being
-// removed keeps those below it open; closing the set waits for it and takes them.
+// TestCloseDuringARemoval: a device that is being removed holds the devices below it
+// open; closing the set waits for it and removes them.
 func TestCloseDuringARemoval(t *testing.T) {
 	r := newRig(t)
 	c := NewControl(r.sim, r, scriptType, &Type{Name: "slowly", New: func(ti *Target, args []string) (Mapper, error) {
@@ -41,7 +41,7 @@ func TestCloseDuringARemoval(t *testing.T) {
 	r.c = c
 }
 
-// asked waits when it is asked for its status.
+// asked blocks in its status.
 type asked struct {
 	shift
 	wait  func()
@@ -51,7 +51,7 @@ type asked struct {
 func (a *asked) Status(StatusKind, StatusFlags) string { a.wait(); return "" }
 func (a *asked) Close()                                { a.close() }
 
-// A table that a resume has replaced is closed when nobody looks at it any more.
+// A table that a resume has replaced is closed when its last reader is done.
 func TestTableStaysWhileItIsAskedForItsStatus(t *testing.T) {
 	r := newRig(t)
 	answered, closed, w := false, false, r.sim.NewWait()
@@ -76,7 +76,7 @@ func TestTableStaysWhileItIsAskedForItsStatus(t *testing.T) {
 	}
 }
 
-// An inactive table that another one replaces leaves nothing open.
+// An inactive table that another one replaces closes its devices.
 func TestReplacedInactiveTableIsClosed(t *testing.T) {
 	r := newRig(t)
 	low, d := r.device("low", "0 8 shift g0"), r.device("d", "0 8 shift g0")

@@ -7,8 +7,8 @@ import (
 	"udm/env"
 )
 
-// meetType is "meet DEVICE": its constructor opens the device and goes on when
-// two have tried to.
+// meetType is "meet DEVICE": its constructor opens the device and continues when two
+// constructors have come that far.
 func meetType(e env.Env) *Type {
 	arrived, w := 0, e.NewWait()
 	return &Type{Name: "meet", New: func(t *Target, args []string) (Mapper, error) {
@@ -20,7 +20,7 @@ func meetType(e env.Env) *Type {
 	}}
 }
 
-// Two loads at once that make a cycle together: one of them fails.
+// Of two concurrent loads that make a cycle together, one fails.
 func TestLoadsAtOnceMakeNoCycle(t *testing.T) {
 	r := newRig(t)
 	r.c.types["meet"] = meetType(r.sim)
@@ -39,7 +39,7 @@ func TestLoadsAtOnceMakeNoCycle(t *testing.T) {
 	}
 }
 
-// A table that a resume has taken and not yet made live counts, too.
+// So it is with a table that a resume has taken and not yet made live.
 func TestNoCycleWithATableOnItsWay(t *testing.T) {
 	r := newRig(t)
 	a, b := r.device("a", "0 8 shift g0"), r.device("b", "0 8 shift g0")
@@ -58,7 +58,7 @@ func TestNoCycleWithATableOnItsWay(t *testing.T) {
 	}
 }
 
-// A constructor that panics leaves nothing open and nothing locked.
+// A constructor that panics leaves no device open and no lock held.
 func TestConstructorThatPanics(t *testing.T) {
 	r := newRig(t)
 	r.c.types["panics"] = &Type{Name: "panics", New: func(t *Target, args []string) (Mapper, error) {
@@ -91,7 +91,7 @@ func TestLimitsWithoutATable(t *testing.T) {
 	}
 }
 
-// A resume that a removal has overtaken makes no table live.
+// A resume that comes after a removal makes no table live.
 func TestResumeAfterRemove(t *testing.T) {
 	r := newRig(t)
 	low, d := r.device("low", "0 8 shift g1"), r.device("d", "0 8 shift g0")

@@ -8,8 +8,8 @@ import (
 	"udm/blk"
 )
 
-// A reason is followed by the errno's text, unless it says the same already or ends
-// with a remedy.
+// A reason is followed by the text of the errno, unless it says the same or ends with a
+// remedy.
 func TestErrorSaysItOnce(t *testing.T) {
 	for _, c := range []struct {
 		err  error

@@ -70,7 +70,7 @@ func (m *counted) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	return strconv.FormatUint(m.failed.Load(), 10)
 }
 
-// A target of one's own: a type, what it makes, and hooks.
+// A custom target: a type, its instances, and hooks.
 func ExampleType() {
 	e := env.Real()
 	types := []*dm.Type{

@@ -10,8 +10,8 @@ import (
 	"udm/blk"
 )
 
-// What stands on a device comes to stand on another, with I/O under way, and
-// what a user has loaded stays loaded.
+// What stands on a device is moved to another one, with I/O in flight, and a table that
+// a user has loaded stays loaded.
 func TestExchange(t *testing.T) {
 	r := newRig(t)
 	top := r.device("top", "0 64 script g0 0")
@@ -47,8 +47,8 @@ func TestExchange(t *testing.T) {
 	}
 }
 
-// A device stops before one that it uses, wherever they are in the list: what it has in
-// flight goes through that.
+// A device is suspended before those that it uses, in whatever order the list has them,
+// since its I/O in flight goes through them.
 func TestExchangeStopsUsersFirst(t *testing.T) {
 	r := newRig(t)
 	under := r.device("under", "0 64 script g0 0")
@@ -105,8 +105,8 @@ func TestExchangeFails(t *testing.T) {
 	r.content("g1", 8, 8, 8)
 }
 
-// Who only stops meanwhile has its resume hooks run, also when nothing comes of
-// it.
+// A device that is only suspended meanwhile has its resume hooks run, even if the
+// exchange fails.
 func TestExchangeResumesWhatStopped(t *testing.T) {
 	r := newRig(t)
 	a, b := r.device("a", "0 64 script g0 0"), r.device("b", "0 64 script g1 0")
@@ -119,7 +119,7 @@ func TestExchangeResumesWhatStopped(t *testing.T) {
 	}
 }
 
-// No suspend of a user's is lifted, and nobody waits for ever.
+// A user's suspend is not lifted, and nothing waits for ever.
 func TestExchangeIsRefused(t *testing.T) {
 	r := newRig(t)
 	r.gate("g1").Open()

@@ -57,8 +57,8 @@ func TestAreasMustFit(t *testing.T) {
 	}
 }
 
-// Only the first table of a device is checked when it is loaded; a later one is
-// when it is to become live, and is lost when it does not fit.
+// Only the first table of a device is checked at load; a later one is checked when it
+// is to become live, and discarded if it does not fit.
 func TestLaterTablesAreCheckedAtResume(t *testing.T) {
 	r := newAreaRig(t)
 	d := r.device("d", "0 8 area g0 0")

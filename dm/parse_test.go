@@ -102,7 +102,7 @@ func TestFormatConcise(t *testing.T) {
 	}
 }
 
-// FuzzParseTable checks that what is parsed survives being printed and parsed.
+// FuzzParseTable checks that a parsed table is the same after printing and parsing.
 func FuzzParseTable(f *testing.F) {
 	for _, s := range []string{"0 8 zero", "# c\n0 16 linear /dev/a 0 # x\n16 8 error", "-1 +2zero\t#", "0 99999999999999999999 a\\ b \\#"} {
 		f.Add(s)
@@ -122,8 +122,8 @@ func FuzzParseTable(f *testing.F) {
 	})
 }
 
-// FuzzParseConcise does the same for lines of devices. A semicolon at the end
-// keeps the quirks of a line's last character out.
+// FuzzParseConcise does the same for lines of devices. The semicolon at the end avoids
+// the special cases of a line's last character.
 func FuzzParseConcise(f *testing.F) {
 	for _, s := range []string{"x,,,,0 8 zero", `a\,b, U ,5,ro,0 8 linear /a 0,8 8 error;c,,,,;`, `\ ,\;,,rw,0 8 a \\;`} {
 		f.Add(s)

@@ -11,13 +11,13 @@ import (
 	"udm/env"
 )
 
-// atPoints runs f wherever a device comes to a point, until the test ends.
+// atPoints runs f whenever a device reaches a point, until the test ends.
 func atPoints(t *testing.T, f func(*Device, point)) {
 	atPoint.Store(&f)
 	t.Cleanup(func() { atPoint.Store(nil) })
 }
 
-// pauseAt runs f where a device comes to a point for the first time.
+// pauseAt runs f when a device first reaches a point.
 func pauseAt(t *testing.T, at point, f func(d *Device)) {
 	var once atomic.Bool
 	atPoints(t, func(d *Device, p point) {
@@ -27,7 +27,7 @@ func pauseAt(t *testing.T, at point, f func(d *Device)) {
 	})
 }
 
-// seen is a null device that counts, or does what is set.
+// seen is a null device that counts bios, or does what a test sets.
 type seen struct {
 	null
 	n atomic.Int32
@@ -55,8 +55,8 @@ func write8(end func(*blk.Bio)) *blk.Bio {
 	return b
 }
 
-// A suspend begins and ends between a submitter's look at the table and its
-// counting itself: the second look tells.
+// A suspend begins and ends between the moment a submitter reads the table and the
+// moment it counts its bio: it notices when it reads the table again.
 func TestSuspendBetweenLookAndCount(t *testing.T) {
 	low := &seen{null: null{1 << 20}}
 	d := threaded(t, low, shiftType, "null")
@@ -79,8 +79,8 @@ func TestSuspendBetweenLookAndCount(t *testing.T) {
 	<-ended
 }
 
-// A bio that comes when a suspend has taken the table away, and not yet looked
-// at what is in flight, waits.
+// A bio waits that comes after a suspend has taken the table away and before it has read
+// the number in flight.
 func TestSubmitWhileASuspendBegins(t *testing.T) {
 	low := &seen{null: null{1 << 20}}
 	d := threaded(t, low, shiftType, "null")
@@ -99,8 +99,8 @@ func TestSubmitWhileASuspendBegins(t *testing.T) {
 	<-ended
 }
 
-// What is pushed back is in flight until it has been decided about, so a suspend
-// is not over before the bio is where resume finds it.
+// A bio that is pushed back is in flight until it is requeued, so a suspend does not end
+// before the bio is where resume finds it.
 func TestPushedBackIsCountedUntilDecided(t *testing.T) {
 	for _, params := range []string{"null 0", "null 4"} { // one piece; two, through the work
 		t.Run(params, func(t *testing.T) { pushBack(t, params) })
@@ -139,7 +139,7 @@ func pushBack(t *testing.T, params string) {
 	}
 }
 
-// Between levels a target that breaks the contract of bios is found out.
+// A target that breaks the contract of bios is detected between levels.
 func TestTargetThatBreaksTheContract(t *testing.T) {
 	var spoil func(*Clone)
 	ty := &Type{Name: "spoil", New: func(t *Target, args []string) (Mapper, error) {

@@ -61,7 +61,7 @@ func endRequeue(sectors ...uint64) func(*Clone, blk.Status) (blk.Status, EndOutc
 	}
 }
 
-// A piece that Map pushes back while the suspend is being requested.
+// A piece that Map pushes back while a suspend is being requested.
 func TestRequeueAtMap(t *testing.T) {
 	r := newRig(t)
 	d := r.three()
@@ -159,7 +159,7 @@ func TestRequeueTwice(t *testing.T) {
 	r.content("g0", 0, 24, 0)
 }
 
-// An unsplit bio that is pushed back is itself deferred: nothing is cloned.
+// An unsplit bio that is pushed back is deferred itself, without a clone.
 func TestUnsplitRequeueClonesNothing(t *testing.T) {
 	r := newRig(t)
 	d := r.three()
@@ -232,8 +232,8 @@ func TestRequeuedDiscard(t *testing.T) {
 	}
 }
 
-// One piece fails, another is pushed back: the error stays, the piece is still
-// sent again.
+// One piece fails and another is pushed back: the error is kept, and the piece is still
+// submitted again.
 func TestRequeueBesideAnError(t *testing.T) {
 	r := newRig(t)
 	d := r.three()
@@ -273,7 +273,7 @@ func TestPartialAcceptance(t *testing.T) {
 	r.content("g0", 0, 4, 0)
 }
 
-// What is pushed back was submitted before what waits, and goes before it.
+// Bios that are pushed back were submitted before those that wait, and go first.
 func TestRequeuedGoesBeforeDeferred(t *testing.T) {
 	r := newRig(t)
 	d := r.three()
@@ -290,8 +290,8 @@ func TestRequeuedGoesBeforeDeferred(t *testing.T) {
 	r.ended(late, blk.OK)
 }
 
-// Of several clones of one piece, one fails after another was pushed back: the
-// piece is sent again.
+// Of several clones of one piece, one fails after another was pushed back: the piece is
+// submitted again.
 func TestRequeueSupersedesErrors(t *testing.T) {
 	r := newRig(t)
 	d := r.device("d", "0 16 script g0 0")

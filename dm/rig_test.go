@@ -36,7 +36,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// close opens every gate, so that nothing is stuck, and removes all.
+// close opens every gate, so that nothing is stuck, and removes all devices.
 func (r *rig) close() {
 	for _, g := range r.gates {
 		g.Open()
@@ -66,7 +66,7 @@ func (r *rig) gate(name string) *blktest.Gate {
 	return r.gates[name]
 }
 
-// keep outlives the opens of tables.
+// keep is a disk that stays when tables close it.
 type keep struct{ *memdev.Device }
 
 func (keep) Close() error { return nil }
@@ -109,14 +109,14 @@ func (r *rig) must(err error) {
 	}
 }
 
-// io is one bio and what became of it.
+// io is one bio and its outcome.
 type io struct {
 	blk.Bio
 	ends int
 	data []byte
 }
 
-// submit sends a bio with pattern data and lets what can run run.
+// submit sends a bio with pattern data and runs everything that is ready.
 func (r *rig) submit(d *Device, op blk.Op, flags blk.Flags, sector, sectors uint64) *io {
 	x := &io{}
 	x.Op, x.Flags, x.Sector, x.Sectors = op, flags, sector, sectors
@@ -145,7 +145,7 @@ func (r *rig) barrier(d *Device, sector, sectors uint64) *io {
 	return r.submit(d, blk.Write, blk.Barrier, sector, sectors)
 }
 
-// ended wants x to have ended once, with st.
+// ended checks that x has ended once, with st.
 func (r *rig) ended(x *io, st blk.Status) {
 	r.t.Helper()
 	r.sim.Run()
@@ -164,7 +164,7 @@ func (r *rig) open(xs ...*io) {
 	}
 }
 
-// held wants exactly these requests at a gate: "write 0+8 fua", ….
+// held checks that a gate holds exactly these requests: "write 0+8 fua", ….
 func (r *rig) held(gate string, want ...string) {
 	r.t.Helper()
 	r.sim.Run()
@@ -211,15 +211,15 @@ func (r *rig) suspendTask(d *Device, noflush bool) *bool {
 	return done
 }
 
-// resume resumes and lets what was deferred go.
+// resume resumes a device and runs everything that was deferred.
 func (r *rig) resume(d *Device) {
 	r.t.Helper()
 	r.must(d.Resume(ctx, true))
 	r.sim.Run()
 }
 
-// content wants the pattern that write made at sectors of a disk, seeded by the
-// first sector of the bio that wrote it.
+// content checks that sectors of a disk hold the pattern of a write, seeded by the first
+// sector of the bio that wrote it.
 func (r *rig) content(disk string, sector, sectors, bioSector uint64) {
 	r.t.Helper()
 	p := make([]byte, sectors*blk.SectorSize)
@@ -230,7 +230,7 @@ func (r *rig) content(disk string, sector, sectors, bioSector uint64) {
 	}
 }
 
-// scripted is a target that does as plan says; without a plan it remaps.
+// scripted is a target that follows a plan; without one it remaps.
 type scripted struct {
 	dev   *Dev
 	begin uint64
@@ -275,7 +275,7 @@ var scriptType = &Type{Name: "script", New: func(t *Target, args []string) (Mapp
 	return &scripted{dev: d, begin: t.Begin}, nil
 }}
 
-// partialType is "partial DEVICE N": it takes at most N sectors of each bio.
+// partialType is "partial DEVICE N": it accepts at most N sectors of each bio.
 var partialType = &Type{Name: "partial", New: func(t *Target, args []string) (Mapper, error) {
 	d, err := t.Open(args[0], true)
 	if err != nil {

@@ -18,7 +18,7 @@ func TestStatAreaFillsCacheLines(t *testing.T) {
 	}
 }
 
-// says sends a message and wants the reply.
+// says sends a message and checks the reply.
 func (r *rig) says(d *Device, message, want string) {
 	r.t.Helper()
 	got, err := d.Message(0, message)
@@ -27,7 +27,7 @@ func (r *rig) says(d *Device, message, want string) {
 	}
 }
 
-// refuses sends a message and wants its errno and reason.
+// refuses sends a message and checks its errno and reason.
 func (r *rig) refuses(d *Device, message string, errno syscall.Errno, reason string) {
 	r.t.Helper()
 	got, err := d.Message(0, message)
@@ -146,8 +146,8 @@ func TestStatsTimes(t *testing.T) {
 	r.says(d, "@stats_print 0 1 1", "64+64 0 0 0 0 1 0 2 11 0 4 4 0 4 0:0:0:1\n")
 }
 
-// TestStatsCountPieces: what a target cuts, refuses, takes a part of, or gets
-// many times.
+// TestStatsCountPieces: bios that a target cuts, refuses, accepts in part, or gets as
+// several clones.
 func TestStatsCountPieces(t *testing.T) {
 	r := newRig(t)
 	r.gate("g0").Open()

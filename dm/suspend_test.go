@@ -129,7 +129,7 @@ func TestQuietStopsIOAndLetsItGoOn(t *testing.T) {
 	r.ended(x, blk.OK)
 }
 
-// The rest of a bio goes through the table that is live when its turn comes.
+// The rest of a bio is mapped by the table that is live at that time.
 func TestRestOfABioGoesThroughTheNewTable(t *testing.T) {
 	r := newRig(t)
 	d := r.device("d", "0 16 script g0 8")
@@ -196,8 +196,7 @@ func TestBeyondTheEnd(t *testing.T) {
 	r.ended(r.submit(d, blk.WriteZeroes, 0, 0, 8), blk.NotSupported)
 }
 
-// When a suspend is over, every End has run: a bio counts as in flight during
-// its own.
+// When a suspend has ended, every End has run: a bio counts as in flight during its End.
 func TestInFlightUntilEndHasRun(t *testing.T) {
 	r := newRig(t)
 	d := r.two()

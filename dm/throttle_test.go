@@ -46,7 +46,7 @@ func (l *load) submit() {
 	l.dev.Submit(b)
 }
 
-// finish stops the client and lets waiting bios pass.
+// finish stops the client and lets the bios that wait through.
 func (l *load) finish(ts ...*Throttle) {
 	l.stop = true
 	for _, t := range ts {

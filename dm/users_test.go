@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// usersByReading is what Users says, from all tables.
+// usersByReading computes the answer of Users from all tables.
 func (r *rig) usersByReading(n Number) (names []string) {
 	for _, d := range r.c.List() {
 		if slices.Contains(d.Deps(false), n) {
@@ -24,8 +24,8 @@ func namesOf(ds []*Device) (names []string) {
 	return names
 }
 
-// Whatever is loaded, resumed, cleared, exchanged, renamed and removed, Users and Writers
-// say what reading all tables says.
+// Users and Writers equal what reading all tables gives, whatever is loaded, resumed,
+// cleared, exchanged, renamed and removed.
 func TestUsers(t *testing.T) {
 	r := newRig(t)
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -12,8 +12,8 @@ import (
 	"udm/env"
 )
 
-// What is submitted after a resume goes before those that wait for the worker,
-// except where it overlaps with one of them.
+// Bios submitted after a resume overtake those that wait for the worker, unless they
+// overlap with one of them.
 func TestOnlyOverlapsWaitBehindOlderBios(t *testing.T) {
 	r := newRig(t)
 	d := r.two()
@@ -96,8 +96,8 @@ func TestIndexOfWaitingBios(t *testing.T) {
 	}
 }
 
-// With a full queue whose every end is answered by another bio, the fast path
-// returns as soon as those that waited have gone.
+// With a full queue in which each completion submits another bio, the fast path returns
+// as soon as the bios that waited have gone.
 func TestFastPathComesBack(t *testing.T) {
 	const depth = 16 * 512
 	s := env.NewStepped()
@@ -139,7 +139,7 @@ func TestFastPathComesBack(t *testing.T) {
 	noError(t, c.Close())
 }
 
-// The same with threads, over many suspends.
+// The same with real threads, over many suspends.
 func TestFastPathComesBackForManySubmitters(t *testing.T) {
 	const submitters, depth, most = 16, 512, 1 << 22
 	c := NewControl(env.Real(), anyNull{}, shiftType)

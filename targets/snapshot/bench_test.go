@@ -23,8 +23,8 @@ import (
 
 const benchBlocks = 1 << 18 // 1 GiB
 
-// cpuTime is what the process has used of all processors: on a machine that is
-// busy with other things it says more than the time on the wall.
+// cpuTime is the processor time that the process has used. On a busy machine it
+// says more than the wall clock.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -214,7 +214,7 @@ func benchSequential(b *testing.B, kind string, chunk, step uint64) {
 	b.ReportMetric(float64(seqSize)*512*float64(b.N)/1e6/cpu.Seconds(), "MB/cpu-s")
 }
 
-// filled is a memory device whose every page exists.
+// filled is a memory device all of whose pages are allocated.
 func filled(size uint64) *memdev.Device {
 	d := memdev.New(size)
 	p := make([]byte, 1<<20)
@@ -227,8 +227,8 @@ func filled(size uint64) *memdev.Device {
 	return d
 }
 
-// What breaking the sharing of an origin and merging cost beside a plain copy of
-// the same bytes from one device to the other.
+// The cost of breaking the sharing of an origin, and of merging, compared with a
+// plain copy of the same bytes from one device to the other.
 func BenchmarkBandwidth(b *testing.B) {
 	b.Run("copy", func(b *testing.B) {
 		src, dst := filled(seqSize), filled(seqSize)

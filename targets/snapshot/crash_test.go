@@ -62,8 +62,8 @@ func newPowered(t *testing.T, seed, chunk, size uint64) *powered {
 	if blk.WriteSectors(e, p.o, blktest.Pattern(0, size, 1), 0, 0) != nil || blk.FlushDevice(e, p.o) != nil {
 		t.Fatal("no origin")
 	}
-	// What was on the COW device before, as far as the store may come, looks like
-	// entries, but no header.
+	// The old content of the COW device, as far as the store may reach, looks like
+	// entries without a header.
 	junk := make([]byte, (size+size/4)*512)
 	for i := range uint64(len(junk) / entrySize) {
 		putEntry(junk, i, i%(size/chunk), 2+i%(size/chunk))
@@ -77,7 +77,7 @@ func newPowered(t *testing.T, seed, chunk, size uint64) *powered {
 	return p
 }
 
-// table is what s or m is made of.
+// table is the table line of s or m.
 func (p *powered) table() (name, table string) {
 	if p.merges {
 		return "m", fmt.Sprintf("snapshot-merge O C P %d", p.chunk)
@@ -92,7 +92,7 @@ func (p *powered) cut(o, c *memdev.Device) {
 	}
 }
 
-// due reports whether the power cut of this moment is to be looked at.
+// due reports whether a power cut at this moment is to be checked.
 func (p *powered) due() bool {
 	if p.quiet {
 		return false
@@ -101,8 +101,8 @@ func (p *powered) due() bool {
 	return p.states%p.each == 0
 }
 
-// look makes a power cut and checks what it leaves. Now and then the run will go
-// on from there.
+// look cuts the power and checks the result. Now and then the run continues from
+// there.
 func (p *powered) look(o, c *memdev.Device) {
 	seed := p.rng.Uint64()
 	o, c = o.CrashClone(seed), c.CrashClone(seed+1)
@@ -112,14 +112,14 @@ func (p *powered) look(o, c *memdev.Device) {
 	p.verify(o, c, p.snap.Clone(), p.orig.Clone())
 }
 
-// moment is a power cut to go on from.
+// moment is a power cut from which the run can continue.
 type moment struct {
 	o, c       *memdev.Device
 	snap, orig *blktest.Model
 }
 
-// cutDuring is a cut while a device carries b out: of a write a part is there,
-// FUA or not.
+// cutDuring cuts the power while a device carries out b: part of a write has reached
+// the disk, with FUA or without.
 func (p *powered) cutDuring(d *memdev.Device, b *blk.Bio) {
 	if b.Op == blk.Flush || !p.due() {
 		return
@@ -175,8 +175,8 @@ func (p *powered) must(err error, what string) {
 	}
 }
 
-// run works on the stack until it is out of steps, cutting the power at every
-// write, and ends with a power cut.
+// run uses the stack for a number of steps, cuts the power at every write, and ends
+// with a power cut.
 func (p *powered) run(steps int) {
 	p.next = nil
 	e := env.NewSim(p.rng.Uint64())

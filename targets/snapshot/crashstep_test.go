@@ -22,7 +22,7 @@ func gatedPower(t *testing.T) (*powered, *rig) {
 	return p, r
 }
 
-// cutOften checks many of the power cuts that are possible now.
+// cutOften checks many of the outcomes that a power cut can have now.
 func (p *powered) cutOften() {
 	n := 50
 	if race && testing.Short() {
@@ -181,8 +181,8 @@ func headerOf(t *testing.T, d blk.Device) []byte {
 	return p
 }
 
-// What a torn area write left behind the end of the list does not come back when
-// the list grows up to it.
+// Entries that a torn area write left behind the end of the list do not become valid
+// when the list grows up to them.
 func TestEntriesBehindTheEndAreWiped(t *testing.T) {
 	r := newGated(t, stepped(), 512, 2048)
 	s := r.device("s", 512, "snapshot O C P 2")

@@ -37,7 +37,7 @@ func TestDiscardZeroesChunks(t *testing.T) {
 	r.wantData(s, 53, 3, 2)
 }
 
-// A discard that is as long as a chunk but lies across two zeroes neither.
+// A discard as long as a chunk that straddles two chunks zeroes neither.
 func TestMisalignedDiscard(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)
 	s := r.device("s", 256, "snapshot O C P 8 1 discard_zeroes_cow")
@@ -61,7 +61,7 @@ func TestDiscardPassedDown(t *testing.T) {
 	r.gates["O"].Shut()
 	d := r.start(s, blk.Discard, 40, 8, 0, 0)
 	r.wantTrace("O", "discard 40+8")
-	// An origin write waits for it as for a read.
+	// An origin write waits for it, as it does for a read.
 	w := r.write(o, 40, 8, 2)
 	r.release("O", blk.Read, 40)
 	r.wantWaiting(d, w)

@@ -14,8 +14,8 @@ func lines(sectors uint64, typ, params string) []dm.Spec {
 	return []dm.Spec{{Len: sectors, Type: typ, Params: params}}
 }
 
-// The table of a clone moves to a device below it, as for a snapshot of the
-// clone, and back; exceptions and I/O with it.
+// The table of a clone moves to a device below it, as when a snapshot of the clone is
+// made, and back. Its exceptions and its I/O move with it.
 func TestExchangeMovesExceptions(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)
 	s := r.device("s", 256, "snapshot O C P 8")
@@ -40,7 +40,7 @@ func TestExchangeMovesExceptions(t *testing.T) {
 	r.wantData(real, 80, 8, 1)
 }
 
-// When the second table does not load, the exceptions are back.
+// If the second table does not load, the exceptions return to the first device.
 func TestExchangeTakesExceptionsBack(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)
 	s := r.device("s", 256, "snapshot O C P 8")
@@ -61,9 +61,9 @@ func TestExchangeTakesExceptionsBack(t *testing.T) {
 	r.wantData(s, 80, 8, 3)
 }
 
-// When the table of a device in between does not load, such as that of a new snapshot
-// whose store finds no space, the exceptions are back at the device whose turn had not
-// come.
+// If the table of a device in between does not load, such as that of a new snapshot
+// whose store has no space, the exceptions return to the device that was still to be
+// exchanged.
 func TestExchangeTakesExceptionsBackToTheLast(t *testing.T) {
 	r, full := newFull(t, "P", 1<<20)
 	s := r.dev("s")

@@ -73,7 +73,7 @@ func TestExtents(t *testing.T) {
 	r.wantExtents("s", "+4096")
 }
 
-// Exceptions are what was written to a snapshot, or to its origin, in whole chunks.
+// Exceptions cover, in whole chunks, what was written to a snapshot or to its origin.
 func TestExceptions(t *testing.T) {
 	r := newRig(t, env.Real(), disks{})
 	r.disks["O"], r.disks["C"], r.disks["D"] = memdev.New(4096), memdev.New(8192), memdev.New(64)
@@ -111,9 +111,9 @@ func TestExceptions(t *testing.T) {
 	want("v", "what v held is lost: invalid argument")
 }
 
-// TestExtentsModel looks at the maps of an origin and its snapshots while all of
-// them are written, and while one of them is merged. Zeroes are written too, so
-// that data moves out of what becomes a hole.
+// TestExtentsModel reads the maps of an origin and its snapshots while all of them are
+// written and one of them is merged. Some writes are zeroes, so that data is copied
+// out of a range before it becomes a hole.
 func TestExtentsModel(t *testing.T) {
 	const size = 512
 	r := newRig(t, env.Real(), disks{})
@@ -136,7 +136,7 @@ func TestExtentsModel(t *testing.T) {
 	watch(t, 200, *modelOps/4, ms[1:])
 }
 
-// renew makes snapshots of the origin as it is now.
+// renew takes new snapshots of the origin.
 func (r *rig) renew(ms []*modelled) {
 	for i, kind := range []string{"P 8", "N 4"} {
 		n := fmt.Sprintf("D%d", i)
@@ -147,7 +147,7 @@ func (r *rig) renew(ms []*modelled) {
 	}
 }
 
-// watch writes and looks.
+// watch writes and compares maps.
 func watch(t *testing.T, seed uint64, ops int, ms []*modelled) {
 	const workers = 6
 	var wg sync.WaitGroup
@@ -182,7 +182,7 @@ func (m *modelled) zero(rng *rand.Rand) error {
 	return err
 }
 
-// look compares the map of a part with the model.
+// look compares the map of a range with the model.
 func (m *modelled) look(rng *rand.Rand) error {
 	i := rng.IntN(len(m.parts))
 	m.parts[i].Lock()
@@ -198,7 +198,7 @@ func (m *modelled) look(rng *rand.Rand) error {
 
 var _ dm.ExtentsHook = (*snapshot)(nil)
 
-// hooked is a disk with an exact map in whose making a test can do something.
+// hooked is a disk with an exact map. A test can act while the map is being made.
 type hooked struct {
 	blk.Device
 	mem           blk.Device
@@ -228,8 +228,8 @@ func newHooked(t *testing.T) (*rig, *hooked) {
 	return r, h
 }
 
-// TestExtentsWhileDataMovesUp: what the origin gives to the snapshot before it is
-// zeroed is data all the time, also if the snapshot has no room for it.
+// TestExtentsWhileDataMovesUp: data that the origin gives to the snapshot before it is
+// zeroed is reported as data throughout, even if the snapshot has no room for it.
 func TestExtentsWhileDataMovesUp(t *testing.T) {
 	for cow, want := range map[uint64]string{64: "-8 +8 -48", 16: "+64"} {
 		r, h := newHooked(t)
@@ -241,7 +241,7 @@ func TestExtentsWhileDataMovesUp(t *testing.T) {
 	}
 }
 
-// TestExtentsWhileDataMovesDown: what is merged is data all the time.
+// TestExtentsWhileDataMovesDown: data that is being merged is reported as data throughout.
 func TestExtentsWhileDataMovesDown(t *testing.T) {
 	r, h := newHooked(t)
 	r.disks["C"] = memdev.New(64)

@@ -10,7 +10,7 @@ import (
 	"udm/env"
 )
 
-// failRun is a scenario on devices of which one I/O fails.
+// failRun is a scenario on devices one of whose I/Os fails.
 type failRun struct {
 	*rig
 	f      *blktest.Failer
@@ -89,7 +89,7 @@ func newFailRun(t *testing.T, f *blktest.Failer) *failRun {
 	return x
 }
 
-// finish checks that nothing is left over and that a failure was told of.
+// finish checks that nothing is left over and that a failure was reported.
 func (x *failRun) finish(t *testing.T, told bool) {
 	for _, d := range x.c.List() {
 		switch m := d.Target(0).Mapper().(type) {
@@ -168,7 +168,7 @@ func TestFailEachInAMerge(t *testing.T) {
 	t.Logf("%d I/Os", n)
 }
 
-// Opening a store that is there.
+// Opening an existing store.
 func TestFailEachAtOpen(t *testing.T) {
 	n := blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) {
 		e := env.NewStepped()

@@ -90,7 +90,7 @@ func TestHandoverKeepsInvalidAndOverflow(t *testing.T) {
 	}
 }
 
-// The origin is kept quiet while a snapshot becomes active.
+// No write to the origin is in flight while a snapshot becomes active.
 func TestResumeWaitsForOriginWrites(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)
 	o := r.device("o", 256, "snapshot-origin O")

@@ -98,7 +98,7 @@ func (x *cross) udm(t *testing.T, r *rig, last bool) {
 	}
 }
 
-// mergeHere merges to the end, or stops on the way.
+// mergeHere merges to the end, or stops part of the way.
 func (x *cross) mergeHere(t *testing.T, r *rig, toEnd bool) {
 	r.toMerge(crossOrigin, fmt.Sprintf("O C %s %d", x.kind, x.chunk))
 	if toEnd {
@@ -138,8 +138,8 @@ func (x *cross) same(t *testing.T, got, want []byte, what string) {
 	}
 }
 
-// script is what the kernel does with the store: read it, change it, read it
-// again, merge it if it is its turn. What it writes is in a file of $OUT.
+// script makes the kernel read the store, change it, read it again and, if it is the
+// kernel's turn, merge it. What it writes is in a file of $OUT.
 func (x *cross) script(t *testing.T, dir string, merge bool) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -187,7 +187,7 @@ func (x *cross) scriptChanges(t *testing.T, dir string, p func(string, ...any)) 
 	}
 }
 
-// boot lets the kernel work on all stores of a batch.
+// boot runs the kernel on all stores of a batch.
 func boot(t *testing.T, xs []*cross, last bool) {
 	dir := t.TempDir()
 	var disks []string
@@ -294,8 +294,8 @@ func crossBoot(t *testing.T, xs []*cross) {
 	})
 }
 
-// fresh undoes that the first round has merged a part already: the model of the
-// origin is what it holds.
+// fresh accounts for the part that the first round has merged already: it sets the
+// model of the origin to what the origin holds.
 func (x *cross) fresh() {
 	if x.origin == nil {
 		x.origin = make([]byte, crossOrigin*512)

@@ -8,9 +8,9 @@ import (
 )
 
 // The promises of "use fine-grained locking scheme". A hook stops thread A
-// between its look at the table and its lock; B runs from within the hook.
+// between its lookup in the table and its lock; B runs inside the hook.
 
-// stopOnce lets fn run when the first thread comes to p.
+// stopOnce runs fn when the first thread reaches p.
 func (s *snapshot) stopOnce(p point, fn func()) {
 	done := false
 	s.hook = func(q point) {
@@ -90,8 +90,8 @@ func TestInvalidatedWhileBetweenLocks(t *testing.T) {
 	}
 }
 
-// A read that is at the origin while the snapshot is dropped does not return what
-// the origin holds then.
+// A read that has gone to the origin when the snapshot is dropped does not return what
+// the origin holds by then.
 func TestReadOvertakenByADrop(t *testing.T) {
 	r, s, o := gatedSnap(t)
 	rd := r.read(s, 40, 8)
@@ -128,8 +128,8 @@ func TestSlotsAreIndependent(t *testing.T) {
 	r.wantInfo("s", "32/8192 16")
 }
 
-// Thread A has its place and has not begun to copy when thread B comes, is done
-// first, and waits for A.
+// Thread A has its place and has not begun to copy. Thread B comes, finishes first,
+// and waits for A.
 func TestRecordsAreInOrderOfPlaces(t *testing.T) {
 	for _, e := range []env.Env{stepped(), env.Real()} {
 		r := newGated(t, e, 4096, 8192)
@@ -182,7 +182,7 @@ func TestOriginWriteWaitsForReadsOfTheSnapshot(t *testing.T) {
 	r.wantData(s, 40, 8, 1)
 }
 
-// So does one that comes when the exception is there already.
+// So does one that comes after the exception was added.
 func TestSecondOriginWriteWaitsForReadsToo(t *testing.T) {
 	r, s, o := gatedSnap(t)
 	old := r.read(s, 41, 1)
@@ -216,7 +216,7 @@ func TestReadRacesTheException(t *testing.T) {
 	r.wantData(s, 40, 8, 1)
 }
 
-// Another chunk's pending exception in the same slot does not stand in the way.
+// A pending exception of another chunk in the same slot does not interfere.
 func TestOriginWriteToAChunkWithException(t *testing.T) {
 	r := newGated(t, stepped(), 4096, 8192)
 	o := r.device("o", 4096, "snapshot-origin O")

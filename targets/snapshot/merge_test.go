@@ -12,7 +12,7 @@ import (
 
 func sim(r *rig) *env.Sim { return r.e.(*env.Sim) }
 
-// merging turns snapshot s into m, which merges.
+// merging turns snapshot s into the merge target m.
 func (r *rig) toMerge(sectors uint64, table string) {
 	r.Helper()
 	r.suspend("s")
@@ -71,7 +71,7 @@ func gatedMerge(t *testing.T) *rig {
 
 func TestMergeStepByStep(t *testing.T) {
 	r := gatedMerge(t)
-	// The other snapshot gets its copies first.
+	// The other snapshot receives its copies first.
 	r.wantTrace("O", "read 40+8", "read 48+8")
 	r.wantTrace("C")
 	r.release("O", blk.Read, 40)
@@ -103,14 +103,14 @@ func TestWritesWhileMerging(t *testing.T) {
 	r := gatedMerge(t)
 	m := r.dev("m")
 	r.gates["D"].Open()
-	// Before the run is claimed a write goes to the COW device, and the merge
-	// waits for it.
+	// Before the run is claimed, a write goes to the COW device and the merge waits
+	// for it.
 	early := r.write(m, 41, 1, 3)
 	r.wantTrace("C", "write 25+1")
 	r.release("O", blk.Read, 40)
 	r.release("O", blk.Read, 48)
 	r.wantTrace("C", "write 25+1")
-	// Claimed: writes to the run wait, reads do not, others go their way.
+	// Claimed: writes to the run wait; reads, and I/O elsewhere, do not.
 	late := r.write(m, 50, 2, 4)
 	read := r.read(m, 50, 2)
 	other := r.write(m, 163, 1, 5)
@@ -224,7 +224,7 @@ func TestOnlyOneMergesAtATime(t *testing.T) {
 	r.ok(r.resume("d"))
 }
 
-// A snapshot that is resumed while another is merged gets a quiet moment.
+// A snapshot that is resumed during the merge of another sees no write of the merge in flight.
 func TestNewSnapshotWhileMerging(t *testing.T) {
 	r := gatedMerge(t)
 	r.open()

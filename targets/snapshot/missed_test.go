@@ -11,9 +11,9 @@ import (
 	"udm/env"
 )
 
-// Each of these notices a defect that no other test noticed when it was planted.
+// Each of these finds a planted defect that no other test found.
 
-// A write to the origin waits for all reads of the chunk that are under way there.
+// A write to the origin waits for all reads of the chunk that are in flight there.
 func TestOriginWriteWaitsForTheLastRead(t *testing.T) {
 	r, s, o := gatedSnap(t)
 	first, last := r.read(s, 41, 1), r.read(s, 43, 1)
@@ -31,7 +31,7 @@ func TestOriginWriteWaitsForTheLastRead(t *testing.T) {
 	r.wantEnd(w, blk.OK)
 }
 
-// A copy that ends well after the snapshot was dropped makes no exception.
+// A copy that succeeds after the snapshot was dropped adds no exception.
 func TestCopyOutlivesItsSnapshot(t *testing.T) {
 	for _, kind := range []string{"P", "N"} {
 		for _, sectors := range []uint64{3, 8} {
@@ -50,8 +50,8 @@ func TestCopyOutlivesItsSnapshot(t *testing.T) {
 	}
 }
 
-// Whoever takes a snapshot out of its origin's list sees every exception that
-// somebody was making.
+// Removing a snapshot from its origin's list makes every exception visible that was
+// being added.
 func TestLeavingWaitsForWhoMakesAnException(t *testing.T) {
 	r := newGated(t, env.Real(), 4096, 8192)
 	o := r.device("o", 4096, "snapshot-origin O")
@@ -86,8 +86,8 @@ func TestLeavingWaitsForWhoMakesAnException(t *testing.T) {
 	r.wantEnd(w, blk.OK)
 }
 
-// A bio that is to be held back is counted before it is looked at again: whoever
-// ends the last copy in between lets it go.
+// A bio that is to be held back is counted before it is checked again: if the last copy
+// ends in between, that releases it.
 func TestHeldBackBiosAreCountedFirst(t *testing.T) {
 	for _, name := range []string{"s", "o"} {
 		r := newGated(t, stepped(), 256, 512)
@@ -117,7 +117,7 @@ func TestHeldBackBiosAreCountedFirst(t *testing.T) {
 	}
 }
 
-// The areas of a store take their space when they are zeroed.
+// Zeroing the areas of a store allocates their space.
 func TestAreasTakeTheirSpace(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)
 	s := r.device("s", 256, "snapshot O C P 1")
@@ -135,7 +135,7 @@ func TestAreasTakeTheirSpace(t *testing.T) {
 	}
 }
 
-// A store that is opened when its last area is just full goes on behind the next
+// A store that is opened when its last area is exactly full continues behind the next
 // area.
 func TestOpenedWhenAnAreaIsFull(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)

@@ -81,8 +81,8 @@ func (m *modelled) all() error {
 	return m.model.Check(p, 0)
 }
 
-// TestModel has eight writers on an origin and its snapshots, then merges one of
-// them under their eyes.
+// TestModel runs eight writers on an origin and its snapshots, and merges one snapshot
+// meanwhile.
 func TestModel(t *testing.T) {
 	for seed := range uint64(*modelSeeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { runModel(t, seed) })

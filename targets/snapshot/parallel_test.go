@@ -15,8 +15,7 @@ import (
 	"udm/internal/invariants"
 )
 
-// Everybody who wants an exception gets a chunk of his own, and a store on disk has
-// them all.
+// Each exception gets a chunk of its own, and a store on disk has all of them.
 func TestExceptionsSideBySide(t *testing.T) {
 	for _, kind := range []string{"N", "P"} {
 		for _, sectors := range []uint64{3, 8} {
@@ -72,7 +71,7 @@ func filledWith(t *testing.T, sectors, seed uint64) *memdev.Device {
 	return d
 }
 
-// Bios that were held back go one after the other, not one inside the other.
+// Bios that were held back are issued one after the other, without recursion.
 func TestBiosLetGoDoNotNest(t *testing.T) {
 	const n = 500
 	for _, dev := range []string{"s", "o"} {
@@ -148,7 +147,7 @@ func TestEachChunkIsHandedOutOnce(t *testing.T) {
 	}
 }
 
-// handOut takes all chunks of a store by several workers.
+// handOut allocates all chunks of a store from several workers.
 func handOut(t *testing.T, st store, chunks uint64) {
 	owners := make([]atomic.Int32, chunks)
 	var wg sync.WaitGroup

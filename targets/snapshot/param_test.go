@@ -19,7 +19,7 @@ func (r *rig) setParam(name string, value uint32) {
 	p.Set(value)
 }
 
-// TestCopyThrottle: with a low share of the time for copies they are held back.
+// TestCopyThrottle: a low share of time for copies holds them back.
 func TestCopyThrottle(t *testing.T) {
 	for _, percent := range []uint32{100, 1, 0} {
 		sim := stepped()
@@ -40,7 +40,7 @@ func TestCopyThrottle(t *testing.T) {
 	}
 }
 
-// TestLog holds what snapshots tell their users.
+// TestLog checks the messages of snapshots in the log.
 func TestLog(t *testing.T) {
 	for _, c := range []struct{ store, want string }{
 		{"P 8", `level=ERROR msg="snapshot is lost: invalid from now on" device=s reason="its store is full"`},

@@ -11,7 +11,7 @@ import (
 	"udm/env"
 )
 
-// pauseRecording runs f where recording comes to a point for the first time.
+// pauseRecording runs f when recording first reaches a point.
 func pauseRecording(t *testing.T, at recordPoint, f func()) {
 	var once atomic.Bool
 	hook := func(p recordPoint) {
@@ -23,8 +23,8 @@ func pauseRecording(t *testing.T, at recordPoint, f func()) {
 	t.Cleanup(func() { atRecordPoint.Store(nil) })
 }
 
-// everywhere runs f with a snapshot s of real threads, and before on the
-// simulator, where what never ends is an error.
+// everywhere runs f with a snapshot s on the simulator, where work that never ends is
+// an error, and then with real threads.
 func everywhere(t *testing.T, f func(*rig, *dm.Device)) {
 	for _, e := range []env.Env{stepped(), env.Real()} {
 		r := newGated(t, e, 4096, 8192)
@@ -37,7 +37,7 @@ func TestRecordThatComesAtTheEndOfATurn(t *testing.T) {
 	everywhere(t, func(r *rig, s *dm.Device) {
 		var late *io
 		pauseRecording(t, beforeRelease, func() {
-			// Its owner waits in vain and leaves.
+			// Its owner stops waiting for it and leaves.
 			r.beside(func() { late = r.write(s, 80, 8, 3) })
 		})
 		first := r.write(s, 40, 8, 2)
@@ -47,7 +47,7 @@ func TestRecordThatComesAtTheEndOfATurn(t *testing.T) {
 	})
 }
 
-// A record is recorded just before its owner would leave it to the recorder.
+// A record is written just before its owner would leave it to the recorder.
 func TestRecordIsOverBeforeItsOwnerLeaves(t *testing.T) {
 	everywhere(t, func(r *rig, s *dm.Device) {
 		r.gates["C"].Shut()
@@ -61,7 +61,7 @@ func TestRecordIsOverBeforeItsOwnerLeaves(t *testing.T) {
 	})
 }
 
-// The first of two copies to end writes no area while a device is at the other.
+// The first of two copies to end writes no area while the other is at a device.
 func TestRecordWaitsForTheOneInFront(t *testing.T) {
 	everywhere(t, func(r *rig, s *dm.Device) {
 		r.forget()
@@ -78,7 +78,7 @@ func TestRecordWaitsForTheOneInFront(t *testing.T) {
 	})
 }
 
-// A copy has ended, and nobody has been told yet, when the next record comes and
+// A copy has ended and its waiters have not been told when the next record comes and
 // finds both.
 func TestRecordIsFoundBeforeItsOwnerComes(t *testing.T) {
 	everywhere(t, func(r *rig, s *dm.Device) {

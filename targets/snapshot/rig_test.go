@@ -32,7 +32,7 @@ func (d disks) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 	return &opened{Device: dev}, dm.Number{Major: 7, Minor: minor}, nil
 }
 
-// opened is one open of a disk. It is of no use once it is closed.
+// opened is one open of a disk. It fails requests after it was closed.
 type opened struct {
 	blk.Device
 	closed atomic.Bool
@@ -109,7 +109,7 @@ func (r *rig) forget() {
 	}
 }
 
-// run lets everything go on that does not wait for the test.
+// run runs everything that does not wait for the test.
 func (r *rig) run() {
 	if s, ok := r.e.(*env.Sim); ok {
 		s.Run()
@@ -134,8 +134,8 @@ func (r *rig) ok(err error) {
 	}
 }
 
-// device makes name and loads a table of one target over sectors, or loads it
-// into the device that is there.
+// device creates the device name, unless it exists, and loads a table of one target over
+// sectors.
 func (r *rig) load(name string, sectors uint64, table string) error {
 	d, err := r.c.Name(name)
 	if err != nil {
@@ -334,10 +334,9 @@ func (r *rig) checkStores(ds disks) {
 	}
 }
 
-// checkStore reads a whole store with code of its own and checks what must hold
-// in every one: entries in order of allocation, every place used once, no area
-// used for data, nothing behind the end of the list, a zeroed area behind a full
-// one. An invalid store is right as it is.
+// checkStore reads a whole store with its own code and checks the invariants: entries
+// in order of allocation, each place used once, no area used for data, nothing behind
+// the end of the list, a zeroed area behind a full one. An invalid store passes.
 func checkStore(d blk.Device) error {
 	e := env.Real()
 	size := d.Limits().Size

@@ -6,7 +6,7 @@ import (
 	"udm/blk"
 )
 
-// What a bio of several chunks becomes below.
+// How a bio of several chunks is cut.
 
 func TestOneWriteForManyNewChunks(t *testing.T) {
 	r, s, o := gatedSnap(t)
@@ -71,8 +71,8 @@ func TestWriteOfManyChunksThatFailsDropsTheSnapshot(t *testing.T) {
 	r.wantInfo("s", "Invalid")
 }
 
-// A write that finds the store full half way through ends with an error, and what
-// fitted is there.
+// A write that fills the store half way through fails, and the chunks that fitted are
+// written.
 func TestWriteOfManyChunksToAStoreThatFillsUp(t *testing.T) {
 	r := newGated(t, stepped(), 256, 40)
 	s := r.device("s", 256, "snapshot O C PO 8") // room for three

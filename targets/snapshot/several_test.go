@@ -143,8 +143,8 @@ func TestFullStoreOnAnOriginWrite(t *testing.T) {
 	}
 }
 
-// Nothing that a snapshot protects is overwritten before the store knows that it
-// is invalid.
+// Nothing that a snapshot protects is overwritten before the store records that it is
+// invalid.
 func TestOriginWriteWaitsForTheDrop(t *testing.T) {
 	r := newGated(t, stepped(), 256, 16)
 	o := r.device("o", 256, "snapshot-origin O")
@@ -205,7 +205,7 @@ func testWritersWait(t *testing.T, kind string) {
 	r.wantData(s, 16, 3, 2)
 }
 
-// The last copy ends between a writer's look at their number and its wait.
+// The last copy ends between the moment a writer reads their number and its wait.
 func TestWriterRacesTheLastCopy(t *testing.T) {
 	for _, line := range []string{"s P", "o P", "s N", "o N"} {
 		dev, kind, _ := strings.Cut(line, " ")
@@ -224,7 +224,7 @@ func TestWriterRacesTheLastCopy(t *testing.T) {
 	}
 }
 
-// A bio that must not wait is not left with an exception that others wait for.
+// A NoWait bio does not leave a pending exception on which others wait.
 func TestNoWait(t *testing.T) {
 	r, o, ss := several(t, stepped(), 256, "P", 8)
 	s := ss[0]
@@ -291,7 +291,7 @@ func TestChunkSizes(t *testing.T) {
 	}
 }
 
-// thrifty keeps no zeroes.
+// thrifty stores no zeroes.
 type thrifty struct{ *memdev.Device }
 
 var noData [1 << 20]byte
@@ -303,7 +303,7 @@ func (d thrifty) Submit(b *blk.Bio) {
 	d.Device.Submit(b)
 }
 
-// sparse reads as zeroes and has no end to speak of.
+// sparse reads as zeroes and is practically endless.
 type sparse struct{ size uint64 }
 
 func (d sparse) Submit(b *blk.Bio) {
@@ -334,7 +334,7 @@ func TestSparseDeviceOf15PiB(t *testing.T) {
 	r.wantData(s, size/2+100, 1000, 0)
 }
 
-// A target that does not begin with a chunk: bios are cut at chunks all the same.
+// In a target that does not begin at a chunk, bios are still cut at chunks.
 func TestSnapshotBehindAnotherTarget(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)
 	d, err := r.c.Create("s", "", -1)
@@ -355,8 +355,8 @@ func TestSnapshotBehindAnotherTarget(t *testing.T) {
 	r.wantData(d, 130, 126, 1)
 }
 
-// The list of an origin's snapshots has the largest chunks first and, where they
-// are alike, those in front that came first, whoever comes and goes.
+// The list of an origin's snapshots is sorted by chunk size, largest first, and by age
+// among equals, also while snapshots come and go.
 func TestListOfSnapshotsIsInOrder(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)
 	var names []string

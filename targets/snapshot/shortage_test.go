@@ -15,7 +15,7 @@ import (
 	"udm/env"
 )
 
-// fullDisk is a disk that takes so many writes and then has no space until it is
+// fullDisk is a disk that accepts a number of writes and then has no space until it is
 // given some.
 type fullDisk struct {
 	blk.Device
@@ -38,7 +38,7 @@ func (d *fullDisk) Submit(b *blk.Bio) {
 func (d *fullDisk) Close() error { return nil }
 
 // newFull is a rig with origin o and snapshot s of chunk 2, 64 of them in an area,
-// whose disk takes n writes.
+// whose disk accepts n writes.
 func newFull(t *testing.T, kind string, n int) (r *rig, full *fullDisk) {
 	r = newRig(t, stepped(), disks{})
 	o := memdev.New(512)
@@ -57,7 +57,7 @@ func newFull(t *testing.T, kind string, n int) (r *rig, full *fullDisk) {
 	return r, full
 }
 
-// put is a write under way, and what must be read in its place.
+// put is a write in flight, and the data that must be read afterwards.
 type put struct {
 	*io
 	sector, sectors, seed uint64
@@ -87,7 +87,7 @@ func puts(r *rig) (ps []put) {
 	return ps
 }
 
-// check reads the snapshot: what has ended well is there.
+// check reads the snapshot: writes that succeeded are there.
 func (p put) check(r *rig) {
 	r.Helper()
 	seed := p.seed
@@ -101,8 +101,8 @@ func (p put) check(r *rig) {
 	r.wantData(r.dev("s"), p.sector, p.sectors, seed)
 }
 
-// The disk below the store is full from each of its writes on, and gets space
-// later: nothing fails, nothing is lost.
+// The disk below the store is full from each of its writes on, and later gets space:
+// nothing fails, nothing is lost.
 func TestSpaceRunsOutAtEachWrite(t *testing.T) {
 	step := 1
 	if testing.Short() {
@@ -158,7 +158,7 @@ func runOut(t *testing.T, kind string, n int) (refused int) {
 // the store, since it must not fail and then appear.
 func (p put) mayWait() bool { return !p.origin && (p.sector|p.sectors)%2 == 0 }
 
-// now is what the snapshot has where a write has failed; nil where it has not.
+// now is what the snapshot holds where a write has failed; nil where none has.
 func (p put) now(r *rig) []byte {
 	if p.origin || !p.ended() || p.Status() == blk.OK {
 		return nil
@@ -168,8 +168,8 @@ func (p put) now(r *rig) []byte {
 	return buf
 }
 
-// Nobody makes space in time: writes fail, and only they. What has failed does not appear
-// when there is space.
+// No space comes in time: writes fail, and nothing else does. A failed write does not
+// appear when there is space.
 func TestWritesFailWhenSpaceDoesNotCome(t *testing.T) {
 	step := 2
 	if testing.Short() {
@@ -257,8 +257,8 @@ func TestNoTimeLimit(t *testing.T) {
 	}
 }
 
-// A handover comes while chunks are being copied that have found no space in time.
-// It waits for space, for nothing else, and nothing is lost.
+// A handover comes while chunks are being copied for which no space came in time. It
+// waits only for space, and nothing is lost.
 func TestHandoverWhileThereIsNoSpace(t *testing.T) {
 	for n := 2; n < 8; n++ {
 		r, full := newFull(t, "P", n)
@@ -288,7 +288,7 @@ func TestHandoverWhileThereIsNoSpace(t *testing.T) {
 	}
 }
 
-// A snapshot that is removed while writes to its origin wait stays what it is.
+// A snapshot that is removed while writes to its origin wait keeps its content.
 func TestRemovedWhileThereIsNoSpace(t *testing.T) {
 	for n := 2; n < 8; n++ {
 		r, full := newFull(t, "P", n)
@@ -311,8 +311,8 @@ func TestRemovedWhileThereIsNoSpace(t *testing.T) {
 	}
 }
 
-// fullMerge is a merge of chunks, some of them runs, into a disk that takes so many
-// writes, from a store that takes so many.
+// fullMerge is a merge of chunks, some of them runs, into a disk and from a store that
+// each accept a number of writes.
 func fullMerge(t *testing.T, chunks uint64, origin, store int) (r *rig, o, c *fullDisk) {
 	r, c = newFull(t, "P", 1<<30)
 	r.remove("o")
@@ -362,8 +362,8 @@ func TestMergeIntoAFullDisk(t *testing.T) {
 	}
 }
 
-// A merge that met an error goes on with the next resume, also when the device was
-// a snapshot in between.
+// A merge that met an error continues with the next resume, even if the device was a
+// snapshot in between.
 func TestFailedMergeIsTakenUp(t *testing.T) {
 	for _, between := range []bool{false, true} {
 		blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) {
@@ -411,8 +411,8 @@ func TestFailedMergeIsTakenUp(t *testing.T) {
 	}
 }
 
-// The clearing of a run fails though it has reached the disk. The table becomes a
-// snapshot again; what is written to the run then is there at the next start.
+// Clearing a run fails although it has reached the disk. The table becomes a snapshot
+// again; what is then written to the run is there at the next start.
 func TestUnclearRunIsRememberedInAHandover(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		r := newGated(t, env.NewStepped(), 256, 512)
@@ -461,8 +461,8 @@ func TestUnclearRunIsRememberedInAHandover(t *testing.T) {
 	}
 }
 
-// A store of more than one area, of which a merge has left a full one, records
-// again; and places behind a hole are not given out twice.
+// A store of several areas, one of which a merge has left full, records again, and
+// places behind a hole are not allocated twice.
 func TestSnapshotAfterAMergeThatStopped(t *testing.T) {
 	r := newGated(t, stepped(), 1024, 4096)
 	s := r.device("s", 1024, "snapshot O C P 2")
@@ -501,9 +501,9 @@ func TestSnapshotAfterAMergeThatStopped(t *testing.T) {
 	check(r.device("s", 1024, "snapshot O C P 2"))
 }
 
-// A merge fails to clear the last run of a full area, and so does the snapshot that
-// comes after to record it again. It goes on all the same, and the next record takes
-// the full area with it.
+// A merge fails to clear the last run of a full area, and the snapshot that follows
+// fails to record it again. It continues all the same, and the next record writes the
+// full area, too.
 func TestFullAreaInDoubtIsRecordedWithTheNext(t *testing.T) {
 	r := newGated(t, stepped(), 1024, 4096)
 	s := r.device("s", 1024, "snapshot O C P 2")

@@ -13,7 +13,7 @@ import (
 	"udm/env"
 )
 
-// bench is a pool in the production environment, whose metadata are in memory.
+// bench is a pool in the production environment with its metadata in memory.
 type bench struct {
 	*testing.B
 	control *dm.Control
@@ -81,8 +81,8 @@ func mapped(b *testing.B) *dm.Device {
 	return d
 }
 
-// fill writes 4 KiB to every block, many at a time, and reads all twice, so that
-// the cache has grown.
+// fill writes 4 KiB to every block, many at a time, and reads all twice, so that the
+// cache has reached its size.
 func fill(r *bench, d *dm.Device) {
 	p := make([]byte, 4096)
 	e := env.Real()
@@ -124,8 +124,7 @@ func BenchmarkMappedWriteParallel(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) { run(d, blk.Write, rand.Uint64(), pb.Next) })
 }
 
-// flood submits writes of 4 KiB, one to each of the blocks, with at most depth at
-// a time.
+// flood submits writes of 4 KiB, one to each of the blocks, at most depth at a time.
 func flood(b *bench, d *dm.Device, blocks []int, depth int) {
 	free := make(chan *blk.Bio, depth)
 	for range depth {
@@ -150,7 +149,7 @@ func flood(b *bench, d *dm.Device, blocks []int, depth int) {
 }
 
 // BenchmarkProvision maps a new block for each write, in a row or at random, over
-// a null disk: what the pool itself costs.
+// a null disk: the cost of the pool itself.
 func BenchmarkProvision(b *testing.B) {
 	for _, order := range []string{"sequential", "random"} {
 		for _, zeroing := range []bool{false, true} {
@@ -195,7 +194,7 @@ func all(n int) []int {
 const copyBlocks = 512 // of 64 KiB
 
 // BenchmarkBreakSharing writes 4 KiB to every block of a volume that has just
-// been snapshotted. The bytes are those that are copied.
+// been snapshotted. The bytes counted are those copied.
 func BenchmarkBreakSharing(b *testing.B) {
 	data := memdev.New(4 * copyBlocks * bs)
 	r := newBench(b, func() blk.Device { return data })
@@ -233,8 +232,8 @@ func BenchmarkPlainCopy(b *testing.B) {
 	}
 }
 
-// BenchmarkUncachedRead is BenchmarkMappedRead with the mapping cache kept
-// empty: what a working set costs that is larger than it.
+// BenchmarkUncachedRead is BenchmarkMappedRead with the mapping cache kept empty: the
+// cost of a working set larger than the cache.
 func BenchmarkUncachedRead(b *testing.B) {
 	d := mapped(b)
 	th := d.Target(0).Mapper().(*thin)

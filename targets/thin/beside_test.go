@@ -41,7 +41,7 @@ func (r *rig) releaseUntil(name string, op blk.Op) {
 	}
 }
 
-// finish lets everything go.
+// finish releases everything.
 func (r *rig) finish(name string) {
 	r.Gate(name).Open()
 	r.Gate(name).ReleaseAll()
@@ -102,7 +102,7 @@ func (r *rig) pending(d *dm.Device) *ioT {
 	return x
 }
 
-// TestFlushOfWhatIsBeingCommitted is not answered before the commit is durable.
+// TestFlushOfWhatIsBeingCommitted: the flush is not answered before the commit is durable.
 func TestFlushOfWhatIsBeingCommitted(t *testing.T) {
 	r, d, w := committing(t)
 	flush := r.send(d, blk.Flush, 0, 0, 0, 0)
@@ -114,7 +114,7 @@ func TestFlushOfWhatIsBeingCommitted(t *testing.T) {
 	for _, x := range []*ioT{w, flush, fua} {
 		r.Done(x, blk.OK)
 	}
-	// All is durable: nothing needs a commit.
+	// Everything is durable: nothing needs a commit.
 	r.Gate("m").Forget()
 	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
 	if n := len(r.Gate("m").Submitted()); n != 0 {
@@ -122,8 +122,8 @@ func TestFlushOfWhatIsBeingCommitted(t *testing.T) {
 	}
 }
 
-// TestCommitBesideTheOwnerFails: what is sealed and what came after it are lost
-// together, and those are told who were promised something.
+// TestCommitBesideTheOwnerFails: the sealed transaction and the one after it are lost
+// together, and every request that waits for either fails.
 func TestCommitBesideTheOwnerFails(t *testing.T) {
 	r, d, w := committing(t)
 	late := r.thinBeside(d)
@@ -137,7 +137,7 @@ func TestCommitBesideTheOwnerFails(t *testing.T) {
 	r.Do(d, blk.Flush, 0, 0, 0, blk.IOErr)
 }
 
-// thinBeside writes to a new block and asks for a commit that has to wait.
+// thinBeside writes to a new block and requests a commit, which has to wait.
 func (r *rig) thinBeside(d *dm.Device) *ioT {
 	r.Write(d, 3*bs, 8, 2)
 	flush := r.send(d, blk.Flush, 0, 0, 0, 0)
@@ -146,8 +146,8 @@ func (r *rig) thinBeside(d *dm.Device) *ioT {
 	return flush
 }
 
-// TestOthersWaitForTheCommit: what is no pass, and going back to the last commit,
-// comes after the commit that is being written.
+// TestOthersWaitForTheCommit: work outside a pass, and a return to the last commit, wait
+// for the commit that is being written.
 func TestOthersWaitForTheCommit(t *testing.T) {
 	r, d, w := committing(t)
 	p, _ := r.internals(d)

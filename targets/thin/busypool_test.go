@@ -41,11 +41,11 @@ type busyPool struct {
 	mu   sync.Mutex
 	vols map[int]*vol // guarded by mu
 	seed uint64       // guarded by mu; of the last write
-	// maybe are the ids that a message under way creates or deletes.
+	// maybe are the ids that a message in progress creates or deletes.
 	maybe map[int]bool // guarded by mu
 }
 
-// vol is a volume and what it may hold.
+// vol is a volume and the contents that it may have.
 type vol struct {
 	id       int
 	dev      *dm.Device
@@ -131,7 +131,7 @@ func (w *busyPool) open(v *vol) (err error) {
 	return err
 }
 
-// create makes a volume; with origin a snapshot of it.
+// create makes a volume or, with origin, a snapshot of it.
 func (w *busyPool) create(id int, external bool, origin *vol) (*vol, error) {
 	v := &vol{id: id, external: external}
 	w.setMaybe(id, true)
@@ -165,8 +165,8 @@ func (w *busyPool) setMaybe(id int, on bool) {
 	w.mu.Unlock()
 }
 
-// snapshot suspends the origin, copies its model and makes the snapshot. The
-// message commits, so that everything that is done is durable afterwards.
+// snapshot suspends the origin, copies its model and makes the snapshot. The message
+// commits, so everything that has ended is durable afterwards.
 func (w *busyPool) snapshot(v, origin *vol) error {
 	if err := origin.dev.Suspend(context.Background(), false); err != nil {
 		return err
@@ -179,10 +179,10 @@ func (w *busyPool) snapshot(v, origin *vol) error {
 	return errors.Join(err, origin.dev.Resume(context.Background(), false))
 }
 
-// remove deletes a volume that nobody uses.
+// remove deletes a volume that is not in use.
 func (w *busyPool) remove(v *vol) error { return w.remover(v)() }
 
-// remover is remove that may be called again after an error.
+// remover is a remove that may be called again after an error.
 func (w *busyPool) remover(v *vol) func() error {
 	w.mu.Lock()
 	delete(w.vols, v.id)
@@ -289,9 +289,9 @@ func (w *busyPool) discard(v *vol, block, n uint64) blk.Status {
 	})
 }
 
-// use is one writer's work on a volume. Writers of a volume share its blocks,
-// not its sectors: number k has every third run of 16 sectors of the first
-// blocks, and every third of the other blocks as a whole.
+// use is one writer's work on a volume. Writers share the blocks of a volume but not
+// its sectors: writer k has every third run of 16 sectors of the first blocks, and
+// every third of the other blocks as a whole.
 func (w *busyPool) use(v *vol, k int, steps int, r *rand.Rand) {
 	for range steps {
 		w.step(v, uint64(k), r)
@@ -328,9 +328,9 @@ func (w *busyPool) step(v *vol, k uint64, r *rand.Rand) {
 	}
 }
 
-// verify checks what every volume holds and the metadata, after a crash if
-// crashed; judge calls for thin_check. The pool is new: nothing runs. It returns how many volumes there
-// were.
+// verify checks the content of every volume and the metadata, after a crash if crashed,
+// with thin_check as well if judge is set. The pool is new: nothing runs. It returns
+// the number of volumes.
 func (w *busyPool) verify(crashed, judge bool) int {
 	w.Helper()
 	w.must(w.start())
@@ -358,7 +358,7 @@ func (w *busyPool) verify(crashed, judge bool) int {
 }
 
 // checkMetadata runs the offline checker and, if judge is set, thin_check where
-// it is installed. A power cut may leave blocks that nobody uses.
+// it is installed. A power cut may leak blocks.
 func (w *busyPool) checkMetadata(crashed, judge bool) {
 	w.Helper()
 	rep, err := thintools.Check(w.e, w.meta, thintools.CheckOptions{})
@@ -389,7 +389,7 @@ func (w *busyPool) thinCheck(crashed bool) {
 	}
 }
 
-// again is a pool with the disks of another one and copies of its models.
+// again is a pool with the disks of another pool and copies of its models.
 func (w *busyPool) again(t testing.TB, meta, data *memdev.Device) *busyPool {
 	n := &busyPool{TB: t, e: env.NewStepped(), meta: meta, data: data, origin: w.origin, blocks: w.blocks, volBlocks: w.volBlocks,
 		vols: map[int]*vol{}, maybe: map[int]bool{}}

@@ -85,7 +85,7 @@ func TestCacheGrowsAsFarAsThePoolAllows(t *testing.T) {
 	}
 }
 
-// What was looked up before the table was replaced does not come back.
+// An entry that was looked up before the table was replaced does not return.
 func TestFillOfAnOldTableIsNotSeen(t *testing.T) {
 	var all budget
 	all.setDefaults()

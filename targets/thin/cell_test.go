@@ -94,8 +94,8 @@ func TestDiscardWaitsForBiosIssuedFromACell(t *testing.T) {
 	r.Done(x, blk.OK)
 }
 
-// The discard comes at the very moment between the release of the cell and the
-// issue of the bios that were in it.
+// The discard comes between the release of the cell and the issue of the bios that
+// were in it.
 func TestDiscardBetweenReleaseAndIssueWaits(t *testing.T) {
 	r, d, _ := zeroing(t)
 	p, th := r.internals(d)

@@ -16,7 +16,7 @@ import (
 	"udm/internal/invariants"
 )
 
-// changed is which blocks a pool says have changed: 1 data, -1 no data.
+// changed maps the blocks that a pool reports as changed to 1 (data) or -1 (no data).
 func changed(t testing.TB, pool *dm.Device, since *uint32, id uint32) (blocks map[uint64]int, own bool) {
 	t.Helper()
 	blocks = map[uint64]int{}
@@ -85,15 +85,15 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// chronicle is what was done to a volume, in the order in which it ended.
+// chronicle lists what was done to a volume, in order of completion.
 type chronicle struct {
 	mu   sync.Mutex
 	done []uint64 // blocks; guarded by mu
 	open map[uint64]int
 }
 
-// enter carries out a bio to a block: it is in the chronicle before a suspend of the
-// device can be over.
+// enter carries out a bio to a block: the chronicle has it before a suspend of the
+// device can end.
 func (c *chronicle) enter(w *busyPool, d *dm.Device, b *blk.Bio, block uint64) blk.Status {
 	ended := make(chan struct{})
 	c.mu.Lock()
@@ -111,14 +111,14 @@ func (c *chronicle) enter(w *busyPool, d *dm.Device, b *blk.Bio, block uint64) b
 	return b.Status()
 }
 
-// now is how much is done.
+// now is the length of the chronicle.
 func (c *chronicle) now() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.done)
 }
 
-// between are the blocks of what ended in a time.
+// between returns the blocks of the entries between two lengths of the chronicle.
 func (c *chronicle) between(from, to int) map[uint64]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,8 +129,8 @@ func (c *chronicle) between(from, to int) map[uint64]bool {
 	return blocks
 }
 
-// Beside writers, the changes between snapshots are all blocks that differ, and
-// none that nobody has touched; those up to now have every write that has ended.
+// While writers go on, the changes between snapshots are all blocks that differ and none
+// that was not touched; the changes up to now include every write that has ended.
 func TestChangesBesideWriters(t *testing.T) {
 	const blocks, snapshots = 64, 8
 	blktest.Leaks(t)

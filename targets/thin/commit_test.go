@@ -22,7 +22,7 @@ func TestPeriodicCommit(t *testing.T) {
 	}
 	r.Write(d, 0, 8, 1)
 	if n := len(r.Gate("m").Submitted()); n == 0 {
-		// The last commit is long ago: the write's own pass may commit at once.
+		// The last commit was long ago: the write's own pass may commit at once.
 		r.Sim.Advance(2 * time.Second)
 	}
 	if n := len(r.Gate("m").Submitted()); n == 0 {
@@ -32,7 +32,7 @@ func TestPeriodicCommit(t *testing.T) {
 
 type blkRequest = blktest.Request
 
-// failSome makes the requests to a disk fail that bad tells.
+// failSome makes those requests to a disk fail for which bad returns true.
 func (r *rig) failSome(name string, bad func(blkRequest) bool, fn func()) {
 	g := r.Gate(name)
 	g.Shut()
@@ -87,8 +87,8 @@ func TestFailedCommitTurnsThePoolOff(t *testing.T) {
 	r.Lines(r.pool, dm.Info, "0 8192 thin-pool Fail")
 }
 
-// failOnce makes one request of an op to a disk fail: the commit's, not what
-// the way back needs.
+// failOnce makes one request of an op to a disk fail: the commit's, not those of the
+// return to the last commit.
 func (r *rig) failOnce(name string, op blk.Op, fn func()) {
 	failed := false
 	r.failSome(name, func(q blkRequest) bool {
@@ -133,7 +133,7 @@ func TestFailedCommitGoesBackToTheLastOne(t *testing.T) {
 			r.Do(d, blk.Flush, 0, 0, 0, blk.IOErr)
 			r.Do(loser, blk.Flush, 0, 0, 0, blk.IOErr)
 			r.Do(other, blk.Flush, 0, 0, 0, blk.OK)
-			// needs_check stays until somebody repairs it.
+			// needs_check stays until the metadata are repaired.
 			r.Swap(r.pool, poolTable(64))
 			if f := r.info(r.pool); f[4] != "ro" || f[7] != "needs_check" {
 				t.Fatalf("status %v", f)

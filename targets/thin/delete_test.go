@@ -36,8 +36,8 @@ func deletedVolume(t *testing.T, n uint64, features ...string) (*rig, *dm.Device
 	return r, other
 }
 
-// left is what is on the metadata disk, after a power cut, of volumes that are being
-// deleted: mappings, and whether there is one.
+// left returns how many mappings of volumes being deleted are on the metadata disk
+// after a power cut, and whether there is such a volume.
 func (r *rig) left(seed uint64) (mappings uint64, any bool) {
 	r.Helper()
 	report, err := thintools.Check(r.Sim, r.Disk("m").CrashClone(seed), thintools.CheckOptions{})
@@ -52,9 +52,9 @@ func (r *rig) left(seed uint64) (mappings uint64, any bool) {
 	return mappings, any
 }
 
-// TestLargeDeleteLetsOthersIn: the message is answered before the mappings are
-// removed, its id is free, and no work of the owner removes more than a portion, so
-// that others are served meanwhile. What a power cut leaves is sound at each moment.
+// TestLargeDeleteLetsOthersIn: the message is answered before the mappings are removed,
+// the id is free, and the owner removes at most a portion at a time, so that others are
+// served meanwhile. A power cut at any moment leaves sound metadata.
 func TestLargeDeleteLetsOthersIn(t *testing.T) {
 	const n = 5000
 	r, d := deletedVolume(t, n)
@@ -89,7 +89,7 @@ func TestLargeDeleteLetsOthersIn(t *testing.T) {
 	}
 }
 
-// TestDeleteGoesOnAfterAPowerCut: a pool that is made again ends a deletion.
+// TestDeleteGoesOnAfterAPowerCut: a pool that is opened again finishes a deletion.
 func TestDeleteGoesOnAfterAPowerCut(t *testing.T) {
 	r, d := deletedVolume(t, 5000)
 	p, _ := r.internals(d)
@@ -111,7 +111,7 @@ func TestDeleteGoesOnAfterAPowerCut(t *testing.T) {
 }
 
 // TestDeleteOfASuspendedPool: nothing is written while the pool is suspended. A pool
-// that its table leaves has nothing left to delete.
+// finishes its deletions before it closes.
 func TestDeleteOfASuspendedPool(t *testing.T) {
 	r, d := deletedVolume(t, 5000)
 	r.Suspend(r.pool, false)
@@ -133,8 +133,8 @@ func TestDeleteOfASuspendedPool(t *testing.T) {
 	r.pool = nil
 }
 
-// TestDeletedBlocksAreFreeWhenNeeded: a pool is not full as long as a deleted volume
-// has blocks, or had some at the last commit.
+// TestDeletedBlocksAreFreeWhenNeeded: a pool does not run out of space as long as a
+// deleted volume has blocks, or had some at the last commit.
 func TestDeletedBlocksAreFreeWhenNeeded(t *testing.T) {
 	for _, begun := range []bool{false, true} {
 		r, d := deletedVolume(t, 8191, "error_if_no_space")
@@ -150,7 +150,7 @@ func TestDeletedBlocksAreFreeWhenNeeded(t *testing.T) {
 }
 
 // BenchmarkLargeDelete deletes a volume of 65,536 scattered mappings, in portions and
-// at once, and tells the longest time in which the pool did nothing else.
+// at once, and reports the longest time in which the pool did nothing else.
 func BenchmarkLargeDelete(b *testing.B) {
 	for name, most := range map[string]uint32{"portions": portion, "atonce": math.MaxUint32} {
 		b.Run(name, func(b *testing.B) {
@@ -174,7 +174,7 @@ func BenchmarkLargeDelete(b *testing.B) {
 	}
 }
 
-// longestDelete deletes volume 0 and asks the owner again and again meanwhile.
+// longestDelete deletes volume 0 and sends requests to the owner meanwhile.
 func (r *bench) longestDelete(d *dm.Device, p *pool) (longest time.Duration) {
 	var done atomic.Bool
 	go func() {

@@ -29,8 +29,8 @@ func TestDiscardPassesDownWhatNobodyUses(t *testing.T) {
 	r.Write(s, 4*bs, bs, 3) // block 4 of s to data block 9
 	r.Gate("d").Forget()
 	r.Do(d, blk.Discard, 0, 8*bs, 0, blk.OK)
-	// d used blocks 0, 1, 3 to 7 together with s, but for 4; 8 was its own. That s
-	// has left 4 is committed before.
+	// d shares data blocks 0, 1, 3 and 5 to 7 with s; 4 and 8 are its own. That s no
+	// longer uses 4 is committed first.
 	r.Trace("d", "flush 0+0\ndiscard 1024+128\ndiscard 512+128\n")
 	r.Lines(d, dm.Info, "0 8192 thin 0 -")
 	r.usage(8)
@@ -44,8 +44,8 @@ func TestDiscardPassesDownWhatNobodyUses(t *testing.T) {
 	r.usage(0)
 }
 
-// TestDiscardsOfAPassCommitOnce: many runs whose other users left in this
-// transaction take one commit.
+// TestDiscardsOfAPassCommitOnce: many runs that were shared until this transaction take
+// one commit.
 func TestDiscardsOfAPassCommitOnce(t *testing.T) {
 	r := newRig(t)
 	r.start(64)
@@ -125,7 +125,7 @@ func TestFailedPassdownUnmapsAllTheSame(t *testing.T) {
 	r.usage(0)
 }
 
-// The blocks that the data device is discarding cannot be had by others.
+// Blocks that the data device is discarding are not allocated.
 func TestBlocksBeingDiscardedAreNotAllocated(t *testing.T) {
 	r := newRig(t)
 	r.start(8, "error_if_no_space")
@@ -146,7 +146,7 @@ func TestBlocksBeingDiscardedAreNotAllocated(t *testing.T) {
 	r.Write(d, 20*bs, 8, 2)
 }
 
-// I/O to the blocks waits in the cell, also what the cache knew.
+// I/O to the blocks waits in the cell, even if the cache had the mapping.
 func TestIODuringADiscardWaits(t *testing.T) {
 	r := newRig(t)
 	r.start(64)
@@ -215,8 +215,7 @@ func TestSharingIsBrokenOnce(t *testing.T) {
 			} else {
 				r.held("d", "read 64+8", "read 0+128")
 			}
-			// Everything but the old read is done; the block is not mapped
-			// before that.
+			// Everything but the old read has ended; the block is not mapped before that read ends.
 			rs := r.Gate("d").Held()
 			r.Gate("d").Release(rs[1].Index)
 			r.Sim.Run()
@@ -261,10 +260,10 @@ func TestOverwriteSnapshotOverwrite(t *testing.T) {
 	r.usage(20)
 }
 
-// The mapping is withdrawn after a write has found it and before the write is
-// counted. The owner takes the snapshot without waiting for I/O of the volume, as
-// the message would: the write is under way. (The hook is there with invariants on,
-// as under the race detector.)
+// The mapping is withdrawn after a write has found it and before the write is counted.
+// The owner takes the snapshot without waiting for I/O of the volume, unlike the
+// message: the write is in flight. (The hook exists with invariants on, as under the
+// race detector.)
 func TestWithdrawnMappingIsNotUsed(t *testing.T) {
 	for _, how := range []func(r *rig, d *dm.Device){
 		func(r *rig, d *dm.Device) { r.Do(d, blk.Discard, 0, bs, 0, blk.OK) },

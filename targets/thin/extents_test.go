@@ -10,8 +10,8 @@ import (
 	"udm/dm"
 )
 
-// extents compares the map of a part of a volume with its model. Nobody writes
-// to the part meanwhile.
+// extents compares the map of a range of a volume with its model. Nothing writes to
+// the range meanwhile.
 func (w *busyPool) extents(v *vol, sector, sectors uint64) {
 	list, err := v.dev.Extents(sector, sectors)
 	v.locked(func(m *blktest.Model) {
@@ -89,7 +89,7 @@ func TestExtentsWithOrigin(t *testing.T) {
 	wantExtents(t, d, "+256 -128 +7 -377")
 }
 
-// TestExtentsInPieces: calls are bounded, and do not miss anything.
+// TestExtentsInPieces: each call is bounded, and together they miss nothing.
 func TestExtentsInPieces(t *testing.T) {
 	r := newRig(t)
 	const n = 3 * pieceMaps

@@ -8,10 +8,10 @@ import (
 	"udm/env"
 )
 
-// TestFailEach makes every single I/O of a life that has every metadata
-// operation in it fail, and then all I/O from there on. Whatever fails: nothing
-// hangs, the pool is in a mode that fits, and what was flushed is there when the
-// disks work again. A short run takes every fifth I/O.
+// TestFailEach fails each I/O of a scenario with every metadata operation, first alone,
+// then with all I/O after it. Nothing hangs, the pool is in a fitting mode, and
+// everything flushed is there when the disks work again. A short run takes every fifth
+// I/O.
 func TestFailEach(t *testing.T) {
 	every := 1
 	if testing.Short() {
@@ -45,7 +45,7 @@ func failScenario(t *testing.T, f *blktest.Failer) {
 	after.verify(f.Failed(), false)
 }
 
-// failing is a life in which things may go wrong.
+// failing is a scenario in which I/O may fail.
 type failing struct {
 	*busyPool
 	f     *blktest.Failer
@@ -55,8 +55,8 @@ type failing struct {
 	retry func(err error) bool // whether a command is to be given again; nil: never
 }
 
-// check looks at the pool after each step. From the first failure on, what was
-// not flushed may be gone.
+// check checks the pool after each step. After the first failure, unflushed data may
+// be gone.
 func (s *failing) check(what string, err error) bool {
 	s.Helper()
 	if err != nil && !s.f.Failed() {
@@ -84,7 +84,7 @@ func (s *failing) io(what string, st blk.Status) {
 	s.judge(what, st.Err())
 }
 
-// command gives a command until it is not to be given again.
+// command repeats a command until it need not be repeated.
 func (s *failing) command(what string, fn func() error) bool {
 	s.Helper()
 	err := fn()
@@ -99,7 +99,7 @@ func (s *failing) message(text string) {
 	s.command(text, func() error { return s.busyPool.message("%s", text) })
 }
 
-// make is create; a volume whose creation failed may exist all the same.
+// make is create. A volume whose creation failed may exist.
 func (s *failing) make(id int, external bool, origin *vol) (v *vol) {
 	s.command("create", func() (err error) {
 		v, err = s.create(id, external, origin)

@@ -14,9 +14,9 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// nearlyFull is a pool with little metadata, a few blocks of them free, and its
+// nearlyFull is a pool with little metadata space, a few blocks of it free, and its
 // volume, of which the returned number of blocks is written. They lie far apart, so
-// that each write changes another leaf.
+// that each write changes a different leaf.
 func nearlyFull(t *testing.T, features ...string) (*rig, *dm.Device, uint64) {
 	r := newRig(t)
 	r.Disk("m").Resize(96 * 8)
@@ -33,7 +33,7 @@ func nearlyFull(t *testing.T, features ...string) (*rig, *dm.Device, uint64) {
 	return r, d, n
 }
 
-// mapBlocks maps the blocks that are written begin-th up to end-th without a write.
+// mapBlocks maps the blocks begin to end, in order of writing, without a write.
 func (t *thin) mapBlocks(begin, end uint64) error {
 	t.pool.change(t.vol)
 	for i := begin; i < end; i++ {
@@ -52,7 +52,7 @@ func (t *thin) mapBlocks(begin, end uint64) error {
 // scattered is the first sector of the nth block to be written.
 func scattered(n uint64) uint64 { return n * 7919 * 131 % (1 << 20) * bs }
 
-// inOrder checks that a pool has stopped, or not, without losing anything.
+// inOrder checks that a pool has lost nothing, whether it has stopped or not.
 func (r *rig) inOrder() (stopped bool) {
 	r.Helper()
 	f := r.info(r.pool)
@@ -62,7 +62,7 @@ func (r *rig) inOrder() (stopped bool) {
 	return f[4] == "ro"
 }
 
-// TestBurstLosesNothing: as many writes in one pass as would eat the reserve.
+// TestBurstLosesNothing: one pass has so many writes that they would use up the reserve.
 func TestBurstLosesNothing(t *testing.T) {
 	r, d, n := nearlyFull(t)
 	first, looks := n, uint64(300)
@@ -106,7 +106,7 @@ func TestBurstLosesNothing(t *testing.T) {
 		}
 		stopped = r.inOrder()
 	}
-	// All that was acknowledged is there when the pool is made again.
+	// Everything acknowledged is there when the pool is opened again.
 	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
 	for i := uint64(0); i < n; i++ {
 		if i >= first || i%32 == 0 {
@@ -115,8 +115,8 @@ func TestBurstLosesNothing(t *testing.T) {
 	}
 }
 
-// TestMessagesOfAFullPoolFailInGoodOrder: a volume that finds no metadata block
-// is not there, and nothing else is lost.
+// TestMessagesOfAFullPoolFailInGoodOrder: a volume for which there is no metadata block
+// does not exist afterwards, and nothing else is lost.
 func TestMessagesOfAFullPoolFailInGoodOrder(t *testing.T) {
 	r, d, n := nearlyFull(t)
 	r.Write(d, scattered(n), 8, n)
@@ -181,7 +181,7 @@ func TestNoLeakOfABlockInPreparation(t *testing.T) {
 	r.Done(w, blk.OK)
 }
 
-// flushed lets the data device, whose gate is shut, do the flush of a commit.
+// flushed lets the flush of a commit through the closed gate of the data device.
 func (r *rig) flushed() {
 	r.Helper()
 	r.Sim.Run()
@@ -193,7 +193,7 @@ func (r *rig) flushed() {
 	r.Sim.Run()
 }
 
-// TestMessageTellsOfAFailedCommit: what was rolled back was not done.
+// TestMessageTellsOfAFailedCommit: a message that was rolled back fails.
 func TestMessageTellsOfAFailedCommit(t *testing.T) {
 	for _, text := range []string{"create_thin 7", "create_snap 7 0", "delete 1", "set_transaction_id 0 4"} {
 		t.Run(text, func(t *testing.T) {
@@ -236,7 +236,7 @@ func TestSnapshotOfAnOriginInUse(t *testing.T) {
 	r.Sim.Run()
 	w2 := r.send(d, blk.Write, 0, 24, 8, 3)
 	r.Sim.Run()
-	// Whatever is copied now is copied before the write has reached the disk.
+	// A copy made now would be made before the write has reached the disk.
 	for _, q := range r.Gate("d").Held() {
 		if q.Op == blk.Read || q.Sector != 8 {
 			r.Gate("d").Release(q.Index)
@@ -257,8 +257,7 @@ func TestSnapshotOfAnOriginInUse(t *testing.T) {
 	r.Want(s, 24, 8, 24, 1)
 }
 
-// TestNeedsCheckReachesTheDisk: only the superblock can be written, and nothing
-// flushed.
+// TestNeedsCheckReachesTheDisk: only the superblock can be written, and flushes fail.
 func TestNeedsCheckReachesTheDisk(t *testing.T) {
 	for _, super := range []bool{true, false} {
 		r := newRig(t)
@@ -279,7 +278,7 @@ func TestNeedsCheckReachesTheDisk(t *testing.T) {
 		if f := r.info(r.pool); f[4] != "ro" || (f[7] == "needs_check") != super {
 			t.Errorf("status %v; the disk has the flag: %v", f, super)
 		}
-		// The disk works again: the pool stays read-only, and now it can say so.
+		// The disk works again: the pool stays read-only, and now the flag is written.
 		r.Swap(r.pool, poolTable(64))
 		if f := r.info(r.pool); f[4] != "ro" || f[7] != "needs_check" {
 			t.Errorf("status %v", f)
@@ -291,7 +290,7 @@ func TestNeedsCheckReachesTheDisk(t *testing.T) {
 	}
 }
 
-// TestReleaseOfADamagedMetadataSnapshot fails, and the pool goes on.
+// TestReleaseOfADamagedMetadataSnapshot: the message fails and the pool goes on.
 func TestReleaseOfADamagedMetadataSnapshot(t *testing.T) {
 	for _, what := range []string{"superblock", "tree"} {
 		t.Run(what, func(t *testing.T) {
@@ -330,10 +329,10 @@ func TestReleaseOfADamagedMetadataSnapshot(t *testing.T) {
 	}
 }
 
-// Pairs of steps that belong together, looked at by a second thread between them.
+// Pairs of steps that belong together, with a second thread between them.
 
-// TestCellIsHeldBetweenVisitAndErase: nobody joins a cell whose bios have been
-// taken away.
+// TestCellIsHeldBetweenVisitAndErase: no bio joins a cell whose bios have been taken
+// out.
 func TestCellIsHeldBetweenVisitAndErase(t *testing.T) {
 	p := prison.New()
 	key := prison.Block(true, 1, 7)
@@ -350,8 +349,8 @@ func TestCellIsHeldBetweenVisitAndErase(t *testing.T) {
 	}
 }
 
-// TestBiosOfACellAreCountedWhenItIsErased: from within the release on, a discard
-// waits for them. The holder has ended by then.
+// TestBiosOfACellAreCountedWhenItIsErased: from the release on, a discard waits for
+// them. The holder has ended by then.
 func TestBiosOfACellAreCountedWhenItIsErased(t *testing.T) {
 	r := newRig(t)
 	r.start(64)
@@ -420,8 +419,8 @@ func TestHolderIsInFlight(t *testing.T) {
 	}
 }
 
-// TestHitIsLookedAtAgain: an entry that is erased, by another thread, between the
-// look at it and the count of the bio is not used.
+// TestHitIsLookedAtAgain: an entry that another thread erases between its lookup and
+// the count of the bio is not used.
 func TestHitIsLookedAtAgain(t *testing.T) {
 	r := newRig(t)
 	r.start(64)

@@ -29,9 +29,9 @@ var (
 )
 
 // TestKernel moves pools between udm and the real kernel and back. Every other
-// pool is made by udm, the others by the kernel. Each side changes it at random
-// and tells what every volume holds and the status lines of a fresh start; the
-// other must read the same.
+// pool is made by udm, the others by the kernel. Each side changes it at random and
+// reports the content of every volume and the status lines of a fresh start; the other
+// must read the same.
 func TestKernel(t *testing.T) {
 	kernel.Need(t)
 	const atOnce = 5 // pools in one boot
@@ -164,7 +164,7 @@ func (p *traveller) newVolume(w *busyPool) {
 	p.next++
 }
 
-// note closes the pool, starts it afresh and takes down what it is now.
+// note closes the pool, opens it again and records its state.
 func (p *traveller) note(w *busyPool) {
 	w.stop()
 	n := w.again(p.TB, w.meta, w.data)
@@ -187,7 +187,7 @@ func line(d *dm.Device) string {
 	return strings.TrimSuffix(dm.FormatTable(d.Lines(dm.Info, false, 0)), "\n")
 }
 
-// atHome compares with the kernel's account, then goes on with udm.
+// atHome compares the pool with the kernel's report, then changes it with udm.
 func (p *traveller) atHome() {
 	p.Helper()
 	if out, err := exec.Command("thin_check", p.path("m")).CombinedOutput(); err != nil {
@@ -240,8 +240,8 @@ func bootAll(t *testing.T, ps []*traveller, change bool) {
 	}
 }
 
-// scriptHead is what the commands below are made of. Every process costs tens of
-// milliseconds in there.
+// scriptHead defines the functions of the commands below. Each process takes tens of
+// milliseconds in the guest.
 const scriptHead = `
 start() { # pool meta data
 	dmsetup create pool$1 --table "0 12288 thin-pool $2 $3 128 0"
@@ -335,7 +335,7 @@ func (p *traveller) changeThere(sh func(string, ...any), i int, origin func(int)
 	}
 }
 
-// hear reads the kernel's account of pool i.
+// hear reads the kernel's report on pool i.
 func (p *traveller) hear(res kernel.Result, i int, change bool) {
 	p.Helper()
 	lines, sums := p.account(res, "was", i)
@@ -352,7 +352,7 @@ func (p *traveller) hear(res kernel.Result, i int, change bool) {
 	}
 }
 
-// only is what udm told about the devices that are in lines.
+// only is the part of udm's report about the devices in lines.
 func (p *traveller) only(lines map[string]string) map[string]string {
 	o := map[string]string{}
 	for name := range lines {

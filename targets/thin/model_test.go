@@ -16,9 +16,9 @@ import (
 	"udm/internal/invariants"
 )
 
-// run is a random life of a pool: volumes come, are snapshotted, written,
-// discarded and go, by several threads, while the pool is suspended and
-// reloaded now and then. start starts a thread.
+// run uses a pool at random: several threads create, snapshot, write, discard and
+// delete volumes while the pool is suspended and reloaded now and then. start starts a
+// thread.
 func (w *busyPool) run(r *rand.Rand, rounds, steps int, start func(name string, fn func())) {
 	for id := range 2 {
 		_, err := w.create(id, id == 1, nil)
@@ -47,7 +47,7 @@ func (w *busyPool) run(r *rand.Rand, rounds, steps int, start func(name string, 
 	}
 }
 
-// disturb does something to volumes or the pool while the writers run.
+// disturb changes volumes or the pool while the writers run.
 func (w *busyPool) disturb(r *rand.Rand, next *int) {
 	var origin *vol
 	w.mu.Lock()
@@ -120,7 +120,7 @@ func TestModelAmongGoroutines(t *testing.T) {
 	}
 }
 
-// kind makes pools differ: every other one runs out of space now and then.
+// kind varies the pools: every other one runs out of space now and then.
 func (w *busyPool) kind(seed uint64) {
 	w.features = [][]string{nil, {"no_discard_passdown"}, {"error_if_no_space"}}[seed%3]
 	if seed%2 == 1 {
@@ -158,7 +158,7 @@ func (d *tap) Submit(b *blk.Bio) {
 func (d *tap) Close() error { return nil }
 
 // TestCrash cuts the power before random writes, flushes and discards of a
-// random run, and looks at what is left.
+// random run, and checks the result.
 func TestCrash(t *testing.T) {
 	states := 0
 	for seed := range uint64(*crashSeeds) {

@@ -15,7 +15,7 @@ func external(t *testing.T, size uint64, features ...string) (*rig, *dm.Device) 
 	r := newRig(t)
 	r.Disk("o").Resize(size)
 	r.Must(blk.WriteSectors(r.Sim, r.Disk("o"), blktest.Pattern(0, size, 7), 0, 0))
-	// What the pool had before must not show through.
+	// Old data of the pool must not be visible.
 	r.Disk("d").Resize(64 * bs)
 	r.Must(blk.WriteSectors(r.Sim, r.Disk("d"), blktest.Pattern(0, 64*bs, 66), 0, 0))
 	r.start(64, features...)
@@ -23,7 +23,7 @@ func external(t *testing.T, size uint64, features ...string) (*rig, *dm.Device) 
 	return r, r.Device("e", fmt.Sprintf("0 %d thin /dev/mapper/pool 5 o", 32*bs))
 }
 
-// wantOrigin checks sectors that nobody has written.
+// wantOrigin checks sectors that have not been written.
 func (r *rig) wantOrigin(d *dm.Device, sector, sectors, size uint64) {
 	r.Helper()
 	end := min(sector+sectors, max(size, sector))
@@ -84,8 +84,8 @@ func TestReadsAcrossTheOriginsEnd(t *testing.T) {
 	}
 }
 
-// Without zeroing the rest of a block that is copied in part is what the data
-// device had.
+// Without zeroing, the rest of a block that is copied in part keeps the old content of
+// the data device.
 func TestPartialCopyWithoutZeroing(t *testing.T) {
 	r, d := external(t, 1000, "skip_block_zeroing")
 	r.Write(d, 900, 8, 8)

@@ -58,7 +58,7 @@ func TestNoSpaceTimeout(t *testing.T) {
 	}
 }
 
-// TestCopyThrottle: with a low share of the time for copies they are held back.
+// TestCopyThrottle: a low share of time for copies holds them back.
 func TestCopyThrottle(t *testing.T) {
 	for _, percent := range []uint32{100, 1} {
 		r := newRig(t, noZeroes)
@@ -89,7 +89,7 @@ func TestParamsAreThePools(t *testing.T) {
 	}
 }
 
-// TestLog holds what a pool tells its users.
+// TestLog checks the messages of a pool in the log.
 func TestLog(t *testing.T) {
 	r := newRig(t)
 	var log bytes.Buffer

@@ -9,7 +9,7 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// What a pass has changed is seen by others before they are let at the blocks.
+// The changes of a pass are visible to others before they get access to the blocks.
 // Here the others are the ends of bios of the same pass.
 
 func TestCopiesAreSeenByWhoComesNext(t *testing.T) {
@@ -58,8 +58,8 @@ func TestDiscardsAreSeenByWhoComesNext(t *testing.T) {
 	r.Must(blktest.Check(after.Data, 0, 0))
 }
 
-// A mapping that cannot be inserted takes with it those that were inserted
-// before it in the same transaction: no bio may go to their blocks.
+// A mapping that cannot be inserted undoes those inserted before it in the same
+// transaction: no bio may go to their blocks.
 func TestInsertedAndLost(t *testing.T) {
 	r := newRig(t, noZeroes)
 	r.start(64)
@@ -74,7 +74,7 @@ func TestInsertedAndLost(t *testing.T) {
 	r.Gate("d").Shut()
 	w := r.Submit(d, blk.Write, 0, 0, 8, 1)
 	r.release("d")
-	// The mapping of w is prepared; one that fails comes behind it.
+	// The mapping of w is prepared; one that fails follows.
 	p.push(&p.inbox.prepared, bad.newMapping(p.prison.Detain(prison.Block(true, 99, 0), nil), 5))
 	r.Gate("d").Forget()
 	r.Sim.Run()
@@ -88,8 +88,8 @@ func TestInsertedAndLost(t *testing.T) {
 
 }
 
-// TestReadsAfterAProvisionGoToTheOwnerOnce: metadata readers are behind after a
-// block was provisioned, until a read wants to know.
+// TestReadsAfterAProvisionGoToTheOwnerOnce: after a block was provisioned, metadata
+// readers have an older state until the next read goes to the owner.
 func TestReadsAfterAProvisionGoToTheOwnerOnce(t *testing.T) {
 	r := newRig(t)
 	r.start(64)

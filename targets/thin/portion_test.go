@@ -13,7 +13,7 @@ import (
 	"udm/targets/thin/thintools"
 )
 
-// scatteredVolume is a volume of n blocks, each of which is a run by itself.
+// scatteredVolume is a volume of n blocks, each a run of its own.
 func scatteredVolume(t *testing.T, n uint64, features ...string) (*rig, *dm.Device) {
 	r := newRig(t)
 	r.start(8192, features...)
@@ -27,9 +27,8 @@ func scatteredVolume(t *testing.T, n uint64, features ...string) (*rig, *dm.Devi
 	return r, d
 }
 
-// TestLargeDiscardLetsOthersIn: no work of the owner unmaps more than a portion at
-// each end of a pass, another bio is served meanwhile, and what a power cut leaves is
-// sound at each moment.
+// TestLargeDiscardLetsOthersIn: the owner unmaps at most a portion at each end of a pass,
+// other bios are served meanwhile, and a power cut at any moment leaves sound metadata.
 func TestLargeDiscardLetsOthersIn(t *testing.T) {
 	for _, features := range [][]string{nil, {"no_discard_passdown"}} {
 		t.Run(fmt.Sprint(features), func(t *testing.T) {
@@ -69,8 +68,8 @@ func TestLargeDiscardLetsOthersIn(t *testing.T) {
 	}
 }
 
-// TestAbortDuringADiscard: blocks that are mapped again are not taken any more, and
-// the discard fails.
+// TestAbortDuringADiscard: blocks that were mapped again stay mapped, and the discard
+// fails.
 func TestAbortDuringADiscard(t *testing.T) {
 	const n = 5000
 	r, d := scatteredVolume(t, n)
@@ -85,7 +84,7 @@ func TestAbortDuringADiscard(t *testing.T) {
 	r.usage(n)
 }
 
-// BenchmarkLargeDiscard discards 65,536 blocks, each a run by itself, and tells the
+// BenchmarkLargeDiscard discards 65,536 blocks, each a run of its own, and reports the
 // longest time in which the pool did nothing else.
 func BenchmarkLargeDiscard(b *testing.B) {
 	for _, features := range []string{"", " 1 no_discard_passdown"} {
@@ -107,7 +106,7 @@ func BenchmarkLargeDiscard(b *testing.B) {
 	}
 }
 
-// mapScattered maps n blocks, each of which is a run by itself.
+// mapScattered maps n blocks, each a run of its own.
 func (t *thin) mapScattered(n uint64) error {
 	t.pool.change(t.vol)
 	for k := range n {
@@ -122,7 +121,7 @@ func (t *thin) mapScattered(n uint64) error {
 	return t.pool.commit()
 }
 
-// longestPause discards n blocks and asks the owner again and again meanwhile.
+// longestPause discards n blocks and sends requests to the owner meanwhile.
 func (r *bench) longestPause(t *thin, n uint64) (longest time.Duration) {
 	var done atomic.Bool
 	t.t.Device().Submit(&blk.Bio{Op: blk.Discard, Sectors: n * bs, End: func(*blk.Bio) { done.Store(true) }})

@@ -88,7 +88,7 @@ func (r *rig) send(d *dm.Device, op blk.Op, flags blk.Flags, sector, sectors, se
 	return x
 }
 
-// step runs one work and tells that it was there.
+// step runs one work and reports whether there was one.
 func (r *rig) step() {
 	r.Helper()
 	if !r.Sim.Step() {
@@ -96,7 +96,7 @@ func (r *rig) step() {
 	}
 }
 
-// held checks what waits at a gate, one line for each request.
+// held checks the requests that wait at a gate, one line each.
 func (r *rig) held(name string, want ...string) []blktest.Request {
 	r.Helper()
 	rs := r.Gate(name).Held()
@@ -117,7 +117,7 @@ func (r *rig) release(name string) {
 	r.Gate(name).Release(r.Gate(name).Held()[0].Index)
 }
 
-// info is the fields of a device's status line.
+// info returns the fields of a device's status line.
 func (r *rig) info(d *dm.Device) []string {
 	return strings.Fields(d.Lines(dm.Info, false, 0)[0].Params)
 }

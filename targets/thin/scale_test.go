@@ -29,7 +29,7 @@ func TestBlockSizesAndIDs(t *testing.T) {
 			r.msg("create_snap %d %d", id^1, id)
 			r.Resume(d)
 			r.Do(d, blk.Discard, 0, 7*size-5, 0, blk.OK)
-			// The last block is not covered as a whole.
+			// The last block is not covered entirely.
 			r.Lines(d, dm.Info, fmt.Sprintf("0 %d thin %d %d", 7*size-5, size, 7*size-1))
 			s := r.Device("s", fmt.Sprintf("0 %d thin /dev/mapper/pool %d", 7*size, id^1))
 			r.Want(s, size-4, 8, size-4, 1)
@@ -83,7 +83,7 @@ func TestThousandRecursiveSnapshots(t *testing.T) {
 		if id != n {
 			s = r.open(id, 8)
 		}
-		// A volume was written once more after it had been made.
+		// A volume was written once more after it had been created.
 		top := min(id, n-1)
 		for b := range min(8, top+1) {
 			last := top - (top-b)%8

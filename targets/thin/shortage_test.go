@@ -13,7 +13,7 @@ import (
 	"udm/internal/invariants"
 )
 
-// fullLife is a life of a pool whose disks find no space at some write.
+// fullLife is a scenario of a pool whose disks have no space at some write.
 type fullLife struct {
 	*failing
 	sim   *env.Sim
@@ -22,11 +22,11 @@ type fullLife struct {
 	done  bool
 }
 
-// TestSpaceRunsOutAtEachWrite lets the disks below a pool be full at each single
-// write of a life that has every metadata operation in it, and from there on until
-// there is space again. Nothing fails but messages, which have changed nothing then;
-// reads go on; a power cut in the middle loses nothing that was flushed; and all goes
-// on by itself. With error_if_no_space writes and flushes may fail as well.
+// TestSpaceRunsOutAtEachWrite fills the disks below a pool at each single write of a
+// scenario with every metadata operation, and keeps them full until they get space. Only
+// messages fail, and they have changed nothing then; reads go on; a power cut meanwhile
+// loses nothing that was flushed; everything goes on by itself. With error_if_no_space,
+// writes and flushes may fail as well.
 func TestSpaceRunsOutAtEachWrite(t *testing.T) {
 	every := 1
 	switch {
@@ -87,7 +87,7 @@ func (s *fullLife) giveSpace() {
 	s.space.Wake()
 }
 
-// wait waits for space if that is what a command lacks.
+// wait waits for space if a command failed for lack of it.
 func (s *fullLife) wait(err error) bool {
 	if dm.ErrnoOf(err) != syscall.ENOSPC {
 		return false
@@ -115,7 +115,7 @@ func (s *fullLife) inGoodOrder(when string) {
 	}
 }
 
-// readAll reads all volumes: nothing that is read waits for space.
+// readAll reads all volumes: no read waits for space.
 func (s *fullLife) readAll(check func(m *blktest.Model, p []byte, sector uint64) error) {
 	s.Helper()
 	s.inGoodOrder("a while")
@@ -311,8 +311,8 @@ func TestAllKindsOfWritesWaitForData(t *testing.T) {
 	r.wantData(r.vols[2], 0, 3*bs, 1)
 }
 
-// TestWritesToMappedBlocksWaitForData: blocks may have holes all the same, of a
-// kernel's pool or with skip_block_zeroing.
+// TestWritesToMappedBlocksWaitForData: mapped blocks may have holes if the kernel made
+// the pool or with skip_block_zeroing.
 func TestWritesToMappedBlocksWaitForData(t *testing.T) {
 	for _, disk := range []string{"d", "m"} {
 		r := newFullRig(t)
@@ -345,7 +345,7 @@ func TestWritesToMappedBlocksWaitForData(t *testing.T) {
 	}
 }
 
-// TestMetadataWaitForSpace: what needs a commit waits, all else goes on.
+// TestMetadataWaitForSpace: requests that need a commit wait, all others go on.
 func TestMetadataWaitForSpace(t *testing.T) {
 	r := newFullRig(t)
 	v, w := r.vol[0], r.vol[1]
@@ -383,8 +383,8 @@ func TestMetadataWaitForSpace(t *testing.T) {
 	}
 }
 
-// TestNobodyMakesSpaceInTime: what waits fails after a minute, and what comes later
-// at once; mapped blocks go on. When there is space the pool is as before.
+// TestNobodyMakesSpaceInTime: waiting requests fail after a minute, later ones at once;
+// I/O to mapped blocks goes on. When there is space the pool is as before.
 func TestNobodyMakesSpaceInTime(t *testing.T) {
 	for _, disk := range []string{"d", "m"} {
 		r := newFullRig(t)
@@ -411,8 +411,8 @@ func TestNobodyMakesSpaceInTime(t *testing.T) {
 	}
 }
 
-// TestSuspendWhileThereIsNoSpace: a noflush suspend takes along what waits, of the
-// volume or of the pool, and a resume tries again.
+// TestSuspendWhileThereIsNoSpace: a noflush suspend of the volume or the pool defers the
+// requests that wait, and a resume tries them again.
 func TestSuspendWhileThereIsNoSpace(t *testing.T) {
 	for _, disk := range []string{"d", "m"} {
 		r := newFullRig(t)

@@ -19,7 +19,7 @@ func (r *rig) mode(mode, noSpace string) {
 
 func (r *rig) events() uint32 { return r.pool.Status().EventNr }
 
-// full is a pool of 8 blocks that are all in use by volume 0 of 64.
+// full is a pool of 8 blocks, all in use by volume 0, which has 64.
 func full(t *testing.T, features ...string) (*rig, *dm.Device) {
 	r := newRig(t)
 	r.start(8, features...)

@@ -8,7 +8,7 @@ import (
 	"udm/dm"
 )
 
-// background starts fn, which may wait, and runs what can run.
+// background starts fn, which may wait, and runs all that is ready.
 func (r *rig) background(name string, fn func()) (done func() bool) {
 	ended := false
 	r.Sim.Go(name, func() {
@@ -59,8 +59,8 @@ func TestPoolSuspendHoldsItsThinsBack(t *testing.T) {
 	r.Want(e, 0, 8, 0, 4)
 }
 
-// Bios that wait in cells or for space are pushed back by a noflush suspend and
-// come again afterwards.
+// A noflush suspend pushes back bios that wait in cells or for space; they are
+// submitted again afterwards.
 func TestNoflushSuspendPushesBackWhatWaits(t *testing.T) {
 	r, d := full(t)
 	xs := []*ioT{
@@ -103,8 +103,8 @@ func TestFlushSuspendWaitsForSpace(t *testing.T) {
 	r.Resume(d)
 }
 
-// A provision that is under way when the volume is suspended without flushing
-// is finished, and what waits behind it is served or pushed back, not lost.
+// A provision that is in progress when the volume is suspended without flushing is
+// finished, and bios that wait behind it are served or pushed back, not lost.
 func TestNoflushSuspendDuringAProvision(t *testing.T) {
 	r, d, w1 := zeroing(t)
 	w2 := r.send(d, blk.Write, 0, 8, 8, 2)
@@ -144,7 +144,7 @@ func TestPoolReloadKeepsThePool(t *testing.T) {
 		r.Write(d, bs, 8, 2)
 		r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
 	}
-	// A table that is loaded and thrown away leaves the pool its devices.
+	// A table that is loaded and discarded does not close the devices of the pool.
 	specs, err := dm.ParseTable(poolTable(64))
 	r.Must(err)
 	r.Must(r.pool.Load(specs, dm.Mode{Write: true}))
@@ -152,7 +152,7 @@ func TestPoolReloadKeepsThePool(t *testing.T) {
 	r.pool.Clear()
 	r.Write(d, 2*bs, 8, 2)
 	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
-	// And a thin that is reloaded its volume.
+	// Nor does the reload of a thin device close its volume.
 	r.Swap(d, "0 4096 thin /dev/mapper/pool 0\n4096 4096 thin /dev/mapper/pool 0")
 	r.Want(d, 0, 8, 0, 1)
 	r.Want(d, 4096, 8, 0, 1)
@@ -181,7 +181,7 @@ func TestPoolSuspendTwice(t *testing.T) {
 	r.Done(x, blk.OK)
 }
 
-// A volume that goes away while its pool is suspended is no trouble.
+// A volume may be removed while its pool is suspended.
 func TestThinRemovedWhileThePoolIsSuspended(t *testing.T) {
 	r := newRig(t)
 	r.start(64)

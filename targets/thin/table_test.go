@@ -184,7 +184,7 @@ func TestStatusAndTable(t *testing.T) {
 	r.Message(r.pool, "nosuch", "", syscall.EOPNOTSUPP)
 }
 
-// TestMetadataOfNoSize is refused: no superblock has room there.
+// TestMetadataOfNoSize: the metadata device is too small for a superblock and refused.
 func TestMetadataOfNoSize(t *testing.T) {
 	r := newRig(t)
 	d := r.empty("p")

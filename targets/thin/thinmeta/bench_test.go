@@ -15,8 +15,8 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// scattered is a volume of n blocks whose data blocks are in no order, in a pool
-// that has room for as many snapshots.
+// scattered is a volume of n blocks whose data blocks are in random order, in a pool
+// with room for the snapshots.
 func scattered(b testing.TB, n uint64) (*thinmeta.Metadata, *thinmeta.Thin) {
 	m := must(thinmeta.Open(env.Real(), memdev.New(1<<16*8), thinmeta.Options{DataBlockSize: 128, Format: true}))
 	ok(b, m.ResizeData(1<<25))
@@ -67,10 +67,10 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkDelete deletes volumes of 400,000 mappings whose data blocks are in no
-// order, at once and in portions, and tells the processor time of the longest call.
-// A shared volume has a leaf of its own in each parent of leaves, but for these its
-// leaves are a snapshot's, too.
+// BenchmarkDelete deletes volumes of 400,000 mappings whose data blocks are in random
+// order, at once and in portions, and reports the processor time of the longest call.
+// A shared volume has one leaf of its own below each parent of leaves and shares the
+// others with a snapshot.
 func BenchmarkDelete(b *testing.B) {
 	for _, shared := range []bool{false, true} {
 		for name, atOnce := range map[string]uint64{"atonce": math.MaxUint64, "portions": 0} {

@@ -32,9 +32,8 @@ func (h hooked) Submit(b *blk.Bio) {
 	h.Device.Submit(b)
 }
 
-// TestCrash cuts the power before every write and flush of a random run. What is
-// left must be the old transaction, or, from the superblock's write on, the new
-// one.
+// TestCrash cuts the power before every write and flush of a random run. The disk must
+// hold the old transaction or, from the write of the superblock on, the new one.
 func TestCrash(t *testing.T) {
 	rng := rand.New(rand.NewPCG(*metatest.Seed, 7))
 	p := metatest.New(t, 4096, 5000, 1)
@@ -105,8 +104,8 @@ func TestFailInFormat(t *testing.T) {
 	})
 }
 
-// TestDataBeforeMetadata holds step 1 of a commit, and that its error stops the
-// rest.
+// TestDataBeforeMetadata checks step 1 of a commit, and that its error prevents the
+// others.
 func TestDataBeforeMetadata(t *testing.T) {
 	p := metatest.New(t, 1024, 100, 0)
 	flushed := false
@@ -178,9 +177,8 @@ var failOps = map[string]func(p *metatest.Pool) error{
 	},
 }
 
-// TestFailEach lets each I/O of each operation and its commit fail: the error is
-// reported, the disk holds the old or the new state, and after Abort the pool
-// goes on.
+// TestFailEach fails each I/O of each operation and its commit: the error is reported,
+// the disk holds the old or the new state, and the pool goes on after Abort.
 func TestFailEach(t *testing.T) {
 	base := metatest.New(t, 1024, 20000, 0)
 	base.CreateThin(1)

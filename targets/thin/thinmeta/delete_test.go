@@ -18,15 +18,15 @@ func fillThin(t *testing.T, p *metatest.Pool, id uint32, n uint64, rng *rand.Ran
 	}
 }
 
-// detach begins a deletion, which the model does not see any more: it has the rest
-// under an id above the highest.
+// detach begins a deletion. The model no longer has the device; the rest of it has an
+// id above the highest.
 func detach(t *testing.T, p *metatest.Pool, id uint32) {
 	ok(t, p.M.DetachThin(id, 1000))
 	delete(p.Now.Devs, id)
 }
 
-// whole checks everything on the disk after a commit: what the model has, and that
-// the rest of deleted devices is sound.
+// whole checks the disk after a commit: it equals the model, and the rest of deleted
+// devices is sound.
 func whole(t *testing.T, p *metatest.Pool) {
 	t.Helper()
 	ok(t, p.M.Commit())

@@ -23,8 +23,8 @@ func (w *watched) Submit(b *blk.Bio) {
 	w.Device.Submit(b)
 }
 
-// grown is metadata on a plain disk, and the most blocks that were cached when a
-// block was read or written.
+// grown is metadata on a plain disk, with the largest number of blocks in the cache at
+// any read or write.
 type grown struct {
 	*thinmeta.Metadata
 	disk *watched
@@ -77,8 +77,8 @@ func TestPebibyte(t *testing.T) {
 	}
 }
 
-// BenchmarkGrow grows a data device of 64 KiB blocks from 6 TiB and tells how much
-// is cached meanwhile.
+// BenchmarkGrow grows a data device of 64 KiB blocks from 6 TiB and reports how much is
+// cached meanwhile.
 func BenchmarkGrow(b *testing.B) {
 	const perTiB = uint64(1) << 24
 	for _, tib := range []uint64{12, 25, 50} {

@@ -8,7 +8,7 @@ import (
 	"udm/targets/thin/internal/metatest"
 )
 
-// fullDisk takes so many writes and then has no space until it is roomy.
+// fullDisk accepts a number of writes and then has no space until roomy is set.
 type fullDisk struct {
 	blk.Device
 	takes, refused int
@@ -27,10 +27,9 @@ func (d *fullDisk) Submit(b *blk.Bio) {
 	d.Device.Submit(b)
 }
 
-// TestCommitWaitsForSpace lets the disk be full at each write of a commit. Until
-// there is space nothing can be changed, what is there can be read, the data device
-// is flushed with each attempt, and a power cut leaves the last commit. Then the
-// commit is made, or taken back.
+// TestCommitWaitsForSpace fills the disk at each write of a commit. Until there is space
+// nothing can be changed, everything can be read, each attempt flushes the data device,
+// and a power cut leaves the last commit. Then the commit is made, or aborted.
 func TestCommitWaitsForSpace(t *testing.T) {
 	flushes := 0
 	for n, more := 0, true; more; n++ {

@@ -14,8 +14,8 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// TestReaders lets goroutines look up while the owner changes everything: what
-// they find must be one of the mappings that the block has had.
+// TestReaders runs lookups while the owner changes everything: each result must be a
+// mapping that the block has had.
 func TestReaders(t *testing.T) {
 	const blocks = 600
 	rounds := uint32(metatest.Scaled(24))
@@ -23,7 +23,7 @@ func TestReaders(t *testing.T) {
 	p.CreateThin(1)
 	th := p.Thin(1)
 	defer th.Close()
-	// Until the first Abort data blocks only rise: none below these is to be seen.
+	// Until the first Abort data blocks only rise: no lower one may be found.
 	var floor [blocks]atomic.Uint64
 	for k := range uint64(blocks) {
 		ok(t, p.Insert(th, k*1000))
@@ -145,7 +145,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 }
 
-// TestReadersFallBehind holds what readers may not know yet, and until when.
+// TestReadersFallBehind checks which changes readers may not see yet, and until when.
 func TestReadersFallBehind(t *testing.T) {
 	p := metatest.New(t, 4096, 2000, 1)
 	p.CreateThin(1)
@@ -186,8 +186,8 @@ func TestReadersFallBehind(t *testing.T) {
 	finds(7, nil)
 }
 
-// TestReadersDoNotCrowdTheCache holds that what readers do not see yet stays
-// within a part of the cache.
+// TestReadersDoNotCrowdTheCache: changes that readers do not see yet take only a part of
+// the cache.
 func TestReadersDoNotCrowdTheCache(t *testing.T) {
 	p := metatest.New(t, 4096, 60000, 1)
 	p.CreateThin(1)

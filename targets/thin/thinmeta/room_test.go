@@ -9,8 +9,8 @@ import (
 	"udm/targets/thin/thinmeta"
 )
 
-// TestRemoveCost holds the bound on a removal whose way is the volume's own while
-// the leaves beside it are shared, and all counts lie in the reference count tree.
+// TestRemoveCost checks the bound on a removal whose path is not shared while the leaves
+// beside it are, with all counts in the reference count tree.
 func TestRemoveCost(t *testing.T) {
 	const n = uint64(60000) // with fewer, no removal copies a shared leaf
 	m := must(thinmeta.Open(env.Real(), metatest.Disk(1<<15), thinmeta.Options{DataBlockSize: 128, Format: true}))

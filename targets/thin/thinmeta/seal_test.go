@@ -10,7 +10,7 @@ import (
 	"udm/targets/thin/internal/metatest"
 )
 
-// beside calls fn with every write and flush that it does not make itself.
+// beside calls fn with every write and flush but those that fn makes.
 type beside struct {
 	blk.Device
 	fn   func(b *blk.Bio)
@@ -26,8 +26,8 @@ func (d *beside) Submit(b *blk.Bio) {
 	d.Device.Submit(b)
 }
 
-// sealRig is three devices in metadata that fit neither the cache nor, in three
-// states, much of the disk: pages are evicted and blocks used again all the time.
+// sealRig is three devices whose metadata are larger than the cache and, in three
+// states, nearly as large as the disk: pages are evicted and blocks reused all the time.
 func sealRig(t *testing.T, seed uint64) (*metatest.Pool, *beside, *rand.Rand) {
 	d := &beside{}
 	p := metatest.New(t, 600, 40000, 1)
@@ -70,9 +70,9 @@ func change(p *metatest.Pool, rng *rand.Rand) {
 	maps.DeleteFunc(p.Now.Devs[id], func(b, _ uint64) bool { return b >= k && b < end })
 }
 
-// TestCrashBesideTheNextTransaction cuts the power before writes and flushes of a
-// sealed transaction, when the next one has changed a lot: the disk has the old
-// transaction or the sealed one, as a whole.
+// TestCrashBesideTheNextTransaction cuts the power before writes and flushes of a sealed
+// transaction when the next one has changed much: the disk has the whole old or the
+// whole sealed transaction.
 func TestCrashBesideTheNextTransaction(t *testing.T) {
 	p, d, rng := sealRig(t, 11)
 	states, sealedSeen, few := 0, 0, max(100, metatest.Scaled(*crashes)/2)
@@ -112,7 +112,7 @@ func TestCrashBesideTheNextTransaction(t *testing.T) {
 	}
 }
 
-// TestSealedTransactionFails: what is sealed and what came after it are gone
+// TestSealedTransactionFails: the sealed transaction and the one after it are lost
 // together, unless the superblock has reached the disk all the same.
 func TestSealedTransactionFails(t *testing.T) {
 	p, d, rng := sealRig(t, 12)
@@ -139,7 +139,7 @@ func TestSealedTransactionFails(t *testing.T) {
 				t.Fatal("a device does not know that it lost changes")
 			}
 		}
-		// The error is made up: the disk has the sealed transaction in any case.
+		// The error is false: the disk has the sealed transaction in any case.
 		p.Old = sealed
 		ok(t, metatest.Matches(p.Dev, sealed))
 		if err != nil {

@@ -18,8 +18,8 @@ import (
 
 var ops = flag.Int("ops", 10000, "random operations in a model test")
 
-// TestModel runs random operations against the model and checks everything, by
-// thin_check too, as it goes.
+// TestModel runs random operations against the model and checks everything repeatedly,
+// also with thin_check.
 func TestModel(t *testing.T) {
 	for _, cache := range []int{1, 0} {
 		t.Run(fmt.Sprint("cache", cache), func(t *testing.T) { runModel(t, cache) })
@@ -109,7 +109,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestOpenWritesNothing holds the in-service rule.
+// TestOpenWritesNothing: opening metadata that are in service writes nothing.
 func TestOpenWritesNothing(t *testing.T) {
 	p := metatest.New(t, 1024, 10, 0)
 	p.CreateThin(1)
@@ -185,7 +185,7 @@ func TestAbort(t *testing.T) {
 	p.Open()
 }
 
-// TestOutOfData holds that blocks freed in a transaction come back after it.
+// TestOutOfData: blocks freed in a transaction are available after it.
 func TestOutOfData(t *testing.T) {
 	p := metatest.New(t, 1024, 50, 0)
 	p.CreateThin(1)
@@ -208,8 +208,8 @@ func TestOutOfData(t *testing.T) {
 	ok(t, p.Insert(th, 10))
 }
 
-// TestOutOfMetadata fills the metadata device: the transaction that hits the
-// end breaks and is aborted, and growing makes room.
+// TestOutOfMetadata fills the metadata device: the transaction that finds no block fails
+// and is aborted, and growing the device makes room.
 func TestOutOfMetadata(t *testing.T) {
 	p := metatest.New(t, 200, 1<<20, 0)
 	low := 0
