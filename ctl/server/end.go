@@ -34,7 +34,7 @@ func end(s *service.Service, cfg Config) error {
 		}
 		ended <- s.Close()
 	}()
-	last := time.NewTimer(cfg.Drain)
+	last := time.NewTimer(cfg.Drain + cfg.slack)
 	defer last.Stop()
 	select {
 	case err := <-ended:

@@ -40,6 +40,7 @@ type Config struct {
 	// Drain is the time that stopping may take; 0: 10 seconds. Clients get most of it
 	// to finish.
 	Drain time.Duration
+	slack time.Duration // more for closing what was cut off, in tests on busy machines
 	// Hurry, if not nil, is closed when the daemon must stop without waiting.
 	Hurry <-chan struct{}
 	// Sockets are listeners opened by a service manager, by names of front ends:

@@ -49,7 +49,8 @@ func startWith(t *testing.T, cfg Config) *rig {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &rig{t: t, root: cfg.Root, Client: ctl.NewClient(cfg.Root), stop: stop, ended: make(chan error, 1)}
 	ready := make(chan *service.Service, 1)
-	cfg.Program, cfg.Types, cfg.Log, cfg.Drain = "test", all.Types(), discard, 50*time.Millisecond
+	cfg.Program, cfg.Types, cfg.Log = "test", all.Types(), discard
+	cfg.Drain, cfg.slack = 50*time.Millisecond, time.Hour
 	cfg.Ready = func(s *service.Service) { ready <- s }
 	go func() { r.ended <- Run(ctx, cfg) }()
 	select {
