@@ -146,7 +146,7 @@ func (a answers) checkTree(g *Assembled, o TreeOptions, wantSkipped ...string) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	got, want := describe(ds), a.devices(g.Name)
+	got, want := describe(ds), activatedAgain(a.devices(g.Name))
 	if wantSkipped != nil { // what lies below those is the kernel's alone
 		want = slices.DeleteFunc(want, func(d string) bool { return !slices.Contains(got, d) })
 	}
@@ -160,6 +160,16 @@ func (a answers) checkTree(g *Assembled, o TreeOptions, wantSkipped ...string) {
 	if slices.Sort(names); !slices.Equal(names, wantSkipped) {
 		a.t.Errorf("%s: skipped %v, want %v", g.Name, skipped, wantSkipped)
 	}
+}
+
+// activatedAgain is the tables of new devices as LVM loads them later: it says once only that
+// a new mirror counts as in sync.
+func activatedAgain(devices []string) []string {
+	fix := strings.NewReplacer("mirror core 2", "mirror core 1", "mirror disk 3", "mirror disk 2", " nosync", "")
+	for i, d := range devices {
+		devices[i] = fix.Replace(d)
+	}
+	return devices
 }
 
 // checkReports compares a group with what lvs, vgs and pvs said.
@@ -297,7 +307,7 @@ func checkOthers(t testing.TB, dir string, disks []Disk) {
 	g := r.group(t, "other")
 	sound(t, g)
 	other.checkReports(r, g)
-	other.checkTree(g, TreeOptions{}, "cached", "cached2", "mirror", "moved", "raid0", "raid1", "raid10", "raid5", "sound", "written")
+	other.checkTree(g, TreeOptions{}, "cached", "cached2", "raid0", "raid1", "raid10", "raid5", "sound", "written")
 	sound(t, r.group(t, "miss"))
 
 	missing := answers{t, dir, "missing"}

@@ -103,7 +103,7 @@ func readThin(r *reader, _ *Segment) Kind {
 }
 
 func readMirror(r *reader, _ *Segment) Kind {
-	k := &Mirror{Log: r.stringOr("mirror_log", ""), RegionSize: r.uintOr("region_size", maxSectors32, 0), Mirrors: r.places("mirrors")}
+	k := &Mirror{Log: r.stringOr("mirror_log", ""), RegionSize: r.uintOr("region_size", maxSectors32, 0), Moved: r.uintOr("extents_moved", maxSectors32, 0), Mirrors: r.places("mirrors")}
 	if n := r.uint("mirror_count", maxSectors32); n != uint64(len(k.Mirrors)) {
 		r.failAt("mirror_count", "it is %d, but there are %d mirrors", n, len(k.Mirrors))
 	}

@@ -40,6 +40,8 @@ func (t *tree) segment(l *LV, i int, s *Segment) (dm.Line, error) {
 		return &errortarget.Line{}, nil
 	case *Thin:
 		return t.thin(k)
+	case *Mirror:
+		return t.mirror(l, i, s, k)
 	}
 	return nil, fmt.Errorf("%s is of type %s, which is not supported", l.Name, s.Type)
 }
@@ -47,7 +49,7 @@ func (t *tree) segment(l *LV, i int, s *Segment) (dm.Line, error) {
 func (t *tree) stripes(l *LV, i int, s *Segment, k *Striped) (dm.Line, error) {
 	var ps []dm.Place
 	for j, p := range places(s) {
-		at, err := t.place(l, s, fmt.Sprintf("missing_%d_%d", i, j), p)
+		at, err := t.place(l, s, missingName(i, j), p)
 		if err != nil {
 			return nil, err
 		}
@@ -58,6 +60,9 @@ func (t *tree) stripes(l *LV, i int, s *Segment, k *Striped) (dm.Line, error) {
 	}
 	return &striped.Line{Chunk: uint32(k.StripeSize), Stripes: ps}, nil
 }
+
+// missingName is the layer in place of a part of a segment on a missing disk.
+func missingName(segment, part int) string { return fmt.Sprintf("missing_%d_%d", segment, part) }
 
 // place returns the place of a part of a segment. For a missing disk it is an error
 // device as long as the whole segment.

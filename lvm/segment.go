@@ -90,6 +90,7 @@ type (
 	Mirror struct {
 		Log        string // "": in memory
 		RegionSize uint64
+		Moved      uint64 // extents that a pvmove has copied
 		Mirrors    []Place
 	}
 	// Raid is any of raid0 to raid10.

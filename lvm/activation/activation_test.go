@@ -22,7 +22,7 @@ var modes = []Mode{ReadOnly, OverClones, Writable}
 var groups = map[string]map[string][]string{
 	"plain": {"lin-vg": nil, "snap": nil, "few": nil},
 	"thin":  {"thin": nil, "wrap": nil},
-	"other": {"other": {"cached", "cached2", "mirror", "moved", "raid0", "raid1", "raid10", "raid5", "sound", "written"}, "miss": nil},
+	"other": {"other": {"cached", "cached2", "raid0", "raid1", "raid10", "raid5", "sound", "written"}, "miss": nil},
 }
 
 // writes are devices that can be written.

@@ -16,6 +16,7 @@ import (
 	"udm/targets/integrity"
 	"udm/targets/linear"
 	logwrites "udm/targets/log-writes"
+	"udm/targets/mirror"
 	"udm/targets/snapshot"
 	"udm/targets/striped"
 	switchtarget "udm/targets/switch"
@@ -40,6 +41,7 @@ func Types() []*dm.Type {
 		integrity.Type(),
 		linear.Type(),
 		logwrites.Type(),
+		mirror.Type(),
 		striped.Type(),
 		switchtarget.Type(),
 		unstriped.Type(),

@@ -76,6 +76,7 @@ func talkers(r *targettest.Rig) map[string]*dm.Device {
 		{"crypt", "0 4096 crypt aes-cbc-essiv:sha256 " + cryptKey + " 0 m 0"},
 		{"clone", "0 4096 clone q r v 64 1 no_hydration"},
 		{"era", "0 4096 era o p 64"},
+		{"mirror", "0 4096 mirror disk 2 w 64 2 x 0 y 8 1 handle_errors"},
 		{"cache", "0 4096 cache s t u 64 2 metadata2 passthrough mq 2 migration_threshold 64"},
 		{"integrity", "0 4096 integrity n 0 - J 2 internal_hash:crc32c recalculate"},
 	} {
@@ -123,6 +124,7 @@ func FuzzTargets(f *testing.F) {
 		"crypt cipher_null-ecb - 0 a 0", "integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 5 internal_hash:hmac(sha256):00ab meta_device:b block_size:4096 allow_discards fix_hmac", "verity 1 a b 512 512 40 1 sha256 " + verityRoot + " -",
 		"verity 0 a b 512 512 40 1 sha256 " + verityRoot + " 12 11 ignore_corruption check_at_most_once ignore_zero_blocks use_fec_from_device c fec_blocks 50 fec_start 1 fec_roots 2", "snapshot a b P 8", "snapshot a b N 16 2 discard_zeroes_cow discard_passdown_origin",
 		"snapshot-origin a", "snapshot-merge a b PO 8", "thin-pool a b 128 0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin a 0",
+		"mirror core 1 8 2 a 0 b 0 1 handle_errors", "mirror disk 3 c 16 nosync 2 a 8 b 0", "mirror disk 2 a 8 2 a 0 a 0",
 		"linear a 18446744073709551615", "striped 4294967295 1 a 0", "linear  a\\ b  0 ",
 	} {
 		f.Add(uint64(4096), seed)
