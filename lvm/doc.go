@@ -1,8 +1,8 @@
-// Package lvm reads LVM2 volume groups: the labels and metadata areas of disks
+// Package lvm reads and writes LVM2 volume groups: the labels and metadata areas of disks
 // (label.go, area.go), the text in them as a typed model (vg.go, lv.go, segment.go;
 // package text parses the text), the selection among its copies (scan.go,
-// assemble.go), and the tables that LVM would load for its volumes (name.go,
-// tree.go).
+// assemble.go), the tables that LVM would load for its volumes (name.go, tree.go), and
+// the commit of a new text (commit.go, copywriter.go). Package edit makes new texts.
 //
 // # Layout of a physical volume
 //

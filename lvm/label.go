@@ -16,6 +16,8 @@ const (
 	labelID      = "LABELONE"
 	labelType    = "LVM2 001"
 	labelHeader  = 32 // bytes before the physical volume's header
+	labelVersion = 2  // of the extension
+	labelUsed    = 1  // flag: the disk belongs to a group
 
 	maxAreas = 16 // of each kind: more do not fit into a sector
 )
@@ -44,6 +46,7 @@ type Label struct {
 
 	// The extension; Version is 0 if there is none.
 	Version    uint32
+	Flags      uint32
 	Used       bool // the disk belongs to a group
 	Bootloader []Range
 }
@@ -131,7 +134,8 @@ func (l *Label) parse(f *fields) error {
 	l.ID, l.Size = id, f.uint64()
 	l.Data, l.Metadata = f.ranges(), f.ranges()
 	if l.Version = f.uint32(); l.Version != 0 {
-		l.Used = f.uint32()&1 != 0 && l.Version >= 2
+		l.Flags = f.uint32()
+		l.Used = l.Flags&labelUsed != 0 && l.Version >= labelVersion
 		l.Bootloader = f.ranges()
 	}
 	if f.short {

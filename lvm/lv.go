@@ -151,3 +151,19 @@ func (g *Group) Sectors(l *LV) uint64 {
 	}
 	return l.Extents() * g.ExtentSize
 }
+
+// Snapshots returns the COW stores of the volume's snapshots.
+func (l *LV) Snapshots() []*LV { return l.snapshots }
+
+// Link returns the LV that makes this one a COW store in the text; nil: it is none.
+func (l *LV) Link() *LV { return l.snapshot }
+
+// Users returns the LVs that need a volume: those that it is a part, pool or origin of.
+func (g *Group) Users(l *LV) (users []*LV) {
+	for _, u := range g.LVs {
+		if slices.Contains(g.below(u), l.Name) {
+			users = append(users, u)
+		}
+	}
+	return users
+}

@@ -167,3 +167,21 @@ func (g *Group) readPVs(r *reader) {
 		g.PVs, g.pvs[p.Name] = append(g.PVs, p), p
 	}
 }
+
+// Extents are consecutive extents of a physical volume.
+type Extents struct{ Start, Count uint64 }
+
+// Free returns the extents of a physical volume that no volume uses, in order.
+func (p *PV) Free() (free []Extents) {
+	var next uint64
+	for _, u := range p.used {
+		if u.start > next {
+			free = append(free, Extents{next, u.start - next})
+		}
+		next = u.start + u.count
+	}
+	if next < p.Count {
+		free = append(free, Extents{next, p.Count - next})
+	}
+	return free
+}

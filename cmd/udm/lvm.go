@@ -18,12 +18,16 @@ import (
 func lvmCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lvm",
-		Short: "Show LVM2 volume groups, and activate their volumes",
+		Short: "Show, make and change LVM2 volume groups, and activate their volumes",
 		Example: `  udm lvm scan server.img
-  udm lvm activate vg server.img`,
+  udm lvm activate vg server.img
+  udm lvm vgcreate vg disk.img
+  udm lvm lvcreate -L 1G -n root vg disk.img`,
 		Args: cobra.ArbitraryArgs, RunE: needsCommand,
 	}
-	cmd.AddCommand(lvmScanCommand(), lvmActivateCommand(), lvmDeactivateCommand())
+	cmd.AddCommand(lvmScanCommand(), lvmActivateCommand(), lvmDeactivateCommand(),
+		vgCreateCommand(), vgExtendCommand(), vgRenameCommand(), vgRemoveCommand(),
+		lvCreateCommand(), lvResizeCommand("lvresize"), lvResizeCommand("lvextend"), lvResizeCommand("lvreduce"), lvRenameCommand(), lvRemoveCommand())
 	return cmd
 }
 
@@ -56,22 +60,29 @@ a table may have for a disk:
 
 // withDisks opens disks for reading while f runs. If a disk has partitions, it opens
 // these instead.
-func withDisks(names []string, f func([]lvm.Disk) error) (err error) {
+func withDisks(names []string, f func([]lvm.Disk) error) error {
 	o := diskOpener{leaf: leaf.New(env.Real())}
+	return o.with(names, func() error { return f(o.disks) })
+}
+
+// diskOpener opens disks.
+type diskOpener struct {
+	leaf  *leaf.Opener
+	write bool // the disks, and the partitions of partitioned ones, are for writing
+	disks []lvm.Disk
+	whole []blk.Device // with partitions
+	parts []string     // names of partitions that were not named themselves
+}
+
+// with opens disks while f runs.
+func (o *diskOpener) with(names []string, f func() error) (err error) {
 	defer func() { err = errors.Join(err, o.close()) }()
 	for _, name := range names {
 		if err := o.openWhole(name); err != nil {
 			return err
 		}
 	}
-	return f(o.disks)
-}
-
-// diskOpener opens disks.
-type diskOpener struct {
-	leaf  *leaf.Opener
-	disks []lvm.Disk
-	whole []blk.Device // with partitions
+	return f()
 }
 
 func (o *diskOpener) close() (err error) {
@@ -100,11 +111,23 @@ func (o *diskOpener) openWhole(name string) error {
 	d := lvm.Disk{Name: name, Device: dev}
 	table, err := partition.Read(env.Real(), dev)
 	if err != nil || d.Labelled(env.Real()) {
-		o.disks = append(o.disks, d)
-		return nil
+		return o.use(d)
 	}
 	o.whole = append(o.whole, dev)
 	return o.openPartitions(name, table)
+}
+
+// use takes a disk that is open for reading.
+func (o *diskOpener) use(d lvm.Disk) (err error) {
+	if o.write {
+		reader := d.Device
+		d.Device, _, err = o.leaf.Open(d.Name, true)
+		if err = errors.Join(err, reader.Close()); err != nil {
+			return err
+		}
+	}
+	o.disks = append(o.disks, d)
+	return nil
 }
 
 func (o *diskOpener) openPartitions(disk string, table *partition.Table) error {
@@ -113,11 +136,11 @@ func (o *diskOpener) openPartitions(disk string, table *partition.Table) error {
 			continue
 		}
 		name := fmt.Sprintf("part:%d:%s", p.Number, disk)
-		dev, _, err := o.leaf.Open(name, false)
+		dev, _, err := o.leaf.Open(name, o.write)
 		if err != nil {
 			return err
 		}
-		o.disks = append(o.disks, lvm.Disk{Name: name, Device: dev})
+		o.disks, o.parts = append(o.disks, lvm.Disk{Name: name, Device: dev}), append(o.parts, name)
 	}
 	return nil
 }
