@@ -109,8 +109,8 @@ func TestChangedExports(t *testing.T) {
 	r := newRemote(t, memdev.New(256))
 	r.start()
 	d := mustOpen(t, r, nbddev.Options{})
-	l := &load{t: t, d: d, m: blktest.NewModel(256)}
-	l.write(blk.Write, 0, 256, 0)
+	l := blktest.NewLoad(t, d, 256)
+	l.Write(blk.Write, 0, 256, 0)
 	resize := func(n uint64) func(*memdev.Device) *memdev.Device {
 		return func(d *memdev.Device) *memdev.Device { d = d.Clone(); d.Resize(n); return d }
 	}
@@ -126,10 +126,10 @@ func TestChangedExports(t *testing.T) {
 			t.Errorf("%s: taken: %+v", why, d.Limits())
 		}
 		r.restart(func(*memdev.Device) *memdev.Device { return good })
-		l.read(0, 256)
+		l.Read(0, 256)
 	}
 	r.restart(resize(512))
-	l.read(0, 256)
+	l.Read(0, 256)
 	if n := d.Limits().Size; n != 512 {
 		t.Errorf("a grown export has %d sectors", n)
 	}

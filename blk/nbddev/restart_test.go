@@ -32,21 +32,21 @@ func TestServerThatForgets(t *testing.T) {
 			r := newRemote(t, memdev.New(4096, memdev.Volatile))
 			r.start()
 			d := r.open(o)
-			l := startLoad(t, d, 4096, false)
+			l := blktest.StartLoad(t, d, 4096, false)
 			for range restarts() / 3 {
-				if !l.more(10 + rand.IntN(40)) {
+				if !l.More(10 + rand.IntN(40)) {
 					break
 				}
 				r.restart(func(d *memdev.Device) *memdev.Device { return d.CrashClone(rand.Uint64()) })
 			}
-			l.stop()
+			l.Stop()
 			if err := d.Close(); err != nil {
 				t.Error(err)
 			}
 			r.stop()
-			l.m.Crash()
-			l.d = r.disk.CrashClone(rand.Uint64())
-			l.read(0, 4096)
+			l.M.Crash()
+			l.D = r.disk.CrashClone(rand.Uint64())
+			l.Read(0, 4096)
 		})
 	}
 }
@@ -57,17 +57,17 @@ func TestFUAOverWhatIsKept(t *testing.T) {
 	r := newRemote(t, memdev.New(64, memdev.Volatile))
 	r.start()
 	d := r.open(nbddev.Options{})
-	l := &load{t: t, d: d, m: blktest.NewModel(64)}
-	l.write(blk.Write, 0, 32, 0)
-	l.write(blk.Write, 8, 8, blk.FUA)
-	l.write(blk.WriteZeroes, 12, 8, 0)
-	l.write(blk.Write, 10, 4, blk.FUA)
+	l := blktest.NewLoad(t, d, 64)
+	l.Write(blk.Write, 0, 32, 0)
+	l.Write(blk.Write, 8, 8, blk.FUA)
+	l.Write(blk.WriteZeroes, 12, 8, 0)
+	l.Write(blk.Write, 10, 4, blk.FUA)
 	r.restart(same)
-	l.read(0, 64)
+	l.Read(0, 64)
 	for seed := range uint64(100) {
-		x := &load{t: t, d: r.disk.CrashClone(seed), m: l.m.Clone()}
-		x.m.Crash()
-		x.read(0, 64)
+		x := &blktest.Load{T: t, D: r.disk.CrashClone(seed), M: l.M.Clone()}
+		x.M.Crash()
+		x.Read(0, 64)
 	}
 	d.Close()
 }
@@ -110,13 +110,13 @@ func TestCutAtEveryByte(t *testing.T) {
 
 func converse(t *testing.T, d blk.Device) {
 	t.Helper()
-	l := &load{t: t, d: d, m: blktest.NewModel(64)}
-	l.write(blk.Write, 3, 1, 0)
-	l.flush()
-	l.write(blk.Write, 3, 1, 0)
-	l.write(blk.WriteZeroes, 4, 2, 0)
-	l.read(3, 2)
+	l := blktest.NewLoad(t, d, 64)
+	l.Write(blk.Write, 3, 1, 0)
+	l.Flush()
+	l.Write(blk.Write, 3, 1, 0)
+	l.Write(blk.WriteZeroes, 4, 2, 0)
+	l.Read(3, 2)
 	blk.ExtentsOf(d, 0, 64)
-	l.write(blk.Write, 4, 1, blk.FUA)
-	l.read(4, 1)
+	l.Write(blk.Write, 4, 1, blk.FUA)
+	l.Read(4, 1)
 }

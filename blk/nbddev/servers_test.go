@@ -161,23 +161,23 @@ func TestOtherServersRestarted(t *testing.T) {
 			p := newProgram(t, args)
 			p.start()
 			d := p.open()
-			l := startLoad(t, d, imageSectors, name == "nbdkit delay and retry")
+			l := blktest.StartLoad(t, d, imageSectors, name == "nbdkit delay and retry")
 			for range restarts() / p.share() {
-				if !l.more(10 + rand.IntN(40)) {
+				if !l.More(10 + rand.IntN(40)) {
 					break
 				}
 				p.kill()
 				p.start()
 			}
-			l.stop()
+			l.Stop()
 			d.Close()
 			p.kill()
 			f, err := filedev.Open(p.image, filedev.Options{ReadOnly: true})
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.d = f
-			l.read(0, imageSectors)
+			l.D = f
+			l.Read(0, imageSectors)
 			f.Close()
 		})
 	}
