@@ -14,6 +14,9 @@ run: build ## build udm and run its main job: udm quickstart
 build: ## build the one static binary, bin/udm
 	go build -o bin/udm ./cmd/udm
 
+build-ceph: ## build bin/udm with librbd, for disks rbd:POOL/IMAGE (cgo; Debian: librbd-dev)
+	CGO_ENABLED=1 go build -tags ceph -o bin/udm ./cmd/udm
+
 man: build ## write the man pages to docs/man
 	./bin/udm man docs/man
 
@@ -97,8 +100,9 @@ race: packages ## run the tests of the libraries under the race detector, and on
 
 RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./luks ./run/... ./export/... ./ctl/... ./udmtest
 
-test-ceph: ## send streams to a real Ceph cluster and back (CEPH_CONF names it)
-	CI=true go test $(HANG) -count=1 -tags ceph ./test/ceph
+test-ceph: ## start a small Ceph cluster on 127.0.0.1: its images as disks, and streams there and back
+	@./test/packages.sh test/ceph/packages.txt
+	CI=true CGO_ENABLED=1 go test $(HANG) -count=1 -tags ceph ./test/ceph
 
 test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons, for hours (root, loop devices)
 	CI=true go test -timeout 0 -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm
@@ -124,7 +128,13 @@ lint: ## gofmt, tidy modules, go vet, staticcheck
 	go vet ./...
 	for module in $(MODULES); do (cd $$module && go vet ./...) || exit 1; done
 	go tool staticcheck ./...
+	@if [ -f /usr/include/rbd/librbd.h ]; then \
+		export CGO_ENABLED=1; \
+		go vet -tags ceph $(CEPH) && go tool staticcheck -tags ceph $(CEPH); \
+	fi
 	staticcheck=$$(go tool -n staticcheck) && for module in $(MODULES); do (cd $$module && $$staticcheck ./...) || exit 1; done
+
+CEPH = ./blk/rbddev ./blk/leaf ./cmd/udm ./test/ceph
 
 cross: ## build for the other systems
 	@for system in darwin/arm64 windows/amd64 linux/arm64; do \
@@ -151,4 +161,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-ceph planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz

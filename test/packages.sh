@@ -1,14 +1,16 @@
 #!/bin/sh
-# Installs the Debian packages of test/need/packages.txt that are missing, when it
-# may; otherwise says which tests are skipped.
+# Installs the Debian packages of test/need/packages.txt, or of the list $1, that are
+# missing, when it may; otherwise says which tests are skipped. A line is a package, and
+# programs or files in it.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
+list=${1:-$(dirname "$0")/need/packages.txt}
 missing() {
 	while read -r package programs; do
 		for p in $programs; do
-			command -v "$p" >/dev/null 2>&1 || { printf ' %s' "$package"; break; }
+			command -v "$p" >/dev/null 2>&1 || [ -f "$p" ] || { printf ' %s' "$package"; break; }
 		done
-	done <"$(dirname "$0")/need/packages.txt"
+	done <"$list"
 }
 want=$(missing)
 [ -n "$want" ] || exit 0

@@ -6,6 +6,7 @@
 //	mem:SIZE[:NAME]    a disk in memory, which lasts until it is closed
 //	null:SIZE[:NAME]   a disk that stores nothing and reads as zeroes
 //	nbd:URI            a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT
+//	rbd:POOL/IMAGE     an image of a Ceph cluster; with @SNAP a snapshot of it, read-only
 //	qcow2:/PATH        the disk in a qcow2 image and its backing files, read-only
 //	https://…          an object at a web server, read by ranges, read-only
 //	archive:SNAP:STORE a snapshot in an archive (udm archive), read-only
@@ -33,10 +34,11 @@
 //
 // A disk is opened once, however many tables name it and by whatever paths: a file is
 // identified by its file system and inode, a block device by its number, a disk at an
-// NBD server by address and export. A disk has a number as long as it is open. Block
-// devices keep their own; files and partitions get major 7, that of the kernel's loop
-// devices, memory disks major 1, that of its ram disks, and disks at NBD servers major
-// 43, that of its nbd devices, each with the lowest free minor. A real device whose
+// NBD server by address and export, an image of a Ceph cluster by the ids of the cluster,
+// the pool and the image. A disk has a number as long as it is open. Block devices keep
+// their own; files and partitions get major 7, that of the kernel's loop devices, memory
+// disks major 1, that of its ram disks, and disks at NBD servers and other remote ones
+// major 43, that of its nbd devices, each with the lowest free minor. A real device whose
 // number is taken gets one of major 259. A disk at an NBD server is opened once for
 // readers and writers, with the parameters of the first. A partition opens its disk,
 // which may be open by its own name as well.

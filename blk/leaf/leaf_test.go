@@ -347,7 +347,7 @@ func TestSchemesAreDocumented(t *testing.T) {
 			t.Errorf("the package comment lacks %q", line)
 		}
 	}
-	if want := "/PATH, direct:/PATH, mem:SIZE[:NAME], null:SIZE[:NAME], nbd:URI, qcow2:/PATH, https://…, archive:SNAP:STORE, part:N:… or block=BYTES:…"; Syntax() != want {
+	if want := "/PATH, direct:/PATH, mem:SIZE[:NAME], null:SIZE[:NAME], nbd:URI, rbd:POOL/IMAGE, qcow2:/PATH, https://…, archive:SNAP:STORE, part:N:… or block=BYTES:…"; Syntax() != want {
 		t.Errorf("Syntax is %q, want %q", Syntax(), want)
 	}
 }

@@ -28,6 +28,7 @@ func schemes() []scheme {
 		{"mem:", "mem:SIZE[:NAME]", "a disk in memory, which lasts until it is closed", RAMMajor, parseMemory},
 		{"null:", "null:SIZE[:NAME]", "a disk that stores nothing and reads as zeroes", RAMMajor, parseNull},
 		{"nbd", "nbd:URI", "a disk at an NBD server; its URI alone will do: nbd://HOST/EXPORT", NBDMajor, parseNBD},
+		{"rbd:", "rbd:POOL/IMAGE", "an image of a Ceph cluster; with @SNAP a snapshot of it, read-only", NBDMajor, parseRBD},
 		{"qcow2:", "qcow2:/PATH", "the disk in a qcow2 image and its backing files, read-only", LoopMajor, parseQcow2},
 		{"http", "https://…", "an object at a web server, read by ranges, read-only", NBDMajor, parseHTTP},
 		{"archive:", "archive:SNAP:STORE", "a snapshot in an archive (udm archive), read-only", NBDMajor, parseArchive},

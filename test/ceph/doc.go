@@ -1,6 +1,7 @@
-// Package ceph tests udm together with a real Ceph cluster: what udm sends is imported
-// by rbd, and the reverse. Its tests have the build tag ceph, and need a cluster, which
-// CEPH_CONF names, with a pool rbd in which images may be made and removed.
+// Package ceph tests udm on a real Ceph cluster: disks rbd:POOL/IMAGE, and the streams that
+// rbd imports and exports. Its tests have the build tag ceph, and start a cluster of one
+// monitor and one OSD, which stores in memory, as processes of this user on 127.0.0.1; they
+// end with the tests. Debian packages: ceph-mon, ceph-osd, ceph-common, librbd-dev.
 //
-//	CEPH_CONF=/etc/ceph/ceph.conf make test-ceph
+//	make test-ceph
 package ceph

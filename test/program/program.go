@@ -17,12 +17,16 @@ import (
 var built struct {
 	sync.Mutex
 	dir      string            // empty: nothing was built
-	programs map[string]string // by package
+	programs map[string]string // by tag and package
 }
 
-// Main is the TestMain of a package that builds programs; it removes them.
-func Main(m *testing.M) {
+// Main is the TestMain of a package that builds programs; it removes them, and runs what
+// else is to be done at the end.
+func Main(m *testing.M, end ...func()) {
 	code := m.Run()
+	for _, do := range end {
+		do()
+	}
 	if built.dir != "" {
 		os.RemoveAll(built.dir)
 	}
@@ -33,7 +37,13 @@ func Main(m *testing.M) {
 // kernel of package kernel, and returns its path.
 func Build(t testing.TB, pkg string) string {
 	t.Helper()
-	path, err := buildOnce(pkg)
+	return BuildWith(t, pkg, "")
+}
+
+// BuildWith is Build with a build tag, and with C.
+func BuildWith(t testing.TB, pkg, tag string) string {
+	t.Helper()
+	path, err := buildOnce(pkg, tag)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,26 +52,27 @@ func Build(t testing.TB, pkg string) string {
 
 // MustBuild is Build where no test is at hand; it panics if that fails.
 func MustBuild(pkg string) string {
-	path, err := buildOnce(pkg)
+	path, err := buildOnce(pkg, "")
 	if err != nil {
 		panic(err)
 	}
 	return path
 }
 
-func buildOnce(pkg string) (path string, err error) {
+func buildOnce(pkg, tag string) (path string, err error) {
 	built.Lock()
 	defer built.Unlock()
-	if path = built.programs[pkg]; path != "" {
+	key := filepath.Join(tag, pkg)
+	if path = built.programs[key]; path != "" {
 		return path, nil
 	}
-	if path, err = build(pkg); err == nil {
-		built.programs[pkg] = path
+	if path, err = build(pkg, tag); err == nil {
+		built.programs[key] = path
 	}
 	return path, err
 }
 
-func build(pkg string) (string, error) {
+func build(pkg, tag string) (string, error) {
 	if built.dir == "" {
 		dir, err := os.MkdirTemp("", "udm-bin")
 		if err != nil {
@@ -72,9 +83,12 @@ func build(pkg string) (string, error) {
 			return "", err
 		}
 	}
-	path := filepath.Join(built.dir, filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-o", path, pkg)
+	path := filepath.Join(built.dir, tag, filepath.Base(pkg))
+	cmd := exec.Command("go", "build", "-tags", tag, "-o", path, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if tag != "" {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}

@@ -18,7 +18,7 @@ func TestBuild(t *testing.T) {
 	if out, err := exec.Command(path, "--help").CombinedOutput(); err != nil || !strings.Contains(string(out), "udm") {
 		t.Errorf("it says %q, %v", out, err)
 	}
-	if _, err := build("udm/no/such/package"); err == nil {
+	if _, err := build("udm/no/such/package", ""); err == nil {
 		t.Error("what is not there is built")
 	}
 }
