@@ -353,24 +353,30 @@ func TestResize(t *testing.T) {
 	}
 }
 
-// A bio costs no memory.
+// A bio costs no memory; the queue that runs the ends may be idle, and costs some to start.
 func TestNoAllocation(t *testing.T) {
 	f := newFake(64)
 	d := f.device(t, env.Real())
 	defer d.Close()
-	bs := newBios(1, blk.Write)
+	bs := newBios(batch, blk.Write)
+	list := make([]ended, batch)
 	n := testing.AllocsPerRun(100, func() {
-		if slot, st := d.admit(&bs.list[0]); st != blk.OK {
-			t.Fatal(st)
-		} else {
-			bs.under.Add(1)
-			d.end([]ended{{slot, 0}})
+		bs.under.Add(batch)
+		for i := range bs.list {
+			slot, st := d.admit(&bs.list[i])
+			if st != blk.OK {
+				t.Fatal(st)
+			}
+			list[i].slot = slot
 		}
+		d.end(list)
 		bs.under.Wait()
-		bs.list[0].Rearm()
+		for i := range bs.list {
+			bs.list[i].Rearm()
+		}
 	})
-	if n != 0 {
-		t.Errorf("%v allocations", n)
+	if n > 2 {
+		t.Errorf("%v allocations for %d bios", n, batch)
 	}
 }
 
