@@ -170,11 +170,11 @@ func (c *caches) resize(w *harness, r *rand.Rand) {
 		d := w.volume("cache").dev
 		if w.must(d.Suspend(context.Background(), false), "suspend cache") {
 			if !w.must(w.trying(func() error { return d.Resume(context.Background(), false) }), "resume cache") {
-				c.reload(w, d)
+				w.loadSurely(d, c.table(), "slow")
 			}
 		}
 	} else {
-		c.reload(w, w.volume("cache").dev)
+		w.loadSurely(w.volume("cache").dev, c.table(), "slow")
 	}
 }
 
@@ -186,7 +186,7 @@ func (c *caches) change(w *harness, r *rand.Rand) {
 	v := w.volume("cache")
 	if c.mode == "passthrough" {
 		c.mode, c.policy = "writethrough", "cleaner"
-		c.reload(w, v.dev)
+		w.loadSurely(v.dev, c.table(), "slow")
 		w.sleep(5 * time.Second)
 		s, err := cache.ParseStatus(v.dev.Lines(dm.Info, false, 0)[0].Params)
 		if !w.must(err, "status") || s.Dirty > 0 || s.State != cache.Figures {
@@ -195,22 +195,7 @@ func (c *caches) change(w *harness, r *rand.Rand) {
 		c.mode, c.policy = "passthrough", "smq"
 	}
 	w.note("change from %s %s to %s %s", old.mode, old.policy, c.mode, c.policy)
-	c.reload(w, v.dev)
-}
-
-// reload loads the table again. If disks fail meanwhile, so that it cannot be resumed, it
-// is resumed when they do not; if the metadata is lost for this round, all I/O fails.
-func (c *caches) reload(w *harness, d *dm.Device) {
-	if w.reload(d, c.table()) || !d.Status().Suspended {
-		return
-	}
-	w.calm = true
-	defer func() { w.calm = false }()
-	if err := d.Resume(context.Background(), false); err != nil {
-		w.note("%v", err)
-		w.right(d.Load([]dm.Spec{{Len: c.size, Type: "flakey", Params: "slow 0 0 1"}}, dm.Mode{Write: true}), "load a failing table")
-		w.right(d.Resume(context.Background(), false), "resume a failing table")
-	}
+	w.loadSurely(v.dev, c.table(), "slow")
 }
 
 // verify looks at all of the metadata.

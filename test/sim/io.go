@@ -137,6 +137,11 @@ func (w *harness) read(v *volume, b *blk.Bio) {
 	})
 }
 
+// witness is a scenario that is told of each bio that changes a volume, and of its end.
+type witness interface {
+	submitted(*harness, *blk.Bio) func(blk.Status)
+}
+
 // change submits a write, discard or write-zeroes. Seed 0 stands for zeroes.
 func (w *harness) change(v *volume, b *blk.Bio, seed uint64) {
 	w.stats.writes++
@@ -149,11 +154,16 @@ func (w *harness) change(v *volume, b *blk.Bio, seed uint64) {
 	} else {
 		op = m.Begin(b.Sector, b.Sectors, seed)
 	}
+	tell := func(blk.Status) {}
+	if sc, ok := w.sc.(witness); ok {
+		tell = sc.submitted(w, b)
+	}
 	w.submit(v, b, func(st blk.Status) {
 		if flush && st == blk.OK {
 			m.FlushEnd(token)
 		}
 		m.End(op, st, fua)
+		tell(st)
 	})
 }
 

@@ -99,6 +99,36 @@ func (w *harness) pause(d *dm.Device, noflush bool, r *rand.Rand) {
 	w.note("resumed %s", d.Name())
 }
 
+// pauseSurely is pause for targets that cannot be resumed while disks fail. lower is a disk
+// as long as d.
+func (w *harness) pauseSurely(d *dm.Device, noflush bool, r *rand.Rand, lower string) {
+	w.pause(d, noflush, r)
+	w.resumeSurely(d, lower)
+}
+
+// loadSurely loads a table into d and resumes it.
+func (w *harness) loadSurely(d *dm.Device, table, lower string) {
+	if !w.reload(d, table) {
+		w.resumeSurely(d, lower)
+	}
+}
+
+// resumeSurely resumes a device that a failed command has left suspended, while no disk
+// fails. If even that fails, its metadata are lost for this round, and all I/O fails.
+func (w *harness) resumeSurely(d *dm.Device, lower string) {
+	if !d.Status().Suspended {
+		return
+	}
+	w.calm = true
+	defer func() { w.calm = false }()
+	if err := d.Resume(context.Background(), false); err != nil {
+		w.note("%v", err)
+		fails := []dm.Spec{{Len: d.Limits().Size, Type: "flakey", Params: lower + " 0 0 1"}}
+		w.right(d.Load(fails, dm.Mode{Write: true}), "load a failing table")
+		w.right(d.Resume(context.Background(), false), "resume a failing table")
+	}
+}
+
 func (p *plain) verify(*harness) {}
 
 // impatient: nothing in the stack waits for space.

@@ -42,6 +42,14 @@ var kinds = []kind{
 	{name: "caches-hard", make: newCaches, hard: true, long: true},
 	{name: "caches-errors", make: newCaches, errors: true, long: true},
 	{name: "caches-full", make: newCaches, full: true, long: true},
+	{name: "eras", make: newEras, long: true},
+	{name: "eras-errors", make: newEras, errors: true, long: true},
+	{name: "eras-hard", make: newEras, hard: true, long: true},
+	{name: "eras-full", make: newEras, full: true, long: true},
+	{name: "clones", make: newClones, long: true},
+	{name: "clones-errors", make: newClones, errors: true, long: true},
+	{name: "clones-hard", make: newClones, hard: true, long: true},
+	{name: "clones-full", make: newClones, full: true, long: true},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into

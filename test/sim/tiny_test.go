@@ -33,6 +33,19 @@ type tiny struct {
 	begin func(w *harness) // what was done before the first step; no power cuts in it
 	steps []step
 	clone func(scenario) scenario // with models that the power was cut from
+	slow  bool                    // a crash state takes long: few with -short
+}
+
+// scope is how long all sequences are that are tried, and how many crash states there are
+// to be at least.
+func (k tiny) scope() (longest, states int) {
+	switch {
+	case k.slow && testing.Short():
+		return 1, *wanted / 50
+	case *exhaustive:
+		return 3, *wanted
+	}
+	return 2, *wanted
 }
 
 // TestTinyStacks runs all short sequences of steps on each tiny stack, and then random
@@ -40,14 +53,11 @@ type tiny struct {
 // none or a part of the unflushed data lost. Each time the stack is built again, read as
 // a whole and checked.
 func TestTinyStacks(t *testing.T) {
-	for _, k := range []tiny{tinySnapshot(), tinyMerge(), tinyThin()} {
+	for _, k := range []tiny{tinySnapshot(), tinyMerge(), tinyThin(), tinyEra(), tinyClone(), tinyCache()} {
 		t.Run(k.name, func(t *testing.T) {
 			y := &states{seen: make(map[uint64]bool)}
+			longest, most := k.scope()
 			if *first == 1 {
-				longest := 2
-				if *exhaustive {
-					longest = 3
-				}
 				for _, seq := range sequencesOf(len(k.steps), longest) {
 					k.try(t, y, seq, false, 1)
 					k.try(t, y, seq, true, 1)
@@ -55,7 +65,7 @@ func TestTinyStacks(t *testing.T) {
 				t.Logf("all sequences of up to %d of %d steps: %d crash states of %d drawn", longest, len(k.steps), len(y.seen), y.drawn)
 			}
 			round := *first
-			for ; len(y.seen) < *wanted; round++ {
+			for ; len(y.seen) < most; round++ {
 				r := rand.New(rand.NewPCG(round, 3))
 				seq := make([]int, 3+r.IntN(8))
 				for i := range seq {
