@@ -107,6 +107,21 @@ func absent(name string) error {
 	return Errorf(syscall.ENXIO, "%s: no such device", name)
 }
 
+// SizeOf returns the size in sectors of what a table would open by a name.
+func (c *Control) SizeOf(name string) (sectors uint64, err error) {
+	if d := c.Mapped(name); d != nil {
+		return d.Limits().Size, nil
+	}
+	if c.opener == nil {
+		return 0, Errorf(syscall.ENODEV, "%s: no such device", name)
+	}
+	dev, _, err := c.opener.Open(name, false)
+	if err != nil {
+		return 0, err
+	}
+	return dev.Limits().Size, dev.Close()
+}
+
 // Mapped returns the mapped device that a table names: /dev/mapper/NAME, /dev/dm-MINOR
 // or MAJOR:MINOR. It returns nil if the name is none of these or there is no such device.
 func (c *Control) Mapped(name string) *Device {

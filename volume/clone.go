@@ -25,6 +25,9 @@ type CloneSpec struct {
 	Store     string `json:"store,omitempty"`
 	StoreSize uint64 `json:"storeSize,omitempty"` // capacity of a store in bytes; 0: all of the clone
 	Pool      string `json:"pool,omitempty"`      // pool that keeps the changes instead of stores; "": none
+	// Lazy makes copies of the base that are in use at once and copied in the background;
+	// then they need the base no more. The base may then be any disk that a table can name.
+	Lazy bool `json:"lazy,omitempty"`
 	// Labels are those of each clone.
 	Labels map[string]string `json:"labels,omitempty"`
 }
@@ -33,6 +36,9 @@ type CloneSpec struct {
 // them.
 func (m *Manager) Clone(ctx context.Context, s CloneSpec) error {
 	s.Base = strings.TrimPrefix(s.Base, mapperDir)
+	if s.Lazy {
+		return m.lazily(ctx, s)
+	}
 	o, err := m.object(s.Base)
 	if err != nil {
 		return m.run(ctx, &cloneImage{s})
@@ -77,14 +83,21 @@ func (c *cloneImage) touches(*Manager) (claim, error) {
 
 func (c *cloneImage) check(m *Manager) error {
 	switch {
-	case len(c.Names) == 0:
-		return refuse(syscall.EINVAL, "give a name for the clone")
 	case !filepath.IsAbs(c.Base) && !m.exists(c.Base):
 		return refuse(syscall.ENXIO, "there is no device named %q; give the name of a device or the absolute path of an image", c.Base)
 	case c.Store != "" && !filepath.IsAbs(c.Store):
 		return refuse(syscall.EINVAL, "the store %s is not an absolute path", c.Store)
 	case c.Store != "" && (len(c.Names) > 1 || c.Pool != ""):
 		return refuse(syscall.EINVAL, "a store can only be given for one clone that is not in a pool")
+	}
+	return c.CloneSpec.check(m)
+}
+
+// check is what holds for every kind of clones.
+func (c *CloneSpec) check(m *Manager) error {
+	switch {
+	case len(c.Names) == 0:
+		return refuse(syscall.EINVAL, "give a name for the clone")
 	case !valid(c.Labels):
 		return errLabels
 	case c.Size%blk.SectorSize != 0 || c.StoreSize%blk.SectorSize != 0:

@@ -8,13 +8,15 @@ import (
 	"testing"
 
 	"udm/blk/blktest"
+	"udm/dm"
 	"udm/internal/invariants"
 	"udm/volume/rbddiff"
 )
 
 // scenarios are operations, each with what is there before. The devices of all
 // are: a (clone of i.img), b (clone of i.img), pool p with the volume v (of
-// i.img) and its snapshot vs, disk d (on d.img) with the snapshots ds and ds2.
+// i.img) and its snapshot vs, disk d (on d.img) with the snapshots ds and ds2, and h, a
+// lazy clone whose source cannot be read.
 var scenarios = []struct {
 	name string
 	do   func(m *Manager) error
@@ -86,6 +88,15 @@ var scenarios = []struct {
 	{"volume create with labels", func(m *Manager) error {
 		return m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 1 << 20, Labels: map[string]string{"k": "v"}})
 	}},
+	{"clone lazily", func(m *Manager) error {
+		return m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"c1", "c2"}, Lazy: true})
+	}},
+	{"clone lazily, longer", func(m *Manager) error {
+		return m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"c1"}, Size: 200 << 9, Lazy: true})
+	}},
+	{"snapshot of a hydrating clone", func(m *Manager) error { return m.Snapshot(ctx, SnapshotSpec{Of: "h", Names: []string{"hs"}}) }},
+	{"rename a hydrating clone", func(m *Manager) error { return m.Rename(ctx, "h", "h2") }},
+	{"remove a hydrating clone", func(m *Manager) error { return m.Remove(ctx, RemoveSpec{Name: "h"}) }},
 	{"volume create", func(m *Manager) error { return m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 1 << 20}) }},
 }
 
@@ -137,6 +148,9 @@ func furnished(t *testing.T) *host {
 		}
 		r.ok(r.m.Snapshot(ctx, SnapshotSpec{Of: "d", Names: []string{"ds2"}}))
 		r.write("d", 70, 9, 300)
+		r.ok(r.k.Create(ctx, []Device{{Name: deadSource, ReadOnly: true, Table: []dm.Spec{{Len: 256, Type: "error"}}}}))
+		r.ok(r.m.Clone(ctx, CloneSpec{Base: deadSource, Names: []string{"h"}, Lazy: true}))
+		r.write("h", 128, 128, 400) // a whole region
 		r.ok(r.check())
 	})
 	r.stop()
@@ -152,6 +166,7 @@ func TestOperations(t *testing.T) {
 			r.task(func() {
 				before := r.contents()
 				r.ok(s.do(r.m))
+				r.settle()
 				r.ok(r.check())
 				after := r.contents()
 				t.Logf("%d steps\n%s", r.h.steps, diff(after, before))
@@ -216,6 +231,7 @@ func newCrasher(t *testing.T, h *host, do func(*Manager) error) *crasher {
 	r.task(func() {
 		x.before = r.contents()
 		r.ok(do(r.m))
+		r.settle()
 		x.after = r.contents()
 	})
 	r.stop()
@@ -239,7 +255,10 @@ func (x *crasher) crash() (reached bool) {
 		return errDead
 	}
 	var err error
-	r.task(func() { err = x.do(r.m) })
+	r.task(func() {
+		err = x.do(r.m)
+		r.settle() // what goes on in the background meets it, too
+	})
 	judge := r
 	if r.h.dead != nil {
 		judge = boot(x.t, r.h.dead)

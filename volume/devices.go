@@ -59,6 +59,8 @@ type Record struct {
 	Operation string   `json:"operation,omitempty"`
 	Files     []string `json:"files,omitempty"` // absolute paths of the files made for it
 	Base      *Base    `json:"base,omitempty"`  // of a clone
+	// Source is what a lazy clone is copied from, until it is hydrated.
+	Source string `json:"source,omitempty"`
 	// Labels are what users of the manager keep with an object: see [Manager.Label].
 	Labels map[string]string `json:"labels,omitempty"`
 	// Content is the id of the content of a device that was received and that nobody

@@ -18,6 +18,7 @@
 //	merging   snapshot-merge                   as before the merge
 //	pool      thin-pool                        files for data and metadata
 //	volume    thin                             an id in the pool
+//	hydrating clone, perhaps with linear       a file, and the metadata of the copy
 //
 // An object with snapshots has the table snapshot-origin over NAME-real. NAME-real
 // has the object's previous table, which still determines its kind; so clones and
@@ -104,6 +105,20 @@
 // object that is not a clone is first made a clone of its present content, frozen as
 // NAME-real. To commit an object, its content is frozen and copied into a new base,
 // which then replaces what is below the store.
+//
+// # Lazy clones
+//
+// A lazy clone is hydrating: the target clone copies its source into its file while it is
+// used, and a linear line maps what is behind the end of the source. Once a second the
+// manager looks for such objects of which all regions are durable in the file, and
+// finishes them by an operation of two steps:
+//
+//	1 the table becomes a linear one of the file      a crash before: it hydrates, and is
+//	                                                  finished again; the journal has it
+//	2 the metadata of the copy are removed            a crash before: the same step again
+//
+// Until then the object needs its source. While the source fails, so do reads of what is
+// not here; if it is absent at a start, the device waits for it, as for any other disk.
 //
 // # Lock order
 //

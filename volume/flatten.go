@@ -65,6 +65,8 @@ func (c *moveTo) plan(m *Manager, op *operation) error {
 	}
 	names := m.standing(o)
 	switch {
+	case o.kind == Hydrating:
+		return hydrating(o)
 	case o.kind != Disk && o.kind != Clone && o.kind != Volume:
 		return refuse(syscall.EINVAL, "%s is a %s; clone it, or copy its content", o.name, o.kind)
 	case len(names) > 0:

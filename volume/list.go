@@ -80,6 +80,8 @@ func (m *Manager) describe(o *object) Description {
 	switch o.kind {
 	case Clone, Snapshot, Merging:
 		m.describeStore(o, &d)
+	case Hydrating:
+		m.describeHydration(o, &d)
 	case Volume:
 		l := o.volume()
 		d.Pool, d.ID, d.Base = mapped(l.Pool), &l.ID, l.Origin
@@ -90,7 +92,7 @@ func (m *Manager) describe(o *object) Description {
 			}
 		}
 	}
-	if o.record.Base != nil {
+	if o.record.Base != nil && o.kind != Hydrating {
 		d.Base = o.record.Base.Path
 	}
 	for _, f := range o.record.Files {

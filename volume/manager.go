@@ -41,7 +41,9 @@ type Manager struct {
 	cancel   context.CancelFunc
 	queue    env.Queue // runs retries
 	retrying *env.Work
-	changed  env.Wait // woken when an operation makes progress
+	// finishing looks for objects that are hydrated, as long as there are hydrating ones.
+	finishing *env.Work
+	changed   env.Wait // woken when an operation makes progress
 
 	mu         sync.Mutex
 	operations map[string]*operation // guarded by mu; incomplete ones
@@ -59,7 +61,7 @@ func New(w Machine) *Manager {
 		operations: make(map[string]*operation), locks: make(map[string]*lock), bases: make(map[string]Base), receiving: make(map[string]bool),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.retrying = env.NewWork(m.retry)
+	m.retrying, m.finishing = env.NewWork(m.retry), env.NewWork(m.finishHydrated)
 	return m
 }
 
@@ -84,6 +86,7 @@ func (m *Manager) Recover(ctx context.Context) error {
 			err = errors.Join(err, aerr)
 		}
 	}
+	m.queue.QueueAfter(m.finishing, lookForHydrated)
 	return errors.Join(err, m.removeAllAbandoned(ctx))
 }
 

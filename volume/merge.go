@@ -90,6 +90,8 @@ func (c *merge) plan(m *Manager, op *operation) error {
 		return c.intoOrigin(m, op, o)
 	case Volume:
 		return c.volume(m, op, o)
+	case Hydrating:
+		return hydrating(o)
 	}
 	return refuse(syscall.EINVAL, "%s is a %s; only clones and snapshots can be merged", o.name, o.kind)
 }

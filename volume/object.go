@@ -20,6 +20,8 @@ const (
 	Merging  Kind = "merging"  // its store is being merged into its origin
 	Pool     Kind = "pool"
 	Volume   Kind = "volume" // of a pool
+	// Hydrating: a source is being copied into its file.
+	Hydrating Kind = "hydrating"
 )
 
 // object is a device and its table, with lasting names: mapped devices are named
@@ -76,6 +78,9 @@ func (m *Manager) read(o *object, specs []dm.Spec) {
 		}
 		o.lines = append(o.lines, l)
 		o.table = append(o.table, dm.NewSpec(s.Start, s.Len, l))
+	}
+	if hydrates(&o.record, o.lines) {
+		o.kind = Hydrating
 	}
 	if len(specs) != 1 || len(o.lines) != 1 {
 		return

@@ -157,6 +157,9 @@ func (o *object) is(kind Kind) error {
 	if kind == "" || kind == o.kind {
 		return nil
 	}
+	if o.kind == Hydrating {
+		return hydrating(o)
+	}
 	return refuse(syscall.EINVAL, "%s is a %s, not a %s; udm status %s shows it", o.name, o.kind, kind, o.name)
 }
 

@@ -55,6 +55,8 @@ func (c *resize) plan(m *Manager, op *operation) error {
 	switch {
 	case c.Size == 0 || c.Size%blk.SectorSize != 0:
 		return refuse(syscall.EINVAL, "the size must be a multiple of %d bytes", blk.SectorSize)
+	case o.kind == Hydrating:
+		return hydrating(o)
 	case o.kind == Snapshot || o.kind == Merging:
 		return refuse(syscall.EINVAL, "%s is a %s, which has the size of its origin; clone or copy it", o.name, o.kind)
 	case len(names) > 0:

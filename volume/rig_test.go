@@ -61,12 +61,23 @@ func (r *rig) task(f func()) {
 	r.sim.NewWait().Until(func() bool { return done })
 }
 
-// settle waits until nothing is under way.
+// settle waits until nothing is under way, and all is hydrated but what has a source that
+// fails.
 func (r *rig) settle() {
 	end := r.sim.Now() + 10*time.Minute
-	for len(r.m.Operations()) > 0 && r.sim.Now() < end {
+	for (len(r.m.Operations()) > 0 || r.hydrates()) && r.sim.Now() < end && r.h.dead == nil {
 		r.sleep(time.Second)
 	}
+}
+
+// deadSource is a source that cannot be read.
+const deadSource = "gone"
+
+func (r *rig) hydrates() bool {
+	return slices.ContainsFunc(r.c.List(), func(d *dm.Device) bool {
+		source := r.k.Record(d.Name()).Source
+		return source != "" && source != deadSource
+	})
 }
 
 func (r *rig) sleep(d time.Duration) {

@@ -62,6 +62,18 @@ func (s *Status) String() string {
 		s.Hydrated, s.Regions, s.Hydrating, strings.Join(features(s.NoHydration, s.NoPassdown), " "), s.Threshold, s.BatchSize, mode)
 }
 
+// Hydrated reports whether all regions of a device whose table begins with a clone target
+// are durable on the destination. The caller must keep its table from being replaced
+// meanwhile.
+func Hydrated(d *dm.Device) bool {
+	t := d.Target(0)
+	if t == nil {
+		return false
+	}
+	c, is := t.Mapper().(*clone)
+	return is && c.done.Load()
+}
+
 // Usage is the use of the metadata, and how much is hydrated.
 func (s *Status) Usage() []dm.Usage {
 	if s.State != Figures {
