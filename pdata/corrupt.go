@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+
+	"udm/blk"
 )
 
 // Corrupt is the error of a damaged metadata block.
@@ -46,6 +48,25 @@ func corruptOf(err error) *Corrupt {
 	var c *Corrupt
 	errors.As(err, &c)
 	return c
+}
+
+// ErrnoOf returns the kernel's errno for an error of metadata: EILSEQ for damage, that of
+// the status if a device failed, 0 for nil, EINVAL if err has none.
+func ErrnoOf(err error) syscall.Errno {
+	var st blk.Status
+	var bad *Corrupt
+	var n syscall.Errno
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &st):
+		return st.Errno()
+	case errors.As(err, &bad):
+		return syscall.EILSEQ
+	case errors.As(err, &n):
+		return n
+	}
+	return syscall.EINVAL
 }
 
 // under prepends a block to err's path.

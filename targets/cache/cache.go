@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"errors"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -11,7 +10,6 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/pdata"
 	"udm/targets/cache/cachemeta"
 	"udm/targets/cache/internal/smq"
 	"udm/targets/internal/deferredset"
@@ -261,17 +259,4 @@ func (c *cache) Hint(l *blk.Limits) {
 	}
 	l.MaxDiscard = min(c.discardSectors*1024, c.originSectors)
 	l.DiscardGranularity = uint32(min(c.discardSectors*blk.SectorSize, 1<<31))
-}
-
-// errnoOf is the errno for an error of the metadata library.
-func errnoOf(err error) syscall.Errno {
-	var st blk.Status
-	var bad *pdata.Corrupt
-	switch {
-	case errors.As(err, &st):
-		return st.Errno()
-	case errors.As(err, &bad):
-		return syscall.EILSEQ
-	}
-	return dm.ErrnoOf(err)
 }

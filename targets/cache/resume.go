@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"udm/dm"
+	"udm/pdata"
 	"udm/targets/cache/cachemeta"
 )
 
@@ -26,7 +27,7 @@ func (c *cache) prepare() error {
 		}
 		c.loaded = false
 		if err := c.load(); err != nil {
-			return dm.Because(dm.Errorf(errnoOf(err), "%v", err), "the mappings of the cache cannot be loaded")
+			return dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "the mappings of the cache cannot be loaded")
 		}
 		if c.mode == Passthrough {
 			if err := c.store.mayPassThrough(); err != nil {
@@ -50,7 +51,7 @@ func (c *cache) begin() {
 		c.mu.Lock()
 		c.begun = true
 		c.mu.Unlock()
-	case errnoOf(err) != syscall.ENOSPC:
+	case pdata.ErrnoOf(err) != syscall.ENOSPC:
 		c.metadataFailed(err)
 	}
 }
@@ -66,10 +67,10 @@ func (c *cache) resize(n uint32) error {
 	switch {
 	case err == nil:
 		err = c.store.md.Commit()
-	case errnoOf(err) == syscall.EINVAL:
+	case pdata.ErrnoOf(err) == syscall.EINVAL:
 		return dm.Because(dm.Errorf(syscall.EINVAL, "%v", err), "unable to shrink the cache; clean it first with the policy cleaner")
 	}
-	if errnoOf(err) == syscall.ENOSPC {
+	if pdata.ErrnoOf(err) == syscall.ENOSPC {
 		return dm.Because(dm.Errorf(syscall.ENOSPC, "make space for the metadata device"), "the metadata of the cache cannot be resized")
 	}
 	if err != nil {
@@ -161,7 +162,7 @@ func (c *cache) shutDown() {
 		c.mu.Lock()
 		c.changed = false
 		c.mu.Unlock()
-	case errnoOf(err) == syscall.ENOSPC:
+	case pdata.ErrnoOf(err) == syscall.ENOSPC:
 		c.t.Log().Error("the metadata of the cache cannot be written for want of space", "reason", err)
 	default:
 		c.metadataFailed(err)

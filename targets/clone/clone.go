@@ -52,11 +52,9 @@
 package clone
 
 import (
-	"errors"
 	"math/bits"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"udm/blk"
@@ -151,7 +149,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 		err = c.load()
 	}
 	if err != nil {
-		return nil, dm.Because(dm.Errorf(errnoOf(err), "%v", err), "Failed to load metadata")
+		return nil, dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "Failed to load metadata")
 	}
 	c.setUp(size)
 	return c, nil
@@ -216,19 +214,6 @@ func (c *clone) setUp(size uint64) {
 	c.copier = kcopyd.New(e, kcopyd.Options{Name: "clone", Queue: c.queue, Throttle: throttle})
 	c.from, c.to = kcopyd.Open(c.source), kcopyd.Open(c.dest)
 	c.md.SetPreCommit(func() error { return blk.FlushDevice(e, c.dest) })
-}
-
-// errnoOf is the kernel's errno of an error of the metadata.
-func errnoOf(err error) syscall.Errno {
-	var st blk.Status
-	var bad *pdata.Corrupt
-	switch {
-	case errors.As(err, &st):
-		return st.Errno()
-	case errors.As(err, &bad):
-		return syscall.EILSEQ
-	}
-	return dm.ErrnoOf(err)
 }
 
 // counted says whether a clone is counted in clone.ios.

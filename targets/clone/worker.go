@@ -9,6 +9,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
+	"udm/pdata"
 	"udm/targets/clone/clonemeta"
 )
 
@@ -195,7 +196,7 @@ func (c *clone) Preresume() (err error) {
 		err = c.load()
 	})
 	if err != nil {
-		return dm.Because(dm.Errorf(errnoOf(err), "%v", err), "the clone device cannot be resumed")
+		return dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "the clone device cannot be resumed")
 	}
 	return nil
 }

@@ -35,10 +35,8 @@
 package era
 
 import (
-	"errors"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"udm/blk"
 	"udm/dm"
@@ -98,7 +96,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	}
 	e.block = uint64(l.BlockSectors)
 	if e.md, err = erameta.Open(t.Env(), e.metadata, erameta.Options{BlockSize: l.BlockSectors, Format: true}); err != nil {
-		return nil, dm.Because(dm.Errorf(errnoOf(err), "%v", err), "Error reading metadata")
+		return nil, dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "Error reading metadata")
 	}
 	e.setUp()
 	return e, nil
@@ -111,19 +109,6 @@ func (e *era) setUp() {
 	e.writes, e.wait = deferredset.New(), t.Env().NewWait()
 	e.marks.Store(&marks{})
 	e.queue, e.work = t.Env().NewQueue("dm-era"), env.NewWork(e.pass)
-}
-
-// errnoOf is the kernel's errno of an error of the metadata.
-func errnoOf(err error) syscall.Errno {
-	var st blk.Status
-	var bad *pdata.Corrupt
-	switch {
-	case errors.As(err, &st):
-		return st.Errno()
-	case errors.As(err, &bad):
-		return syscall.EILSEQ
-	}
-	return dm.ErrnoOf(err)
 }
 
 // write is the target's data for a clone: its entry in era.writes.

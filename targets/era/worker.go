@@ -9,6 +9,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
+	"udm/pdata"
 	"udm/targets/era/erameta"
 )
 
@@ -162,7 +163,7 @@ func (e *era) Preresume() (err error) {
 		e.running = err == nil
 	})
 	if err != nil {
-		return dm.Because(dm.Errorf(errnoOf(err), "%v", err), "the era device cannot be resumed")
+		return dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "the era device cannot be resumed")
 	}
 	return nil
 }
@@ -234,7 +235,7 @@ func reply(err error) error {
 	if err == nil {
 		return nil
 	}
-	return dm.Errorf(errnoOf(err), "%v", err)
+	return dm.Errorf(pdata.ErrnoOf(err), "%v", err)
 }
 
 // awaitWrites waits for writes that may have looked at the marks of an earlier era.

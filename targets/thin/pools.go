@@ -2,7 +2,6 @@ package thin
 
 import (
 	"encoding/binary"
-	"errors"
 	"slices"
 	"syscall"
 
@@ -83,26 +82,14 @@ func (ps *pools) put(p *pool) {
 func invalid(reason string) error { return dm.Errorf(syscall.EINVAL, "%s", reason) }
 
 // failed combines a message with the errno of err.
-func failed(err error, reason string) error { return dm.Errorf(errnoOf(err), "%s", reason) }
-
-func errnoOf(err error) syscall.Errno {
-	var st blk.Status
-	var bad *pdata.Corrupt
-	switch {
-	case errors.As(err, &st):
-		return st.Errno()
-	case errors.As(err, &bad):
-		return syscall.EILSEQ
-	}
-	return dm.ErrnoOf(err)
-}
+func failed(err error, reason string) error { return dm.Errorf(pdata.ErrnoOf(err), "%s", reason) }
 
 // openErrno is the errno for metadata that cannot be opened. It distinguishes a
 // missing superblock from a damaged one.
 func openErrno(err error, pt *poolTarget) syscall.Errno {
 	p := make([]byte, blk.SectorSize)
-	if errnoOf(err) == syscall.EILSEQ && blk.ReadSectors(pt.t.Env(), pt.meta, p, 0) == nil && binary.LittleEndian.Uint64(p[8:]) != 0 {
+	if pdata.ErrnoOf(err) == syscall.EILSEQ && blk.ReadSectors(pt.t.Env(), pt.meta, p, 0) == nil && binary.LittleEndian.Uint64(p[8:]) != 0 {
 		return syscall.ENOTBLK
 	}
-	return errnoOf(err)
+	return pdata.ErrnoOf(err)
 }
