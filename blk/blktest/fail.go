@@ -74,6 +74,11 @@ func (d *failing) Submit(b *blk.Bio) {
 	d.Device.Submit(b)
 }
 
+// Extents is that of the device below.
+func (d *failing) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blk.ExtentsOf(d.Device, sector, sectors), nil
+}
+
 func (d *failing) Close() error { return nil }
 
 // FailEach runs scenario with I/O number 0 to its wrapped devices failing, then

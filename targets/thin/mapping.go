@@ -103,14 +103,42 @@ func (m *mapping) copied(j *kcopyd.Job) {
 func (t *thin) provision(cell *prison.Cell, data uint64) {
 	m := t.newMapping(cell, data)
 	m.left.Store(1)
-	switch {
-	case !t.pool.settings.features.zero:
-		p := t.pool
+	holes := m.holes(0)
+	switch p := t.pool; {
+	case len(holes) == 0 && !p.settings.features.zero:
 		p.next.instant = append(p.next.instant, m)
 	case t.overwrites(cell.Holder):
 		m.overwrite()
-	default:
+	case p.settings.features.zero:
 		m.zero(&m.copy, 0, t.blockSectors)
+	default:
+		m.fill(holes)
+		m.done()
+	}
+}
+
+// holes returns the holes of a new block from a sector on, if the pool does not zero it.
+func (m *mapping) holes(from uint64) (list []blk.Extent) {
+	t := m.t
+	if t.pool.settings.features.zero {
+		return nil
+	}
+	start := m.data * t.blockSectors
+	for at, end := start+from, start+t.blockSectors; at < end; {
+		for _, e := range blk.ExtentsOf(&t.pool.data, at, end-at) {
+			if at += e.Sectors; !e.Data {
+				list = append(list, blk.Extent{Sector: e.Sector - start, Sectors: e.Sectors})
+			}
+		}
+	}
+	return list
+}
+
+// fill takes space for holes, which then still read as zeroes.
+func (m *mapping) fill(holes []blk.Extent) {
+	for _, e := range holes {
+		m.left.Add(1)
+		m.zero(&kcopyd.Job{}, e.Sector, e.Sector+e.Sectors)
 	}
 }
 
@@ -167,8 +195,8 @@ func (t *thin) copyOrigin(cell *prison.Cell, data uint64) {
 	t.copyBlock(t.newMapping(cell, data), kcopyd.Place{Dev: t.originCopy, Sector: begin}, min(t.blockSectors, size-begin))
 }
 
-// copyBlock copies the first n sectors of m's data block from the given place, and
-// zeroes the rest if the pool zeroes new blocks.
+// copyBlock copies the first n sectors of m's data block from the given place. It zeroes
+// the rest, or only takes its space if the pool does not zero new blocks.
 func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
 	m.left.Store(3) // quiesce, copy, this function
 	if !t.pool.sharedIO.AddWork(m.done) {
@@ -185,6 +213,7 @@ func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
 			m.left.Add(1)
 			m.zero(&m.tail, n, t.blockSectors)
 		}
+		m.fill(m.holes(n))
 	}
 	m.done()
 }

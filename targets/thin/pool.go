@@ -142,6 +142,14 @@ func (l *lower) Submit(b *blk.Bio) {
 	b.Complete(blk.Offline)
 }
 
+func (l *lower) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	d := l.dev.Load()
+	if d == nil {
+		return blk.AllData(sector, sectors), nil
+	}
+	return blk.ExtentsOf(d.Device, sector, sectors), nil
+}
+
 func (l *lower) Limits() blk.Limits {
 	if d := l.dev.Load(); d != nil {
 		return d.Limits()

@@ -12,8 +12,9 @@ import (
 // second.
 //
 //	data device      a block gets its space before it is mapped: it is zeroed without
-//	                 a hole, copied or overwritten. If that finds no space, the block
-//	                 is freed and the write waits; so do writes to mapped blocks
+//	                 a hole, copied or overwritten; where zeroing is skipped, its holes
+//	                 are filled. If that finds no space, the block is freed and the
+//	                 write waits; so do writes to mapped blocks
 //	metadata device  a commit is kept until it can be written ([pdata.Super]). Until
 //	                 then metadata does not change: flushes and FUA writes that need a
 //	                 commit wait, too, and a discard does nothing

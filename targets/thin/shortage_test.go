@@ -1,6 +1,7 @@
 package thin
 
 import (
+	"fmt"
 	"slices"
 	"syscall"
 	"testing"
@@ -58,6 +59,8 @@ func fullScenario(t *testing.T, f *blktest.Failer, features []string) {
 	}
 	s.readAll((*blktest.Model).Check)
 	s.settle()
+	s.sim.Go("look for holes", s.wantSpace)
+	s.sim.Run()
 	s.stop()
 	after := s.again(t, s.meta, s.data)
 	after.verify(false, false)
@@ -174,6 +177,10 @@ func (d *fullDisk) Submit(b *blk.Bio) {
 
 func (d *fullDisk) Close() error { return nil }
 
+func (d *fullDisk) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	return blk.ExtentsOf(d.Device, sector, sectors), nil
+}
+
 // fullRig is a pool of 64 blocks with volumes 0 and 1, and its disks.
 type fullRig struct {
 	*busyPool
@@ -266,6 +273,70 @@ func TestBlocksTakeTheirSpaceBeforeTheyAreMapped(t *testing.T) {
 	r.Gate("d").Forget()
 	r.Write(d, 8, 8, 1)
 	r.Trace("d", "write-zeroes 0+128 nounmap\nwrite 8+8\n")
+}
+
+// TestHolesTakeTheirSpaceBeforeTheyAreMapped: without zeroing, the holes of a block are
+// filled, and what the data device held is still shown.
+func TestHolesTakeTheirSpaceBeforeTheyAreMapped(t *testing.T) {
+	r := newRig(t)
+	r.Disk("d").Resize(64 * bs)
+	r.pool = r.Device("pool", fmt.Sprintf("0 %d thin-pool m d %d 0 1 skip_block_zeroing", 64*bs, 2*bs))
+	d := r.thin(0, 64)
+	for _, at := range []uint64{bs + 8, 4 * bs, 5 * bs} {
+		r.Must(blk.WriteSectors(r.Sim, r.Disk("d"), blktest.Pattern(at, 8, 5), at, 0))
+	}
+	r.Gate("d").Forget()
+	r.Write(d, 8, 8, 1) // half of the block is a hole
+	r.Trace("d", "write-zeroes 0+128 nounmap\nwrite 8+8\n")
+	r.Want(d, bs, 8, bs, 0)
+	r.Want(d, bs+8, 8, bs+8, 5)
+	r.Gate("d").Forget()
+	r.Write(d, 2*bs, 2*bs, 2) // a hole, which it fills
+	r.Trace("d", "write 256+256\n")
+	r.Gate("d").Forget()
+	r.Write(d, 4*bs+8, 8, 3) // no hole
+	r.Trace("d", "write 520+8\n")
+	r.Want(d, 4*bs, 8, 4*bs, 5)
+}
+
+// TestUnzeroedBlocksWaitForTheirSpace: a block that finds no space is not mapped.
+func TestUnzeroedBlocksWaitForTheirSpace(t *testing.T) {
+	r := newFullRig(t, "skip_block_zeroing")
+	v := r.vol[0]
+	r.fill("d", true)
+	x := r.submit(v, blk.Write, 0, 8, 8, 1)
+	y := r.submit(v, blk.Write, blk.FUA, bs, bs, 1)
+	r.sim.Advance(20 * time.Second)
+	r.wantHeld(x, y)
+	r.wantMode("out_of_data_space", "queue_if_no_space")
+	if f := r.status(); f[2] != "0/96" {
+		t.Errorf("blocks without space are mapped: %v", f)
+	}
+	r.fill("d", false)
+	r.sim.Advance(3 * time.Second)
+	r.wantEnd(x, blk.OK)
+	r.wantEnd(y, blk.OK)
+	r.wantMode("rw", "queue_if_no_space")
+	r.wantData(v, 8, 8, 1)
+	r.wantData(v, bs, bs, 1)
+	r.wantSpace()
+}
+
+// wantSpace checks that no mapped block has a hole.
+func (w *busyPool) wantSpace() {
+	w.Helper()
+	for id, v := range w.vols {
+		td := v.dev.Target(0).Mapper().(*thin).vol.td
+		var blocks []uint64
+		w.must(td.EachMapped(0, func(b uint64) bool { blocks = append(blocks, b); return true }))
+		for _, b := range blocks {
+			m, err := td.Find(b)
+			w.must(err)
+			if list := blk.ExtentsOf(w.data, m.Block*bs, bs); len(list) != 1 || !list[0].Data {
+				w.Errorf("volume %d block %d is mapped to a hole: %v", id, b, list)
+			}
+		}
+	}
 }
 
 // TestAllKindsOfWritesWaitForData: those that find no space, and those behind them;
