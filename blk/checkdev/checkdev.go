@@ -15,7 +15,7 @@
 //
 // # Emulation
 //
-//	flush, no volatile cache      OK at once
+//	flush, no volatile cache      OK at once, unless a barrier is in flight
 //	FUA, no FUA below             write, then flush if there is a volatile cache
 //	Preflush, with that option    flush if there is a volatile cache, then write
 //	longer than MaxSectors        split
@@ -50,6 +50,8 @@ type Device struct {
 	opts   Options
 	reqs   sync.Pool // of *req
 	closed atomic.Bool
+
+	barriers atomic.Int32 // in flight
 }
 
 // New returns the checked device.
@@ -67,6 +69,9 @@ func (d *Device) Submit(b *blk.Bio) {
 	if invariants.Enabled {
 		b = watch(b, true)
 	}
+	if b.Flags&blk.Barrier != 0 {
+		b = d.countBarrier(b)
+	}
 	switch d.plan(b, &l) {
 	case nothing:
 		b.Complete(blk.OK)
@@ -81,6 +86,18 @@ func (d *Device) Submit(b *blk.Bio) {
 		}
 		d.emulate(b, &l)
 	}
+}
+
+// countBarrier returns a substitute for b that is counted until b has ended.
+func (d *Device) countBarrier(b *blk.Bio) *blk.Bio {
+	d.barriers.Add(1)
+	c := &blk.Bio{}
+	c.CloneFrom(b)
+	c.End = func(c *blk.Bio) {
+		b.Complete(c.Status())
+		d.barriers.Add(-1)
+	}
+	return c
 }
 
 // allowed are the flags of each op.
@@ -140,7 +157,7 @@ const (
 
 func (d *Device) plan(b *blk.Bio, l *blk.Limits) action {
 	switch {
-	case b.Op == blk.Flush && !l.VolatileCache && b.Flags&blk.Barrier == 0:
+	case b.Op == blk.Flush && !l.VolatileCache && b.Flags&blk.Barrier == 0 && d.barriers.Load() == 0:
 		return nothing
 	case b.Op == blk.Flush:
 		return pass

@@ -164,6 +164,32 @@ func checkContent(t *testing.T, e env.Env, d blk.Device, b *blk.Bio, want []byte
 	}
 }
 
+// A flush that has nothing to do does not overtake a barrier that still waits below.
+func TestFlushBehindABarrier(t *testing.T) {
+	s := env.NewStepped()
+	g := blktest.NewGate(s, memdev.New(64, memdev.Tune(func(l *blk.Limits) { l.VolatileCache = false })))
+	d := checkdev.New(g, checkdev.Options{})
+	ended := ""
+	submit := func(name string, b *blk.Bio) {
+		b.End = func(b *blk.Bio) { ended += name + " " + b.Status().String() + "; " }
+		d.Submit(b)
+	}
+	submit("barrier", bio(blk.Write, 0, 8, blk.Barrier))
+	submit("flush", bio(blk.Flush, 0, 0, 0))
+	if ended != "" {
+		t.Fatalf("ended: %s", ended)
+	}
+	g.ReleaseAll()
+	submit("later flush", bio(blk.Flush, 0, 0, 0))
+	ok := blk.OK.String()
+	if want := "barrier " + ok + "; flush " + ok + "; later flush " + ok + "; "; ended != want {
+		t.Errorf("ended: %s", ended)
+	}
+	if want := "write 0+8 barrier\nflush 0+0\n"; g.Trace() != want {
+		t.Errorf("device saw %s", g.Trace())
+	}
+}
+
 func TestPreflushOption(t *testing.T) {
 	e := env.Real()
 	for _, cached := range []bool{true, false} {
