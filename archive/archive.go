@@ -130,21 +130,29 @@ func (a *Archive) List(ctx context.Context) (list []Info, err error) {
 	return list, err
 }
 
-// each calls fn with the index of each snapshot whose id is wanted; nil: all are.
-func (a *Archive) each(ctx context.Context, wanted func(id string) bool, fn func(*index) error) error {
-	var ids []string
-	err := a.store.List(ctx, snapshots, func(key string, _ int64) error {
-		if id := strings.TrimPrefix(key, snapshots); wanted == nil || wanted(id) {
-			ids = append(ids, id)
+// ids are those of the snapshots. The marks of what is gone are not read: an index is longer.
+func (a *Archive) ids(ctx context.Context) (ids []string, err error) {
+	err = a.store.List(ctx, snapshots, func(key string, size int64) error {
+		if size > int64(len(goneMark)) {
+			ids = append(ids, strings.TrimPrefix(key, snapshots))
 		}
 		return nil
 	})
+	return ids, err
+}
+
+// each calls fn with the index of each snapshot whose id is wanted; nil: all are.
+func (a *Archive) each(ctx context.Context, wanted func(id string) bool, fn func(*index) error) error {
+	ids, err := a.ids(ctx)
+	if wanted != nil {
+		ids = slices.DeleteFunc(ids, func(id string) bool { return !wanted(id) })
+	}
 	for i := 0; i < len(ids) && err == nil; i++ {
 		var x *index
 		x, err = a.index(ctx, ids[i])
 		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errAborted):
-			err = nil // removed meanwhile, or never there
+		case isGone(err):
+			err = nil
 		case err == nil:
 			err = fn(x)
 		}
@@ -165,7 +173,7 @@ var isID = regexp.MustCompile(`^[a-z2-7]{16}$`)
 // find returns the snapshot with an id, or the only one with a name.
 func (a *Archive) find(ctx context.Context, word string) (*index, error) {
 	if isID.MatchString(word) {
-		if x, err := a.index(ctx, word); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errAborted) {
+		if x, err := a.index(ctx, word); !isGone(err) {
 			return x, err
 		}
 	}
@@ -185,7 +193,9 @@ func (a *Archive) find(ctx context.Context, word string) (*index, error) {
 	return found, err
 }
 
-// Remove removes a snapshot. The space of what no other one has is freed by Prune.
+// Remove removes a snapshot. The space of what no other one has is freed by Prune. The mark
+// that takes the place of the index sees that no request brings it back that is still on its
+// way, though the backup has sent another one.
 func (a *Archive) Remove(ctx context.Context, word string) error {
 	x, err := a.find(ctx, word)
 	if err != nil {
@@ -200,5 +210,5 @@ func (a *Archive) Remove(ctx context.Context, word string) error {
 			return fmt.Errorf("%s is the base of %s, which is being archived; wait for that, or let udm archive prune end it if it has died", word, l.Name)
 		}
 	}
-	return a.store.Delete(ctx, snapshots+x.ID)
+	return a.store.Put(ctx, snapshots+x.ID, []byte(goneMark))
 }

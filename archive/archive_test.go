@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,10 +20,22 @@ type memory struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	calls   int
-	// fault is asked at each call that changes or reads something: whether it fails, before
-	// or after it was carried out.
-	fault func(call int, what, key string) (before, after error)
+	harm    func(call int) harm // what happens to a request; nil: nothing
+	late    []func() error      // requests that are on their way
 }
+
+// harm is what happens to a request.
+type harm int
+
+const (
+	none   harm = iota
+	before      // it fails
+	after       // it is carried out, and fails
+	twice       // it is carried out twice, and answered as the second time
+	late        // it fails, and is carried out by deliver
+)
+
+var errHarm = errors.New("unplugged")
 
 func newMemory() *memory { return &memory{objects: map[string][]byte{}} }
 
@@ -34,25 +47,38 @@ func (m *memory) clone() *memory {
 	return c
 }
 
-func (m *memory) do(what, key string, f func() error) error {
+func (m *memory) do(f func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls++
-	var before, after error
-	if m.fault != nil {
-		before, after = m.fault(m.calls, what, key)
+	h := none
+	if m.harm != nil {
+		h = m.harm(m.calls)
 	}
-	if before != nil {
-		return before
+	switch h {
+	case before:
+		return errHarm
+	case after:
+		return cmp.Or(f(), errHarm)
+	case twice:
+		_ = f() // nobody sees this answer
+	case late:
+		m.late = append(m.late, f)
+		return errHarm
 	}
-	if err := f(); err != nil {
-		return err
+	return f()
+}
+
+// deliver carries out what is late.
+func (m *memory) deliver() {
+	for _, f := range m.late {
+		_ = f() // nobody sees the answer
 	}
-	return after
+	m.late = nil
 }
 
 func (m *memory) PutNew(_ context.Context, key string, p []byte) error {
-	return m.do("new", key, func() error {
+	return m.do(func() error {
 		if _, ok := m.objects[key]; ok {
 			return fs.ErrExist
 		}
@@ -62,11 +88,11 @@ func (m *memory) PutNew(_ context.Context, key string, p []byte) error {
 }
 
 func (m *memory) Put(_ context.Context, key string, p []byte) error {
-	return m.do("put", key, func() error { m.objects[key] = bytes.Clone(p); return nil })
+	return m.do(func() error { m.objects[key] = bytes.Clone(p); return nil })
 }
 
 func (m *memory) Get(_ context.Context, key string, off, n int64) (p []byte, err error) {
-	err = m.do("get", key, func() error {
+	err = m.do(func() error {
 		o, ok := m.objects[key]
 		if !ok {
 			return fs.ErrNotExist
@@ -85,7 +111,7 @@ func (m *memory) Get(_ context.Context, key string, off, n int64) (p []byte, err
 
 func (m *memory) List(_ context.Context, prefix string, fn func(string, int64) error) error {
 	found := map[string]int64{}
-	err := m.do("list", prefix, func() error {
+	err := m.do(func() error {
 		for k, o := range m.objects {
 			if strings.HasPrefix(k, prefix) {
 				found[k] = int64(len(o))
@@ -102,7 +128,7 @@ func (m *memory) List(_ context.Context, prefix string, fn func(string, int64) e
 }
 
 func (m *memory) Delete(_ context.Context, key string) error {
-	return m.do("delete", key, func() error { delete(m.objects, key); return nil })
+	return m.do(func() error { delete(m.objects, key); return nil })
 }
 
 func ok(t testing.TB, err error) {
@@ -266,73 +292,142 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// TestEachRequest lets each request of a backup, a removal and a prune fail in turn, before
-// and after it is carried out, once or from then on (as when the program is killed), and
-// sees that every snapshot that was there is there as it was, the new one as a whole or not
-// at all, and that the next prune leaves nothing behind.
+// TestEachRequest does harm to each request of a backup, a removal, a prune and a restore in
+// turn, and sees that every snapshot that was there is there as it was, the new one as a
+// whole or not at all, that what is removed stays so, and that the next prune leaves nothing
+// behind.
 func TestEachRequest(t *testing.T) {
-	rng := rand.New(rand.NewPCG(5, 6))
-	start := newMemory()
-	ok(t, Init(t.Context(), start, nil))
-	disk := make([]byte, 3<<20)
-	a := open(t, start, nil)
-	first := must(backup(t.Context(), a, "first", "", len(disk), random(rng, disk, 6)))
-	old := bytes.Clone(disk)
-	must(backup(t.Context(), a, "gone", first.ID, len(disk), random(rng, bytes.Clone(disk), 6)))
-	list := random(rng, disk, 6)
-	fault := errors.New("unplugged")
-	for _, kill := range []bool{false, true} {
-		for _, after := range []bool{false, true} {
-			for call := 1; ; call++ {
-				m := start.clone()
-				hit := false
-				m.fault = func(n int, what, key string) (error, error) {
-					if n == call || kill && n > call {
+	r, step := newRequests(t), 1
+	if testing.Short() {
+		step = 5
+	}
+	for i, c := range []struct {
+		name     string
+		harm     harm
+		killed   bool // nothing is requested after it
+		veryLate bool // what is late arrives when all is removed
+	}{
+		{name: "fails", harm: before}, {name: "fails, carried out", harm: after},
+		{name: "killed", harm: before, killed: true}, {name: "killed, carried out", harm: after, killed: true},
+		{name: "twice", harm: twice}, {name: "late", harm: late}, {name: "very late", harm: late, veryLate: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for call, hit := 1+i%step, true; hit; call += step {
+				hit = false
+				m := r.start.clone()
+				m.harm = func(n int) harm {
+					switch {
+					case n == call:
 						hit = true
-						if after && n == call {
-							return nil, fault
-						}
-						return fault, nil
+						return c.harm
+					case c.killed && n > call:
+						return before
 					}
-					return nil, nil
+					return none
 				}
-				s := Retry(m, func(context.Context, time.Duration) error { return nil })
-				a, err := Open(t.Context(), s, nil)
-				var berr, perr error
-				if err == nil {
-					_, berr = backup(t.Context(), a, "second", first.ID, len(disk), list)
-					perr = errors.Join(a.Remove(t.Context(), "gone"))
-					if perr == nil {
-						_, perr = a.Prune(t.Context())
-					}
+				berr, err := r.session(t, m)
+				if !c.killed && (berr != nil || err != nil) {
+					t.Fatalf("request %d: %v, %v", call, berr, err)
 				}
-				if !kill && (err != nil || berr != nil || perr != nil) {
-					t.Fatalf("call %d failed once: %v, %v, %v", call, err, berr, perr)
+				m.harm = nil
+				if !c.veryLate {
+					m.deliver()
 				}
-				m.fault = nil
-				a = open(t, m, nil)
-				equal(t, a, "first", old)
-				if _, err := a.find(t.Context(), "second"); err == nil {
-					equal(t, a, "second", disk)
-				} else if err == nil && berr == nil {
-					t.Fatalf("call %d: the backup went well and is not there", call)
+				r.check(t, m, berr == nil)
+				m.deliver()
+				r.checkEnd(t, m)
+				if t.Failed() {
+					t.Fatalf("request %d", call)
 				}
-				a.now = func() time.Time { return time.Now().Add(2 * lifetime) }
-				if r, err := a.Prune(t.Context()); err != nil || r.Active > 0 {
-					t.Fatalf("call %d: %+v, %v", call, r, err)
-				}
-				equal(t, a, "first", old)
-				if v := must(a.Verify(t.Context(), nil, nil)); len(v.Damaged) > 0 {
-					t.Fatalf("call %d: %v", call, v.Damaged)
-				}
-				tidy(t, a, m)
 				if !hit {
-					t.Logf("kill %t, after %t: %d requests", kill, after, call-1)
-					break
+					t.Logf("%d requests", call-1)
 				}
 			}
+		})
+	}
+}
+
+// requests is an archive with two snapshots, and what a third one has changed.
+type requests struct {
+	start     *memory
+	first     Info
+	list      []change
+	old, disk []byte
+}
+
+func newRequests(t *testing.T) *requests {
+	rng := rand.New(rand.NewPCG(5, 6))
+	r := &requests{start: newMemory(), disk: make([]byte, 3<<20)}
+	ok(t, Init(t.Context(), r.start, nil))
+	a := open(t, r.start, nil)
+	r.first = must(backup(t.Context(), a, "first", "", len(r.disk), random(rng, r.disk, 6)))
+	r.old = bytes.Clone(r.disk)
+	must(backup(t.Context(), a, "gone", r.first.ID, len(r.disk), random(rng, bytes.Clone(r.disk), 6)))
+	r.list = random(rng, r.disk, 6)
+	return r
+}
+
+// session backs up, removes, prunes and restores; the first error is that of the backup.
+func (r *requests) session(t *testing.T, m *memory) (berr, err error) {
+	ctx := t.Context()
+	a, err := Open(ctx, Retry(m, func(context.Context, time.Duration) error { return nil }), nil)
+	if err != nil {
+		return err, err
+	}
+	_, berr = backup(ctx, a, "second", r.first.ID, len(r.disk), r.list)
+	if err = a.Remove(ctx, "gone"); err == nil {
+		_, err = a.Prune(ctx)
+	}
+	s, serr := a.Snapshot(ctx, "first", nil)
+	if serr == nil {
+		got := make([]byte, len(r.old))
+		if serr = s.Restore(ctx, sliceWriter(got), nil); serr == nil && !bytes.Equal(got, r.old) {
+			t.Error("something else was restored")
 		}
 	}
+	return berr, errors.Join(err, serr)
+}
+
+// check sees what is there after a session, and when a prune has ended what died in it.
+func (r *requests) check(t *testing.T, m *memory, made bool) {
+	t.Helper()
+	a := open(t, m, nil)
+	a.now = func() time.Time { return time.Now().Add(2 * lifetime) }
+	for range 2 {
+		equal(t, a, "first", r.old)
+		if _, err := a.find(t.Context(), "second"); err == nil {
+			equal(t, a, "second", r.disk)
+		} else if made {
+			t.Fatal("the backup went well and is not there")
+		}
+		if p, err := a.Prune(t.Context()); err != nil || p.Active > 0 {
+			t.Fatalf("%+v, %v", p, err)
+		}
+	}
+	if v := must(a.Verify(t.Context(), nil, nil)); len(v.Damaged) > 0 {
+		t.Fatal(v.Damaged)
+	}
+	tidy(t, a, m)
+	_ = a.Remove(t.Context(), "second") // if it is there
+	must(a.Prune(t.Context()))
+}
+
+// checkEnd sees that one snapshot is left, and nothing else.
+func (r *requests) checkEnd(t *testing.T, m *memory) {
+	t.Helper()
+	a := open(t, m, nil)
+	a.now = func() time.Time { return time.Now().Add(4 * lifetime) }
+	must(a.Prune(t.Context()))
+	for _, i := range must(a.List(t.Context())) {
+		if i.Name != "first" && i.Name != "gone" {
+			t.Errorf("%s is back", i.Name)
+		}
+	}
+	equal(t, a, "first", r.old)
+	if v := must(a.Verify(t.Context(), nil, nil)); len(v.Damaged) > 0 {
+		t.Errorf("%v", v.Damaged)
+	}
+	tidy(t, a, m)
 }
 
 // tidy sees that a store has nothing that no snapshot needs.
@@ -485,7 +580,7 @@ func FuzzIndex(f *testing.F) {
 	c := must(newCodec(nil, nil))
 	x := &index{Info: Info{ID: "aaaaaaaaaaaaaaaa", Size: 1 << 20}, packs: []string{"a/0"}, chunks: []location{{offset: 1, length: 2}}, extents: []extent{{0, 8, 0, 0}}}
 	f.Add(must(x.encode(c)))
-	f.Add([]byte(abortMark))
+	f.Add([]byte(goneMark))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if x, err := decode(c, "aaaaaaaaaaaaaaaa", p); err == nil && !x.sound() {
 			t.Error("an unsound index is taken")

@@ -5,12 +5,12 @@
 //
 //	config             what makes a store an archive: version, salt, a check of the key
 //	packs/ID/N         chunks that the backup ID has stored
-//	snapshots/ID       the index of a snapshot, or the mark that there will never be one
+//	snapshots/ID       the index of a snapshot, or the mark that there is none any more, or ever
 //	writers/ID         the lease of a backup that runs
 //	lock               of a prune
 //
 // An id is random, so that no two backups use the same keys. All objects but leases and the
-// lock are made once, by PutNew, and do not change.
+// lock are made once, by PutNew, and do not change; a removal replaces an index by the mark.
 //
 // # A backup, and what is left if it dies after a step
 //
@@ -52,8 +52,10 @@
 // # What a store must do
 //
 // PutNew must be atomic, and a list must show every object that was put before it began.
-// A request that failed may have been carried out: [Retry] repeats it, and finds out for
-// PutNew whose object is there.
+// A request that failed may have been carried out, or may be later, when another one has
+// done its work: [Retry] repeats it, and finds out for PutNew whose object is there. That is
+// why marks stay: a late request finds its key taken. What else comes late does no harm: a
+// pack or a lease that nobody needs, which a prune removes, or the lock.
 //
 // # Locks
 //

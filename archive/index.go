@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 )
@@ -53,10 +54,10 @@ type index struct {
 }
 
 // Objects that hold an index begin with a mark and the checksum of what follows. In place of
-// an index there may be a mark that no snapshot of that id will ever be.
+// an index there may be a mark that there is no snapshot of that id, and will never be one.
 const (
 	indexMark = "udmsnap1"
-	abortMark = "udmabort"
+	goneMark  = "udmabort"
 )
 
 const (
@@ -96,13 +97,15 @@ func (x *index) encode(c *codec) ([]byte, error) {
 	return slices.Concat([]byte(indexMark), sum[:], body), nil
 }
 
-var errAborted = errors.New("the snapshot was given up")
+var errGone = errors.New("the snapshot was removed, or its backup was given up")
+
+func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errGone) }
 
 // decode reads the object of an index.
 func decode(c *codec, id string, p []byte) (*index, error) {
 	wrong := func(why error) error { return fmt.Errorf("the index of snapshot %s: %w", id, why) }
-	if bytes.HasPrefix(p, []byte(abortMark)) {
-		return nil, errAborted
+	if bytes.HasPrefix(p, []byte(goneMark)) {
+		return nil, errGone
 	}
 	head := len(indexMark) + sha256.Size
 	if len(p) < head || string(p[:len(indexMark)]) != indexMark || sha256.Sum256(p[head:]) != [32]byte(p[len(indexMark):head]) {

@@ -64,10 +64,10 @@ func (a *Archive) leases(ctx context.Context) (list []lease, err error) {
 // end gives up the backup of a lease for ever, and reports whether that was possible: else
 // it had made its snapshot.
 func (a *Archive) end(ctx context.Context, l lease) (ended bool, err error) {
-	err = a.store.PutNew(ctx, snapshots+l.ID, []byte(abortMark))
+	err = a.store.PutNew(ctx, snapshots+l.ID, []byte(goneMark))
 	if errors.Is(err, fs.ErrExist) {
 		_, err = a.index(ctx, l.ID)
-		ended = errors.Is(err, errAborted)
+		ended = errors.Is(err, errGone)
 		if ended {
 			err = nil
 		}

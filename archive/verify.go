@@ -2,9 +2,7 @@ package archive
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 )
 
 // Verified is what a check has found.
@@ -77,15 +75,11 @@ func (a *Archive) verifyChunk(ctx context.Context, x *index, n uint32, v *Verifi
 
 // eachSound passes over snapshots whose index is damaged, which counts.
 func (a *Archive) eachSound(ctx context.Context, v *Verified, fn func(*index) error) error {
-	var keys []string
-	err := a.store.List(ctx, snapshots, func(key string, _ int64) error {
-		keys = append(keys, key[len(snapshots):])
-		return nil
-	})
-	for i := 0; i < len(keys) && err == nil; i++ {
-		x, xerr := a.index(ctx, keys[i])
+	ids, err := a.ids(ctx)
+	for i := 0; i < len(ids) && err == nil; i++ {
+		x, xerr := a.index(ctx, ids[i])
 		switch {
-		case errors.Is(xerr, errAborted) || errors.Is(xerr, fs.ErrNotExist):
+		case isGone(xerr):
 		case ctx.Err() != nil:
 			err = ctx.Err()
 		case xerr != nil:

@@ -3,170 +3,43 @@ package s3_test
 import (
 	"bytes"
 	"context"
-	"encoding/xml"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
-	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"udm/archive"
 	"udm/archive/s3"
+	"udm/archive/s3/s3test"
 )
 
 var real = flag.String("s3", "", "http://HOST:PORT/BUCKET of a server to test with, whose keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, instead of one in this process")
 
-// bucket is a server with one bucket, as far as a store needs it.
-type bucket struct {
-	mu      sync.Mutex
-	objects map[string][]byte
-}
-
-func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	o, there := b.objects[key]
-	switch {
-	case r.URL.Query().Has("location"):
-		io.WriteString(w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></LocationConstraint>`)
-	case r.URL.Query().Has("list-type"):
-		b.list(w, r.URL.Query().Get("prefix"))
-	case r.Method == http.MethodPut && there && r.Header.Get("If-None-Match") == "*":
-		fail(w, http.StatusPreconditionFailed, "PreconditionFailed")
-	case r.Method == http.MethodPut:
-		p, err := io.ReadAll(r.Body)
-		if err != nil || int64(len(p)) != r.ContentLength {
-			fail(w, http.StatusBadRequest, "IncompleteBody")
-			return
-		}
-		b.objects[key] = p
-		w.Header().Set("ETag", `"x"`)
-	case r.Method == http.MethodGet && !there:
-		fail(w, http.StatusNotFound, "NoSuchKey")
-	case r.Method == http.MethodGet:
-		w.Header().Set("ETag", `"x"`)
-		http.ServeContent(w, r, "", time.Unix(1e9, 0), bytes.NewReader(o))
-	case r.Method == http.MethodDelete:
-		delete(b.objects, key)
-		w.WriteHeader(http.StatusNoContent)
-	default:
-		fail(w, http.StatusNotImplemented, "NotImplemented")
-	}
-}
-
-func fail(w http.ResponseWriter, status int, code string) {
-	w.WriteHeader(status)
-	fmt.Fprintf(w, "<Error><Code>%s</Code></Error>", code)
-}
-
-func (b *bucket) list(w http.ResponseWriter, prefix string) {
-	type content struct {
-		Key          string
-		Size         int
-		LastModified string
-	}
-	var out struct {
-		XMLName     xml.Name `xml:"ListBucketResult"`
-		IsTruncated bool
-		Contents    []content
-	}
-	for k, o := range b.objects {
-		if strings.HasPrefix(k, prefix) {
-			out.Contents = append(out.Contents, content{k, len(o), "2026-01-01T00:00:00Z"})
-		}
-	}
-	slices.SortFunc(out.Contents, func(a, b content) int { return strings.Compare(a.Key, b.Key) })
-	_ = xml.NewEncoder(w).Encode(out)
-}
-
-// proxy is before a server, and does harm to one request.
-type proxy struct {
-	to    string
-	harm  atomic.Int32 // what
-	at    atomic.Int64 // to which
-	calls atomic.Int64
-}
-
-// What a proxy does to a request.
-const (
-	nothing = iota
-	refuse  // it is answered by 503
-	swallow // it is carried out, and the connection ends without an answer
-	twice   // it is carried out twice, and answered as the second time
-	slowly  // it is carried out late
-	numHarms
-)
-
-func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	harm := nothing
-	if p.calls.Add(1) == p.at.Load() {
-		harm = int(p.harm.Load())
-	}
-	switch harm {
-	case refuse:
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return
-	case slowly:
-		time.Sleep(20 * time.Millisecond) // the harm itself: the server is slow
-	case twice:
-		p.forward(httptest.NewRecorder(), r, body)
-	case swallow:
-		p.forward(httptest.NewRecorder(), r, body)
-		panic(http.ErrAbortHandler)
-	}
-	p.forward(w, r, body)
-}
-
-func (p *proxy) forward(w http.ResponseWriter, r *http.Request, body []byte) {
-	q, err := http.NewRequest(r.Method, p.to+r.URL.RequestURI(), bytes.NewReader(body))
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	q.Header, q.Host = r.Header.Clone(), r.Host // it is signed
-	resp, err := http.DefaultTransport.RoundTrip(q)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	defer resp.Body.Close()
-	for k, v := range resp.Header {
-		w.Header()[k] = v
-	}
-	w.WriteHeader(resp.StatusCode)
-	_, _ = io.Copy(w, resp.Body)
-}
-
 // start starts a proxy before a server, and returns a store behind it.
-func start(t *testing.T) (*proxy, func(prefix string) archive.Store) {
+func start(t *testing.T) (*s3test.Proxy, func(prefix string) archive.Store) {
 	t.Helper()
-	p := &proxy{}
+	p := &s3test.Proxy{}
 	name := "bucket"
 	if *real == "" {
 		t.Setenv("AWS_ACCESS_KEY_ID", "key")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-		s := httptest.NewServer(&bucket{objects: map[string][]byte{}})
+		s := httptest.NewServer(&s3test.Bucket{})
 		t.Cleanup(s.Close)
-		p.to = s.URL
+		p.To = s.URL
 	} else {
 		u, err := url.Parse(*real)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.to, name = u.Scheme+"://"+u.Host, strings.Trim(u.Path, "/")
+		p.To, name = u.Scheme+"://"+u.Host, strings.Trim(u.Path, "/")
 	}
 	front := httptest.NewServer(p)
 	t.Cleanup(front.Close)
@@ -241,9 +114,11 @@ func session(ctx context.Context, s archive.Store, first, second []byte) error {
 	if err == nil {
 		_, err = a.Prune(ctx)
 	}
-	if err != nil {
-		return err
-	}
+	return errors.Join(err, restore(ctx, a, second))
+}
+
+// restore sees what the second generation holds.
+func restore(ctx context.Context, a *archive.Archive, second []byte) error {
 	x, err := a.Snapshot(ctx, "second", nil)
 	if err != nil {
 		return err
@@ -273,31 +148,99 @@ func backup(ctx context.Context, a *archive.Archive, name, base string, disk []b
 	return b.Commit("")
 }
 
-// TestEachRequest does harm to each request of a session once.
-func TestEachRequest(t *testing.T) {
-	p, open := start(t)
+// generations are two contents of a disk.
+func generations() (first, second []byte) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	first := make([]byte, 1<<16)
+	first = make([]byte, 1<<16)
 	for i := range first {
 		first[i] = byte(rng.Uint32())
 	}
-	second := bytes.Clone(first)
+	second = bytes.Clone(first)
 	copy(second[1<<15:], first[:1000])
-	run, step := rand.Uint64(), int64(1)
+	return first, second
+}
+
+// TestEachRequest does harm to each request of a session once. What is late arrives when the
+// session has ended, and changes nothing.
+func TestEachRequest(t *testing.T) {
+	p, open := start(t)
+	first, second := generations()
+	run, step := rand.Uint64(), 1
 	if testing.Short() {
 		step = 5
 	}
-	for harm := range int32(numHarms) {
-		for at, more := 1+int64(harm)%step, true; more; at += step {
-			p.harm.Store(harm)
-			p.at.Store(at)
-			p.calls.Store(0)
-			if err := session(t.Context(), open(fmt.Sprintf("s%d-%d-%d", run, harm, at)), first, second); err != nil {
+	for harm := range s3test.NumHarms {
+		for at, more := 1+int(harm)%step, true; more; at += step {
+			p.Begin(func(n int) s3test.Harm {
+				if n == at {
+					return harm
+				}
+				return s3test.None
+			}, nil)
+			s := open(fmt.Sprintf("s%d-%d-%d", run, harm, at))
+			if err := session(t.Context(), s, first, second); err != nil {
 				t.Fatalf("harm %d to request %d: %v", harm, at, err)
 			}
-			if more = harm != nothing && p.calls.Load() >= at; !more {
-				t.Logf("harm %d: %d requests", harm, p.calls.Load())
+			if more = harm != s3test.None && p.Requests() >= at; !more {
+				t.Logf("harm %d: %d requests", harm, p.Requests())
+			}
+			p.Deliver()
+			if err := onlySecond(t.Context(), s, second); err != nil {
+				t.Fatalf("harm %d to request %d, at the end: %v", harm, at, err)
 			}
 		}
+	}
+}
+
+// onlySecond sees that the archive has the second generation, and no other.
+func onlySecond(ctx context.Context, s archive.Store, second []byte) error {
+	a, err := archive.Open(ctx, s, nil)
+	if err != nil {
+		return err
+	}
+	list, err := a.List(ctx)
+	if err == nil && (len(list) != 1 || list[0].Name != "second") {
+		err = fmt.Errorf("it has %+v", list)
+	}
+	return errors.Join(err, restore(ctx, a, second))
+}
+
+// TestPruneBesideBackup prunes again and again while a backup runs.
+func TestPruneBesideBackup(t *testing.T) {
+	p, open := start(t)
+	first, second := generations()
+	s, ctx := open(fmt.Sprint("beside", rand.Uint64())), t.Context()
+	if err := session(ctx, s, first, second); err != nil {
+		t.Fatal(err)
+	}
+	a, err := archive.Open(ctx, s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := archive.Open(ctx, s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var busy atomic.Bool // with the prune's own requests
+	p.Begin(func(int) s3test.Harm {
+		if !busy.Swap(true) {
+			if r, err := other.Prune(ctx); err != nil || r.Packs > 0 {
+				t.Errorf("%+v, %v", r, err)
+			}
+			busy.Store(false)
+		}
+		return s3test.None
+	}, nil)
+	disk := bytes.Clone(second)
+	for i := range 4 {
+		copy(disk[i<<10:], second[i<<11:][:700])
+		if _, err := backup(ctx, a, fmt.Sprint("more", i), "", disk, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Begin(nil, nil)
+	v, err := a.Verify(ctx, nil, nil)
+	if err != nil || v.Snapshots != 5 || len(v.Damaged) > 0 {
+		t.Errorf("%+v, %v", v, err)
 	}
 }
