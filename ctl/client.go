@@ -3,6 +3,7 @@ package ctl
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,9 +25,9 @@ const (
 	NumberedDir = "by-number"
 )
 
-// Client talks to the daemon of one root. It is safe for concurrent use.
+// Client talks to one daemon. It is safe for concurrent use.
 type Client struct {
-	root string
+	root string // or the address
 	http http.Client
 }
 
@@ -38,6 +39,33 @@ func NewClient(root string) *Client {
 	}}
 	return c
 }
+
+// NewTLSClient returns a client of the daemon that receives at an address HOST:PORT: it can
+// Receive there, and list what is being received as Objects.
+func NewTLSClient(address string, conf *tls.Config) *Client {
+	c := &Client{root: address}
+	d := &tls.Dialer{Config: conf}
+	c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		conn, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			err = &unreachable{address, err}
+		}
+		return conn, err
+	}}
+	return c
+}
+
+// unreachable is the error when there is no connection to a daemon elsewhere.
+type unreachable struct {
+	address string
+	err     error
+}
+
+func (e *unreachable) Error() string {
+	return fmt.Sprintf("cannot connect to the daemon at %s: %v; see that udm daemon --receive runs there, and that both accept each other's certificates", e.address, e.err)
+}
+
+func (e *unreachable) Unwrap() error { return e.err }
 
 // Close drops the client's connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
@@ -149,9 +177,12 @@ func (name streaming[Out]) call(ctx context.Context, c *Client) (iter.Seq2[Out, 
 
 func (c *Client) failed(ctx context.Context, err error) error {
 	var op *net.OpError
+	var far *unreachable
 	switch {
 	case ctx.Err() != nil:
 		return syscall.EINTR
+	case errors.As(err, &far):
+		return far
 	case errors.As(err, &op) && op.Op == "dial":
 		return &NotRunning{c.root, err}
 	}

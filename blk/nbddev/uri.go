@@ -103,14 +103,14 @@ func (o *Options) secure(q url.Values, host string) error {
 		if dir == "" {
 			return c, nil
 		}
-		return c, readCertificates(c, dir)
+		return c, ReadCertificates(c, dir)
 	}
 	return nil
 }
 
-// readCertificates reads the certificates in the layout of libnbd, nbdkit and qemu.
-// The client's certificate and key are a pair.
-func readCertificates(c *tls.Config, dir string) error {
+// ReadCertificates reads the certificates of a client in a directory, in the layout of
+// libnbd, nbdkit and qemu. The client's certificate and key are a pair.
+func ReadCertificates(c *tls.Config, dir string) error {
 	pem, err := os.ReadFile(filepath.Join(dir, "ca-cert.pem"))
 	if err == nil {
 		c.RootCAs = x509.NewCertPool()

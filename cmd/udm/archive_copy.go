@@ -100,20 +100,14 @@ func newestCommon(ctx context.Context, client *ctl.Client, name string, list []a
 
 // archiveStream archives what the daemon sends.
 func archiveStream(cmd *cobra.Command, a *archive.Archive, client *ctl.Client, o archive.BackupOptions, base archive.Info) (info archive.Info, err error) {
-	in, out := io.Pipe()
-	sent := make(chan error, 1)
-	go func() {
-		err := follow(cmd, client, []string{o.Name}, func(ctx context.Context, c *ctl.Client) error {
-			return c.Send(ctx, volume.SendSpec{Name: o.Name, From: base.Name}, out)
+	err = pipe(func(w io.Writer) error {
+		return follow(cmd, client, []string{o.Name}, func(ctx context.Context, c *ctl.Client) error {
+			return c.Send(ctx, volume.SendSpec{Name: o.Name, From: base.Name}, w)
 		})
-		out.CloseWithError(err)
-		sent <- err
-	}()
-	info, err = storeStream(cmd.Context(), a, o, base, in)
-	in.CloseWithError(err)
-	if serr := <-sent; serr != nil && err != nil {
-		err = serr // the reason why the stream ended
-	}
+	}, func(in io.Reader) (err error) {
+		info, err = storeStream(cmd.Context(), a, o, base, in)
+		return err
+	})
 	return info, err
 }
 
@@ -243,22 +237,13 @@ func restoreVolume(cmd *cobra.Command, s *archive.Snapshot, r volume.ReceiveSpec
 		return err
 	}
 	defer client.Close()
-	in, out := io.Pipe()
-	read := make(chan error, 1)
-	go func() {
-		err := writeStream(cmd.Context(), s, out)
-		out.CloseWithError(err)
-		read <- err
-	}()
 	var got volume.Received
-	err = follow(cmd, client, []string{r.Name}, func(ctx context.Context, c *ctl.Client) (err error) {
-		got, err = c.Receive(ctx, r, in)
-		return err
+	err = pipe(func(w io.Writer) error { return writeStream(cmd.Context(), s, w) }, func(in io.Reader) error {
+		return follow(cmd, client, []string{r.Name}, func(ctx context.Context, c *ctl.Client) (err error) {
+			got, err = c.Receive(ctx, r, in)
+			return err
+		})
 	})
-	in.CloseWithError(err)
-	if rerr := <-read; err != nil && rerr != nil {
-		err = rerr
-	}
 	if err != nil || !wantsJSON(cmd) {
 		return err
 	}

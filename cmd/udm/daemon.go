@@ -24,7 +24,7 @@ import (
 // daemonFlags are the options of udm daemon.
 type daemonFlags struct {
 	listen, mount     string
-	metrics           string
+	metrics, receive  string
 	log, logFormat    string
 	cert, key, ca     string
 	readOnly, verbose bool
@@ -61,7 +61,8 @@ short pause. If the new program cannot take over, the old daemon goes on.`,
 	fl.StringVar(&f.listen, "listen", "", "also serve NBD on this TCP address, such as :10809")
 	fl.StringVar(&f.metrics, "metrics", "", "tell Prometheus how things are on this TCP address, such as localhost:9254, or unix:PATH")
 	fl.StringVar(&f.mount, "mount", "", "also show every device as a file in this directory")
-	fl.StringVar(&f.cert, "tls-cert", "", "certificate file (PEM) for --listen; clients must then use TLS")
+	fl.StringVar(&f.receive, "receive", "", "let daemons with certificates from --tls-ca send devices to this one (udm send --to) at this TCP address")
+	fl.StringVar(&f.cert, "tls-cert", "", "certificate file (PEM) for --listen and --receive; clients must then use TLS")
 	fl.StringVar(&f.key, "tls-key", "", "key file (PEM) of --tls-cert")
 	fl.StringVar(&f.ca, "tls-ca", "", "authority file (PEM); clients must have a certificate from it (GnuTLS clients use TLS 1.2 then)")
 	fl.BoolVar(&f.readOnly, "read-only", false, "make all NBD exports read-only")
@@ -131,7 +132,7 @@ func serveRoot(cmd *cobra.Command, f daemonFlags, root string, old *handover.Pre
 	defer closeLog()
 	log := slog.New(logHandler(f.logFormat, to, level))
 	return server.Run(cmd.Context(), server.Config{
-		Root: root, Program: thisBuild().String(), Listen: f.listen, Metrics: f.metrics, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
+		Root: root, Program: thisBuild().String(), Listen: f.listen, Metrics: f.metrics, Receive: f.receive, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
 		Sockets: sockets, Predecessor: old, Successor: successor,
 		HandedOver: func(pid int) { notify(log, fmt.Sprint(systemd.MainPID, pid)) },
@@ -185,14 +186,16 @@ func notify(log *slog.Logger, state string) {
 	}
 }
 
-// tls is the configuration of --listen, or nil without a certificate. tcp says that
+// tls is the configuration of --listen and --receive, or nil without a certificate. tcp says that
 // there is a TCP socket even without --listen.
 func (f *daemonFlags) tls(cmd *cobra.Command, tcp bool) (*tls.Config, error) {
 	switch {
+	case f.receive != "" && (f.cert == "" || f.key == "" || f.ca == ""):
+		return nil, usagef(cmd, "--receive needs --tls-cert, --tls-key and --tls-ca: whoever has a certificate from there may send")
 	case f.cert == "" && f.key == "" && f.ca == "":
 		return nil, nil
-	case f.listen == "" && !tcp:
-		return nil, usagef(cmd, "the --tls options need --listen ADDRESS")
+	case f.listen == "" && f.receive == "" && !tcp:
+		return nil, usagef(cmd, "the --tls options need --listen ADDRESS or --receive ADDRESS")
 	case f.cert == "" || f.key == "":
 		return nil, usagef(cmd, "--tls-cert and --tls-key must be given together")
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,9 +17,10 @@ import (
 
 func sendCommand() *cobra.Command {
 	var s volume.SendSpec
+	var to destination
 	cmd := &cobra.Command{
 		Use:   "send DEVICE",
-		Short: "Write a device, or its changes since a snapshot, to standard output",
+		Short: "Write a device, or its changes since a snapshot, to standard output or to another daemon",
 		Long: `send writes the whole content of a device to standard output, or with --from only the
 changes since a snapshot, as input for udm receive. Send snapshots: a device that is
 written to meanwhile is not sent as of one moment, and only a snapshot can be the start
@@ -30,15 +30,26 @@ start.
 The stream has the format of rbd export-diff and is accepted by rbd import-diff and rbd
 merge-diff. A checksum of the whole stream follows its end.
 
-To continue a stream that was cut off, give the offset that udm receive printed.`,
+To continue a stream that was cut off, give the offset that udm receive printed.
+
+With --to the stream goes to another daemon: that of a root directory on this machine, or
+one elsewhere that runs with --receive, at tls://HOST:PORT. Then --pool, --name and --base
+are as for udm receive, and the same command given again continues what was cut off.`,
 		Example: `  udm snapshot disk monday
   udm send monday | ssh backup udm receive --pool p
   udm snapshot disk tuesday
   udm send --from monday tuesday | ssh backup udm receive
-  udm send tuesday | rbd import-diff - rbd/disk`,
+  udm send tuesday | rbd import-diff - rbd/disk
+  udm send --from monday tuesday --to tls://backup:10811 --certificates /etc/udm/tls`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.Name = args[0]
+			if to.address != "" {
+				return to.send(cmd, s)
+			}
+			if to != (destination{}) {
+				return usagef(cmd, "--pool, --name, --base and --certificates need --to")
+			}
 			out := cmd.OutOrStdout()
 			if f, ok := out.(*os.File); ok && isTerminal(f) {
 				return errors.New("the stream is binary; write it to a pipe or a file")
@@ -53,6 +64,8 @@ To continue a stream that was cut off, give the offset that udm receive printed.
 	}
 	cmd.Flags().StringVar(&s.From, "from", "", "send the changes since this `SNAPSHOT`, or since base: the image that the device is based on")
 	cmd.Flags().Uint64Var(&s.Offset, "offset", 0, "skip the first `BYTES` of the stream")
+	to.flags(cmd)
+	cmd.MarkFlagsMutuallyExclusive("to", "offset")
 	return cmd
 }
 
@@ -134,14 +147,13 @@ func receive(cmd *cobra.Command, client *ctl.Client, s volume.ReceiveSpec) error
 }
 
 func printWhere(cmd *cobra.Command, client *ctl.Client, name string) error {
-	objects, err := client.Objects(cmd.Context())
+	at, err := whereCut(cmd.Context(), client, name)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(objects, func(o volume.Object) bool { return o.Name == name+"-incoming" && o.Incoming != nil })
-	if i < 0 {
+	if at == nil {
 		return fmt.Errorf("no part of %q has been received; start from the beginning", name)
 	}
-	_, err = io.WriteString(cmd.OutOrStdout(), fmt.Sprintln(*objects[i].Incoming))
+	_, err = io.WriteString(cmd.OutOrStdout(), fmt.Sprintln(*at))
 	return err
 }

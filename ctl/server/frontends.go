@@ -40,6 +40,9 @@ func (d *daemon) newFrontEnds(s *service.Service) ([]frontend.Server, error) {
 		}
 		list = append(list, remote)
 	}
+	if cfg.Receive != "" {
+		list = append(list, d.newReceiver(s))
+	}
 	if cfg.Metrics != "" {
 		list = append(list, frontend.NewHTTP(metricsName, looks, metricsSocket(cfg.Metrics), cfg.Log))
 		if _, err := s.Stats(context.Background()); err != nil { // devices count from the start

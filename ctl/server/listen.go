@@ -44,15 +44,15 @@ func (c *Config) socket(name string, open func() (net.Listener, error)) func() (
 // checkSockets refuses sockets that match no front end.
 func checkSockets(sockets map[string]net.Listener, list []frontend.Server) error {
 	for name := range sockets {
-		if name == metricsName || !slices.ContainsFunc(list, func(f frontend.Server) bool { return f.Name() == name }) {
+		if name == metricsName || name == receiverName || !slices.ContainsFunc(list, func(f frontend.Server) bool { return f.Name() == name }) {
 			return fmt.Errorf("a socket is named %q; use FileDescriptorName=%s, %s or %s in the socket unit", name, controlName, nbdName, nbdTCPName)
 		}
 	}
 	return nil
 }
 
-// The names of the front ends that have sockets; that of metrics is never passed on.
-const controlName, nbdName, nbdTCPName, metricsName = "control", "nbd", "nbd-tcp", "metrics"
+// The names of the front ends that have sockets; those of the last two are never passed on.
+const controlName, nbdName, nbdTCPName, metricsName, receiverName = "control", "nbd", "nbd-tcp", "metrics", "receive"
 
 // metricsSocket is unix:PATH or HOST:PORT.
 func metricsSocket(address string) func() (net.Listener, error) {

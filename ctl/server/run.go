@@ -27,7 +27,8 @@ type Config struct {
 	Root     string      // directory of the sockets and the saved state; created if missing
 	Program  string      // version to report
 	Listen   string      // TCP address for NBD clients; "" for none
-	TLS      *tls.Config // for Listen; nil for none
+	TLS      *tls.Config // for Listen and Receive; nil for none
+	Receive  string      // TCP address for streams from other daemons; "" for none, needs TLS with certificates of clients
 	ReadOnly bool        // all NBD clients are read-only
 	MaxConns int         // NBD connections; 0: nbd.DefaultMaxConns
 	Metrics  string      // address to serve metrics on, HOST:PORT or unix:PATH; "" for none

@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -16,7 +17,8 @@ import (
 // HTTP is a front end that answers HTTP requests on a socket. Requests that wait end
 // when it is drained.
 type HTTP struct {
-	Managed bool // the socket is the service manager's
+	Managed bool        // the socket is the service manager's
+	TLS     *tls.Config // nil: none
 
 	name   string
 	listen func() (net.Listener, error)
@@ -60,11 +62,19 @@ func (p *HTTP) Start(fail func(error)) error {
 	p.mu.Unlock()
 	go func() {
 		defer close(p.served)
-		if err := p.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := p.serve(l); !errors.Is(err, http.ErrServerClosed) {
 			fail(err)
 		}
 	}()
 	return nil
+}
+
+func (p *HTTP) serve(l net.Listener) error {
+	if p.TLS == nil {
+		return p.http.Serve(l)
+	}
+	p.http.TLSConfig, p.http.TLSNextProto = p.TLS, map[string]func(*http.Server, *tls.Conn, http.Handler){} // HTTP/1 only
+	return p.http.ServeTLS(l, "", "")
 }
 
 func (p *HTTP) note(c net.Conn, now http.ConnState) {

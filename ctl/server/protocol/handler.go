@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"syscall"
 
 	"udm/ctl"
@@ -19,11 +20,13 @@ import (
 // lines.
 const maxBody = 16 << 20
 
-// Handler returns a handler that runs the commands on a service.
-func Handler(s ctl.Service, log *slog.Logger) http.Handler {
+// Handler returns a handler that runs commands on a service: all, or only some.
+func Handler(s ctl.Service, log *slog.Logger, only ...string) http.Handler {
 	mux := http.NewServeMux()
 	for _, c := range ctl.Commands() {
-		mux.Handle("POST /v1/"+c.Name, handler{c, s, log})
+		if len(only) == 0 || slices.Contains(only, c.Name) {
+			mux.Handle("POST /v1/"+c.Name, handler{c, s, log})
+		}
 	}
 	mux.HandleFunc("/", unknown)
 	return mux
