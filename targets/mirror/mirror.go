@@ -13,7 +13,8 @@
 //	not in sync ──────────────► recovering ─ copied ─► forgotten, in sync
 //
 // Writes to regions in sync go to all legs, others to the primary leg only. Those to a
-// region that is being recovered wait until it is.
+// region that is being recovered wait until it is. Discards are writes to all legs: what they
+// leave must be alike.
 //
 // # Order of a write
 //
@@ -250,8 +251,14 @@ func (m *mirror) Areas() (as []dm.Area) {
 	return as
 }
 
+// maxDiscard is how many regions one discard may have: they are marked one by one.
+const maxDiscard = 1 << 16
+
 // Hint asks for data that do not change while they are written to one leg after the other.
-func (m *mirror) Hint(l *blk.Limits) { l.StableWrites = true }
+func (m *mirror) Hint(l *blk.Limits) {
+	l.StableWrites = true
+	l.MaxDiscard = min(l.MaxDiscard, maxDiscard<<m.shift)
+}
 
 // Extents is the map of the primary leg: what is not in sync is read from there, and what
 // is in sync is alike on all legs.

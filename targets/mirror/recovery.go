@@ -34,11 +34,18 @@ func (m *mirror) recover() {
 		}
 	}
 	ready := rec.region != nil && rec.region.pending == 0 && rec.job.Sectors == 0
-	doubtful := m.regions.doubtful
 	m.mu.Unlock()
 	if ready {
 		m.copy(rec.region.number)
 	}
+	m.lookWhetherInSync()
+}
+
+// lookWhetherInSync raises an event when all regions have become in sync.
+func (m *mirror) lookWhetherInSync() {
+	m.mu.Lock()
+	doubtful := m.regions.doubtful
+	m.mu.Unlock()
 	if !m.inSync.Load() && !doubtful && m.log.synced.Load() == m.log.count {
 		m.inSync.Store(true)
 		m.forgetFailures()
@@ -112,6 +119,7 @@ func (m *mirror) leaveRecovery(ok bool) {
 	r := m.recovery.region
 	m.recovery.region = nil
 	m.log.setSync(r.number, ok)
+	m.lookWhetherInSync()
 	m.mu.Lock()
 	m.inbox.writes.Append(&r.delayed)
 	if r.pending == 0 {
@@ -133,13 +141,14 @@ func (m *mirror) tryAgain() {
 
 // markNotInSync puts the region of a write that failed on a leg out of sync.
 func (m *mirror) markNotInSync(c *dm.Clone) {
-	r := c.PerIO.(*perIO).region
+	p := c.PerIO.(*perIO)
 	m.mu.Lock()
-	if r == nil {
+	if !p.begun {
 		m.regions.doubtful = true // a flush
 		m.mu.Unlock()
 		return
 	}
+	r := m.regions.known[p.first]
 	was := r.state
 	r.state = notInSync
 	m.mu.Unlock()

@@ -19,7 +19,7 @@ const (
 type region struct {
 	number  uint64
 	state   state
-	pending int          // writes under way, and held ones
+	pending int          // writes and discards under way, and held ones
 	delayed dm.CloneList // writes that wait for its recovery
 	queued  bool         // it is in regions.idle
 }
@@ -79,36 +79,39 @@ func (m *mirror) stateLocked(number uint64) state {
 	return m.logged(number)
 }
 
-// begin counts a write as pending, and returns its region and the state that decides where
-// it goes. Without pending I/O a region that is recovering takes none: begin has put the
-// write into its queue.
+// begin counts a write or a discard as pending in its regions, of which a discard may have
+// several. The state decides where a write goes. If one of them is recovering, begin has put
+// c into its queue.
 func (m *mirror) begin(c *dm.Clone) (s state) {
-	number := m.regionOf(c)
+	p := c.PerIO.(*perIO)
+	p.first, p.last = m.regionOf(c), (c.Offset()+max(c.Sectors, 1)-1)>>m.shift
 	m.mu.Lock()
-	r := m.findLocked(number)
-	if s = r.state; s == recovering {
+	defer m.mu.Unlock()
+	if r := m.recovery.region; r != nil && p.first <= r.number && r.number <= p.last {
 		r.delayed.Push(c)
-		m.mu.Unlock()
-		return s
+		return recovering
 	}
-	c.PerIO.(*perIO).region = r
-	r.pending++
-	if s == clean {
-		r.state = dirty
+	for n := p.first; n <= p.last; n++ {
+		r := m.findLocked(n)
+		r.pending++
+		if s = r.state; s == clean {
+			r.state = dirty
+			m.log.markDirty(n)
+		}
 	}
-	m.mu.Unlock()
-	if s == clean {
-		m.log.markDirty(number)
-	}
+	p.begun = true
 	return s
 }
 
 // writeEnded is EndIO of a write.
 func (m *mirror) writeEnded(p *perIO, st blk.Status) (blk.Status, dm.EndOutcome) {
-	if r := p.region; r != nil {
-		p.region = nil
+	if p.begun {
+		p.begun = false
+		last := false
 		m.mu.Lock()
-		last := m.endedLocked(r)
+		for n := p.first; n <= p.last; n++ {
+			last = m.endedLocked(m.regions.known[n]) || last
+		}
 		m.mu.Unlock()
 		if last {
 			m.queue.Queue(m.work)

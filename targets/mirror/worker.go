@@ -72,15 +72,16 @@ func (m *mirror) write(list dm.CloneList) {
 	}
 	var all, one dm.CloneList // to all legs, and to the primary
 	for c := list.Pop(); c != nil; c = list.Pop() {
-		if c.Op == blk.Flush || c.Op == blk.Discard {
+		if c.Op == blk.Flush {
 			all.Push(c)
 			continue
 		}
 		switch s := m.begin(c); {
-		case s == clean || s == dirty || s == notInSync && m.firstIsStale():
-			all.Push(c)
-		case s == notInSync:
+		case s == recovering:
+		case s == notInSync && c.Op == blk.Write && !m.firstIsStale():
 			one.Push(c)
+		default:
+			all.Push(c)
 		}
 	}
 	err := m.log.flush()

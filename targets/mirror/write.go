@@ -9,10 +9,11 @@ import (
 
 // perIO is the target's data for a clone.
 type perIO struct {
-	leg     *leg    // that a read was sent to; nil: none
-	number  uint64  // region of a read
-	region  *region // in which a write is pending; nil: none
-	requeue bool
+	leg         *leg   // that a read was sent to; nil: none
+	number      uint64 // region of a read
+	first, last uint64 // regions of a write or discard
+	begun       bool   // it is pending there
+	requeue     bool
 
 	// For a write to all legs.
 	m            *mirror
@@ -68,9 +69,9 @@ func (m *mirror) written(c *dm.Clone, failed uint32, full bool) {
 	case failed == 0 && !full:
 		c.Complete(blk.OK)
 	case c.Op == blk.Discard:
-		c.Complete(blk.NotSupported)
+		m.unlike(c, blk.NotSupported)
 	case failed == 0:
-		m.noSpace(c)
+		m.unlike(c, blk.NoSpace)
 	default:
 		for i := range m.legs {
 			if failed>>i&1 != 0 {
@@ -81,14 +82,17 @@ func (m *mirror) written(c *dm.Clone, failed uint32, full bool) {
 	}
 }
 
-// noSpace ends a write that some legs had no space for: its region has to be recovered.
-func (m *mirror) noSpace(c *dm.Clone) {
-	if r := c.PerIO.(*perIO).region; r != nil {
+// unlike ends a write or a discard that some legs had no space for or did not do: its regions
+// have to be recovered.
+func (m *mirror) unlike(c *dm.Clone, st blk.Status) {
+	if p := c.PerIO.(*perIO); p.begun {
 		m.mu.Lock()
-		m.loseLocked(r)
+		for n := p.first; n <= p.last; n++ {
+			m.loseLocked(m.regions.known[n])
+		}
 		m.mu.Unlock()
 		m.inSync.Store(false)
 		m.queue.QueueAfter(m.again, retryAfter)
 	}
-	c.Complete(blk.NoSpace)
+	c.Complete(st)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,7 +73,9 @@ func lvmScripts(t *testing.T, all bool) (names []string) {
 	return names
 }
 
+// tail is the end of what a script said; after a failure the suite prints the script itself,
+// which is left out.
 func tail(text string, lines int) string {
-	all := strings.Split(text, "\n")
+	all := slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return strings.HasPrefix(l, "## Line:") })
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
