@@ -24,6 +24,7 @@ import (
 	"udm/targets/thin/thinrescue"
 	"udm/targets/unstriped"
 	"udm/targets/verity"
+	"udm/targets/writecache"
 	"udm/targets/zero"
 )
 
@@ -49,6 +50,7 @@ func Types() []*dm.Type {
 		thin.Type(),
 		thinrescue.Type(),
 		verity.Type(),
+		writecache.Type(),
 		zero.Type(),
 	}
 	return append(types, snapshot.Types()...)

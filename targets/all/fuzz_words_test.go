@@ -79,6 +79,7 @@ func talkers(r *targettest.Rig) map[string]*dm.Device {
 		{"mirror", "0 4096 mirror disk 2 w 64 2 x 0 y 8 1 handle_errors"},
 		{"cache", "0 4096 cache s t u 64 2 metadata2 passthrough mq 2 migration_threshold 64"},
 		{"integrity", "0 4096 integrity n 0 - J 2 internal_hash:crc32c recalculate"},
+		{"writecache", "0 4096 writecache s w x 512 2 pause_writeback 0"},
 	} {
 		if d[0] == "thin" {
 			r.Message(ds["pool"], "create_thin 0", "", 0)
@@ -121,7 +122,7 @@ func FuzzTargets(f *testing.F) {
 		"linear a 8", "striped 2 8 a 0 b 8", "zero", "error", "error-if-you-can", "delay a 0 5 b 8 6 a 0 7", "unstriped 2 8 1 a 0",
 		"flakey a 0 1 2 5 corrupt_bio_byte 32 r 1 0", "flakey a 0 0 9 1 drop_writes", "flakey a 0 1 1 2 error_writes error_reads",
 		"dust a 0 512", "era a b 8", "era a b 24", "era a a 128", "clone a b c 8", "clone a b c 128 2 no_hydration no_discard_passdown 2 hydration_threshold 7", "clone a b b 16", "clone a b c 8 0 4 hydration_threshold 0 hydration_batch_size 0", "cache a b c 64 0 smq 0", "cache a b c 128 2 metadata2 passthrough mq 2 random_threshold 5", "cache a a b 64 1 writethrough cleaner 0", "cache a b b 64 0 default 0", "switch 2 64 0 a 0 b 8", "log-writes a b", "crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt twofish:2-cbc-eboiv " + cryptKey + " 8 a 0 2 sector_size:4096 iv_large_sectors",
-		"crypt cipher_null-ecb - 0 a 0", "integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 5 internal_hash:hmac(sha256):00ab meta_device:b block_size:4096 allow_discards fix_hmac", "verity 1 a b 512 512 40 1 sha256 " + verityRoot + " -",
+		"crypt cipher_null-ecb - 0 a 0", "writecache s a b 512 0", "writecache s a a 4096 5 start_sector 8000 cleaner autocommit_blocks 1", "integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 5 internal_hash:hmac(sha256):00ab meta_device:b block_size:4096 allow_discards fix_hmac", "verity 1 a b 512 512 40 1 sha256 " + verityRoot + " -",
 		"verity 0 a b 512 512 40 1 sha256 " + verityRoot + " 12 11 ignore_corruption check_at_most_once ignore_zero_blocks use_fec_from_device c fec_blocks 50 fec_start 1 fec_roots 2", "snapshot a b P 8", "snapshot a b N 16 2 discard_zeroes_cow discard_passdown_origin",
 		"snapshot-origin a", "snapshot-merge a b PO 8", "thin-pool a b 128 0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin a 0",
 		"mirror core 1 8 2 a 0 b 0 1 handle_errors", "mirror disk 3 c 16 nosync 2 a 8 b 0", "mirror disk 2 a 8 2 a 0 a 0",

@@ -24,6 +24,7 @@ func FuzzLines(f *testing.F) {
 		"verity 1 a b 4096 4096 9 1 sha256 " + verityRoot + " - 10 ignore_corruption check_at_most_once use_fec_from_device f fec_blocks 10 fec_start 0 fec_roots 2",
 		"verity 0 a a 512 1024 9 1 sha256 " + verityRoot + " AB 2 try_verify_in_tasklet ignore_zero_blocks",
 		"cache a b c 64 0 smq 0", "cache a b c 128 3 Metadata2 WRITETHROUGH no_discard_passdown mq 4 migration_threshold 0 random_threshold +7 and more",
+		"writecache s a b 4096 0", "writecache S a b 512 18 PAUSE_writeback 5 cleaner start_sector 18446744073709551615 high_watermark 60 low_watermark 60 writeback_jobs 4294967299 autocommit_blocks 7 autocommit_time 20 max_age 0 metadata_only", "writecache s a b 1024 3 cleaner cleaner metadata_only extra",
 		"integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 12 internal_hash:hmac(sha256):00AB meta_device:b block_size:4096 recalculate reset_recalculate allow_discards fix_padding fix_hmac legacy_recalculate journal_sectors:0 interleave_sectors:9 buffer_sectors:9",
 		"integrity a 8 4 J 3 internal_hash:xxhash64 journal_watermark:7 commit_time:0",
 		"flakey a 0 1 2 6 error_writes corrupt_bio_byte 32 R 1 0", "flakey a 0 1 2 1 Drop_Writes", "flakey a 0 1 2 5 corrupt_bio_byte 32 w 255 131072",
@@ -73,7 +74,7 @@ func FuzzStatuses(f *testing.F) {
 		"cache Fail", "cache Error",
 		"cache 8 72/2048 128 3/64 1 2 3 4 5 6 7 2 metadata2 writeback 2 migration_threshold 2048 smq 0 rw - ",
 		"cache 8 72/2048 64 0/0 0 0 0 0 0 0 0 2 passthrough no_discard_passdown 2 migration_threshold 0 mq 2 random_threshold 0 ro needs_check ",
-		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "thin 8 18446744073709551615", "era 8 9/256 1 -", "era 8 9/256 4294967295 77", "era Error", "clone Fail", "clone 8 6/256 64 3/64 2 0 4 hydration_threshold 5 hydration_batch_size 1 rw", "clone 8 6/256 64 3/64 0 2 no_hydration no_discard_passdown 4 hydration_threshold 5 hydration_batch_size 1 ro",
+		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "writecache 0 1000 992 8 1 2 3 4 5 6 7 8 9 10", "writecache 1 0 0 0 0 0 0 0 0 0 0 0 0 18446744073709551615", "thin 8 18446744073709551615", "era 8 9/256 1 -", "era 8 9/256 4294967295 77", "era Error", "clone Fail", "clone 8 6/256 64 3/64 2 0 4 hydration_threshold 5 hydration_batch_size 1 rw", "clone 8 6/256 64 3/64 0 2 no_hydration no_discard_passdown 4 hydration_threshold 5 hydration_batch_size 1 ro",
 		"thin-rescue search 8 8 0", "mirror 2 7:0 7:1 8/8 1 AA 1 core", "mirror 3 7:0 7:1 7:3 4/5 1 ADR 3 disk 7:2 F",
 	} {
 		f.Add(seed)
