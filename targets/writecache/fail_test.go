@@ -137,7 +137,7 @@ func TestFullEach(t *testing.T) {
 func TestPowerCuts(t *testing.T) {
 	every, draws := 1, 8
 	if testing.Short() {
-		every, draws = 8, 1
+		every, draws = 2, 1
 	}
 	for name, table := range tables {
 		t.Run(name, func(t *testing.T) {

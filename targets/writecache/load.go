@@ -24,15 +24,20 @@ func (w *writecache) Preresume() error {
 	u.mu.Unlock()
 	if old == nil || !w.inherit(old) {
 		if err := w.load(); err != nil {
-			return dm.Because(dm.Errorf(dm.ErrnoOf(err), "%v", err), "the writecache cannot be resumed")
+			errno := dm.ErrnoOf(err)
+			if st, ok := err.(blk.Status); ok {
+				errno = st.Errno()
+			}
+			return dm.Because(dm.Errorf(errno, "%v", err), "the writecache cannot be resumed")
 		}
 	}
 	w.loaded = true
 	return nil
 }
 
-// users are the tables that have used caches last. If one of them could not commit for
-// lack of space, the next one takes over what only its memory knows.
+// users are the tables that have used caches last. If one of them could not commit, the
+// next one takes over what only its memory knows: a flush must not succeed after
+// something was lost.
 type users struct {
 	mu sync.Mutex
 	of map[place]*writecache // guarded by mu
@@ -55,9 +60,9 @@ func (w *writecache) place() place { return place{w.fast.Number, w.start} }
 func (w *writecache) inherit(old *writecache) bool {
 	old.mu.Lock()
 	defer old.mu.Unlock()
-	durable := old.fresh == 0 && old.committed == old.seq && !old.overwrote && len(old.leaving) == 0
+	durable := old.err == nil && old.fresh == 0 && old.committed == old.seq && !old.overwrote && len(old.leaving) == 0
 	same := old.super.Blocks == w.super.Blocks && old.super.BlockSize == w.super.BlockSize
-	if !old.stopped || !old.loaded || old.err != nil || durable || !same {
+	if !old.stopped || !old.loaded || durable || !same {
 		return false
 	}
 	w.mu.Lock()

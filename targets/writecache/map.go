@@ -16,13 +16,12 @@ const (
 
 // hook is the per-bio data. Whoever owns the clone owns it.
 type hook struct {
-	where    where
-	epoch    int   // of reads or writes
-	first    int32 // of the blocks of the cache that it goes to
-	blocks   int32
-	fills    bool // it is the first write of these
-	durable  bool // a FUA write that ends after a commit
-	finished bool // the commit was made
+	where   where
+	epoch   int   // of reads or writes
+	first   int32 // of the blocks of the cache that it goes to
+	blocks  int32
+	fills   bool // it is the first write of these
+	durable bool // a FUA write that ends after a commit
 }
 
 func (w *writecache) NewPerIO() any { return new(hook) }

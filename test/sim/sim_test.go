@@ -54,6 +54,10 @@ var kinds = []kind{
 	{name: "clones-errors", make: newClones, errors: true, long: true},
 	{name: "clones-hard", make: newClones, hard: true, long: true},
 	{name: "clones-full", make: newClones, full: true, long: true},
+	{name: "writecaches", make: newWritecaches, long: true},
+	{name: "writecaches-hard", make: newWritecaches, hard: true, long: true},
+	{name: "writecaches-errors", make: newWritecaches, errors: true, long: true},
+	{name: "writecaches-full", make: newWritecaches, full: true, long: true},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into
