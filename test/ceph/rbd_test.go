@@ -5,6 +5,7 @@ package ceph
 import (
 	"bytes"
 	"errors"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -179,6 +180,62 @@ func TestBlocklisted(t *testing.T) {
 	l.D = d
 	l.Read(0, l.M.Sectors())
 	mustClose(t, d)
+}
+
+// The daemon hands an image over to its successor, says when it is blocklisted, and can open
+// the image again.
+func TestDaemon(t *testing.T) {
+	image := newImage(t, "16M")
+	r := newRig(t, image)
+	r.sh(`udm create disk --table "0 32768 linear rbd:$IMAGE 0"
+		udm status disk | grep -q 'connected, 1 connections'
+		io disk -c 'write -P 7 0 1M'
+		udm daemon --replace
+		udm status disk | grep -q 'connected, 1 connections'
+		io disk -c 'read -P 7 0 1M' -c 'write -P 8 1M 1M'`)
+	if err := run("ceph", "osd", "blocklist", "add", holder(t, image)); err != nil {
+		t.Fatal(err)
+	}
+	r.sh(`while io disk -c 'write -P 9 0 4k'; do :; done
+		udm status disk | grep 'blocklisted, 0 connections.*another one took the image over'
+		! io disk -c 'read 0 4k'
+		udm remove disk
+		udm create disk --table "0 32768 linear rbd:$IMAGE 0"
+		io disk -c 'read -P 8 1M 1M' -c 'write -P 9 0 4k'
+		udm remove disk`)
+}
+
+// The lock of a client that has died can be had once Ceph has noticed.
+func TestDeadHolder(t *testing.T) {
+	image := newImage(t, "16M")
+	c := exec.Command("rbd", "bench", "--io-type", "write", "--io-size", "4K", "--io-total", "1G", image)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a lock", func() bool { return strings.Contains(rbd(t, "lock", "ls", image), "client.") })
+	_ = c.Process.Kill()
+	_ = c.Wait()
+	d := mustOpen(t, image, true)
+	if err := blk.WriteSectors(env.Real(), d, blktest.Pattern(0, 8, 1), 0, 0); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, d)
+}
+
+// Opening gives up when the OSD says nothing.
+func TestOpenWithoutAnswer(t *testing.T) {
+	image := newImage(t, "16M")
+	if err := ceph.osd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	_, err := open(image, true)
+	if err := ceph.osd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, syscall.ETIMEDOUT) {
+		t.Errorf("%v", err)
+	}
+	mustClose(t, mustOpen(t, image, true))
 }
 
 // Who breaks the lock has the image, and nobody else.

@@ -5,10 +5,11 @@ package ceph
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,17 +18,18 @@ import (
 	"udm/test/program"
 )
 
-// rig is a daemon beside a cluster, and an image that is made for it.
+// rig is a daemon beside the cluster.
 type rig struct {
 	*testing.T
 	env []string
 }
 
-func newRig(t *testing.T) *rig {
+// newRig starts a daemon. IMAGE is the image in its scripts.
+func newRig(t *testing.T, image string) *rig {
 	need.Tools(t, "rbd", "qemu-io", "nbdcopy", "cmp", "bash")
 	dir := t.TempDir()
 	bin := filepath.Dir(program.BuildWith(t, "udm/cmd/udm", "ceph"))
-	r := &rig{t, append(os.Environ(), "UDM_ROOT="+dir+"/r", "DIR="+dir, "PATH="+bin+":"+os.Getenv("PATH"), fmt.Sprint("IMAGE=rbd/udm-test-", os.Getpid()))}
+	r := &rig{t, append(os.Environ(), "UDM_ROOT="+dir+"/r", "DIR="+dir, "PATH="+bin+":"+os.Getenv("PATH"), "IMAGE="+image)}
 	d := exec.Command(filepath.Join(bin, "udm"), "daemon")
 	d.Env = r.env
 	log, err := d.StderrPipe()
@@ -42,10 +44,13 @@ func newRig(t *testing.T) *rig {
 		t.Log(lines.Text())
 	}
 	t.Cleanup(func() {
-		r.sh(`rbd snap purge --no-progress $IMAGE; rbd rm --no-progress $IMAGE`)
 		_ = d.Process.Signal(syscall.SIGTERM) // it may have ended, which Wait tells
 		for lines.Scan() {
 			t.Log(lines.Text())
+			if m := replaced.FindStringSubmatch(lines.Text()); m != nil {
+				pid, _ := strconv.Atoi(m[1])
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+			}
 		}
 		if err := d.Wait(); err != nil {
 			t.Error(err)
@@ -53,6 +58,9 @@ func newRig(t *testing.T) *rig {
 	})
 	return r
 }
+
+// replaced is the line in the log of a daemon that has handed over.
+var replaced = regexp.MustCompile(`msg=replaced pid=(\d+)`)
 
 // sh runs a script, which must succeed.
 func (r *rig) sh(script string) {
@@ -73,7 +81,7 @@ func (r *rig) sh(script string) {
 // one by one and joined by rbd merge-diff; and what rbd export-diff writes comes back,
 // equal.
 func TestStreamsToCephAndBack(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, newImage(t, "64M"))
 	r.sh(`udm pool create p --size 256M
 		udm volume create p v --size 64M
 		io v -c 'write -P 1 0 8M' -c 'write -P 1 10M 64k'
@@ -85,8 +93,7 @@ func TestStreamsToCephAndBack(t *testing.T) {
 		udm snapshot v wednesday
 		udm send --from monday tuesday > $DIR/1
 		udm send --from tuesday wednesday > $DIR/2`)
-	r.sh(`rbd create --size 64M $IMAGE
-		udm send monday | rbd import-diff --no-progress - $IMAGE
+	r.sh(`udm send monday | rbd import-diff --no-progress - $IMAGE
 		udm send --from monday tuesday | rbd import-diff --no-progress - $IMAGE
 		rbd import-diff --no-progress $DIR/2 $IMAGE
 		same monday monday; same tuesday tuesday; same wednesday wednesday`)
