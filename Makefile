@@ -149,6 +149,10 @@ bench: bin/bench ## measure udm and what one would use instead; writes bench/out
 bench-quick: bin/bench ## the same in two minutes
 	./bin/bench -quick $(if $(PROFILE),-profile $(PROFILE))
 
+bench-ceph: ## measure an image of the Ceph cluster that CEPH_CONF names beside rbd bench; writes bench/out
+	cd bench && CGO_ENABLED=1 go build -tags ceph -o ../bin/bench .
+	./bin/bench -only rbd
+
 bin/bench: build # a module of its own; it runs bin/udm from here
 	cd bench && go build -o ../bin/bench .
 
@@ -161,4 +165,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-ceph planted race test-fs lint cross bench bench-quick sim-tiny sim fuzz
+.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
