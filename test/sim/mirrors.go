@@ -51,12 +51,11 @@ func (m *mirrors) start(w *harness) {
 	}
 }
 
-// monitor loads the table again when writes may be held: something has failed, and bios do
-// not end.
+// monitor loads the table again when something has failed: writes and flushes may be held.
 func (m *mirrors) monitor(w *harness, v *volume) {
 	for w.volume("mirror") == v {
 		w.sleep(500 * time.Millisecond)
-		if len(v.inFlight) == 0 || w.busy || v.dev.Status().Suspended || !m.failed(v) {
+		if w.busy || v.dev.Status().Suspended || !m.failed(v) {
 			continue
 		}
 		w.busy = true
