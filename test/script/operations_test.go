@@ -3,6 +3,7 @@ package script
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"udm/ctl"
+	"udm/volume"
 )
 
 // slowly is a daemon with a device whose reads or writes take long, and an image.
@@ -54,6 +56,11 @@ func (s *slowly) begun(args ...string) *exec.Cmd {
 // until waits for a number of operations that are under way.
 func (s *slowly) until(enough func(operations int) bool) {
 	s.t.Helper()
+	s.untilAll(func(ops []volume.Operation) bool { return enough(len(ops)) })
+}
+
+func (s *slowly) untilAll(enough func(ops []volume.Operation) bool) {
+	s.t.Helper()
 	c := ctl.NewClient(s.root)
 	defer c.Close()
 	for {
@@ -61,7 +68,7 @@ func (s *slowly) until(enough func(operations int) bool) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if enough(len(ops)) {
+		if enough(ops) {
 			return
 		}
 		<-time.After(10 * time.Millisecond)
@@ -143,4 +150,59 @@ func TestKillCopyOut(t *testing.T) {
 	s.disk("load", "disk", 0, 0)
 	run(t, s.root, "cp", "disk", s.file("out"))
 	s.holds("out", s.image)
+}
+
+// A daemon that is killed in the middle of a flatten leaves nothing of it if it can be
+// undone, and completes it otherwise. How far it is, is told.
+func TestKillDuringFlatten(t *testing.T) {
+	for name, undone := range map[string]bool{"vm": true, "disk": false} {
+		t.Run(name, func(t *testing.T) {
+			s, d := startSlowly(t)
+			s.halves()
+			run(t, s.root, "clone", "image", "vm")
+			run(t, s.root, "dmsetup", "suspend", "rest")
+			flatten := s.begun("flatten", name, s.file("out"))
+			s.untilAll(func(ops []volume.Operation) bool {
+				return ops[0].Done == half && ops[0].Total == uint64(len(s.image))
+			})
+			if err := d.kill(); err != nil {
+				t.Fatal(err)
+			}
+			if flatten.Wait() == nil {
+				t.Error("the command says that it was over")
+			}
+			startFor(t, s.root)
+			if undone {
+				s.until(none)
+				if names, err := filepath.Glob(s.file("out*")); err != nil || len(names) > 0 {
+					t.Errorf("there is %v, %v", names, err)
+				}
+			}
+			run(t, s.root, "dmsetup", "resume", "rest")
+			s.until(none)
+			run(t, s.root, "cp", name, s.file("copy"))
+			s.holds("copy", s.image)
+		})
+	}
+}
+
+// half is how much is copied at once.
+const half = 32 << 20
+
+// halves makes a disk, and an image to be cloned, of which one half is a file and the
+// other a device; both are sparse. s.image is their content.
+func (s *slowly) halves() {
+	piece := bytes.Repeat([]byte("new\n"), 64<<10)
+	s.image = make([]byte, 2*half)
+	copy(s.image, piece)
+	copy(s.image[half:], piece)
+	for _, name := range []string{"first", "second"} {
+		if err := errors.Join(os.WriteFile(s.file(name), piece, 0o600), os.Truncate(s.file(name), half)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	run(s.t, s.root, "create", "rest", "--table", fmt.Sprintf("0 %d linear %s 0", half>>9, s.file("second")))
+	table := fmt.Sprintf("0 %d linear %s 0\n%d %d linear /dev/mapper/rest 0", half>>9, s.file("first"), half>>9, half>>9)
+	run(s.t, s.root, "create", "disk", "--table", table)
+	run(s.t, s.root, "create", "image", "--readonly", "--table", table)
 }
