@@ -59,8 +59,6 @@ func fullScenario(t *testing.T, f *blktest.Failer, features []string) {
 	}
 	s.readAll((*blktest.Model).Check)
 	s.settle()
-	s.sim.Go("look for holes", s.wantSpace)
-	s.sim.Run()
 	s.stop()
 	after := s.again(t, s.meta, s.data)
 	after.verify(false, false)
@@ -319,24 +317,6 @@ func TestUnzeroedBlocksWaitForTheirSpace(t *testing.T) {
 	r.wantMode("rw", "queue_if_no_space")
 	r.wantData(v, 8, 8, 1)
 	r.wantData(v, bs, bs, 1)
-	r.wantSpace()
-}
-
-// wantSpace checks that no mapped block has a hole.
-func (w *busyPool) wantSpace() {
-	w.Helper()
-	for id, v := range w.vols {
-		td := v.dev.Target(0).Mapper().(*thin).vol.td
-		var blocks []uint64
-		w.must(td.EachMapped(0, func(b uint64) bool { blocks = append(blocks, b); return true }))
-		for _, b := range blocks {
-			m, err := td.Find(b)
-			w.must(err)
-			if list := blk.ExtentsOf(w.data, m.Block*bs, bs); len(list) != 1 || !list[0].Data {
-				w.Errorf("volume %d block %d is mapped to a hole: %v", id, b, list)
-			}
-		}
-	}
 }
 
 // TestAllKindsOfWritesWaitForData: those that find no space, and those behind them;

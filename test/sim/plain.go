@@ -115,6 +115,8 @@ func (w *harness) loadSurely(d *dm.Device, table, lower string) {
 
 // resumeSurely resumes a device that a failed command has left suspended, while no disk
 // fails. If even that fails, its metadata are lost for this round, and all I/O fails.
+// (A table of type error has no cache to flush: a flush would succeed after writes that
+// were lost with the metadata.)
 func (w *harness) resumeSurely(d *dm.Device, lower string) {
 	if !d.Status().Suspended {
 		return

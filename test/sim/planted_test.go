@@ -50,6 +50,10 @@ var defects = []struct {
 
 func (p *Prison) erase(`},
 		{"targets/thin/mapping.go", "\tm.left.Store(3) ", "\tt.pool.prison.Early(m.cell)\n\tm.left.Store(3) "}}},
+	{"a block with holes is mapped at once", "targets/thin TestHolesTakeTheirSpaceBeforeTheyAreMapped", []edit{{"targets/thin/mapping.go",
+		"holes := m.holes(0)", "holes := m.holes(t.blockSectors)"}}},
+	{"a flush without a cache does not wait for a barrier", "blk/checkdev TestFlushBehindABarrier", []edit{{"blk/checkdev/checkdev.go",
+		" && d.barriers.Load() == 0:", ":"}}},
 	{"a bio that is pushed back is lost", "thins", []edit{{"dm/requeue.go",
 		"\td.waitAgainLocked(b)\n\treturn true", "\treturn true"}}},
 	{"targets of an answer are chained like those of a request", "run/dmioctl TestBytes", []edit{{"run/dmioctl/data.go",
