@@ -279,7 +279,8 @@ func (w *writecache) Areas() []dm.Area { return []dm.Area{{Dev: w.origin, Len: w
 func (w *writecache) Hint(l *blk.Limits) {
 	bs := w.line.BlockSize
 	l.LogicalBlock, l.PhysicalBlock, l.MinIO = max(l.LogicalBlock, bs), max(l.PhysicalBlock, bs), max(l.MinIO, bs)
-	l.ProcessCache = l.ProcessCache || w.fast.Limits().ProcessCache
+	fast := w.fast.Limits()
+	l.ProcessCache, l.StableWrites = l.ProcessCache || fast.ProcessCache, l.StableWrites || fast.StableWrites
 }
 
 // sector is where a block of the cache begins on fast.
