@@ -1,6 +1,7 @@
 package nbddev_test
 
 import (
+	"flag"
 	"math/rand/v2"
 	"testing"
 
@@ -11,12 +12,18 @@ import (
 	"udm/internal/invariants"
 )
 
-// restarts is how often servers die: fewer under the race detector, which is slow.
-func restarts() int {
-	if invariants.Enabled {
-		return 45
+var kills = flag.Int("kills", 0, "how often each server is killed; 0: as often as a test has time for")
+
+// restarts is how often a server dies that has one of so many shares of a test: fewer times
+// under the race detector, which is slow.
+func restarts(shares int) int {
+	switch {
+	case *kills > 0:
+		return *kills
+	case invariants.Enabled:
+		return 45 / shares
 	}
-	return 210
+	return 210 / shares
 }
 
 // The server forgets what was not flushed whenever it dies, and no user sees that;
@@ -33,7 +40,7 @@ func TestServerThatForgets(t *testing.T) {
 			r.start()
 			d := r.open(o)
 			l := blktest.StartLoad(t, d, 4096, false)
-			for range restarts() / 3 {
+			for range restarts(1) / 3 {
 				if !l.More(10 + rand.IntN(40)) {
 					break
 				}

@@ -162,7 +162,7 @@ func TestOtherServersRestarted(t *testing.T) {
 			p.start()
 			d := p.open()
 			l := blktest.StartLoad(t, d, imageSectors, name == "nbdkit delay and retry")
-			for range restarts() / p.share() {
+			for range restarts(p.share()) {
 				if !l.More(10 + rand.IntN(40)) {
 					break
 				}

@@ -20,6 +20,8 @@ type disk struct {
 	stalls  bool                      // some bios take much longer
 	pending []*blk.Bio                // submitted and not yet carried out
 	off     bool                      // the power is off
+	lost    bool                      // the connection to it is
+	session int                       // counts the connections
 	broken  func(*blk.Bio) blk.Status // injects errors; may be nil
 	spared  func(*blk.Bio) bool       // reports whether a bio never fails; nil: any may fail
 	changed func()                    // called after every change and flush; may be nil
@@ -39,6 +41,13 @@ func (d *disk) Submit(b *blk.Bio) {
 		return
 	}
 	d.pending = append(d.pending, b)
+	if !d.lost {
+		d.send(b)
+	}
+}
+
+// send has b carried out after a random time, if the connection lasts.
+func (d *disk) send(b *blk.Bio) {
 	var wait time.Duration
 	if d.slow > 0 {
 		wait = time.Duration(d.rng.Int64N(int64(d.slow)))
@@ -46,7 +55,33 @@ func (d *disk) Submit(b *blk.Bio) {
 	if d.stalls && d.rng.IntN(12) == 0 {
 		wait += time.Duration(d.rng.Int64N(int64(30 * time.Millisecond)))
 	}
-	d.sim.AfterFunc(wait, func() { d.finish(b) })
+	session := d.session
+	d.sim.AfterFunc(wait, func() {
+		if session == d.session {
+			d.finish(b)
+		}
+	})
+}
+
+// disconnect loses the connection for some time. Of what has no answer, each write has
+// happened or not; it is sent again over the next connection, with what waits for that.
+func (d *disk) disconnect(lasts time.Duration) {
+	if d.lost {
+		return
+	}
+	d.lost = true
+	d.session++
+	for _, b := range d.pending {
+		if b.Op.IsWrite() && d.rng.IntN(2) == 0 {
+			d.perform(b)
+		}
+	}
+	d.sim.AfterFunc(lasts, func() {
+		d.lost = false
+		for _, b := range d.pending {
+			d.send(b)
+		}
+	})
 }
 
 func (d *disk) finish(b *blk.Bio) {
@@ -126,7 +161,7 @@ func (w *harness) breaks(d *disk) func(*blk.Bio) blk.Status {
 }
 
 // on turns the power on in a new simulator.
-func (d *disk) on(s *env.Sim) { d.sim, d.off, d.pending = s, false, nil }
+func (d *disk) on(s *env.Sim) { d.sim, d.off, d.lost, d.pending = s, false, false, nil }
 
 func (d *disk) Limits() blk.Limits { return d.mem.Limits() }
 func (d *disk) Close() error       { return nil }

@@ -48,6 +48,7 @@ type harness struct {
 	// hard: discards may cover many whole blocks, and some bios take long at the
 	// disk while other operations continue
 	hard  bool
+	far   bool // disks lose their connections, and are out of reach for a while
 	last  bool // no start after this round: the disks are damaged
 	begun bool // a round has begun since the last power cut
 	trace []string

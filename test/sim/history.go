@@ -18,7 +18,7 @@ const (
 // live runs a whole history. A panic, such as that of a deadlock or of a broken invariant,
 // is a finding.
 func live(seed uint64, k kind, skip func(int) bool) (w *harness) {
-	w = &harness{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors, hard: k.hard}
+	w = &harness{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors, hard: k.hard, far: k.far}
 	defer func() {
 		if r := recover(); r != nil {
 			w.fail("%v", r)
@@ -55,6 +55,7 @@ type kind struct {
 	errors bool // disks fail from time to time
 	hard   bool // see harness
 	full   bool // the disks lie on a host that is full from time to time
+	far    bool // see harness
 	long   bool // a history takes long: a quarter as many
 }
 
@@ -81,6 +82,9 @@ func (w *harness) operation(r *rand.Rand) {
 	if w.host != nil && r.IntN(10) == 0 {
 		w.fill(r)
 	}
+	if w.far && r.IntN(10) == 0 {
+		w.disconnect(r)
+	}
 	switch k := r.IntN(100); {
 	case k < 10:
 		w.sleep(time.Duration(r.IntN(20)) * time.Millisecond)
@@ -91,6 +95,20 @@ func (w *harness) operation(r *rand.Rand) {
 			w.io(r, w.vols[r.IntN(len(w.vols))])
 		}
 	}
+}
+
+// disconnect loses the connection to a disk, at times for longer than anything waits for
+// space.
+func (w *harness) disconnect(r *rand.Rand) {
+	d, lasts := w.disks[r.IntN(len(w.disks))], ms(r, 50)
+	switch r.IntN(20) {
+	case 0:
+		lasts += 70 * time.Second
+	case 1, 2:
+		lasts += ms(r, 4000)
+	}
+	w.note("%v is out of reach for %v", d, lasts)
+	d.disconnect(lasts)
 }
 
 // beside starts a control operation, unless one is under way.
