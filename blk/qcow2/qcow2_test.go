@@ -3,6 +3,7 @@ package qcow2
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -135,11 +136,13 @@ func (m *maker) chain() string {
 	return name
 }
 
+var images = flag.Uint64("images", 10, "how many random images are made")
+
 // What the tools of qemu make reads as they read it.
 func TestImagesOfQemu(t *testing.T) {
 	need.Tools(t, "qemu-img", "qemu-io")
 	seed := rand.Uint64()
-	for i := range uint64(10) {
+	for i := range *images {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			blktest.Leaks(t)
 			t.Logf("seed %d", seed+i)

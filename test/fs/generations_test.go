@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"udm/archive/place"
 	"udm/blk"
 	"udm/blk/nbdclient"
 	"udm/ctl"
@@ -22,7 +23,8 @@ import (
 // TestGenerations sends generations of a mounted file system that is being written
 // to another pool, each as what has changed since the one before. There each holds
 // what the snapshot does, bit by bit; it mounts, has every file that was durable,
-// and is sound. The streams have little more than the blocks that have changed.
+// and is sound. The streams have little more than the blocks that have changed. All are
+// archived, too, for which no more is read and stored, and restored at the end.
 func TestGenerations(t *testing.T) {
 	needs(t, "mkfs.ext4", "e2fsck", "mount")
 	n := 50
@@ -48,6 +50,10 @@ func generations(r *rig, n int) {
 	r.must(syncPath(dir))
 	c := &churn{w: writer{dir: filepath.Join(dir, "durable")}, random: rand.New(rand.NewPCG(1, 1))}
 	last, sent, changed := "", 0, uint64(0)
+	store := filepath.Join(r.dir, "store")
+	r.must(os.Mkdir(store, 0o700))
+	r.udm("archive", "init", store)
+	sums := map[string][sha256.Size]byte{}
 	for i := range n {
 		durable := c.start()
 		name := fmt.Sprint("g", i)
@@ -61,9 +67,10 @@ func generations(r *rig, n int) {
 		}
 		_, err := r.client.Receive(ctx, spec, &stream)
 		r.must(err)
-		if r.content(name) != r.content(spec.Name) {
+		if sums[name] = r.content(name); sums[name] != r.content(spec.Name) {
 			r.Fatalf("%s does not hold what %s does", spec.Name, name)
 		}
+		r.udm("archive", "create", store, name)
 		r.lookIntoCopy(f, spec.Name, durable)
 		if last != "" {
 			r.udm("remove", last)
@@ -78,6 +85,32 @@ func generations(r *rig, n int) {
 	}
 	r.unmount(dir)
 	f.fsck(r, device)
+	r.archived(store, changed, sums)
+}
+
+// archived sees that an archive has snapshots as they were, and what it cost.
+func (r *rig) archived(store string, changed uint64, sums map[string][sha256.Size]byte) {
+	r.Helper()
+	a, err := place.OpenArchive(r.Context(), store, "")
+	r.must(err)
+	list, err := a.List(r.Context())
+	r.must(err)
+	var read, stored uint64
+	for _, i := range list {
+		read, stored = read+i.Read, stored+i.Stored
+		file := filepath.Join(r.dir, "restored")
+		r.udm("archive", "restore", store, i.Name, "--file", file)
+		p, err := os.ReadFile(file)
+		r.must(err)
+		if sha256.Sum256(p) != sums[i.Name] {
+			r.Errorf("%s is restored with another content", i.Name)
+		}
+		r.must(os.Remove(file))
+	}
+	r.Logf("archived: %d bytes read, %d stored", read, stored)
+	if len(list) != len(sums) || read > changed*11/10 || stored > changed*11/10 {
+		r.Errorf("%d of %d snapshots are archived", len(list), len(sums))
+	}
 }
 
 // changed is how many bytes a device has changed.
