@@ -201,23 +201,16 @@ func TestBounded(t *testing.T) {
 	f := newFake(1024)
 	f.hold = true
 	d := f.device(t, env.Real())
-	first, second := newBios(Depth, blk.Write), newBios(2*Depth, blk.Read)
-	next := &second.list[0]
+	first, second, next := newBios(Depth, blk.Write), newBios(2*Depth, blk.Read), newBios(2*Depth, blk.Read)
 	end := first.list[0].End
-	first.list[0].End = func(b *blk.Bio) { d.Submit(next); end(b) }
-	second.under.Add(1)
+	first.list[0].End = func(b *blk.Bio) { next.submit(d); end(b) }
 	first.submit(d)
 	hasty := newBios(1, blk.Read)
 	hasty.list[0].Flags = blk.NoWait
 	hasty.submit(d)
 	hasty.wait(t, blk.WouldBlock)
 	var all sync.WaitGroup
-	all.Go(func() {
-		second.under.Add(len(second.list) - 1)
-		for i := range second.list[1:] {
-			d.Submit(&second.list[1+i])
-		}
-	})
+	all.Go(func() { second.submit(d) })
 	f.waitHeld(Depth)
 	if r := d.Report(); r.UnderWay != Depth {
 		t.Errorf("%+v", r)
@@ -226,6 +219,7 @@ func TestBounded(t *testing.T) {
 	all.Wait()
 	first.wait(t, blk.OK)
 	second.wait(t, blk.OK)
+	next.wait(t, blk.OK)
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
