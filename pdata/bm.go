@@ -59,6 +59,8 @@ type BlockManager struct {
 	fresh    []uint64 // blocks whose slot is fresh
 	dirty    []uint64 // blocks whose page became dirty; may contain clean ones and duplicates
 	readOnly bool
+	// doubtful: the superblock that was read may be only in a volatile cache.
+	doubtful atomic.Bool
 }
 
 // NewBlockManager makes a cache of cacheBytes (0: DefaultCache) over dev. It

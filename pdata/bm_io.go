@@ -73,6 +73,12 @@ func (bm *BlockManager) written(ps []*page, err error) {
 // writePages writes sorted pages and waits for all writes. Adjacent pages share a
 // write, and several writes are in flight at a time. It may run beside the owner.
 func (bm *BlockManager) writePages(ps []*page) error {
+	if bm.doubtful.Load() {
+		if err := blk.FlushDevice(bm.env, bm.dev); err != nil {
+			return err
+		}
+		bm.doubtful.Store(false)
+	}
 	w := NewWriter(bm.env, bm.dev)
 	for len(ps) > 0 {
 		n := 1

@@ -99,6 +99,11 @@ type Fields interface {
 // reads it, drops the cache and opens everything again. If the superblock cannot
 // be read, the metadata have failed for good.
 //
+// What Abort reads, or OpenSuper after the process was killed, may be only in a volatile
+// cache: its flush failed or never came. Then a power cut would bring back the
+// superblock before it, whose blocks may be free in this one. So the device is
+// flushed after either before any block is written.
+//
 // # The needs_check flag
 //
 // The flag records that a transaction was aborted. It is written at once and
@@ -148,6 +153,7 @@ func (s *Super) Load() error {
 	if at := s.format.Held; at != 0 {
 		s.held = le.Uint64(s.disk[at:])
 	}
+	s.bm.doubtful.Store(true)
 	s.bm.Forget(func() { s.fields.Load(s.disk[:]) })
 	return nil
 }

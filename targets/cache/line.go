@@ -55,7 +55,8 @@ func (l *Line) Mode() Mode {
 	return Writeback
 }
 
-// Metadata2 reports whether new metadata has dirty bits in a bitset.
+// Metadata2 reports whether new metadata has dirty bits in a bitset. Metadata that is there
+// keeps its version.
 func (l *Line) Metadata2() bool { return l.has(metadata2) }
 
 // NoPassdown reports whether discards do not reach the origin.

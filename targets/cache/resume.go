@@ -212,7 +212,7 @@ func (c *cache) info() *Status {
 		Resident: uint64(c.policy.Resident()), Blocks: uint64(c.blocks),
 		ReadHits: uint64(n.ReadHits), ReadMisses: uint64(n.ReadMisses), WriteHits: uint64(n.WriteHits), WriteMisses: uint64(n.WriteMisses),
 		Demotions: uint64(c.stats.demotions.Load()), Promotions: uint64(c.stats.promotions.Load()), Dirty: uint64(c.dirtied),
-		Metadata2: md.Version() >= 2, Mode: c.mode, NoPassdown: !c.passdown,
+		Metadata2: c.line.Metadata2(), Mode: c.mode, NoPassdown: !c.passdown,
 		MigrationThreshold: uint64(c.threshold.Load()), Policy: c.policyName, PolicyArgs: c.policyArgs(),
 		ReadOnly: c.readOnly, NeedsCheck: md.NeedsCheck(),
 	}

@@ -107,7 +107,7 @@ func openStore(c *cache) (*store, error) {
 	var err error
 	st.md, err = cachemeta.Open(e, &st.dev, cachemeta.Options{BlockSectors: uint32(c.blockSectors), Version: version, Format: true})
 	if err != nil {
-		return nil, dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "Error creating metadata object")
+		return nil, dm.Because(dm.Errorf(pdata.SuperErrno(e, c.meta, err), "%v", err), "Error creating metadata object")
 	}
 	st.queue = e.NewQueue("dm-cache")
 	return st, nil
@@ -162,7 +162,7 @@ func (st *store) mayPassThrough() error {
 	case err != nil:
 		return dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "dm_cache_metadata_all_clean() failed")
 	case !clean:
-		return invalid("Cannot enter passthrough mode unless all blocks are clean")
+		return dm.Errorf(syscall.EBUSY, "Cannot enter passthrough mode unless all blocks are clean")
 	}
 	return nil
 }

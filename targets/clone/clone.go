@@ -149,7 +149,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 		err = c.load()
 	}
 	if err != nil {
-		return nil, dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "Failed to load metadata")
+		return nil, dm.Because(dm.Errorf(pdata.SuperErrno(t.Env(), c.metadata, err), "%v", err), "Failed to load metadata")
 	}
 	c.setUp(size)
 	return c, nil

@@ -96,7 +96,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 	}
 	e.block = uint64(l.BlockSectors)
 	if e.md, err = erameta.Open(t.Env(), e.metadata, erameta.Options{BlockSize: l.BlockSectors, Format: true}); err != nil {
-		return nil, dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "Error reading metadata")
+		return nil, dm.Because(dm.Errorf(pdata.SuperErrno(t.Env(), e.metadata, err), "%v", err), "Error reading metadata")
 	}
 	e.setUp()
 	return e, nil

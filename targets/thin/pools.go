@@ -1,11 +1,9 @@
 package thin
 
 import (
-	"encoding/binary"
 	"slices"
 	"syscall"
 
-	"udm/blk"
 	"udm/dm"
 	"udm/env"
 	"udm/pdata"
@@ -87,9 +85,5 @@ func failed(err error, reason string) error { return dm.Errorf(pdata.ErrnoOf(err
 // openErrno is the errno for metadata that cannot be opened. It distinguishes a
 // missing superblock from a damaged one.
 func openErrno(err error, pt *poolTarget) syscall.Errno {
-	p := make([]byte, blk.SectorSize)
-	if pdata.ErrnoOf(err) == syscall.EILSEQ && blk.ReadSectors(pt.t.Env(), pt.meta, p, 0) == nil && binary.LittleEndian.Uint64(p[8:]) != 0 {
-		return syscall.ENOTBLK
-	}
-	return pdata.ErrnoOf(err)
+	return pdata.SuperErrno(pt.t.Env(), pt.meta, err)
 }

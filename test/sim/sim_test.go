@@ -158,6 +158,7 @@ var found = map[string][]uint64{
 	"daemon":           {231, 326, 472},
 	"volumes":          {459, 100171, 101654},
 	"volumes-full":     {125},
+	"eras-errors":      {1050},
 }
 
 func TestFoundBefore(t *testing.T) {
