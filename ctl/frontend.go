@@ -1,9 +1,12 @@
 package ctl
 
+// WebFrontEnd is the name of the front end that serves the page for people.
+const WebFrontEnd = "web"
+
 // FrontEnd is one of the ways to access a daemon's devices: a socket, a directory of
 // files, the control protocol itself.
 type FrontEnd struct {
-	Name string `json:"name"` // nbd, nbd-tcp, files, attachments, vhost-user, metrics, control
+	Name string `json:"name"` // nbd, nbd-tcp, files, attachments, vhost-user, metrics, web, control
 	// Addresses are where clients find it: paths of sockets, directories or block
 	// devices, or HOST:PORT.
 	Addresses []string         `json:"addresses,omitempty"`

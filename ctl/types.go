@@ -51,6 +51,26 @@ type Device struct {
 	Queue  *Queue `json:"queue,omitempty"`
 }
 
+// StateText is the device's state in one or two words, for people.
+func (d Device) StateText() string {
+	state := "active"
+	switch {
+	case d.Waiting != "":
+		state = "waiting"
+	case d.Suspended:
+		state = "suspended"
+	case !d.Live:
+		state = "no table"
+	}
+	if d.ReadOnly {
+		state += " ro"
+	}
+	if d.DeferredRemove {
+		state += " removing"
+	}
+	return state
+}
+
 // Queue is what Linux shows in /sys/block/DEVICE/queue, in bytes.
 type Queue struct {
 	LogicalBlock       uint32 `json:"logicalBlock"`

@@ -25,6 +25,8 @@ import (
 type daemonFlags struct {
 	listen, mount     string
 	metrics, receive  string
+	web               string
+	webOperations     bool
 	log, logFormat    string
 	cert, key, ca     string
 	readOnly, verbose bool
@@ -60,6 +62,8 @@ short pause. If the new program cannot take over, the old daemon goes on.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "", "also serve NBD on this TCP address, such as :10809")
 	fl.StringVar(&f.metrics, "metrics", "", "tell Prometheus how things are on this TCP address, such as localhost:9254, or unix:PATH")
+	fl.StringVar(&f.web, "web", "", "serve a page for people on this TCP address, such as localhost:9255; udm web prints where to open it")
+	fl.BoolVar(&f.webOperations, "web-operations", false, "allow operations on the page of --web: snapshot, reset, resize, remove")
 	fl.StringVar(&f.mount, "mount", "", "also show every device as a file in this directory")
 	fl.StringVar(&f.receive, "receive", "", "let daemons with certificates from --tls-ca send devices to this one (udm send --to) at this TCP address")
 	fl.StringVar(&f.cert, "tls-cert", "", "certificate file (PEM) for --listen and --receive; clients must then use TLS")
@@ -132,7 +136,7 @@ func serveRoot(cmd *cobra.Command, f daemonFlags, root string, old *handover.Pre
 	defer closeLog()
 	log := slog.New(logHandler(f.logFormat, to, level))
 	return server.Run(cmd.Context(), server.Config{
-		Root: root, Program: thisBuild().String(), Listen: f.listen, Metrics: f.metrics, Receive: f.receive, Mount: mount, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
+		Root: root, Program: thisBuild().String(), Listen: f.listen, Metrics: f.metrics, Receive: f.receive, Mount: mount, Web: f.web, WebOperations: f.webOperations, Machine: examineForPage, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
 		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
 		Sockets: sockets, Predecessor: old, Successor: successor,
 		HandedOver: func(pid int) { notify(log, fmt.Sprint(systemd.MainPID, pid)) },

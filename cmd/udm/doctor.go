@@ -4,18 +4,15 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"udm/ctl/server/web"
 )
 
 // check is the result of checking one property of the machine.
-type check struct {
-	Name string `json:"name"`
-	OK   bool   `json:"ok"`
-	// Problem describes what is wrong, Without what does not work because of that, and
-	// Command fixes it.
-	Problem string `json:"problem,omitempty"`
-	Without string `json:"without,omitempty"`
-	Command string `json:"command,omitempty"`
-}
+type check = web.Check
+
+// examineForPage examines the machine for the daemon's page.
+func examineForPage() []check { return thisMachine().examine() }
 
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{

@@ -122,33 +122,13 @@ func listRows(ds []listed) [][]string {
 		if d.Opens > 0 {
 			open = fmt.Sprint(d.Opens)
 		}
-		state := stateOf(d.Device)
+		state := d.StateText()
 		if d.State != "active" && d.State != "suspended" && d.Live {
 			state = d.State
 		}
 		rows = append(rows, []string{d.Name, string(d.Kind), formatSectors(d.Sectors), state, kinds(d.Device), below(d.Device), open, bars(d.Device)})
 	}
 	return rows
-}
-
-// stateOf is a device's state in one or two words.
-func stateOf(d ctl.Device) string {
-	state := "active"
-	switch {
-	case d.Waiting != "":
-		state = "waiting"
-	case d.Suspended:
-		state = "suspended"
-	case !d.Live:
-		state = "no table"
-	}
-	if d.ReadOnly {
-		state += " ro"
-	}
-	if d.DeferredRemove {
-		state += " removing"
-	}
-	return state
 }
 
 // kinds are the target types of a device, without repetition.

@@ -142,7 +142,7 @@ func printPools(cmd *cobra.Command, pools []ctl.Device) error {
 // poolMode is the mode in a pool's status line.
 func poolMode(d ctl.Device) string {
 	if len(d.Status) == 0 {
-		return stateOf(d)
+		return d.StateText()
 	}
 	s, ok := statusOf(d.Status[0]).(*thin.PoolStatus)
 	switch {

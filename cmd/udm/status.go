@@ -88,7 +88,7 @@ func printStatus(w io.Writer, root string, d ctl.Device) {
 			fmt.Fprintf(w, "  %-9s %s\n", what, value)
 		}
 	}
-	line("state", stateOf(d))
+	line("state", d.StateText())
 	line("waits", d.Waiting)
 	line("size", fmt.Sprintf("%s (%d sectors)", formatSectors(d.Sectors), d.Sectors))
 	line("number", d.Number.String())

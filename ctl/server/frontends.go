@@ -2,15 +2,18 @@ package server
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"udm/ctl"
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/metrics"
 	"udm/ctl/server/protocol"
 	"udm/ctl/server/service"
+	"udm/ctl/server/web"
 	"udm/export/nbd"
 )
 
@@ -49,7 +52,42 @@ func (d *daemon) newFrontEnds(s *service.Service) ([]frontend.Server, error) {
 			return nil, err
 		}
 	}
+	if cfg.Web != "" {
+		page, err := d.newPage(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, page)
+	}
 	return append(list, s.Kernel().Files(cfg.Mount), s.Kernel().Devices(), s.Sockets()), nil
+}
+
+// Bounds of the page's front end: browsers keep up to six connections.
+const (
+	webConns   = 64
+	webRequest = time.Minute // operations included; they go on without whoever asked
+	webIdle    = 2 * time.Minute
+)
+
+// newPage returns the front end of the page for people.
+func (d *daemon) newPage(s *service.Service) (frontend.Server, error) {
+	cfg := &d.cfg
+	address, err := webAddress(cfg.Web)
+	if err != nil {
+		return nil, err
+	}
+	token, err := web.Token(cfg.Root)
+	if err != nil {
+		return nil, err
+	}
+	host, _, _ := net.SplitHostPort(address) // webAddress has made it
+	h, err := web.Handler(web.Config{Service: s, Root: cfg.Root, Token: token, Host: host, Operations: cfg.WebOperations, Machine: cfg.Machine, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	p := frontend.NewHTTP(webName, h, tcpSocket(address), cfg.Log)
+	p.Bound(webConns, webRequest, webIdle)
+	return p, nil
 }
 
 // controlHandler answers commands, and metrics to who may use the control socket.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"udm/ctl"
 	"udm/ctl/server/frontend"
 )
 
@@ -44,15 +45,28 @@ func (c *Config) socket(name string, open func() (net.Listener, error)) func() (
 // checkSockets refuses sockets that match no front end.
 func checkSockets(sockets map[string]net.Listener, list []frontend.Server) error {
 	for name := range sockets {
-		if name == metricsName || name == receiverName || !slices.ContainsFunc(list, func(f frontend.Server) bool { return f.Name() == name }) {
+		if name == metricsName || name == receiverName || name == webName || !slices.ContainsFunc(list, func(f frontend.Server) bool { return f.Name() == name }) {
 			return fmt.Errorf("a socket is named %q; use FileDescriptorName=%s, %s or %s in the socket unit", name, controlName, nbdName, nbdTCPName)
 		}
 	}
 	return nil
 }
 
-// The names of the front ends that have sockets; those of the last two are never passed on.
-const controlName, nbdName, nbdTCPName, metricsName, receiverName = "control", "nbd", "nbd-tcp", "metrics", "receive"
+// The names of the front ends that have sockets; those of the last three are
+// never passed on.
+const controlName, nbdName, nbdTCPName, metricsName, receiverName, webName = "control", "nbd", "nbd-tcp", "metrics", "receive", ctl.WebFrontEnd
+
+// webAddress returns HOST:PORT for the page: without a host, of this machine only.
+func webAddress(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("--web %s: give HOST:PORT, such as localhost:9255", address)
+	}
+	if host == "" {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port), nil
+}
 
 // metricsSocket is unix:PATH or HOST:PORT.
 func metricsSocket(address string) func() (net.Listener, error) {

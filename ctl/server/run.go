@@ -17,6 +17,7 @@ import (
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/handover"
 	"udm/ctl/server/service"
+	"udm/ctl/server/web"
 	"udm/dm"
 	"udm/env/hostfs"
 	"udm/volume"
@@ -32,9 +33,14 @@ type Config struct {
 	ReadOnly bool        // all NBD clients are read-only
 	MaxConns int         // NBD connections; 0: nbd.DefaultMaxConns
 	Metrics  string      // address to serve metrics on, HOST:PORT or unix:PATH; "" for none
-	Mount    string      // directory in which to show the devices as files; "" for none
-	Types    []*dm.Type
-	Log      *slog.Logger
+	Web      string      // TCP address to serve the page for people on; "" for none
+	// WebOperations allows the page to change devices. Machine, if not nil, examines the
+	// machine for what it lacks, which the page shows.
+	WebOperations bool
+	Machine       func() []web.Check
+	Mount         string // directory in which to show the devices as files; "" for none
+	Types         []*dm.Type
+	Log           *slog.Logger
 	// Helper is a command that calls attach.Helper; without it nothing can be
 	// attached as a block device.
 	Helper []string

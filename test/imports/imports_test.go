@@ -42,7 +42,9 @@ var layers = []struct {
 	{"ctl/server/vhostuser", []string{"env", "dm", "export", "ctl/.", "ctl/server/exports"}},
 	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/handover", "ctl/server/state", "ctl/server/attach", "ctl/server/vhostuser"}},
 	{"ctl/server/protocol", []string{"dm", "ctl/."}},
-	{"ctl/server/metrics", []string{"blk", "pdata", "dm", "targets", "volume", "ctl/."}},
+	{"packaging", nil}, // the rules of Prometheus, as text
+	{"ctl/server/metrics", []string{"blk", "pdata", "dm", "targets", "volume", "packaging", "ctl/."}},
+	{"ctl/server/web", []string{"volume", "ctl/.", "ctl/server/metrics"}},
 	{"ctl/server", []string{"internal", "env", "blk", "dm", "volume", "export", "ctl"}}, // the daemon
 	{"ctl", []string{"internal", "blk", "dm", "volume"}},
 	{"run/dmioctl", []string{"blk"}},

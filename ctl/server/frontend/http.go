@@ -28,6 +28,7 @@ type HTTP struct {
 
 	taken    net.Listener // handed over by another process
 	listener net.Listener // set by Start
+	maxConns int          // 0: there is no limit
 	kept     *os.File     // another descriptor of it, set by Calm
 
 	mu      sync.Mutex
@@ -42,6 +43,13 @@ func NewHTTP(name string, h http.Handler, listen func() (net.Listener, error), l
 	p.http = http.Server{Handler: h, BaseContext: func(net.Listener) context.Context { return ctx }, ConnState: p.note,
 		ReadHeaderTimeout: 30 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	return p
+}
+
+// Bound bounds connections and the time of each request, and of a connection without one:
+// for clients that nobody knows. Call it before Start.
+func (p *HTTP) Bound(conns int, request, idle time.Duration) {
+	p.maxConns = conns
+	p.http.ReadTimeout, p.http.WriteTimeout, p.http.IdleTimeout = request, request, idle
 }
 
 // Name implements Server.
@@ -82,7 +90,9 @@ func (p *HTTP) note(c net.Conn, now http.ConnState) {
 	defer p.mu.Unlock()
 	switch now {
 	case http.StateNew:
-		p.conns[c] = true
+		if p.conns[c] = true; p.maxConns > 0 && len(p.conns) > p.maxConns {
+			c.Close()
+		}
 	case http.StateClosed, http.StateHijacked:
 		delete(p.conns, c)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -223,7 +224,71 @@ func TestAlerts(t *testing.T) {
 			fault.make(r)
 			after := r.samples()
 			promtool(t, unitTest(t, rules, before, after, fault.alerts), "test", "rules")
+			if got, want := r.problems(), slices.Sorted(slices.Values(fault.alerts)); !slices.Equal(got, want) {
+				t.Errorf("the problems are %v, the alerts %v", got, want)
+			}
 		})
+	}
+}
+
+// problems returns the alerts of the problems that somebody sees who looks every half minute
+// for an hour.
+func (r *rig) problems() []string {
+	r.t.Helper()
+	w, err := NewWatch()
+	r.must(err)
+	fs, err := r.source.Gather()
+	r.must(err)
+	now, names := time.Unix(0, 0), []string(nil)
+	for range 2 * 65 {
+		names = nil
+		for _, p := range w.Problems(fs, now) {
+			if p.Summary == "" || p.Description == "" || p.Command == "" || strings.Contains(p.Summary+p.Description+p.Command, "{{") {
+				r.t.Errorf("%+v", p)
+			}
+			names = append(names, p.Alert)
+		}
+		now = now.Add(30 * time.Second)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Alerts that the page cannot tell are known, and times that words name have passed.
+func TestWatch(t *testing.T) {
+	w, err := NewWatch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unknown []string
+	for _, a := range alerts(t) {
+		if !slices.ContainsFunc(w.rules, func(r rule) bool { return r.Alert == a.Alert }) {
+			unknown = append(unknown, a.Alert)
+		}
+	}
+	if want := []string{"UdmDown", "UdmSlowCommits"}; !slices.Equal(unknown, want) {
+		t.Errorf("the page does not tell %v, want %v", unknown, want)
+	}
+	r := newRig(t)
+	faults["held root"].make(r)
+	fs, err := r.source.Gather()
+	r.must(err)
+	for _, at := range []struct {
+		seconds time.Duration
+		want    int
+	}{{0, 0}, {30, 0}, {3600, 0}, {3630, 0}} { // nobody knows what was between the second look and the third
+		if ps := w.Problems(fs, time.Unix(0, 0).Add(at.seconds*time.Second)); len(ps) != at.want {
+			t.Errorf("after %d s: %+v", at.seconds, ps)
+		}
+	}
+}
+
+// Names in commands are words for the shell, whatever is in them.
+func TestCommandsAreQuoted(t *testing.T) {
+	for name, want := range map[string]string{"web-1": "web-1", "-rf": "'-rf'", "a b": "'a b'", "$(reboot)": "'$(reboot)'", "it's": `'it'\''s'`, "": "''"} {
+		if got := quote(name); got != want {
+			t.Errorf("%q becomes %s, want %s", name, got, want)
+		}
 	}
 }
 
