@@ -91,6 +91,9 @@ test-ublk: packages ## attach devices by the kernel's ublk driver, which is buil
 test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devices by udm run, for an hour
 	CI=true go test -timeout 0 -count=1 -v ./test/run -lvm
 
+test-web: packages ## look at the daemon's page in chromium
+	CI=true go test $(HANG) -count=1 -tags chromium ./test/web
+
 planted: ## plant defects one by one and see that the tests find each
 	go test $(HANG) -count=1 ./test/sim -run PlantedDefects -planted
 
@@ -165,4 +168,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
+.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz

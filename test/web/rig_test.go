@@ -25,7 +25,8 @@ import (
 type rig struct {
 	*service.Service
 	testing.TB
-	root, address, token string
+	root, token string
+	addresses   map[string]string // of front ends, by name
 }
 
 var ctx = context.Background()
@@ -39,7 +40,7 @@ func newRig(t testing.TB, cfg server.Config) *rig {
 	cfg.Root, cfg.Program, cfg.Types, cfg.Log, cfg.Drain = root, "v1", all.Types(), slog.New(slog.DiscardHandler), time.Second
 	cfg.Web, cfg.Ready = "localhost:0", func(s *service.Service) { ready <- s }
 	go func() { ended <- server.Run(run, cfg) }()
-	r := &rig{TB: t, root: root}
+	r := &rig{TB: t, root: root, addresses: make(map[string]string)}
 	select {
 	case r.Service = <-ready:
 	case err := <-ended:
@@ -58,15 +59,17 @@ func newRig(t testing.TB, cfg server.Config) *rig {
 	ends, err := r.FrontEnds(ctx)
 	must(t, err)
 	for _, f := range ends {
-		if f.Name == ctl.WebFrontEnd {
-			r.address = f.Addresses[0]
+		if len(f.Addresses) > 0 {
+			r.addresses[f.Name] = f.Addresses[0]
 		}
 	}
 	return r
 }
 
 // at is the address of the page, as udm web prints it.
-func (r *rig) at() string { return "http://" + r.address + "/#" + r.token }
+func (r *rig) at() string { return "http://" + r.address() + "/#" + r.token }
+
+func (r *rig) address() string { return r.addresses[ctl.WebFrontEnd] }
 
 func (r *rig) create(name, table string) {
 	r.Helper()

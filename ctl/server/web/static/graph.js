@@ -157,7 +157,7 @@ export class Graph {
   // search lights up the devices whose name, kind or file has a text.
   search(text) {
     const want = text.trim().toLowerCase();
-    this.found = want ? new Set(this.blocks.filter(b => `${b.full || b.name} ${b.kind}`.toLowerCase().includes(want))) : null;
+    this.found = want ? new Set(this.blocks.filter(b => (b.words ||= `${b.full || b.name} ${visible(b.name)} ${b.kind}`.toLowerCase()).includes(want))) : null;
     this.draw();
     return this.found ? [...this.found] : [];
   }

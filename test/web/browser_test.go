@@ -1,8 +1,5 @@
 //go:build chromium
 
-// Package web tests the daemon's page in a real browser: Debian's chromium, without a
-// window, driven over its DevTools protocol. The build tag chromium keeps it out of the
-// tests that run without a browser; make test-web runs it.
 package web
 
 import (
@@ -17,13 +14,17 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"udm/test/need"
 )
 
 // browser is a chromium. The protocol is JSON through a pair of pipes, each message ended by
 // a zero byte. mu is a leaf.
 type browser struct {
-	testing.TB
-	to *os.File
+	command  *exec.Cmd
+	dir      string // of its profile
+	to, from *os.File
+	ended    chan bool // closed when it has no more answers
 
 	mu     sync.Mutex
 	last   int                // guarded by mu; the id of the last command
@@ -44,14 +45,21 @@ type reply struct {
 	} `json:"error"`
 }
 
-// startBrowser starts a browser that ends with the test.
-func startBrowser(t testing.TB) *browser {
-	t.Helper()
+// startBrowser starts the browser of all tests.
+func startBrowser() (*browser, error) {
+	dir, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		return nil, err
+	}
 	in, to, err := os.Pipe()
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	from, out, err := os.Pipe()
-	must(t, err)
-	args := []string{"--headless=new", "--remote-debugging-pipe", "--user-data-dir=" + t.TempDir(), "--disable-gpu", "--hide-scrollbars",
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"--headless=new", "--remote-debugging-pipe", "--user-data-dir=" + dir, "--disable-gpu", "--hide-scrollbars",
 		"--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--disable-extensions",
 		"--no-proxy-server", "--host-resolver-rules=MAP rebound.test 127.0.0.1", "--force-color-profile=srgb"}
 	if os.Geteuid() == 0 {
@@ -59,21 +67,23 @@ func startBrowser(t testing.TB) *browser {
 	}
 	c := exec.Command("chromium", append(args, "about:blank")...)
 	c.ExtraFiles, c.Stderr = []*os.File{in, out}, io.Discard
-	must(t, c.Start())
-	must(t, errors.Join(in.Close(), out.Close()))
-	b := &browser{TB: t, to: to, waits: make(map[int]chan reply), pages: make(map[string]*page)}
-	ended := make(chan bool)
+	if err := errors.Join(c.Start(), in.Close(), out.Close()); err != nil {
+		return nil, err
+	}
+	b := &browser{command: c, dir: dir, to: to, from: from, ended: make(chan bool), waits: make(map[int]chan reply), pages: make(map[string]*page)}
 	go func() {
-		defer close(ended)
+		defer close(b.ended)
 		b.receive(bufio.NewReader(from))
 	}()
-	t.Cleanup(func() {
-		_, _ = b.send("", "Browser.close", nil) // it may have ended
-		must(t, errors.Join(to.Close(), c.Wait()))
-		<-ended
-		from.Close()
-	})
-	return b
+	return b, nil
+}
+
+// end ends the browser.
+func (b *browser) end() error {
+	_, _ = b.send("", "Browser.close", nil) // it may have ended
+	err := errors.Join(b.to.Close(), b.command.Wait())
+	<-b.ended
+	return errors.Join(err, b.from.Close(), os.RemoveAll(b.dir))
 }
 
 func must(t testing.TB, err error) {
@@ -148,6 +158,7 @@ func (b *browser) send(session, method string, params any) (json.RawMessage, err
 
 // page is a tab.
 type page struct {
+	testing.TB
 	*browser
 	session string
 
@@ -166,12 +177,21 @@ type task struct {
 	Duration float64 `json:"dur"`
 }
 
-// open opens a tab with settings of the emulation.
-func (b *browser) open(width, height int, phone bool) *page {
-	b.Helper()
-	var target struct{ TargetID, SessionID string }
-	p := &page{browser: b, done: make(chan bool, 1)}
-	p.decode(p.do("Target.createTarget", map[string]any{"url": "about:blank"}), &target)
+// open opens a tab of a size in a profile of its own, until the end of the test.
+func open(t testing.TB, width, height int, phone bool) *page {
+	t.Helper()
+	need.Tools(t, "chromium")
+	b, err := shared()
+	must(t, err)
+	var target struct{ BrowserContextID, TargetID, SessionID string }
+	p := &page{TB: t, browser: b, done: make(chan bool, 1)}
+	p.decode(p.do("Target.createBrowserContext", nil), &target)
+	profile := map[string]any{"browserContextId": target.BrowserContextID}
+	t.Cleanup(func() {
+		p.session = ""
+		p.do("Target.disposeBrowserContext", profile)
+	})
+	p.decode(p.do("Target.createTarget", map[string]any{"url": "about:blank", "browserContextId": target.BrowserContextID}), &target)
 	p.decode(p.do("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}), &target)
 	p.session = target.SessionID
 	b.mu.Lock()
