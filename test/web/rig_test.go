@@ -37,7 +37,7 @@ func newRig(t testing.TB, cfg server.Config) *rig {
 	must(t, err)
 	run, stop := context.WithCancel(ctx)
 	ready, ended := make(chan *service.Service, 1), make(chan error, 1)
-	cfg.Root, cfg.Program, cfg.Types, cfg.Log, cfg.Drain = root, "v1", all.Types(), slog.New(slog.DiscardHandler), time.Second
+	cfg.Root, cfg.Program, cfg.Types, cfg.Log, cfg.Drain = root, "v1", all.Types(), slog.New(slog.DiscardHandler), 5*time.Minute
 	cfg.Web, cfg.Ready = "localhost:0", func(s *service.Service) { ready <- s }
 	go func() { ended <- server.Run(run, cfg) }()
 	r := &rig{TB: t, root: root, addresses: make(map[string]string)}

@@ -156,7 +156,7 @@ const hits = 8;
 function search() {
   const found = graph.search($("search").value).filter(b => b.device !== undefined);
   const list = $("found"), rest = found.length - hits;
-  show(list, found.slice(0, hits).map((b, i) => h("li", { role: "option", id: `hit-${i}`, "data-select": b.device, "aria-selected": i === 0 }, h("i", { class: b.kind }), visible(b.name))),
+  show(list, found.slice(0, hits).map((b, i) => h("li", { role: "option", id: `hit-${i}`, "data-select": b.device, "aria-selected": String(i === 0) }, h("i", { class: b.kind }), visible(b.name))),
     graph.found && h("li", { class: "empty" }, found.length ? (rest > 0 ? `${rest.toLocaleString("en")} more are lit up` : "") : "No device has that in its name"));
   list.hidden = !graph.found;
   $("search").setAttribute("aria-expanded", String(!list.hidden));
