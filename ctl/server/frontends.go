@@ -65,7 +65,7 @@ func (d *daemon) newFrontEnds(s *service.Service) ([]frontend.Server, error) {
 // Bounds of the page's front end: browsers keep up to six connections.
 const (
 	webConns   = 64
-	webRequest = time.Minute // operations included; they go on without whoever asked
+	webRequest = time.Minute // operations included
 	webIdle    = 2 * time.Minute
 )
 
