@@ -247,6 +247,10 @@ func (p *Prison) erase(`},
 		"\terr := w.writeChanges()\n\tw.unclear = err != nil\n\treturn err\n", "\treturn nil\n"}}},
 	{"a FUA write to a writecache ends before its commit", "writecaches", []edit{{"targets/writecache/map.go",
 		"\t\thookOf(c).durable = true\n", ""}}},
+	{"entries of a writecache are not flushed before the superblock", "writecaches", []edit{{"targets/writecache/format.go",
+		"\tif err := blk.FlushDevice(w.env, w.fast); err != nil {\n\t\treturn err\n\t}\n", ""}}},
+	{"a block is overwritten while it is written back", "writecaches-hard", []edit{{"targets/writecache/map.go",
+		"case e.state == live:", "case e.state == live || e.state == writing:"}}},
 	{"a flush goes to the first target only", "layers", []edit{{"dm/slow.go",
 		"\t\tp.sendClones(ti, &proto, ti.NumFlush)\n", `		if ti == t.targets[0] {
 			p.sendClones(ti, &proto, ti.NumFlush)
