@@ -288,3 +288,23 @@ func (x *crasher) judge(r *rig, err error) {
 		x.t.Errorf("step %d, mode %d: %v\n(%v)", x.at, x.mode, cerr, err)
 	}
 }
+
+// A daemon was killed after it had removed a link and before that was durable: the next
+// one makes it durable.
+func TestUndoneLinkStaysGone(t *testing.T) {
+	r := boot(t, newHost())
+	r.task(func() {
+		r.image("i.img", 128)
+		r.ok(r.m.Clone(ctx, CloneSpec{Base: "/img/i.img", Names: []string{"a"}}))
+		n := Names{r.m.devices.Record("a").Files[0], "/udm/stores/b.cow"}
+		r.ok(r.h.change(nameChange{name: n.To, node: r.h.names[n.From]}))
+		r.ok(r.h.change(nameChange{gone: n.To}))
+		r.ok((&linkFiles{[]Names{n}}).undo(ctx, r.m, &operation{ID: "x"}))
+		for _, c := range r.h.changes {
+			if c.name == n.To || c.gone == n.To {
+				t.Errorf("%+v is not durable", c)
+			}
+		}
+	})
+	r.stop()
+}

@@ -1,6 +1,10 @@
 package volume
 
-import "context"
+import (
+	"context"
+	"errors"
+	"io/fs"
+)
 
 // mark is the second name of a file until the operation that made it is complete. It
 // tells the operation's own files from others.
@@ -54,7 +58,9 @@ func (s *linkFiles) do(_ context.Context, m *Manager, _ *operation) error {
 func (s *linkFiles) undo(_ context.Context, m *Manager, _ *operation) error {
 	var own []string
 	for _, n := range s.Names {
-		if m.files.Same(n.From, n.To) {
+		// A name that is gone is removed again: if a daemon was killed meanwhile, that
+		// may not be durable yet.
+		if _, err := m.files.Stat(n.To); errors.Is(err, fs.ErrNotExist) || m.files.Same(n.From, n.To) {
 			own = append(own, n.To)
 		}
 	}
