@@ -10,6 +10,9 @@ import (
 // TestNativeGroup lets lvm2 judge a group that udm lvm made and changed: it is sound, it
 // is activated, lvm2 goes on with it, and udm after that.
 func TestNativeGroup(t *testing.T) {
+	if testing.Short() {
+		return // TestDocument uses lvm2, too
+	}
 	need.Tools(t, "lvm", "thin_check")
 	r := newRig(t)
 	r.do(`truncate -s 256M a.img b.img
