@@ -95,8 +95,8 @@ func (ed *Edit) Commit() error {
 
 // write commits the text with the next seqno.
 func (ed *Edit) write() error {
-	vg := ed.vg()
-	vg.Set("seqno", text.Int(ed.group.Seqno+1))
+	ed.order()
+	ed.vg().Set("seqno", text.Int(ed.group.Seqno+1))
 	ed.root.Set("description", text.String(ed.by.Command))
 	ed.root.Set("creation_host", text.String(ed.by.Host))
 	ed.root.Set("creation_time", text.Int(ed.by.Time.Unix()))
@@ -104,6 +104,21 @@ func (ed *Edit) write() error {
 		return err
 	}
 	return ed.after().Commit(ed.env, ed.root)
+}
+
+// order puts parts of volumes behind all volumes, as LVM does. It deactivates them in this
+// order, and a part cannot go first.
+func (ed *Edit) order() {
+	if lvs := ed.vg().Section("logical_volumes"); lvs != nil {
+		slices.SortStableFunc(lvs.Entries, func(a, b text.Entry) int { return ed.rank(a.Name) - ed.rank(b.Name) })
+	}
+}
+
+func (ed *Edit) rank(name string) int {
+	if ed.group.LV(name).Visible() {
+		return 0
+	}
+	return 1
 }
 
 // after is the group as edited, on its disks.

@@ -59,3 +59,23 @@ b striped 4: 0+4[{pv1 0} {pv0 10}]
 wide striped 300: 0+300[{pv1 5}]
 `)
 }
+
+// LVM deactivates volumes in the order of the text, and fails for a part of a pool that
+// comes before the pool.
+func TestPartsComeLast(t *testing.T) {
+	r := newRig(t, 2)
+	base(r)
+	r.want(`
+a striped 10: 0+10[{pv0 0}]
+b striped 8: 0+8[{pv1 0} {pv0 10}]
+p thin-pool 40: 2 chunk 128 []
+t thin 100: p 1 at 0 of ""
+ts thin 100: p 2 at 1 of "t"
+s striped 3: 0+3[{pv0 118}]
+c striped 10: 0+10[{pv0 121}]
+p_tdata striped 40: 0+40[{pv0 14}]
+p_tmeta striped 32: 0+32[{pv0 54}]
+lvol0_pmspare striped 32: 0+32[{pv0 86}]
+snapshot0 snapshot 10: a by s chunk 8
+`)
+}

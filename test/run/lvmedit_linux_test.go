@@ -37,13 +37,13 @@ func TestNativeGroup(t *testing.T) {
 		lvcreate -q -V 100M -n more -T server/tank
 		lvextend -q -L +4M server/wide
 		lvremove -q -y server/old
-		vgchange -q -an server || dmsetup remove_all
+		vgchange -q -an server
 		lvs --noheadings -o lv_name,lv_size,transaction_id server
 END
 		$UDM run --private --as-root --disk sda=a.img --disk sdb=b.img -- sh judge.sh 2>&1 | grep -v WARNING
 		$UDM lvm lvcreate -s -n last server/more a.img b.img
 		$UDM lvm lvremove server/before a.img b.img
-		$UDM run --private --as-root --disk sda=a.img --disk sdb=b.img -- sh -ec 'vgck server; vgchange -q -ay -K server' 2>&1
+		$UDM run --private --as-root --disk sda=a.img --disk sdb=b.img -- sh -ec 'vgck server; vgchange -q -ay -K server; vgchange -q -an server' 2>&1
 		$UDM lvm scan a.img b.img`)
 	out = strings.Join(strings.Fields(out), " ")
 	for _, want := range []string{"before 1.00g 1 ", "more 100.00m 3 ", "wide 12.00m ", "tank 60.00m 4 ", "server last 100M thin more tank"} {

@@ -123,7 +123,7 @@ func (g *randomGroup) verify() string {
 // what lvm2 says about it.
 func (g *randomGroup) ask(group, active string) string {
 	return strings.ReplaceAll(`vgck VG; for d in /dev/sdVG?; do pvck $d >/dev/null; done; vgchange -q -ay -K VG >/dev/null
-`+active+`stop() { for i in 1 2 3 4 5; do vgchange -q -an VG >/dev/null 2>&1 && return; sleep 1; done; vgchange -an VG; }; stop
+`+active+`vgchange -q -an VG >/dev/null
 lvs -a --noheadings -o lv_name,lv_size,lv_permissions,origin,pool_lv,data_lv,metadata_lv,transaction_id,lv_role VG | sort -u
 vgs --noheadings -o pv_count,lv_count,snap_count,vg_extent_size,vg_extent_count,vg_free_count VG
 `, "VG", group)
