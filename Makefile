@@ -82,14 +82,14 @@ test-kernel: packages ## boot a real Linux kernel and compare with its device ma
 
 test-kernel-long: packages ## the same with many random scripts, and volume groups made by lvm2 there, for hours
 	CI=true go test -timeout 0 -count=1 -run Kernel ./test/kernel -kernel
-	CI=true go test -timeout 0 -count=1 -run Kernel ./lvm
+	CI=true go test -timeout 0 -count=1 -run Kernel ./lvm/...
 
 test-ublk: packages ## attach devices by the kernel's ublk driver, which is built from Debian's source once, into the user's cache
 	@./test/kernel/ublk-module.sh
 	CI=true go test $(HANG) -count=1 -run Ublk ./test/kernel
 
 test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devices by udm run, for an hour
-	CI=true go test -timeout 0 -count=1 -v ./test/run -lvm
+	CI=true go test -timeout 0 -count=1 -v ./test/run -lvm -groups 20
 
 test-web: packages ## look at the daemon's page in chromium
 	CI=true go test $(HANG) -count=1 -tags chromium ./test/web

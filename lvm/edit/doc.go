@@ -45,8 +45,9 @@
 //  3. the text has no messages any more.
 //
 // A power cut after the first part leaves a pool whose id is one lower than the text's.
-// LVM and udm send the messages when the pool is activated, this package before the next
-// change of the pool. If both ids are equal, the messages have been carried out.
+// udm sends the messages when the pool is activated, this package before the next change
+// of the pool, and so does LVM; until then LVM cannot activate the new volumes. If both
+// ids are equal, the messages have been carried out.
 //
 // # Allocation
 //
