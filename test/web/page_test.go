@@ -74,7 +74,10 @@ func TestNumbers(t *testing.T) {
 			device: e.dataset.device || "", directory: e.dataset.directory || "", end: e.dataset.frontEnd || "", text: e.getAttribute("value") }))`) {
 			seen[n.Metric] = true
 			family, op, _ := strings.Cut(strings.TrimSuffix(n.Metric, "}"), "{")
-			if want := valueOf(fs[family], n.Device+n.End+n.Directory, op); fmt.Sprint(want) != n.Text && family != "udm_host_free_bytes" {
+			if n.End == "metrics" || family == "udm_host_free_bytes" {
+				continue // who asks for the metrics is a client, and the disk is also that of others
+			}
+			if want := valueOf(fs[family], n.Device+n.End+n.Directory, op); fmt.Sprint(want) != n.Text {
 				t.Errorf("%s of %q is %s on the page and %v in the metrics", n.Metric, n.Device+n.End, n.Text, want)
 			}
 		}
