@@ -15,15 +15,15 @@ import (
 var kills = flag.Int("kills", 0, "how often each server is killed; 0: as often as a test has time for")
 
 // restarts is how often a server dies that has one of so many shares of a test: fewer times
-// under the race detector, which is slow.
+// in a short test and under the race detector, which is slow.
 func restarts(shares int) int {
 	switch {
 	case *kills > 0:
 		return *kills
-	case invariants.Enabled:
-		return 45 / shares
+	case invariants.Enabled || testing.Short():
+		return max(1, 45/shares)
 	}
-	return 210 / shares
+	return max(1, 210/shares)
 }
 
 // The server forgets what was not flushed whenever it dies, and no user sees that;
