@@ -73,11 +73,8 @@ func (bm *BlockManager) written(ps []*page, err error) {
 // writePages writes sorted pages and waits for all writes. Adjacent pages share a
 // write, and several writes are in flight at a time. It may run beside the owner.
 func (bm *BlockManager) writePages(ps []*page) error {
-	if bm.doubtful.Load() {
-		if err := blk.FlushDevice(bm.env, bm.dev); err != nil {
-			return err
-		}
-		bm.doubtful.Store(false)
+	if err := bm.flushRead(); err != nil {
+		return err
 	}
 	w := NewWriter(bm.env, bm.dev)
 	for len(ps) > 0 {
@@ -93,6 +90,18 @@ func (bm *BlockManager) writePages(ps []*page) error {
 		ps = ps[n:]
 	}
 	return w.Wait()
+}
+
+// flushRead makes the superblock that was read durable. It may run beside the owner.
+func (bm *BlockManager) flushRead() error {
+	if !bm.doubtful.Load() {
+		return nil
+	}
+	err := blk.FlushDevice(bm.env, bm.dev)
+	if err == nil {
+		bm.doubtful.Store(false)
+	}
+	return err
 }
 
 // Writer writes blocks in parallel, with a bounded number of writes in flight.

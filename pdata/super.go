@@ -102,7 +102,9 @@ type Fields interface {
 // What Abort reads, or OpenSuper after the process was killed, may be only in a volatile
 // cache: its flush failed or never came. Then a power cut would bring back the
 // superblock before it, whose blocks may be free in this one. So the device is
-// flushed after either before any block is written.
+// flushed after either before any block is written. What users are told is durable
+// must not rest on such a superblock either: see [Super.FlushRead] and
+// [Super.Doubtful].
 //
 // # The needs_check flag
 //
@@ -375,6 +377,12 @@ func (s *Super) Abort() error {
 	return nil
 }
 
+// Doubtful reports whether the superblock that was read may not be durable.
+func (s *Super) Doubtful() bool { return s.bm.doubtful.Load() }
+
+// FlushRead makes it durable.
+func (s *Super) FlushRead() error { return s.bm.flushRead() }
+
 // Fail makes the metadata fail for good.
 func (s *Super) Fail() { s.failed.Store(true) }
 
@@ -418,7 +426,11 @@ func (s *Super) SetNeedsCheck() error {
 		return err
 	}
 	s.disk = next
-	return blk.FlushDevice(s.bm.env, s.bm.dev)
+	if err := blk.FlushDevice(s.bm.env, s.bm.dev); err != nil {
+		return err
+	}
+	s.bm.doubtful.Store(false)
+	return nil
 }
 
 // ClearNeedsCheck makes the next commit clear the flag. Call it within Change.

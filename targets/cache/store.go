@@ -106,6 +106,9 @@ func openStore(c *cache) (*store, error) {
 	}
 	var err error
 	st.md, err = cachemeta.Open(e, &st.dev, cachemeta.Options{BlockSectors: uint32(c.blockSectors), Version: version, Format: true})
+	if err == nil {
+		err = st.md.FlushRead()
+	}
 	if err != nil {
 		return nil, dm.Because(dm.Errorf(pdata.SuperErrno(e, c.meta, err), "%v", err), "Error creating metadata object")
 	}

@@ -180,6 +180,9 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	p.take(pt)
 	var err error
 	p.md, err = thinmeta.Open(e, &p.meta, thinmeta.Options{DataBlockSize: uint32(blockSectors), Format: !pt.requested.readOnly})
+	if err == nil && !pt.requested.readOnly {
+		err = p.md.FlushRead()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -95,6 +95,7 @@ func (w *writecache) load() error {
 	w.image, w.super = im, *s
 	w.entries, w.freeSet = newEntries(s.Blocks, w.blockShift()), newFreeSet(s.Blocks)
 	w.seq, w.committed, w.cleaned = s.Seq, s.Seq, 0
+	w.overwrote = true // what was read may be only in a volatile cache: the first flush flushes it
 	changed, err := w.readEntries()
 	w.mu.Unlock()
 	if err == nil && changed {

@@ -150,6 +150,10 @@ func (m *Metadata) SetPreCommit(fn func() error) { m.sb.SetPreCommit(fn) }
 // another error everything must be aborted.
 func (m *Metadata) Commit() error { return m.sb.Commit(func() error { return nil }) }
 
+// FlushRead makes durable what Open or Abort has read. Before that a flush of the cache
+// alone is not enough for what is mapped.
+func (m *Metadata) FlushRead() error { return m.sb.FlushRead() }
+
 // Abort goes back to the last commit. After an error the metadata has failed for good.
 func (m *Metadata) Abort() error { return m.sb.Abort() }
 

@@ -49,8 +49,9 @@ func (m *Metadata) begin() (err error) {
 }
 
 // Mark puts blocks into the writeset of the running era. fresh reports whether one of
-// them was not in it; then it is after the next commit.
+// them was not in it, or not durably; then it is after the next commit.
 func (m *Metadata) Mark(blocks []uint32) (fresh bool, err error) {
+	fresh = m.sb.Doubtful()
 	err = m.sb.Change(func() error {
 		for _, b := range blocks {
 			added, err := m.mark(b)

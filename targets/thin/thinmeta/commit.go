@@ -137,6 +137,10 @@ func (m *Metadata) SetReadOnly() { m.bm.SetReadOnly(true) }
 // SetReadWrite undoes SetReadOnly.
 func (m *Metadata) SetReadWrite() { m.bm.SetReadOnly(false) }
 
+// FlushRead makes durable what Open or Abort has read. Before that a flush of the data
+// device alone is not enough for what is mapped.
+func (m *Metadata) FlushRead() error { return m.sb.FlushRead() }
+
 // SetNeedsCheck sets the needs_check flag in the superblock on the disk and changes
 // nothing else. Call it right after Abort.
 func (m *Metadata) SetNeedsCheck() error { return m.sb.SetNeedsCheck() }
