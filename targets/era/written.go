@@ -19,12 +19,19 @@ func eraOf(d *dm.Device) (*era, error) {
 	return nil, dm.Errorf(syscall.EINVAL, "%s is not an era device", d.Name())
 }
 
-// Era is the running era of a device. The caller must keep its table from being replaced
-// meanwhile.
+// Era is the running era of a device. It is not known once the metadata have failed: a
+// new one may have begun on the disk, while writes go on in the last one. The caller must
+// keep the device's table from being replaced meanwhile.
 func Era(d *dm.Device) (n uint32, err error) {
 	e, err := eraOf(d)
 	if err == nil {
-		e.call(func() { n = e.md.Era() })
+		e.call(func() {
+			if e.md.Failed() {
+				err = dm.Errorf(syscall.EIO, "the metadata of %s have failed; load its table again", d.Name())
+				return
+			}
+			n = e.md.Era()
+		})
 	}
 	return n, err
 }
