@@ -40,6 +40,7 @@
 // In mode ro what is hydrated stays so in memory, and is read and written; flushes fail
 // as long as not all of it is in the metadata. A commit that finds no space on the disks
 // below (a sparse file on a full file system) is tried again and changes no mode.
+// After either the next table of the device takes over what is hydrated.
 //
 // # Background
 //
@@ -113,6 +114,7 @@ type clone struct {
 	// The owner's.
 	md          *clonemeta.Metadata
 	dirty       []clonemeta.Run       // set in memory, not in the metadata
+	before      *regionMap            // hydrated in the table before, which could not commit; nil: it could
 	hydrations  map[uint64]*hydration // by region
 	flushes     dm.CloneList          // go to the destination after a commit
 	completions dm.CloneList          // complete after a commit
@@ -279,6 +281,7 @@ func (c *clone) EndIO(x *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 }
 
 func (c *clone) Close() {
+	usersOf(c.target).leave(c)
 	c.copier.Close()
 	c.queue.Close()
 }

@@ -9,7 +9,6 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
-	"udm/pdata"
 	"udm/targets/clone/clonemeta"
 )
 
@@ -176,43 +175,6 @@ func (c *clone) nextMissing(r uint64) uint64 {
 		r = c.hydrated.missing(r + 1)
 	}
 	return r
-}
-
-// Preresume reads again what another table has written to the metadata since this one
-// was loaded.
-func (c *clone) Preresume() (err error) {
-	c.call(func() {
-		if mode(c.mode.Load()) != readWrite || c.uncommitted.Load() {
-			return
-		}
-		size, region := c.target.Len, uint64(1)<<c.shift
-		if err = c.md.Abort(); err != nil {
-			return
-		}
-		if s := c.md.Super(); s.TargetSize != size || s.RegionSize != region {
-			err = dm.Errorf(syscall.EINVAL, "the metadata are those of another device since the table was loaded")
-			return
-		}
-		err = c.load()
-	})
-	if err != nil {
-		return dm.Because(dm.Errorf(pdata.ErrnoOf(err), "%v", err), "the clone device cannot be resumed")
-	}
-	return nil
-}
-
-// Resume begins to copy in the background.
-func (c *clone) Resume() {
-	c.call(func() { c.running = true })
-	c.queue.QueueAfter(c.waker, 0)
-}
-
-// Postsuspend waits for copies under way and commits.
-func (c *clone) Postsuspend() {
-	c.call(func() { c.running = false })
-	c.queue.Cancel(c.waker)
-	c.wait.Until(func() bool { return c.hydrating.Load() == 0 })
-	c.call(func() { _ = c.commit() }) // a failure has been logged
 }
 
 func (c *clone) Status(kind dm.StatusKind, flags dm.StatusFlags) string {

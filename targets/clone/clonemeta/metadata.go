@@ -56,18 +56,18 @@ type Metadata struct {
 	sb    *pdata.Super
 	bits  *pdata.Bitset
 	super Super // of the running transaction; sb has that of the last commit
+	fresh bool  // Open has created the metadata
 }
 
 // Open opens the metadata on dev, or creates it where the superblock is all zero. EINVAL
 // if it is that of a device of another size or with other regions.
 func Open(e env.Env, dev blk.Device, targetSize, regionSize uint64) (*Metadata, error) {
 	m := &Metadata{bm: pdata.NewBlockManager(e, dev, 0)}
-	var fresh bool
 	var err error
-	if m.sb, fresh, err = pdata.OpenSuper(m.bm, superFormat, fields{m}); err != nil {
+	if m.sb, m.fresh, err = pdata.OpenSuper(m.bm, superFormat, fields{m}); err != nil {
 		return nil, err
 	}
-	if fresh {
+	if m.fresh {
 		s := Super{Version: superVersion, RegionSize: regionSize, TargetSize: targetSize}
 		return m, m.sb.Format(func(tm *pdata.TM) error { return m.format(tm, s) })
 	}
@@ -79,6 +79,9 @@ func Open(e env.Env, dev blk.Device, targetSize, regionSize uint64) (*Metadata, 
 	}
 	return m, m.sb.Open()
 }
+
+// Fresh reports whether Open has created the metadata.
+func (m *Metadata) Fresh() bool { return m.fresh }
 
 func (m *Metadata) format(tm *pdata.TM, s Super) (err error) {
 	m.tm, m.bits, m.super = tm, pdata.NewBitset(tm), s
@@ -157,6 +160,9 @@ func (m *Metadata) Waits() bool { return m.sb.Changeable() == blk.NoSpace }
 // Abort goes back to the last commit by reading everything again from the superblock.
 // After an error the metadata has failed for good.
 func (m *Metadata) Abort() error { return m.sb.Abort() }
+
+// FlushRead makes durable what Open or Abort has read.
+func (m *Metadata) FlushRead() error { return m.sb.FlushRead() }
 
 // SetReadOnly makes every change fail with EPERM.
 func (m *Metadata) SetReadOnly() { m.bm.SetReadOnly(true) }
