@@ -95,7 +95,7 @@ func (w *harness) pause(d *dm.Device, noflush bool, r *rand.Rand) {
 		return
 	}
 	w.sleep(ms(r, 5))
-	w.must(d.Resume(context.Background(), noflush), "resume %s", d.Name())
+	w.must(w.trying(func() error { return d.Resume(context.Background(), noflush) }), "resume %s", d.Name())
 	w.note("resumed %s", d.Name())
 }
 
@@ -123,7 +123,7 @@ func (w *harness) resumeSurely(d *dm.Device, lower string) {
 	}
 	w.calm = true
 	defer func() { w.calm = false }()
-	if err := d.Resume(context.Background(), false); err != nil {
+	if err := w.trying(func() error { return d.Resume(context.Background(), false) }); err != nil {
 		w.note("%v", err)
 		fails := []dm.Spec{{Len: d.Limits().Size, Type: "flakey", Params: lower + " 0 0 1"}}
 		w.right(d.Load(fails, dm.Mode{Write: true}), "load a failing table")

@@ -158,7 +158,10 @@ var found = map[string][]uint64{
 	"daemon":           {231, 326, 472},
 	"volumes":          {459, 100171, 101654},
 	"volumes-full":     {125},
-	"eras-errors":      {1050},
+	"eras-errors":      {1050, 2399},
+	"eras-full":        {3676},
+	"clones-errors":    {1129},
+	"clones-full":      {1064},
 }
 
 func TestFoundBefore(t *testing.T) {
