@@ -96,9 +96,13 @@ func (d *Device) crash(pick func(sector uint64, versions [][]byte) []byte) *Devi
 		d.pages.clone(&n.pages, n.size.Load()<<blk.SectorShift)
 		return n
 	}
-	n.cache = newCache()
 	d.cache.mu.Lock()
 	defer d.cache.mu.Unlock()
+	return d.crashLocked(n, pick)
+}
+
+func (d *Device) crashLocked(n *Device, pick func(sector uint64, versions [][]byte) []byte) *Device {
+	n.cache = newCache()
 	d.pages.clone(&n.pages, n.size.Load()<<blk.SectorShift)
 	for _, s := range slices.Sorted(maps.Keys(d.cache.dirty)) {
 		now := make([]byte, blk.SectorSize)
@@ -115,12 +119,29 @@ func (d *Device) crash(pick func(sector uint64, versions [][]byte) []byte) *Devi
 // that was flushed or had FUA is there; every other sector holds any one of its
 // contents since. Equal seeds give equal disks. The seed also determines how much
 // survives, and in pieces of which size. d is unaffected.
-func (d *Device) CrashClone(seed uint64) *Device {
+func (d *Device) CrashClone(seed uint64) *Device { return d.crash(survivors(seed)) }
+
+// CrashClones is CrashClone of several volatile disks at one moment, for disks whose
+// users go on meanwhile. Disk i gets seed+i.
+func CrashClones(seed uint64, ds ...*Device) (after []*Device) {
+	for _, d := range ds {
+		d.cache.mu.Lock()
+		defer d.cache.mu.Unlock()
+	}
+	for i, d := range ds {
+		n := New(0, Tune(func(l *blk.Limits) { *l = d.Limits() }))
+		after = append(after, d.crashLocked(n, survivors(seed+uint64(i))))
+	}
+	return after
+}
+
+// survivors picks what survives a power cut.
+func survivors(seed uint64) func(sector uint64, versions [][]byte) []byte {
 	r := rand.New(rand.NewPCG(seed, 0x6d656d646576))
 	survives := r.Float64()
 	piece := uint64(1) << r.IntN(8) // sectors that survive or are lost together
 	at, alive := ^uint64(0), false
-	return d.crash(func(s uint64, v [][]byte) []byte {
+	return func(s uint64, v [][]byte) []byte {
 		if s/piece != at {
 			at, alive = s/piece, r.Float64() < survives
 		}
@@ -131,7 +152,7 @@ func (d *Device) CrashClone(seed uint64) *Device {
 			return v[r.IntN(len(v))]
 		}
 		return v[0]
-	})
+	}
 }
 
 // CrashCloneNone returns the disk after a power cut that lost everything

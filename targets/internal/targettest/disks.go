@@ -1,6 +1,8 @@
 package targettest
 
 import (
+	"maps"
+	"slices"
 	"syscall"
 
 	"udm/blk"
@@ -62,9 +64,14 @@ func (o *opened) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 
 // crash returns the disks as they are after a power cut.
 func (ds *disks) crash(seed uint64) *disks {
+	names := slices.Sorted(maps.Keys(ds.made))
+	var mems []*memdev.Device
+	for _, name := range names {
+		mems = append(mems, ds.made[name].mem)
+	}
 	after := &disks{opts: ds.opts, gate: ds.gate, made: map[string]*disk{}}
-	for name, d := range ds.made {
-		after.add(name, d.mem.CrashClone(seed+uint64(d.num.Minor)))
+	for i, mem := range memdev.CrashClones(seed, mems...) {
+		after.add(names[i], mem)
 	}
 	return after
 }
