@@ -1,6 +1,7 @@
 package writecache_test
 
 import (
+	"context"
 	"testing"
 
 	"udm/blk"
@@ -62,6 +63,50 @@ func TestWhatWasReadIsDurable(t *testing.T) {
 		w.must(w.start(env.NewStepped()))
 		w.wants(5)
 		w.close()
+	}
+}
+
+// refusing is a disk whose writes fail while on.
+type refusing struct {
+	blk.Device
+	on bool
+}
+
+func (d *refusing) Submit(b *blk.Bio) {
+	if d.on && b.Op.IsWrite() {
+		b.Complete(blk.IOErr)
+		return
+	}
+	d.Device.Submit(b)
+}
+
+// TestNewCacheBeginsAnew: a table takes over what the one before could not commit, but not
+// if its user has made a new cache meanwhile.
+func TestNewCacheBeginsAnew(t *testing.T) {
+	for name, anew := range map[string]bool{"the same cache": false, "a new one": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tables["lazy"])
+			bad := &refusing{Device: kept{w.disks["b"]}}
+			w.wrap = func(name string, d blk.Device) blk.Device {
+				if name == "b" {
+					return bad
+				}
+				return d
+			}
+			w.must(w.start(env.NewStepped()))
+			w.must(blk.WriteSectors(w.env, w.h, blktest.Pattern(0, 8, 5), 0, 0))
+			bad.on = true
+			w.must(w.dev.Suspend(context.Background(), false))
+			bad.on = false
+			want := uint64(5)
+			if anew {
+				w.must(blk.WriteSectors(w.env, w.disks["b"], make([]byte, 4096), 0, 0))
+				want = 0
+			}
+			w.must(w.load(w.table))
+			w.wants(want)
+			w.close()
+		})
 	}
 }
 

@@ -22,7 +22,7 @@ func (w *writecache) Preresume() error {
 	old := u.of[w.place()]
 	u.of[w.place()] = w
 	u.mu.Unlock()
-	if old == nil || !w.inherit(old) {
+	if old == nil || w.formatted || !w.inherit(old) {
 		if err := w.load(); err != nil {
 			errno := dm.ErrnoOf(err)
 			if st, ok := err.(blk.Status); ok {
@@ -56,12 +56,13 @@ func usersOf(t *dm.Target) *users {
 
 func (w *writecache) place() place { return place{w.fast.Number, w.start} }
 
-// inherit takes over the state of a suspended table if not all of it is on the disk.
+// inherit takes over the state of a suspended table of the same devices if not all of it
+// is on the disk.
 func (w *writecache) inherit(old *writecache) bool {
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	durable := old.err == nil && old.fresh == 0 && old.committed == old.seq && !old.overwrote && len(old.leaving) == 0
-	same := old.super.Blocks == w.super.Blocks && old.super.BlockSize == w.super.BlockSize
+	same := old.super.Blocks == w.super.Blocks && old.super.BlockSize == w.super.BlockSize && old.origin.Number == w.origin.Number
 	if !old.stopped || !old.loaded || durable || !same {
 		return false
 	}

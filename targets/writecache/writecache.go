@@ -55,6 +55,8 @@ type writecache struct {
 	retryAt  time.Duration  // the owner's; nothing is written back before
 	loaded   bool           // the metadata were read; used only by suspend and resume
 
+	formatted bool // set by New: the cache is a new one, and nothing of an old one counts
+
 	mu        sync.Mutex
 	entries   *entries
 	freeSet   *freeSet
@@ -183,6 +185,7 @@ func (w *writecache) loadSuperblock() error {
 	}
 	s, fresh, err := decodeSuperblock(p)
 	if fresh {
+		w.formatted = true
 		s = &Superblock{BlockSize: w.line.BlockSize, Blocks: n}
 		err = dm.Because(w.format(s), "Unable to initialize device")
 	}
