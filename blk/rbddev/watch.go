@@ -21,9 +21,9 @@ func (d *Device) lostLocked(n syscall.Errno) bool {
 	switch {
 	case d.state != "":
 	case n == syscall.ESHUTDOWN:
-		d.state, d.why = blocklisted, "the cluster has shut this client out, because another one took the image over; remove the devices on it and make them anew once it is free"
+		d.state, d.why = blocklisted, "the cluster has shut this client out, because another one took the image over; restart the daemon once the image is free"
 	case n == syscall.EROFS && !d.limits.ReadOnly:
-		d.state, d.why = lockLost, "another client has taken the image's lock; remove the devices on it and make them anew once it is free"
+		d.state, d.why = lockLost, "another client has taken the image's lock; restart the daemon once the image is free"
 	}
 	return d.state != ""
 }

@@ -118,7 +118,7 @@ func (c *lvmChange) add(found []*lvm.Found, force bool) error {
 	}
 	err := c.edit.AddDisks(found, force)
 	if errors.Is(err, edit.ErrNotBlank) {
-		err = fmt.Errorf("%w; --force overwrites it", err)
+		err = fmt.Errorf("%w; use another disk, or --force if nothing on this one is needed", err)
 	}
 	return err
 }

@@ -64,7 +64,7 @@ func TestLVMRefuses(t *testing.T) {
 	c.must("lvcreate -L 8M -n root vg @a @b")
 	c.must("lvcreate -s -L 4M -n snap vg/root @a @b")
 	for line, want := range map[string]string{
-		"vgcreate other @used":                     "not empty: something is in its first or last MiB; --force overwrites it",
+		"vgcreate other @used":                     "not empty: something is in its first or last MiB; use another disk, or --force if nothing on this one is needed",
 		"vgcreate other @a":                        "it belongs to the group vg",
 		"vgcreate -s 3K other @a":                  "must be a power of two",
 		"vgcreate .. @used":                        "cannot be the name of a volume group",

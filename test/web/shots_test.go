@@ -67,6 +67,6 @@ func (r *rig) busy(long time.Duration) {
 		if i%3 == 0 {
 			must(r, r.write("logs", 2048*(i%60), 256<<10))
 		}
-		time.Sleep(time.Duration(i%9) * time.Millisecond)
+		time.Sleep(time.Duration(i%9) * time.Millisecond) // so that the pictures show I/O that rises and falls; nothing waits for it
 	}
 }
