@@ -26,7 +26,7 @@ type CloneSpec struct {
 	StoreSize uint64 `json:"storeSize,omitempty"` // capacity of a store in bytes; 0: all of the clone
 	Pool      string `json:"pool,omitempty"`      // pool that keeps the changes instead of stores; "": none
 	// Lazy makes copies of the base that are in use at once and copied in the background;
-	// then they need the base no more. The base may then be any disk that a table can name.
+	// then they do not need the base any more. The base may be any disk that a table can name.
 	Lazy bool `json:"lazy,omitempty"`
 	// Labels are those of each clone.
 	Labels map[string]string `json:"labels,omitempty"`

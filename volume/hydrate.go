@@ -194,7 +194,7 @@ func (m *Manager) finishHydrated() {
 	}
 }
 
-// finished reports whether there is nothing to be finished, or no more.
+// finished reports whether there is nothing left to finish.
 func (m *Manager) finished(name string) bool {
 	o, err := m.object(name)
 	switch {

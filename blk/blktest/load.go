@@ -54,7 +54,7 @@ func StartLoad(t testing.TB, d blk.Device, sectors uint64, fails bool) *Load {
 	return l
 }
 
-// step is one bio; false: no more.
+// step does one bio, and returns false when the load is over.
 func (l *Load) step(rng *rand.Rand, first, sectors uint64) bool {
 	at := first + rng.Uint64N(sectors)
 	n := 1 + rng.Uint64N(min(64, first+sectors-at))

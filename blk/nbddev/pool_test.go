@@ -101,7 +101,7 @@ func (p *poolOn) volume() blk.Device {
 }
 
 // loaded runs verified load on a thin volume on a disk while harm is done between portions
-// of it, n times, and reads all again from a pool that was started anew.
+// of it, n times, and reads all again from a restarted pool.
 func loaded(t *testing.T, disk blk.Device, n int, fails bool, harm func()) {
 	p := &poolOn{t: t, data: disk, meta: memdev.New(16 << 11)}
 	p.start()

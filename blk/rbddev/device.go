@@ -24,7 +24,7 @@ const (
 
 // image is an open image: librbd's, or a test's.
 type image interface {
-	// limits are the image's, with the size at the moment.
+	// limits are the image's, with its current size.
 	limits() blk.Limits
 	// start starts the I/O of a bio without blocking. A negative result is an errno, and
 	// the I/O has not been started.

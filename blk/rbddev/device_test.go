@@ -85,7 +85,7 @@ func (f *fake) start(slot int, b *blk.Bio) int64 {
 	return 0
 }
 
-// release ends what is held, and holds no more.
+// release ends what is held, and lets later requests through.
 func (f *fake) release() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

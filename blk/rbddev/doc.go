@@ -25,10 +25,10 @@
 // until Close. If another client has it and does not give it away, Open fails with EBUSY. A
 // client that has died holds its lock until Ceph finds out (30 s); Open waits for that.
 //
-// Who breaks the lock of a live client blocklists that client. The OSDs then refuse what it
+// Breaking the lock of a live client blocklists that client. The OSDs then refuse what it
 // sends, as soon as they know. The first refusal, or a lock that another client has, takes
 // the device offline for good: the image may have been changed meanwhile, and what stands on
-// the device must be opened anew. A device without requests finds out within 10 s. A client
+// the device must be opened again. A device without requests finds out within 10 s. A client
 // that was stopped for longer than Ceph keeps such an entry (an hour by default) cannot know
 // that it was on the list.
 //

@@ -49,7 +49,7 @@ func (d *destination) client() (*ctl.Client, error) {
 	return ctl.NewTLSClient(address, conf), nil
 }
 
-// send sends a device. What was sent before and cut off is gone on with.
+// send sends a device. It resumes a stream that was cut off.
 func (d *destination) send(cmd *cobra.Command, s volume.SendSpec) error {
 	near, err := clientOf(cmd)
 	if err != nil {

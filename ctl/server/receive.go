@@ -22,8 +22,8 @@ func (d *daemon) newReceiver(s ctl.Service) *frontend.HTTP {
 	return f
 }
 
-// receiver is a service for whoever may send streams to it, and do nothing else: no file
-// can be named, and nothing is seen but what is being received.
+// receiver is the service for clients that may only send streams: they cannot name files,
+// and see only what is being received.
 type receiver struct{ ctl.Service }
 
 func (r receiver) Receive(ctx context.Context, s volume.ReceiveSpec, in io.Reader) (volume.Received, error) {

@@ -36,7 +36,7 @@ func Create(e env.Env, name string, extentSectors uint64, by Author) (*Edit, err
 }
 
 // AddDisks adds disks to the group. A disk must be blank, unless overwrite is set, or a
-// physical volume without a group, which is made anew.
+// physical volume without a group, which is initialised again.
 func (ed *Edit) AddDisks(disks []*lvm.Found, overwrite bool) error {
 	return ed.try(func() error {
 		for _, d := range disks {

@@ -64,7 +64,7 @@ func (c *clone) Preresume() (err error) {
 }
 
 // follow remembers what the table before knows and the metadata may not. That table is
-// suspended. Metadata that were made anew begin anew.
+// suspended. New metadata take over nothing.
 func (c *clone) follow(old *clone) {
 	switch {
 	case old == nil || old.target.Device() != c.target.Device() || c.md.Fresh():

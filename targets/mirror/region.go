@@ -29,7 +29,7 @@ type regions struct {
 	known    map[uint64]*region
 	idle     []*region // have become clean
 	lost     []uint64  // the log does not know yet that they are not in sync
-	doubtful bool      // a flush failed: nobody knows which writes are on all legs
+	doubtful bool      // a flush failed: it is unknown which writes are on all legs
 	spare    []*region // for reuse
 }
 

@@ -95,7 +95,7 @@ func (c *traveller) live() {
 		}
 	}
 	after := c.crash(c.seed)
-	c.close() // only for its goroutines, on disks of no more interest
+	c.close() // only to end its goroutines; its disks are not used any more
 	c.disks, c.model = after.disks, after.model
 }
 

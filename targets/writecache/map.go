@@ -14,7 +14,7 @@ const (
 	toOrigin        // a write, counted in around
 )
 
-// hook is the per-bio data. Whoever owns the clone owns it.
+// hook is the per-bio data. The owner of the clone owns it.
 type hook struct {
 	where   where
 	epoch   int   // of reads or writes

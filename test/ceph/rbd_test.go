@@ -238,7 +238,7 @@ func TestOpenWithoutAnswer(t *testing.T) {
 	mustClose(t, mustOpen(t, image, true))
 }
 
-// Who breaks the lock has the image, and nobody else.
+// Breaking the lock gives the image to the breaker alone.
 func TestBrokenLock(t *testing.T) {
 	blktest.Leaks(t)
 	image := newImage(t, "16M")
@@ -449,7 +449,7 @@ func TestManySegments(t *testing.T) {
 	mustClose(t, d)
 }
 
-// A bio costs what cgo needs, and a few of them no more than many.
+// Allocations for a batch of bios do not grow with their number.
 func TestAllocationsOfABio(t *testing.T) {
 	d := mustOpen(t, newImage(t, "16M"), true)
 	p := blktest.Pattern(0, 8, 1)

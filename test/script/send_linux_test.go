@@ -168,7 +168,7 @@ func (c *cutter) serve(client net.Conn) {
 }
 
 // TestSendTo sends from daemon to daemon by TLS, and on this machine. What is cut off is
-// gone on with; who has no certificate is refused, and who has one can only send.
+// resumed; a client without a certificate is refused, and one with it can only send.
 func TestSendTo(t *testing.T) {
 	certs, other := t.TempDir(), t.TempDir()
 	a := newAuthority(t, certs)

@@ -14,8 +14,8 @@ import (
 	"udm/targets/era/eratools"
 )
 
-// eras is a scenario with an era device. Each write that has ended is told of in the era
-// in which it was submitted or a later one, and nothing is told of that was not tried:
+// eras is a scenario with an era device. Each write that has ended is reported in the era
+// in which it was submitted or in a later one, and nothing else is reported:
 // while the device runs, after a power cut, and after a stop.
 type eras struct {
 	block uint64 // sectors
@@ -73,7 +73,7 @@ func (e *eras) look(w *harness) {
 	}
 }
 
-// submitted is told of each write, and returns what is to be told of its end.
+// submitted notes each write, and returns the function to call at its end.
 func (e *eras) submitted(w *harness, b *blk.Bio) func(blk.Status) {
 	s, at := span{b.Sector, b.Sectors}, e.at
 	e.open = append(e.open, s)

@@ -137,7 +137,7 @@ func (w *harness) read(v *volume, b *blk.Bio) {
 	})
 }
 
-// witness is a scenario that is told of each bio that changes a volume, and of its end.
+// witness is a scenario that observes each bio that changes a volume, and its end.
 type witness interface {
 	submitted(*harness, *blk.Bio) func(blk.Status)
 }

@@ -25,7 +25,7 @@ func passes(d time.Duration) step {
 	return step{fmt.Sprint(d), func(w *harness, _ uint64) { w.sleep(d) }}
 }
 
-// anew is a step that loads a table again.
+// anew is a step that reloads a table.
 func anew(vol string, table func(scenario) string) step {
 	return step{"reload " + vol, func(w *harness, _ uint64) { w.reload(w.volume(vol).dev, table(w.sc)) }}
 }

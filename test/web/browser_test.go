@@ -24,13 +24,13 @@ type browser struct {
 	command  *exec.Cmd
 	dir      string // of its profile
 	to, from *os.File
-	ended    chan bool // closed when it has no more answers
+	ended    chan bool // closed after its last answer
 
 	mu     sync.Mutex
 	last   int                // guarded by mu; the id of the last command
 	waits  map[int]chan reply // guarded by mu
 	pages  map[string]*page   // guarded by mu; by session
-	closed error              // guarded by mu; why there are no more answers
+	closed error              // guarded by mu; why answers ended
 }
 
 // reply is an answer or an event.

@@ -75,7 +75,7 @@ func TestNumbers(t *testing.T) {
 			seen[n.Metric] = true
 			family, op, _ := strings.Cut(strings.TrimSuffix(n.Metric, "}"), "{")
 			if n.End == "metrics" || family == "udm_host_free_bytes" {
-				continue // who asks for the metrics is a client, and the disk is also that of others
+				continue // the scrape is a client itself, and others use the disk, too
 			}
 			if want := valueOf(fs[family], n.Device+n.End+n.Directory, op); fmt.Sprint(want) != n.Text {
 				t.Errorf("%s of %q is %s on the page and %v in the metrics", n.Metric, n.Device+n.End, n.Text, want)
@@ -157,7 +157,7 @@ func TestHostileNames(t *testing.T) {
 	p.quiet()
 }
 
-// TestWhoSees opens the page as those do who may not see anything.
+// TestWhoSees opens the page in all ways that must show nothing.
 func TestWhoSees(t *testing.T) {
 	r := newRig(t, server.Config{WebOperations: true})
 	r.create("secret-name", "0 8 linear mem:1M 0")

@@ -46,7 +46,7 @@ func NewHTTP(name string, h http.Handler, listen func() (net.Listener, error), l
 }
 
 // Bound bounds connections and the time of each request, and of a connection without one:
-// for clients that nobody knows. Call it before Start.
+// for unknown clients. Call it before Start.
 func (p *HTTP) Bound(conns int, request, idle time.Duration) {
 	p.maxConns = conns
 	p.http.ReadTimeout, p.http.WriteTimeout, p.http.IdleTimeout = request, request, idle

@@ -276,7 +276,7 @@ func TestWatch(t *testing.T) {
 	for _, at := range []struct {
 		seconds time.Duration
 		want    int
-	}{{0, 0}, {30, 0}, {3600, 0}, {3630, 0}} { // nobody knows what was between the second look and the third
+	}{{0, 0}, {30, 0}, {3600, 0}, {3630, 0}} { // the second look and the third are too far apart
 		if ps := w.Problems(fs, time.Unix(0, 0).Add(at.seconds*time.Second)); len(ps) != at.want {
 			t.Errorf("after %d s: %+v", at.seconds, ps)
 		}

@@ -86,7 +86,7 @@ func (r *rule) lasts() time.Duration {
 	return 0
 }
 
-// forgetAfter is the time after which nobody knows what was between two looks.
+// forgetAfter is the longest time between two looks that are taken for one stretch.
 const forgetAfter = time.Minute
 
 // Problems returns what is wrong according to metrics that were gathered at a time. The

@@ -12,7 +12,7 @@
 // Everything about devices is below /api and needs the token of the root, as
 // Authorization: Bearer TOKEN. The address that udm web prints has the token behind a #,
 // which browsers do not send; the page keeps it for the tab. There is no cookie, so
-// neither other sites nor other ports of this machine act in the name of whoever has the
+// neither other sites nor other ports of this machine can act for the user who has the
 // page open. On top of that
 //
 //   - the name in Host must be an IP address, localhost or the configured one, so that a
