@@ -15,7 +15,7 @@ import (
 )
 
 // eras is a scenario with an era device. Each write that has ended is reported in the era
-// in which it was submitted or in a later one, and nothing else is reported:
+// in which it was submitted or in a later one, and a block without writes never is:
 // while the device runs, after a power cut, and after a stop.
 type eras struct {
 	block uint64 // sectors
