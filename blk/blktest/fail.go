@@ -31,6 +31,9 @@ func (f *Failer) Failed() bool {
 	return f.what != ""
 }
 
+// Sticky reports whether all I/Os after the failing one fail, too.
+func (f *Failer) Sticky() bool { return f.sticky }
+
 func (f *Failer) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,6 +1,7 @@
 package edit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -204,8 +205,23 @@ func TestFailEach(t *testing.T) {
 				if err == nil {
 					r.sound()
 				}
+				if !f.Sticky() && !errors.As(err, &some) {
+					r.nothingPrecommitted()
+				}
 				r.goesOn()
 			})
 		})
+	}
+}
+
+// nothingPrecommitted fails if a header refers to a text that is not committed.
+func (r *rig) nothingPrecommitted() {
+	r.Helper()
+	for _, d := range r.disks {
+		p := make([]byte, blk.SectorSize)
+		r.must(blk.ReadSectors(env.Real(), d.Device, p, 8)) // the header of the only area
+		if second := p[40+24 : 40+48]; !bytes.Equal(second, make([]byte, 24)) {
+			r.Errorf("%s has a precommitted text: % x", d.Name, second)
+		}
 	}
 }

@@ -126,15 +126,7 @@ func (ss *stores) putLocked(st *store) {
 }
 
 // call runs fn on the owner and waits for it.
-func (st *store) call(fn func()) {
-	var done atomic.Bool
-	st.queue.Queue(env.NewWork(func() {
-		fn()
-		done.Store(true)
-		st.answered.Wake()
-	}))
-	st.answered.Until(done.Load)
-}
+func (st *store) call(fn func()) { env.Call(st.queue, st.answered, fn) }
 
 // bind makes c's table the one whose devices are used.
 func (st *store) bind(c *cache) {

@@ -15,15 +15,7 @@ import (
 const commitPeriod = time.Second
 
 // call runs fn on the owner.
-func (c *clone) call(fn func()) {
-	var done atomic.Bool
-	c.queue.Queue(env.NewWork(func() {
-		fn()
-		done.Store(true)
-		c.wait.Wake()
-	}))
-	c.wait.Until(done.Load)
-}
+func (c *clone) call(fn func()) { env.Call(c.queue, c.wait, fn) }
 
 // tick makes a pass once a second, in which regions are copied whatever I/O is under way.
 func (c *clone) tick() {

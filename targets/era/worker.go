@@ -14,15 +14,7 @@ import (
 )
 
 // call runs fn on the owner.
-func (e *era) call(fn func()) {
-	var done atomic.Bool
-	e.queue.Queue(env.NewWork(func() {
-		fn()
-		done.Store(true)
-		e.wait.Wake()
-	}))
-	e.wait.Until(done.Load)
-}
+func (e *era) call(fn func()) { env.Call(e.queue, e.wait, fn) }
 
 // pass is the owner's work: a step of a digest, and the writes that wait.
 func (e *era) pass() {

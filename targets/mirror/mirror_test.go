@@ -69,6 +69,9 @@ func TestText(t *testing.T) {
 	r.Lines(d, dm.TableText, "0 64 mirror disk 3 7:2 16 sync 3 7:0 0 7:1 0 7:3 1 2 handle_errors keep_log")
 	r.Sim.Run()
 	r.Lines(d, dm.Info, "0 64 mirror 3 7:0 7:1 7:3 4/4 1 AAA 3 disk 7:2 A")
+	if !d.Limits().StableWrites {
+		t.Error("data that a client changes while they are written would differ on the legs")
+	}
 	r.Swap(d, "0 64 mirror core 1 64 2 a 0 b 0 0")
 	r.Lines(d, dm.TableText, "0 64 mirror core 1 64 2 7:0 0 7:1 0")
 }

@@ -1,8 +1,6 @@
 package mirror
 
 import (
-	"sync/atomic"
-
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
@@ -10,15 +8,7 @@ import (
 )
 
 // call runs fn on the owner.
-func (m *mirror) call(fn func()) {
-	var done atomic.Bool
-	m.queue.Queue(env.NewWork(func() {
-		fn()
-		done.Store(true)
-		m.wait.Wake()
-	}))
-	m.wait.Until(done.Load)
-}
+func (m *mirror) call(fn func()) { env.Call(m.queue, m.wait, fn) }
 
 // pass is the owner's work.
 func (m *mirror) pass() {

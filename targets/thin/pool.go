@@ -218,14 +218,10 @@ func (p *pool) close() {
 
 // call runs fn on the owner and waits for it.
 func (p *pool) call(fn func()) {
-	var done atomic.Bool
-	p.owner.queue.Queue(env.NewWork(func() {
+	env.Call(p.owner.queue, p.owner.answered, func() {
 		p.awaitCommit()
 		fn()
-		done.Store(true)
-		p.owner.answered.Wake()
-	}))
-	p.owner.answered.Until(done.Load)
+	})
 }
 
 // wake schedules a pass.

@@ -1,7 +1,6 @@
 package writecache
 
 import (
-	"sync/atomic"
 	"time"
 
 	"udm/blk"
@@ -15,15 +14,7 @@ const (
 )
 
 // call runs fn on the owner.
-func (w *writecache) call(fn func()) {
-	var done atomic.Bool
-	w.queue.Queue(env.NewWork(func() {
-		fn()
-		done.Store(true)
-		w.wait.Wake()
-	}))
-	w.wait.Until(done.Load)
-}
+func (w *writecache) call(fn func()) { env.Call(w.queue, w.wait, fn) }
 
 // until waits for a condition, which is looked at with mu held.
 func (w *writecache) until(cond func() bool) {
