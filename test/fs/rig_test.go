@@ -27,7 +27,10 @@ var (
 	binary = flag.String("udm", "", "udm to test, instead of one built from this tree")
 )
 
-func TestMain(m *testing.M) { program.Main(m) }
+func TestMain(m *testing.M) {
+	ownMounts()
+	program.Main(m)
+}
 
 // udm is the program to test.
 func udm(t *testing.T) string {
