@@ -10,6 +10,7 @@ import (
 	"udm/targets/crypt"
 	"udm/targets/delay"
 	"udm/targets/dust"
+	"udm/targets/ebs"
 	"udm/targets/era"
 	errortarget "udm/targets/error"
 	"udm/targets/flakey"
@@ -36,6 +37,7 @@ func Types() []*dm.Type {
 		crypt.Type(nil),
 		delay.Type(),
 		dust.Type(),
+		ebs.Type(),
 		era.Type(),
 		errortarget.Type(),
 		flakey.Type(),

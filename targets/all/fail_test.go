@@ -42,6 +42,7 @@ func TestEachFailingIO(t *testing.T) {
 		"0 64 switch 2 5 0 a 0 b 0",
 		"0 64 unstriped 2 4 1 a 0",
 		"0 64 dust a 0 2048",
+		"0 64 ebs a 16 1 16",
 		"0 64 crypt aes-xts-plain64 " + cryptKey + " 0 a 0 1 allow_discards",
 		"0 64 log-writes a b",
 	} {

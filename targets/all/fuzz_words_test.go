@@ -73,6 +73,7 @@ func talkers(r *targettest.Rig) map[string]*dm.Device {
 		{"snap", "0 4096 snapshot i j P 8"},
 		{"flakey", "0 4096 flakey k 0 1 0"},
 		{"delay", "0 4096 delay l 0 0"},
+		{"ebs", "0 4096 ebs l 8 1 8"},
 		{"crypt", "0 4096 crypt aes-cbc-essiv:sha256 " + cryptKey + " 0 m 0"},
 		{"clone", "0 4096 clone q r v 64 1 no_hydration"},
 		{"era", "0 4096 era o p 64"},
@@ -119,7 +120,7 @@ var number = regexp.MustCompile(`\b7:\d+`)
 // accepted works, and its table line means the same.
 func FuzzTargets(f *testing.F) {
 	for _, seed := range []string{
-		"linear a 8", "striped 2 8 a 0 b 8", "zero", "error", "error-if-you-can", "delay a 0 5 b 8 6 a 0 7", "unstriped 2 8 1 a 0",
+		"linear a 8", "striped 2 8 a 0 b 8", "zero", "error", "error-if-you-can", "delay a 0 5 b 8 6 a 0 7", "unstriped 2 8 1 a 0", "ebs a 8 1", "ebs a 0 8 65568",
 		"flakey a 0 1 2 5 corrupt_bio_byte 32 r 1 0", "flakey a 0 0 9 1 drop_writes", "flakey a 0 1 1 2 error_writes error_reads",
 		"dust a 0 512", "era a b 8", "era a b 24", "era a a 128", "clone a b c 8", "clone a b c 128 2 no_hydration no_discard_passdown 2 hydration_threshold 7", "clone a b b 16", "clone a b c 8 0 4 hydration_threshold 0 hydration_batch_size 0", "cache a b c 64 0 smq 0", "cache a b c 128 2 metadata2 passthrough mq 2 random_threshold 5", "cache a a b 64 1 writethrough cleaner 0", "cache a b b 64 0 default 0", "switch 2 64 0 a 0 b 8", "log-writes a b", "crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt twofish:2-cbc-eboiv " + cryptKey + " 8 a 0 2 sector_size:4096 iv_large_sectors",
 		"crypt cipher_null-ecb - 0 a 0", "writecache s a b 512 0", "writecache s a a 4096 5 start_sector 8000 cleaner autocommit_blocks 1", "integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 5 internal_hash:hmac(sha256):00ab meta_device:b block_size:4096 allow_discards fix_hmac", "verity 1 a b 512 512 40 1 sha256 " + verityRoot + " -",

@@ -17,7 +17,7 @@ func FuzzLines(f *testing.F) {
 		"linear a 8", "linear /a\\ b 18446744073709551616", "snapshot a b p 8 1 discard_zeroes_cow", "snapshot a b Nx 0",
 		"snapshot a b po 16 2 discard_zeroes_cow discard_passdown_origin", "snapshot-merge a b P 8", "snapshot-origin a\\\\",
 		"thin-pool a b 128 +0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin-pool a b 128 0 2 ignore_discard no_discard_passdown",
-		"thin a 0", "thin a +5 b", "zero", "error 5", "log-writes a b c", "dust a 8 512", "era a b 24", "clone a b c 8", "clone a b c 64 2 No_hydration no_discard_passdown 4 hydration_batch_size +4 HYDRATION_threshold 0 x", "clone a b c 8 0", "era a b 4294967304", "unstriped 2 8 1 a 0", "switch 2 8 0 a 0 b +8",
+		"thin a 0", "thin a +5 b", "zero", "error 5", "log-writes a b c", "dust a 8 512", "ebs a 8 1", "ebs a 65537 65544 32768", "era a b 24", "clone a b c 8", "clone a b c 64 2 No_hydration no_discard_passdown 4 hydration_batch_size +4 HYDRATION_threshold 0 x", "clone a b c 8 0", "era a b 4294967304", "unstriped 2 8 1 a 0", "switch 2 8 0 a 0 b +8",
 		"striped 2 8 a 0 b 8", "striped 1 +8 a 18446744073709551617", "delay a 0 5", "delay a 0 4294967297 b 8 6 a 0 7", "flakey a 0 1 2",
 		"crypt aes-xts-plain64 " + cryptKey + " 0 a 8", "crypt capi:cbc(aes)-essiv:sha256 " + cryptKey + " 8 a 0 3 iv_large_sectors sector_size:1024 high_priority",
 		"crypt aes-xts-plain64 :64:logon:a\\ b 0 a 0", "crypt cipher_null-ecb - 0 a 0 0 spare",

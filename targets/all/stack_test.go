@@ -85,7 +85,7 @@ func (s *stack) under(depth int, size uint64) string {
 // build makes a running device of at least size sectors and returns its name.
 func (s *stack) build(depth int, size uint64) string {
 	var table string
-	switch n := 1 + s.rng.Uint64N(2); s.rng.IntN(9) {
+	switch n := 1 + s.rng.Uint64N(2); s.rng.IntN(10) {
 	case 0:
 		cut := 1 + s.rng.Uint64N(size-1)
 		table = fmt.Sprintf("0 %d linear %s\n%d %d linear %s", cut, s.under(depth, cut), cut, size-cut, s.under(depth, size-cut))
@@ -110,6 +110,10 @@ func (s *stack) build(depth int, size uint64) string {
 	case 6:
 		name, _, _ := strings.Cut(s.under(depth, size), " ")
 		table = fmt.Sprintf("0 %d log-writes %s %s", size, name, s.disk())
+	case 8:
+		unit := uint64(1) << s.rng.IntN(6)
+		low, _, _ := strings.Cut(s.under(depth, size+2*unit), " ")
+		table = fmt.Sprintf("0 %d ebs %s %d 1 %d", size, low, min(unit, size-1)/unit*unit, unit)
 	case 7:
 		table = fmt.Sprintf("0 %d crypt cipher_null-ecb - 0 %s", size, s.under(depth, size)) // what nobody has written is zero
 	default:

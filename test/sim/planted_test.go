@@ -261,6 +261,12 @@ func (p *Prison) erase(`},
 		"\tif err := blk.FlushDevice(w.env, w.fast); err != nil {\n\t\treturn err\n\t}\n", ""}}},
 	{"a block is overwritten while it is written back", "writecaches-hard", []edit{{"targets/writecache/map.go",
 		"case e.state == live:", "case e.state == live || e.state == writing:"}}},
+	{"writes to parts of a block do not wait for each other", "layers", []edit{{"targets/ebs/units.go",
+		"if slices.ContainsFunc(e.busy, p.span.overlaps) ||", "if false &&"}}},
+	{"a part of a block that is written with FUA is not durable", "layers", []edit{{"targets/ebs/worker.go",
+		"b.Flags&blk.FUA)", "0)"}}},
+	{"a write of whole blocks does not wait for one of a part", "targets/ebs TestWritesOfABlockWait", []edit{{"targets/ebs/ebs.go",
+		"case c.Op != blk.Read && !e.take(c):", "case c.Op != blk.Read && !whole && !e.take(c):"}}},
 	{"a flush goes to the first target only", "layers", []edit{{"dm/slow.go",
 		"\t\tp.sendClones(ti, &proto, ti.NumFlush)\n", `		if ti == t.targets[0] {
 			p.sendClones(ti, &proto, ti.NumFlush)
