@@ -63,6 +63,7 @@ const (
 	opFsync      = 20
 	opGetxattr   = 22
 	opListxattr  = 23
+	opFlush      = 25
 	opInit       = 26
 	opReaddir    = 28
 	opIoctl      = 39
@@ -238,7 +239,7 @@ func (c *conn) handle(r *request) {
 		defer pool.Put(buf)
 		out[1] = *buf
 	}
-	n, st := c.library.HandleRequest([][]byte{r.in}, out)
+	n, st := c.perform(r, out)
 	if !st.Ok() {
 		n = outHeader
 		binary.NativeEndian.PutUint32(r.head[:], uint32(n))
@@ -256,6 +257,16 @@ func (c *conn) handle(r *request) {
 	}
 	out[1] = out[1][:n-outHeader]
 	_, _ = unix.Writev(c.fd, out) // fails if nobody waits any more
+}
+
+// perform has the library carry out a request. There is nothing to do at a close, as only
+// fsync makes data durable; once told so, the kernel does not ask any more, and a close does
+// not wait for a server that is away.
+func (c *conn) perform(r *request, out [][]byte) (int, fuse.Status) {
+	if r.op() == opFlush {
+		return 0, fuse.ENOSYS
+	}
+	return c.library.HandleRequest([][]byte{r.in}, out)
 }
 
 // repeatable reports whether a request that has failed can be repeated by the next

@@ -161,9 +161,6 @@ func (r *root) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	return errno(f.io.Sync())
 }
 
-// Flush is called at each close. It does nothing: only fsync makes data durable.
-func (r *root) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
-
 // Release closes the file and releases its export.
 func (r *root) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if f := r.file(in.Fh); f != nil {
