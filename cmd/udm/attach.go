@@ -32,9 +32,10 @@ Linux 6.1 to 6.4, which is less well tried.
 An attached device counts as open. It stays attached until "udm detach". The daemon
 attaches it again when it is restarted, with the same path if that is free. A file
 system that is mounted while the daemon stops gets I/O errors and must be mounted
-again. On a block device of ublk it waits, also if the daemon is killed, and goes on
-when the daemon runs again; but not on thin volumes and devices in memory, whose last
-writes a daemon that is killed takes along.`,
+again. With a keeper (udm keep) it waits and goes on when the daemon runs again, unless
+the daemon was killed. On a block device of ublk it waits, also if the daemon is killed;
+but not on thin volumes and devices in memory, whose last writes a daemon that is killed
+takes along.`,
 		Example: `  mkfs.ext4 $(udm attach disk)
   mount $(udm attach disk) /mnt
   umount /mnt && udm detach disk`,

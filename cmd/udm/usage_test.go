@@ -93,7 +93,7 @@ func TestUsageLines(t *testing.T) {
 // Every command that prints something can print JSON.
 func TestJSONEverywhere(t *testing.T) {
 	without := map[string]string{
-		"udm daemon": "logs", "udm dmsetup": "prints what dmsetup does", "udm quickstart": "shows people around", "udm man": "writes files",
+		"udm daemon": "logs", "udm keep": "logs", "udm dmsetup": "prints what dmsetup does", "udm quickstart": "shows people around", "udm man": "writes files",
 		"udm metrics": "prints OpenMetrics", "udm support-bundle": "writes a file", "udm cp": "silent", "udm send": "writes a stream", "udm remove": "silent", "udm orphans rm": "silent", "udm pool rm": "silent", "udm volume rm": "silent",
 		"udm detach": "silent", "udm unexport": "silent", "udm unmount": "silent", "udm thin restore": "silent", "udm thin repair": "silent",
 		"udm luks format": "silent", "udm luks backup": "silent", "udm luks restore": "silent", "udm luks repair": "silent", "udm luks remove-key": "silent",

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"udm/ctl/server/handover"
 	"udm/ctl/server/service"
 )
 
@@ -32,7 +33,7 @@ func end(s *service.Service, cfg Config) error {
 		if err := s.FrontEnd.Drain(patience); err != nil {
 			cfg.Log.Warn("clients were cut off", "reason", oneLine(err))
 		}
-		ended <- s.Close()
+		ended <- keep(s, cfg.Root, s.Close())
 	}()
 	last := time.NewTimer(cfg.Drain + cfg.slack)
 	defer last.Stop()
@@ -53,6 +54,20 @@ func end(s *service.Service, cfg Config) error {
 	}
 	giveUp(s, cfg)
 	return errGivenUp
+}
+
+// keep gives what is in use to the keeper of the root, if all was flushed and closed. Else
+// its users get errors, as they may have lost writes.
+func keep(s *service.Service, root string, err error) error {
+	b := s.Kernel().Kept()
+	if b == nil {
+		return err
+	}
+	defer b.Close()
+	if err != nil {
+		return err
+	}
+	return handover.Keep(root, b)
 }
 
 // giveUp logs what is left.

@@ -111,23 +111,29 @@ func startReplaced(t *testing.T, die string) *replaced {
 	r := &replaced{t: t, root: tempRoot(t), over: make(chan struct{})}
 	r.must(os.Mkdir(filepath.Join(r.root, "mnt"), 0o700))
 	r.must(os.WriteFile(filepath.Join(r.root, "a.img"), make([]byte, 1<<20), 0o600))
+	r.start(die)
+	r.Client = ctl.NewClient(r.root)
+	t.Cleanup(r.end)
+	r.ready()
+	ctx := context.Background()
+	_, err := r.Create(ctx, ctl.Create{Name: "disk", Table: "0 2048 linear " + filepath.Join(r.root, "a.img") + " 0"})
+	r.must(err)
+	r.must(r.CreatePool(ctx, volume.PoolSpec{Name: "p", Size: 8 << 20}))
+	r.must(r.CreateVolume(ctx, ctl.CreateVolume{Pool: "p", Name: "v", Size: 1 << 20}))
+	return r
+}
+
+// start starts the daemon.
+func (r *replaced) start(die string) {
+	r.t.Helper()
 	r.cmd = exec.Command(os.Args[0])
 	r.cmd.Env = append(os.Environ(), replaceRoot+"="+r.root, replaceDie+"="+die)
 	in, out, err := os.Pipe()
 	r.must(err)
 	r.out = in
-	r.cmd.Stdout, r.cmd.Stderr = out, t.Output()
+	r.cmd.Stdout, r.cmd.Stderr = out, r.t.Output()
 	r.must(r.cmd.Start())
 	out.Close()
-	r.Client = ctl.NewClient(r.root)
-	t.Cleanup(r.end)
-	r.ready()
-	ctx := context.Background()
-	_, err = r.Create(ctx, ctl.Create{Name: "disk", Table: "0 2048 linear " + filepath.Join(r.root, "a.img") + " 0"})
-	r.must(err)
-	r.must(r.CreatePool(ctx, volume.PoolSpec{Name: "p", Size: 8 << 20}))
-	r.must(r.CreateVolume(ctx, ctl.CreateVolume{Pool: "p", Name: "v", Size: 1 << 20}))
-	return r
 }
 
 // ready waits until a daemon says that it is.

@@ -181,7 +181,20 @@ func (d *daemon) start(ctx context.Context, s *service.Service, list []frontend.
 	if err := s.Restore(ctx); err != nil {
 		d.cfg.Log.Error("some saved state cannot be used", "reason", err)
 	}
+	if err := takeKept(s, d.cfg.Root); err != nil {
+		d.cfg.Log.Error("what was in use before the restart gets errors", "reason", oneLine(err))
+	}
 	return s.FrontEnd.Start(fail, list[1:]...)
+}
+
+// takeKept takes what a daemon before has given to a keeper.
+func takeKept(s *service.Service, root string) error {
+	b, err := handover.TakeKept(root)
+	if b == nil {
+		return err
+	}
+	defer b.Close()
+	return s.Kernel().TakeKept(b)
 }
 
 // lockRoot takes the lock of a root, which only one daemon can hold.

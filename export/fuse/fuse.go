@@ -69,6 +69,9 @@ import (
 type Options struct {
 	AllowOther bool // other users may use the files, too, if their modes allow it
 	Debug      bool // print each request to standard error
+	// Lost is called by Take for an open file whose export cannot be opened again: its users
+	// get errors. nil: Take fails then.
+	Lost func(export string, why error)
 }
 
 // Server is a mounted directory of devices.

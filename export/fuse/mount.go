@@ -172,7 +172,8 @@ func (o Options) mountByProgram(dir string) (int, error) {
 	return fds[0], nil
 }
 
-// refusePolling makes the kernel learn that the files cannot be polled. Otherwise a Go
+// refusePolling makes the kernel learn that the files cannot be polled, and, by the close, that
+// they need no flush. Otherwise a Go
 // program that opens one asks on a thread that the server may lack if it is this program.
 func (s *Server) refusePolling() {
 	fd, err := unix.Open(filepath.Join(s.dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0) // the library has it

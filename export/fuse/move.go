@@ -83,7 +83,7 @@ func (r *root) hand(m *Moved) {
 // impossible; nothing has changed then.
 func Take(e env.Env, x export.Exports, m *Moved, o Options) (s *Server, start func(), err error) {
 	s = newServer(m.Dir, newRoot(e, x), o)
-	if err := s.root.take(m); err != nil {
+	if err := s.root.take(m, o.Lost); err != nil {
 		s.root.close()
 		return nil, nil, err
 	}
@@ -113,13 +113,17 @@ func (s *Server) adopt(m *Moved) error {
 	return err
 }
 
-func (r *root) take(m *Moved) error {
+func (r *root) take(m *Moved, lost func(string, error)) error {
 	r.last = m.Last
 	for _, n := range m.Nodes {
 		r.known[n.Inode] = &node{n.Name, n.Lookups}
 	}
 	for _, k := range m.Files {
 		x, err := r.exports.Open(k.Export)
+		if err != nil && lost != nil {
+			lost(k.Export, err)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s, which is open as a file: %w", k.Export, err)
 		}

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -88,11 +89,12 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 }
 
 // detachAll ends all attachments, which stay saved. The error names those that were
-// in use.
-func (k *Kernel) detachAll() error {
+// in use and do not wait for the next daemon.
+func (k *Kernel) detachAll(ctx context.Context) error {
 	var errs []error
+	stay := k.leaveLoops()
 	for minor, a := range k.devices {
-		if !a.back {
+		if !a.back || slices.Contains(stay, minor) {
 			continue
 		}
 		lasting, suspended := k.lasting(minor, a)
@@ -103,9 +105,9 @@ func (k *Kernel) detachAll() error {
 		switch {
 		case err == nil:
 		case lasting && errors.Is(err, syscall.EBUSY):
-			k.log.Warn("a block device is in use; its I/O waits until the daemon runs again", "path", a.path)
+			k.log.Warn(waits, "path", a.path)
 		default:
-			errs = append(errs, fmt.Errorf("%s, which is %s, cannot be detached and its I/O will fail: %w", a.path, exports.Numbered(minor), err))
+			errs = append(errs, k.fails(minor, err))
 		}
 	}
 	for _, s := range k.ublk {
@@ -116,8 +118,11 @@ func (k *Kernel) detachAll() error {
 	for _, l := range k.links {
 		l.wait()
 	}
-	if err := k.own.end(true); err != nil && !errors.Is(err, syscall.EBUSY) {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, k.endOwn(ctx, stay))...)
+}
+
+const waits = "a block device is in use; its I/O waits until the daemon runs again"
+
+func (k *Kernel) fails(minor uint32, err error) error {
+	return fmt.Errorf("%s, which is %s, cannot be detached and its I/O will fail: %w", k.devices[minor].path, exports.Numbered(minor), err)
 }

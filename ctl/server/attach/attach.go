@@ -12,6 +12,10 @@
 //	                   ▼  │ suspended                           │ or attaching fails
 //	                saved, not listed ──────────────────────────┘
 //
+// What is in use when the daemon ends in order waits for the next one if the root has a
+// keeper: see [Kernel.Kept]. Of a daemon that is killed nothing is kept, because thin
+// volumes have lost their last writes then, which a mounted file system must learn.
+//
 // Each device attached by nbd has a process that outlives the daemon, to disconnect
 // it: see link. A device attached by ublk that is in use stays when the daemon ends,
 // and the next daemon takes it over. All work on a block device is done by a separate
@@ -33,6 +37,7 @@ import (
 	"sync/atomic"
 
 	"udm/ctl/server/exports"
+	"udm/ctl/server/handover"
 	"udm/dm"
 	"udm/env"
 	"udm/env/hostfs"
@@ -64,6 +69,9 @@ type Kernel struct {
 	cut   atomic.Bool            // nbd is disconnecting clients
 
 	starts []func() // guarded by op; begin to serve what was taken over
+
+	kept    *handover.Bundle // guarded by op; what was in use when the daemon stopped: see Kept
+	lenient bool             // guarded by op; what is taken may lack devices: see TakeKept
 }
 
 // Names under which a Kernel opens devices, as shown in their holders.

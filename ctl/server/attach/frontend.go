@@ -38,7 +38,7 @@ func (f files) Start(func(error)) error {
 		return nil
 	}
 	if err := f.show(f.dir, false); err != nil {
-		return errors.Join(fmt.Errorf("--mount: %w", err), f.endMounts())
+		return errors.Join(fmt.Errorf("--mount: %w", err), f.endMounts(atOnce()))
 	}
 	return nil
 }
@@ -64,29 +64,22 @@ func (f files) Status() ctl.FrontEnd {
 	return out
 }
 
-// Drain implements [frontend.Server]. Open files are disconnected without waiting:
-// programs may keep files open as long as they run.
-func (f files) Drain(context.Context) error { return f.Close() }
-
-// Close implements [frontend.Server].
-func (f files) Close() error {
+// Drain implements [frontend.Server]. It does not wait until programs close their files,
+// which may be as long as they run: the files are kept, or disconnected.
+func (f files) Drain(ctx context.Context) error {
 	f.op.Lock()
 	defer f.op.Unlock()
-	return f.endMounts()
+	return f.endMounts(ctx)
 }
 
-func (k *Kernel) endMounts() error {
-	k.over = true
-	var errs []error
-	if err := k.numbered.end(true); err != nil {
-		errs = append(errs, fmt.Errorf("%s was in use; programs with open files there will get errors: %w", k.numberedDir(), err))
-	}
-	for dir, m := range k.mounts {
-		if err := m.end(true); err != nil {
-			errs = append(errs, fmt.Errorf("%s was in use; programs with open files there will get errors: %w", dir, err))
-		}
-	}
-	return errors.Join(errs...)
+// Close implements [frontend.Server].
+func (f files) Close() error { return f.Drain(atOnce()) }
+
+// atOnce is a context for what must not wait.
+func atOnce() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }
 
 // devices is the front end of the attached devices.
@@ -118,15 +111,15 @@ func (d devices) Status() ctl.FrontEnd {
 }
 
 // Drain implements [frontend.Server]. Like for files, it waits for nobody.
-func (d devices) Drain(context.Context) error { return d.Close() }
-
-// Close implements [frontend.Server].
-func (d devices) Close() error {
+func (d devices) Drain(ctx context.Context) error {
 	d.op.Lock()
 	defer d.op.Unlock()
 	d.over = true
-	return d.detachAll()
+	return d.detachAll(ctx)
 }
+
+// Close implements [frontend.Server].
+func (d devices) Close() error { return d.Drain(atOnce()) }
 
 // lock starts a command.
 func (k *Kernel) lock() {

@@ -29,6 +29,7 @@ type kernelJob struct {
 	Flags    uint16 `json:"flags,omitempty"`    // attach by nbd: features of the server
 	Size     uint64 `json:"size,omitempty"`     // nbd, ublk: bytes
 	Force    bool   `json:"force,omitempty"`    // detach also when it is in use: it is removed when its last user closes it
+	Stay     bool   `json:"stay,omitempty"`     // detach only if nobody has it open, exclusively or not
 
 	// For attach by ublk.
 	Limits *blk.Limits `json:"limits,omitempty"`

@@ -122,11 +122,23 @@ func (j *kernelJob) open(flags int) (int, error) {
 	case err != nil:
 		return -1, &os.PathError{Op: "open", Path: j.Path, Err: err}
 	}
-	if !j.ours() {
+	if !j.ours() && !j.loops(fd) {
 		unix.Close(fd)
 		return -1, errUnused
 	}
 	return fd, nil
+}
+
+// loops reports whether a block device is a loop device on the job's file. Other than ours it
+// also knows one that was made in a mount namespace that has gone, with a daemon in a
+// container; but it asks the file, and so the daemon.
+func (j *kernelJob) loops(fd int) bool {
+	if j.Driver != ctl.DriverLoop {
+		return false
+	}
+	info, err := unix.IoctlLoopGetStatus64(fd)
+	var st unix.Stat_t
+	return err == nil && unix.Stat(j.File, &st) == nil && info.Device == st.Dev && info.Inode == st.Ino
 }
 
 // refresh updates the size of a block device from its file.
@@ -167,7 +179,21 @@ func (j *kernelJob) detach() error {
 	if err := j.clear(fd); err != nil {
 		return &os.PathError{Op: "detach", Path: j.Path, Err: err}
 	}
+	if j.Stay && stays(fd) {
+		return syscall.EBUSY
+	}
 	return busy
+}
+
+// stays takes back that a loop device is removed with its last user, if there is another one
+// than this process.
+func stays(fd int) bool {
+	info, err := unix.IoctlLoopGetStatus64(fd)
+	if err != nil {
+		return false // ENXIO: there is none, and it goes when this process closes it
+	}
+	info.Flags &^= unix.LO_FLAGS_AUTOCLEAR
+	return unix.IoctlLoopSetStatus64(fd, info) == nil
 }
 
 func (j *kernelJob) clear(fd int) error {

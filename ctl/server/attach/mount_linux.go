@@ -30,13 +30,15 @@ func (s served) hand(ctx context.Context) (json.RawMessage, *os.File, error) {
 	return text, m.Device, err
 }
 
-func takeFiles(x export.Exports, text json.RawMessage, device *os.File) (fileServer, func(), error) {
+// takeFiles takes over a mount, or closes it. lost: see [fuse.Options].
+func takeFiles(x export.Exports, text json.RawMessage, device *os.File, lost func(string, error)) (fileServer, func(), error) {
+	defer device.Close()
 	var m fuse.Moved
 	if err := json.Unmarshal(text, &m); err != nil {
 		return nil, nil, err
 	}
 	m.Device = device
-	s, start, err := fuse.Take(env.Real(), x, &m, fuse.Options{})
+	s, start, err := fuse.Take(env.Real(), x, &m, fuse.Options{Lost: lost})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,6 +15,6 @@ var errFiles = dm.Errorf(syscall.ENOTSUP, "mounting devices as files needs Linux
 
 func mountFiles(export.Exports, string) (fileServer, error) { return nil, errFiles }
 
-func takeFiles(export.Exports, json.RawMessage, *os.File) (fileServer, func(), error) {
+func takeFiles(export.Exports, json.RawMessage, *os.File, func(string, error)) (fileServer, func(), error) {
 	return nil, nil, errFiles
 }

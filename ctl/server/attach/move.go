@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"udm/ctl"
+	"udm/ctl/server/exports"
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/handover"
 )
@@ -90,7 +91,7 @@ func (k *Kernel) adopt(list []movedMount, open []*os.File) (starts []func(), err
 		if m.Dir == k.numberedDir() {
 			x = k.exports.For(openFiles).ByNumber()
 		}
-		files, start, err := takeFiles(x, m.Mount, open[i])
+		files, start, err := takeFiles(x, m.Mount, open[i], k.lenience(nil))
 		if err != nil {
 			return starts, fmt.Errorf("%s: %w", m.Dir, err)
 		}
@@ -128,6 +129,18 @@ func (d devices) Hand(ctx context.Context, b *handover.Bundle) error {
 			m.Attached = append(m.Attached, minor)
 		}
 	}
+	if err := d.put(ctx, b, m); err != nil {
+		return err
+	}
+	for minor := range d.ublk {
+		d.leaveUblk(minor)
+		d.devices[minor] = attachment{path: d.devices[minor].path}
+	}
+	return nil
+}
+
+// put hands over the mount below loop devices.
+func (d devices) put(ctx context.Context, b *handover.Bundle, m movedDevices) error {
 	var open []*os.File
 	if d.own.files != nil {
 		text, device, err := d.own.files.hand(ctx)
@@ -138,10 +151,6 @@ func (d devices) Hand(ctx context.Context, b *handover.Bundle) error {
 			m.Mount, open = text, []*os.File{device}
 		}
 		d.own.files = nil
-	}
-	for minor := range d.ublk {
-		d.leaveUblk(minor)
-		d.devices[minor] = attachment{path: d.devices[minor].path}
 	}
 	return b.Put(d.Name(), m, open...)
 }
@@ -155,18 +164,18 @@ func (d devices) Take(b *handover.Bundle) error {
 	if !ok || err != nil {
 		return err
 	}
+	lost := make(map[string]bool)
+	if len(open) > 0 {
+		files, start, err := takeFiles(d.exports.For(attachments).ByNumber(), m.Mount, open[0], d.lenience(lost))
+		if err != nil {
+			return err
+		}
+		d.own.files = files
+		d.starts = append(d.starts, start)
+	}
 	for _, minor := range m.Attached {
-		d.devices[minor] = attachment{d.devices[minor].path, true}
+		d.devices[minor] = attachment{d.devices[minor].path, !lost[exports.Numbered(minor)]}
 	}
-	if len(open) == 0 {
-		return nil
-	}
-	files, start, err := takeFiles(d.exports.For(attachments).ByNumber(), m.Mount, open[0])
-	if err != nil {
-		return err
-	}
-	d.own.files = files
-	d.starts = append(d.starts, start)
 	return nil
 }
 

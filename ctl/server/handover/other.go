@@ -3,7 +3,9 @@
 package handover
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"os/exec"
 )
 
@@ -44,3 +46,15 @@ func (*Predecessor) Refuse(error) {}
 
 // Ready fails.
 func (*Predecessor) Ready() error { return errSystem }
+
+// Kept is false.
+func Kept(string) bool { return false }
+
+// Keep fails.
+func Keep(string, *Bundle) error { return errSystem }
+
+// TakeKept takes nothing.
+func TakeKept(string) (*Bundle, error) { return nil, nil }
+
+// ServeKeeper fails.
+func ServeKeeper(context.Context, string, *slog.Logger, func()) error { return errSystem }
