@@ -8,10 +8,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"io"
 	"math/big"
@@ -20,7 +18,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,113 +30,6 @@ import (
 )
 
 const gig = 1 << 30
-
-// load writes numbered blocks to a file, each with a checksum, until it is stopped; what
-// was synced must be there.
-type load struct {
-	t      testing.TB
-	path   string
-	synced atomic.Int64
-	stop   atomic.Bool
-	done   chan error
-}
-
-const loadBlock = 4096
-
-func startLoad(t testing.TB, path string) *load {
-	l := &load{t: t, path: path, done: make(chan error)}
-	go func() { l.done <- l.run() }()
-	return l
-}
-
-func block(i int64) []byte {
-	p := bytes.Repeat(binary.LittleEndian.AppendUint64(nil, uint64(i)), loadBlock/8)
-	sum := sha256.Sum256(p[32:])
-	copy(p, sum[:])
-	return p
-}
-
-func (l *load) run() (err error) {
-	f, err := os.Create(l.path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	for i := int64(0); !l.stop.Load() && err == nil; i++ {
-		if _, err = f.WriteAt(block(i), i*loadBlock); err == nil && i%64 == 0 {
-			if err = f.Sync(); err == nil {
-				l.synced.Store(i)
-			}
-		}
-	}
-	return err
-}
-
-// end stops the load and verifies what it wrote.
-func (l *load) end() {
-	l.t.Helper()
-	l.stop.Store(true)
-	if err := <-l.done; err != nil {
-		l.t.Errorf("the load failed: %v", err)
-	}
-	verify(l.t, l.path, l.synced.Load())
-}
-
-// verify checks that a file has all blocks up to one.
-func verify(t testing.TB, path string, last int64) {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range last + 1 {
-		if at := i * loadBlock; at+loadBlock > int64(len(text)) || !bytes.Equal(text[at:at+loadBlock], block(i)) {
-			t.Fatalf("%s lacks block %d of %d", path, i, last)
-		}
-	}
-}
-
-// A volume carries a load while it is expanded and snapshots are taken, which hold what
-// was synced before, in whole file systems.
-func TestLoad(t *testing.T) {
-	for name, c := range map[string]*csi.VolumeCapability{"ext4": mounting, "xfs": xfs} {
-		t.Run(name, func(t *testing.T) {
-			n := newNode(t, "node-1")
-			n.t = t
-			v := n.create("v", gig, nil)
-			at := n.publish(v, c)
-			l := startLoad(t, filepath.Join(at, "load"))
-			_, err := n.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: v, CapacityRange: &csi.CapacityRange{RequiredBytes: 3 * gig}, VolumeCapability: c})
-			n.ok(err)
-			_, err = n.NodeExpandVolume(ctx, &csi.NodeExpandVolumeRequest{VolumeId: v, VolumePath: at, VolumeCapability: c})
-			may := c == xfs || mayGrow(t)
-			if may != (err == nil) {
-				t.Errorf("NodeExpandVolume: %v", err)
-			}
-			stats, err := n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: v, VolumePath: at})
-			if n.ok(err); (stats.Usage[0].Total > 2*gig) != may {
-				t.Errorf("%v after the expansion", stats.Usage)
-			}
-			before := l.synced.Load()
-			s := n.take("s", v)
-			l.end()
-			n.unpublish(v)
-			at = n.publish(v, c)
-			if stats, err = n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: v, VolumePath: at}); err != nil || stats.Usage[0].Total < 2*gig {
-				t.Errorf("%v, %v after the next stage", stats, err)
-			}
-			n.unpublish(v)
-
-			w := n.create("w", 4*gig, ofSnapshot(s)) // larger than the snapshot
-			at = n.publish(w, c)
-			verify(t, filepath.Join(at, "load"), before)
-			if stats, err = n.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: w, VolumePath: at}); err != nil || stats.Usage[0].Total < 3*gig {
-				t.Errorf("%v, %v after a restore to a larger volume", stats, err)
-			}
-			n.unpublish(w)
-		})
-	}
-}
 
 // mayGrow tells whether ext4 may grow while it is mounted.
 func mayGrow(t testing.TB) bool {

@@ -97,11 +97,17 @@ func mountDevice(device, at, fstype string, options []string) error {
 	return nil
 }
 
-// bind shows a file or directory at another path, unless it is shown there.
+// bind shows a file or directory at another path, unless it is shown there. What is shown
+// there of a device that is no more gives way.
 func bind(from, at string, readOnly bool) error {
 	m, err := mountAt(at)
-	if err != nil || m != nil {
+	if err != nil || m != nil && same(from, at) {
 		return err
+	}
+	if m != nil {
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			return &os.PathError{Op: "unmount", Path: at, Err: err}
+		}
 	}
 	if err := unix.Mount(from, at, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("binding %s to %s: %w", from, at, err)
@@ -113,6 +119,15 @@ func bind(from, at string, readOnly bool) error {
 		return errors.Join(fmt.Errorf("making %s read-only: %w", at, err), unix.Unmount(at, 0))
 	}
 	return nil
+}
+
+// same tells whether two paths are the same file. One on a device that is no more is not.
+func same(a, b string) bool {
+	var sa, sb unix.Stat_t
+	if unix.Stat(a, &sa) != nil || unix.Stat(b, &sb) != nil {
+		return false
+	}
+	return sa.Dev == sb.Dev && sa.Ino == sb.Ino
 }
 
 // unmount undoes mounts at a path, also of one whose device has gone, and removes it.

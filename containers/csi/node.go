@@ -174,12 +174,9 @@ func (d *Driver) publish(ctx context.Context, r *csi.NodePublishVolumeRequest) e
 	if r.GetStagingTargetPath() == "" {
 		return status.Error(codes.FailedPrecondition, "the staging path is missing")
 	}
-	m, err := mountAt(r.GetStagingTargetPath())
-	switch {
-	case err != nil:
+	m, err := d.staged(ctx, o.Name, r)
+	if err != nil {
 		return err
-	case m == nil:
-		return status.Errorf(codes.FailedPrecondition, "%s is not staged at %s", r.GetVolumeId(), r.GetStagingTargetPath())
 	}
 	if r.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER {
 		if err := onlyAt(m.number, r.GetStagingTargetPath(), r.GetTargetPath()); err != nil {
@@ -190,6 +187,33 @@ func (d *Driver) publish(ctx context.Context, r *csi.NodePublishVolumeRequest) e
 		return err
 	}
 	return bind(r.GetStagingTargetPath(), r.GetTargetPath(), r.GetReadonly())
+}
+
+// staged is the mount of a volume that was staged. After the death of a daemon it is one of a
+// device that is no more: then it is staged again, which the kubelet would not ask for.
+func (d *Driver) staged(ctx context.Context, name string, r *csi.NodePublishVolumeRequest) (*mounted, error) {
+	at := r.GetStagingTargetPath()
+	m, err := mountAt(at)
+	switch {
+	case err != nil:
+		return nil, err
+	case m == nil:
+		return nil, status.Errorf(codes.FailedPrecondition, "%s is not staged at %s", r.GetVolumeId(), at)
+	}
+	a, err := d.client.Attach(ctx, ctl.Attach{Ref: ctl.Ref{Name: name}})
+	if err != nil {
+		return nil, err
+	}
+	if number, err := numberOf(a.Path); err != nil || number == m.number {
+		return m, err
+	}
+	if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+		return nil, &os.PathError{Op: "unmount", Path: at, Err: err}
+	}
+	if err := mountVolume(ctx, a.Path, at, r.GetVolumeCapability().GetMount(), nil); err != nil {
+		return nil, err
+	}
+	return mountAt(at)
 }
 
 // onlyAt refuses a device that is mounted elsewhere, too.
@@ -302,16 +326,29 @@ func (d *Driver) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRe
 	if err != nil {
 		return nil, inWords(err)
 	}
-	if m, err := mountAt(r.GetVolumePath()); err == nil && m != nil && r.GetVolumeCapability().GetBlock() == nil {
-		has, err := filesystem.Of(a.Path)
-		if err == nil && has != "" {
-			err = has.Grow(ctx, a.Path, r.GetVolumePath())
-		}
-		if err != nil {
+	if r.GetVolumeCapability().GetBlock() == nil {
+		if err := growAt(ctx, a.Path, r.GetVolumePath()); err != nil {
 			return nil, inWords(err)
 		}
 	}
 	return &csi.NodeExpandVolumeResponse{CapacityBytes: rec.Bytes}, nil
+}
+
+// growAt grows the file system of a device that is mounted. Where it is not, which is also
+// after the death of a daemon, it grows when it is staged.
+func growAt(ctx context.Context, device, at string) error {
+	m, err := mountAt(at)
+	if err != nil || m == nil {
+		return err
+	}
+	if number, err := numberOf(device); err != nil || number != m.number {
+		return err
+	}
+	has, err := filesystem.Of(device)
+	if err != nil || has == "" {
+		return err
+	}
+	return has.Grow(ctx, device, at)
 }
 
 func checkPath(path string) error {

@@ -32,10 +32,11 @@ type node struct {
 	dir string // for what is staged and published
 }
 
-func newNode(t testing.TB, name string) *node {
+// newNode runs a daemon, by a program that runs others if one is given.
+func newNode(t testing.TB, name string, by ...string) *node {
 	t.Helper()
 	rig.Needs(t, "mkfs.ext4", "mkfs.xfs", "resize2fs", "xfs_growfs")
-	n := &node{Daemon: rig.StartDaemon(t), t: t, dir: rig.Dir(t)}
+	n := &node{Daemon: rig.StartDaemon(t, by...), t: t, dir: rig.Dir(t)}
 	n.open(name, n.Client)
 	t.Cleanup(func() {
 		for _, at := range rig.Mounted(t, n.dir) {
@@ -131,7 +132,13 @@ func (n *node) publish(id string, c *csi.VolumeCapability) string {
 	n.ok(os.MkdirAll(filepath.Dir(target), 0o700))
 	_, err := n.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: staging, VolumeCapability: c})
 	n.ok(err)
-	_, err = n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: staging, TargetPath: target, VolumeCapability: c})
+	return n.publishAt(id, target, c)
+}
+
+// publishAt publishes a staged volume.
+func (n *node) publishAt(id, target string, c *csi.VolumeCapability) string {
+	n.t.Helper()
+	_, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: filepath.Join(n.dir, "stage-"+id), TargetPath: target, VolumeCapability: c})
 	n.ok(err)
 	return target
 }

@@ -15,11 +15,12 @@ type Type string
 
 // The types.
 const (
-	Ext4 Type = "ext4"
-	XFS  Type = "xfs"
+	Ext4  Type = "ext4"
+	XFS   Type = "xfs"
+	Erofs Type = "erofs" // of images only: it is read-only
 )
 
-// Parse returns the type of a name; "" is ext4.
+// Parse returns the type of a name that can be made; "" is ext4.
 func Parse(name string) (Type, error) {
 	switch t := Type(name); t {
 	case "":

@@ -30,10 +30,12 @@ func Of(path string) (Type, error) {
 	switch p = p[:n]; {
 	case n > 1082 && p[1080] == 0x53 && p[1081] == 0xef:
 		return Ext4, nil
+	case n > 1028 && string(p[superblockAt:1028]) == "\xe2\xe1\xf5\xe0":
+		return Erofs, nil
 	case bytes.HasPrefix(p, []byte("XFSB")):
 		return XFS, nil
 	case len(bytes.Trim(p, "\x00")) > 0:
-		return "", fmt.Errorf("%s has data that is neither ext4 nor xfs; use it as a raw block volume, or discard it", path)
+		return "", fmt.Errorf("%s has data that is neither ext4, xfs nor erofs; use it as a raw block volume, or discard it", path)
 	}
 	return "", nil
 }
@@ -64,7 +66,7 @@ func (t Type) GrowUnmounted(ctx context.Context, device string) error {
 	return run(ctx, "resize2fs", device)
 }
 
-// Fields of the superblock of ext4, which is at 1024.
+// Where the superblocks of ext4 and erofs are, and fields of that of ext4.
 const (
 	superblockAt = 1024
 	blocksAt     = 0x04

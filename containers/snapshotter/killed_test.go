@@ -31,6 +31,8 @@ var unpack = []struct {
 	{do: remove("v"), gone: "v"},
 	{do: remove("c"), gone: "c"},
 	{do: remove("l"), gone: "l"},
+	{do: func(s *snap) error { _, err := s.Prepare(ctx, "i", "", ofImage(s.b.image)); return err }, made: "i"},
+	{do: remove("i"), gone: "i"},
 }
 
 func prepare(key, parent string) func(s *snap) error {

@@ -21,6 +21,7 @@ import (
 const (
 	fsLabel    = "containerd.io/snapshot/udm.fs"
 	offerLabel = "containerd.io/snapshot/udm.offer"
+	imageLabel = "containerd.io/snapshot/udm.image" // path of the image that a snapshot without a parent is a clone of
 )
 
 // Offer is the form in which a snapshot is given to whoever mounts it.
@@ -57,7 +58,7 @@ func (s *Snapshotter) mounts(ctx context.Context, r record) ([]mount.Mount, erro
 		return nil, inWords(err)
 	}
 	m := mount.Mount{Type: r.FS, Source: source, Options: filesystem.Type(r.FS).Options()}
-	if r.kind() == snapshots.KindView {
+	if r.kind() == snapshots.KindView || r.FS == string(filesystem.Erofs) {
 		m.Options = append(m.Options, "ro")
 	} else {
 		m.Options = append(m.Options, "rw", "discard")

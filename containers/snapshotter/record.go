@@ -26,6 +26,7 @@ type record struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 	Offer   Offer             `json:"offer"`
 	FS      string            `json:"fs"`
+	Image   string            `json:"image,omitempty"` // what it is a clone of, if it has no parent
 	// Bytes is the usage of a committed snapshot, from the moment when it was.
 	Bytes int64 `json:"bytes,omitempty"`
 	// Gone: it is removed for containerd, and its volume will be as soon as nobody has

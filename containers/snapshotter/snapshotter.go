@@ -2,8 +2,8 @@
 // a udm daemon.
 //
 // Each snapshot is one volume: that of a snapshot without a parent is a clone of an
-// empty file system, any other one a clone of its parent's. A clone takes a moment and
-// no space. What containerd knows of a snapshot is a label of its volume, so the daemon
+// empty file system, or of the image that a label names, any other one a clone of its
+// parent's. A clone takes a moment and no space. What containerd knows of a snapshot is a label of its volume, so the daemon
 // saves both together and there is no second database that could disagree; the index of
 // this package is a copy of the labels, read anew at every start.
 //
@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -190,9 +191,30 @@ func (s *Snapshotter) newRecord(kind snapshots.Kind, key, parent string, opts []
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errdefs.ErrInvalidArgument, err)
 	}
+	image := ""
+	if parent == "" {
+		image = i.Labels[imageLabel]
+	}
+	if image != "" {
+		if fs, err = onImage(image); err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", imageLabel, err, errdefs.ErrInvalidArgument)
+		}
+	}
 	now := time.Now().UTC()
 	return &record{Key: key, Parent: parent, Kind: kind.String(), Created: now, Updated: now, Labels: i.Labels,
-		Offer: offer, FS: string(fs), volume: s.Prefix + "-" + strings.ToLower(rand.Text())}, nil
+		Offer: offer, FS: string(fs), Image: image, volume: s.Prefix + "-" + strings.ToLower(rand.Text())}, nil
+}
+
+// onImage is the file system on an image.
+func onImage(path string) (filesystem.Type, error) {
+	if !filepath.IsAbs(path) {
+		return "", fmt.Errorf("%q is not an absolute path", path)
+	}
+	fs, err := filesystem.Of(path)
+	if err == nil && fs == "" {
+		err = fmt.Errorf("%s has no file system", path)
+	}
+	return fs, err
 }
 
 func orElse(a, b string) string {
@@ -204,6 +226,9 @@ func orElse(a, b string) string {
 
 // clone makes the volume of a snapshot.
 func (s *Snapshotter) clone(ctx context.Context, r *record, of string) error {
+	if of == "" && r.Image != "" {
+		return s.cloneImage(ctx, r)
+	}
 	if of == "" {
 		base, err := s.base(ctx, filesystem.Type(r.FS))
 		if err != nil {
@@ -215,6 +240,18 @@ func (s *Snapshotter) clone(ctx context.Context, r *record, of string) error {
 		return err
 	}
 	return s.client.Snapshot(ctx, volume.SnapshotSpec{Of: of, Names: []string{r.volume}, Labels: r.label()})
+}
+
+// cloneImage makes the volume of a snapshot that begins as an image. The image is below it,
+// and nothing of it is copied.
+func (s *Snapshotter) cloneImage(ctx context.Context, r *record) error {
+	if err := s.pool.Ensure(ctx); err != nil {
+		return err
+	}
+	if err := s.pool.Room(ctx); err != nil {
+		return err
+	}
+	return s.client.Clone(ctx, volume.CloneSpec{Base: r.Image, Names: []string{r.volume}, Pool: s.Config.Pool.Name, Labels: r.label()})
 }
 
 // Mounts implements [snapshots.Snapshotter].

@@ -25,12 +25,15 @@ type bed struct {
 	*rig.Daemon
 	t     testing.TB
 	count atomic.Int32
+	image string // an image with ext4 and a file f
 }
 
 func newBed(t testing.TB) *bed {
 	t.Helper()
 	rig.Needs(t, "mkfs.ext4", "mkfs.xfs", "debugfs", "e2fsck")
-	return &bed{Daemon: rig.StartDaemon(t), t: t}
+	b := &bed{Daemon: rig.StartDaemon(t), t: t}
+	b.image = b.makeImage("mkfs.ext4", "-q", "-d")
+	return b
 }
 
 func (b *bed) config() Config {

@@ -3,11 +3,13 @@ package test
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"text/template"
@@ -91,19 +93,28 @@ func render(t *testing.T, file string, v map[string]any) []byte {
 
 func parse(t *testing.T, name string, text []byte) {
 	t.Helper()
+	for _, o := range objects(t, text) {
+		if !strings.Contains(o, "apiVersion:") {
+			t.Errorf("%s: %s has no version", name, o)
+		}
+	}
+}
+
+// objects are the objects of a text, in order, each as its kind, name and content.
+func objects(t *testing.T, text []byte) (list []string) {
+	t.Helper()
 	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
-		var object struct {
-			APIVersion string `yaml:"apiVersion"`
-			Kind       string
-			Metadata   struct{ Name string }
-		}
-		err := d.Decode(&object)
+		var o map[string]any
+		err := d.Decode(&o)
 		if err == io.EOF {
-			return
+			slices.Sort(list)
+			return list
 		}
-		if err != nil || object.APIVersion == "" || object.Kind == "" || object.Metadata.Name == "" {
-			t.Fatalf("%s: %+v, %v\n%s", name, object, err, text)
+		meta, _ := o["metadata"].(map[string]any)
+		if err != nil || o["kind"] == nil || meta["name"] == nil {
+			t.Fatalf("%v, %v\n%s", o, err, text)
 		}
+		list = append(list, fmt.Sprintf("%v %v %v", o["kind"], meta["name"], o))
 	}
 }
 

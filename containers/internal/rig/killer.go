@@ -67,6 +67,10 @@ func (k *Killer) Snapshot(ctx context.Context, r volume.SnapshotSpec) error {
 	return k.around(func() error { return k.Service.Snapshot(ctx, r) })
 }
 
+func (k *Killer) Clone(ctx context.Context, r volume.CloneSpec) error {
+	return k.around(func() error { return k.Service.Clone(ctx, r) })
+}
+
 func (k *Killer) Label(ctx context.Context, r volume.LabelSpec) error {
 	return k.around(func() error { return k.Service.Label(ctx, r) })
 }

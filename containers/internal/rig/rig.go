@@ -7,9 +7,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,6 +137,7 @@ type Process struct {
 	ready string // what it says when it is ready
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when all of its output has been read
+	heir  *heir         // the process that has taken over; nil: none
 
 	mu  sync.Mutex
 	log bytes.Buffer // guarded by mu
@@ -203,30 +206,63 @@ func (p *Process) Stop() { p.end(syscall.SIGTERM) }
 // Kill ends the program at once.
 func (p *Process) Kill() { p.end(syscall.SIGKILL) }
 
-func (p *Process) end(sig os.Signal) {
+func (p *Process) end(sig syscall.Signal) {
 	if p.cmd == nil {
 		return
 	}
-	p.cmd.Process.Signal(sig)
+	if p.heir != nil {
+		p.heir.end(sig)
+		p.heir = nil
+	} else {
+		p.cmd.Process.Signal(sig)
+	}
 	<-p.done
 	p.cmd.Wait()
 	p.cmd = nil
 }
 
+// heir is a process that is no child of this one, and a guard that ends it if this one dies.
+type heir struct {
+	pid   int
+	guard *exec.Cmd
+	alive io.Closer
+}
+
+func follow(t testing.TB, pid int) *heir {
+	t.Helper()
+	guard := exec.Command("sh", "-c", "read -r _; kill -9 $0", strconv.Itoa(pid))
+	alive, err := guard.StdinPipe()
+	if err == nil {
+		err = guard.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &heir{pid, guard, alive}
+}
+
+func (h *heir) end(sig syscall.Signal) {
+	h.guard.Process.Kill()
+	h.guard.Wait()
+	h.alive.Close()
+	syscall.Kill(h.pid, sig)
+}
+
 // Daemon is a udm daemon.
 type Daemon struct {
 	*Process
-	Root   string
-	Client *ctl.Client
+	Root    string
+	Client  *ctl.Client
+	program string
 }
 
-// StartDaemon runs a daemon.
-func StartDaemon(t testing.TB) *Daemon {
+// StartDaemon runs a daemon, by a program that runs others if one is given.
+func StartDaemon(t testing.TB, by ...string) *Daemon {
 	t.Helper()
-	d := &Daemon{Root: filepath.Join(Dir(t), "r")}
+	d := &Daemon{Root: filepath.Join(Dir(t), "r"), program: Build(t, "..", "udm/cmd/udm")}
 	d.Client = ctl.NewClient(d.Root)
 	t.Cleanup(d.Client.Close)
-	d.Process = Start(t, "msg=ready", Build(t, "..", "udm/cmd/udm"), "daemon", "--root", d.Root)
+	d.Process = Start(t, "msg=ready", append(by, d.program, "daemon", "--root", d.Root)...)
 	return d
 }
 
@@ -236,6 +272,37 @@ func (d *Daemon) Start() {
 	d.t.Helper()
 	d.Process.Start()
 	d.Client.Close()
+}
+
+// Replace has another process of the program take over.
+func (d *Daemon) Replace() {
+	d.t.Helper()
+	_, err := d.Client.Replace(context.Background(), ctl.Replace{Program: d.program})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.Client.Close()
+	v, err := d.Client.Version(context.Background())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if d.heir != nil {
+		d.heir.end(0)
+	}
+	d.heir = follow(d.t, v.PID)
+}
+
+// Restart ends the daemon in order and runs it again.
+func (d *Daemon) Restart() {
+	d.t.Helper()
+	d.Stop()
+	d.Start()
+}
+
+// Keep runs a keeper, so that what is in use outlives a restart of the daemon.
+func (d *Daemon) Keep() {
+	d.t.Helper()
+	Start(d.t, "msg=ready", d.program, "keep", "--root", d.Root)
 }
 
 // Objects are the names of the daemon's objects with a prefix.

@@ -56,7 +56,7 @@ func TestImage(t *testing.T) {
 }
 
 // unpack unpacks the layers of an image.
-func unpack(t *testing.T, image []byte, root string) {
+func unpack(t testing.TB, image []byte, root string) {
 	t.Helper()
 	each(t, image, func(h *tar.Header, text []byte) {
 		z, err := gzip.NewReader(bytes.NewReader(text))
@@ -81,7 +81,7 @@ func unpack(t *testing.T, image []byte, root string) {
 	})
 }
 
-func each(t *testing.T, archive []byte, f func(h *tar.Header, text []byte)) {
+func each(t testing.TB, archive []byte, f func(h *tar.Header, text []byte)) {
 	t.Helper()
 	for r := tar.NewReader(bytes.NewReader(archive)); ; {
 		h, err := r.Next()
