@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -131,6 +132,36 @@ func (r *rig) reads(name string, at, sectors uint64, want error) {
 		r.t.Errorf("read of %s %d+%d: %v, want %v", name, at, sectors, err, want)
 	}
 	r.ok(h.Close())
+}
+
+// TestMetadataOutliveTheirTable: as long as the table of an object is one that hydrates it,
+// saved or live, its metadata are there: if the next table is refused, it goes on with them.
+func TestMetadataOutliveTheirTable(t *testing.T) {
+	r := boot(t, newHost())
+	r.task(func() {
+		image := r.image("i.img", 300)
+		r.ok(r.m.Clone(ctx, CloneSpec{Base: image, Names: []string{"a"}, Lazy: true}))
+		d, err := r.c.Name("a")
+		r.ok(err)
+		meta := r.k.Record("a").Files[1]
+		finishes := false
+		r.h.breaks = func(int) error {
+			finishes = finishes || r.m.underWay("finish", "a") != nil
+			specs, _, _ := d.Loaded(false)
+			saved, _ := r.k.fs.ReadFile(r.k.file(d))
+			if needed := specs[0].Type == "clone" || strings.Contains(string(saved), meta); needed && r.h.names[meta] == nil {
+				t.Error("the metadata are gone before the table that uses them")
+				r.h.breaks = nil
+			}
+			return nil
+		}
+		r.settle()
+		if !finishes || r.h.names[meta] != nil {
+			t.Errorf("finished: %v; of the metadata there is %v", finishes, r.h.names[meta])
+		}
+		r.ok(r.check())
+	})
+	r.stop()
 }
 
 // TestLazyRefusals has what is refused, and that it leaves nothing.

@@ -83,6 +83,37 @@ func TestDiscardAwaitsCopy(t *testing.T) {
 	r.Want(d, 16, 8, 16, 3)
 }
 
+// TestSuspendAwaitsCopies: a device is suspended when nothing is copied any more. A copy of
+// the table before would overwrite what is written through the next one.
+func TestSuspendAwaitsCopies(t *testing.T) {
+	for _, noflush := range []bool{false, true} {
+		r := targettest.New(t, types)
+		d := r.Device("x", "0 64 clone a b c 32 1 no_hydration")
+		r.Gate("b").Shut()
+		r.Message(d, "enable_hydration", "", 0)
+		r.Sim.Run()
+		if held := r.Gate("b").Held(); len(held) != 1 || held[0].Op != blk.Write {
+			t.Fatalf("instead of a copy there are at the destination: %v", held)
+		}
+		var err error
+		over := false
+		r.Sim.Go("suspend", func() {
+			err = d.Suspend(context.Background(), noflush)
+			over = true
+		})
+		r.Sim.Run()
+		if over {
+			t.Errorf("noflush %v: the device is suspended beside a copy to it", noflush)
+		}
+		r.Gate("b").Open()
+		r.Sim.Run()
+		if !over || err != nil {
+			t.Errorf("noflush %v: the suspend does not end, or with %v", noflush, err)
+		}
+		r.Lines(d, dm.Info, "0 64 clone 8 6/2048 32 1/2 0 0 4 hydration_threshold 1 hydration_batch_size 1 rw")
+	}
+}
+
 // running makes a device of 512 sectors in the production environment.
 func running(t testing.TB, d *disks, words string) *dm.Device {
 	t.Helper()
