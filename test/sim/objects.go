@@ -28,6 +28,7 @@ type objects struct {
 	all   map[string]*thing
 	names int // of files so far
 	fails bool
+	lazy  bool // clones are lazy
 	began bool
 	doing *operation // nil: none is under way, or may be half done
 }
@@ -85,7 +86,7 @@ func (o *objects) start(w *harness) {
 	if !o.began {
 		o.began = true
 		w.right(srv.CreatePool(context.Background(), uvolume.PoolSpec{Name: "p", Size: 8 << 20}), "create a pool")
-		for _, op := range []*operation{o.clone("a", ""), o.clone("b", ""), o.clone("c", "p"), o.snapshot("a", "d"), o.snapshot("c", "e")} {
+		for _, op := range []*operation{o.firstClone("a"), o.firstClone("b"), o.clone("c", "p"), o.snapshot("a", "d"), o.snapshot("c", "e")} {
 			w.right(op.do(context.Background()), "%s", op.text)
 			op.done()
 		}
@@ -220,7 +221,7 @@ func (o *objects) draw(w *harness, r *rand.Rand) *operation {
 	used := o.sorted()
 	free = slices.DeleteFunc(free, func(n string) bool { return slices.Contains(used, n) })
 	if len(used) == 0 || len(free) > 3 {
-		return o.clone(free[0], []string{"", "p"}[r.IntN(2)])
+		return o.newClone(free[0], r)
 	}
 	x := used[r.IntN(len(used))]
 	t, was := o.all[x], o.now()[x]
@@ -229,6 +230,11 @@ func (o *objects) draw(w *harness, r *rand.Rand) *operation {
 		to = free[0]
 	}
 	switch {
+	case isHydrating(was) && r.IntN(2) == 0:
+		o.hydrate(w, x, r)
+		return nil
+	case o.lazy && to != "" && r.IntN(4) == 0:
+		return o.newClone(to, r)
 	case k < 3 && to != "":
 		return o.operation(w, "snapshot", x, to)
 	case k < 4 && t.base != nil:
@@ -237,7 +243,7 @@ func (o *objects) draw(w *harness, r *rand.Rand) *operation {
 		return o.operation(w, "rollback", x, "")
 	case k < 7 && to != "":
 		return o.operation(w, "rename", x, to)
-	case k < 8 && was.Kind != uvolume.Disk:
+	case k < 8 && was.Kind != uvolume.Disk && !isHydrating(was):
 		return o.operation(w, "flatten", x, o.newFile())
 	case k < 9:
 		return o.operation(w, "commit", x, o.newFile())
@@ -296,6 +302,9 @@ func (o *objects) operation(w *harness, what, x, to string) *operation {
 	t, was := o.all[x], o.now()[x]
 	changed := func(now map[string]uvolume.Object) bool {
 		n := now[x]
+		if isHydrating(was) && n.Kind == uvolume.Disk { // finished meanwhile
+			return false
+		}
 		return n.Kind != was.Kind || n.Store != was.Store || n.Base != was.Base || was.ID != nil && (n.ID == nil || *n.ID != *was.ID)
 	}
 	op := &operation{text: what + " " + x, did: changed}

@@ -25,6 +25,7 @@ var kinds = []kind{
 	{name: "thins-damaged", make: newDamaged},
 	{name: "daemon", make: newDaemon},
 	{name: "volumes", make: newObjects},
+	{name: "volumes-lazy", make: newLazyObjects, long: true},
 	{name: "layers", make: newLayers},
 	{name: "layers-errors", make: newLayers, errors: true},
 	{name: "snapshots-hard", make: newSnapshots, hard: true},
