@@ -17,7 +17,7 @@ import (
 var (
 	picks      = flag.Int("picks", 48, "at most so many disks are drawn at each moment of a tiny stack")
 	exhaustive = flag.Bool("exhaustive", false, "sequences of up to three operations on tiny stacks, instead of two")
-	wanted     = flag.Int("states", 10_000, "crash states of each tiny stack, no two alike")
+	wanted     = flag.Int("states", 10_000, "crash states of each tiny stack, no two with the same disks")
 )
 
 // step is one operation on a tiny stack. It runs as a task.
@@ -42,6 +42,8 @@ func (k tiny) scope() (longest, states int) {
 	switch {
 	case k.slow && testing.Short():
 		return 1, *wanted / 50
+	case testing.Short():
+		return 2, *wanted * 2 / 3
 	case *exhaustive:
 		return 3, *wanted
 	}
@@ -53,31 +55,31 @@ func (k tiny) scope() (longest, states int) {
 // none or a part of the unflushed data lost. Each time the stack is built again, read as
 // a whole and checked.
 func TestTinyStacks(t *testing.T) {
-	for _, k := range []tiny{tinySnapshot(), tinyMerge(), tinyThin(), tinyEra(), tinyClone(), tinyCache()} {
+	for _, k := range []tiny{tinySnapshot(), tinyMerge(), tinyThin(), tinyEra(), tinyClone(), tinyCache(), tinyWritecache()} {
 		t.Run(k.name, func(t *testing.T) {
-			y := &states{seen: make(map[uint64]bool)}
+			y := &states{seen: make(map[uint64]bool), disks: make(map[uint64]bool)}
 			longest, most := k.scope()
 			if *first == 1 {
 				for _, seq := range sequencesOf(len(k.steps), longest) {
 					k.try(t, y, seq, false, 1)
 					k.try(t, y, seq, true, 1)
 				}
-				t.Logf("all sequences of up to %d of %d steps: %d crash states of %d drawn", longest, len(k.steps), len(y.seen), y.drawn)
+				t.Logf("all sequences of up to %d of %d steps: %v", longest, len(k.steps), y)
 			}
 			round := *first
-			for ; len(y.seen) < most; round++ {
+			for ; len(y.disks) < most; round++ {
 				r := rand.New(rand.NewPCG(round, 3))
 				seq := make([]int, 3+r.IntN(8))
 				for i := range seq {
 					seq[i] = r.IntN(len(k.steps))
 				}
-				before := len(y.seen)
+				before := len(y.disks)
 				k.try(t, y, seq, r.IntN(2) == 0, round)
-				if len(y.seen)/100_000 > before/100_000 {
-					t.Logf("round %d: %d crash states of %d drawn", round, len(y.seen), y.drawn)
+				if len(y.disks)/100_000 > before/100_000 {
+					t.Logf("round %d: %v", round, y)
 				}
 			}
-			t.Logf("and rounds %d to %d of longer ones: %d crash states of %d drawn", *first, round-1, len(y.seen), y.drawn)
+			t.Logf("and rounds %d to %d of longer ones: %v", *first, round-1, y)
 		})
 	}
 }
@@ -89,11 +91,17 @@ func (k tiny) try(t *testing.T, y *states, seq []int, fua bool, round uint64) {
 	}
 }
 
-// states counts crash states.
+// states counts crash states. The same disks are started again if other contents are legal
+// there, but count once.
 type states struct {
 	drawn int
-	seen  map[uint64]bool // by what is on the disks and what may be there
+	disks map[uint64]bool // by what is on the disks
+	seen  map[uint64]bool // and by what may be there
 	page  []byte          // of digest
+}
+
+func (y *states) String() string {
+	return fmt.Sprintf("%d crash states, no two with the same disks, %d starts of %d drawn", len(y.disks), len(y.seen), y.drawn)
 }
 
 // sequencesOf lists all sequences of 1 to longest numbers below n.
@@ -167,11 +175,11 @@ func (k tiny) restart(w *harness, y *states, pick int, seed uint64) []string {
 	for i, d := range w.disks {
 		after.disks = append(after.disks, &disk{name: d.name, mem: remains(d.mem, pick, seed*8+uint64(i)), rng: after.rng})
 	}
-	state := after.digest(&y.page)
+	disks, state := after.digest(&y.page)
 	if y.seen[state] {
 		return nil
 	}
-	y.seen[state] = true
+	y.disks[disks], y.seen[state] = true, true
 	func() {
 		defer func() {
 			if r := recover(); r != nil {
@@ -201,9 +209,9 @@ func remains(m *memdev.Device, pick int, seed uint64) *memdev.Device {
 
 var digestSeed = maphash.MakeSeed()
 
-// digest returns a hash of the content of the disks and of the legal content of their
-// volumes.
-func (w *harness) digest(page *[]byte) uint64 {
+// digest returns a hash of the content of the disks, and one of that and of the legal
+// content of their volumes.
+func (w *harness) digest(page *[]byte) (disks, state uint64) {
 	var h maphash.Hash
 	h.SetSeed(digestSeed)
 	for _, d := range w.disks {
@@ -222,8 +230,9 @@ func (w *harness) digest(page *[]byte) uint64 {
 			}
 		}
 	}
+	disks = h.Sum64()
 	w.sc.(digester).digest(&h)
-	return h.Sum64()
+	return disks, h.Sum64()
 }
 
 // digester is a scenario with state of its own that a digest has to include.

@@ -100,3 +100,35 @@ func tinyCache() tiny {
 		},
 	}
 }
+
+// digest tells the settings and what the volume may hold.
+func (c *writecaches) digest(h *maphash.Hash) {
+	fmt.Fprint(h, c.options)
+	c.model.Digest(h)
+}
+
+func tinyWritecache() tiny {
+	reload := func(options string) step {
+		s := anew("writecache", func(sc scenario) string {
+			sc.(*writecaches).options = options
+			return sc.(*writecaches).table()
+		})
+		s.name += " " + options
+		return s
+	}
+	const options = "4 high_watermark 60 low_watermark 20"
+	return tiny{
+		name: "writecache", slow: true, begin: nothingYet,
+		make: func() scenario { return &writecaches{size: 24, fast: 10, options: options} },
+		clone: func(sc scenario) scenario {
+			c := *sc.(*writecaches)
+			c.model = crashed(c.model)
+			return &c
+		},
+		steps: []step{
+			writes("writecache", 0, 3, 0), writes("writecache", 2, 4, blk.FUA), writes("writecache", 0, 12, 0), writes("writecache", 20, 1, 0),
+			discards("writecache", 1, 8), flushes("writecache"), message("writecache", "flush"), message("writecache", "flush_on_suspend"),
+			passes(1100 * time.Millisecond), reload(options), reload("3 autocommit_blocks 2 cleaner"),
+		},
+	}
+}

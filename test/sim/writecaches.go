@@ -18,6 +18,7 @@ import (
 type writecaches struct {
 	size    uint64 // sectors of the top
 	begin   uint64 // sector where the cache begins
+	fast    uint64 // sectors from there on
 	options string
 	model   *blktest.Model
 }
@@ -25,6 +26,7 @@ type writecaches struct {
 func newWritecaches(r *rand.Rand) scenario {
 	c := &writecaches{size: 40 + r.Uint64N(200), begin: r.Uint64N(20)}
 	c.choose(r)
+	c.fast = 8 + r.Uint64N(90)
 	return c
 }
 
@@ -48,7 +50,7 @@ func (c *writecaches) choose(r *rand.Rand) {
 }
 
 func (c *writecaches) prepare(w *harness) {
-	w.disk("fast", c.begin+8+w.rng.Uint64N(90))
+	w.disk("fast", c.begin+c.fast)
 	w.disk("slow", c.size)
 	c.model = blktest.NewModel(c.size)
 	w.lossy = w.injects
