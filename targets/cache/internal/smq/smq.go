@@ -170,6 +170,9 @@ func (p *Policy) Lookup(oblock uint64, write, fast bool) (cb uint32, hit bool, s
 	return 0, false, start, true
 }
 
+// Holds reports whether a block of the origin is in the cache. It is no use of the block.
+func (p *Policy) Holds(oblock uint64) bool { return p.table.find(oblock) != none }
+
 func (p *Policy) worth(level uint8, write, fast bool) bool {
 	if write {
 		return fast && !p.blocks.empty() || level >= p.writeLevel
