@@ -152,13 +152,19 @@ func TestMetrics(t *testing.T) {
 	r.must(r.Clone(context.Background(), volume.CloneSpec{Base: image, Names: []string{"clone"}}))
 	r.create("cache", "0 2048 cache mem:1M mem:1M mem:1M 64 0 smq 0")
 	r.must(r.write("cache", 512))
+	r.create("writecache", "0 2048 writecache s mem:1M mem:2M 4096 0")
+	r.must(r.write("writecache", 8192))
 	got := r.samples()
 	for line, want := range map[string]float64{
 		`udm_cache_bytes{device="cache"}`:                                   1 << 20,
 		`udm_cache_hits_total{device="cache", op="write"}`:                  0,
 		`udm_cache_misses_total{device="cache", op="write"}`:                1,
 		`udm_cache_needs_check{device="cache"}`:                             0,
-		`udm_devices`:                                                       6,
+		`udm_cache_used_bytes{device="writecache"}`:                         8192,
+		`udm_cache_hits_total{device="writecache", op="write"}`:             0,
+		`udm_cache_misses_total{device="writecache", op="write"}`:           2,
+		`udm_cache_failed{device="writecache"}`:                             0,
+		`udm_devices`:                                                       7,
 		`udm_device_size_bytes{device="vol"}`:                               4 << 20,
 		`udm_device_bytes_total{device="vol", op="write"}`:                  1 << 16,
 		`udm_device_errors_total{device="vol", op="read"}`:                  0,

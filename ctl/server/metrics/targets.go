@@ -10,6 +10,7 @@ import (
 	"udm/targets/cache"
 	"udm/targets/snapshot"
 	"udm/targets/thin"
+	"udm/targets/writecache"
 )
 
 var (
@@ -42,6 +43,8 @@ var (
 	cacheDemoted  = counter("udm_cache_demotions_total", "Number of blocks demoted from the cache.")
 	cacheReadOnly = gauge("udm_cache_read_only", "1 if the cache's metadata are read-only.")
 	cacheCheck    = gauge("udm_cache_needs_check", "1 if the cache's metadata must be checked.")
+	cacheAround   = counter("udm_cache_around_bytes_total", "Bytes written past the writecache to its origin.")
+	cacheFailed   = gauge("udm_cache_failed", "1 if a disk of the writecache has failed, so that writes and flushes fail.")
 )
 
 // target adds the metrics of a target's status line.
@@ -63,6 +66,10 @@ func (p *page) target(ctx context.Context, s ctl.Service, d ctl.Device, l ctl.Li
 	case "cache":
 		if st, err := cache.ParseStatus(l.Params); err == nil {
 			p.cache(d.Name, st)
+		}
+	case "writecache":
+		if st, err := writecache.ParseStatus(l.Params); err == nil {
+			p.writecache(d.Name, st, writecacheBlock(ctx, s, d))
 		}
 	}
 }
@@ -94,15 +101,29 @@ func (p *page) pool(ls labels, st *thin.PoolStatus, block uint64) {
 // poolBlock returns the size of a pool's blocks in bytes, from its table, or 0 if the table
 // is not available.
 func poolBlock(ctx context.Context, s ctl.Service, d ctl.Device) uint64 {
-	full, err := s.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: d.Name}, With: []ctl.With{ctl.WithTable}, Noflush: true})
-	if err != nil || len(full.Table) != 1 {
-		return 0
-	}
-	l, _ := thin.ParsePoolLine(dm.SplitWords(full.Table[0].Params))
+	l, _ := thin.ParsePoolLine(table(ctx, s, d))
 	if l == nil {
 		return 0
 	}
 	return l.BlockSectors * blk.SectorSize
+}
+
+// writecacheBlock is poolBlock for a writecache.
+func writecacheBlock(ctx context.Context, s ctl.Service, d ctl.Device) uint64 {
+	l, _ := writecache.ParseLine(table(ctx, s, d))
+	if l == nil {
+		return 0
+	}
+	return uint64(l.BlockSize)
+}
+
+// table returns the words of a table of one line, or none if it is not available.
+func table(ctx context.Context, s ctl.Service, d ctl.Device) []string {
+	full, err := s.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: d.Name}, With: []ctl.With{ctl.WithTable}, Noflush: true})
+	if err != nil || len(full.Table) != 1 {
+		return nil
+	}
+	return dm.SplitWords(full.Table[0].Params)
 }
 
 // store adds the metrics of the store of a clone or snapshot.
@@ -134,14 +155,29 @@ func (p *page) cache(name string, st *cache.Status) {
 	p.set(cacheSize, ls, float64(st.Blocks*block))
 	p.set(cacheUsed, ls, float64(st.Resident*block))
 	p.set(cacheDirty, ls, float64(st.Dirty*block))
-	for _, op := range []struct {
-		name         string
-		hits, misses uint64
-	}{{"read", st.ReadHits, st.ReadMisses}, {"write", st.WriteHits, st.WriteMisses}} {
-		ls := label("device", deviceLabel(name), "op", op.name)
-		p.set(cacheHits, ls, float64(op.hits))
-		p.set(cacheMisses, ls, float64(op.misses))
-	}
+	p.hits(name, "read", st.ReadHits, st.ReadMisses)
+	p.hits(name, "write", st.WriteHits, st.WriteMisses)
 	p.set(cachePromoted, ls, float64(st.Promotions))
 	p.set(cacheDemoted, ls, float64(st.Demotions))
+}
+
+func (p *page) hits(name, op string, hits, misses uint64) {
+	ls := label("device", deviceLabel(name), "op", op)
+	p.set(cacheHits, ls, float64(hits))
+	p.set(cacheMisses, ls, float64(misses))
+}
+
+// writecache adds the metrics of a writecache with blocks of the given size in bytes. What
+// is in it has to be written back.
+func (p *page) writecache(name string, st *writecache.Status, block uint64) {
+	ls := label("device", deviceLabel(name))
+	used := float64((st.Blocks - min(st.Free, st.Blocks)) * block)
+	p.set(cacheSize, ls, float64(st.Blocks*block))
+	p.set(cacheUsed, ls, used)
+	p.set(cacheDirty, ls, used)
+	p.set(cacheAround, ls, float64(st.Around*block))
+	p.is(cacheFailed, ls, st.Failed)
+	p.hits(name, "read", st.ReadHits, st.Reads-min(st.ReadHits, st.Reads))
+	hits := st.HitsUncommitted + st.HitsCommitted
+	p.hits(name, "write", hits, st.Writes-min(hits, st.Writes))
 }
