@@ -150,10 +150,12 @@ func ns(name string, n int, fn func(i int)) measured {
 	}}
 }
 
-func perBio(name string, d *dm.Device, step uint64) measured {
+func perBio(name string, d *dm.Device, step uint64) measured { return perOp(name, blk.Read, d, step) }
+
+func perOp(name string, op blk.Op, d *dm.Device, step uint64) measured {
 	return measured{name, "ns", func() (float64, error) {
 		start := time.Now()
-		if err := submitMany(d, bioBlocks, step, bioCount, 0); err != nil {
+		if err := sendMany(op, d, bioBlocks, step, bioCount, 0); err != nil {
 			return 0, err
 		}
 		return float64(time.Since(start)) / bioCount, nil
@@ -163,7 +165,12 @@ func perBio(name string, d *dm.Device, step uint64) measured {
 // submitMany reads n random blocks one after the other, among the first blocks of the
 // device, which begin every step sectors. All must end inline.
 func submitMany(d *dm.Device, blocks, step uint64, n int, seed uint32) error {
-	var b blk.Bio
+	return sendMany(blk.Read, d, blocks, step, n, seed)
+}
+
+// sendMany is submitMany for reads or writes.
+func sendMany(op blk.Op, d *dm.Device, blocks, step uint64, n int, seed uint32) error {
+	b := blk.Bio{Op: op}
 	ended := 0
 	b.SetData(make([]byte, 4096))
 	b.End = func(*blk.Bio) { ended++ }
@@ -201,11 +208,13 @@ func readMany(d *dm.Device, blocks, step uint64, n int, seed uint32) error {
 }
 
 // allocations returns the number of objects allocated per bio.
-func allocations(d *dm.Device, step uint64) float64 {
+func allocations(d *dm.Device, step uint64) float64 { return allocationsOf(blk.Read, d, step) }
+
+func allocationsOf(op blk.Op, d *dm.Device, step uint64) float64 {
 	const n = 1 << 18
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_ = submitMany(d, bioBlocks, step, n, 1)
+	_ = sendMany(op, d, bioBlocks, step, n, 1)
 	runtime.ReadMemStats(&after)
 	// A garbage collection in between may empty a pool, so a handful of objects in a
 	// quarter of a million bios counts as none.

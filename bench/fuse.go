@@ -23,12 +23,12 @@ func benchFUSE(r *report) error {
 
 func (r *report) fuseLoads() (ls []load) {
 	for _, rw := range []string{"randread", "randwrite"} {
-		ls = append(ls, load{rw, "4k", 1, 1}, load{rw, "4k", 16, 1})
+		ls = append(ls, load{rw, "4k", 1, 1, 0}, load{rw, "4k", 16, 1, 0})
 		if !r.quick {
-			ls = append(ls, load{rw, "4k", 16, 4})
+			ls = append(ls, load{rw, "4k", 16, 4, 0})
 		}
 	}
-	return append(ls, load{"read", "1M", 4, 1}, load{"write", "1M", 4, 1})
+	return append(ls, load{"read", "1M", 4, 1, 0}, load{"write", "1M", 4, 1, 0})
 }
 
 // claimFUSE claims that no case of udm is slower than the alternative.
@@ -119,17 +119,11 @@ func awaitSize(path string) error {
 func fuseDevices(bin, root, dir string) error {
 	sectors := nbdSize / 512
 	file := func(name string) string { return filepath.Join(dir, name) }
-	for _, c := range [][]string{
+	return dmsetup(bin, root, [][]string{
 		{"create", "linear", "--table", fmt.Sprintf("0 %d linear %s 0", sectors, file("linear.raw"))},
 		{"create", "snapshot", "--table", fmt.Sprintf("0 %d snapshot %s %s P 8", sectors, file("origin.raw"), file("store.raw"))},
 		{"create", "pool", "--table", fmt.Sprintf("0 %d thin-pool %s %s 128 0 1 skip_block_zeroing", 2*sectors, file("meta.raw"), file("data.raw"))},
 		{"message", "pool", "0", "create_thin 0"},
 		{"create", "thin", "--table", fmt.Sprintf("0 %d thin /dev/mapper/pool 0", sectors)},
-	} {
-		out, err := exec.Command(bin, append([]string{"--root", root, "dmsetup"}, c...)...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("udm dmsetup %v: %s", c, out)
-		}
-	}
-	return nil
+	})
 }

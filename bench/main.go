@@ -32,6 +32,7 @@ var sections = []struct {
 	{"bio", benchBio},
 	{"snapshot", benchSnapshots},
 	{"thin", benchThin},
+	{"tiers", benchTiers},
 	{"copy", benchCopies},
 	{"nbd", benchNBD},
 	{"fuse", benchFUSE},
@@ -44,7 +45,7 @@ func main() {
 	var s settings
 	flag.BoolVar(&s.quick, "quick", false, "fewer rounds and cases: about two minutes")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of each case")
-	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,copy,nbd,fuse,files,scale")
+	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,tiers,copy,nbd,fuse,files,scale")
 	flag.StringVar(&s.out, "out", "bench/out", "directory for the report")
 	flag.StringVar(&s.profile, "profile", "", "write a CPU profile of this process to a file")
 	flag.Parse()

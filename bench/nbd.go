@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ type load struct {
 	rw          string
 	block       string
 	depth, jobs int
+	last        int // bytes at the end of the disk; 0: all
 }
 
 func (l load) String() string {
@@ -54,9 +56,9 @@ func benchNBD(r *report) error {
 	return nil
 }
 
-// beside starts the servers, which need the tools, fills their disks, and runs each load on
-// all of them.
-func (r *report) beside(kind string, tools []string, start func(dir string) ([]*server, func(), error), loads []load) error {
+// beside starts the servers, which need the tools, fills their disks, warms them up, and
+// runs each load on all of them.
+func (r *report) beside(kind string, tools []string, start func(dir string) ([]*server, func(), error), loads []load, warm ...func([]*server) error) error {
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("%s is missing (make packages installs it)", tool)
@@ -71,7 +73,12 @@ func (r *report) beside(kind string, tools []string, start func(dir string) ([]*
 	defer stop()
 	for _, s := range servers {
 		if err == nil {
-			_, err = fio(s, load{"write", "1M", 4, 1}, 0)
+			_, err = fio(s, load{rw: "write", block: "1M", depth: 4, jobs: 1}, 0)
+		}
+	}
+	for _, f := range warm {
+		if err == nil {
+			err = f(servers)
 		}
 	}
 	for _, l := range loads {
@@ -89,14 +96,14 @@ func (r *report) loads() (ls []load) {
 	}
 	for _, rw := range []string{"randread", "randwrite"} {
 		for _, d := range depths {
-			ls = append(ls, load{rw, "4k", d, 1})
+			ls = append(ls, load{rw, "4k", d, 1, 0})
 		}
 		if !r.quick {
-			ls = append(ls, load{rw, "4k", 16, 4})
+			ls = append(ls, load{rw, "4k", 16, 4, 0})
 		}
 	}
 	if !r.quick {
-		ls = append(ls, load{"read", "64k", 16, 1}, load{"write", "64k", 16, 1})
+		ls = append(ls, load{"read", "64k", 16, 1, 0}, load{"write", "64k", 16, 1, 0})
 	}
 	return ls
 }
@@ -151,9 +158,10 @@ type fioResult struct{ iops, cpu float64 }
 
 // fio runs a load for a time, or once over the whole disk if the time is 0.
 func fio(s *server, l load, d time.Duration) (fioResult, error) {
+	size := cmp.Or(l.last, nbdSize)
 	args := append(s.engine(), "--name=x", "--rw="+l.rw, "--bs="+l.block,
 		"--iodepth="+strconv.Itoa(l.depth), "--numjobs="+strconv.Itoa(l.jobs), "--group_reporting",
-		"--size="+strconv.Itoa(nbdSize), "--output-format=json", "--randrepeat=1", "--norandommap")
+		"--size="+strconv.Itoa(size), "--offset="+strconv.Itoa(nbdSize-size), "--output-format=json", "--randrepeat=1", "--norandommap")
 	if d > 0 {
 		args = append(args, "--time_based", fmt.Sprintf("--runtime=%dms", d.Milliseconds()))
 	}
@@ -196,41 +204,53 @@ func cpuOf(pid int) float64 {
 
 // startServers starts one of each; stop ends them all.
 func startServers(dir string) (servers []*server, stop func(), err error) {
-	stop = func() {
-		for _, s := range servers {
-			if !s.own {
-				_ = s.cmd.Process.Signal(os.Interrupt)
-				_ = s.cmd.Wait()
-			}
-		}
-	}
+	stop = func() { stopAll(servers) }
 	if err = makeImages(dir); err != nil {
 		return nil, stop, err
 	}
 	size := strconv.Itoa(nbdSize)
-	start := func(name string, args ...string) {
-		if err != nil {
-			return
-		}
-		sock := filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".sock")
-		for i := range args {
-			args[i] = strings.ReplaceAll(args[i], "SOCK", sock)
-		}
-		cmd := exec.Command(args[0], args[1:]...)
-		if err = cmd.Start(); err == nil {
-			servers = append(servers, &server{name: name, cmd: cmd, uri: "nbd+unix:///?socket=" + sock})
-			err = await(sock)
-		}
-	}
-	if err = startUDM(dir, &servers); err != nil {
+	if servers, err = startUDM(dir); err != nil {
 		return servers, stop, err
 	}
-	start("nbdkit memory", "nbdkit", "-f", "-U", "SOCK", "memory", size)
-	start("nbdkit null", "nbdkit", "-f", "-U", "SOCK", "null", size)
-	start("nbdkit cow", "nbdkit", "-f", "-U", "SOCK", "--filter=cow", "file", filepath.Join(dir, "cow.raw"))
-	start("qemu-nbd raw", "qemu-nbd", "-t", "-e", "8", "-k", "SOCK", "-f", "raw", filepath.Join(dir, "plain.raw"))
-	start("qemu-nbd qcow2", "qemu-nbd", "-t", "-e", "8", "-k", "SOCK", "-f", "qcow2", filepath.Join(dir, "overlay.qcow2"))
+	for _, c := range [][]string{
+		{"nbdkit memory", "nbdkit", "-f", "-U", "SOCK", "memory", size},
+		{"nbdkit null", "nbdkit", "-f", "-U", "SOCK", "null", size},
+		{"nbdkit cow", "nbdkit", "-f", "-U", "SOCK", "--filter=cow", "file", filepath.Join(dir, "cow.raw")},
+		{"qemu-nbd raw", "qemu-nbd", "-t", "-e", "8", "-k", "SOCK", "-f", "raw", filepath.Join(dir, "plain.raw")},
+		{"qemu-nbd qcow2", "qemu-nbd", "-t", "-e", "8", "-k", "SOCK", "-f", "qcow2", filepath.Join(dir, "overlay.qcow2")},
+	} {
+		if servers, err = launch(dir, servers, c[0], c[1:]...); err != nil {
+			break
+		}
+	}
 	return servers, stop, err
+}
+
+func stopAll(servers []*server) {
+	for _, s := range servers {
+		if !s.own {
+			_ = s.cmd.Process.Signal(os.Interrupt)
+			_ = s.cmd.Wait()
+		}
+	}
+}
+
+// launch adds a server that it starts. SOCK in its arguments stands for its socket.
+func launch(dir string, servers []*server, name string, args ...string) ([]*server, error) {
+	sock := socketOf(dir, name)
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "SOCK", sock)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	if err := cmd.Start(); err != nil {
+		return servers, err
+	}
+	return append(servers, &server{name: name, cmd: cmd, uri: "nbd+unix:///?socket=" + sock}), await(sock)
+}
+
+// socketOf is the socket of a server that launch starts.
+func socketOf(dir, name string) string {
+	return filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".sock")
 }
 
 // makeImages makes the servers' files.
@@ -282,40 +302,48 @@ func await(sock string) error {
 }
 
 // startUDM starts a daemon and makes its four devices.
-func startUDM(dir string, servers *[]*server) error {
-	bin, err := filepath.Abs("bin/udm")
-	if err != nil {
-		return err
-	}
-	root := filepath.Join(dir, "udm")
-	cmd := exec.Command(bin, "--root", root, "daemon")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("%w (make build makes it)", err)
-	}
-	sock := filepath.Join(root, "nbd.sock")
-	add := func(name, export string) {
-		*servers = append(*servers, &server{name: name, cmd: cmd, uri: "nbd+unix:///" + export + "?socket=" + sock, own: len(*servers) > 0})
-	}
-	add("udm linear", "linear")
-	if err := await(sock); err != nil {
-		return err
-	}
+func startUDM(dir string) ([]*server, error) {
 	sectors := nbdSize / 512
 	file := func(name string) string { return filepath.Join(dir, name) }
-	for _, c := range [][]string{
+	return serveDevices(dir, []string{"linear", "snapshot", "thin"}, [][]string{
 		{"create", "linear", "--table", fmt.Sprintf("0 %d linear mem:%d 0", sectors, nbdSize)},
 		{"create", "snapshot", "--table", fmt.Sprintf("0 %d snapshot %s %s P 8", sectors, file("origin.raw"), file("store.raw"))},
 		{"create", "pool", "--table", fmt.Sprintf("0 %d thin-pool %s %s 128 0 1 skip_block_zeroing", 2*sectors, file("meta.raw"), file("data.raw"))},
 		{"message", "pool", "0", "create_thin 0"},
 		{"create", "thin", "--table", fmt.Sprintf("0 %d thin /dev/mapper/pool 0", sectors)},
-	} {
+	})
+}
+
+// serveDevices starts a daemon, carries out commands of dmsetup, and returns the devices of
+// these names as servers.
+func serveDevices(dir string, names []string, commands [][]string) (servers []*server, err error) {
+	bin, err := filepath.Abs("bin/udm")
+	if err != nil {
+		return nil, err
+	}
+	root := filepath.Join(dir, "udm")
+	cmd := exec.Command(bin, "--root", root, "daemon")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%w (make build makes it)", err)
+	}
+	sock := filepath.Join(root, "nbd.sock")
+	for _, name := range names {
+		servers = append(servers, &server{name: "udm " + name, cmd: cmd, uri: "nbd+unix:///" + name + "?socket=" + sock, own: len(servers) > 0})
+	}
+	if err := await(sock); err != nil {
+		return servers, err
+	}
+	return servers, dmsetup(bin, root, commands)
+}
+
+// dmsetup carries out commands of udm dmsetup.
+func dmsetup(bin, root string, commands [][]string) error {
+	for _, c := range commands {
 		out, err := exec.Command(bin, append([]string{"--root", root, "dmsetup"}, c...)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("udm dmsetup %v: %s", c, out)
 		}
 	}
-	add("udm snapshot", "snapshot")
-	add("udm thin", "thin")
 	return nil
 }
