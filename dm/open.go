@@ -122,6 +122,23 @@ func (c *Control) SizeOf(name string) (sectors uint64, err error) {
 	return dev.Limits().Size, dev.Close()
 }
 
+// NumberOf returns the number of the device that Open would open by a name. It does not
+// stay open.
+func (t *Target) NumberOf(name string) (Number, error) {
+	c := t.table.dev.control
+	if d := c.Mapped(name); d != nil {
+		return d.number, nil
+	}
+	if c.opener == nil {
+		return Number{}, Errorf(syscall.ENODEV, "%s: no such device", name)
+	}
+	dev, number, err := c.opener.Open(name, false)
+	if err != nil {
+		return Number{}, err
+	}
+	return number, dev.Close()
+}
+
 // Mapped returns the mapped device that a table names: /dev/mapper/NAME, /dev/dm-MINOR
 // or MAJOR:MINOR. It returns nil if the name is none of these or there is no such device.
 func (c *Control) Mapped(name string) *Device {

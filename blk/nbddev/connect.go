@@ -102,7 +102,7 @@ func (d *Device) connections(s *session, first bool) error {
 	c := s.clients[0]
 	if first {
 		d.limits, d.name = limitsOf(c), c.Offer().Name
-		d.keeps = d.limits.VolatileCache && !d.limits.ReadOnly
+		d.keeps = d.limits.VolatileCache && !d.limits.ReadOnly && !d.o.Path
 		d.size, d.limits.Size = d.limits.Size, 0
 	} else if err := d.accept(c); err != nil {
 		return err

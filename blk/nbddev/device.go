@@ -30,6 +30,7 @@ type Options struct {
 	Connections int           // maximum, if the server allows several; 0: 4
 	Timeout     time.Duration // for a bio to end; 0: none
 	Buffer      int           // bytes of unflushed writes to keep; 0: 32 MiB
+	Path        bool          // bios fail while the connection is broken: see the package comment
 }
 
 // minBuffer leaves room for a write while half of the buffer is in use.

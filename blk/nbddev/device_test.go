@@ -329,6 +329,37 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// One of several paths does not wait without a server, and sends nothing again: what was
+// written over another path meanwhile stays.
+func TestPath(t *testing.T) {
+	blktest.Leaks(t)
+	r := newRemote(t, memdev.New(256, memdev.Volatile))
+	r.start()
+	d := mustOpen(t, r, nbddev.Options{Path: true})
+	e := env.Real()
+	if err := blk.WriteSectors(e, d, blktest.Pattern(0, 8, 1), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	until(d, func(r blk.Report) bool { return r.State == "connecting" })
+	if err := blk.WriteSectors(e, d, blktest.Pattern(0, 8, 1), 0, 0); err != blk.Offline {
+		t.Errorf("without a server: %v", err)
+	}
+	if err := blk.WriteSectors(e, r.disk, blktest.Pattern(0, 8, 2), 0, 0); err != nil {
+		t.Error(err)
+	}
+	r.start()
+	until(d, func(r blk.Report) bool { return r.State == "connected" })
+	p := make([]byte, 4096)
+	if err := blk.ReadSectors(e, d, p, 0); err != nil {
+		t.Error(err)
+	}
+	if err := blktest.Check(p, 0, 2); err != nil {
+		t.Error(err)
+	}
+	d.Close()
+}
+
 // An End may submit, however many bios are under way.
 func TestEndSubmits(t *testing.T) {
 	blktest.Leaks(t)

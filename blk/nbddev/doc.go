@@ -46,6 +46,15 @@
 // requests when they see the end of the connection; a network that delivers data of
 // the old connection later defeats this.
 //
+// # One of several paths
+//
+// With Options.Path the device is one of several that lead to the same disk, over which
+// a multipath device chooses. It must then not send anything again: meanwhile its user
+// may have written something newer over another path, and a flush may have gone there. So
+// nothing is kept, and without a connection bios end with Offline at once. It connects
+// again as before. Acknowledged writes are then as safe as the server's cache: it must
+// outlive the server, or be that of all paths.
+//
 // # A changed export is refused
 //
 // After reconnecting, the name, the read-only flag, the features and the block sizes

@@ -67,7 +67,7 @@ func (d *Device) admit(b *blk.Bio) (*request, *nbdclient.Client, blk.Status) {
 		room = cost(b)
 	}
 	switch {
-	case d.closing:
+	case d.closing, d.o.Path && !d.up:
 		return nil, nil, blk.Offline
 	case !d.up && b.Flags&blk.NoWait != 0, len(d.idle) == 0, !d.kept.reserve(room):
 		return nil, nil, blk.WouldBlock
@@ -112,7 +112,7 @@ func (d *Device) answer(r *request, st blk.Status) {
 	switch {
 	case st == blk.Offline && d.expired(r):
 		d.endLocked(r, blk.Timeout)
-	case st == blk.Offline && !d.closing:
+	case st == blk.Offline && !d.closing && !d.o.Path:
 		d.waiting = append(d.waiting, r)
 	default:
 		d.endLocked(r, st)

@@ -29,6 +29,7 @@ import (
 //	tls-verify-peer=0      accept any certificate
 //	timeout=SECONDS        see Options
 //	connections=N          see Options
+//	path=1                 see Options
 //
 // It opens nothing: certificates are read for each connection, so that renewed ones
 // are used.
@@ -74,9 +75,13 @@ func (o *Options) parameters(q url.Values) error {
 			if values[0] != "x509" {
 				return fmt.Errorf("tls-type=%s is not supported; use x509", values[0])
 			}
+		case "path":
+			if o.Path = values[0] == "1"; !o.Path && values[0] != "0" {
+				return fmt.Errorf("path=%s: neither 0 nor 1", values[0])
+			}
 		case "socket", "tls-certificates", "tls-hostname", "tls-verify-peer":
 		default:
-			return fmt.Errorf("unknown parameter %q; use socket, timeout, connections, tls-certificates, tls-hostname and tls-verify-peer", name)
+			return fmt.Errorf("unknown parameter %q; use socket, timeout, connections, path, tls-certificates, tls-hostname and tls-verify-peer", name)
 		}
 	}
 	return nil

@@ -39,6 +39,8 @@ func TestParse(t *testing.T) {
 		"nbd://host/?timeout=30&connections=2":     "",
 		"nbd://host/?timeout=0":                    "not a number of seconds",
 		"nbd://host/?connections=17":               "from 1 to 16",
+		"nbd://host/?path=1":                       "",
+		"nbd://host/?path=yes":                     "neither 0 nor 1",
 		"nbd://host/?timeuot=1":                    "unknown parameter",
 		"nbd+unix:///disk":                         "not an NBD URI",
 		"nbd+vsock://2/disk":                       "not an NBD URI",

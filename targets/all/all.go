@@ -18,6 +18,7 @@ import (
 	"udm/targets/linear"
 	logwrites "udm/targets/log-writes"
 	"udm/targets/mirror"
+	"udm/targets/multipath"
 	"udm/targets/snapshot"
 	"udm/targets/striped"
 	switchtarget "udm/targets/switch"
@@ -45,6 +46,7 @@ func Types() []*dm.Type {
 		linear.Type(),
 		logwrites.Type(),
 		mirror.Type(),
+		multipath.Type(),
 		striped.Type(),
 		switchtarget.Type(),
 		unstriped.Type(),

@@ -27,6 +27,7 @@ func BenchmarkMap(b *testing.B) {
 		{"flakey-up", "0 1048576 flakey n 0 3600 0", ""},
 		{"switch", "0 1048576 switch 2 128 0 n 0 n 0", ""},
 		{"ebs", "0 1048576 ebs n 0 1 8", ""},
+		{"multipath", "0 1048576 multipath 0 0 1 1 service-time 0 2 0 n m", ""},
 		{"crypt", "0 1048576 crypt aes-xts-plain64 " + cryptKey + " 0 n 0", ""},
 		{"stats", "0 1048576 linear n 0", "@stats_create - /100"},
 		{"stats-precise", "0 1048576 linear n 0", "@stats_create - /100 2 precise_timestamps histogram:1000,10000"},

@@ -33,6 +33,7 @@ func FuzzMessages(f *testing.F) {
 		"cache 0 invalidate_cblocks 0-3 7\ncache 0 migration_threshold 5\ncache 0 sequential_threshold 1\ncache 0 invalidate_cblocks 3-1\ncache 0 x",
 		"clone 0 enable_hydration\nclone 0 disable_hydration x\nclone 0 hydration_threshold 0\nclone 0 hydration_batch_size 4294967295\nclone 0 hydration_threshold 9\nclone 0 Enable_hydration",
 		"era 0 checkpoint\nera 0 take_metadata_snap\nera 0 TAKE_metadata_snap\nera 0 drop_metadata_snap\nera 0 drop_metadata_snap\nera 0 checkpoint now\nera 9 x",
+		"multipath 0 fail_path q\nmultipath 0 switch_group 2\nmultipath 0 disable_group 1\nmultipath 0 reinstate_path 7:16\nmultipath 0 enable_group 3\nmultipath 0 fail_if_no_path\nmultipath 0 fail_path s",
 		"snap 0 merge\norigin 0 x\nflakey 99 x\nthin 0 y\ndelay 0 @stats_create -", "none 0 x",
 	} {
 		f.Add(seed)
@@ -77,6 +78,7 @@ func talkers(r *targettest.Rig) map[string]*dm.Device {
 		{"crypt", "0 4096 crypt aes-cbc-essiv:sha256 " + cryptKey + " 0 m 0"},
 		{"clone", "0 4096 clone q r v 64 1 no_hydration"},
 		{"era", "0 4096 era o p 64"},
+		{"multipath", "0 4096 multipath 3 queue_if_no_path polling_interval 1 0 2 1 service-time 0 2 0 q r historical-service-time 0 1 0 s"},
 		{"mirror", "0 4096 mirror disk 2 w 64 2 x 0 y 8 1 handle_errors"},
 		{"cache", "0 4096 cache s t u 64 2 metadata2 passthrough mq 2 migration_threshold 64"},
 		{"integrity", "0 4096 integrity n 0 - J 2 internal_hash:crc32c recalculate"},
@@ -94,6 +96,7 @@ func talkers(r *targettest.Rig) map[string]*dm.Device {
 // speaks sees that a device still tells its status and carries out I/O, well or
 // not.
 func speaks(r *targettest.Rig, d *dm.Device) {
+	_, _ = d.Message(0, "fail_if_no_path") // a multipath device would wait
 	understood(r, d)
 	for _, kind := range []dm.StatusKind{dm.Info, dm.TableText} {
 		if len(d.Lines(kind, false, 0)) == 0 {
@@ -126,7 +129,7 @@ func FuzzTargets(f *testing.F) {
 		"crypt cipher_null-ecb - 0 a 0", "writecache s a b 512 0", "writecache s a a 4096 5 start_sector 8000 cleaner autocommit_blocks 1", "integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 5 internal_hash:hmac(sha256):00ab meta_device:b block_size:4096 allow_discards fix_hmac", "verity 1 a b 512 512 40 1 sha256 " + verityRoot + " -",
 		"verity 0 a b 512 512 40 1 sha256 " + verityRoot + " 12 11 ignore_corruption check_at_most_once ignore_zero_blocks use_fec_from_device c fec_blocks 50 fec_start 1 fec_roots 2", "snapshot a b P 8", "snapshot a b N 16 2 discard_zeroes_cow discard_passdown_origin",
 		"snapshot-origin a", "snapshot-merge a b PO 8", "thin-pool a b 128 0", "thin-pool a b 256 5 3 skip_block_zeroing read_only error_if_no_space", "thin a 0",
-		"mirror core 1 8 2 a 0 b 0 1 handle_errors", "mirror disk 3 c 16 nosync 2 a 8 b 0", "mirror disk 2 a 8 2 a 0 a 0",
+		"mirror core 1 8 2 a 0 b 0 1 handle_errors", "mirror disk 3 c 16 nosync 2 a 8 b 0", "mirror disk 2 a 8 2 a 0 a 0", "multipath 4 queue_if_no_path queue_mode bio retain_attached_hw_handler 0 2 2 round-robin 0 2 1 a 1 b 9 historical-service-time 2 9 9 1 0 c", "multipath 0 0 0 0",
 		"linear a 18446744073709551615", "striped 4294967295 1 a 0", "linear  a\\ b  0 ",
 	} {
 		f.Add(uint64(4096), seed)

@@ -30,6 +30,7 @@ func FuzzLines(f *testing.F) {
 		"flakey a 0 1 2 6 error_writes corrupt_bio_byte 32 R 1 0", "flakey a 0 1 2 1 Drop_Writes", "flakey a 0 1 2 5 corrupt_bio_byte 32 w 255 131072",
 		"thin-rescue a b 5 4 block_size 128 outdated certain", "thin-rescue a b @77",
 		"mirror core 1 8 2 a 0 b 0 0", "mirror disk 3 l\\ 1 1024 nosync 3 a 0 b 8 c 0 2 keep_log handle_errors", "mirror core 2 64 sync 2 a 1 b 2 2 handle_errors handle_errors",
+		"multipath 9 queue_if_no_path Pg_init_retries 50 pg_init_delay_msecs 0 Queue_mode bio polling_interval 3600 1 alua 2 7 round-robin 1 x 2 1 a 5 b\\ c 4294967296 historical-service-time 1 0 1 1 c 7", "multipath 2 queue_mode MQ 0 2 2 service-time 0 2 2 a 0 0 b 1 100 queue-length 0 1 0 c", "multipath 0 0 0 0",
 	} {
 		f.Add(seed)
 	}
@@ -76,6 +77,7 @@ func FuzzStatuses(f *testing.F) {
 		"cache 8 72/2048 64 0/0 0 0 0 0 0 0 0 2 passthrough no_discard_passdown 2 migration_threshold 0 mq 2 random_threshold 0 ro needs_check ",
 		"log-writes 3 4", "log-writes 3 4 logging_disabled", "thin Fail", "thin Error", "thin 0 -", "thin 8 127", "verity V", "verity C", "integrity 0 16 -", "integrity 3 16 8", "writecache 0 1000 992 8 1 2 3 4 5 6 7 8 9 10", "writecache 1 0 0 0 0 0 0 0 0 0 0 0 0 18446744073709551615", "thin 8 18446744073709551615", "era 8 9/256 1 -", "era 8 9/256 4294967295 77", "era Error", "clone Fail", "clone 8 6/256 64 3/64 2 0 4 hydration_threshold 5 hydration_batch_size 1 rw", "clone 8 6/256 64 3/64 0 2 no_hydration no_discard_passdown 4 hydration_threshold 5 hydration_batch_size 1 ro",
 		"thin-rescue search 8 8 0", "mirror 2 7:0 7:1 8/8 1 AA 1 core", "mirror 3 7:0 7:1 7:3 4/5 1 ADR 3 disk 7:2 F",
+		"multipath 2 1 0 0 2 1 E 0 1 0 7:0 A 0 D 2 972 0 2 3 7:1 F 4294967295 1024 0 7 7:2 A 0 18446744073709551615 1 2 ", "multipath 2 0 0 0 0 0 ",
 	} {
 		f.Add(seed)
 	}

@@ -29,7 +29,7 @@ func (memories) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 func TestTargetsOverADeviceWithoutATable(t *testing.T) {
 	for _, line := range []string{
 		"linear DEV 0", "striped 2 8 DEV 0 DEV 512", "error", "zero", "delay DEV 0 10 DEV 0 10", "flakey DEV 0 1 1",
-		"dust DEV 0 512", "ebs DEV 8 1 8", "crypt aes-cbc-plain " + cryptKey + " 0 DEV 0", "log-writes DEV DEV", "snapshot DEV DEV P 8", "snapshot DEV DEV N 8", "snapshot-origin DEV",
+		"dust DEV 0 512", "ebs DEV 8 1 8", "multipath 0 0 1 1 round-robin 0 2 0 DEV DEV", "crypt aes-cbc-plain " + cryptKey + " 0 DEV 0", "log-writes DEV DEV", "snapshot DEV DEV P 8", "snapshot DEV DEV N 8", "snapshot-origin DEV",
 		"snapshot-merge DEV DEV P 8", "mirror core 1 8 2 DEV 0 DEV 0", "mirror disk 2 DEV 8 2 DEV 0 DEV 0", "thin DEV 0", "thin DEV 0 DEV",
 		"thin-pool DEV DEV 128 0", "integrity DEV 0 - J 1 internal_hash:crc32c", "writecache s DEV DEV 512 0", "integrity DEV 0 - D 2 internal_hash:crc32c meta_device:DEV", "verity 1 DEV DEV 512 512 40 1 sha256 " + verityRoot + " - 8 use_fec_from_device DEV fec_blocks 50 fec_start 1 fec_roots 2",
 	} {

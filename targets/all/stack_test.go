@@ -85,7 +85,7 @@ func (s *stack) under(depth int, size uint64) string {
 // build makes a running device of at least size sectors and returns its name.
 func (s *stack) build(depth int, size uint64) string {
 	var table string
-	switch n := 1 + s.rng.Uint64N(2); s.rng.IntN(10) {
+	switch n := 1 + s.rng.Uint64N(2); s.rng.IntN(11) {
 	case 0:
 		cut := 1 + s.rng.Uint64N(size-1)
 		table = fmt.Sprintf("0 %d linear %s\n%d %d linear %s", cut, s.under(depth, cut), cut, size-cut, s.under(depth, size-cut))
@@ -110,6 +110,9 @@ func (s *stack) build(depth int, size uint64) string {
 	case 6:
 		name, _, _ := strings.Cut(s.under(depth, size), " ")
 		table = fmt.Sprintf("0 %d log-writes %s %s", size, name, s.disk())
+	case 9:
+		low, _, _ := strings.Cut(s.under(depth, size), " ")
+		table = fmt.Sprintf("0 %d multipath 0 0 2 1 queue-length 0 2 0 %s %s historical-service-time 0 1 0 %s", size, low, low, low)
 	case 8:
 		unit := uint64(1) << s.rng.IntN(6)
 		low, _, _ := strings.Cut(s.under(depth, size+2*unit), " ")

@@ -25,8 +25,9 @@ type harness struct {
 	skip  func(op int) bool
 	ops   int // operations drawn so far
 	disks []*disk
-	files *filesys // of the daemon; nil: there is none
-	host  *host    // where the disks lie; nil: it always has space
+	lines map[string]blk.Device // ways to a disk; nil: none
+	files *filesys              // of the daemon; nil: there is none
+	host  *host                 // where the disks lie; nil: it always has space
 	sc    scenario
 
 	sim  *env.Sim
@@ -111,6 +112,9 @@ func (w *harness) disk(name string, sectors uint64) *disk {
 
 // Open makes the harness a dm.Opener. It finds disks by name or number.
 func (w *harness) Open(name string, write bool) (blk.Device, dm.Number, error) {
+	if w.lines[name] != nil {
+		return w.openLine(name)
+	}
 	i := slices.IndexFunc(w.disks, func(d *disk) bool { return d.name == name })
 	if w.files != nil && w.files.names[name] != nil {
 		i = slices.Index(w.disks, w.files.names[name].disk)

@@ -15,7 +15,7 @@ import (
 
 // layers is plain with devices in between that do not change the content: a striped
 // device that unstriped ones take apart and another one puts together again, switch with
-// two paths to one device, dust, flakey, delay, ebs, and log-writes, whose log is replayed at
+// two paths to one device, dust, flakey, delay, ebs, multipath, and log-writes, whose log is replayed at
 // the end and must give the content of the device.
 type layers struct {
 	*plain
@@ -29,7 +29,7 @@ const logSectors = 1 << 14
 func newLayers(r *rand.Rand) scenario {
 	l := &layers{plain: newPlain(r).(*plain), join: r.IntN(2) == 0}
 	for range 1 + r.IntN(4) {
-		l.kinds = append(l.kinds, []string{"unstriped", "switch", "dust", "flakey", "delay", "ebs"}[r.IntN(6)])
+		l.kinds = append(l.kinds, []string{"unstriped", "switch", "dust", "flakey", "delay", "ebs", "multipath"}[r.IntN(7)])
 	}
 	if r.IntN(3) == 0 {
 		l.kinds = append(l.kinds, "log-writes")
@@ -78,6 +78,8 @@ func (l *layers) layer(w *harness, kind, below string, i int) string {
 		table += path + " 0 1 0"
 	case "ebs":
 		table += path + " 0 1 8"
+	case "multipath":
+		table += fmt.Sprintf("0 0 1 1 queue-length 0 2 0 %s %s", path, path)
 	case "delay":
 		table += path + " 0 1"
 	case "log-writes":

@@ -63,6 +63,9 @@ var kinds = []kind{
 	{name: "writecaches-hard", make: newWritecaches, hard: true, long: true},
 	{name: "writecaches-errors", make: newWritecaches, errors: true, long: true},
 	{name: "writecaches-full", make: newWritecaches, full: true, long: true},
+	{name: "multipaths", make: newMultipaths, long: true},
+	{name: "multipaths-hard", make: newMultipaths, hard: true, long: true},
+	{name: "multipaths-errors", make: newMultipaths, errors: true, long: true},
 }
 
 // TestHistories runs a few histories of each kind, or as many as fit into
