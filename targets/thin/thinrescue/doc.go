@@ -12,12 +12,12 @@
 // Otherwise every block is examined, and its checksum, location and form decide whether
 // it is a node. Then
 //
-//   - if the superblock is damaged, the device tree and the details are chosen that fit each
-//     other: the same ids, and for each volume as many mappings as the details say. Of
-//     several, those count whose roots are in use by a space map, and then the newest: by
-//     the latest time in them, and by how much has that time. Nodes have no generation, so
-//     all of this is by search. The fields of the damaged superblock are taken if they
-//     lead to whole trees that fit;
+//   - if the superblock is damaged, device trees are paired with details that fit them: of the
+//     same ids, and for each volume as many mappings as the details say. Of these states of the
+//     pool the last one is chosen by the times in them (order.go), as nodes have no generation;
+//     if details are later than all of them, the device tree of the last state is lost, and the
+//     details count alone. So all of this is by search. The fields of the damaged superblock
+//     are taken if they lead to whole trees that fit;
 //   - volumes that have details and no root get one that nothing leads to and that has as
 //     many mappings as the details say; what an older device tree says comes first;
 //   - below a damaged inner node were nodes that nothing leads to now. If the space map, or
@@ -35,8 +35,8 @@
 // Memory is at most 100 bytes for each block of the metadata device, which has at most four
 // million; nodes are read once while all blocks are read, and inner ones a few times more.
 // Not more than 256 roots of a kind, 4096 damaged inner nodes and a million volumes are
-// compared. Descents are bounded by depth and by the keys of parents, so that damaged trees
-// end.
+// compared; of two states, 64 leaves of mappings. Descents are bounded by depth and by the keys
+// of parents, so that damaged trees end.
 //
 // # What cannot be told
 //

@@ -350,6 +350,23 @@ func TestWhatIsLost(t *testing.T) {
 	}
 }
 
+// TestLostSuperblock: of all states of a pool whose nodes are still there, the last one is
+// found, whatever its volumes are, and even if snapshots that were newer have been deleted.
+func TestLostSuperblock(t *testing.T) {
+	n := uint64(400)
+	if testing.Short() {
+		n = 20 // among them 13
+	}
+	for seed := range n {
+		p := busyPool(t, *metatest.Seed+seed, 1500+int(seed%7)*500)
+		pool, err := thinrescue.Examine(env.Real(), spoiled(t, p.Dev, 0), thinrescue.Options{BlockSectors: 128})
+		ok(t, err)
+		if all(t, pool, p.Now, false); t.Failed() {
+			t.Fatalf("seed %d", *metatest.Seed+seed)
+		}
+	}
+}
+
 // TestFlippedSuperblock: a superblock with a wrong checksum leads to trees that fit, and
 // says how large blocks are.
 func TestFlippedSuperblock(t *testing.T) {

@@ -16,44 +16,50 @@ var seed = maphash.MakeSeed()
 
 // top is a node that may be the root of a device tree or of details.
 type top struct {
-	nr      uint64
-	info    *info
-	trees   *trees
-	ids     uint64 // hash of its ids
-	created uint64 // transaction in which its newest volume was made
-	used    bool   // an index says that it is in use
-	fits    bool   // there are details that fit it
+	nr    uint64
+	info  *info
+	trees *trees
+	ids   uint64 // hash of its ids
+	used  bool   // an index says that it is in use
 }
 
-// pair is a device tree with details.
-type pair struct {
-	mapping, details *top
-	fits             int // volumes that have as many mappings as their details say
-	misfits          int
-}
+// pair is a state of the pool: a device tree, and details that fit it. One of them may be nil.
+type pair struct{ mapping, details *top }
 
-// bestTrees returns the newest trees that fit each other, and all device trees: those
-// with fitting details first, then the newest. The pair is empty if there are none.
+// bestTrees returns the latest state of the pool that can be found, and all device trees, the
+// latest first. The state is empty if there is none.
 func (s *search) bestTrees() (best pair, tops []*top) {
 	tops, dets := s.tops(devices), s.tops(details)
 	s.markUsed(append(slices.Clone(tops), dets...))
-	for _, m := range tops {
-		for _, d := range dets {
-			c := s.pair(m, d)
-			m.fits = m.fits || c.misfits == 0
-			if c.better(&best) {
-				best = c
-			}
+	states := make([]pair, len(tops))
+	for i, m := range tops {
+		states[i] = s.state(m, dets)
+	}
+	slices.SortStableFunc(states, func(a, b pair) int { return s.compare(&b, &a) })
+	for i, c := range states {
+		tops[i] = c.mapping
+	}
+	if len(states) > 0 {
+		best = states[0]
+	}
+	for _, d := range dets { // perhaps the device tree of a later state is lost
+		alone := pair{details: d}
+		if best == (pair{}) || best.mapping == nil && s.compare(&alone, &best) > 0 || s.later(&alone, &best).sure > 0 {
+			best = alone
 		}
 	}
-	slices.SortFunc(tops, func(a, b *top) int { return cmp.Or(btoi(b.fits)-btoi(a.fits), b.compare(a)) })
-	if best.mapping == nil && len(tops) > 0 {
-		best.mapping = tops[0]
-	}
-	if best.mapping == nil && len(dets) > 0 {
-		best.details = slices.MaxFunc(dets, (*top).compare)
-	}
 	return best, tops
+}
+
+// state returns a device tree with the latest details that fit it.
+func (s *search) state(m *top, dets []*top) pair {
+	best := pair{mapping: m}
+	for _, d := range dets {
+		if c := (pair{m, d}); s.fits(m, d) && (best.details == nil || s.compare(&c, &best) > 0) {
+			best = c
+		}
+	}
+	return best
 }
 
 // tops returns the newest roots of a kind.
@@ -86,14 +92,15 @@ func newest(list []*top) []*top {
 	return list[:min(len(list), maxTops)]
 }
 
-// inside is the nodes of a kind that have parents.
+// inside is the nodes of a kind that have parents. Nodes of old trees do not count whose
+// children have become something else.
 func (s *search) inside(k kind) *pdata.BlockSet {
 	set := &pdata.BlockSet{}
 	s.infos.each(func(nr uint64, i *info) {
 		if i.kind == none || s.info(nr) == nil || i.kind != k || i.level == 0 {
 			return
 		}
-		if n, err := pdata.ReadNode(s.pool.bm, nr); err == nil {
+		if n, err := pdata.ReadNode(s.pool.bm, nr); err == nil && 2*int(i.broken) < n.Len() {
 			for j := range n.Len() {
 				c := le.Uint64(n.Value(j))
 				set.Add(c, c+1)
@@ -116,9 +123,6 @@ func (s *search) read(t *top) {
 	}
 	t.trees = q.readTrees(0, t.nr)
 	t.ids = hash(maps.Keys(t.trees.details))
-	for _, d := range t.trees.details {
-		t.created = max(t.created, d.TransactionID)
-	}
 }
 
 func hash(ids func(func(uint32) bool)) uint64 {
@@ -137,36 +141,22 @@ func (t *top) compare(o *top) int {
 	return cmp.Or(cmp.Compare(a.age, b.age), cmp.Compare(a.newest, b.newest), cmp.Compare(t.nr, o.nr))
 }
 
-// pair compares a device tree with details.
-func (s *search) pair(m, d *top) pair {
-	c := pair{mapping: m, details: d}
+// fits reports whether a device tree and details are of the same volumes, and each has as
+// many mappings as its details say, as far as they can be read.
+func (s *search) fits(m, d *top) bool {
 	if m.ids != d.ids {
-		c.misfits = 1 + max(len(m.trees.roots), len(d.trees.details))
-		return c
+		return false
 	}
 	for id, root := range m.trees.roots {
 		i, want := s.info(root), d.trees.details[id].Mapped
 		switch {
-		case i != nil && (i.entries == want || i.broken > 0 && i.entries < want):
-			c.fits++
-		case i != nil || want == 0:
-			c.misfits++
+		case i == nil && want > 0, i != nil && i.entries == want, i != nil && i.broken > 0 && i.entries < want:
+		default:
+			return false
 		}
 	}
-	return c
+	return true
 }
-
-// better reports whether a pair is better than another one, which may be empty.
-func (p *pair) better(o *pair) bool {
-	if o.mapping == nil {
-		return p.misfits == 0
-	}
-	count := func(p *pair) int { return btoi(p.mapping.used) + btoi(p.details.used) }
-	return cmp.Or(-cmp.Compare(p.misfits, o.misfits), cmp.Compare(p.details.created, o.details.created), cmp.Compare(p.age(), o.age()),
-		cmp.Compare(p.mapping.info.newest, o.mapping.info.newest), cmp.Compare(count(p), count(o)), cmp.Compare(p.details.nr, o.details.nr)) > 0
-}
-
-func (p *pair) age() uint32 { return max(p.mapping.info.age, p.details.info.age) }
 
 func btoi(b bool) int {
 	if b {
@@ -202,12 +192,12 @@ func (s *search) index(nr uint64) *pdata.Used {
 	return u
 }
 
-// usedFor returns the space map in which both roots are in use. If several are, it is
-// not known which one is right.
+// usedFor returns the space map in which a state is in use. If several are, it is not known
+// which one is right.
 func (s *search) usedFor(p pair) (found *pdata.Used) {
 	for _, x := range s.indexes {
 		u := s.index(x)
-		if u == nil || p.mapping != nil && !has(u, p.mapping.nr) || p.details != nil && !has(u, p.details.nr) {
+		if u == nil || !s.allUsed(u, p) {
 			continue
 		}
 		if found != nil {
@@ -216,6 +206,18 @@ func (s *search) usedFor(p pair) (found *pdata.Used) {
 		found = u
 	}
 	return found
+}
+
+// allUsed reports whether all roots of a state are in use.
+func (s *search) allUsed(u *pdata.Used, p pair) bool {
+	all := true
+	p.each(func(t *top) { all = all && has(u, t.nr) })
+	if p.mapping != nil && p.mapping.trees != nil {
+		for _, root := range p.mapping.trees.roots {
+			all = all && (s.info(root) == nil || has(u, root))
+		}
+	}
+	return all
 }
 
 func has(u *pdata.Used, nr uint64) bool {

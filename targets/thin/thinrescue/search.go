@@ -85,8 +85,8 @@ func (s *search) fit(sb *thinmeta.Super, t *trees) bool {
 	}
 	a, b := s.top(sb.MappingRoot, m), s.top(sb.DetailsRoot, d)
 	a.trees, b.trees = t, t
-	c := s.pair(a, b)
-	return c.misfits == 0 && len(t.roots) == len(t.details)
+	a.ids, b.ids = hash(maps.Keys(t.roots)), hash(maps.Keys(t.details))
+	return s.fits(a, b)
 }
 
 // missingVolumes finds the mappings of volumes of which only details are left: by older
