@@ -137,7 +137,7 @@
 //	pools.mu         (env.Mutex; held around waits for the owner)
 //	└─ prison's locks
 //	   └─ deferred sets' locks
-//	pool.inbox.mu, thin.mu, env's locks   leaves
+//	pool.inbox.mu, pool.filler.mu, thin.mu, env's locks   leaves
 //
 // The owner never takes a lock that is held around a wait for it.
 package thin

@@ -103,42 +103,13 @@ func (m *mapping) copied(j *kcopyd.Job) {
 func (t *thin) provision(cell *prison.Cell, data uint64) {
 	m := t.newMapping(cell, data)
 	m.left.Store(1)
-	holes := m.holes(0)
 	switch p := t.pool; {
-	case len(holes) == 0 && !p.settings.features.zero:
-		p.next.instant = append(p.next.instant, m)
 	case t.overwrites(cell.Holder):
 		m.overwrite()
 	case p.settings.features.zero:
 		m.zero(&m.copy, 0, t.blockSectors)
 	default:
-		m.fill(holes)
-		m.done()
-	}
-}
-
-// holes returns the holes of a new block from a sector on, if the pool does not zero it.
-func (m *mapping) holes(from uint64) (list []blk.Extent) {
-	t := m.t
-	if t.pool.settings.features.zero {
-		return nil
-	}
-	start := m.data * t.blockSectors
-	for at, end := start+from, start+t.blockSectors; at < end; {
-		for _, e := range blk.ExtentsOf(&t.pool.data, at, end-at) {
-			if at += e.Sectors; !e.Data {
-				list = append(list, blk.Extent{Sector: e.Sector - start, Sectors: e.Sectors})
-			}
-		}
-	}
-	return list
-}
-
-// fill takes space for holes, which then still read as zeroes.
-func (m *mapping) fill(holes []blk.Extent) {
-	for _, e := range holes {
-		m.left.Add(1)
-		m.zero(&kcopyd.Job{}, e.Sector, e.Sector+e.Sectors)
+		m.fillHoles(0)
 	}
 }
 
@@ -209,13 +180,22 @@ func (t *thin) copyBlock(m *mapping, from kcopyd.Place, n uint64) {
 		m.copy.SetTo(kcopyd.Place{Dev: t.poolCopy, Sector: m.data * t.blockSectors})
 		m.copy.Sectors, m.copy.Done = n, m.copied
 		t.pool.copier.Copy(&m.copy)
-		if n < t.blockSectors && t.pool.settings.features.zero {
+		if n < t.blockSectors {
 			m.left.Add(1)
-			m.zero(&m.tail, n, t.blockSectors)
+			m.prepareTail(n)
 		}
-		m.fill(m.holes(n))
 	}
 	m.done()
+}
+
+// prepareTail zeroes the new block from a sector on, or only takes its space there if the
+// pool does not zero new blocks.
+func (m *mapping) prepareTail(from uint64) {
+	if m.t.pool.settings.features.zero {
+		m.zero(&m.tail, from, m.t.blockSectors)
+		return
+	}
+	m.fillHoles(from)
 }
 
 // insertAll maps prepared blocks, makes the mappings visible to readers of the

@@ -42,6 +42,7 @@ type pool struct {
 	meta, data lower
 	prison     *prison.Prison
 	copier     *kcopyd.Client
+	filler     filler
 	allIO      *deferredset.Set // mapped I/O in flight
 	sharedIO   *deferredset.Set // reads of shared blocks in flight
 
@@ -106,9 +107,8 @@ type transaction struct {
 
 // next is work that one part of a pass leaves to a later part. Owned by the owner.
 type next struct {
-	instant []*mapping // to insert; nothing had to be prepared
-	idle    []*mapping // discards with blocks to unmap
-	missed  bool       // readers of the metadata may be behind: a read reached the owner
+	idle   []*mapping // discards with blocks to unmap
+	missed bool       // readers of the metadata may be behind: a read reached the owner
 }
 
 // inbox is work that other goroutines leave for the owner. Guarded by mu.
@@ -190,6 +190,7 @@ func newPool(pt *poolTarget, blockSectors uint64) (*pool, error) {
 	p.owner.worker, p.owner.waker, p.owner.timeout = env.NewWork(p.pass), env.NewWork(p.tick), env.NewWork(p.noSpaceTimedOut)
 	p.initCommit()
 	p.copier = kcopyd.New(e, kcopyd.Options{Name: "thin", Throttle: pt.pools.throttleLocked(pt.t)})
+	p.initFiller()
 	p.md.SetPreCommit(p.flushData)
 	return p, nil
 }
@@ -205,6 +206,7 @@ func (p *pool) flushData() error {
 
 // close ends the pool. No target uses it any more.
 func (p *pool) close() {
+	p.filler.queue.Close()
 	p.copier.Close()
 	// The last table was suspended, which committed. Errors in writing the rest have
 	// been reported by then.

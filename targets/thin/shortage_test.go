@@ -163,6 +163,7 @@ func (s *fullLife) settle() {
 type fullDisk struct {
 	blk.Device
 	full bool
+	ask  func() // called before it tells of holes; nil: nothing
 }
 
 func (d *fullDisk) Submit(b *blk.Bio) {
@@ -176,6 +177,9 @@ func (d *fullDisk) Submit(b *blk.Bio) {
 func (d *fullDisk) Close() error { return nil }
 
 func (d *fullDisk) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+	if d.ask != nil {
+		d.ask()
+	}
 	return blk.ExtentsOf(d.Device, sector, sectors), nil
 }
 
@@ -295,6 +299,39 @@ func TestHolesTakeTheirSpaceBeforeTheyAreMapped(t *testing.T) {
 	r.Write(d, 4*bs+8, 8, 3) // no hole
 	r.Trace("d", "write 520+8\n")
 	r.Want(d, 4*bs, 8, 4*bs, 5)
+}
+
+// TestOwnerDoesNotWaitForHoles: while the data device does not answer which holes new blocks
+// have, the owner does everything else. Neighbours share a question, and blocks that are
+// overwritten need none.
+func TestOwnerDoesNotWaitForHoles(t *testing.T) {
+	r := newFullRig(t, "skip_block_zeroing")
+	v, w := r.vol[0], r.vol[1]
+	asked, answers, wait := 0, false, r.sim.NewWait()
+	r.disks["d"].ask = func() {
+		asked++
+		wait.Until(func() bool { return answers })
+	}
+	held := []*ioT{r.submit(v, blk.Write, 0, 8, 8, 1), r.submit(v, blk.Write, 0, bs+8, 8, 1), r.submit(v, blk.Write, 0, 2*bs+8, 8, 1)}
+	r.wantHeld(held...)
+	r.wantEnd(r.submit(w, blk.Write, 0, 0, 2*bs, 1), blk.OK)
+	r.wantEnd(r.submit(w, blk.Flush, 0, 0, 0, 0), blk.OK)
+	r.wantEnd(r.submit(w, blk.Discard, 0, bs, bs, 0), blk.OK)
+	r.wantData(w, 0, bs, 1)
+	r.wantData(v, 3*bs, bs, 0)
+	r.wantHeld(held...)
+	answers = true
+	wait.Wake()
+	r.sim.Run()
+	for _, x := range held {
+		r.wantEnd(x, blk.OK)
+	}
+	r.wantData(v, 0, 8, 0)
+	r.wantData(v, 8, 8, 1)
+	r.wantData(v, 2*bs+8, 8, 1)
+	if asked != 2 {
+		t.Errorf("asked %d times", asked)
+	}
 }
 
 // TestUnzeroedBlocksWaitForTheirSpace: a block that finds no space is not mapped.

@@ -25,9 +25,8 @@ func (p *pool) pass() {
 			t.processBios()
 		}
 	})
-	ms, idle := p.next.instant, p.next.idle
-	p.next.instant, p.next.idle = nil, nil
-	p.insertAll(ms)
+	idle := p.next.idle
+	p.next.idle = nil
 	p.discardSome(idle)
 	if p.next.missed {
 		p.next.missed = false
