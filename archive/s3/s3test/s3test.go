@@ -1,5 +1,5 @@
-// Package s3test is a server that speaks S3 as far as a store of archives needs it, and a
-// proxy that does harm to requests, for tests.
+// Package s3test has a server that speaks S3 as far as a store of archives needs it, a proxy
+// that does harm to requests, and tests of any server.
 package s3test
 
 import (
