@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"udm/archive"
@@ -47,21 +46,14 @@ func parseArchive(name, rest string) (source, error) {
 
 // archived is a snapshot in an archive as a source.
 type archived struct {
+	readdev.Last
 	name string
 	s    *archive.Snapshot
-	err  atomic.Pointer[string] // of the last read; nil: it went well
 }
 
 // Read implements [readdev.Source].
 func (a *archived) Read(ctx context.Context, p []byte, sector uint64) error {
-	err := a.s.Read(ctx, p, sector)
-	if err == nil {
-		a.err.Store(nil)
-		return nil
-	}
-	text := err.Error()
-	a.err.Store(&text)
-	return err
+	return a.Note(a.s.Read(ctx, p, sector))
 }
 
 // maxArchived bounds an answer about extents.
@@ -84,14 +76,6 @@ func (a *archived) Extents(sector, sectors uint64) (list []blk.Extent, _ error) 
 		list = blk.AppendExtent(list, blk.Extent{Sector: at, Sectors: end - at})
 	}
 	return list, nil
-}
-
-// Report tells what went wrong last.
-func (a *archived) Report() blk.Report {
-	if why := a.err.Load(); why != nil {
-		return blk.Report{State: "unreadable", Why: *why}
-	}
-	return blk.Report{State: "readable"}
 }
 
 func (a *archived) Close() error   { return nil }

@@ -35,13 +35,13 @@ const (
 
 // find returns the run that starts at byte off, which is before the end. A cluster
 // may extend beyond the end; the run does not.
-func (d *Device) find(l *layer, off uint64) (run, error) {
+func (d *image) find(l *layer, off uint64) (run, error) {
 	r, err := d.lookUp(l, off)
 	r.length = min(r.length, l.size-off)
 	return r, err
 }
 
-func (d *Device) lookUp(l *layer, off uint64) (run, error) {
+func (d *image) lookUp(l *layer, off uint64) (run, error) {
 	if l.header == nil {
 		return run{kind: data, length: l.size - off, host: off}, nil
 	}
@@ -135,7 +135,7 @@ func (l *layer) subcluster(e, bits, off uint64) (run, error) {
 const pageSize = 4096
 
 // entry reads 8 bytes of a table.
-func (d *Device) entry(l *layer, at uint64) (uint64, error) {
+func (d *image) entry(l *layer, at uint64) (uint64, error) {
 	k := key{l, at / pageSize}
 	p := d.cache.get(k)
 	if p == nil {
@@ -149,7 +149,7 @@ func (d *Device) entry(l *layer, at uint64) (uint64, error) {
 }
 
 // cluster returns a compressed cluster, decompressed. The caller must not change it.
-func (d *Device) cluster(l *layer, r run) ([]byte, error) {
+func (d *image) cluster(l *layer, r run) ([]byte, error) {
 	k := key{l, r.host | flagCompressed} // apart from the pages
 	if p := d.cache.get(k); p != nil {
 		return p, nil

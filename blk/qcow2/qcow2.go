@@ -23,25 +23,18 @@
 //
 // # Work
 //
-// Bios run on workers of the environment. Submit blocks while Depth bios are in
-// flight; bios with NoWait end with WouldBlock. Lock order: Device.mu and cache.mu
-// are leaves.
+// Package readdev makes a device of an image. Lock order: cache.mu is a leaf.
 package qcow2
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"udm/blk"
+	"udm/blk/readdev"
 	"udm/env"
 )
-
-// Depth is the maximum number of bios in flight.
-const Depth = 64
-
-// workers is the number of parallel reads.
-const workers = 4
 
 // Options configure how an image is read.
 type Options struct {
@@ -52,33 +45,21 @@ type Options struct {
 	Cache int
 }
 
-// Device is an open image.
-type Device struct {
-	name    string
-	chain   []*layer // the image, its backing file, and so on
-	limits  blk.Limits
-	zstd    func(dst, src []byte) error
-	cache   *cache
-	workers env.Workers
-	wait    env.Wait  // woken when a bio ends
-	jobs    sync.Pool // of *job
-
-	mu    sync.Mutex
-	under int // guarded by mu; bios in flight
-}
-
-// job is a bio being processed by the workers.
-type job struct {
-	bio  *blk.Bio
-	work env.Work
+// image is an open image, the source of a device.
+type image struct {
+	readdev.Last
+	name  string
+	chain []*layer // the image, its backing file, and so on
+	zstd  func(dst, src []byte) error
+	cache *cache
 }
 
 // Open opens an image and its backing files for reading.
-func Open(e env.Env, path string, o Options) (*Device, error) {
+func Open(e env.Env, path string, o Options) (*readdev.Device, error) {
 	return open(e, path, openFile, o)
 }
 
-func open(e env.Env, path string, files opener, o Options) (*Device, error) {
+func open(e env.Env, path string, files opener, o Options) (*readdev.Device, error) {
 	chain, err := openChain(path, files, o)
 	if err != nil {
 		return nil, err
@@ -86,96 +67,27 @@ func open(e env.Env, path string, files opener, o Options) (*Device, error) {
 	if o.Cache <= 0 {
 		o.Cache = 16 << 20
 	}
-	d := &Device{
-		name: "qcow2:" + path, chain: chain, zstd: o.Zstd, cache: newCache(o.Cache),
-		workers: e.NewWorkers("qcow2", workers, Depth, nil), wait: e.NewWait(),
-	}
-	d.limits = blk.DefaultLimits(chain[0].size / blk.SectorSize)
-	d.limits.ReadOnly, d.limits.NoWait = true, true
-	d.jobs.New = func() any {
-		j := &job{}
-		j.work.Fn = func() { d.run(j) }
-		return j
-	}
-	return d, nil
+	i := &image{name: "qcow2:" + path, chain: chain, zstd: o.Zstd, cache: newCache(o.Cache)}
+	return readdev.New(e, i, chain[0].size/blk.SectorSize), nil
 }
 
-// Limits implements [blk.Device].
-func (d *Device) Limits() blk.Limits { return d.limits }
+func (d *image) String() string { return d.name }
 
-func (d *Device) String() string { return d.name }
-
-// Submit implements [blk.Device].
-func (d *Device) Submit(b *blk.Bio) {
-	switch {
-	case b.Op == blk.Flush:
-		b.Complete(blk.OK)
-		return
-	case b.Op != blk.Read:
-		b.Complete(blk.ReadOnly)
-		return
-	case b.EndSector() < b.Sector || b.EndSector() > d.limits.Size:
-		b.Complete(blk.Invalid)
-		return
-	}
-	if !d.enter() {
-		if b.Flags&blk.NoWait != 0 {
-			b.Complete(blk.WouldBlock)
-			return
+// Read implements [readdev.Source].
+func (d *image) Read(_ context.Context, p []byte, sector uint64) error {
+	for off := sector * blk.SectorSize; len(p) > 0; {
+		n, err := d.readRun(0, p, off)
+		if err != nil {
+			return d.Note(err)
 		}
-		d.wait.Until(d.enter)
+		p, off = p[n:], off+uint64(n)
 	}
-	j := d.jobs.Get().(*job)
-	j.bio = b
-	d.workers.Queue(&j.work)
-}
-
-func (d *Device) enter() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.under == Depth {
-		return false
-	}
-	d.under++
-	return true
-}
-
-func (d *Device) run(j *job) {
-	b := j.bio
-	err := d.read(b)
-	j.bio = nil
-	d.jobs.Put(j)
-	d.mu.Lock()
-	d.under--
-	d.mu.Unlock()
-	d.wait.Wake()
-	b.Complete(statusOf(err))
-}
-
-func statusOf(err error) blk.Status {
-	if err == nil {
-		return blk.OK
-	}
-	return blk.IOErr
-}
-
-func (d *Device) read(b *blk.Bio) error {
-	off := b.Sector * blk.SectorSize
-	for p := range b.Segments() {
-		for len(p) > 0 {
-			n, err := d.readRun(0, p, off)
-			if err != nil {
-				return err
-			}
-			p, off = p[n:], off+uint64(n)
-		}
-	}
-	return nil
+	return d.Note(nil)
 }
 
 // readRun reads the first bytes of p at off, from a layer or those below it, as far
 // as they are stored in one place.
-func (d *Device) readRun(depth int, p []byte, off uint64) (int, error) {
+func (d *image) readRun(depth int, p []byte, off uint64) (int, error) {
 	if depth == len(d.chain) || off >= d.chain[depth].size {
 		clear(p)
 		return len(p), nil
@@ -204,7 +116,7 @@ func (d *Device) readRun(depth int, p []byte, off uint64) (int, error) {
 
 // Extents is the allocation map of the image with its backing files; a raw backing
 // file is data.
-func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
+func (d *image) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 	const steps = 4096
 	var list []blk.Extent
 	off, end := sector*blk.SectorSize, (sector+sectors)*blk.SectorSize
@@ -221,7 +133,7 @@ func (d *Device) Extents(sector, sectors uint64) ([]blk.Extent, error) {
 
 // extent returns how many of n bytes at off are of one kind, and whether they are
 // data.
-func (d *Device) extent(off, n uint64) (uint64, bool, error) {
+func (d *image) extent(off, n uint64) (uint64, bool, error) {
 	for _, l := range d.chain {
 		if off >= l.size {
 			return n, false, nil
@@ -238,11 +150,8 @@ func (d *Device) extent(off, n uint64) (uint64, bool, error) {
 	return n, false, nil
 }
 
-// Close implements [blk.Device].
-func (d *Device) Close() error {
-	d.workers.Close()
-	return closeChain(d.chain)
-}
+// Close implements [readdev.Source].
+func (d *image) Close() error { return closeChain(d.chain) }
 
 func closeChain(chain []*layer) error {
 	var errs []error

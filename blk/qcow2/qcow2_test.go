@@ -18,6 +18,7 @@ import (
 
 	"udm/blk"
 	"udm/blk/blktest"
+	"udm/blk/readdev"
 	"udm/env"
 	"udm/test/need"
 )
@@ -171,7 +172,7 @@ func TestImagesOfQemu(t *testing.T) {
 }
 
 // readAll reads from many places at the same time.
-func readAll(t *testing.T, rng *rand.Rand, d *Device, want []byte) {
+func readAll(t *testing.T, rng *rand.Rand, d *readdev.Device, want []byte) {
 	var all sync.WaitGroup
 	sectors := uint64(len(want)) / 512
 	for at := uint64(0); at < sectors; {
@@ -191,7 +192,7 @@ func readAll(t *testing.T, rng *rand.Rand, d *Device, want []byte) {
 }
 
 // holes checks that a hole reads as zeroes and that the map is whole.
-func holes(t *testing.T, d *Device, want []byte) {
+func holes(t *testing.T, d *readdev.Device, want []byte) {
 	for at, end := uint64(0), uint64(len(want))/512; at < end; {
 		list, err := d.Extents(at, end-at)
 		if err != nil || len(list) == 0 || list[0].Sector != at {

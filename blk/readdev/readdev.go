@@ -1,5 +1,5 @@
 // Package readdev makes a read-only device of something that can be read at any sector:
-// an object at a web server, a snapshot in an archive.
+// an object at a web server, a snapshot in an archive, an image.
 //
 // Reads run on workers of the environment, in parts that the source reads side by side.
 // Submit blocks while Depth bios are in flight; bios with NoWait end with WouldBlock. Lock
@@ -9,6 +9,7 @@ package readdev
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"udm/blk"
 	"udm/env"
@@ -31,6 +32,30 @@ type Source interface {
 	// Close releases the source. No read is under way.
 	Close() error
 	String() string
+}
+
+// Last is the report of a source of which only the last read tells something.
+type Last struct{ why atomic.Pointer[string] } // nil: it went well
+
+// Note takes down how a read went, and returns err.
+func (l *Last) Note(err error) error {
+	if err == nil {
+		if l.why.Load() != nil {
+			l.why.Store(nil)
+		}
+		return nil
+	}
+	text := err.Error()
+	l.why.Store(&text)
+	return err
+}
+
+// Report implements [Source].
+func (l *Last) Report() blk.Report {
+	if why := l.why.Load(); why != nil {
+		return blk.Report{State: "unreadable", Why: *why}
+	}
+	return blk.Report{State: "readable"}
 }
 
 // Device is a source as a device.
