@@ -39,13 +39,14 @@ var sections = []struct {
 	{"files", benchFiles},
 	{"scale", benchScale},
 	{"volumes", benchVolumes},
+	{"far", benchFar},
 }
 
 func main() {
 	var s settings
 	flag.BoolVar(&s.quick, "quick", false, "fewer rounds and cases: about two minutes")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of each case")
-	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,tiers,copy,nbd,fuse,files,scale")
+	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,tiers,copy,nbd,fuse,files,scale,volumes,far")
 	flag.StringVar(&s.out, "out", "bench/out", "directory for the report")
 	flag.StringVar(&s.profile, "profile", "", "write a CPU profile of this process to a file")
 	flag.Parse()

@@ -55,7 +55,7 @@ var layers = []struct {
 	{"udmtest", []string{"internal", "env", "blk", "export"}},
 	{"", []string{"internal", "env", "blk", "dm", "targets", "export"}}, // the library that is one import
 	{"cmd", []string{"internal", "env", "archive", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", "run", ""}},
-	{"bench", []string{"internal", "env", "blk", "pdata", "dm", "targets", "volume", "export", "ctl"}},
+	{"bench", []string{"internal", "env", "archive", "blk", "pdata", "dm", "targets", "volume", "export", "ctl", ""}},
 	{"containers", []string{"blk", "dm", "targets", "volume", "ctl/.", "test"}}, // clients of the daemon
 	{"sim", []string{"internal", "env", "blk", "pdata", "dm", "targets"}},
 	{"test", []string{"internal", "env", "blk", "pdata", "dm", "targets", "lvm", "luks", "volume", "export", "ctl", "test"}},
