@@ -125,7 +125,10 @@ func (d *disk) perform(b *blk.Bio) blk.Status {
 
 // cut turns the power off. Each write that was under way has happened or not, and each
 // sector that was not flushed survives or not. If only the process was killed, everything
-// that has happened survives.
+// that has happened is still there, be it in the page cache of this machine or in the server
+// of a remote disk; what was not flushed stays as volatile as it was. A write that a
+// server carries out only after the restart is not simulated: nothing in a stack can tell it
+// from one that has happened, and the next owner of the disk may have written there.
 func (d *disk) cut(killed bool) {
 	d.off = true
 	for _, b := range d.pending {
@@ -137,9 +140,7 @@ func (d *disk) cut(killed bool) {
 		}
 	}
 	d.pending = nil
-	if killed {
-		d.mem = d.mem.CrashCloneAll()
-	} else {
+	if !killed {
 		d.mem = d.mem.CrashClone(d.rng.Uint64())
 	}
 }

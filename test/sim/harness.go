@@ -227,15 +227,19 @@ func (w *harness) stop() {
 	}
 }
 
-// cut ends the round with a power cut or the death of the process, in which case the
-// disks keep all that has happened.
+// cut ends the round with a power cut or the death of the process, after which the disks
+// have all that has happened, and a later power cut may still take what was not flushed.
 func (w *harness) cut() {
 	killed := w.rng.IntN(4) == 0
 	w.note("power cut; killed=%v", killed)
 	w.stats.cuts++
 	w.begun = false
 	for _, m := range w.models {
-		m.Crash()
+		if killed {
+			m.Doubt()
+		} else {
+			m.Crash()
+		}
 	}
 	for _, d := range w.disks {
 		d.cut(killed)
