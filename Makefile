@@ -71,11 +71,13 @@ packages: ## install the Debian packages that the tests use, when that is allowe
 HANG = -timeout 45m
 
 # Tests make and drop many disks in memory: collecting garbage less often takes a
-# third less processor time. The limit is soft, for each test binary.
+# third less processor time. The limit is soft, for each test binary. Several packages
+# wait for servers and kernels, so four run at once. Half of the time that is left is
+# compiling and linking: without go vet, which lint runs, and without debug information.
 test: export GOGC = 400
 test: export GOMEMLIMIT = 1GiB
 test: packages ## run every test but those that boot a kernel (the real kernel's answers are from its last run)
-	go test -short $(HANG) ./...
+	go test -short -p 4 -vet=off -ldflags='-s -w' $(HANG) ./...
 
 test-kernel: packages ## boot a real Linux kernel and compare with its device mapper
 	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/... ./luks

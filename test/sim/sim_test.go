@@ -104,10 +104,14 @@ func TestHistories(t *testing.T) {
 
 // few is how many histories there are without -seconds.
 func (k kind) few() uint64 {
-	if k.long {
-		return max(1, *few/4)
+	n := *few
+	if testing.Short() {
+		n /= 3
 	}
-	return *few
+	if k.long {
+		n /= 4
+	}
+	return max(1, n)
 }
 
 func (c *counts) add(o counts) {
