@@ -43,6 +43,8 @@ func (k tiny) scope() (longest, states int) {
 	case k.slow && testing.Short():
 		return 1, *wanted / 50
 	case testing.Short():
+		return 2, *wanted / 4
+	case testing.Short():
 		return 2, *wanted * 2 / 3
 	case *exhaustive:
 		return 3, *wanted
