@@ -44,8 +44,6 @@ func (k tiny) scope() (longest, states int) {
 		return 1, *wanted / 50
 	case testing.Short():
 		return 2, *wanted / 4
-	case testing.Short():
-		return 2, *wanted * 2 / 3
 	case *exhaustive:
 		return 3, *wanted
 	}
