@@ -55,17 +55,16 @@ func (c *Control) Account() {
 	}
 }
 
+// Accounting reports whether devices count their I/O.
+func (c *Control) Accounting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.accounting
+}
+
 // account starts counting. Pieces already in flight are not counted.
 func (d *Device) account() {
-	for {
-		old, ref := d.stats.Load(), &statsRef{accounted: true}
-		if old != nil {
-			ref.regions = old.regions
-		}
-		if d.stats.CompareAndSwap(old, ref) {
-			return
-		}
-	}
+	d.changeStats(func(ref *statsRef) { ref.accounted = true })
 }
 
 // counters are the counters of a shard for one op. Count is the sum of the buckets.

@@ -41,7 +41,8 @@ var shiftType = &Type{Name: "shift", New: func(t *Target, args []string) (Mapper
 	return &shift{d, 0}, err
 }}
 
-func benchDevice(b *testing.B) *Device {
+func benchDevice(b testing.TB) *Device {
+	b.Helper()
 	c := NewControl(env.Real(), anyNull{}, shiftType)
 	d, err := c.Create("d", "", -1)
 	if err == nil {
@@ -63,6 +64,13 @@ func BenchmarkSubmit(b *testing.B) { benchSubmit(b, benchDevice(b)) }
 func BenchmarkSubmitAccounted(b *testing.B) {
 	d := benchDevice(b)
 	d.control.Account()
+	benchSubmit(b, d)
+}
+
+// BenchmarkSubmitTraced measures the cost of a trace whose reader does not keep up.
+func BenchmarkSubmitTraced(b *testing.B) {
+	d := benchDevice(b)
+	d.Trace(NewTracer(env.Real(), 1<<14))
 	benchSubmit(b, d)
 }
 

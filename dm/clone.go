@@ -42,8 +42,8 @@ func (c *Clone) Offset() uint64 { return c.Sector - c.target.Begin }
 
 // Issue submits the clone to Dev.
 func (c *Clone) Issue() {
-	if p := c.piece; p.stats != nil && !p.entered {
-		p.enterStats(p.dev.env.Now())
+	if p := c.piece; p.stats != nil {
+		p.issued(c)
 	}
 	c.Dev.Submit(&c.Bio)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"udm/blk"
@@ -40,6 +41,8 @@ type Control struct {
 	globalNr uint32             // guarded by mu
 
 	accounting bool // guarded by mu; see Account
+
+	traced atomic.Uint64 // the last number of a piece in traces
 }
 
 // NewControl makes an empty set of devices. Their tables may use the given types;

@@ -35,6 +35,7 @@ type piece struct {
 
 	stats   *statsRef // the regions that count the piece; nil: none
 	start   time.Duration
+	traced  uint64 // number of the piece in traces
 	entered bool   // counted as in flight
 	merged  bool   // counted as merged
 	next    *piece // link of slots.requeued and slots.flushed
@@ -86,7 +87,7 @@ func (c *Clone) run() {
 // clone, statistics do not count the piece.
 func (c *Clone) refused(st blk.Status) {
 	if p := c.piece; p.stats != nil && c == &p.Clone {
-		p.dropStats()
+		p.dropStats(st)
 	}
 	c.piece.cloneDone(st)
 }
@@ -150,7 +151,7 @@ func (p *piece) complete(st blk.Status) {
 	}
 	d, sh, orig := p.dev, p.shard, p.orig
 	if p.stats != nil {
-		p.endStats(false)
+		p.endStats(st)
 	}
 	if p.flush && orig.Op != blk.Flush && orig.Sectors > 0 && st == blk.OK {
 		d.afterFlush(p)

@@ -56,7 +56,7 @@ func (p *piece) rebuild() *blk.Bio {
 func (p *piece) secondStage(b *blk.Bio) {
 	d, sh := p.dev, p.shard
 	if p.stats != nil {
-		p.endStats(true)
+		p.endStats(statusRequeue)
 	}
 	p.put()
 	if !d.pushBack(b) {

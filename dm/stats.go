@@ -3,6 +3,8 @@ package dm
 import (
 	"sync/atomic"
 	"time"
+
+	"udm/blk"
 )
 
 // Statistics of regions of a device (drivers/md/dm-stats.c; the manual is
@@ -13,16 +15,17 @@ import (
 // other counters when it ends. A piece that its target refuses (Kill, Requeue) is in
 // flight for a moment and counts nowhere else.
 //
-// Device.stats is nil without regions and accounting (account.go), so that I/O costs one
-// load then. A set of regions never changes; it is replaced by another one. A piece keeps
+// Device.stats is nil without regions, accounting (account.go) and tracing (trace.go), so
+// that I/O costs one load then. A set of regions never changes; it is replaced by another one. A piece keeps
 // the set that it began with, and a region is added while nothing is in flight, so every
 // piece leaves the areas that it has entered.
 
-// statsRef is the set of regions of a device in the order of their ids, and whether its
-// I/O is accounted as well.
+// statsRef is the set of regions of a device in the order of their ids, whether its I/O is
+// accounted as well, and who traces it. It never changes.
 type statsRef struct {
 	regions   []*region
 	accounted bool
+	tracers   []*Tracer
 }
 
 // region is one region. Only aux and the counters change.
@@ -79,8 +82,21 @@ func (p *piece) beginStats() {
 		return
 	}
 	p.stats, p.start, p.entered = ref, p.dev.env.Now(), false
+	if len(ref.tracers) > 0 {
+		p.traceQueued()
+	}
 	if !p.target.AccountsIssue {
 		p.enterStats(p.start)
+	}
+}
+
+// issued counts a piece whose clone is sent below.
+func (p *piece) issued(c *Clone) {
+	if !p.entered {
+		p.enterStats(p.dev.env.Now())
+	}
+	if len(p.stats.tracers) > 0 {
+		p.traceIssued(c)
 	}
 }
 
@@ -106,12 +122,15 @@ func (d *Device) mergesLikeLinux(s ioSpan) bool {
 	return s.begin == 1 && same || s.begin == 0 && !same
 }
 
-// endStats counts the end of a piece. One that was pushed back is not accounted: it will
-// be sent again.
-func (p *piece) endStats(pushedBack bool) {
+// endStats counts the end of a piece with a status. One that was pushed back is not
+// accounted: it will be sent again.
+func (p *piece) endStats(st blk.Status) {
 	ref, now := p.stats, p.dev.env.Now()
+	if len(ref.tracers) > 0 {
+		p.traceEnd(st)
+	}
 	p.stats = nil
-	if ref.accounted && !pushedBack {
+	if ref.accounted && st != statusRequeue {
 		p.accountEnd(now - p.start)
 	}
 	if !p.entered {
@@ -126,8 +145,11 @@ func (p *piece) endStats(pushedBack bool) {
 	}
 }
 
-// dropStats undoes beginStats for a piece that its target has refused.
-func (p *piece) dropStats() {
+// dropStats undoes beginStats for a piece that its target has refused with a status.
+func (p *piece) dropStats(st blk.Status) {
+	if len(p.stats.tracers) > 0 {
+		p.traceEnd(st)
+	}
 	if p.entered {
 		p.stats.leave(p.span(), p.dev.env.Now())
 	}

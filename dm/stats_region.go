@@ -64,19 +64,7 @@ func (d *Device) region(id int) (*region, error) {
 
 // replaceRegions replaces the set of regions by the one that change makes from a copy.
 func (d *Device) replaceRegions(change func([]*region) []*region) {
-	for {
-		old := d.stats.Load()
-		ref := new(statsRef)
-		if old != nil {
-			ref.regions, ref.accounted = slices.Clone(old.regions), old.accounted
-		}
-		if ref.regions = change(ref.regions); len(ref.regions) == 0 && !ref.accounted {
-			ref = nil
-		}
-		if d.stats.CompareAndSwap(old, ref) {
-			return
-		}
-	}
+	d.changeStats(func(ref *statsRef) { ref.regions = change(slices.Clone(ref.regions)) })
 }
 
 // addRegion gives r the lowest free id.

@@ -14,12 +14,18 @@ var opNames = []string{blk.Read: "read", blk.Write: "write", blk.Flush: "flush",
 // Stats implements [ctl.Service]. The first who asks has devices count.
 func (s *Service) Stats(context.Context) ([]ctl.Stats, error) {
 	s.control.Account()
+	all, _ := s.StatsSoFar()
+	return all, nil
+}
+
+// StatsSoFar returns the statistics without having devices count, and whether they do.
+func (s *Service) StatsSoFar() (all []ctl.Stats, counting bool) {
 	ds := s.control.List()
-	all := make([]ctl.Stats, 0, len(ds))
+	all = make([]ctl.Stats, 0, len(ds))
 	for _, d := range ds {
 		all = append(all, stats(d))
 	}
-	return all, nil
+	return all, s.control.Accounting()
 }
 
 func stats(d *dm.Device) ctl.Stats {
