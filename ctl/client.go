@@ -152,8 +152,8 @@ func (c *Client) Metrics(ctx context.Context, w io.Writer) error {
 
 // call runs the command on the daemon. The stream ends without an error when ctx
 // does.
-func (name streaming[Out]) call(ctx context.Context, c *Client) (iter.Seq2[Out, error], error) {
-	answer, err := c.post(ctx, string(name), nothing{})
+func (name streaming[In, Out]) call(ctx context.Context, c *Client, in In) (iter.Seq2[Out, error], error) {
+	answer, err := c.post(ctx, string(name), in)
 	if err != nil {
 		return nil, err
 	}

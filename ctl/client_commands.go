@@ -179,5 +179,10 @@ func (c *Client) Disks(ctx context.Context) ([]Disk, error) {
 
 // Events implements [Service].
 func (c *Client) Events(ctx context.Context) (iter.Seq2[Event, error], error) {
-	return events.call(ctx, c)
+	return events.call(ctx, c, nothing{})
+}
+
+// Trace implements [Service].
+func (c *Client) Trace(ctx context.Context, r Trace) (iter.Seq2[TraceEvent, error], error) {
+	return trace.call(ctx, c, r)
 }

@@ -42,6 +42,7 @@ var (
 	limit       = order("limit", Service.Limit)
 	limits      = ask("limits", Service.Limits)
 	stats       = ask("stats", Service.Stats)
+	trace       = streamOf("trace", Service.Trace)
 	frontEnds   = ask("front_ends", Service.FrontEnds)
 
 	objects      = ask("objects", Service.Objects)
@@ -125,16 +126,25 @@ func order[In any](name string, do func(Service, context.Context, In) error) com
 	return request(name, func(s Service, ctx context.Context, in In) (nothing, error) { return nothing{}, do(s, ctx, in) })
 }
 
-// Stream is an answer of many values, each sent as soon as it is available.
+// Stream is an answer of many values, each sent as soon as it is available, or with the next
+// one if it is [Continued].
 type Stream iter.Seq2[any, error]
 
+// Continued is a value of a stream that may be sent together with the next one.
+type Continued interface{ More() bool }
+
 // streaming is a command whose answer is a stream, for clients.
-type streaming[Out any] string
+type streaming[In, Out any] string
 
 // stream adds a command without a request whose answer is a stream.
-func stream[Out any](name string, do func(Service, context.Context) (iter.Seq2[Out, error], error)) streaming[Out] {
-	ask(name, func(s Service, ctx context.Context) (Stream, error) {
-		values, err := do(s, ctx)
+func stream[Out any](name string, do func(Service, context.Context) (iter.Seq2[Out, error], error)) streaming[nothing, Out] {
+	return streamOf(name, func(s Service, ctx context.Context, _ nothing) (iter.Seq2[Out, error], error) { return do(s, ctx) })
+}
+
+// streamOf adds a command whose answer is a stream.
+func streamOf[In, Out any](name string, do func(Service, context.Context, In) (iter.Seq2[Out, error], error)) streaming[In, Out] {
+	request(name, func(s Service, ctx context.Context, in In) (Stream, error) {
+		values, err := do(s, ctx, in)
 		if err != nil {
 			return nil, err
 		}
@@ -146,5 +156,5 @@ func stream[Out any](name string, do func(Service, context.Context) (iter.Seq2[O
 			}
 		}, nil
 	})
-	return streaming[Out](name)
+	return streaming[In, Out](name)
 }

@@ -89,6 +89,10 @@ type Service interface {
 	// Stats returns I/O statistics of all devices in ascending order of names. Counting
 	// begins with the first call.
 	Stats(context.Context) ([]Stats, error)
+	// Trace follows the bios of a device, and of the mapped devices that it stands on at
+	// that time, until ctx ends. Events that are not read in time are lost, and counted.
+	// The sequence can be used only once.
+	Trace(context.Context, Trace) (iter.Seq2[TraceEvent, error], error)
 	// FrontEnds reports what the daemon serves, and to whom.
 	FrontEnds(context.Context) ([]FrontEnd, error)
 

@@ -30,7 +30,7 @@ serves the resulting block devices over NBD and FUSE.`,
 	}
 	cmd.SetVersionTemplate("udm {{.Version}}\n")
 	cmd.PersistentFlags().String("root", defaultRoot(), "directory of the daemon's sockets and saved state, or $UDM_ROOT")
-	cmd.AddCommand(quickstartCommand(), daemonCommand(), keepCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), topCommand(), metricsCommand(), webCommand(), doctorCommand(), bundleCommand(), limitCommand(), targetsCommand(), paramCommand(),
+	cmd.AddCommand(quickstartCommand(), daemonCommand(), keepCommand(), dmsetupCommand(), lsCommand(), statusCommand(), eventsCommand(), topCommand(), traceCommand(), metricsCommand(), webCommand(), doctorCommand(), bundleCommand(), limitCommand(), targetsCommand(), paramCommand(),
 		createCommand(), loadCommand(), removeCommand(), runCommand(), runStarterCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(), exportCommand(), unexportCommand(),
 		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(), changesCommand(), sendCommand(), receiveCommand(),

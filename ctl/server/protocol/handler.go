@@ -3,6 +3,7 @@
 package protocol
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"syscall"
+	"time"
 
 	"udm/ctl"
 	"udm/dm"
@@ -65,7 +67,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch answer := answer.(type) {
 	case ctl.Stream:
-		stream(w, answer)
+		stream(r.Context(), w, answer)
 		return
 	case ctl.Download:
 		h.download(w, answer)
@@ -74,19 +76,28 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, answer)
 }
 
-// stream sends each value at once, as a line of JSON. The first bytes tell the client
-// that the command was accepted.
-func stream(w http.ResponseWriter, values ctl.Stream) {
+// lastWrite is how long a client that does not read may delay the end of a stream.
+const lastWrite = time.Second
+
+// stream sends each value, as a line of JSON, at once or with those that follow at once. The
+// first bytes tell the client that the command was accepted.
+func stream(ctx context.Context, w http.ResponseWriter, values ctl.Stream) {
+	c := http.NewResponseController(w)
+	defer context.AfterFunc(ctx, func() {
+		_ = c.SetWriteDeadline(time.Now().Add(lastWrite)) // some writers of tests have none
+	})()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
-	flush := http.NewResponseController(w).Flush
 	lines := json.NewEncoder(w)
-	err := flush()
+	err := c.Flush()
 	for v, verr := range values {
 		if errors.Join(err, verr) != nil {
 			return // the client sees that the answer is incomplete
 		}
-		err = errors.Join(lines.Encode(v), flush())
+		err = lines.Encode(v)
+		if more, ok := v.(ctl.Continued); !ok || !more.More() {
+			err = errors.Join(err, c.Flush())
+		}
 	}
 }
 
