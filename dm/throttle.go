@@ -18,7 +18,8 @@ import (
 // open, so the device cannot be removed meanwhile.
 //
 // Reads and writes wait in separate queues. A flush does not wait: it only covers completed
-// writes. Discards and write-zeroes count as writes without bytes.
+// writes. Discards and write-zeroes count as writes without bytes. A barrier waits until all
+// that its device has waiting has passed, and what comes after it waits for it.
 //
 // Lock order: Throttle.mu is a leaf.
 
@@ -64,6 +65,9 @@ type member struct {
 	throttle *Throttle
 	forward  func(*blk.Bio)
 	lanes    [2]lane
+	waiting  int      // guarded by Throttle.mu; bios in lanes, or on their way from there
+	barrier  bool     // guarded by Throttle.mu; one of them is a barrier, the last of them
+	behind   blk.List // guarded by Throttle.mu; bios that wait for a barrier, or are one
 }
 
 // lane is the queue of waiting bios of a device in one direction.
@@ -111,20 +115,13 @@ func (d *Device) Throttle(ts ...*Throttle) {
 
 // submit forwards b, or queues it after the bios that already wait.
 func (m *member) submit(b *blk.Bio) {
-	if b.Op == blk.Flush {
-		m.forward(b)
-		return
-	}
 	t := m.throttle
 	t.mu.Lock()
-	d, l := t.of(m, b)
-	passes := len(d.waiting) == 0 && d.delay(t.env.Now(), b) <= 0
+	passes := m.passesLocked(b)
 	refused := !passes && b.Flags&blk.NoWait != 0
-	switch {
-	case passes:
-		d.charge(t.env.Now(), b)
-	case !refused:
-		d.push(l, b)
+	if !passes && !refused {
+		m.behind.Push(b)
+		m.admitLocked()
 	}
 	t.mu.Unlock()
 	switch {
@@ -134,6 +131,33 @@ func (m *member) submit(b *blk.Bio) {
 		b.Complete(blk.WouldBlock)
 	default:
 		t.queue.Queue(t.work)
+	}
+}
+
+// passesLocked reports whether b need not wait, and charges it then.
+func (m *member) passesLocked(b *blk.Bio) bool {
+	if m.barrier || !m.behind.Empty() || isBarrier(b) && m.waiting > 0 {
+		return false
+	}
+	d, _ := m.throttle.of(m, b)
+	now := m.throttle.env.Now()
+	if b.Op != blk.Flush && (len(d.waiting) > 0 || d.delay(now, b) > 0) {
+		return false
+	}
+	d.charge(now, b)
+	return true
+}
+
+func isBarrier(b *blk.Bio) bool { return b.Flags&blk.Barrier != 0 }
+
+// admitLocked queues what need not wait for a barrier any more.
+func (m *member) admitLocked() {
+	for !m.barrier && !m.behind.Empty() && !(isBarrier(m.behind.First()) && m.waiting > 0) {
+		b := m.behind.Pop()
+		m.waiting++
+		m.barrier = isBarrier(b)
+		d, l := m.throttle.of(m, b)
+		d.push(l, b)
 	}
 }
 
@@ -159,7 +183,9 @@ func (t *Throttle) tick() {
 		m, b, wait := t.next()
 		switch {
 		case b != nil:
+			barrier := isBarrier(b)
 			m.forward(b)
+			m.passed(barrier)
 		case wait > 0:
 			t.queue.QueueAfter(t.work, wait)
 			return
@@ -167,6 +193,15 @@ func (t *Throttle) tick() {
 			return
 		}
 	}
+}
+
+// passed notes that a bio that has waited is in the device.
+func (m *member) passed(barrier bool) {
+	m.throttle.mu.Lock()
+	defer m.throttle.mu.Unlock()
+	m.waiting--
+	m.barrier = m.barrier && !barrier
+	m.admitLocked()
 }
 
 // next removes and returns a bio that may pass. If there is none, it returns the time until
@@ -207,11 +242,17 @@ func (d *direction) take(now time.Duration, l *lane) *blk.Bio {
 
 // delay returns how long b must still wait.
 func (d *direction) delay(now time.Duration, b *blk.Bio) time.Duration {
+	if b.Op == blk.Flush {
+		return 0
+	}
 	return max(d.ios.delay(now, 1), d.bytes.delay(now, bytesOf(b)))
 }
 
 // charge charges b to the buckets, and returns the time that it takes at the given rates.
 func (d *direction) charge(now time.Duration, b *blk.Bio) time.Duration {
+	if b.Op == blk.Flush {
+		return 0
+	}
 	return max(d.ios.charge(now, 1), d.bytes.charge(now, bytesOf(b)))
 }
 

@@ -1,6 +1,7 @@
 package dm
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -211,4 +212,40 @@ func TestLimitsChange(t *testing.T) {
 	if l.ended != before+8 {
 		t.Errorf("%d of %d have ended", l.ended, before+8)
 	}
+}
+
+// TestLimitedBarrier checks that a barrier overtakes nothing that waits for a limit, whatever
+// queue that waits in, and that nothing overtakes it.
+func TestLimitedBarrier(t *testing.T) {
+	r := newRig(t)
+	th := r.throttle(Rates{Read: Rate{IOs: Bucket{1, 1}}})
+	d := r.throttled("d", "g0", th)
+	h, err := d.Open(true)
+	r.must(err)
+	var order []string
+	submit := func(name string, op blk.Op, flags blk.Flags) {
+		b := &blk.Bio{Op: op, Flags: flags}
+		if op != blk.Flush {
+			b.SetData(make([]byte, 512))
+		}
+		b.End = func(*blk.Bio) { order = append(order, name) }
+		h.Submit(b)
+		r.sim.Run()
+	}
+	submit("read 1", blk.Read, 0)
+	submit("read 2", blk.Read, 0)
+	submit("write 1", blk.Write, 0)
+	submit("barrier 1", blk.Write, blk.Barrier)
+	submit("write 2", blk.Write, 0)
+	submit("flush", blk.Flush, 0)
+	submit("read 3", blk.Read, 0)
+	submit("barrier 2", blk.Read, blk.Barrier)
+	submit("barrier 3", blk.Flush, blk.Barrier)
+	submit("write 3", blk.Write, 0)
+	r.sim.Advance(10 * time.Second)
+	want := []string{"read 1", "write 1", "read 2", "barrier 1", "write 2", "flush", "read 3", "barrier 2", "barrier 3", "write 3"}
+	if !slices.Equal(order, want) {
+		t.Errorf("they end in the order\n%q\nwant\n%q", order, want)
+	}
+	r.must(h.Close())
 }

@@ -48,13 +48,16 @@ type harness struct {
 	lossy bool
 	// hard: discards may cover many whole blocks, and some bios take long at the
 	// disk while other operations continue
-	hard  bool
-	far   bool // disks lose their connections, and are out of reach for a while
-	last  bool // no start after this round: the disks are damaged
-	begun bool // a round has begun since the last power cut
-	trace []string
-	errs  []string
-	stats counts
+	hard bool
+	far  bool // disks lose their connections, and are out of reach for a while
+	// limited: the volumes' users are limited
+	limited   bool
+	throttles []*dm.Throttle // of this round: that of the group, and each volume's own
+	last      bool           // no start after this round: the disks are damaged
+	begun     bool           // a round has begun since the last power cut
+	trace     []string
+	errs      []string
+	stats     counts
 }
 
 // counts are the statistics of a history.
@@ -138,7 +141,7 @@ func (w *harness) boot() {
 		d.on(w.sim)
 	}
 	w.c = dm.NewControl(w.sim, w, all.Types()...)
-	w.vols, w.busy = nil, false
+	w.vols, w.busy, w.throttles = nil, false, nil
 	w.note("start")
 	w.task(func() { w.sc.start(w) })
 }
@@ -216,6 +219,7 @@ func (w *harness) stop() {
 			w.flush(v)
 			w.drop(v)
 		}
+		w.unlimit()
 		w.must(w.c.Close(), "stop")
 	})
 	w.sim.Run()

@@ -18,7 +18,7 @@ const (
 // live runs a whole history. A panic, such as that of a deadlock or of a broken invariant,
 // is a finding.
 func live(seed uint64, k kind, skip func(int) bool) (w *harness) {
-	w = &harness{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors, hard: k.hard, far: k.far}
+	w = &harness{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), skip: skip, faulty: k.errors, injects: k.errors, hard: k.hard, far: k.far, limited: k.limited}
 	defer func() {
 		if r := recover(); r != nil {
 			w.fail("%v", r)
@@ -56,7 +56,9 @@ type kind struct {
 	hard   bool // see harness
 	full   bool // the disks lie on a host that is full from time to time
 	far    bool // see harness
-	long   bool // a history takes long: a quarter as many
+	// limited: users' I/O is limited, and the limits change
+	limited bool
+	long    bool // a history takes long: a quarter as many
 }
 
 // round starts n operations. Some are still under way when it returns.
@@ -84,6 +86,9 @@ func (w *harness) operation(r *rand.Rand) {
 	}
 	if w.far && r.IntN(10) == 0 {
 		w.disconnect(r)
+	}
+	if w.limited && r.IntN(10) == 0 {
+		w.relimit(r)
 	}
 	switch k := r.IntN(100); {
 	case k < 10:

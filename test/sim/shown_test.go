@@ -2,7 +2,10 @@ package sim
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"udm/ctl"
@@ -33,9 +36,9 @@ func (s *renamer) start(w *harness) {
 	}
 }
 
-// rename renames the device from a to b until the daemon is killed at an operation on
-// files, and reports whether it came as far as that.
-func (s *renamer) rename(w *harness, at int) (killed bool) {
+// killed carries out a change until the daemon is killed at an operation on files, and reports
+// whether it came as far as that.
+func (s *renamer) killed(w *harness, at int, change func(context.Context) error) (killed bool) {
 	n, done := 0, false
 	w.files.watch = func() {
 		if n++; n == at {
@@ -43,9 +46,8 @@ func (s *renamer) rename(w *harness, at int) (killed bool) {
 			w.sim.NewWait().Until(func() bool { return false })
 		}
 	}
-	w.sim.Go("rename", func() {
-		_, err := s.srv.Rename(context.Background(), ctl.Rename{Ref: ctl.Ref{Name: "a"}, NewName: "b"})
-		w.right(err, "rename")
+	w.sim.Go("change", func() {
+		w.right(change(context.Background()), "change")
 		done = true
 	})
 	w.until(func() bool { return killed || done })
@@ -59,9 +61,10 @@ func off(w *harness, killed bool) {
 	w.sim.Close()
 }
 
-// A daemon that was killed anywhere in a change shows the state before or after it. What it
-// shows is still there when the power fails next.
-func TestWhatAStartShowsStays(t *testing.T) {
+// staysShown checks that a daemon that was killed anywhere in a change shows the state before
+// or after it, and that what it shows is still there when the power fails next.
+func staysShown(t *testing.T, prepare, change func(context.Context, *service.Service) error, show func(*renamer, *harness) string, states ...string) {
+	t.Helper()
 	reached := true
 	for at := 1; reached; at++ {
 		for seed := range uint64(8) {
@@ -69,17 +72,14 @@ func TestWhatAStartShowsStays(t *testing.T) {
 			w := &harness{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), sc: s}
 			s.prepare(w)
 			w.boot()
-			w.task(func() {
-				_, err := s.srv.Create(context.Background(), ctl.Create{Name: "a", Table: "0 8 zero"})
-				w.right(err, "create")
-			})
-			reached = s.rename(w, at)
+			w.task(func() { w.right(prepare(context.Background(), s.srv), "prepare") })
+			reached = s.killed(w, at, func(ctx context.Context) error { return change(ctx, s.srv) })
 			off(w, true)
 			w.boot()
-			shown := s.names(w)
+			shown := show(s, w)
 			off(w, false)
 			w.boot()
-			if now := s.names(w); now != shown || shown != "a" && shown != "b" {
+			if now := show(s, w); now != shown || !slices.Contains(states, shown) {
 				t.Errorf("killed at step %d, seed %d: a start shows %q, and %q after a power cut", at, seed, shown, now)
 			}
 			for _, err := range w.errs {
@@ -88,4 +88,49 @@ func TestWhatAStartShowsStays(t *testing.T) {
 			off(w, true)
 		}
 	}
+}
+
+// A change of a name is there as a whole.
+func TestWhatAStartShowsStays(t *testing.T) {
+	staysShown(t, func(ctx context.Context, s *service.Service) error {
+		_, err := s.Create(ctx, ctl.Create{Name: "a", Table: "0 8 zero"})
+		return err
+	}, func(ctx context.Context, s *service.Service) error {
+		_, err := s.Rename(ctx, ctl.Rename{Ref: ctl.Ref{Name: "a"}, NewName: "b"})
+		return err
+	}, (*renamer).names, "a", "b")
+}
+
+// A change of a limit is there as a whole: of one of a device, of a group, and the end of a
+// group.
+func TestLimitsStay(t *testing.T) {
+	prepare := func(ctx context.Context, s *service.Service) error {
+		_, err := s.Create(ctx, ctl.Create{Name: "a", Table: "0 8 zero"})
+		return errors.Join(err, s.Limit(ctx, ctl.Limit{Group: "h", Write: ctl.Rate{IOPS: 7}}),
+			s.Limit(ctx, ctl.Limit{Group: "g", Write: ctl.Rate{IOPS: 1}}), s.Limit(ctx, ctl.Limit{Device: "a", Group: "g", Read: ctl.Rate{Bytes: 2}}))
+	}
+	const before = "g=1 h=7 a=2 "
+	for after, l := range map[string]ctl.Limit{
+		"g=9 h=7 a=2 ": {Group: "g", Write: ctl.Rate{IOPS: 9}},
+		"g=1 h=7 a=9 ": {Device: "a", Group: "h", Read: ctl.Rate{Bytes: 9}},
+		"g=1 a=2 ":     {Group: "h"},
+	} {
+		staysShown(t, prepare, func(ctx context.Context, s *service.Service) error { return s.Limit(ctx, l) }, shownLimits, before, after)
+	}
+}
+
+// shownLimits returns the limits of groups and devices that a daemon shows.
+func shownLimits(s *renamer, w *harness) (text string) {
+	w.task(func() {
+		list, err := s.srv.Limits(context.Background())
+		w.right(err, "limits")
+		for _, l := range list {
+			name := l.Device
+			if name == "" {
+				name = l.Group
+			}
+			text += fmt.Sprintf("%s=%d ", name, l.Write.IOPS+l.Read.Bytes)
+		}
+	})
+	return text
 }

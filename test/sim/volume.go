@@ -46,6 +46,9 @@ func (w *harness) open(d *dm.Device, m *blktest.Model) *volume {
 	if d == nil {
 		return nil
 	}
+	if w.limited {
+		w.limit(d)
+	}
 	h, err := d.Open(true)
 	if !w.must(err, "open %s", d.Name()) {
 		return nil
