@@ -22,8 +22,8 @@ func bundleCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "support-bundle FILE",
 		Short: "Collect the information needed to analyze a problem in a tar.gz file",
-		Long: `support-bundle writes a new FILE with versions, devices with their tables and states,
-objects, operations, front ends, limits, metrics, the output of udm doctor, and the log
+		Long: `support-bundle writes a new FILE with versions, problems, devices with their tables and
+states, objects, operations, front ends, limits, metrics, the output of udm doctor, and the log
 given with --log. It contains no data of devices, and keys in tables are replaced by
 zeroes. It does contain the names of devices and files and the addresses of clients.
 Queries that fail are listed in errors.txt.`,
@@ -62,6 +62,7 @@ func writeBundle(ctx context.Context, w io.Writer, c *ctl.Client, log string) er
 		b.json("version.json", func() (any, error) { return thisBuild(), nil }),
 		b.json("daemon.json", func() (any, error) { return c.Version(ctx) }),
 		b.json("devices.json", func() (any, error) { return c.List(ctx, all) }),
+		b.json("problems.json", func() (any, error) { return c.Problems(ctx) }),
 		b.json("stats.json", func() (any, error) { return c.Stats(ctx) }),
 		b.json("limits.json", func() (any, error) { return c.Limits(ctx) }),
 		b.json("objects.json", func() (any, error) { return c.Objects(ctx) }),

@@ -13,12 +13,16 @@ import (
 )
 
 func statusCommand() *cobra.Command {
-	var clients bool
+	var clients, problems bool
 	cmd := &cobra.Command{
 		Use:   "status [DEVICE]...",
-		Short: "Show the table, status and address of devices",
+		Short: "Show problems, and the table, status and address of devices",
+		Long: `status shows what is wrong, with the commands that fix it, and then devices. Problems are the
+alerts for Prometheus that hold now, in the same words; the log of the daemon and its page
+tell them, too. Of devices that are named, only their own problems are shown.`,
 		Example: `  udm status
   udm status disk
+  udm status --problems        # nothing else; with --json for programs
   udm status --clients         # who uses them, by which socket, mount or block device
   udm status --json | jq '.[].status'`,
 		ValidArgsFunction: completeDevices,
@@ -26,10 +30,15 @@ func statusCommand() *cobra.Command {
 			if clients {
 				return runClients(cmd, args)
 			}
+			if problems {
+				return runProblems(cmd, args)
+			}
 			return runStatus(cmd, args)
 		},
 	}
 	cmd.Flags().BoolVar(&clients, "clients", false, "show what the daemon serves, and to whom")
+	cmd.Flags().BoolVar(&problems, "problems", false, "show only problems")
+	cmd.MarkFlagsMutuallyExclusive("clients", "problems")
 	addJSON(cmd)
 	return cmd
 }
@@ -46,8 +55,13 @@ func runStatus(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	problems, err := problemsOf(cmd, args)
+	if err != nil {
+		return err
+	}
+	printProblems(cmd.OutOrStdout(), problems)
 	for i, d := range ds {
-		if i > 0 {
+		if i > 0 || len(problems) > 0 {
 			fmt.Fprintln(cmd.OutOrStdout())
 		}
 		printStatus(cmd.OutOrStdout(), root, d)

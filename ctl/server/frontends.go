@@ -30,7 +30,7 @@ func (d *daemon) newFrontEnds(s *service.Service) ([]frontend.Server, error) {
 		return nil, err
 	}
 	looks := metrics.Handler(metrics.Config{Service: s, Root: cfg.Root, Log: cfg.Log})
-	control := frontend.NewHTTP(controlName, controlHandler(protocol.Handler(s, cfg.Log), looks, d.askedToReplace), cfg.socket(controlName, unixSocket(filepath.Join(cfg.Root, ctl.Socket))), cfg.Log)
+	control := frontend.NewHTTP(controlName, controlHandler(protocol.Handler(s, cfg.Log), looks, d.serveProblems(s), d.askedToReplace), cfg.socket(controlName, unixSocket(filepath.Join(cfg.Root, ctl.Socket))), cfg.Log)
 	control.Managed = slices.Contains(d.managed, controlName)
 	list := []frontend.Server{control, local}
 	if cfg.Listen != "" || slices.Contains(d.managed, nbdTCPName) {
@@ -81,7 +81,7 @@ func (d *daemon) newPage(s *service.Service) (frontend.Server, error) {
 		return nil, err
 	}
 	host, _, _ := net.SplitHostPort(address) // webAddress has made it
-	h, err := web.Handler(web.Config{Service: s, Root: cfg.Root, Token: token, Host: host, Operations: cfg.WebOperations, Machine: cfg.Machine, Log: cfg.Log})
+	h, err := web.Handler(web.Config{Service: s, Root: cfg.Root, Watch: d.problems, Token: token, Host: host, Operations: cfg.WebOperations, Machine: cfg.Machine, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -90,10 +90,11 @@ func (d *daemon) newPage(s *service.Service) (frontend.Server, error) {
 	return p, nil
 }
 
-// controlHandler answers commands, and metrics to who may use the control socket.
-func controlHandler(commands, looks http.Handler, replace http.HandlerFunc) http.Handler {
+// controlHandler answers commands, and metrics and problems to who may use the control socket.
+func controlHandler(commands, looks http.Handler, problems, replace http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+ctl.ReplacePath, replace)
+	mux.HandleFunc("GET "+ctl.ProblemsPath, problems)
 	mux.Handle("/", commands)
 	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
 		mux.Handle("GET "+path, looks)

@@ -16,6 +16,7 @@ import (
 
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/handover"
+	"udm/ctl/server/metrics"
 	"udm/ctl/server/service"
 	"udm/ctl/server/web"
 	"udm/dm"
@@ -80,7 +81,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
 		return err
 	}
-	d := &daemon{cfg: cfg, asks: make(chan ask)}
+	problems, err := metrics.NewWatch(cfg.Log)
+	if err != nil {
+		return err
+	}
+	d := &daemon{cfg: cfg, problems: problems, asks: make(chan ask)}
 	for name := range cfg.Sockets {
 		d.managed = append(d.managed, name)
 	}
@@ -99,9 +104,10 @@ func Run(ctx context.Context, cfg Config) error {
 
 // daemon is the daemon of a root.
 type daemon struct {
-	cfg  Config
-	lock *os.File
-	asks chan ask
+	cfg      Config
+	problems *metrics.Watch
+	lock     *os.File
+	asks     chan ask
 	// managed are the names of the sockets that a service manager has opened, for this
 	// process or one before.
 	managed []string
@@ -156,6 +162,11 @@ func (d *daemon) serve(ctx context.Context, s *service.Service, from *handover.B
 		d.cfg.Ready(s)
 	}
 	d.tellFailure()
+	watched := d.watch(ctx, s)
+	defer func() {
+		fail(nil)
+		watched()
+	}()
 	if left, err = d.run(ctx, s, list, fail); err != nil {
 		return left, err
 	}

@@ -9,7 +9,7 @@ import (
 // Families returns udm's own metrics in ascending order of names, for programs that show
 // them elsewhere.
 func Families(ctx context.Context, c Config) ([]*dto.MetricFamily, error) {
-	s, p := &source{Config: c, space: spaceOf}, newPage()
+	s, p := &source{Config: c}, newPage()
 	if err := s.fill(ctx, p); err != nil {
 		return nil, err
 	}

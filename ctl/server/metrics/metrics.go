@@ -3,14 +3,15 @@ package metrics
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 
 	"udm/ctl"
 )
@@ -28,13 +29,54 @@ const maxScrapes = 4
 // Handler returns a handler for /metrics, /healthz and /readyz.
 func Handler(c Config) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(newSource(c), promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.HTTPErrorOnError,
-		EnableOpenMetrics: true, DisableCompression: true, MaxRequestsInFlight: maxScrapes,
-	}))
+	mux.Handle("GET /metrics", &scraped{source: newSource(c), room: make(chan bool, maxScrapes)})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, c.Service) })
 	return mux
+}
+
+// scraped answers /metrics.
+type scraped struct {
+	source *source
+	room   chan bool // full while maxScrapes are under way
+}
+
+func (s *scraped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.room <- true:
+		defer func() { <-s.room }()
+	default:
+		http.Error(w, fmt.Sprintf("%d scrapes are under way; try again later", maxScrapes), http.StatusServiceUnavailable)
+		return
+	}
+	fs, err := s.source.Gather()
+	if err != nil {
+		s.source.Log.Warn("the metrics cannot be gathered", "reason", err)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
+	w.Header().Set("Content-Type", string(format))
+	_ = encode(w, format, fs) // who asked may be gone
+}
+
+// encode writes families in a format that was asked for.
+func encode(w io.Writer, format expfmt.Format, fs []*dto.MetricFamily) error {
+	kind := format.FormatType()
+	if kind == expfmt.TypeTextPlain || kind == expfmt.TypeOpenMetrics {
+		e := encoder{w: w, open: kind == expfmt.TypeOpenMetrics}
+		for _, f := range fs {
+			e.family(f)
+		}
+		return e.close()
+	}
+	e := expfmt.NewEncoder(w, format)
+	for _, f := range fs {
+		if err := e.Encode(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ready answers /readyz.
@@ -55,11 +97,10 @@ func ready(w http.ResponseWriter, r *http.Request, s ctl.Service) {
 type source struct {
 	Config
 	registry *prometheus.Registry
-	space    func(dir string) (space, error)
 }
 
 func newSource(c Config) *source {
-	s := &source{Config: c, registry: prometheus.NewRegistry(), space: spaceOf}
+	s := &source{Config: c, registry: prometheus.NewRegistry()}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return s
 }
@@ -127,6 +168,6 @@ func (s *source) devices(ctx context.Context, p *page) error {
 			}
 		}
 	}
-	p.hosts(dirs, s.space)
+	p.hosts(dirs)
 	return nil
 }

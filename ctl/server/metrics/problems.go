@@ -1,9 +1,12 @@
 package metrics
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"maps"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,26 +14,21 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"go.yaml.in/yaml/v3"
 
+	"udm/ctl"
 	"udm/packaging/prometheus"
+	"udm/volume"
 )
 
-// Problem is an alert that holds now, in the words of the rules for Prometheus.
-type Problem struct {
-	Alert       string            `json:"alert"`
-	Severity    string            `json:"severity"` // critical or warning
-	Labels      map[string]string `json:"labels"`
-	Summary     string            `json:"summary"`
-	Description string            `json:"description"`
-	Command     string            `json:"command"` // fixes the cause; words in capitals are to be replaced
-}
-
-// Watch finds problems in the metrics of one daemon. It is safe for concurrent use.
+// Watch finds problems in the metrics of one daemon, and logs when they come and go. It is
+// safe for concurrent use.
 type Watch struct {
 	rules []rule
+	log   *slog.Logger
 
 	mu    sync.Mutex
 	last  time.Time            // guarded by mu; of the last look
 	since map[string]time.Time // guarded by mu; since when a problem has been seen in every look
+	told  map[string]string    // guarded by mu; summaries of the problems that the log has
 }
 
 // rule is an alert of the rules. Those that only Prometheus can evaluate have no condition.
@@ -52,12 +50,12 @@ type hit struct {
 type condition func(figures) []hit
 
 // NewWatch returns a Watch that has not looked yet.
-func NewWatch() (*Watch, error) {
+func NewWatch(log *slog.Logger) (*Watch, error) {
 	var f struct{ Groups []struct{ Rules []rule } }
 	if err := yaml.Unmarshal(prometheus.Rules, &f); err != nil {
 		return nil, err
 	}
-	w := &Watch{since: make(map[string]time.Time)}
+	w := &Watch{log: log, since: make(map[string]time.Time), told: make(map[string]string)}
 	for _, g := range f.Groups {
 		for _, r := range g.Rules {
 			if r.holds = conditionOf(r); r.holds != nil {
@@ -87,18 +85,46 @@ func (r *rule) lasts() time.Duration {
 }
 
 // forgetAfter is the longest time between two looks that are taken for one stretch.
-const forgetAfter = time.Minute
+const forgetAfter = 5 * time.Minute
 
-// Problems returns what is wrong according to metrics that were gathered at a time. The
-// critical ones come first.
-func (w *Watch) Problems(fs []*dto.MetricFamily, now time.Time) []Problem {
+// Seen is what a look sees of a service.
+type Seen struct {
+	Families   []*dto.MetricFamily
+	Devices    []ctl.Device // with what they stand on
+	Operations []volume.Operation
+}
+
+// Look looks at a service now and returns its problems.
+func (w *Watch) Look(ctx context.Context, c Config) ([]ctl.Problem, error) {
+	seen, err := see(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return w.Problems(seen, time.Now()), nil
+}
+
+func see(ctx context.Context, c Config) (seen Seen, err error) {
+	if seen.Families, err = Families(ctx, c); err != nil {
+		return seen, err
+	}
+	if seen.Devices, err = c.Service.List(ctx, ctl.Query{With: []ctl.With{ctl.WithDeps}, Noflush: true}); err != nil {
+		return seen, err
+	}
+	seen.Operations, err = c.Service.Operations(ctx)
+	return seen, err
+}
+
+// Problems returns what is wrong according to what was seen at a time. The critical ones come
+// first.
+func (w *Watch) Problems(seen Seen, now time.Time) []ctl.Problem {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now.Sub(w.last) > forgetAfter {
 		clear(w.since)
 	}
 	w.last = now
-	all, since, found := figuresOf(fs), make(map[string]time.Time), make(map[string][]Problem)
+	all, why := figuresOf(seen.Families), reasonsOf(seen)
+	since, found := make(map[string]time.Time), make(map[string][]ctl.Problem)
 	for _, r := range w.rules {
 		for _, h := range r.holds(all) {
 			key := fmt.Sprint(r.Alert, h.labels, h.state)
@@ -107,16 +133,42 @@ func (w *Watch) Problems(fs []*dto.MetricFamily, now time.Time) []Problem {
 			}
 			if now.Sub(since[key]) >= r.lasts() {
 				p := r.problem(h)
+				p.Detail = why.of(p)
 				found[p.Severity] = append(found[p.Severity], p)
 			}
 		}
 	}
 	w.since = since
-	return append(found["critical"], found["warning"]...)
+	list := append(found["critical"], found["warning"]...)
+	w.tellLocked(list)
+	return list
+}
+
+// tellLocked logs which problems have come and gone since the last look.
+func (w *Watch) tellLocked(list []ctl.Problem) {
+	told := make(map[string]string, len(list))
+	for _, p := range list {
+		key := fmt.Sprint(p.Alert, p.Labels)
+		told[key] = p.Summary
+		if _, known := w.told[key]; known {
+			continue
+		}
+		level := slog.LevelWarn
+		if p.Severity == "critical" {
+			level = slog.LevelError
+		}
+		w.log.Log(context.Background(), level, p.Summary, "alert", p.Alert, "description", p.Description, "command", p.Command, "reason", p.Detail)
+	}
+	for _, key := range slices.Sorted(maps.Keys(w.told)) {
+		if _, there := told[key]; !there {
+			w.log.Info("no longer: " + w.told[key])
+		}
+	}
+	w.told = told
 }
 
 // problem returns the words of a rule about a hit.
-func (r *rule) problem(h hit) Problem {
+func (r *rule) problem(h hit) ctl.Problem {
 	say := func(what string, as func(string) string) string {
 		pairs := []string{"{{ $value | humanizePercentage }}", fmt.Sprintf("%.4g%%", h.value*100), "{{ $labels.instance }}", "this machine"}
 		for name, value := range h.labels {
@@ -125,7 +177,8 @@ func (r *rule) problem(h hit) Problem {
 		return strings.NewReplacer(pairs...).Replace(strings.TrimSpace(r.Annotations[what]))
 	}
 	plain := func(s string) string { return s }
-	return Problem{r.Alert, r.Labels["severity"], h.labels, say("summary", plain), say("description", plain), say("command", quote)}
+	return ctl.Problem{Alert: r.Alert, Severity: r.Labels["severity"], Labels: h.labels,
+		Summary: say("summary", plain), Description: say("description", plain), Command: say("command", quote)}
 }
 
 var harmless = regexp.MustCompile(`^[\w./:=@%+,][\w./:=@%+,-]*$`)
@@ -136,41 +189,4 @@ func quote(word string) string {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
-
-// comparison is the form of most expressions: a metric, or its share of another one,
-// compared with a number.
-var comparison = regexp.MustCompile(`^(\w+)(?:\{(\w+)="(\w+)"\})?(?: / (\w+))? (==|>|<) ([\d.]+)$`)
-
-// conditionOf returns what a rule's expression says about metrics of one moment; nil if that
-// needs those of others.
-func conditionOf(r rule) condition {
-	if m := comparison.FindStringSubmatch(r.Expr); m != nil && strings.HasPrefix(m[1], "udm_") {
-		number, _ := strconv.ParseFloat(m[6], 64) // the pattern has digits and dots only
-		return func(f figures) []hit { return f.compare(m[1], m[2], m[3], m[4], m[5], number) }
-	}
-	return special[r.Alert]
-}
-
-// special are conditions of expressions with more than a comparison.
-var special = map[string]condition{
-	// Prometheus tells of recent errors. Those who look now want to know of all.
-	"UdmDeviceErrors": func(f figures) []hit { return f.compare(deviceErrors.name, "", "", "", ">", 0) },
-	"UdmSuspended": func(f figures) (hits []hit) {
-		waiting := f.byDevice(deviceQueued)
-		for _, h := range f.compare(suspended.name, "", "", "", "==", 1) {
-			if waiting[h.labels["device"]] > 0 {
-				hits = append(hits, h)
-			}
-		}
-		return hits
-	},
-	"UdmDeviceStuck": func(f figures) (hits []hit) {
-		done := f.byDevice(deviceSeconds)
-		for _, h := range f.compare(deviceInFlight.name, "", "", "", ">", 0) {
-			h.state = fmt.Sprint(done[h.labels["device"]])
-			hits = append(hits, h)
-		}
-		return hits
-	},
 }

@@ -12,6 +12,9 @@ type space struct {
 	free, size uint64 // bytes
 }
 
+// hostSpace is spaceOf, but for tests.
+var hostSpace = spaceOf
+
 // places is the set of directories with files that devices use.
 type places map[string]bool
 
@@ -24,7 +27,7 @@ func (ps places) add(source string) {
 
 // hosts adds the metrics of each file system once, labeled with the alphabetically first of
 // its directories.
-func (p *page) hosts(ps places, spaceOf func(dir string) (space, error)) {
+func (p *page) hosts(ps places) {
 	dirs := make([]string, 0, len(ps))
 	for dir := range ps {
 		dirs = append(dirs, dir)
@@ -32,7 +35,7 @@ func (p *page) hosts(ps places, spaceOf func(dir string) (space, error)) {
 	slices.Sort(dirs)
 	seen := make(map[uint64]bool)
 	for _, dir := range dirs {
-		s, err := spaceOf(dir)
+		s, err := hostSpace(dir)
 		if err != nil || seen[s.id] {
 			continue
 		}

@@ -24,17 +24,11 @@ type state struct {
 	Disks      []disk             `json:"disks"`
 	Numbers    numbers            `json:"numbers"`
 	Others     []sample           `json:"others"` // metrics that are not about one device
-	Problems   []problem          `json:"problems"`
+	Problems   []ctl.Problem      `json:"problems"`
 	Operations []volume.Operation `json:"operations"`
 	FrontEnds  []ctl.FrontEnd     `json:"frontEnds"`
 	Limits     []ctl.Limit        `json:"limits"`
 	Machine    []Check            `json:"machine"` // what the machine lacks
-}
-
-// problem is a problem with what is known about its cause.
-type problem struct {
-	metrics.Problem
-	Detail string `json:"detail,omitempty"`
 }
 
 // fresh is the time for which a state is that of the present.
@@ -43,7 +37,6 @@ const fresh = time.Second
 // states makes states for all who ask.
 type states struct {
 	Config
-	watch   *metrics.Watch
 	machine []Check
 	began   time.Time
 
@@ -52,16 +45,12 @@ type states struct {
 	text []byte     // guarded by mu
 }
 
-func newStates(c Config) (*states, error) {
-	w, err := metrics.NewWatch()
-	if err != nil {
-		return nil, err
-	}
-	s := &states{Config: c, watch: w, began: time.Now(), machine: []Check{}}
+func newStates(c Config) *states {
+	s := &states{Config: c, began: time.Now(), machine: []Check{}}
 	if c.Machine != nil {
 		s.machine = slices.DeleteFunc(c.Machine(), func(c Check) bool { return c.OK })
 	}
-	return s, nil
+	return s
 }
 
 // serve answers GET /api/state.
@@ -126,36 +115,6 @@ func (s *states) make(ctx context.Context) (*state, error) {
 	g := newGraph(ds)
 	st.Devices, st.Disks = g.devices(ds, objects), g.disks
 	st.Numbers, st.Others = numbersOf(families, g.index)
-	st.Problems = explained(s.watch.Problems(families, now), ds, st.Operations)
+	st.Problems = append([]ctl.Problem{}, s.Watch.Problems(metrics.Seen{Families: families, Devices: ds, Operations: st.Operations}, now)...)
 	return st, nil
-}
-
-// explained adds to problems what devices, disks and operations say about them.
-func explained(ps []metrics.Problem, ds []ctl.Device, ops []volume.Operation) []problem {
-	why := make(map[string]string)
-	for _, d := range ds {
-		why["device "+metrics.Name(d.Name)] = d.Waiting
-		for _, dep := range d.Deps {
-			if dep.Report != nil {
-				why["disk "+metrics.Name(dep.Source)] = dep.Report.Why
-			}
-		}
-	}
-	for _, op := range ops {
-		why["operation "+op.ID] = op.Problem
-	}
-	all := make([]problem, 0, len(ps))
-	for _, p := range ps {
-		detail := ""
-		switch p.Alert {
-		case "UdmTableMissing":
-			detail = why["device "+p.Labels["device"]]
-		case "UdmDiskLost":
-			detail = why["disk "+p.Labels["disk"]]
-		case "UdmOperationWaits":
-			detail = why["operation "+p.Labels["id"]]
-		}
-		all = append(all, problem{p, detail})
-	}
-	return all
 }

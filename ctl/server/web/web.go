@@ -12,14 +12,16 @@ import (
 	"strings"
 
 	"udm/ctl"
+	"udm/ctl/server/metrics"
 )
 
 // Config configures Handler.
 type Config struct {
 	Service ctl.Service
-	Root    string // directory of the daemon
-	Token   string // what must be known to see anything
-	Host    string // name by which the page may be opened, other than localhost and addresses; "" for none
+	Root    string         // directory of the daemon
+	Token   string         // what must be known to see anything
+	Watch   *metrics.Watch // finds problems
+	Host    string         // name by which the page may be opened, other than localhost and addresses; "" for none
 	// Operations allows to change devices.
 	Operations bool
 	// Machine, if not nil, examines the machine for what it lacks.
@@ -47,10 +49,7 @@ func Handler(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	states, err := newStates(c)
-	if err != nil {
-		return nil, err
-	}
+	states := newStates(c)
 	api := http.NewServeMux()
 	api.HandleFunc("GET /api/state", states.serve)
 	api.HandleFunc("GET /api/device", func(w http.ResponseWriter, r *http.Request) { serveDevice(w, r, c.Service) })

@@ -45,7 +45,12 @@ func newRig(t *testing.T, operations bool) *rig {
 	r := &rig{Service: s, T: t}
 	r.token, err = Token(root)
 	r.must(err)
-	r.page, err = Handler(Config{Service: s, Root: root, Token: r.token, Host: "disks.example", Operations: operations, Log: slog.New(slog.DiscardHandler)})
+	log := slog.New(slog.DiscardHandler)
+	watch, err := metrics.NewWatch(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.page, err = Handler(Config{Service: s, Root: root, Watch: watch, Token: r.token, Host: "disks.example", Operations: operations, Log: log})
 	r.must(err)
 	return r
 }
