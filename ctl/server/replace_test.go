@@ -123,11 +123,12 @@ func startReplaced(t *testing.T, die string) *replaced {
 	return r
 }
 
-// start starts the daemon.
+// start starts the process.
 func (r *replaced) start(die string) {
 	r.t.Helper()
 	r.cmd = exec.Command(os.Args[0])
 	r.cmd.Env = append(os.Environ(), replaceRoot+"="+r.root, replaceDie+"="+die)
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, out, err := os.Pipe()
 	r.must(err)
 	r.out = in
