@@ -62,15 +62,14 @@ func runTrace(cmd *cobra.Command, r ctl.Trace, limit time.Duration) error {
 		return err
 	}
 	defer client.Close()
-	ctx := cmd.Context()
-	if limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
-	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
 	events, err := client.Trace(ctx, r)
 	if err != nil {
 		return explain(r.Name, found(r.Name, err))
+	}
+	if limit > 0 {
+		defer time.AfterFunc(limit, cancel).Stop()
 	}
 	lines := json.NewEncoder(cmd.OutOrStdout())
 	p := tracePrinter{w: cmd.OutOrStdout(), named: make(map[ctl.Number]bool)}
