@@ -5,26 +5,33 @@ import { layout, reach } from "./layout.js";
 import { visible } from "./text.js";
 
 const smallest = 0.02, largest = 3;
+const readable = 13; // pixels of height, from which on a block has a caption
+const slice = 12; // milliseconds that drawing may take at once
 
 export class Graph {
   constructor(canvas, onSelect) {
-    Object.assign(this, { canvas, onSelect, blocks: [], selected: null, found: null, view: null, shape: "", looks: () => ({}) });
+    Object.assign(this, { canvas, onSelect, blocks: [], selected: null, found: null, view: null, shape: "", looks: () => ({}), note: () => "" });
     new ResizeObserver(() => { if (!this.moved) this.view = null; this.draw(); }).observe(canvas);
     canvas.addEventListener("wheel", e => this.wheel(e), { passive: false });
     canvas.addEventListener("keydown", e => this.key(e));
     this.pointers();
   }
 
-  // set takes the devices; looks tells what is to be seen of one. The places change only when
-  // something else stands on something else.
-  set(devices, disks, looks) {
-    this.looks = looks;
+  // prepare returns what set takes: the shape of the devices and, if that is new, the places
+  // of their blocks. They change only when something else stands on something else.
+  prepare(devices, disks) {
     const aspect = Math.round(2 * Math.min(3, Math.max(0.5, this.canvas.clientWidth / this.canvas.clientHeight))) / 2 || 1;
-    const shape = JSON.stringify([aspect, devices.map(d => [d.name, d.kind, d.on, d.disks]), disks.map(d => [d.name, d.users > 1])]);
-    if (shape !== this.shape) {
+    const text = JSON.stringify([aspect, devices.map(d => [d.name, d.kind, d.on, d.disks]), disks.map(d => [d.name, d.users > 1])]);
+    return { text, blocks: text !== this.shape && layout(devices, disks, aspect) };
+  }
+
+  // set takes what prepare has made; looks tells what is to be seen of a block.
+  set(shape, looks) {
+    this.looks = looks;
+    if (shape.blocks) {
       const name = this.selected && (this.selected.full || this.selected.name);
-      this.shape = shape;
-      this.blocks = layout(devices, disks, aspect);
+      this.shape = shape.text;
+      this.blocks = shape.blocks;
       this.selected = name ? this.blocks.find(b => (b.full || b.name) === name) || null : null;
       if (!this.moved) this.view = null;
       this.light();
@@ -188,44 +195,81 @@ export class Graph {
   }
 
   draw() {
-    this.asked ||= requestAnimationFrame(() => { this.asked = 0; this.paint(); });
+    cancelAnimationFrame(this.asked);
+    this.asked = requestAnimationFrame(() => { this.asked = 0; this.paint(); });
   }
 
+  // paint draws the picture: blocks that are too small to be read as plain boxes, the others in
+  // detail, for as long as a slice. What is left of these are plain boxes until later frames.
   paint() {
     if (!this.view) this.fit();
     const { c, width, height } = paper(this.canvas), v = this.view;
     if (!v || !this.blocks.length) return;
-    const ink = inks();
+    const ink = inks(), large = [];
     for (const b of this.blocks) {
       const x = v.x + b.x * v.zoom, y = v.y + b.y * v.zoom, w = b.width * v.zoom, h = b.height * v.zoom;
       if (x > width || y > height || x + w < 0 || y + h < 0) continue;
-      this.block(c, ink, b, x, y, w, h, width);
+      const one = [b, this.looks(b), x, y, w, h, width];
+      if (h < readable) this.box(c, ink, ...one);
+      else large.push(one);
     }
-    c.globalAlpha = 1;
-    this.lines(c, ink);
+    const left = this.detail(c, ink, large, 0);
+    for (const one of large.slice(left)) this.box(c, ink, ...one);
   }
 
-  block(c, ink, b, x, y, w, h, width) {
-    const look = this.looks(b), me = b === this.selected, lit = me || this.above?.has(b), under = this.below?.has(b);
-    c.globalAlpha = this.found ? (this.found.has(b) ? 1 : 0.14) : this.selected && !lit && !under ? 0.28 : 1;
-    const radius = Math.min(5, h / 5), colour = ink[b.kind] || ink.disk;
-    const box = () => { c.beginPath(); c.roundRect(x, y, w, h, radius); };
-    box();
-    c.fillStyle = ink.surface;
-    c.fill();
+  // detail draws blocks in detail, from a place in a list on, and then the lines. It returns
+  // how far it came.
+  detail(c, ink, list, from) {
+    const end = performance.now() + slice;
+    let i = from;
+    for (; i < list.length && (i % 16 || i === from || performance.now() < end); i++) {
+      const [, , x, y, w, h] = list[i];
+      if (from) c.clearRect(x - 1, y - 1, w + 2, h + 2);
+      this.block(c, ink, ...list[i]);
+    }
+    c.globalAlpha = 1;
+    if (i < list.length) this.asked = requestAnimationFrame(() => { this.asked = 0; this.detail(c, ink, list, i); });
+    else this.lines(c, ink);
+    return i;
+  }
+
+  // alpha is how much of a block shines through what the user looks for.
+  alpha(b) {
+    const lit = b === this.selected || this.above?.has(b);
+    return this.found ? (this.found.has(b) ? 1 : 0.14) : this.selected && !lit && !this.below?.has(b) ? 0.28 : 1;
+  }
+
+  // box draws a block as a plain box, as cheaply as can be.
+  box(c, ink, b, look, x, y, w, h) {
+    const me = b === this.selected;
+    c.globalAlpha = this.alpha(b) * (me ? 0.9 : this.above?.has(b) ? 0.7 : b === this.under ? 0.6 : 0.42);
+    c.fillStyle = look.problem ? ink[look.problem] : ink[b.kind] || ink.disk;
+    c.fillRect(x, y, Math.max(1, w), Math.max(1, h));
+    if (h > 7) this.level(c, ink, look, x, y, w, h, c.fillStyle, this.alpha(b));
+    if (!me || h >= readable) return;
+    c.strokeStyle = ink.text;
+    c.lineWidth = 2;
+    c.strokeRect(x, y, w, h);
+    c.lineWidth = 1;
+  }
+
+  // block draws a block that can be read.
+  block(c, ink, b, look, x, y, w, h, width) {
+    const me = b === this.selected, lit = me || this.above?.has(b), alpha = this.alpha(b), colour = ink[b.kind] || ink.disk;
+    c.beginPath();
+    c.roundRect(x, y, w, h, Math.min(5, h / 5));
     c.fillStyle = colour;
-    const alpha = c.globalAlpha;
     c.globalAlpha = alpha * (me ? 0.55 : lit ? 0.4 : b === this.under ? 0.32 : 0.18);
     c.fill();
     c.globalAlpha = alpha;
-    if (h > 7) this.level(c, ink, look, x, y, w, h, colour, alpha);
-    c.strokeStyle = look.problem ? ink[look.problem] : me || under ? ink.text : colour;
+    c.strokeStyle = look.problem ? ink[look.problem] : me || this.below?.has(b) ? ink.text : colour;
     c.lineWidth = look.problem || me ? 2 : 1;
-    c.setLineDash(look.dashed ? [4, 3] : []);
-    if (h > 4) { box(); c.stroke(); }
-    c.setLineDash([]);
+    if (look.dashed) c.setLineDash([4, 3]);
+    c.stroke();
+    if (look.dashed) c.setLineDash([]);
     c.lineWidth = 1;
-    if (h >= 13) this.caption(c, ink, b, look, x, y, w, h, width);
+    this.level(c, ink, look, x, y, w, h, colour, alpha);
+    this.caption(c, ink, b, look, x, y, w, h, width);
   }
 
   // level draws how full a block is, along its bottom, and how busy, at its right.
@@ -255,7 +299,7 @@ export class Graph {
     c.fillStyle = ink.text;
     const name = shorten(b.shown ||= visible(b.name), Math.floor((right - left) / (size * 0.56)));
     c.fillText(name, left, y + h / 2 + 0.5);
-    const note = look.note, used = name.length * size * 0.56;
+    const note = this.note(b), used = name.length * size * 0.56;
     if (note && right - left > used + 40) {
       c.fillStyle = ink.muted;
       c.fillText(shorten(note, Math.floor((right - left - used - 12) / (size * 0.54))), left + used + 12, y + h / 2 + 0.5);

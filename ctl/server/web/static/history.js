@@ -7,13 +7,12 @@ const operations = ["read", "write"];
 export class History {
   constructor() { this.clear(); }
 
-  clear() { this.last = null; this.times = []; this.devices = new Map(); this.pools = new Map(); }
+  clear() { this.last = null; this.counted = null; this.times = []; this.devices = new Map(); this.pools = new Map(); }
 
   // add takes the next state. A daemon that began anew counts from 0: so does the page.
   add(state) {
     if (this.last && state.time < this.last.time) this.clear();
-    const before = this.last && counters(this.last);
-    const now = counters(state);
+    const before = this.last && this.counted, now = counters(state);
     if (before && state.time > this.last.time) {
       const seconds = state.time - this.last.time;
       this.times.push(seconds);
@@ -23,6 +22,7 @@ export class History {
     for (const name of this.devices.keys()) if (!now.has(name)) this.devices.delete(name);
     this.notePools(state);
     this.last = state;
+    this.counted = now;
   }
 
   note(name, now, before, seconds) {

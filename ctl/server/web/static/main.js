@@ -9,10 +9,10 @@ import * as panels from "./panels.js";
 import { ask } from "./operate.js";
 
 const every = 2000; // milliseconds
-let token = "", state = null, timer = 0, asking = false, busy = new Map();
+let token = "", state = null, whole = null, timer = 0, asking = false, busy = [];
 const history = new History(), extra = { lines: null };
 const graph = new Graph($("graph"), selected);
-window.udm = { get state() { return state; }, graph, history }; // for tests and the curious
+window.udm = { get state() { return whole; }, graph, history }; // for tests and the curious: the state that is shown
 
 // The token is behind # in the address that udm web prints. It is kept for this tab only, and
 // not in the address, which people copy.
@@ -40,11 +40,10 @@ async function look() {
   let pause = every;
   const began = performance.now();
   try {
-    state = tidy(await call("api/state"));
+    const next = tidy(await call("api/state"));
     pause = Math.max(every, 8 * (performance.now() - began)); // a slow daemon is asked less often
     trouble("");
-    history.add(state);
-    render();
+    await render(next);
   } catch (e) {
     if (e.status === 401) { token = ""; sessionStorage.removeItem("token"); }
     trouble(e.status ? visible(e.message) : "The daemon does not answer. What is shown is from before; the page goes on when it answers.");
@@ -65,21 +64,32 @@ function trouble(text) {
   document.body.classList.toggle("stale", Boolean(text));
 }
 
-function render() {
+// breath lets the browser do what waits, so that nothing that the user does waits long.
+const breath = () => new Promise(done => setTimeout(done));
+
+// render shows a state, a part at a time: with thousands of devices all of it at once would be
+// felt. What names devices by their places changes at once, the picture first.
+async function render(next) {
+  await breath();
+  history.add(next);
+  await breath();
+  const shape = graph.prepare(next.devices, next.disks);
+  await breath();
+  state = next;
   $("page").hidden = false;
-  busy = new Map(state.devices.map((d, i) => [i, history.rate(d.name)]));
-  header();
-  panels.problems(state);
+  busy = state.devices.map(d => history.rate(d.name));
   const bad = new Map();
   for (const p of state.problems) if (bad.get(p.labels.device) !== "critical") bad.set(p.labels.device, p.severity);
-  graph.set(state.devices, state.disks, b => looks(b, bad));
+  graph.set(shape, b => looks(b, bad));
+  await breath();
+  header();
+  panels.problems(state);
   detail();
-  panels.pools(state, history);
-  panels.operations(state);
-  panels.clients(state);
-  panels.limits(state);
-  panels.machine(state);
+  await breath();
+  for (const part of [panels.pools, panels.operations, panels.clients, panels.limits, panels.machine]) part(state, history);
+  await breath();
   charts();
+  whole = next;
 }
 
 function header() {
@@ -96,11 +106,16 @@ function header() {
 // looks is what is to be seen of a block.
 function looks(b, bad) {
   if (b.device === undefined) return {};
-  const d = state.devices[b.device], rate = busy.get(b.device) || 0;
-  return { share: panels.share(state, b.device)?.share, busy: rate ? Math.log10(1 + rate) / 5 : 0, problem: bad.get(d.name), dashed: !d.state.startsWith("active"), note: note(d) };
+  const d = state.devices[b.device], rate = busy[b.device];
+  return { share: panels.share(state, b.device)?.share, busy: rate ? Math.log10(1 + rate) / 5 : 0, problem: bad.get(d.name), dashed: !d.state.startsWith("active") };
 }
 
-const note = d => [bytes(state.numbers["udm_device_size_bytes"]?.[state.devices.indexOf(d)] || 0), d.state !== "active" && d.state].filter(Boolean).join(" · ");
+// note is what is written beside the name of a block.
+function note(b) {
+  const d = state.devices[b.device];
+  return d ? [bytes(state.numbers["udm_device_size_bytes"]?.[b.device] || 0), d.state !== "active" && d.state].filter(Boolean).join(" · ") : "";
+}
+graph.note = note;
 
 // selected follows the picture.
 function selected(block, above) {
@@ -156,7 +171,7 @@ const hits = 8;
 function search() {
   const found = graph.search($("search").value).filter(b => b.device !== undefined);
   const list = $("found"), rest = found.length - hits;
-  show(list, found.slice(0, hits).map((b, i) => h("li", { role: "option", id: `hit-${i}`, "data-select": b.device, "aria-selected": String(i === 0) }, h("i", { class: b.kind }), visible(b.name))),
+  show(list, found.slice(0, hits).map((b, i) => h("li", { role: "option", id: `hit-${i}`, "data-select": b.name, "aria-selected": String(i === 0) }, h("i", { class: b.kind }), visible(b.name))),
     graph.found && h("li", { class: "empty" }, found.length ? (rest > 0 ? `${rest.toLocaleString("en")} more are lit up` : "") : "No device has that in its name"));
   list.hidden = !graph.found;
   $("search").setAttribute("aria-expanded", String(!list.hidden));
@@ -168,8 +183,8 @@ function endSearch() {
   search();
 }
 
-const pick = device => {
-  const b = graph.blocks.find(b => b.device === device);
+const pick = name => {
+  const b = graph.blocks.find(b => b.device !== undefined && b.name === name);
   if (b) graph.select(b, true);
 };
 
@@ -184,9 +199,9 @@ $("search").addEventListener("keydown", e => {
   if (e.key === "Enter") {
     const option = $("found").querySelector("[aria-selected=true]");
     if (!option) return;
-    const device = Number(option.dataset.select);
+    const name = option.dataset.select;
     endSearch();
-    pick(device);
+    pick(name);
     $("graph").focus();
   }
 });
@@ -197,7 +212,7 @@ $("search").addEventListener("blur", () => setTimeout(() => { $("found").hidden 
 document.addEventListener("click", e => {
   const t = e.target.closest("[data-select], [data-copy], [data-do]");
   if (!t) return;
-  if (t.dataset.select !== undefined) { endSearch(); pick(Number(t.dataset.select)); }
+  if (t.dataset.select !== undefined) { endSearch(); pick(t.dataset.select); }
   if (t.dataset.copy !== undefined) copy(t);
   if (t.dataset.do) {
     const i = state.devices.findIndex(d => d.name === t.dataset.name);

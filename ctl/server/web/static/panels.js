@@ -15,7 +15,7 @@ export function number(state, metric, device, write = count) {
 }
 
 // name is a device's name, which selects it.
-const name = (device, state) => h("button", { type: "button", class: "name", "data-select": device }, visible(state.devices[device].name));
+const name = (device, state) => h("button", { type: "button", class: "name", "data-select": state.devices[device].name }, visible(state.devices[device].name));
 
 const empty = text => h("p", { class: "empty" }, text);
 
@@ -41,8 +41,8 @@ export function problems(state) {
 }
 
 function place(state, p) {
-  const i = state.devices.findIndex(d => d.name === p.labels.device);
-  return i >= 0 && h("button", { type: "button", "data-select": i }, "Show");
+  const there = state.devices.some(d => d.name === p.labels.device);
+  return there && h("button", { type: "button", "data-select": p.labels.device }, "Show");
 }
 
 // share is how full a device is: a pool's data, a store, a cache.
@@ -83,7 +83,7 @@ export function details(state, history, block, above, extra) {
       clients.length > 0 && term("Clients", clients.slice(0, 6).map(c => h("span", { class: "line" }, visible(c)))),
       limits.map(l => term("Limits", limitText(l))).flat(),
       term("Number", d.number)),
-    extra.lines?.name === d.name && h("div", { class: "lines" }, [["Table", extra.lines.table], ["Status", extra.lines.status]].map(([what, ls]) =>
+    h("div", { class: "lines" }, extra.lines?.name === d.name && [["Table", extra.lines.table], ["Status", extra.lines.status]].map(([what, ls]) =>
       ls.length > 0 && [h("h3", {}, what), h("pre", { tabindex: 0, "aria-label": what }, ls.map(visible).join("\n"))])),
     state.operate && d.kind && actions(d));
 }
