@@ -243,14 +243,14 @@ func TestProblems(t *testing.T) {
 	must(t, r.CreateVolume(ctx, ctl.CreateVolume{Pool: "tiny", Name: "vol", Size: 4 << 20}))
 	p := open(t, 1280, 900, false)
 	p.visit(r.at(), shown)
-	if text := get[string](p, `document.getElementById("problems").textContent`); text != "No problems" {
+	if text := get[string](p, `document.getElementById("problems").textContent`); text != "No problems" && !strings.HasPrefix(text, "1 problemcritical Only ") { // the machine's own file system may be full
 		t.Errorf("at first: %q", text)
 	}
 	if st := r.write("vol", 0, 2<<20); !errors.Is(st, blk.NoSpace) {
 		t.Errorf("a write to a full pool: %v", st)
 	}
-	p.until(`udm.state.problems.length >= 3`)
-	if alerts := get[[]string](p, `[...document.querySelectorAll("#problems li")].map(e => e.dataset.alert)`); !slices.Equal(alerts, []string{"UdmPoolOutOfSpace", "UdmPoolDataFilling", "UdmDeviceErrors"}) {
+	p.until(`udm.state.problems.filter(p => p.alert !== "UdmHostFilling").length >= 3`)
+	if alerts := get[[]string](p, `[...document.querySelectorAll("#problems li")].map(e => e.dataset.alert).filter(a => a !== "UdmHostFilling")`); !slices.Equal(alerts, []string{"UdmPoolOutOfSpace", "UdmPoolDataFilling", "UdmDeviceErrors"}) {
 		t.Errorf("the page tells %v", alerts)
 	}
 	if text := get[string](p, `document.querySelector("#problems li").innerText`); !strings.Contains(text, "Pool tiny is out of data space.") || !strings.Contains(text, "udm pool grow tiny --size SIZE") {

@@ -152,7 +152,6 @@ var faults = map[string]struct {
 	}},
 	"full host": {[]string{"UdmHostFilling"}, func(r *rig) {
 		hostSpace = func(string) (space, error) { return space{free: 1, size: 100}, nil }
-		r.t.Cleanup(func() { hostSpace = spaceOf })
 	}},
 	"lost disk":  {[]string{"UdmDiskLost", "UdmTableMissing"}, func(r *rig) { r.source.Service = lost{r} }},
 	"restarting": {[]string{"UdmRestoring"}, func(r *rig) { r.source.Service = notReady{r} }},

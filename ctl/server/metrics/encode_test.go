@@ -12,7 +12,7 @@ import (
 )
 
 // formats are those that clients get.
-var formats = []expfmt.Format{expfmt.FmtText, expfmt.FmtOpenMetrics_0_0_1, expfmt.FmtOpenMetrics_1_0_0}
+var formats = []expfmt.Format{expfmt.NewFormat(expfmt.TypeTextPlain), expfmt.NewFormat(expfmt.TypeOpenMetrics)}
 
 // asExpfmt checks that families are encoded as package expfmt does it.
 func asExpfmt(t *testing.T, fs []*dto.MetricFamily) {
@@ -91,7 +91,7 @@ func TestEncodeToNobody(t *testing.T) {
 	for range 10_000 {
 		p.set(devices, label("device", "x"), 1)
 	}
-	if err := encode(failing{gone}, expfmt.FmtText, p.sorted()); !errors.Is(err, gone) {
+	if err := encode(failing{gone}, formats[0], p.sorted()); !errors.Is(err, gone) {
 		t.Errorf("%v", err)
 	}
 }
