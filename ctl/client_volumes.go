@@ -17,6 +17,11 @@ func (c *Client) Object(ctx context.Context, r Object) (volume.Object, error) {
 	return object.call(ctx, c, r)
 }
 
+// Labelled implements [Volumes].
+func (c *Client) Labelled(ctx context.Context, r Labelled) ([]volume.Object, error) {
+	return labelled.call(ctx, c, r)
+}
+
 // Label implements [Volumes].
 func (c *Client) Label(ctx context.Context, r volume.LabelSpec) error {
 	_, err := label.call(ctx, c, r)

@@ -48,6 +48,7 @@ var (
 	objects      = ask("objects", Service.Objects)
 	object       = request("object", Service.Object)
 	label        = order("label", Service.Label)
+	labelled     = request("labelled", Service.Labelled)
 	operations   = ask("operations", Service.Operations)
 	cancel       = order("operation_cancel", Service.CancelOperation)
 	clone        = order("clone", Service.Clone)

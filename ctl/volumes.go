@@ -19,6 +19,9 @@ type Volumes interface {
 	Objects(context.Context) ([]volume.Object, error)
 	// Object describes one object.
 	Object(context.Context, Object) (volume.Object, error)
+	// Labelled lists the objects that have a label. It waits until all are restored: who does
+	// not find an object in the list knows that there is none.
+	Labelled(context.Context, Labelled) ([]volume.Object, error)
 	// Label changes labels of an object, which mean nothing to the daemon.
 	Label(context.Context, volume.LabelSpec) error
 	// Operations lists incomplete operations.
@@ -78,6 +81,13 @@ type Volumes interface {
 // commands, like the specs of package volume. Sizes are in bytes.
 type Object struct {
 	Name string `json:"name"`
+	// Settled waits until all objects are restored, before it is said that there is none.
+	Settled bool `json:"settled,omitempty"`
+}
+
+// Labelled asks for the objects with a label, whatever its value.
+type Labelled struct {
+	Label string `json:"label"`
 }
 
 // Objects names the objects of a command.

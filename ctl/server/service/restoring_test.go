@@ -61,6 +61,12 @@ func TestAnswersWhileRestoring(t *testing.T) {
 	if _, err := s.Suspend(impatient, ctl.Suspend{Ref: ctl.Ref{Name: "a"}}); !errors.Is(err, syscall.EINTR) {
 		t.Errorf("a command that gave up: %v", err)
 	}
+	if list, err := s.Labelled(impatient, ctl.Labelled{Label: "l"}); !errors.Is(err, syscall.EINTR) {
+		t.Errorf("what is not restored may have a label: %v, %v", list, err)
+	}
+	if o, err := s.Object(impatient, ctl.Object{Name: "c", Settled: true}); !errors.Is(err, syscall.EINTR) {
+		t.Errorf("what is not restored may be there: %v, %v", o, err)
+	}
 	made := make(chan error, 1)
 	go func() {
 		_, err := s.Create(ctx, ctl.Create{Name: "c", Table: "0 8 zero"})

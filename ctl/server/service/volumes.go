@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"io"
+	"slices"
 
 	"udm/ctl"
 	"udm/volume"
@@ -20,8 +21,21 @@ func (s *Service) operate(ctx context.Context, do func(*volume.Manager) error) e
 func (s *Service) Objects(context.Context) ([]volume.Object, error) { return s.volumes.Objects(), nil }
 
 // Object implements [ctl.Volumes].
-func (s *Service) Object(_ context.Context, r ctl.Object) (volume.Object, error) {
+func (s *Service) Object(ctx context.Context, r ctl.Object) (volume.Object, error) {
+	if r.Settled {
+		if err := s.settled(ctx); err != nil {
+			return volume.Object{}, err
+		}
+	}
 	return s.volumes.Object(r.Name)
+}
+
+// Labelled implements [ctl.Volumes].
+func (s *Service) Labelled(ctx context.Context, r ctl.Labelled) ([]volume.Object, error) {
+	if err := s.settled(ctx); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(s.volumes.Objects(), func(o volume.Object) bool { return o.Labels[r.Label] == "" }), nil
 }
 
 // Label implements [ctl.Volumes].
