@@ -155,7 +155,7 @@ func (d *Driver) find(ctx context.Context, kind, id string) (volume.Object, *rec
 }
 
 func (d *Driver) object(ctx context.Context, kind, name string) (volume.Object, *record, error) {
-	o, err := d.client.Object(ctx, ctl.Object{Name: name})
+	o, err := d.client.Object(ctx, ctl.Object{Name: name, Settled: true})
 	if err != nil {
 		return o, nil, inWords(err)
 	}

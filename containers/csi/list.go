@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"udm/ctl"
 	"udm/volume"
 )
 
@@ -19,7 +20,7 @@ func (d *Driver) each(ctx context.Context, kind string, f func(device string, r 
 }
 
 func (d *Driver) eachObject(ctx context.Context, kind string, f func(o volume.Object, r *record)) error {
-	objects, err := d.client.Objects(ctx)
+	objects, err := d.client.Labelled(ctx, ctl.Labelled{Label: recordLabel})
 	if err != nil {
 		return inWords(err)
 	}

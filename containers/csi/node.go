@@ -174,14 +174,20 @@ func (d *Driver) publish(ctx context.Context, r *csi.NodePublishVolumeRequest) e
 	if r.GetStagingTargetPath() == "" {
 		return status.Error(codes.FailedPrecondition, "the staging path is missing")
 	}
-	m, err := d.staged(ctx, o.Name, r)
-	if err != nil {
+	m, err := mountAt(r.GetStagingTargetPath())
+	switch {
+	case err != nil:
 		return err
+	case m == nil:
+		return status.Errorf(codes.FailedPrecondition, "%s is not staged at %s", r.GetVolumeId(), r.GetStagingTargetPath())
 	}
 	if r.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER {
 		if err := onlyAt(m.number, r.GetStagingTargetPath(), r.GetTargetPath()); err != nil {
 			return err
 		}
+	}
+	if err := d.stageAgain(ctx, o.Name, m, r); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(r.GetTargetPath(), 0o750); err != nil {
 		return err
@@ -189,31 +195,20 @@ func (d *Driver) publish(ctx context.Context, r *csi.NodePublishVolumeRequest) e
 	return bind(r.GetStagingTargetPath(), r.GetTargetPath(), r.GetReadonly())
 }
 
-// staged is the mount of a volume that was staged. After the death of a daemon it is one of a
-// device that is no more: then it is staged again, which the kubelet would not ask for.
-func (d *Driver) staged(ctx context.Context, name string, r *csi.NodePublishVolumeRequest) (*mounted, error) {
-	at := r.GetStagingTargetPath()
-	m, err := mountAt(at)
-	switch {
-	case err != nil:
-		return nil, err
-	case m == nil:
-		return nil, status.Errorf(codes.FailedPrecondition, "%s is not staged at %s", r.GetVolumeId(), at)
-	}
+// stageAgain stages a volume anew whose device is no more, after the death of a daemon: the
+// kubelet, which has had it staged, would not ask for that.
+func (d *Driver) stageAgain(ctx context.Context, name string, was *mounted, r *csi.NodePublishVolumeRequest) error {
 	a, err := d.client.Attach(ctx, ctl.Attach{Ref: ctl.Ref{Name: name}})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if number, err := numberOf(a.Path); err != nil || number == m.number {
-		return m, err
+	if number, err := numberOf(a.Path); err != nil || number == was.number {
+		return err
 	}
-	if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
-		return nil, &os.PathError{Op: "unmount", Path: at, Err: err}
+	if err := unix.Unmount(was.at, unix.MNT_DETACH); err != nil {
+		return &os.PathError{Op: "unmount", Path: was.at, Err: err}
 	}
-	if err := mountVolume(ctx, a.Path, at, r.GetVolumeCapability().GetMount(), nil); err != nil {
-		return nil, err
-	}
-	return mountAt(at)
+	return mountVolume(ctx, a.Path, was.at, r.GetVolumeCapability().GetMount(), nil)
 }
 
 // onlyAt refuses a device that is mounted elsewhere, too.

@@ -50,7 +50,7 @@ func New(c Config, client ctl.Service, log *slog.Logger) *Keeper {
 
 // Ensure makes the pool unless it is there.
 func (k *Keeper) Ensure(ctx context.Context) error {
-	o, err := k.client.Object(ctx, ctl.Object{Name: k.Name})
+	o, err := k.client.Object(ctx, ctl.Object{Name: k.Name, Settled: true})
 	switch {
 	case err == nil && o.Kind != volume.Pool:
 		return fmt.Errorf("%s is a %s, not a pool; name another pool, or rename it: udm rename", k.Name, o.Kind)

@@ -17,7 +17,7 @@ func (s *Snapshotter) base(ctx context.Context, t filesystem.Type) (string, erro
 	s.bases.Lock()
 	defer s.bases.Unlock()
 	name := fmt.Sprintf("%s-%s-%d", s.Config.Pool.Name, t, s.Size)
-	o, err := s.client.Object(ctx, ctl.Object{Name: name})
+	o, err := s.client.Object(ctx, ctl.Object{Name: name, Settled: true})
 	switch {
 	case err == nil && o.Pool != s.Config.Pool.Name:
 		return "", fmt.Errorf("%s is not a volume of the pool %s; rename it: udm rename %[1]s OTHER", name, s.Config.Pool.Name)

@@ -48,7 +48,7 @@ func (x *index) lock(ctx context.Context) error {
 		}
 		x.loading = true
 		x.mu.Unlock()
-		objects, err := x.client.Objects(ctx)
+		objects, err := x.client.Labelled(ctx, ctl.Labelled{Label: recordLabel})
 		x.mu.Lock()
 		if err == nil {
 			err = x.readLocked(objects)

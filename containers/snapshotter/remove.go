@@ -19,10 +19,15 @@ func (s *Snapshotter) removeVolume(ctx context.Context, r record) error {
 	if err := s.withdraw(ctx, r); err != nil {
 		return err
 	}
+	_, err := s.client.Object(ctx, ctl.Object{Name: r.volume, Settled: true})
+	if errors.Is(err, syscall.ENXIO) {
+		return nil // it has been removed before
+	}
+	if err != nil {
+		return err
+	}
 	d, err := s.client.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: r.volume}})
 	switch {
-	case errors.Is(err, syscall.ENXIO):
-		return nil // it has been removed before
 	case err != nil:
 		return err
 	case d.Opens > 0:

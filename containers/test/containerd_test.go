@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -118,11 +119,7 @@ func (w *world) empty() {
 		return slices.Concat(w.daemon.Objects(w, "p-snap-"), rig.Loops(w, w.dir+"/files"), rig.Mounted(w, w.dir+"/state"))
 	}
 	rig.Until(w, "nothing is left", func() bool {
-		l := left()
-		if len(l) > 0 {
-			w.Logf("left: %v", l)
-		}
-		return len(l) == 0
+		return len(left()) == 0
 	})
 	orphans, err := w.daemon.Client.Orphans(context.Background())
 	if w.ok(err); len(orphans) > 0 {
@@ -194,21 +191,64 @@ func TestImport(t *testing.T) {
 // Images are unpacked side by side.
 func TestUnpacks(t *testing.T) {
 	w := newWorld(t)
+	w.unpack(func() {})
+	w.empty()
+}
+
+// Images are unpacked side by side while one program after the other is killed; who asked for
+// an import that fails asks again. In the end all are there, and nothing else.
+func TestUnpacksKilled(t *testing.T) {
+	w := newWorld(t)
+	w.unpack(func() {
+		for i, p := range []*rig.Process{w.snapshotter, w.daemon.Process, w.containerd} {
+			some := (i + 1) * *unpacks
+			rig.Until(t, "layers", func() bool { return len(w.daemon.Objects(t, "p-snap-")) >= some })
+			p.Kill()
+			p.Start()
+			w.daemon.Client.Close()
+		}
+	})
+	w.empty()
+}
+
+// unpack imports all images side by side while meanwhile runs.
+func (w *world) unpack(meanwhile func()) {
+	w.Helper()
 	var all sync.WaitGroup
+	var failed atomic.Int64
 	names := make([]string, *unpacks)
 	errs := make([]error, *unpacks)
 	for i := range names {
 		names[i] = fmt.Sprintf("test/image-%d:1", i)
-		file := image(t, w.dir, names[i], 4)
-		all.Go(func() { errs[i] = w.imports(file) })
+		file := image(w.T, w.dir, names[i], 4)
+		all.Go(func() {
+			for range tries {
+				if errs[i] = w.imports(file); errs[i] == nil {
+					return
+				}
+				failed.Add(1)
+				rig.Until(w, "all programs answer", func() bool { return w.answers() })
+			}
+		})
 	}
+	meanwhile()
 	all.Wait()
+	w.Logf("%d imports failed and were asked for again", failed.Load())
 	for i, name := range names {
 		if w.ok(errs[i]); i%10 == 0 {
-			w.mounted(name, func(dir string) { check(t, dir, name, 4) })
+			w.mounted(name, func(dir string) { check(w.T, dir, name, 4) })
 		}
 	}
-	w.empty()
+}
+
+// tries is how often an import is asked for: three programs are killed, and the dead mount of
+// one that was not unpacked may be met once more.
+const tries = 6
+
+// answers reports whether containerd reaches the snapshotter, and that the daemon.
+func (w *world) answers() bool {
+	_, err := w.try("snapshots", "--snapshotter", "udm", "ls")
+	return err == nil
 }
 
 // Whoever is killed in the middle of an unpack, the same import then succeeds, and nothing
@@ -238,10 +278,7 @@ func TestKilled(t *testing.T) {
 			p.Start()
 			t.Logf("%s killed at layer %d: %v", victim, layer, first)
 			w.daemon.Client.Close()
-			rig.Until(t, "containerd has connected to the snapshotter again", func() bool {
-				_, err := w.try("snapshots", "--snapshotter", "udm", "ls")
-				return err == nil
-			})
+			rig.Until(t, "containerd has connected to the snapshotter again", w.answers)
 			w.ok(w.imports(file))
 			w.mounted(name, func(dir string) { check(t, dir, name, 6) })
 			w.empty()
