@@ -12,8 +12,8 @@ import (
 )
 
 // longest is the processor time that the page's main thread may take at once, with the cost of
-// tracing it. The aim, 100 ms, is not met on a busy machine: 176 ms were seen.
-const longest = 250_000 // microseconds
+// tracing it.
+const longest = 100_000 // microseconds
 
 // TestManyDevices draws, pans, zooms and searches 2,000 devices. What counts is the processor
 // time of the page's own tasks, as the browser traces them: on a busy machine the time on a
@@ -70,6 +70,11 @@ func TestManyDevices(t *testing.T) {
 	for _, k := range tasks {
 		if k.Thread == renderer && k.CPU > worst.CPU {
 			worst = k
+		}
+	}
+	for _, k := range tasks {
+		if k.Thread == renderer && k.CPU > longest/2 {
+			t.Logf("%s: %.1f ms", k.Name, k.CPU/1000)
 		}
 	}
 	t.Logf("%d tasks, the longest %.1f ms of processor time", len(tasks), worst.CPU/1000)

@@ -42,7 +42,7 @@ func pick(p *page, name string) {
 // next waits for the state after the present one.
 func (p *page) next() {
 	p.Helper()
-	p.eval(`window.before = udm.state`)
+	p.eval(`void (window.before = udm.state)`) // its value would be sent here
 	p.until(`udm.state !== window.before`)
 }
 
