@@ -1,7 +1,6 @@
 package multipath_test
 
 import (
-	"context"
 	"net/url"
 	"os"
 	"os/exec"
@@ -103,10 +102,10 @@ func TestTwoServers(t *testing.T) {
 		for i, s := range servers {
 			l.More(50)
 			s.kill()
+			wait(l, d, func(p []multipath.PathStatus) bool { return p[i].Failed })
 			l.More(50)
-			wait(t, d, func(p []multipath.PathStatus) bool { return p[i].Failed })
 			s.start()
-			wait(t, d, func(p []multipath.PathStatus) bool {
+			wait(l, d, func(p []multipath.PathStatus) bool {
 				return !slices.ContainsFunc(p, func(p multipath.PathStatus) bool { return p.Failed })
 			})
 		}
@@ -118,19 +117,16 @@ func TestTwoServers(t *testing.T) {
 	must(c.Close())
 }
 
-// wait waits for a state of the paths, by the device's events.
-func wait(t *testing.T, d *dm.Device, ok func([]multipath.PathStatus) bool) {
-	for {
-		nr := d.Status().EventNr
+// wait waits for a state of the paths, as long as the load goes on.
+func wait(l *blktest.Load, d *dm.Device, ok func([]multipath.PathStatus) bool) {
+	for l.More(1) {
 		s, err := multipath.ParseStatus(d.Lines(dm.Info, false, 0)[0].Params)
 		if err != nil {
-			t.Fatal(err)
+			l.T.Fatal(err)
 		}
 		if ok([]multipath.PathStatus{s.Groups[0].Paths[0], s.Groups[1].Paths[0]}) {
 			return
 		}
-		if err := d.Wait(context.Background(), nr); err != nil {
-			t.Fatal(err)
-		}
 	}
+	l.T.Fatal("the load has ended")
 }
