@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,7 +57,7 @@ func runReplaced(root string) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err == nil {
-		err = Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Mount: filepath.Join(root, "mnt"), FS: fullFS{root: root},
+		err = Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Mount: filepath.Join(root, "mnt"), Web: "localhost:0", FS: fullFS{root: root},
 			Log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 			Ready: func(*service.Service) { fmt.Println("ready") }, Predecessor: old,
 			Successor: func(program string) *exec.Cmd {
@@ -279,12 +280,13 @@ func (r *replaced) replace(program string) error {
 }
 
 // Clients of a daemon that is replaced under load get no error, and read what they wrote.
-// Numbers, open counts and event numbers stay.
+// Numbers, open counts and event numbers stay, and so does the address of the page.
 func TestReplacedUnderLoad(t *testing.T) {
 	r := startReplaced(t, "")
 	r.load()
 	before, err := r.List(context.Background(), ctl.Query{})
 	r.must(err)
+	page := r.page()
 	for range *replacements {
 		r.run(100)
 		r.must(r.replace(os.Args[0]))
@@ -296,10 +298,25 @@ func TestReplacedUnderLoad(t *testing.T) {
 	if fmt.Sprintf("%+v", after) != fmt.Sprintf("%+v", before) || err != nil {
 		t.Errorf("%+v\nis now\n%+v, %v", before, after, err)
 	}
+	if now := r.page(); now != page {
+		t.Errorf("the page is at %s, and was at %s", now, page)
+	}
 	if pid, err := r.pid(); pid == r.cmd.Process.Pid || err != nil {
 		t.Errorf("process %d serves, %v", pid, err)
 	}
 	t.Logf("%d replacements, %d I/Os, the longest took %v", *replacements, r.count.Load(), time.Duration(r.longest.Load()).Round(time.Millisecond))
+}
+
+// page returns the address of the page, whose port the system has chosen.
+func (r *replaced) page() string {
+	r.t.Helper()
+	ends, err := r.FrontEnds(context.Background())
+	r.must(err)
+	i := slices.IndexFunc(ends, func(f ctl.FrontEnd) bool { return f.Name == ctl.WebFrontEnd })
+	if i < 0 || len(ends[i].Addresses) != 1 {
+		r.t.Fatalf("no page among %+v", ends)
+	}
+	return ends[i].Addresses[0]
 }
 
 // A daemon that cannot be replaced goes on, and says why.
