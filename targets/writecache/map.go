@@ -198,7 +198,10 @@ func (w *writecache) overwrite(c *dm.Clone, i int32) {
 		last = at
 		durable = durable && w.entries.all[last].seq < w.committed
 		w.overwrote = w.overwrote || w.entries.all[last].seq < w.seq
-		if at = w.entries.following(last); at == none || n*w.blockSectors == c.Sectors {
+		if n*w.blockSectors == c.Sectors {
+			break
+		}
+		if at = w.entries.following(last); at == none {
 			break
 		}
 	}

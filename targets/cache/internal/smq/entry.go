@@ -154,8 +154,10 @@ type table struct {
 	shift   uint
 }
 
+// newTable makes a table for n entries, with a bucket for each: every other entry in a
+// bucket is a miss in the processor's cache.
 func newTable(es entries, n int) table {
-	size := max(16, 1<<bits.Len(uint(max(n/4, 1)-1)))
+	size := max(16, 1<<bits.Len(uint(max(n, 1)-1)))
 	t := table{es: es, buckets: make([]int32, size), shift: uint(64 - bits.Len(uint(size-1)))}
 	for i := range t.buckets {
 		t.buckets[i] = none
