@@ -121,9 +121,6 @@ test-containers: packages ## run containerd's suite for snapshotters, csi-sanity
 test-containerd: packages ## build containerd and ctr once, into the user's cache, and unpack, kill and clean up with them
 	cd containers && CI=true go test $(HANG) -count=1 -tags containerd ./test -unpacks 200
 
-test-helm: packages ## build helm once, into the user's cache, and lint the chart with it
-	cd containers && CI=true go test $(HANG) -count=1 -tags helm ./test -run Helm
-
 image: build containers ## write a container image of udm and the drivers, bin/udm-image.tar, without a container engine
 	cd containers && go run ./oci/image -bin ../bin -o ../bin/udm-image.tar
 
@@ -173,4 +170,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd test-helm image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
+.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz

@@ -12,6 +12,7 @@
 //	a group of them   all are frozen, then taken; one that is cut off is begun anew
 //	restore from      another node's snapshot: received as NAME-from, cloned, removed
 //	NodeStageVolume   attached, formatted when it is empty, mounted, grown
+//	NodePublishVolume bound; what was staged before a daemon died is staged again
 //
 // Ids are DEVICE@NODE. DEVICE is made of the name that the call gives, so that a repeated
 // call finds what the first one made. Calls about one volume exclude each other; the
