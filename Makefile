@@ -67,20 +67,20 @@ packages: ## install the Debian packages that the tests use, when that is allowe
 # A clock that ends a test binary must not decide on a busy machine: it is for hangs
 # that no watchdog of the tests sees (test/watchdog), and short enough that .ci/run
 # still tells which test hangs. Of the packages the longest takes two minutes on two
-# idle processors, and test-kernel twelve.
-HANG = -timeout 45m
+# idle processors, and test-kernel twelve. Vet is a part of lint.
+FLAGS = -vet=off -timeout 45m
 
 # Tests make and drop many disks in memory: collecting garbage less often takes a
 # third less processor time. The limit is soft, for each test binary. Several packages
 # wait for servers and kernels, so four run at once. Half of the time that is left is
-# compiling and linking: without go vet, which lint runs, and without debug information.
+# compiling and linking, so there is no debug information.
 test: export GOGC = 400
 test: export GOMEMLIMIT = 1GiB
 test: packages ## run every test but those that boot a kernel (the real kernel's answers are from its last run)
-	go test -short -p 4 -vet=off -ldflags='-s -w' $(HANG) ./...
+	go test -short -p 4 -ldflags='-s -w' $(FLAGS) ./...
 
 test-kernel: packages ## boot a real Linux kernel and compare with its device mapper
-	CI=true go test $(HANG) -count=1 -run Kernel ./test/kernel ./targets/... ./luks
+	CI=true go test $(FLAGS) -count=1 -run Kernel ./test/kernel ./targets/... ./luks
 
 test-kernel-long: packages ## the same with many random scripts, and volume groups made by lvm2 there, for hours
 	CI=true go test -timeout 0 -count=1 -run Kernel ./test/kernel -kernel
@@ -88,26 +88,26 @@ test-kernel-long: packages ## the same with many random scripts, and volume grou
 
 test-ublk: packages ## attach devices by the kernel's ublk driver, which is built from Debian's source once, into the user's cache
 	@./test/kernel/ublk-module.sh
-	CI=true go test $(HANG) -count=1 -run Ublk ./test/kernel
+	CI=true go test $(FLAGS) -count=1 -run Ublk ./test/kernel
 
 test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devices by udm run, for an hour
 	CI=true go test -timeout 0 -count=1 -v ./test/run -lvm -groups 20
 
 test-web: packages ## look at the daemon's page in chromium
-	CI=true go test $(HANG) -count=1 -tags chromium ./test/web
+	CI=true go test $(FLAGS) -count=1 -tags chromium ./test/web
 
 planted: ## plant defects one by one and see that the tests find each
-	go test $(HANG) -count=1 ./test/sim -run PlantedDefects -planted
+	go test $(FLAGS) -count=1 ./test/sim -run PlantedDefects -planted
 
 race: packages ## run the tests of the libraries under the race detector, and on one processor
-	CGO_ENABLED=1 go test -race -short $(HANG) $(RACED)
-	GOMAXPROCS=1 go test -short -count=1 $(HANG) $(RACED)
+	CGO_ENABLED=1 go test -race -short $(FLAGS) $(RACED)
+	GOMAXPROCS=1 go test -short -count=1 $(FLAGS) $(RACED)
 
 RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./luks ./run/... ./export/... ./ctl/... ./udmtest
 
 test-ceph: ## start a small Ceph cluster on 127.0.0.1: its images as disks, and streams there and back
 	@./test/packages.sh test/ceph/packages.txt
-	CI=true CGO_ENABLED=1 go test $(HANG) -count=1 -tags ceph ./test/ceph
+	CI=true CGO_ENABLED=1 go test $(FLAGS) -count=1 -tags ceph ./test/ceph
 
 test-fs: packages build ## real file systems on every stack: load, snapshots, killed daemons, for hours (root, loop devices)
 	CI=true go test -timeout 0 -count=1 -v ./test/fs -all -times 20 -udm $(CURDIR)/bin/udm
@@ -116,10 +116,10 @@ containers: ## build what containerd and Kubernetes run, into bin
 	cd containers && CGO_ENABLED=0 go build -o ../bin/ ./cmd/...
 
 test-containers: packages ## run containerd's suite for snapshotters, csi-sanity and more, on real daemons (root, loop devices)
-	cd containers && CI=true go test $(HANG) -count=1 ./...
+	cd containers && CI=true go test $(FLAGS) -count=1 ./...
 
 test-containerd: packages ## build containerd and ctr once, into the user's cache, and unpack, kill and clean up with them
-	cd containers && CI=true go test $(HANG) -count=1 -tags containerd ./test -unpacks 200
+	cd containers && CI=true go test $(FLAGS) -count=1 -tags containerd ./test -unpacks 200
 
 image: build containers ## write a container image of udm and the drivers, bin/udm-image.tar, without a container engine
 	cd containers && go run ./oci/image -bin ../bin -o ../bin/udm-image.tar
