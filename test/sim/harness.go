@@ -211,10 +211,16 @@ func (w *harness) quiet() {
 	})
 }
 
+// ender is a scenario that ends what goes on by itself before the devices are closed.
+type ender interface{ end() }
+
 // stop ends the round in order.
 func (w *harness) stop() {
 	w.quiet()
 	w.task(func() {
+		if e, ok := w.sc.(ender); ok {
+			e.end()
+		}
 		for _, v := range slices.Clone(w.vols) {
 			w.flush(v)
 			w.drop(v)

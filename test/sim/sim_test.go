@@ -170,6 +170,7 @@ var found = map[string][]uint64{
 	"daemon":           {231, 326, 472},
 	"volumes":          {459, 100171, 101654},
 	"volumes-full":     {125},
+	"volumes-lazy":     {20797},
 	"eras-errors":      {1050, 2399},
 	"eras-full":        {3676},
 	"clones-errors":    {1129},
