@@ -159,7 +159,9 @@ func (r *replaced) end() {
 			break
 		}
 	}
-	_ = syscall.Unmount(filepath.Join(r.root, "mnt"), syscall.MNT_DETACH) // if it was killed
+	for _, dir := range []string{"mnt", ctl.NumberedDir} { // if it was killed
+		_ = syscall.Unmount(filepath.Join(r.root, dir), syscall.MNT_DETACH)
+	}
 	r.out.Close()
 }
 
