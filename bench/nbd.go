@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -226,8 +227,10 @@ func startServers(dir string) (servers []*server, stop func(), err error) {
 	return servers, stop, err
 }
 
+// stopAll ends servers, the last one first: it may be a client of those before, for which
+// they wait.
 func stopAll(servers []*server) {
-	for _, s := range servers {
+	for _, s := range slices.Backward(servers) {
 		if !s.own {
 			_ = s.cmd.Process.Signal(os.Interrupt)
 			_ = s.cmd.Wait()
