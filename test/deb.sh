@@ -5,7 +5,9 @@ set -euo pipefail
 first=$(realpath "$1") second=$(realpath "$2")
 work=$(mktemp -d)
 root=$work/root
+pid=
 cleanup() {
+	[ -z "$pid" ] || kill "$pid" 2>/dev/null || true
 	umount -l "$root/proc" "$root" "$work" 2>/dev/null || true
 	rmdir "$work" || true
 }
