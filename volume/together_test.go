@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -193,6 +194,39 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The first snapshots of a disk may be taken at the same time: the disk is made an origin
+// once, and all of them read what it had.
+func TestFirstSnapshotsAtOnce(t *testing.T) {
+	for delay := range time.Duration(8) {
+		r := boot(t, newHost())
+		r.task(func() {
+			r.ok(r.k.Create(ctx, []Device{{Name: "d", Table: linearTable(r.image("d.img", 96), 96)}}))
+			r.write("d", 5, 20, 7)
+			before := strings.TrimPrefix(r.contents()["d"], "disk ")
+			r.h.pause = func() { r.sleep(100 * time.Microsecond) }
+			left := 3
+			for i := range 3 {
+				r.sim.Go("snapshot", func() {
+					r.sleep(time.Duration(i) * delay * 50 * time.Microsecond)
+					r.ok(r.m.Snapshot(ctx, SnapshotSpec{Of: "d", Names: []string{fmt.Sprint("s", i)}}))
+					left--
+				})
+			}
+			r.sim.NewWait().Until(func() bool { return left == 0 })
+			r.h.pause = nil
+			r.write("d", 0, 96, 8)
+			now := r.contents()
+			for _, name := range []string{"s0", "s1", "s2"} {
+				if want := "snapshot " + before; now[name] != want {
+					t.Errorf("%s reads %s, want %s", name, now[name], want)
+				}
+			}
+			r.ok(r.check())
+		})
+		r.stop()
 	}
 }
 
