@@ -68,7 +68,11 @@ func (m *mirrors) monitor(w *harness, v *volume) {
 
 // failed reports whether a leg or the log has failed.
 func (m *mirrors) failed(v *volume) bool {
-	s, err := mirror.ParseStatus(v.dev.Lines(dm.Info, false, 0)[0].Params)
+	lines := v.dev.Lines(dm.Info, false, 0)
+	if len(lines) == 0 {
+		return false // the stack is being stopped
+	}
+	s, err := mirror.ParseStatus(lines[0].Params)
 	return err != nil || s.Log != "" && s.LogHealth != 'A' || slices.ContainsFunc(s.Legs, func(l mirror.Leg) bool { return l.Health != 'A' })
 }
 
