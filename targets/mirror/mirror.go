@@ -29,13 +29,17 @@
 // # Failures
 //
 // A leg that had an error is not read any more as long as another one can be. If it is
-// the primary leg and the mirror is in sync, another leg becomes the primary. What happens
-// to a write depends on the table:
+// the primary leg and the mirror is in sync, another leg becomes the primary. A mirror that
+// was in sync is not any more when a resume cannot read the log: from then on the primary
+// alone may have the data. What happens to a write depends on the table:
 //
 //	                 a leg failed                   the log failed
 //	(nothing)        succeeds                       succeeds
 //	handle_errors    is held until a suspend        is held until a suspend
 //	  and keep_log   succeeds                       fails
+//
+// A log that failed once stays so for writes to all legs. Those to the primary alone go on
+// as soon as it can be written again: until then it may call their regions clean.
 //
 // A held write fails at the suspend, or is repeated by the next table if that is without
 // flush; meanwhile LVM has replaced the leg. Without handle_errors, or with keep_log, the

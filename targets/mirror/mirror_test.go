@@ -460,3 +460,106 @@ func TestFlushFails(t *testing.T) {
 	wantHealth(t, d, "AA", 4, 2)
 	same(t, r, 32)
 }
+
+// resumeFailing suspends and resumes d, and lets the first I/Os of the log fail meanwhile.
+// It holds those that follow.
+func resumeFailing(r *targettest.Rig, d *dm.Device, failures int) {
+	g := r.Gate("c")
+	r.Suspend(d, false)
+	g.Shut()
+	r.Sim.Go("resume", func() { r.Resume(d) })
+	r.Sim.Run()
+	for range failures {
+		failFirst(r, "c")
+	}
+}
+
+func failFirst(r *targettest.Rig, disk string) {
+	g := r.Gate(disk)
+	g.Fail(g.Held()[0].Index, blk.IOErr)
+	r.Sim.Run()
+}
+
+// A resume that cannot read the log puts a mirror that was in sync out of sync: the primary
+// alone has what is written from then on, and stays the source if it fails.
+func TestPrimaryFailsAfterLogCannotBeRead(t *testing.T) {
+	r := targettest.New(t, types)
+	d := r.Device("x", "0 32 mirror disk 2 c 8 2 a 0 b 0 1 handle_errors")
+	r.Sim.Run()
+	a := r.Gate("a")
+	a.Shut()
+	resumeFailing(r, d, 1)
+	r.Gate("c").Open()
+	r.Sim.Run()
+	x := r.Submit(d, blk.Write, blk.FUA, 17, 2, 7)
+	a.Release(a.Held()[1].Index)
+	r.Sim.Run()
+	r.Done(x, blk.OK)
+	failFirst(r, "a") // the read of the recovery
+	a.Open()
+	r.Sim.Run()
+	wantHealth(t, d, "SA", 3, 3)
+	r.Want(d, 17, 2, 17, 7)
+	r.WantDisk("a", 17, 2, 17, 7)
+	r.WantDisk("b", 17, 2, 17, 7)
+}
+
+// A write to the primary alone is not sent as long as the log on the disk may call its region
+// clean: after a restart the legs would count as alike.
+func TestLogCannotSayWhatIsOutOfSync(t *testing.T) {
+	for features, want := range map[string]blk.Status{" 1 handle_errors": blk.OK, " 2 handle_errors keep_log": blk.IOErr} {
+		r := targettest.New(t, types)
+		table := "0 32 mirror disk 2 c 8 2 a 0 b 0" + features
+		d := r.Device("x", table)
+		r.Sim.Run()
+		a := r.Gate("a")
+		a.Shut() // the recovery waits
+		resumeFailing(r, d, 3)
+		x := r.Submit(d, blk.Write, 0, 17, 2, 7)
+		for len(r.Gate("c").Held()) > 0 {
+			failFirst(r, "c")
+		}
+		if held := a.Held(); len(held) != 1 {
+			t.Fatalf("leg a has %v", held)
+		}
+		r.Gate("c").Open()
+		a.Open()
+		r.Sim.Run()
+		if want == blk.OK {
+			r.Held(x)
+			specs, err := dm.ParseTable(table)
+			r.Must(err)
+			r.Must(d.Load(specs, dm.Mode{Write: true}))
+			r.Suspend(d, true)
+			r.Resume(d)
+			r.Sim.Run()
+			r.WantDisk("b", 17, 2, 17, 7)
+		}
+		r.Done(x, want)
+		same(t, r, 32)
+	}
+}
+
+// A write that fails on a leg puts its region out of sync also after the log has failed.
+func TestLegFailsAfterTheLog(t *testing.T) {
+	r := targettest.New(t, types)
+	const table = "0 32 mirror disk 2 c 8 2 a 0 b 0"
+	d := r.Device("x", table)
+	r.Sim.Run()
+	failing(r, "c", func() { r.Submit(d, blk.Write, 0, 3, 4, 9) })
+	b := r.Gate("b")
+	b.Shut()
+	x := r.Submit(d, blk.Write, 0, 9, 4, 9)
+	b.ReleaseAll() // a flush, for region 0
+	r.Sim.Run()
+	q, _ := b.Find(blk.Write, 9)
+	b.Fail(q.Index, blk.IOErr)
+	b.Open()
+	r.Sim.Run()
+	r.Done(x, blk.OK)
+	wantHealth(t, d, "AD", 3, 2)
+	r.Swap(d, table)
+	r.Sim.Run()
+	wantHealth(t, d, "AA", 4, 3)
+	same(t, r, 32)
+}

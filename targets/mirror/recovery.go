@@ -53,6 +53,14 @@ func (m *mirror) lookWhetherInSync() {
 	}
 }
 
+// lookWhetherOutOfSync is called when the log was read, before there is I/O: from the first
+// write on only the primary may have the data, so no other leg takes its place.
+func (m *mirror) lookWhetherOutOfSync() {
+	if m.log.synced.Load() != m.log.count {
+		m.inSync.Store(false)
+	}
+}
+
 func (m *mirror) copy(number uint64) {
 	rec, start := &m.recovery, number<<m.shift
 	rec.source, rec.job.To = int(m.primary.Load()), rec.job.To[:0]

@@ -77,7 +77,7 @@ func (m *mirror) write(list dm.CloneList) {
 	err := m.log.flush()
 	m.logFailed = m.logFailed || err != nil && err != blk.NoSpace
 	m.sendAll(all, err)
-	m.sendOne(one)
+	m.sendOne(one, err)
 }
 
 // firstIsStale reports whether a write to the primary leg only would be lost by a restart,
@@ -90,39 +90,48 @@ func (m *mirror) sendAll(list dm.CloneList, err error) {
 		case err == blk.NoSpace:
 			c.Complete(blk.NoSpace)
 		case m.logFailed && m.line.HandleErrors:
-			m.give(&m.inbox.failures, c)
+			m.decide(c)
 		default:
 			m.writeAll(c)
 		}
 	}
 }
 
-func (m *mirror) sendOne(list dm.CloneList) {
+// sendOne sends writes to the primary leg. err: the log on the disk may call their regions
+// clean, so that after a restart the legs would count as alike.
+func (m *mirror) sendOne(list dm.CloneList, err error) {
 	for c := list.Pop(); c != nil; c = list.Pop() {
-		if m.legFailed.Load() && m.line.HandleErrors && !m.line.KeepLog {
+		switch {
+		case err == blk.NoSpace:
+			c.Complete(blk.NoSpace)
+		case m.line.HandleErrors && (err != nil || m.legFailed.Load() && !m.line.KeepLog):
 			m.give(&m.inbox.failures, c)
-			continue
+		default:
+			m.issue(c, &m.legs[m.primary.Load()])
 		}
-		m.issue(c, &m.legs[m.primary.Load()])
 	}
 }
 
-// failures decides about writes that failed on a leg, or that were not sent because the log
-// failed.
+// failures is about writes that failed on a leg, also if the log has failed meanwhile, or that
+// were not sent to the primary alone. A recovery that waits for one does not take place.
 func (m *mirror) failures(list dm.CloneList) {
 	for c := list.Pop(); c != nil; c = list.Pop() {
-		if !m.logFailed {
-			m.inSync.Store(false)
-			m.markNotInSync(c)
-		}
-		switch {
-		case m.valid() < 0 || m.line.KeepLog && m.logFailed:
-			c.Complete(blk.IOErr)
-		case m.line.HandleErrors && !m.line.KeepLog:
-			m.hold(c)
-		default:
-			c.Complete(blk.OK)
-		}
+		m.inSync.Store(false)
+		m.markNotInSync(c)
+		m.decide(c)
+	}
+}
+
+// decide ends or holds a write that failed on a leg, or that was not sent because the log
+// failed.
+func (m *mirror) decide(c *dm.Clone) {
+	switch {
+	case m.valid() < 0 || m.line.KeepLog && m.logFailed:
+		c.Complete(blk.IOErr)
+	case m.line.HandleErrors && !m.line.KeepLog:
+		m.hold(c)
+	default:
+		c.Complete(blk.OK)
 	}
 }
 
@@ -179,6 +188,7 @@ func (m *mirror) Resume() {
 			m.legs[i].copy = kcopyd.Open(m.legs[i].Dev)
 		}
 		err = m.log.resume()
+		m.lookWhetherOutOfSync()
 	})
 	if err != nil {
 		m.target.Log().Warn("mirror: the log could not be read and written", "log", m.log.dev.Name(), "error", err)
