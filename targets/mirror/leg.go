@@ -104,8 +104,10 @@ func (m *mirror) index(l *leg) int {
 	return -1
 }
 
-// forgetFailures is called when the mirror has become in sync.
+// forgetFailures is called when the mirror has become in sync. The first leg, which a restart
+// takes for the source, is the primary again.
 func (m *mirror) forgetFailures() {
+	m.primary.Store(0)
 	m.legFailed.Store(false)
 	for i := range m.legs {
 		m.legs[i].failures.Store(0)

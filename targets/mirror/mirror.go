@@ -29,7 +29,8 @@
 // # Failures
 //
 // A leg that had an error is not read any more as long as another one can be. If it is
-// the primary leg and the mirror is in sync, another leg becomes the primary. A mirror that
+// the primary leg and the mirror is in sync, another leg becomes the primary, until the
+// mirror has become in sync again: a restart takes leg 0 for the source. A mirror that
 // was in sync is not any more when a resume cannot read the log: from then on the primary
 // alone may have the data. What happens to a write depends on the table:
 //

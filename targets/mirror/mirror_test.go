@@ -540,6 +540,28 @@ func TestLogCannotSayWhatIsOutOfSync(t *testing.T) {
 	}
 }
 
+// A discard that fails on a leg ends at once, unless a restart would replace what reads find.
+func TestDiscardFailsOnALeg(t *testing.T) {
+	r := targettest.New(t, types)
+	d := r.Device("x", "0 32 mirror core 2 8 nosync 2 a 0 b 0 1 handle_errors")
+	r.Write(d, 0, 32, 3)
+	var x *targettest.IO
+	failing(r, "b", func() { x = r.Submit(d, blk.Discard, 0, 3, 4, 0) })
+	r.Done(x, blk.NotSupported)
+	r.Sim.Advance(2e9)
+	wantHealth(t, d, "AA", 4, 1)
+	failing(r, "a", func() { r.Submit(d, blk.Read, 0, 20, 1, 0) })
+	failing(r, "b", func() { x = r.Submit(d, blk.Discard, 0, 3, 4, 0) })
+	r.Held(x)
+	r.Suspend(d, false)
+	r.Done(x, blk.IOErr)
+	r.Resume(d)
+	r.Sim.Run()
+	wantHealth(t, d, "AA", 4, 3)
+	failing(r, "b", func() { x = r.Submit(d, blk.Discard, 0, 3, 4, 0) })
+	r.Done(x, blk.NotSupported) // leg a is the primary again
+}
+
 // A write that fails on a leg puts its region out of sync also after the log has failed.
 func TestLegFailsAfterTheLog(t *testing.T) {
 	r := targettest.New(t, types)

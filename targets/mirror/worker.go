@@ -68,7 +68,7 @@ func (m *mirror) write(list dm.CloneList) {
 		}
 		switch s := m.begin(c); {
 		case s == recovering:
-		case s == notInSync && c.Op == blk.Write && !m.firstIsStale():
+		case s == notInSync && c.Op == blk.Write:
 			one.Push(c)
 		default:
 			all.Push(c)
@@ -79,10 +79,6 @@ func (m *mirror) write(list dm.CloneList) {
 	m.sendAll(all, err)
 	m.sendOne(one, err)
 }
-
-// firstIsStale reports whether a write to the primary leg only would be lost by a restart,
-// which takes leg 0 for the source although it works.
-func (m *mirror) firstIsStale() bool { return m.primary.Load() != 0 && !m.legs[0].failed() }
 
 func (m *mirror) sendAll(list dm.CloneList, err error) {
 	for c := list.Pop(); c != nil; c = list.Pop() {

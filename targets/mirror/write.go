@@ -83,7 +83,8 @@ func (m *mirror) written(c *dm.Clone, failed uint32, full bool) {
 }
 
 // unlike ends a write or a discard that some legs had no space for or did not do: its regions
-// have to be recovered.
+// have to be recovered. If they are read from another leg than a restart takes for the source,
+// it is held, for what was read would change after its end.
 func (m *mirror) unlike(c *dm.Clone, st blk.Status) {
 	if p := c.PerIO.(*perIO); p.begun {
 		m.mu.Lock()
@@ -93,6 +94,10 @@ func (m *mirror) unlike(c *dm.Clone, st blk.Status) {
 		m.mu.Unlock()
 		m.inSync.Store(false)
 		m.queue.QueueAfter(m.again, retryAfter)
+	}
+	if m.primary.Load() != 0 && m.legFailed.Load() && m.line.HandleErrors && !m.line.KeepLog {
+		m.hold(c)
+		return
 	}
 	c.Complete(st)
 }

@@ -175,7 +175,7 @@ var found = map[string][]uint64{
 	"eras-full":        {3676},
 	"clones-errors":    {1129},
 	"clones-full":      {1064},
-	"mirrors-errors":   {20962, 23491},
+	"mirrors-errors":   {20962, 23491, 31398},
 }
 
 func TestFoundBefore(t *testing.T) {
