@@ -48,9 +48,10 @@
 // # Conformance
 //
 // testdata/script holds scripts in the language of package conform, testdata/golden the kernel's answers to them. TestGolden runs
-// every script on udm and compares; it needs no kernel. TestKernel asks the kernel again (with -update, takes its answers), and runs
-// random scripts on both; in TestKernelCrossBoot the kernel and udm take turns on the same disks, also on such as have lost power in
-// the middle; in TestKernelKilled udm goes on from what a killed kernel has left. Flags:
+// every script on udm and compares; it needs no kernel. TestKernel asks the kernel again (with -update, takes its answers; without
+// it, -scripts and -kernel, leaves out those that are long), and runs random scripts on both; in TestKernelCrossBoot the kernel
+// and udm take turns on the same disks, also on such as have lost power in the middle; in TestKernelKilled udm goes on from what a
+// killed kernel has left. Flags:
 // -scripts a,b limits the first two, -seeds and -crossseeds set the number of random scripts of each kind, -kernel makes it large,
 // -udm names the program under test. Tests that boot a kernel have Kernel in their names; see Need for where there is none.
 //

@@ -6,6 +6,7 @@
 // the path of a disk. Lines that begin with a tab are the standard input of the command above them.
 //
 //	needs TARGET…                 the script wants these targets
+//	long                          the kernel takes long for it, so it is not asked each time
 //	disk NAME SIZE [BLOCK]        makes an empty disk of SIZE bytes (K, M allowed) with BLOCK-byte logical blocks
 //	dmsetup ARG…                  runs dmsetup
 //	write DEV SECTOR COUNT SEED   writes COUNT sectors of pattern SEED (1 to 9999)

@@ -26,6 +26,7 @@ type Script struct {
 	About string // the first comment
 	Hash  string // of the whole text
 	Needs []string
+	Long  bool // the kernel takes long for it
 	Lines []Line
 }
 
@@ -77,6 +78,8 @@ func Parse(name, text string) (Script, error) {
 		case len(words) == 0:
 		case words[0] == "needs":
 			s.Needs = append(s.Needs, words[1:]...)
+		case words[0] == "long" && len(words) == 1:
+			s.Long = true
 		case words[0] == "differs" && len(words) == 2:
 			differs = words[1]
 		case commands[words[0]]:
