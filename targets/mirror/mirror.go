@@ -84,7 +84,7 @@ type mirror struct {
 	legs    []leg
 	primary atomic.Int32 // leg that regions are recovered from
 	log     *dirtyLog    // the owner's, but for what it says itself
-	inSync  atomic.Bool  // all regions were in sync, and no write has failed since
+	inSync  atomic.Bool  // all regions were in sync, and no write has failed since; set by the owner, or with mu to false
 
 	legFailed atomic.Bool // since the mirror was in sync
 

@@ -562,6 +562,45 @@ func TestDiscardFailsOnALeg(t *testing.T) {
 	r.Done(x, blk.NotSupported) // leg a is the primary again
 }
 
+// A region that gets out of sync while the log is told that the last one is in sync keeps the
+// mirror out of sync, and the primary where it is.
+func TestDiscardFailsWhileTheLastRegionComesIntoSync(t *testing.T) {
+	r := targettest.New(t, types)
+	d := r.Device("x", "0 32 mirror disk 3 c 8 nosync 2 a 0 b 0 1 handle_errors")
+	r.Sim.Run()
+	r.Write(d, 0, 32, 3)
+	failing(r, "b", func() { r.Submit(d, blk.Discard, 0, 25, 4, 0) }) // region 3
+	b := r.Gate("b")
+	b.Shut()
+	x := r.Submit(d, blk.Discard, 0, 1, 4, 0) // region 0
+	r.Sim.Advance(2e9)
+	q, ok := b.Find(blk.Write, 24)
+	if !ok {
+		t.Fatal("region 3 is not recovered")
+	}
+	b.Release(q.Index)
+	r.Sim.Run()
+	if _, ok := b.Find(blk.Flush, 0); !ok {
+		t.Fatal("the log is not about to be told")
+	}
+	q, _ = b.Find(blk.Discard, 1)
+	b.Fail(q.Index, blk.IOErr)
+	r.Sim.Run()
+	r.Done(x, blk.NotSupported)
+	b.Open()
+	r.Sim.Run()
+	failing(r, "a", func() { r.Submit(d, blk.Read, 0, 20, 1, 0) })
+	r.Sim.Advance(2e9)
+	for _, leg := range []string{"a", "b"} {
+		p := make([]byte, 4*blk.SectorSize)
+		r.Must(blk.ReadSectors(r.Sim, r.Disk(leg), p, 1))
+		if !bytes.Equal(p, make([]byte, len(p))) {
+			t.Errorf("leg %s has what was discarded", leg)
+		}
+	}
+	same(t, r, 32)
+}
+
 // A write that fails on a leg puts its region out of sync also after the log has failed.
 func TestLegFailsAfterTheLog(t *testing.T) {
 	r := targettest.New(t, types)

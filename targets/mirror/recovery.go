@@ -41,13 +41,17 @@ func (m *mirror) recover() {
 	m.lookWhetherInSync()
 }
 
-// lookWhetherInSync raises an event when all regions have become in sync.
+// lookWhetherInSync raises an event when all regions have become in sync, also those that the
+// log does not know of yet.
 func (m *mirror) lookWhetherInSync() {
 	m.mu.Lock()
-	doubtful := m.regions.doubtful
-	m.mu.Unlock()
-	if !m.inSync.Load() && !doubtful && m.log.synced.Load() == m.log.count {
+	rs := &m.regions
+	became := !m.inSync.Load() && !rs.doubtful && len(rs.lost) == 0 && m.log.synced.Load() == m.log.count
+	if became {
 		m.inSync.Store(true)
+	}
+	m.mu.Unlock()
+	if became {
 		m.forgetFailures()
 		m.target.Event()
 	}

@@ -91,8 +91,8 @@ func (m *mirror) unlike(c *dm.Clone, st blk.Status) {
 		for n := p.first; n <= p.last; n++ {
 			m.loseLocked(m.regions.known[n])
 		}
-		m.mu.Unlock()
 		m.inSync.Store(false)
+		m.mu.Unlock()
 		m.queue.QueueAfter(m.again, retryAfter)
 	}
 	if m.primary.Load() != 0 && m.legFailed.Load() && m.line.HandleErrors && !m.line.KeepLog {
