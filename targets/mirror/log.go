@@ -40,6 +40,7 @@ type dirtyLog struct {
 	buf    []byte          // as on the disk
 
 	dirtied, cleaned bool // bits in memory that the disk does not have
+	written          bool // the disk has the bits of the last resume, or later ones
 	unclean          bool // a flush of the legs failed: nothing becomes clean any more
 
 	failed, unflushed atomic.Bool // of dev: I/O, or a flush
@@ -82,6 +83,10 @@ func (l *dirtyLog) make() {
 }
 
 func (l *dirtyLog) inSync(region uint64) bool { return l.bits[region/64].Load()>>(region%64)&1 != 0 }
+
+// mayCallClean reports whether the disk may call a region clean that is not in sync. Later
+// than at a resume none gets out of sync before the disk calls it dirty.
+func (l *dirtyLog) mayCallClean() bool { return l.dev != nil && !l.written }
 
 func (l *dirtyLog) health() byte {
 	switch {
@@ -149,7 +154,7 @@ func (l *dirtyLog) resume() error {
 		n += bits.OnesCount64(w)
 	}
 	l.synced.Store(uint64(n))
-	l.dirtied, l.cleaned = true, false
+	l.dirtied, l.cleaned, l.written = true, false, false
 	if failed := l.write(); err == nil {
 		err = failed
 	}
@@ -230,6 +235,7 @@ func (l *dirtyLog) write() error {
 	}
 	switch err {
 	case nil:
+		l.written = l.written || l.dirtied // and flushed
 		l.dirtied, l.cleaned = false, false
 	case blk.NoSpace:
 	default:

@@ -39,8 +39,8 @@
 //	handle_errors    is held until a suspend        is held until a suspend
 //	  and keep_log   succeeds                       fails
 //
-// A log that failed once stays so for writes to all legs. Those to the primary alone go on
-// as soon as it can be written again: until then it may call their regions clean.
+// A log that failed once stays so for writes to all legs. Those to the primary alone go on if
+// the log was written since the resume: until then it may call their regions clean.
 //
 // A held write fails at the suspend, or is repeated by the next table if that is without
 // flush; meanwhile LVM has replaced the leg. Without handle_errors, or with keep_log, the

@@ -93,14 +93,15 @@ func (m *mirror) sendAll(list dm.CloneList, err error) {
 	}
 }
 
-// sendOne sends writes to the primary leg. err: the log on the disk may call their regions
-// clean, so that after a restart the legs would count as alike.
+// sendOne sends writes to the primary leg, but not while the log on the disk may call their
+// regions clean: after a restart the legs would count as alike. err: of the log.
 func (m *mirror) sendOne(list dm.CloneList, err error) {
+	early := m.log.mayCallClean()
 	for c := list.Pop(); c != nil; c = list.Pop() {
 		switch {
-		case err == blk.NoSpace:
+		case early && err == blk.NoSpace:
 			c.Complete(blk.NoSpace)
-		case m.line.HandleErrors && (err != nil || m.legFailed.Load() && !m.line.KeepLog):
+		case m.line.HandleErrors && (early || m.legFailed.Load() && !m.line.KeepLog):
 			m.give(&m.inbox.failures, c)
 		default:
 			m.issue(c, &m.legs[m.primary.Load()])
