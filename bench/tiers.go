@@ -131,7 +131,7 @@ func resident(d *dm.Device) error {
 		case st.Dirty == 0:
 			return nil
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // a cache tells of no event when it is clean
 	}
 }
 

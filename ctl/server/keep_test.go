@@ -100,6 +100,10 @@ func TestKeptOpen(t *testing.T) {
 	}
 	written := make(chan error)
 	r.must(r.cmd.Process.Signal(syscall.SIGSTOP)) // so that the write waits
+	var ws syscall.WaitStatus
+	if _, err := syscall.Wait4(r.cmd.Process.Pid, &ws, syscall.WUNTRACED, nil); err != nil || !ws.Stopped() {
+		t.Fatalf("the daemon does not stop: %v, %v", ws, err)
+	}
 	go func() { written <- overFile{files[0]}.write(filled(9), 9) }()
 	r.again(syscall.SIGKILL)
 	if err := <-written; err == nil {
