@@ -96,8 +96,10 @@ test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devic
 test-web: packages ## look at the daemon's page in chromium
 	CI=true go test $(FLAGS) -count=1 -tags chromium ./test/web
 
-planted: ## plant defects one by one and see that the tests find each
-	go test $(FLAGS) -count=1 ./test/sim -run PlantedDefects -planted
+# Each commit begins with another defect.
+planted: EVERY ?= 1
+planted: ## plant defects one by one and see that the tests find each (EVERY=10: one of ten)
+	go test $(FLAGS) -count=1 ./test/sim -run PlantedDefects -planted -every $(EVERY) -first 0x$(shell git rev-parse --short=7 HEAD)
 
 race: packages ## run the tests of the libraries under the race detector, and on one processor
 	CGO_ENABLED=1 go test -race -short $(FLAGS) $(RACED)

@@ -27,10 +27,16 @@ func TestRandomStacks(t *testing.T) {
 		runStack(t, *seed)
 		return
 	}
+	early := 0
 	for n := range uint64(*stacks) {
-		if s := uint64(time.Now().UnixNano()) + n; !runStack(t, s) {
+		s := uint64(time.Now().UnixNano()) + n
+		early += runStack(t, s)
+		if t.Failed() {
 			t.Fatalf("go test -run TestRandomStacks -seed %d -ops %d", s, *ops)
 		}
+	}
+	if early < *stacks**ops/40 {
+		t.Errorf("only %d bios ended while the histories ran", early)
 	}
 }
 
@@ -48,7 +54,8 @@ type history struct {
 	holes int         // that were seen in allocation maps
 }
 
-func runStack(t *testing.T, seed uint64) bool {
+// runStack runs the history of a seed and returns how many bios ended while it ran.
+func runStack(t *testing.T, seed uint64) int {
 	h := &history{T: t, rng: rand.New(rand.NewPCG(seed, 2)), area: 300}
 	h.stack = newStack(t, h.rng, env.NewSim(seed))
 	top := h.stack.devices[h.stack.build(3, h.area)]
@@ -62,9 +69,6 @@ func runStack(t *testing.T, seed uint64) bool {
 	}
 	early := h.done
 	h.stack.settle()
-	if early < *ops/40 {
-		t.Errorf("only %d bios ended while the history ran", early)
-	}
 	if len(h.busy) != 0 {
 		t.Errorf("%d bios have not ended", len(h.busy))
 	}
@@ -81,7 +85,7 @@ func runStack(t *testing.T, seed uint64) bool {
 	if t.Failed() {
 		t.Logf("seed %d:\n%s", seed, h.stack.tables())
 	}
-	return !t.Failed()
+	return early
 }
 
 func (h *history) step() {
