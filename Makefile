@@ -67,8 +67,12 @@ packages: ## install the Debian packages that the tests use, when that is allowe
 # A clock that ends a test binary must not decide on a busy machine: it is for hangs
 # that no watchdog of the tests sees (test/watchdog), and short enough that .ci/run
 # still tells which test hangs. Of the packages the longest takes two minutes on two
-# idle processors, and test-kernel twelve. Vet is a part of lint.
+# idle processors, and all scripts of test-kernel twenty. Vet is a part of lint.
 FLAGS = -vet=off -timeout 45m
+
+# Samples begin with another one at each commit.
+EVERY ?= 1
+SAMPLE = -every $(EVERY) -first 0x$(shell git rev-parse --short=7 HEAD)
 
 # Tests make and drop many disks in memory: collecting garbage less often takes a
 # third less processor time. The limit is soft, for each test binary. Several packages
@@ -79,12 +83,22 @@ test: export GOMEMLIMIT = 1GiB
 test: packages ## run every test but those that boot a kernel (the real kernel's answers are from its last run)
 	go test -short -p 4 -ldflags='-s -w' $(FLAGS) ./...
 
-test-kernel: packages ## boot a real Linux kernel and compare with its device mapper
-	CI=true go test $(FLAGS) -count=1 -run Kernel ./test/kernel ./targets/... ./luks
+# Kernels wait more than they compute: the two parts run side by side.
+test-kernel: packages ## boot a real Linux kernel and compare with its device mapper (EVERY=5: one script of five)
+	+$(MAKE) -j 2 -O kernel-answers kernel-disks
+
+kernel-answers:
+	CI=true go test $(FLAGS) -count=1 -run Kernel ./test/kernel $(SAMPLE)
+
+kernel-disks:
+	CI=true go test $(FLAGS) -count=1 -run Kernel $(PERSISTENT) ./targets/integrity ./targets/thin/thintools ./luks
 
 test-kernel-long: packages ## the same with many random scripts, and volume groups made by lvm2 there, for hours
 	CI=true go test -timeout 0 -count=1 -run Kernel ./test/kernel -kernel
+	CI=true go test -timeout 0 -count=1 -run Kernel $(PERSISTENT) -kernelseeds 50
 	CI=true go test -timeout 0 -count=1 -run Kernel ./lvm/...
+
+PERSISTENT = ./targets/cache ./targets/clone ./targets/era ./targets/snapshot ./targets/thin ./targets/writecache
 
 test-ublk: packages ## attach devices by the kernel's ublk driver, which is built from Debian's source once, into the user's cache
 	@./test/kernel/ublk-module.sh
@@ -96,14 +110,18 @@ test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devic
 test-web: packages ## look at the daemon's page in chromium
 	CI=true go test $(FLAGS) -count=1 -tags chromium ./test/web
 
-# Each commit begins with another defect.
-planted: EVERY ?= 1
 planted: ## plant defects one by one and see that the tests find each (EVERY=10: one of ten)
-	go test $(FLAGS) -count=1 ./test/sim -run PlantedDefects -planted -every $(EVERY) -first 0x$(shell git rev-parse --short=7 HEAD)
+	go test $(FLAGS) -count=1 ./test/sim -run PlantedDefects -planted $(SAMPLE)
 
+# Tests of formats, crash states and failing I/O take one step after the other, and what
+# others' programs do is not seen: the race detector would find nothing there in half of
+# its time. They run on one processor, with the invariants that it turns on elsewhere.
+STEPWISE = Fuzz|Damage|Crash|PowerCut|Fail|Killed|SpaceRunsOut|Portions|InnerNodes|AnySize|Every(Bit|Byte)|EachByte|LostSuperblock|Contents$$|Model$$|InTheSimulator|AnotherModule|Other(s|Servers)|OfNbdkit|Qemu|Thousand|CutStreams
+race: export GOGC = 400
+race: export GOMEMLIMIT = 2GiB
 race: packages ## run the tests of the libraries under the race detector, and on one processor
-	CGO_ENABLED=1 go test -race -short $(FLAGS) $(RACED)
-	GOMAXPROCS=1 go test -short -count=1 $(FLAGS) $(RACED)
+	CGO_ENABLED=1 go test -race -short $(FLAGS) -skip '$(STEPWISE)' $(RACED)
+	GOMAXPROCS=1 go test -tags invariants -short -count=1 $(FLAGS) $(RACED)
 
 RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./luks ./run/... ./export/... ./ctl/... ./udmtest
 

@@ -157,7 +157,7 @@ func FuzzUnmarshal(f *testing.F) {
 		if err != nil || m.Flags&BufferFull != 0 {
 			return
 		}
-		again, err := Unmarshal(c, d, m.Marshal(c, d, 1<<26))
+		again, err := Unmarshal(c, d, m.Marshal(c, d, 16*len(b)+1<<16))
 		if err != nil || !reflect.DeepEqual(again, m) {
 			t.Errorf("%s: %+v becomes %+v, %v", c, m, again, err)
 		}

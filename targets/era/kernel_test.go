@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	kernelSeeds = flag.Int("kernelseeds", 4, "seeds of TestKernelPowerCuts")
+	kernelSeeds = flag.Int("kernelseeds", 2, "seeds of TestKernelPowerCuts")
 	kernelFirst = flag.Int("kernelfirst", 0, "the first of them")
 )
 

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	kernelSeeds = flag.Int("kernelseeds", 4, "seeds of TestKernelStores")
+	kernelSeeds = flag.Int("kernelseeds", 2, "seeds of TestKernelStores")
 	kernelFirst = flag.Uint64("kernelfirst", 0, "the first of them")
 )
 

@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	kernelSeeds = flag.Int("kernelseeds", 5, "seeds of TestKernel")
+	kernelSeeds = flag.Int("kernelseeds", 2, "seeds of TestKernel")
 	kernelFirst = flag.Int("kernelfirst", 0, "the first of them")
 )
 

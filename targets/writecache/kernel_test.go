@@ -19,7 +19,7 @@ import (
 	"udm/test/kernel"
 )
 
-var kernelSeeds = flag.Int("kernelseeds", 4, "caches that TestKernel moves between udm and the kernel")
+var kernelSeeds = flag.Int("kernelseeds", 2, "caches that TestKernel moves between udm and the kernel")
 
 // TestKernel has the kernel open caches on which udm has lost power, and udm such as the
 // kernel has lost power on. Every third cache is the kernel's from the beginning; half of

@@ -13,6 +13,8 @@ var (
 	update     = flag.Bool("update", false, "take the kernel's answers as the new golden answers")
 	only       = flag.String("scripts", "", "names of the scripts to run, separated by commas; default all")
 	udm        = flag.String("udm", "", "the udm program to test; default: built from the source")
+	every      = flag.Uint64("every", 1, "ask the kernel one of so many scripts again; -first says with which one to begin")
+	first      = flag.Uint64("first", 0, "the first script, modulo -every")
 	full       = flag.Bool("kernel", false, "run many random scripts")
 	seeds      = flag.Int("seeds", 0, "random scripts of each kind; default 2, with -kernel 8")
 	crossSeeds = flag.Int("crossseeds", 0, "random scripts of each persistent kind that change hands; default 2, with -kernel 50")
