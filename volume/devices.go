@@ -29,9 +29,9 @@ type Devices interface {
 	Create(ctx context.Context, ds []Device) error
 	// Swap gives existing devices new tables and records at one moment, like
 	// [dm.Exchange], in whose order they must be. A device whose table does not
-	// change is only suspended meanwhile. The new state is saved before it takes
-	// effect, starting with the first device; after a crash the first few devices are
-	// new, or any of them if they are independent of each other.
+	// change is only suspended meanwhile, unless it is to be reloaded. The new state is
+	// saved before it takes effect, starting with the first device; after a crash the
+	// first few devices are new, or any of them if they are independent of each other.
 	Swap(ctx context.Context, ds []Device, independent bool) error
 	// Remove removes devices, all or none. Names that do not exist are ignored. EBUSY:
 	// a device is open, also if only another of them has it open. After a crash any of
@@ -50,7 +50,9 @@ type Device struct {
 	Name     string    `json:"name"`
 	Table    []dm.Spec `json:"table,omitempty"`
 	ReadOnly bool      `json:"readOnly,omitempty"`
-	Record   Record    `json:"record,omitzero"`
+	// Reload loads the table also where it is live: a disk that it names has grown.
+	Reload bool   `json:"reload,omitempty"`
+	Record Record `json:"record,omitzero"`
 }
 
 // Record is what is saved with a device besides its tables.

@@ -180,7 +180,7 @@ func (k *kept) Swap(ctx context.Context, ds []Device, _ bool) error {
 		}
 		specs, mode, live := d.Loaded(false)
 		cs[i] = dm.Change{Device: d, Specs: k.lastingTable(n.Table), Mode: dm.Mode{Write: !n.ReadOnly}}
-		if live && k.same(specs, n.Table) && mode.Write != n.ReadOnly {
+		if live && !n.Reload && k.same(specs, n.Table) && mode.Write != n.ReadOnly {
 			cs[i].Specs = nil
 		}
 	}

@@ -124,7 +124,9 @@ func (g *growPool) plan(m *Manager, op *operation) error {
 	if g.size != 0 {
 		o.sectors = g.size / blk.SectorSize
 	}
-	op.Then = steps{&swapTables{Devices: []Device{o.device(l)}}}
+	d := o.device(l)
+	d.Reload = true // the table does not say how large the metadata are
+	op.Then = steps{&swapTables{Devices: []Device{d}}}
 	return nil
 }
 

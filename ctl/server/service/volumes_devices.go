@@ -90,7 +90,7 @@ func (v devices) Swap(ctx context.Context, ds []volume.Device, independent bool)
 	if err := v.announce(cs, ds, independent); err != nil {
 		return v.withdraw(err, cs)
 	}
-	if err := dm.Exchange(ctx, v.changing(cs)); err != nil {
+	if err := dm.Exchange(ctx, v.changing(cs, ds)); err != nil {
 		return v.withdraw(err, cs)
 	}
 	for _, c := range cs {
@@ -117,11 +117,11 @@ func (v devices) announce(cs []dm.Change, ds []volume.Device, independent bool) 
 	return nil
 }
 
-// changing omits the tables that are live already.
-func (v devices) changing(cs []dm.Change) []dm.Change {
+// changing omits the tables that are live already, unless they are to be reloaded.
+func (v devices) changing(cs []dm.Change, ds []volume.Device) []dm.Change {
 	out := make([]dm.Change, len(cs))
 	for i, c := range cs {
-		if v.s.state.IsLive(c.Device, c.Specs, c.Mode) {
+		if !ds[i].Reload && v.s.state.IsLive(c.Device, c.Specs, c.Mode) {
 			c.Specs = nil
 		}
 		out[i] = c

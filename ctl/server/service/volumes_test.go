@@ -11,7 +11,9 @@ import (
 	"udm/blk"
 	"udm/ctl"
 	"udm/env"
+	"udm/pdata"
 	"udm/targets/all"
+	"udm/targets/thin"
 	"udm/volume"
 )
 
@@ -106,6 +108,37 @@ func TestVolumesAreKept(t *testing.T) {
 		t.Errorf("there are still %+v and %v", ds, files)
 	}
 	ended(t, v.Service)
+}
+
+// A pool whose metadata alone grow has them at once, while its volumes are open, and after
+// a restart.
+func TestMetadataGrow(t *testing.T) {
+	ctx := context.Background()
+	v := startVolumes(t, t.TempDir())
+	must(t, v.CreatePool(ctx, volume.PoolSpec{Name: "p", Size: 1 << 20, Metadata: 2 << 20}))
+	must(t, v.CreateVolume(ctx, ctl.CreateVolume{Pool: "p", Name: "v", Size: 1 << 20}))
+	d, err := v.Open(ctl.Ref{Name: "v"}, true)
+	must(t, err)
+	for _, metadata := range []uint64{4 << 20, 4 << 20, 8 << 20} {
+		must(t, v.GrowPool(ctx, ctl.GrowPool{Name: "p", Metadata: metadata}))
+		v.hasMetadata("p", metadata)
+	}
+	must(t, errors.Join(blk.WriteSectors(env.Real(), d, make([]byte, blk.SectorSize), 0, blk.FUA), d.Close()))
+	v = v.restarted()
+	v.hasMetadata("p", 8<<20)
+	ended(t, v.Service)
+}
+
+// hasMetadata expects the size of a pool's metadata.
+func (v *volumes) hasMetadata(pool string, want uint64) {
+	v.t.Helper()
+	d, err := v.Device(context.Background(), ctl.Query{Ref: ctl.Ref{Name: pool}, With: []ctl.With{ctl.WithStatus}})
+	must(v.t, err)
+	st, err := thin.ParsePoolStatus(d.Status[0].Params)
+	must(v.t, err)
+	if got := st.TotalMetadata * pdata.BlockSize; got != want {
+		v.t.Errorf("the metadata of %s have %d bytes, want %d", pool, got, want)
+	}
 }
 
 // What a user has suspended stays so, and what an operation suspends is not saved.
