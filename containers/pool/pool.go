@@ -6,6 +6,11 @@
 // up to a maximum. A write that finds the pool full waits while it can grow. At the
 // maximum it fails with ENOSPC at once, unless [Config.WaitWhenFull]; writes to blocks
 // that have space go on. Removing volumes, or discarding, makes space again.
+//
+// Metadata that are full make a pool read-only, so they grow long before. They begin with
+// room for many snapshots and are kept half free: at worst a write takes a block of
+// metadata, where it copies 64 KiB of data that snapshots share, and the pool's own event
+// comes when nearly all are used. So Keeper also looks every second.
 package pool
 
 import (
@@ -21,7 +26,10 @@ import (
 	"udm/blk"
 	"udm/ctl"
 	"udm/dm"
+	"udm/pdata"
 	"udm/targets/thin"
+	"udm/targets/thin/thinmeta"
+	"udm/targets/thin/thintools"
 	"udm/volume"
 )
 
@@ -48,6 +56,9 @@ func New(c Config, client ctl.Service, log *slog.Logger) *Keeper {
 	return &Keeper{Config: c, client: client, log: log}
 }
 
+// A new pool has blocks of this size, and metadata for its size and so many volumes.
+const blockSize, volumes = 64 << 10, 10_000
+
 // Ensure makes the pool unless it is there.
 func (k *Keeper) Ensure(ctx context.Context) error {
 	o, err := k.client.Object(ctx, ctl.Object{Name: k.Name, Settled: true})
@@ -57,7 +68,9 @@ func (k *Keeper) Ensure(ctx context.Context) error {
 	case !errors.Is(err, syscall.ENXIO):
 		return err
 	}
-	err = k.client.CreatePool(ctx, volume.PoolSpec{Name: k.Name, Dir: k.Dir, Size: min(k.First, k.Most), FailWhenFull: k.fails(k.First)})
+	size := min(k.First, k.Most)
+	err = k.client.CreatePool(ctx, volume.PoolSpec{Name: k.Name, Dir: k.Dir, Size: size, Block: blockSize,
+		Metadata: min(thintools.MetadataSize(blockSize, size, volumes), mostMetadata), FailWhenFull: k.fails(size)})
 	if errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.EBUSY) {
 		return nil // somebody else was faster
 	}
@@ -68,7 +81,10 @@ func (k *Keeper) Ensure(ctx context.Context) error {
 func (k *Keeper) fails(size uint64) bool { return size >= k.Most && !k.WaitWhenFull }
 
 // Space is how much data a pool holds and may hold, in bytes.
-type Space struct{ Used, Size uint64 }
+type Space struct {
+	Used, Size uint64
+	metadata   struct{ used, size uint64 }
+}
 
 // Free is what is free now.
 func (s Space) Free() uint64 { return s.Size - s.Used }
@@ -100,33 +116,53 @@ func (k *Keeper) look(ctx context.Context) (Space, *thin.PoolLine, error) {
 		return Space{}, nil, err
 	}
 	block := l.BlockSectors * blk.SectorSize
-	return Space{st.UsedData * block, st.TotalData * block}, l, nil
+	s := Space{Used: st.UsedData * block, Size: st.TotalData * block}
+	s.metadata.used, s.metadata.size = st.UsedMetadata*pdata.BlockSize, st.TotalMetadata*pdata.BlockSize
+	return s, l, nil
 }
+
+// mostMetadata is the most that a pool can use.
+const mostMetadata = thinmeta.MaxMetadataBlocks * pdata.BlockSize
 
 // reserve is the part of a pool that is kept free: it grows when less is.
 const reserve = 5
 
-// Tend grows the pool if it is nearly full, twofold, up to the maximum.
+// Tend grows the pool if it is nearly full, and its metadata if they are half full, twofold,
+// up to the maximum.
 func (k *Keeper) Tend(ctx context.Context) (Space, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s, l, err := k.look(ctx)
+	if err == nil {
+		err = k.grow(ctx, &s)
+	}
 	if err != nil {
 		return s, err
-	}
-	if s.Free() <= s.Size/reserve && s.Size < k.Most {
-		to := min(2*s.Size, k.Most)
-		k.log.Info("the pool grows", "pool", k.Name, "from", s.Size, "to", to)
-		if err := k.client.GrowPool(ctx, ctl.GrowPool{Name: k.Name, Size: to}); err != nil {
-			return s, err
-		}
-		s.Size = to
 	}
 	if fails := k.fails(s.Size); fails != l.ErrorIfNoSpace {
 		l.ErrorIfNoSpace = fails
 		return s, k.reload(ctx, s, l)
 	}
 	return s, nil
+}
+
+func (k *Keeper) grow(ctx context.Context, s *Space) error {
+	g := ctl.GrowPool{Name: k.Name}
+	if s.Free() <= s.Size/reserve && s.Size < k.Most {
+		g.Size = min(2*s.Size, k.Most)
+	}
+	if m := s.metadata; m.used >= m.size/2 && m.size < mostMetadata {
+		g.Metadata = min(2*m.size, mostMetadata)
+	}
+	if g.Size == 0 && g.Metadata == 0 {
+		return nil
+	}
+	k.log.Info("the pool grows", "pool", k.Name, "size", max(s.Size, g.Size), "metadata", max(s.metadata.size, g.Metadata))
+	if err := k.client.GrowPool(ctx, g); err != nil {
+		return err
+	}
+	s.Size, s.metadata.size = max(s.Size, g.Size), max(s.metadata.size, g.Metadata)
+	return nil
 }
 
 // reload gives the pool another table. If it is cut off, the next Tend does it again.
@@ -144,18 +180,40 @@ func (k *Keeper) reload(ctx context.Context, s Space, l *thin.PoolLine) error {
 // that cannot end.
 func (k *Keeper) Room(ctx context.Context) error {
 	s, err := k.Tend(ctx)
-	if err == nil && s.Free() < min(s.Size/100, 64<<20) {
-		err = fmt.Errorf("the pool %s is full (%d of %d bytes): %w; remove images or containers, or raise the maximum", k.Name, s.Used, s.Size, syscall.ENOSPC)
+	switch {
+	case err != nil:
+		return err
+	case s.Free() < min(s.Size/100, 64<<20):
+		return fmt.Errorf("the pool %s is full (%d of %d bytes): %w; remove images or containers, or raise the maximum", k.Name, s.Used, s.Size, syscall.ENOSPC)
+	case s.metadata.size-s.metadata.used < s.metadata.size/100:
+		return fmt.Errorf("the metadata of the pool %s are full, and cannot grow further: %w; remove images or containers", k.Name, syscall.ENOSPC)
 	}
-	return err
+	return nil
 }
 
-// Watch tends the pool whenever it says that it is nearly full, until ctx ends.
+// Watch tends the pool every second, and whenever it says that it is nearly full, until ctx
+// ends.
 func (k *Keeper) Watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := k.watch(ctx); err != nil && ctx.Err() == nil {
-			k.log.Warn("the pool is not watched for a moment", "pool", k.Name, "reason", err)
+	var events sync.WaitGroup
+	defer events.Wait()
+	events.Go(func() { everySecond(ctx, func() { _ = k.listen(ctx) }) }) // the loop below tells why not
+	told := ""
+	everySecond(ctx, func() {
+		why := ""
+		if _, err := k.Tend(ctx); err != nil && !errors.Is(err, syscall.ENXIO) && ctx.Err() == nil {
+			why = err.Error()
 		}
+		if why != "" && why != told {
+			k.log.Warn("the pool is not looked after", "pool", k.Name, "reason", why)
+		}
+		told = why
+	})
+}
+
+// everySecond runs f, and again a second after it has returned, until ctx ends.
+func everySecond(ctx context.Context, f func()) {
+	for ctx.Err() == nil {
+		f()
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
@@ -163,25 +221,17 @@ func (k *Keeper) Watch(ctx context.Context) {
 	}
 }
 
-func (k *Keeper) watch(ctx context.Context) error {
+func (k *Keeper) listen(ctx context.Context) error {
 	events, err := k.client.Events(ctx)
-	if err == nil {
-		_, err = k.Tend(ctx)
-	}
-	if errors.Is(err, syscall.ENXIO) {
-		err = nil // not made yet
-	}
 	if err != nil {
 		return err
 	}
 	for e, err := range events {
+		if err == nil && (e.Kind == ctl.EventsLost || e.Kind == ctl.EventTable && e.Name == k.Name) {
+			_, err = k.Tend(ctx)
+		}
 		if err != nil {
 			return err
-		}
-		if e.Kind == ctl.EventsLost || e.Kind == ctl.EventTable && e.Name == k.Name {
-			if _, err := k.Tend(ctx); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

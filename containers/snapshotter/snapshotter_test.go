@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -21,6 +22,8 @@ import (
 
 	"udm/containers/internal/rig"
 	"udm/ctl"
+	"udm/pdata"
+	"udm/targets/thin"
 	"udm/volume"
 )
 
@@ -135,11 +138,23 @@ func TestLabelsAreTheState(t *testing.T) {
 	}
 }
 
+// What is removed while somebody has it, mounted or as a virtual machine has its file, goes
+// when he is done.
 func TestRemovedWhileMounted(t *testing.T) {
 	b := newBed(t)
 	s := b.open(b.config())
 	s.layer("a", "")
-	_, err := s.Prepare(ctx, "c", "a")
+	ms, err := s.Prepare(ctx, "vm", "a", snapshots.WithLabels(map[string]string{offerLabel: string(File)}))
+	s.ok(err)
+	f, err := os.OpenFile(ms[0].Source, os.O_RDWR, 0)
+	s.ok(err)
+	s.ok(s.Remove(ctx, "vm"))
+	_, err = f.WriteAt(make([]byte, 4096), 1<<20)
+	s.ok(errors.Join(err, f.Sync()))
+	s.nothingLeftBut(2)
+	s.ok(f.Close())
+	s.nothingLeftBut(1)
+	_, err = s.Prepare(ctx, "c", "a")
 	s.ok(err)
 	s.mounted("c", func(dir string) {
 		s.ok(s.Remove(ctx, "c"))
@@ -155,6 +170,39 @@ func TestRemovedWhileMounted(t *testing.T) {
 	})
 	s.ok(s.Remove(ctx, "a"))
 	s.nothingLeft()
+}
+
+// Several unpack the same image side by side: each layer is there once, whoever comes late
+// finds it and takes his own away, and no key stays taken.
+func TestSameImage(t *testing.T) {
+	b := newBed(t)
+	s := b.open(b.config())
+	want := []string{"layer-0", "layer-1", "layer-2"}
+	parent := ""
+	for _, name := range want {
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() {
+				key := fmt.Sprint("extract-", i)
+				_, err := s.Prepare(ctx, key, parent)
+				if err == nil {
+					err = s.Commit(ctx, name, key)
+				}
+				if errdefs.IsAlreadyExists(err) {
+					err = s.Remove(ctx, key)
+				}
+				if err != nil {
+					t.Errorf("%s, %s: %v", key, name, err)
+				}
+			})
+		}
+		all.Wait()
+		parent = name
+	}
+	if keys := s.keys(); !slices.Equal(keys, want) {
+		t.Errorf("there are %v", keys)
+	}
+	s.nothingLeftBut(len(want))
 }
 
 // What a container wrote is the host's again when its snapshot is removed, or when it
@@ -260,7 +308,7 @@ func TestFullPool(t *testing.T) {
 	s.has("a", "a")
 }
 
-// The pool grows before it is full, while it is written to.
+// The pool grows before it is full, while it is written to. A snapshot ends at its size.
 func TestPoolGrows(t *testing.T) {
 	b := newBed(t)
 	c := b.config()
@@ -269,6 +317,46 @@ func TestPoolGrows(t *testing.T) {
 	_, err := s.Prepare(ctx, "c", "")
 	s.ok(err)
 	s.mounted("c", func(dir string) { writeMuch(t, filepath.Join(dir, "f"), 300<<20) })
+	c = b.config()
+	c.Size = 64 << 20
+	s = b.open(c)
+	_, err = s.Prepare(ctx, "small", "")
+	s.ok(err)
+	s.mounted("small", func(dir string) {
+		if err := fill(filepath.Join(dir, "f"), int(c.Size)); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("writing more than a snapshot has: %v", err)
+		}
+	})
+}
+
+// A pool's metadata grow before they are full, also while nobody asks for a snapshot, and
+// all that there are are written in one burst, each at the cost of a block of metadata.
+func TestMetadataGrow(t *testing.T) {
+	b := newBed(t)
+	c := b.config()
+	s := b.open(c)
+	const first, many = 128, 160 // blocks of metadata; volumes, of which each write takes one
+	s.ok(b.Client.CreatePool(ctx, volume.PoolSpec{Name: "p", Size: 1 << 30, Metadata: first * pdata.BlockSize}))
+	s.ok(b.Client.CreateVolume(ctx, volume.VolumeSpec{Pool: "p", Name: "v", Size: 1 << 20}))
+	var names []string
+	for i := range many {
+		names = append(names, fmt.Sprint("w", i))
+	}
+	s.ok(b.Client.Snapshot(ctx, volume.SnapshotSpec{Of: "v", Names: names}))
+	for _, name := range names {
+		path, err := s.file(ctx, name)
+		s.ok(err)
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		s.ok(err)
+		_, err = f.Write(make([]byte, 64<<10))
+		s.ok(errors.Join(err, f.Sync(), f.Close()))
+	}
+	d, err := b.Client.Device(ctx, ctl.Query{Ref: ctl.Ref{Name: "p"}, With: []ctl.With{ctl.WithStatus}})
+	s.ok(err)
+	st, err := thin.ParsePoolStatus(d.Status[0].Params)
+	if s.ok(err); st.UsedMetadata < first || st.TotalMetadata < 2*first || st.Mode != thin.ReadWrite {
+		t.Errorf("the pool has become %v", st)
+	}
 }
 
 // What a snapshot is mounted from is what was asked for, by flag or by label.
@@ -299,7 +387,15 @@ func TestOffers(t *testing.T) {
 				t.Errorf("%v: %v", ms, err)
 			}
 			if offer == Loop || offer == Block {
-				s.mounted("c", func(dir string) { s.ok(os.WriteFile(filepath.Join(dir, "c"), []byte("c"), 0o600)) })
+				_, err = s.Prepare(ctx, "d", "", snapshots.WithLabels(map[string]string{fsLabel: "xfs"}))
+				s.ok(err)
+				s.mounted("c", func(dir string) {
+					s.ok(os.WriteFile(filepath.Join(dir, "c"), []byte("c"), 0o600))
+					ms, err := s.Mounts(ctx, "d") // which has the same id
+					s.ok(err)
+					s.ok(mount.WithTempMount(ctx, ms, func(string) error { return nil }))
+				})
+				s.ok(s.Remove(ctx, "d"))
 				s.ok(s.Commit(ctx, "l", "c"))
 				s.has("l", "c")
 				s.ok(s.Remove(ctx, "l"))
@@ -378,5 +474,7 @@ func TestChangedByHand(t *testing.T) {
 		t.Error("a snapshot was prepared in another pool")
 	}
 	s.ok(b.Client.RenameObject(ctx, ctl.RenameObject{Name: "q", NewName: "p"}))
+	_, err = s.Prepare(ctx, "c", "b") // nothing is left of those that failed
+	s.ok(err)
 	s.has("b", "a", "b")
 }
