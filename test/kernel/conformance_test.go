@@ -52,7 +52,7 @@ func TestKernel(t *testing.T) {
 	fixed := kernelJob{dir: scriptDir, scripts: askedEachTime(scripts(t)), out: filepath.Join(base, "fixed")}
 	random := kernelJob{out: filepath.Join(base, "random")}
 	if *only == "" {
-		random.dir, random.scripts = randomScripts(t, number(*seeds, 2, 8))
+		random.dir, random.scripts = randomScripts(t, number(*seeds, 1, 8))
 	}
 	if err := errors.Join(os.Mkdir(fixed.out, 0o700), os.Mkdir(random.out, 0o700)); err != nil {
 		t.Fatal(err)

@@ -143,7 +143,7 @@ func TestKernelCrossBoot(t *testing.T) {
 
 // newTurns are random scripts in three phases on the same disks: all on udm, then in turns with the kernel.
 func newTurns(t *testing.T, base string) (all []*relay) {
-	phases := phaseScripts(t, number(*crossSeeds, 2, 50))
+	phases := phaseScripts(t, number(*crossSeeds, 1, 50))
 	for _, turns := range []string{"UUU", "UKU", "KUK"} {
 		all = append(all, newRelay(t, base, turns, turns, phases))
 	}

@@ -16,8 +16,8 @@ var (
 	every      = flag.Uint64("every", 1, "ask the kernel one of so many scripts again; -first says with which one to begin")
 	first      = flag.Uint64("first", 0, "the first script, modulo -every")
 	full       = flag.Bool("kernel", false, "run many random scripts")
-	seeds      = flag.Int("seeds", 0, "random scripts of each kind; default 2, with -kernel 8")
-	crossSeeds = flag.Int("crossseeds", 0, "random scripts of each persistent kind that change hands; default 2, with -kernel 50")
+	seeds      = flag.Int("seeds", 0, "random scripts of each kind; default 1, with -kernel 8")
+	crossSeeds = flag.Int("crossseeds", 0, "random scripts of each persistent kind that change hands; default 1, with -kernel 50")
 )
 
 func TestMain(m *testing.M) { program.Main(m) }
