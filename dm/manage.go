@@ -2,6 +2,8 @@ package dm
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -246,6 +248,21 @@ func (c *Control) dropTogether(ds []*Device) error {
 	}
 	for _, d := range ds {
 		c.dropLocked(d)
+	}
+	return nil
+}
+
+// RemoveAmong removes devices, each before those that it uses. EBUSY: some are still open.
+func (c *Control) RemoveAmong(ds []*Device) error {
+	for left := len(ds); left > 0; {
+		ds = slices.DeleteFunc(slices.Clone(ds), func(d *Device) bool {
+			_, err := d.Remove(false)
+			return err == nil || errors.Is(err, errRemoved)
+		})
+		if len(ds) == left {
+			return Errorf(syscall.EBUSY, "%d devices are still open, %s among them", left, ds[0].Name())
+		}
+		left = len(ds)
 	}
 	return nil
 }

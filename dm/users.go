@@ -96,6 +96,9 @@ func (c *Control) Writers(name string) []*Device {
 	return live(c.users.find(use{num: n, write: true}), func(d *Dev) bool { return d.Number == n && d.Write })
 }
 
+// Written reports whether a table has a device open for writing, whether it is live or not.
+func (c *Control) Written(n Number) bool { return len(c.users.find(use{num: n, write: true})) > 0 }
+
 // live returns the devices whose live tables have a lower device with a property.
 func live(ds []*Device, has func(*Dev) bool) []*Device {
 	type named struct {

@@ -3,6 +3,7 @@ package leaf
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"udm/blk"
@@ -17,15 +18,59 @@ type Handed struct {
 	Read, Write *os.File `json:"-"`
 }
 
-// Hand returns what is open. It stays open here, but its locks are now shared. The error
-// names a disk whose content would be lost.
-func (o *Opener) Hand() (list []Handed, err error) {
+// Base names what an open disk stands on, itself or, for a partition, the disk that has it.
+// Disks with the same base have the same lock.
+func (o *Opener) Base(n blk.Number) string {
+	o.mu.Lock()
+	d := o.byNumber[n]
+	o.mu.Unlock()
+	if d == nil {
+		return n.String()
+	}
+	return d.base
+}
+
+// base is the identity of the disk, or of the one that it is a partition of.
+func (s *source) base() string {
+	if disk, ok := diskOf(s.name); ok {
+		if src, err := resolve(disk); err == nil {
+			return src.base()
+		}
+	}
+	return fmt.Sprintf("%+v", s.id)
+}
+
+// diskOf returns the name of the disk in that of a partition, or of one with larger blocks.
+func diskOf(name string) (disk string, ok bool) {
+	for _, prefix := range []string{"part:", "block="} {
+		if rest, is := strings.CutPrefix(name, prefix); is {
+			_, disk, ok = strings.Cut(rest, ":")
+		}
+	}
+	return disk, ok
+}
+
+// Remote reports whether an open disk is not in files of this machine, so that what was not
+// flushed may be lost when it is closed.
+func (o *Opener) Remote(n blk.Number) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := o.byNumber[n]
+	return d == nil || d.source.id.ino == 0 && d.source.id.dev == 0
+}
+
+// Hand returns what is open of the disks with some bases; nil: all. It stays open here, but
+// its locks are now shared. The error names a disk whose content would be lost.
+func (o *Opener) Hand(bases map[string]bool) (list []Handed, err error) {
 	o.mu.Lock()
 	disks := make([]*disk, 0, len(o.disks))
 	for _, d := range o.disks {
 		disks = append(disks, d)
 	}
 	o.mu.Unlock()
+	if bases != nil {
+		disks = slices.DeleteFunc(disks, func(d *disk) bool { return !bases[d.base] })
+	}
 	for _, d := range disks {
 		h, err := d.hand()
 		if err != nil {
@@ -70,7 +115,8 @@ func (d *disk) hand() (h Handed, err error) {
 	return h, nil
 }
 
-// Take makes the disks of another Opener those that are opened next.
+// Take makes the disks of another Opener those that are opened next. It may be called again
+// for more of them, also for those that are open by now.
 func (o *Opener) Take(list []Handed) error {
 	for _, h := range list {
 		src, err := resolve(h.Name)
@@ -78,6 +124,7 @@ func (o *Opener) Take(list []Handed) error {
 			return err
 		}
 		o.mu.Lock()
+		o.handed[src.id].close()
 		o.handed[src.id] = h
 		o.mu.Unlock()
 	}
@@ -89,12 +136,16 @@ func (o *Opener) Taken() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for id, h := range o.handed {
-		for _, f := range []*os.File{h.Read, h.Write} {
-			if f != nil {
-				f.Close()
-			}
-		}
+		h.close()
 		delete(o.handed, id)
+	}
+}
+
+func (h Handed) close() {
+	for _, f := range []*os.File{h.Read, h.Write} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 

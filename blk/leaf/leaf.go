@@ -106,6 +106,7 @@ func New(e env.Env) *Opener {
 // disk is one disk that is open, or being opened or closed.
 type disk struct {
 	source source
+	base   string // see Base
 	number blk.Number
 	users  int // guarded by Opener.mu
 
@@ -151,12 +152,13 @@ func (o *Opener) acquire(name string) (*disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	base := src.base()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	d := o.disks[src.id]
 	switch {
 	case d == nil:
-		d = &disk{source: src, number: o.numberLocked(&src), opening: env.NewMutex(o.env)}
+		d = &disk{source: src, base: base, number: o.numberLocked(&src), opening: env.NewMutex(o.env)}
 		o.disks[src.id], o.byNumber[d.number] = d, d
 	case d.source.block != src.block:
 		return nil, dm.Errorf(syscall.EBUSY, "%s: already open as %s, with logical blocks of another size", src.name, d.source.name)

@@ -22,7 +22,7 @@ import (
 // others start after that.
 func (d *daemon) newFrontEnds(s *service.Service) ([]frontend.Server, error) {
 	cfg := &d.cfg
-	x := s.Exports().For("nbd")
+	x := s.Exports().For(service.NBDClients)
 	x.ReadOnly = cfg.ReadOnly
 	c := nbd.Config{Exports: x.ByName(), MaxConns: cfg.MaxConns, Log: cfg.Log}
 	local, err := d.newNBD(nbdName, cfg.socket(nbdName, unixSocket(filepath.Join(cfg.Root, ctl.NBDSocket))), c)

@@ -140,7 +140,7 @@ func TestKeptLoses(t *testing.T) {
 	}
 	r.must(r.cmd.Process.Signal(syscall.SIGTERM))
 	_ = r.cmd.Wait()
-	r.must(os.Rename(filepath.Join(r.root, "a.img"), filepath.Join(r.root, "b.img")))
+	r.must(os.Rename(filepath.Join(r.root, "disk.img"), filepath.Join(r.root, "elsewhere.img")))
 	_, err := io.ReadAll(r.out)
 	r.must(err)
 	r.out.Close()

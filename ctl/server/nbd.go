@@ -10,6 +10,7 @@ import (
 	"udm/ctl"
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/handover"
+	"udm/dm"
 	"udm/export"
 	"udm/export/nbd"
 )
@@ -26,9 +27,7 @@ type nbdServer struct {
 
 	taken    net.Listener // handed over by another process
 	clients  []func()     // begin to serve connections that were
-	fail     func(error)
 	listener net.Listener // set by Start
-	kept     *os.File     // another descriptor of it, set by Calm
 }
 
 // newNBD returns an NBD server on the socket that listen opens.
@@ -47,75 +46,88 @@ func (n *nbdServer) Start(fail func(error)) error {
 	if err != nil {
 		return err
 	}
-	n.fail = fail
-	n.serve(l)
-	for _, serve := range n.clients {
-		serve()
-	}
-	return nil
-}
-
-func (n *nbdServer) serve(l net.Listener) {
 	n.address, n.listener, n.served = l.Addr().String(), l, make(chan struct{})
 	go func() {
 		defer close(n.served)
 		if err := n.server.Serve(l); !errors.Is(err, nbd.ErrClosed) {
-			n.fail(err)
+			fail(err)
 		}
 	}()
+	for _, serve := range n.clients {
+		serve()
+	}
+	n.taken, n.clients = nil, nil
+	return nil
 }
 
 // Calm implements frontend.Mover.
-func (n *nbdServer) Calm(ctx context.Context) {
-	if n.kept, _ = frontend.Keep(n.listener); n.kept == nil {
-		return // Hand says so
+func (n *nbdServer) Calm(ctx context.Context, b *handover.Bundle) error {
+	if err := frontend.PutSocket(b, n.name, n.listener); err != nil {
+		return err
 	}
 	n.server.Settle(ctx)
 	<-n.served
+	return nil
 }
 
 // Hand implements frontend.Mover.
-func (n *nbdServer) Hand(ctx context.Context, b *handover.Bundle) error {
-	if n.kept == nil {
-		return errors.New("the socket cannot be handed over")
+func (n *nbdServer) Hand(ctx context.Context, b *handover.Bundle, g handover.Group) error {
+	moved, err := n.server.Hand(ctx, func(x *nbd.Export) bool {
+		d, ok := x.Same.(*dm.Device)
+		return !ok || g.Has(d.Number().Minor)
+	})
+	if err != nil || len(moved) == 0 {
+		return err
 	}
-	moved, err := n.server.Hand(ctx)
-	if err != nil {
-		l, lerr := frontend.Listen([]*os.File{n.kept}, n.managed)
-		if lerr == nil {
-			n.serve(l)
-		}
-		return errors.Join(err, lerr)
-	}
-	files := []*os.File{n.kept}
+	var files []*os.File
 	for _, m := range moved {
 		files = append(files, m.Socket)
 	}
-	return b.Put(n.name, moved, files...)
+	return b.Put(n.clientsPart(), moved, files...)
 }
+
+func (n *nbdServer) clientsPart() string { return n.name + " clients" }
 
 // Take implements frontend.Mover.
 func (n *nbdServer) Take(b *handover.Bundle) error {
-	var moved []nbd.Moved
-	files, ok, err := b.Take(n.name, &moved)
-	if !ok || err != nil {
-		return err
-	}
-	if n.taken, err = frontend.Listen(files, n.managed); err == nil && len(files) != len(moved)+1 {
-		err = errors.New("sockets were not handed over")
+	l, err := frontend.TakeSocket(b, n.name, n.managed)
+	if l != nil {
+		n.taken = l
 	}
 	if err != nil {
 		return err
 	}
-	for i, m := range moved {
-		m.Socket = files[i+1]
-		serve, err := n.server.Take(m)
-		if err != nil {
-			return err
+	serve, err := n.More(b)
+	n.clients = append(n.clients, serve)
+	return err
+}
+
+// More implements frontend.Divider.
+func (n *nbdServer) More(b *handover.Bundle) (serve func(), err error) {
+	n.server.Reopen() // in the process that hands over, it is calm
+	var serves []func()
+	serve = func() {
+		for _, s := range serves {
+			s()
 		}
-		n.clients = append(n.clients, serve)
 	}
-	return nil
+	var moved []nbd.Moved
+	files, _, err := b.Take(n.clientsPart(), &moved)
+	if err == nil && len(files) != len(moved) {
+		err = errors.New("sockets were not handed over")
+	}
+	if err != nil {
+		return serve, err
+	}
+	for i, m := range moved {
+		m.Socket = files[i]
+		one, err := n.server.Take(m)
+		if err != nil {
+			return serve, err
+		}
+		serves = append(serves, one)
+	}
+	return serve, nil
 }
 
 // Linger returns when nobody needs this process any more after Hand.

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -34,11 +35,15 @@ import (
 	"udm/volume"
 )
 
+var clones = flag.Int("clones", 20, "how many clones TestManyReplaced hands over")
+
 var replacements = flag.Int("replacements", 3, "how often TestReplacedUnderLoad replaces the daemon")
 
-// The environment of a daemon that can be replaced: its root, and at which step of which
-// process, "old: " or "new: ", it kills itself.
-const replaceRoot, replaceDie = "UDM_TEST_REPLACE_ROOT", "UDM_TEST_REPLACE_DIE"
+// The environment of a daemon that can be replaced: its root; at which step of which
+// process, "old: " or "new: ", it kills itself; a file in the root that is not there for the new
+// process when it takes what follows the first group; that devices go over as many at once as in a
+// daemon, and not one by one.
+const replaceRoot, replaceDie, replaceHide, replaceMany = "UDM_TEST_REPLACE_ROOT", "UDM_TEST_REPLACE_DIE", "UDM_TEST_REPLACE_HIDE", "UDM_TEST_REPLACE_MANY"
 
 // A test binary is also such a daemon.
 func init() {
@@ -54,10 +59,14 @@ func runReplaced(root string) {
 	if old != nil {
 		who = "new: "
 	}
+	together := 1
+	if os.Getenv(replaceMany) != "" {
+		together = 0
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err == nil {
-		err = Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Mount: filepath.Join(root, "mnt"), Web: "localhost:0", FS: fullFS{root: root},
+		err = Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Mount: filepath.Join(root, "mnt"), Web: "localhost:0", FS: fullFS{root: root}, atOnce: together,
 			Log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 			Ready: func(*service.Service) { fmt.Println("ready") }, Predecessor: old,
 			Successor: func(program string) *exec.Cmd {
@@ -66,6 +75,7 @@ func runReplaced(root string) {
 				return c
 			},
 			Step: func(name string) {
+				hide(who + name)
 				if os.Getenv(replaceDie) == who+name {
 					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 					select {}
@@ -78,6 +88,20 @@ func runReplaced(root string) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// hide hides the file that is to be hidden from a new process.
+func hide(step string) {
+	path := filepath.Join(os.Getenv(replaceRoot), os.Getenv(replaceHide))
+	if os.Getenv(replaceHide) == "" {
+		return
+	}
+	switch step {
+	case "new: the new one may serve":
+		_ = os.Rename(path, path+".hidden") // if not, the test does not find the refusal
+	case "old: the new one refuses":
+		_ = os.Rename(path+".hidden", path)
+	}
 }
 
 // fullFS has no space while there is a file called full in the root.
@@ -100,6 +124,7 @@ type replaced struct {
 	root string
 	cmd  *exec.Cmd
 	out  *os.File
+	log  said
 
 	over    chan struct{}
 	clients sync.WaitGroup
@@ -107,35 +132,75 @@ type replaced struct {
 	count   atomic.Int64
 }
 
-func startReplaced(t *testing.T, die string) *replaced {
+// Devices whose clients all use NBD: each is a group. The others have open files, too.
+var alone = []string{"a", "b"}
+var together = []string{"disk", "v"}
+
+func startReplaced(t *testing.T, die string, env ...string) *replaced {
 	t.Helper()
-	r := &replaced{t: t, root: tempRoot(t), over: make(chan struct{})}
+	r := &replaced{t: t, root: tempRoot(t), over: make(chan struct{}), log: said{to: t.Output()}}
 	r.must(os.Mkdir(filepath.Join(r.root, "mnt"), 0o700))
-	r.must(os.WriteFile(filepath.Join(r.root, "a.img"), make([]byte, 1<<20), 0o600))
-	r.start(die)
+	r.must(os.WriteFile(filepath.Join(r.root, "disk.img"), make([]byte, 1<<20), 0o600))
+	r.start(die, env...)
 	r.Client = ctl.NewClient(r.root)
 	t.Cleanup(r.end)
 	r.ready()
 	ctx := context.Background()
-	_, err := r.Create(ctx, ctl.Create{Name: "disk", Table: "0 2048 linear " + filepath.Join(r.root, "a.img") + " 0"})
+	_, err := r.Create(ctx, ctl.Create{Name: "disk", Table: "0 2048 linear " + filepath.Join(r.root, "disk.img") + " 0"})
 	r.must(err)
 	r.must(r.CreatePool(ctx, volume.PoolSpec{Name: "p", Size: 8 << 20}))
 	r.must(r.CreateVolume(ctx, ctl.CreateVolume{Pool: "p", Name: "v", Size: 1 << 20}))
+	for _, name := range alone {
+		path := filepath.Join(r.root, name+".img")
+		r.must(os.WriteFile(path, make([]byte, 1<<20), 0o600))
+		_, err := r.Create(ctx, ctl.Create{Name: name, Table: "0 2048 linear " + path + " 0"})
+		r.must(err)
+	}
 	return r
 }
 
 // start starts the process.
-func (r *replaced) start(die string) {
+func (r *replaced) start(die string, env ...string) {
 	r.t.Helper()
 	r.cmd = exec.Command(os.Args[0])
-	r.cmd.Env = append(os.Environ(), replaceRoot+"="+r.root, replaceDie+"="+die)
+	r.cmd.Env = append(append(os.Environ(), replaceRoot+"="+r.root, replaceDie+"="+die), env...)
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, out, err := os.Pipe()
 	r.must(err)
 	r.out = in
-	r.cmd.Stdout, r.cmd.Stderr = out, r.t.Output()
+	r.cmd.Stdout, r.cmd.Stderr = out, &r.log
 	r.must(r.cmd.Start())
 	out.Close()
+}
+
+// said is what daemons have said.
+type said struct {
+	to io.Writer
+
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text.Write(p)
+	return s.to.Write(p)
+}
+
+// figure waits for a figure in the log.
+func (r *replaced) figure(name string) (n int) {
+	for {
+		r.log.mu.Lock()
+		_, rest, ok := strings.Cut(r.log.text.String(), " "+name+"=")
+		r.log.mu.Unlock()
+		if ok {
+			_, err := fmt.Sscan(rest, &n)
+			r.must(err)
+			return n
+		}
+		time.Sleep(time.Millisecond) // until another process has said it
+	}
 }
 
 // ready waits until a daemon says that it is.
@@ -209,20 +274,20 @@ func (f overFile) write(p []byte, block int) error {
 	return err
 }
 
-// load has clients write and verify blocks, each its own ones, until stop.
-func (r *replaced) load() {
-	for _, name := range []string{"disk", "v"} {
+// load has clients write and verify blocks of devices, each its own ones, until stop.
+func (r *replaced) load(names ...string) {
+	for _, name := range names {
 		c, err := nbdclient.Dial(context.Background(), "unix", filepath.Join(r.root, ctl.NBDSocket), nbdclient.Options{Export: name})
 		r.must(err)
 		r.t.Cleanup(func() { c.Close() })
-		f, err := os.OpenFile(filepath.Join(r.root, "mnt", name), os.O_RDWR, 0)
-		r.must(err)
-		r.t.Cleanup(func() { f.Close() })
-		for i := range 4 {
-			d := disk(overNBD{c})
-			if i == 3 {
-				d = overFile{f}
-			}
+		ways := []disk{overNBD{c}, overNBD{c}, overNBD{c}}
+		if slices.Contains(together, name) {
+			f, err := os.OpenFile(filepath.Join(r.root, "mnt", name), os.O_RDWR, 0)
+			r.must(err)
+			r.t.Cleanup(func() { f.Close() })
+			ways = append(ways, overFile{f})
+		}
+		for i, d := range ways {
 			r.clients.Go(func() { r.use(d, i, rand.New(rand.NewPCG(uint64(i), 1))) })
 		}
 	}
@@ -285,7 +350,7 @@ func (r *replaced) replace(program string) error {
 // Numbers, open counts and event numbers stay, and so does the address of the page.
 func TestReplacedUnderLoad(t *testing.T) {
 	r := startReplaced(t, "")
-	r.load()
+	r.load(slices.Concat(together, alone)...)
 	before, err := r.List(context.Background(), ctl.Query{})
 	r.must(err)
 	page := r.page()
@@ -321,10 +386,36 @@ func (r *replaced) page() string {
 	return ends[i].Addresses[0]
 }
 
+// Many clones of an image are handed over some at a time. Clients of them notice nothing.
+func TestManyReplaced(t *testing.T) {
+	r := startReplaced(t, "", replaceMany+"=1")
+	image := filepath.Join(r.root, "image")
+	r.must(os.WriteFile(image, make([]byte, 1<<20), 0o600))
+	var names []string
+	for i := range *clones {
+		names = append(names, fmt.Sprint("clone", i))
+	}
+	r.must(r.Clone(context.Background(), volume.CloneSpec{Base: image, Names: names}))
+	r.load(names[0], names[*clones/2], names[*clones-1])
+	r.run(100)
+	r.must(r.replace(os.Args[0]))
+	r.ready()
+	r.run(100)
+	r.stop()
+	if n := r.figure("devices"); n < *clones {
+		t.Errorf("%d devices were handed over", n)
+	}
+	if n := r.figure("together"); n > 16 {
+		t.Errorf("%d devices were handed over at once", n)
+	}
+	r.allLive(r.Client)
+	t.Logf("%d clones, the longest I/O took %v", *clones, time.Duration(r.longest.Load()).Round(time.Millisecond))
+}
+
 // A daemon that cannot be replaced goes on, and says why.
 func TestNotReplaced(t *testing.T) {
 	r := startReplaced(t, "")
-	r.load()
+	r.load(slices.Concat(together, alone)...)
 	text := filepath.Join(r.root, "program")
 	r.must(os.WriteFile(text, []byte("no program"), 0o700))
 	_, err := r.Export(context.Background(), ctl.Export{Ref: ref("disk"), Path: filepath.Join(r.root, "x")})
@@ -344,7 +435,6 @@ func TestNotReplaced(t *testing.T) {
 	if err := r.replace(os.Args[0]); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("on a full disk: %v", err)
 	}
-	r.ready() // it has taken back what it had handed over
 	r.run(100)
 	r.must(os.Remove(full))
 	r.must(r.replace(os.Args[0]))
@@ -370,47 +460,93 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	}
 }
 
-// When either process is killed after a step, the other one serves, if it is to, and no
-// client notices.
+// A group that the new process cannot take brings all back, those before it from that process.
+func TestGroupRefused(t *testing.T) {
+	r := startReplaced(t, "", replaceHide+"=b.img")
+	r.load(slices.Concat(together, alone)...)
+	r.run(20)
+	if err := r.replace(os.Args[0]); err == nil || !strings.Contains(err.Error(), "b.img") {
+		t.Errorf("it says %v", err)
+	}
+	r.ready() // it serves again
+	r.run(100)
+	r.stop()
+	if pid, err := r.pid(); pid != r.cmd.Process.Pid || err != nil {
+		t.Errorf("process %d serves, %v", pid, err)
+	}
+}
+
+// When either process is killed after a step, the other one serves if it is to. Clients that
+// are not in the killed process notice nothing, and new ones find all devices.
 func TestKilledWhileReplaced(t *testing.T) {
-	for _, c := range []struct {
-		die    string
-		serves bool // somebody does
+	all := slices.Concat(together, alone)
+	for i, c := range []struct {
+		die   string
+		goOn  []string // devices whose clients do; nil: nobody serves
+		again bool     // the old process has handed something over
 	}{
-		{"new: the new one has started", true},
-		{"new: the new one has the bundle", true},
-		{"new: the new one can serve", true},
-		{"new: the new one may serve", false},
-		{"old: the old one has greeted", false},
-		{"old: the old one is calm", false},
-		{"old: the old one is still", false},
-		{"old: the old one has closed its devices", false},
-		{"old: the new one is ready", true},
+		// Every other one is for long runs only.
+		{"new: the new one is prepared", all, true},
+		{"new: the new one has started", all, false},
+		{"new: the new one can serve", all, true},
+		{"new: the new one has the bundle", all, true},
+		{"new: the new one may serve", alone, true},
+		{"new: the new one has a group", alone, true},
+		{"new: the new one may serve a group", []string{"b"}, true},
+		{"new: the new one can serve a group", alone, true},
+		{"old: the old one is still", nil, false},
+		{"old: the old one has greeted", nil, false},
+		{"old: the new one is ready: take", together, false},
+		{"old: the old one is calm", nil, false},
+		{"old: the old one has closed: next", together, false},
+		{"old: the old one has closed: take", nil, false},
+		{"old: the new one is ready: next", []string{"disk", "v", "a"}, false},
+		{"old: a group is still", together, false},
+		{"old: the old one has handed over all", all, false},
 	} {
+		if testing.Short() && i%2 == 1 {
+			continue
+		}
 		t.Run(c.die, func(t *testing.T) {
 			r := startReplaced(t, c.die)
-			if c.serves {
-				r.load()
-				r.run(20)
-			}
-			err := r.replace(os.Args[0])
-			if !c.serves {
+			if c.goOn == nil {
+				_ = r.replace(os.Args[0])
 				r.comesAgain()
 				return
 			}
-			newServes := strings.HasPrefix(c.die, "old")
-			if newServes || err != nil {
-				r.ready()
-			}
-			if err == nil {
+			r.load(c.goOn...)
+			r.run(20)
+			if err := r.replace(os.Args[0]); err == nil {
 				t.Error("it says that it was replaced")
+			}
+			newServes := strings.HasPrefix(c.die, "old")
+			if newServes || c.again {
+				r.ready()
 			}
 			r.run(100)
 			r.stop()
 			if pid, err := r.pid(); err != nil || newServes == (pid == r.cmd.Process.Pid) {
 				t.Errorf("process %d serves, %v", pid, err)
 			}
+			r.allLive(r.Client)
 		})
+	}
+}
+
+// allLive checks that every device serves, to new clients as well.
+func (r *replaced) allLive(s interface {
+	List(context.Context, ctl.Query) ([]ctl.Device, error)
+}) {
+	r.t.Helper()
+	ds, err := s.List(context.Background(), ctl.Query{})
+	r.must(err)
+	if len(ds) < len(together)+len(alone) {
+		r.t.Errorf("there are %d devices", len(ds))
+	}
+	for _, d := range ds {
+		if !d.Live {
+			r.t.Errorf("%s waits: %s", d.Name, d.Waiting)
+		}
 	}
 }
 
@@ -430,12 +566,6 @@ func (r *replaced) comesAgain() {
 	s, err := service.New(service.Config{Root: r.root, Types: all.Types()})
 	r.must(err)
 	r.must(s.Restore(context.Background()))
-	ds, err := s.List(context.Background(), ctl.Query{})
-	r.must(err)
-	for _, d := range ds {
-		if !d.Live {
-			r.t.Errorf("%s waits: %s", d.Name, d.Waiting)
-		}
-	}
+	r.allLive(s)
 	r.must(s.Close())
 }

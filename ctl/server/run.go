@@ -67,7 +67,8 @@ type Config struct {
 	// serve.
 	HandedOver func(pid int)
 	// Step, if not nil, is called after each step of a handover, for tests.
-	Step func(name string)
+	Step   func(name string)
+	atOnce int // service.Config.AtOnce, for tests
 	// FS is the file system of Root, Files that of volumes; nil: the machine's.
 	FS    hostfs.FS
 	Files volume.Files
@@ -89,14 +90,13 @@ func Run(ctx context.Context, cfg Config) error {
 	for name := range cfg.Sockets {
 		d.managed = append(d.managed, name)
 	}
-	from, err := d.inherit()
-	if err != nil {
+	if err := d.inherit(); err != nil {
 		return err
 	}
 	defer func() { d.lock.Close() }()
+	var left []*handover.Bundle
 	for {
-		from, err = d.live(ctx, from)
-		if from == nil {
+		if left, err = d.live(ctx, left); !errors.Is(err, errAgain) {
 			return err
 		}
 	}
@@ -118,17 +118,21 @@ type daemon struct {
 	linger []func() // return when clients that this process relays to have left
 }
 
-// live runs a service until ctx ends, or until it is handed over. If the next process
-// does not take what was handed over, it is returned.
-func (d *daemon) live(ctx context.Context, from *handover.Bundle) (left *handover.Bundle, err error) {
+// live runs a service until ctx ends, or until it is handed over. errAgain: another one is to
+// be made, of what is left if the next process has not taken that.
+func (d *daemon) live(ctx context.Context, from []*handover.Bundle) (left []*handover.Bundle, err error) {
 	s, err := service.New(service.Config{Root: d.cfg.Root, Program: d.cfg.Program, Types: d.cfg.Types, Log: d.cfg.Log,
-		Helper: d.cfg.Helper, FS: d.cfg.FS, Files: d.cfg.Files})
+		Helper: d.cfg.Helper, FS: d.cfg.FS, Files: d.cfg.Files, AtOnce: d.cfg.atOnce})
 	if err != nil {
 		return nil, d.refuse(err)
 	}
 	left, err = d.serve(ctx, s, from)
-	if errors.Is(err, errHandedOver) {
-		return left, d.afterwards(ctx, left)
+	switch {
+	case errors.Is(err, errAgain):
+		return left, err
+	case errors.Is(err, errHandedOver):
+		d.afterwards(ctx)
+		return nil, nil
 	}
 	if d.old != nil {
 		return nil, d.refuse(err) // which ends this process
@@ -140,14 +144,14 @@ func (d *daemon) live(ctx context.Context, from *handover.Bundle) (left *handove
 }
 
 // serve runs the front ends until ctx ends or one of them fails.
-func (d *daemon) serve(ctx context.Context, s *service.Service, from *handover.Bundle) (left *handover.Bundle, err error) {
+func (d *daemon) serve(ctx context.Context, s *service.Service, from []*handover.Bundle) (left []*handover.Bundle, err error) {
 	list, err := d.frontEnds(s)
 	if err != nil {
 		return nil, err
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	if from != nil {
+	if from != nil || d.old != nil {
 		err = d.takeOver(ctx, s, list, from, fail)
 	} else {
 		err = d.start(ctx, s, list, fail)
@@ -236,7 +240,7 @@ func signLock(f *os.File) error {
 const retryEvery = 5 * time.Second
 
 // run retries what is missing, and hands over when asked, until ctx ends.
-func (d *daemon) run(ctx context.Context, s *service.Service, list []frontend.Server, fail func(error)) (left *handover.Bundle, err error) {
+func (d *daemon) run(ctx context.Context, s *service.Service, list []frontend.Server, fail func(error)) (left []*handover.Bundle, err error) {
 	t := time.NewTicker(retryEvery)
 	defer t.Stop()
 	for {

@@ -58,6 +58,9 @@ const (
 
 // Operations of requests, from the kernel's fuse.h.
 const (
+	opLookup     = 1
+	opGetattr    = 3
+	opOpen       = 14
 	opRead       = 15
 	opWrite      = 16
 	opFsync      = 20
@@ -270,10 +273,10 @@ func (c *conn) perform(r *request, out [][]byte) (int, fuse.Status) {
 }
 
 // repeatable reports whether a request that has failed can be repeated by the next
-// server: all I/O.
+// server: all I/O, and what finds files.
 func (r *request) repeatable() bool {
 	switch r.op() {
-	case opRead, opWrite, opFsync, opFallocate, opLseek:
+	case opLookup, opGetattr, opOpen, opRead, opWrite, opFsync, opFallocate, opLseek:
 		return true
 	}
 	return false

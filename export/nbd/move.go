@@ -88,11 +88,20 @@ func (s *Server) all() (list []*conn) {
 // interruptEvery is how often the threads that may wait are interrupted.
 const interruptEvery = time.Millisecond
 
-// Hand stops reading requests and takes out the connections, once those in flight have
-// ended. The server is then of no more use, but for the relays of clients with TLS. If
-// ctx ends first, it serves on; Settle has been called.
-func (s *Server) Hand(ctx context.Context) ([]Moved, error) {
-	list := s.all()
+// Reopen ends Settle: the server may Serve and Take again.
+func (s *Server) Reopen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = false
+}
+
+// Hand stops reading requests of the connections to some exports, or all if of is nil, and
+// takes them out, once those in flight have ended. If ctx ends first, all are served on. Settle has been called.
+func (s *Server) Hand(ctx context.Context, of func(*Export) bool) ([]Moved, error) {
+	list := s.to(of)
+	if len(list) == 0 {
+		return nil, nil
+	}
 	for _, c := range list {
 		c.pause()
 	}
@@ -101,7 +110,7 @@ func (s *Server) Hand(ctx context.Context) ([]Moved, error) {
 		defer close(gone)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for len(s.conns) > 0 && ctx.Err() == nil {
+		for s.thereLocked(list) > 0 && ctx.Err() == nil {
 			s.left.Wait()
 		}
 	}()
@@ -115,22 +124,46 @@ func (s *Server) Hand(ctx context.Context) ([]Moved, error) {
 		select {
 		case <-gone:
 			tick.Stop()
-			return s.handed(ctx)
+			return s.handed(ctx, list)
 		case <-tick.C:
 		}
 	}
 }
 
+// to returns the connections to some exports. One without a session is about to end.
+func (s *Server) to(of func(*Export) bool) (list []*conn) {
+	for _, c := range s.all() {
+		c.mu.Lock()
+		ours := of == nil || c.wire == nil || of(c.export)
+		c.mu.Unlock()
+		if ours {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// thereLocked is how many of some connections are still there.
+func (s *Server) thereLocked(list []*conn) (n int) {
+	for _, c := range list {
+		if s.conns[c] {
+			n++
+		}
+	}
+	return n
+}
+
 // handed returns what was moved, or undoes that if it is not all.
-func (s *Server) handed(ctx context.Context) ([]Moved, error) {
+func (s *Server) handed(ctx context.Context, of []*conn) ([]Moved, error) {
 	s.mu.Lock()
-	list, rest := s.moved, len(s.conns)
-	s.moved, s.closing = nil, rest == 0
+	list, rest := s.moved, s.thereLocked(of)
+	s.moved = nil
+	s.closing = s.closing && rest == 0 // Take is about to add
 	s.mu.Unlock()
 	if rest == 0 {
 		return list, nil
 	}
-	for _, c := range s.all() {
+	for _, c := range of {
 		c.resume()
 	}
 	s.mu.Lock()

@@ -60,7 +60,7 @@ func newServer(t *testing.T, cfg nbd.Config) *nbd.Server {
 func move(t *testing.T, from, to *nbd.Server) {
 	t.Helper()
 	from.Settle(context.Background())
-	list, err := from.Hand(context.Background())
+	list, err := from.Hand(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestRequestsUnderWay(t *testing.T) {
 	a.Settle(context.Background())
 	soon, cancel := context.WithCancelCause(context.Background())
 	cancel(errors.New("too late"))
-	if list, err := a.Hand(soon); len(list) > 0 || err == nil || !strings.Contains(err.Error(), "has not ended: too late") {
+	if list, err := a.Hand(soon, nil); len(list) > 0 || err == nil || !strings.Contains(err.Error(), "has not ended: too late") {
 		t.Fatalf("%v, %v", list, err)
 	}
 	read := submit(c, blk.Read, 0, 8) // a serves on
@@ -182,7 +182,7 @@ func TestRequestsUnderWay(t *testing.T) {
 	under := &noticing{Context: context.Background(), used: make(chan struct{})}
 	moved := make(chan []nbd.Moved)
 	go func() {
-		list, err := a.Hand(under)
+		list, err := a.Hand(under, nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -201,6 +201,39 @@ func TestRequestsUnderWay(t *testing.T) {
 	}
 	if st := <-write; st != blk.OK {
 		t.Error(st)
+	}
+}
+
+// Connections to some exports are moved, also while a request of another one does not end,
+// which are served on.
+func TestSomeMove(t *testing.T) {
+	gate := blktest.NewGate(env.Real(), memdev.New(2048))
+	exports := nbd.Fixed{{Info: nbd.Info{Name: "goes"}, Device: export.Check(memdev.New(2048))}, {Info: nbd.Info{Name: "stays"}, Device: export.Check(gate)}}
+	a, addr := serve(t, nbd.Config{Exports: exports})
+	b := newServer(t, nbd.Config{Exports: exports})
+	goes := dial(t, addr, nbdclient.Options{Export: "goes"})
+	stays := dial(t, addr, nbdclient.Options{Export: "stays"})
+	write := submit(stays, blk.Write, 8, 8)
+	held := gate.WaitHeld(1)
+	a.Settle(context.Background())
+	list, err := a.Hand(context.Background(), func(x *nbd.Export) bool { return x.Name == "goes" })
+	if err != nil || len(list) != 1 || list[0].Export != "goes" || a.Conns() != 1 {
+		t.Fatalf("%v, %v; %d stay", list, err, a.Conns())
+	}
+	gate.Release(held[0].Index)
+	gate.Open()
+	if st := <-write; st != blk.OK {
+		t.Error(st)
+	}
+	run, err := b.Take(list[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	run()
+	for _, c := range []*nbdclient.Client{goes, stays} {
+		if st := <-submit(c, blk.Read, 0, 8); st != blk.OK {
+			t.Error(st)
+		}
 	}
 }
 

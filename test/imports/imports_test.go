@@ -37,9 +37,9 @@ var layers = []struct {
 	{"ctl/server/frontend", []string{"ctl/.", "ctl/server/handover"}},
 	{"ctl/server/events", []string{"env", "ctl/."}},
 	{"ctl/server/exports", []string{"dm", "export"}},
-	{"ctl/server/state", []string{"env", "blk", "dm", "volume"}},
+	{"ctl/server/state", []string{"env", "blk", "dm", "volume", "ctl/server/handover"}},
 	{"ctl/server/attach", []string{"env", "blk", "dm", "export", "ctl/.", "ctl/server/exports", "ctl/server/frontend", "ctl/server/handover"}},
-	{"ctl/server/vhostuser", []string{"env", "dm", "export", "ctl/.", "ctl/server/exports"}},
+	{"ctl/server/vhostuser", []string{"env", "dm", "export", "ctl/.", "ctl/server/exports", "ctl/server/handover"}},
 	{"ctl/server/service", []string{"env", "blk", "dm", "targets", "volume", "export", "ctl/.", "ctl/server/events", "ctl/server/exports", "ctl/server/frontend", "ctl/server/handover", "ctl/server/state", "ctl/server/attach", "ctl/server/vhostuser"}},
 	{"ctl/server/protocol", []string{"dm", "ctl/."}},
 	{"packaging", nil}, // the rules of Prometheus, as text

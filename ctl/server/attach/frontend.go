@@ -45,6 +45,14 @@ func (f files) Start(func(error)) error {
 
 // Status implements [frontend.Server].
 func (f files) Status() ctl.FrontEnd {
+	out := f.status()
+	if len(out.Addresses) > 0 {
+		out.Exports = len(f.exports.ByName().List()) // which may wait, for what needs the lock
+	}
+	return out
+}
+
+func (f files) status() ctl.FrontEnd {
 	f.lock()
 	defer f.op.Unlock()
 	out := ctl.FrontEnd{Name: f.Name()}
@@ -57,9 +65,6 @@ func (f files) Status() ctl.FrontEnd {
 		for _, c := range m.files.Clients() {
 			out.Clients = append(out.Clients, ctl.FrontEndClient{Address: dir, Device: c.Export, ReadOnly: c.ReadOnly})
 		}
-	}
-	if len(out.Addresses) > 0 {
-		out.Exports = len(f.exports.ByName().List())
 	}
 	return out
 }

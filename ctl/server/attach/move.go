@@ -12,6 +12,7 @@ import (
 	"udm/ctl/server/exports"
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/handover"
+	"udm/dm"
 )
 
 var _, _ frontend.Mover = files{}, devices{}
@@ -30,10 +31,10 @@ type movedMount struct {
 }
 
 // Calm implements [frontend.Mover].
-func (files) Calm(context.Context) {}
+func (files) Calm(context.Context, *handover.Bundle) error { return nil }
 
-// Hand implements [frontend.Mover].
-func (f files) Hand(ctx context.Context, b *handover.Bundle) error {
+// Hand implements [frontend.Mover]. Mounts go over as a whole.
+func (f files) Hand(ctx context.Context, b *handover.Bundle, _ handover.Group) error {
 	f.lock()
 	defer f.op.Unlock()
 	var list []movedMount
@@ -113,11 +114,10 @@ type movedDevices struct {
 }
 
 // Calm implements [frontend.Mover].
-func (devices) Calm(context.Context) {}
+func (devices) Calm(context.Context, *handover.Bundle) error { return nil }
 
-// Hand implements [frontend.Mover]. Devices attached by ublk are left to be recovered, as
-// after the end of a daemon.
-func (d devices) Hand(ctx context.Context, b *handover.Bundle) error {
+// Hand implements [frontend.Mover]. For devices attached by ublk see Leave.
+func (d devices) Hand(ctx context.Context, b *handover.Bundle, _ handover.Group) error {
 	d.lock()
 	defer d.op.Unlock()
 	var m movedDevices
@@ -129,15 +129,31 @@ func (d devices) Hand(ctx context.Context, b *handover.Bundle) error {
 			m.Attached = append(m.Attached, minor)
 		}
 	}
-	if err := d.put(ctx, b, m); err != nil {
-		return err
-	}
-	for minor := range d.ublk {
-		d.leaveUblk(minor)
-		d.devices[minor] = attachment{path: d.devices[minor].path}
-	}
-	return nil
+	return d.put(ctx, b, m)
 }
+
+// Leave ends the servers of a group of devices that are attached by ublk. They are left to be
+// recovered by another process, as after the end of a daemon.
+func (k *Kernel) Leave(g handover.Group) {
+	k.lock()
+	defer k.op.Unlock()
+	for minor := range k.ublk {
+		if g.Has(minor) {
+			k.leaveUblk(minor)
+			k.devices[minor] = attachment{path: k.devices[minor].path}
+		}
+	}
+}
+
+// ByUblk reports whether a device is attached by ublk.
+func (k *Kernel) ByUblk(minor uint32) bool {
+	k.lock()
+	defer k.op.Unlock()
+	return k.ublk[minor] != nil
+}
+
+// Attaches reports whether those who hold devices are block devices of the kernel.
+func (k *Kernel) Attaches(who dm.Holder) bool { return who == attachments }
 
 // put hands over the mount below loop devices.
 func (d devices) put(ctx context.Context, b *handover.Bundle, m movedDevices) error {

@@ -18,6 +18,10 @@ type Set struct {
 	Control *dm.Control
 	// Waiting returns why the saved table of a device could not be loaded yet, or "".
 	Waiting func(*dm.Device) string
+	// Await waits until another process has handed a device over, if it is to do so; Away
+	// reports that. nil: no process is to.
+	Await func(*dm.Device)
+	Away  func(*dm.Device) bool
 	// Contexts lists what clients may query about a device's sectors besides its
 	// allocation map; nil: nothing.
 	Contexts func(*dm.Device) []export.Context
@@ -38,6 +42,12 @@ func (s Set) ByName() export.Exports { return named{s} }
 // ByNumber offers the devices as dm-MINOR.
 func (s Set) ByNumber() export.Exports { return numbered{s} }
 
+func (s Set) await(d *dm.Device) {
+	if s.Await != nil {
+		s.Await(d)
+	}
+}
+
 func (s Set) info(d *dm.Device) (export.Info, bool) {
 	st := d.Status()
 	return export.Info{Name: st.Name, Description: "udm device " + st.Number.String(),
@@ -45,6 +55,7 @@ func (s Set) info(d *dm.Device) (export.Info, bool) {
 }
 
 func (s Set) open(d *dm.Device) (*export.Export, error) {
+	s.await(d)
 	if !d.Status().Live {
 		return nil, s.noTable(d)
 	}
@@ -86,6 +97,7 @@ type named struct{ Set }
 func (x named) List() []export.Info {
 	infos := make([]export.Info, 0)
 	for _, d := range x.Control.List() {
+		x.await(d)
 		if i, ok := x.info(d); ok {
 			infos = append(infos, i)
 		}
@@ -99,6 +111,7 @@ func (x named) Find(name string) (export.Info, bool) {
 	if err != nil {
 		return export.Info{}, false
 	}
+	x.await(d)
 	return x.info(d)
 }
 

@@ -49,6 +49,7 @@ func (x numbered) Find(name string) (export.Info, bool) {
 	if err != nil {
 		return export.Info{}, false
 	}
+	x.await(d)
 	i, ok := x.info(d)
 	i.Name = name
 	return i, ok

@@ -36,21 +36,32 @@ type Server interface {
 }
 
 // Mover is a front end that can be handed to another process, so that clients notice
-// nothing: see package handover. One that is no Mover is drained, and started anew.
+// nothing: see package handover. One that is no Mover is left to be started anew there.
 //
 //	serving ── Calm ──► takes no new clients ── Hand ──► handed over
-//	   ▲                                         └─ error ──► serves on, with new clients
+//	   ▲                                         └─ error ──► serves on, without new clients
 //	   └── Start ── Take ◄── new
 type Mover interface {
 	Server
-	// Calm takes no new clients, and lets those finish that cannot be handed over, until
-	// ctx ends. The others are served.
-	Calm(ctx context.Context)
-	// Hand stops serving, keeps the clients, and puts all that is needed to go on into a
-	// bundle. If what is under way does not end before ctx, it serves on.
-	Hand(ctx context.Context, b *handover.Bundle) error
-	// Take takes out of a bundle what Hand has put there, if it did, before Start.
+	// Calm takes no new clients, puts the socket at which they come into a bundle, and lets
+	// those finish that cannot be handed over, until ctx ends. The others are served.
+	Calm(ctx context.Context, b *handover.Bundle) error
+	// Hand stops serving the clients of a group of devices, or all if they cannot be
+	// divided, and puts all that is needed to go on into a bundle. If what is under way
+	// does not end before ctx, it serves on.
+	Hand(ctx context.Context, b *handover.Bundle, g handover.Group) error
+	// Take takes out of a bundle what Calm and Hand have put there, if they did, before
+	// Start.
 	Take(b *handover.Bundle) error
+}
+
+// Divider is a Mover that can hand over the clients of one group of devices after the other.
+// If Calm or Hand have failed for others, Take and Start undo both.
+type Divider interface {
+	Mover
+	// More takes out of a bundle what a later Hand has put there, after Start. serve
+	// serves it.
+	More(b *handover.Bundle) (serve func(), err error)
 }
 
 // List is the front ends in the order in which they are started.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -29,7 +28,6 @@ type HTTP struct {
 	taken    net.Listener // handed over by another process
 	listener net.Listener // set by Start
 	maxConns int          // 0: there is no limit
-	kept     *os.File     // another descriptor of it, set by Calm
 
 	mu      sync.Mutex
 	address string            // guarded by mu

@@ -62,13 +62,19 @@ func (b *Bundle) Names() (names []string) {
 }
 
 // Close closes the files of all parts.
-func (b *Bundle) Close() {
+func (b *Bundle) Close() { b.Keep(func(string) bool { return false }) }
+
+// Keep drops all parts but some.
+func (b *Bundle) Keep(keep func(name string) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, p := range b.parts {
+	for name, p := range b.parts {
+		if keep(name) {
+			continue
+		}
 		for _, f := range p.files {
 			f.Close()
 		}
+		delete(b.parts, name)
 	}
-	b.parts = nil
 }

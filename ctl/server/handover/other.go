@@ -17,11 +17,17 @@ type Successor struct{}
 // Start fails.
 func Start(*exec.Cmd, Greeting) (*Successor, error) { return nil, errSystem }
 
-// Give fails.
-func (*Successor) Give(*Bundle) error { return errSystem }
+// Do fails.
+func (*Successor) Do(Order, *Bundle) error { return errSystem }
 
 // Go fails.
 func (*Successor) Go() error { return errSystem }
+
+// Finish fails.
+func (*Successor) Finish() error { return errSystem }
+
+// Return fails.
+func (*Successor) Return() (*Bundle, error) { return nil, errSystem }
 
 // PID is 0.
 func (*Successor) PID() int { return 0 }
@@ -39,13 +45,19 @@ func Inherited() (*Predecessor, error) { return nil, nil }
 func (*Predecessor) Greet(func(Greeting) error) error { return errSystem }
 
 // Receive fails.
-func (*Predecessor) Receive() (*Bundle, error) { return nil, errSystem }
+func (*Predecessor) Receive() (Order, *Bundle, error) { return "", nil, errSystem }
 
-// Refuse does nothing.
-func (*Predecessor) Refuse(error) {}
+// Refuse fails.
+func (*Predecessor) Refuse(error) error { return errSystem }
 
 // Ready fails.
 func (*Predecessor) Ready() error { return errSystem }
+
+// Give fails.
+func (*Predecessor) Give(*Bundle) error { return errSystem }
+
+// Close does nothing.
+func (*Predecessor) Close() {}
 
 // Kept is false.
 func Kept(string) bool { return false }

@@ -16,7 +16,9 @@ import (
 // Limits of the new process.
 const (
 	greetTime = 30 * time.Second // from its start to its greeting; nobody waits for that
-	takeTime  = 10 * time.Second // from the bundle to its readiness; I/O waits
+	takeTime  = 10 * time.Second // from a bundle to its answer; I/O waits
+	// returnTime is for giving back: its clients' I/O has to end.
+	returnTime = 30 * time.Second
 )
 
 // Successor is the new process, as the old one sees it.
@@ -77,22 +79,42 @@ func (s *Successor) answer(err error) error {
 	return fmt.Errorf("the new process has ended (%v); its log says why", s.cmd.ProcessState)
 }
 
-// Give sends the bundle, and waits until the new process is ready: step 4. The files of
-// the bundle stay open here. After an error the new process is dead.
-func (s *Successor) Give(b *Bundle) error {
+// Do has the new process carry out an order with a bundle, and waits for its answer. The
+// files of the bundle stay open here.
+func (s *Successor) Do(o Order, b *Bundle) error {
 	err := s.c.limit(takeTime)
+	if err == nil {
+		err = s.c.send(o)
+	}
 	if err == nil {
 		err = s.c.sendBundle(b)
 	}
-	if err = s.answer(err); err != nil {
-		s.Kill()
-	}
-	return err
+	return s.answer(err)
 }
 
-// Go lets the new process serve: step 5. From now on nothing may be taken back.
-func (s *Successor) Go() error {
-	return errors.Join(s.c.send(answer{}), s.c.conn.Close())
+// Go lets the new process serve what it was sent last.
+func (s *Successor) Go() error { return errors.Join(s.c.limit(takeTime), s.c.send(answer{})) }
+
+// Finish tells the new process that it has everything.
+func (s *Successor) Finish() error {
+	return errors.Join(s.c.limit(takeTime), s.c.send(Finish), s.c.conn.Close())
+}
+
+// Return has the new process give back all that it serves. After an error it is dead, and
+// what it had is closed.
+func (s *Successor) Return() (*Bundle, error) {
+	err := s.c.limit(returnTime)
+	if err == nil {
+		err = s.c.send(Return)
+	}
+	if err = s.answer(err); err == nil {
+		var b *Bundle
+		if b, err = s.c.receiveBundle(); err == nil {
+			return b, s.c.conn.Close()
+		}
+	}
+	s.Kill()
+	return nil, err
 }
 
 // PID is that of the new process.
@@ -150,37 +172,59 @@ func (p *Predecessor) Greet(check func(Greeting) error) error {
 	return p.c.send(answer{})
 }
 
-// Receive waits for the bundle.
-func (p *Predecessor) Receive() (*Bundle, error) {
-	b, err := p.c.receiveBundle()
-	return b, errGone(err)
+// Receive waits for the next order, and its bundle if it has one.
+func (p *Predecessor) Receive() (o Order, b *Bundle, err error) {
+	if err := p.c.receive(&o); err != nil {
+		return o, nil, errGone(err)
+	}
+	if o == Finish || o == Return {
+		return o, nil, nil
+	}
+	b, err = p.c.receiveBundle()
+	return o, b, errGone(err)
 }
 
-// Refuse tells the old process why this one cannot take over. It may come at any time
-// before Ready.
-func (p *Predecessor) Refuse(why error) {
-	_ = p.c.send(answer{Refused: why.Error()}) // else it sees this process end
-	p.c.conn.Close()
+// Refuse tells the old process why this one cannot do what it is to do; nil: it can, or has
+// done it.
+func (p *Predecessor) Refuse(why error) error {
+	var a answer
+	if why != nil {
+		a.Refused = why.Error()
+	}
+	if err := p.c.send(a); err != nil && !gone(err) {
+		return err
+	}
+	return nil // if the old process has ended, the next message does not come
 }
 
-// Ready tells the old process that this one can serve, and returns when it may: when the
-// old one says so, or is dead.
+// Ready tells the old process that this one can serve what it was sent, and returns when it
+// may: when the old one says so, or is dead.
 func (p *Predecessor) Ready() error {
-	defer p.c.conn.Close()
-	if err := p.c.send(answer{}); err != nil && !errors.Is(err, syscall.EPIPE) {
+	if err := p.Refuse(nil); err != nil {
 		return err
 	}
 	var a answer
-	err := p.c.receive(&a)
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-		return nil
+	if err := p.c.receive(&a); !gone(err) {
+		return err
 	}
-	return err
+	return nil
+}
+
+// Give gives everything back, as ordered.
+func (p *Predecessor) Give(b *Bundle) error {
+	return errors.Join(p.Refuse(nil), p.c.sendBundle(b))
+}
+
+// Close ends the conversation.
+func (p *Predecessor) Close() { p.c.conn.Close() }
+
+func gone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func errGone(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the old process has ended, or does not hand over after all")
+	if gone(err) {
+		return ErrGone
 	}
 	return err
 }

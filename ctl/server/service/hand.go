@@ -17,13 +17,15 @@ import (
 // mover is an opener that can hand its disks over.
 type mover interface {
 	Movable() error
-	Hand() ([]leaf.Handed, error)
+	Base(blk.Number) string
+	Remote(blk.Number) bool
+	Hand(bases map[string]bool) ([]leaf.Handed, error)
 	Take([]leaf.Handed) error
 	Taken()
 }
 
-// The names of the service's parts of a bundle.
-const devicesPart, disksPart = "devices", "disks"
+// The names of the service's parts of a bundle. DevicesPart has no files.
+const DevicesPart, disksPart = "devices", "disks"
 
 // Movable returns an error if what the service has cannot be handed over.
 func (s *Service) Movable() error {
@@ -37,10 +39,16 @@ func (s *Service) Movable() error {
 	return m.Movable()
 }
 
-// Flush flushes every device that is not suspended, so that Hand has little to flush.
-func (s *Service) Flush() error {
+// Flush flushes every device that is not suspended, so that little is left to be written when
+// devices are closed.
+func (s *Service) Flush() error { return s.flush(func(*dm.Device) bool { return true }) }
+
+func (s *Service) flush(which func(*dm.Device) bool) error {
 	var errs []error
 	for _, d := range s.control.List() {
+		if !which(d) {
+			continue
+		}
 		if st := d.Status(); st.Live && !st.Suspended {
 			if err := blk.FlushDevice(s.env, d); err != nil {
 				errs = append(errs, fmt.Errorf("flushing %s: %w", st.Name, err))
@@ -50,13 +58,22 @@ func (s *Service) Flush() error {
 	return errors.Join(errs...)
 }
 
-// Describe puts into a bundle what is not saved of the devices.
-func (s *Service) Describe(b *handover.Bundle) error { return b.Put(devicesPart, s.state.Hand()) }
-
-// Hand, after Describe, closes the service, and puts into a bundle what another service of the same root
-// goes on with. The front ends have handed over before.
-func (s *Service) Hand(b *handover.Bundle) error {
-	disks, err := s.opener.(mover).Hand()
+// Hand closes the devices of a group, and puts into a bundle what another service of the same
+// root goes on with. Front ends have handed over their clients before; those of virtual
+// machines and of the ublk driver connect again. The end of a device writes its metadata. Data
+// in files stay with the operating system, so only remote disks are flushed.
+func (s *Service) Hand(b *handover.Bundle, g handover.Group) error {
+	s.sockets.Leave(g)
+	s.kernel.Leave(g)
+	m := s.opener.(mover)
+	err := s.flush(func(d *dm.Device) bool { return g.Has(d.Number().Minor) && s.remote(m, d) })
+	if err != nil {
+		return err
+	}
+	if err := b.Put(DevicesPart, s.state.Hand(g)); err != nil {
+		return err
+	}
+	disks, err := m.Hand(s.bases(m, g))
 	if err != nil {
 		return err
 	}
@@ -71,7 +88,34 @@ func (s *Service) Hand(b *handover.Bundle) error {
 	if err := b.Put(disksPart, handed(disks), files...); err != nil {
 		return err
 	}
-	return s.Close()
+	return s.Drop(g)
+}
+
+// among returns the devices of a group that are there.
+func (s *Service) among(g handover.Group) []*dm.Device {
+	return slices.DeleteFunc(s.control.List(), func(d *dm.Device) bool { return !g.Has(d.Number().Minor) })
+}
+
+// leaves are the disks that a device has open, whether its tables are live.
+func leaves(d *dm.Device) []blk.Number {
+	return slices.DeleteFunc(append(d.Deps(false), d.Deps(true)...), func(n blk.Number) bool { return n.Major == dm.Major })
+}
+
+// remote reports whether a device stands on a disk that is no file.
+func (s *Service) remote(m mover, d *dm.Device) bool { return slices.ContainsFunc(leaves(d), m.Remote) }
+
+// bases are what the disks of a group stand on.
+func (s *Service) bases(m mover, g handover.Group) map[string]bool {
+	if g == nil {
+		return nil
+	}
+	bases := make(map[string]bool)
+	for _, d := range s.among(g) {
+		for _, n := range leaves(d) {
+			bases[m.Base(n)] = true
+		}
+	}
+	return bases
 }
 
 // handedDisk is a disk with the number of its files.
@@ -87,24 +131,44 @@ func handed(disks []leaf.Handed) (list []handedDisk) {
 	return list
 }
 
-// RestoreFrom is Restore from a bundle. The error names a device that was live and is not.
-// TakenOver follows.
-func (s *Service) RestoreFrom(ctx context.Context, b *handover.Bundle) error {
+// Prepare is the first part of a Restore from bundles: it makes the devices, without tables.
+// Whoever opens one waits until it is taken over. Take follows for each bundle, and Complete.
+func (s *Service) Prepare() error {
+	return errors.Join(s.state.Expect(), s.restoreLimits(), s.sockets.Restore())
+}
+
+// Take opens the devices of a bundle. The error names those that were live and are not: see
+// Drop. taken is to be called when their clients are served.
+func (s *Service) Take(ctx context.Context, b *handover.Bundle) (g handover.Group, taken func() error, err error) {
 	var list []state.Handed
-	if _, _, err := b.Take(devicesPart, &list); err != nil {
-		return err
+	if _, _, err := b.Take(DevicesPart, &list); err != nil {
+		return nil, nil, err
 	}
-	s.state.Take(list)
-	var disks []handedDisk
-	files, _, err := b.Take(disksPart, &disks)
+	open, err := takeDisks(b)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	m, ok := s.opener.(mover)
 	if !ok {
-		return errors.New("this program cannot take disks over")
+		return nil, nil, errors.New("this program cannot take disks over")
 	}
-	var open []leaf.Handed
+	g = make(handover.Group)
+	for _, h := range list {
+		g[h.Minor] = true
+	}
+	err = errors.Join(m.Take(open), s.state.Take(ctx, list))
+	return g, func() error {
+		m.Taken()
+		return s.state.Taken(list)
+	}, err
+}
+
+// Drop closes devices that Take could not take.
+func (s *Service) Drop(g handover.Group) error { return s.control.RemoveAmong(s.among(g)) }
+
+func takeDisks(b *handover.Bundle) (open []leaf.Handed, err error) {
+	var disks []handedDisk
+	files, _, err := b.Take(disksPart, &disks)
 	for _, d := range disks {
 		for _, f := range []struct {
 			is bool
@@ -116,19 +180,26 @@ func (s *Service) RestoreFrom(ctx context.Context, b *handover.Bundle) error {
 		}
 		open = append(open, d.Handed)
 	}
-	if err := m.Take(open); err != nil {
-		return err
-	}
-	if err := s.Restore(ctx); err != nil {
-		return err
-	}
-	return s.state.Complete()
+	return open, err
 }
 
-// TakenOver ends RestoreFrom, when the clients have their devices again.
-func (s *Service) TakenOver() error {
-	s.opener.(mover).Taken()
-	return s.state.Taken()
+// Returns begins to serve again what virtual machines and the kernel use of devices that were
+// taken over.
+func (s *Service) Returns() {
+	s.kernel.Retry()
+	s.sockets.Retry()
+}
+
+// ComeNoMore has whoever waits for a device that is still elsewhere fail.
+func (s *Service) ComeNoMore() { s.state.ComeNoMore() }
+
+// Complete ends what Prepare has begun: what was not handed over is restored from what is
+// saved, operations on volumes go on, and commands that change something may come.
+func (s *Service) Complete(ctx context.Context) error {
+	err := errors.Join(s.state.Complete(ctx), s.volumes.Recover(ctx))
+	s.settle(ctx)
+	s.Returns()
+	return err
 }
 
 // Waiting reports whether I/O waits in suspended devices, which only ends when they are

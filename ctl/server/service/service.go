@@ -16,7 +16,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"syscall"
@@ -59,6 +58,7 @@ type Service struct {
 	naming  *env.Mutex // held while a device is renamed and saved
 	low     lowDisks
 	limits  limits
+	atOnce  int // see Config
 
 	restored atomic.Bool
 	wake     env.Wait // woken when restored
@@ -81,6 +81,9 @@ type Config struct {
 	// Helper is a command that calls [attach.Helper]; without it nothing can be
 	// attached as a block device.
 	Helper []string
+	// AtOnce is how many devices that do not depend on each other are handed over together;
+	// 0: as many as is best.
+	AtOnce int
 }
 
 func (c *Config) setDefaults() {
@@ -115,10 +118,11 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{env: c.Env, control: c.Control, opener: c.Opener, state: saved, events: hub,
 		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env), wake: c.Env.NewWait()}
+	s.atOnce = c.AtOnce
 	s.limits = limits{changing: env.NewMutex(c.Env), own: make(map[*dm.Device]*dm.Throttle), groups: make(map[string]*dm.Throttle)}
 	c.Control.SetWatch(s.watch)
 	s.volumes = volume.New(volume.Machine{Env: c.Env, Devices: devices{s}, Files: c.Files, FS: c.FS, Root: c.Root, Log: c.Log})
-	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Contexts: s.contexts, Holder: dm.Program}
+	s.exports = exports.Set{Control: c.Control, Waiting: saved.Waiting, Contexts: s.contexts, Holder: dm.Program, Away: saved.Away, Await: saved.Await}
 	s.sockets = vhostuser.New(vhostuser.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log})
 	s.kernel, err = attach.New(attach.Config{Root: c.Root, FS: c.FS, Env: c.Env, Exports: s.exports, Log: c.Log, Helper: c.Helper})
 	return s, err
@@ -130,12 +134,17 @@ func New(c Config) (*Service, error) {
 // error names saved state that cannot be used; everything else works.
 func (s *Service) Restore(ctx context.Context) error {
 	err := errors.Join(s.state.Restore(ctx), s.volumes.Recover(ctx))
-	s.state.Retry(ctx) // tables that waited for the operations
 	err = errors.Join(err, s.restoreLimits(), s.sockets.Restore())
+	s.settle(ctx)
+	return err
+}
+
+// settle ends a restore.
+func (s *Service) settle(ctx context.Context) {
+	s.state.Retry(ctx) // tables that waited for the operations
 	s.tellChangedBases()
 	s.restored.Store(true)
 	s.wake.Wake()
-	return err
 }
 
 // settled waits until Restore has returned.
@@ -216,15 +225,7 @@ func (s *Service) EndOperations() {
 // Close flushes every device and removes the devices; the saved state stays.
 func (s *Service) Close() error {
 	s.EndOperations()
-	var errs []error
-	for _, d := range s.control.List() {
-		if st := d.Status(); st.Live && !st.Suspended {
-			if err := blk.FlushDevice(s.env, d); err != nil {
-				errs = append(errs, fmt.Errorf("flushing %s: %w", st.Name, err))
-			}
-		}
-	}
-	return errors.Join(append(errs, s.control.Close())...)
+	return errors.Join(s.Flush(), s.control.Close())
 }
 
 // Unflushed returns the names of devices that Close has not closed yet.

@@ -1,12 +1,14 @@
 package state
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 
+	"udm/ctl/server/handover"
 	"udm/dm"
 	"udm/env/hostfs"
 )
@@ -66,14 +68,30 @@ type Handed struct {
 	LiveText, InactiveText []string
 }
 
-// Hand describes all devices.
-func (s *State) Hand() (list []Handed) {
+// Hand describes devices of a group.
+func (s *State) Hand(g handover.Group) (list []Handed) {
 	for _, d := range s.control.List() {
+		if !g.Has(d.Number().Minor) {
+			continue
+		}
 		st := d.Status()
 		list = append(list, Handed{Minor: st.Number.Minor, Live: st.Live, Event: st.EventNr, DeferredRemove: st.DeferredRemove,
 			LiveText: s.keyed(d, false), InactiveText: s.keyed(d, true)})
 	}
 	return list
+}
+
+// Changing reports whether the saved state of a device is not in force yet, or not saved: the
+// next process then makes a table of it that may stand on other devices than the one here.
+func (s *State) Changing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.entries {
+		if e.next != nil || e.unsaved {
+			return true
+		}
+	}
+	return false
 }
 
 // keyed is a table with its keys, if it has any.
@@ -100,34 +118,65 @@ func (h Handed) giveKeys(r *record) {
 	}
 }
 
-// Take is called before Restore with what another process has handed over.
-func (s *State) Take(list []Handed) {
-	s.handed = make(map[uint32]Handed)
-	for _, h := range list {
-		s.handed[h.Minor] = h
+// Expect creates every saved device, in place of Restore. Their tables come with Take, or
+// Complete. Nothing is written.
+func (s *State) Expect() error {
+	err := s.restoreDisks()
+	list, cerr := s.create()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range list {
+		s.away[r.Minor] = true
 	}
+	return errors.Join(err, cerr)
 }
 
-// Complete returns an error that names devices which were live in the process before, and
-// are not.
-func (s *State) Complete() (err error) {
-	for minor, h := range s.handed {
-		d, derr := s.control.Number(dm.Number{Major: dm.Major, Minor: minor})
-		switch {
-		case derr != nil:
-			err = errors.Join(err, fmt.Errorf("the device %d:%d is not there", dm.Major, minor))
-		case h.Live && !d.Status().Live:
-			err = errors.Join(err, fmt.Errorf("the table of %s cannot be loaded: %s", d.Name(), s.Waiting(d)))
+// Away reports whether a device is with the process before.
+func (s *State) Away(d *dm.Device) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.away[d.Number().Minor]
+}
+
+// Await waits until a device is not Away.
+func (s *State) Await(d *dm.Device) { s.come.Until(func() bool { return !s.Away(d) }) }
+
+// Take loads the tables of devices that another process has handed over. The error names
+// those that were live there and are not here.
+func (s *State) Take(ctx context.Context, list []Handed) (err error) {
+	s.mu.Lock()
+	for _, h := range list {
+		delete(s.away, h.Minor)
+		if e := s.entries[h.Minor]; e != nil && e.waiting != nil {
+			h.giveKeys(e.waiting)
 		}
 	}
+	s.mu.Unlock()
+	s.bringAllBack(ctx)
+	for _, h := range list {
+		err = errors.Join(err, s.missing(h))
+	}
+	s.come.Wake()
 	return err
 }
 
-// Taken ends a Restore after Take, when the clients have their devices again.
-func (s *State) Taken() (err error) {
+// missing returns an error if a device was live in the process before and is not.
+func (s *State) missing(h Handed) error {
+	d, err := s.control.Number(dm.Number{Major: dm.Major, Minor: h.Minor})
+	switch {
+	case err != nil:
+		return fmt.Errorf("the device %d:%d is not there", dm.Major, h.Minor)
+	case h.Live && !d.Status().Live:
+		return fmt.Errorf("the table of %s cannot be loaded: %s", d.Name(), s.Waiting(d))
+	}
+	return nil
+}
+
+// Taken follows Take, when the clients have their devices again.
+func (s *State) Taken(list []Handed) (err error) {
 	err = s.saveFormat()
-	for minor, h := range s.handed {
-		d, derr := s.control.Number(dm.Number{Major: dm.Major, Minor: minor})
+	for _, h := range list {
+		d, derr := s.control.Number(dm.Number{Major: dm.Major, Minor: h.Minor})
 		if derr != nil {
 			continue
 		}
@@ -138,4 +187,27 @@ func (s *State) Taken() (err error) {
 		}
 	}
 	return err
+}
+
+// ComeNoMore ends all that waits for devices, which are given back, or stay where they are.
+func (s *State) ComeNoMore() {
+	s.mu.Lock()
+	clear(s.away)
+	s.mu.Unlock()
+	s.come.Wake()
+}
+
+// Complete ends what Expect has begun: devices that were not handed over are restored from
+// what is saved.
+func (s *State) Complete(ctx context.Context) (err error) {
+	s.mu.Lock()
+	left := s.away
+	s.away = make(map[uint32]bool)
+	s.mu.Unlock()
+	s.bringAllBack(ctx)
+	s.come.Wake()
+	for minor := range left {
+		err = errors.Join(err, s.removeMarked(minor))
+	}
+	return errors.Join(err, s.saveFormat())
 }

@@ -15,12 +15,19 @@ import (
 // must be called once, before anything else. The error names saved state that cannot
 // be read; everything else runs.
 func (s *State) Restore(ctx context.Context) error {
-	disksErr := s.restoreDisks()
-	if s.handed == nil {
-		disksErr = errors.Join(disksErr, s.saveFormat())
+	err := errors.Join(s.restoreDisks(), s.saveFormat())
+	records, cerr := s.create()
+	err = errors.Join(err, cerr)
+	s.bringAllBack(ctx)
+	for _, r := range records {
+		err = errors.Join(err, s.removeMarked(r.Minor))
 	}
-	records, err := s.store.read()
-	err = errors.Join(disksErr, err)
+	return err
+}
+
+// create creates every saved device, without its tables.
+func (s *State) create() (records []*record, err error) {
+	records, err = s.store.read()
 	slices.SortFunc(records, markedLast)
 	s.mu.Lock()
 	s.total = len(records)
@@ -37,22 +44,25 @@ func (s *State) Restore(ctx context.Context) error {
 		}
 		s.claim(d, r)
 		e := s.entry(d)
-		s.handed[r.Minor].giveKeys(r)
 		s.mu.Lock()
 		e.waiting, e.disk, e.volume, e.limit = r, r.Live != nil || r.Inactive != nil, r.Volume, r.Limit
+		s.marked[r.Minor] = r.DeferredRemove
 		s.mu.Unlock()
 	}
-	s.bringAllBack(ctx)
-	if s.handed != nil {
-		return err // those that are to be removed are in use
+	return records, err
+}
+
+// removeMarked marks a device again that was saved with a deferred removal.
+func (s *State) removeMarked(minor uint32) error {
+	s.mu.Lock()
+	marked := s.marked[minor]
+	s.mu.Unlock()
+	d, err := s.control.Number(dm.Number{Major: dm.Major, Minor: minor})
+	if err != nil || !marked {
+		return nil
 	}
-	for _, r := range records {
-		if d, derr := s.control.Number(dm.Number{Major: dm.Major, Minor: r.Minor}); derr == nil && r.DeferredRemove {
-			_, rerr := d.Remove(true)
-			err = errors.Join(err, rerr, s.Save(d))
-		}
-	}
-	return err
+	_, err = d.Remove(true)
+	return errors.Join(err, s.Save(d))
 }
 
 // Progress returns how many of the saved devices Restore has restored.
@@ -113,8 +123,8 @@ func (s *State) waitingEntries() []*entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var es []*entry
-	for _, e := range s.entries {
-		if e.waiting != nil {
+	for minor, e := range s.entries {
+		if e.waiting != nil && !s.away[minor] {
 			es = append(es, e)
 		}
 	}

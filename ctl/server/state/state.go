@@ -25,10 +25,12 @@ type State struct {
 	disksLock *env.Mutex // held while disks are registered and saved
 	disks     []Disk     // guarded by disksLock
 
-	format savedFormat       // as saved
-	handed map[uint32]Handed // set before Restore; by minor
+	format savedFormat // as saved
+	come   env.Wait    // woken when away shrinks
 
 	mu      sync.Mutex
+	away    map[uint32]bool     // guarded by mu; by minor; devices of another process: see Expect
+	marked  map[uint32]bool     // guarded by mu; by minor; saved with a deferred removal
 	groups  map[string]Limit    // guarded by mu; limits of groups
 	total   int                 // guarded by mu; devices to restore
 	entries map[uint32]*entry   // guarded by mu; by minor
@@ -60,6 +62,7 @@ func New(c Config) (*State, error) {
 	s := &State{
 		control: c.Control, opener: c.Opener, store: store{c.FS, filepath.Join(c.Root, "devices")}, log: c.Log,
 		entries: make(map[uint32]*entry), written: make(map[uint32]*written), claimed: make(map[string]uint32),
+		come: c.Env.NewWait(), away: make(map[uint32]bool), marked: make(map[uint32]bool),
 	}
 	s.disksLock = env.NewMutex(c.Env)
 	for i := range s.saving {

@@ -14,6 +14,7 @@ import (
 
 	"udm/ctl"
 	"udm/ctl/server/exports"
+	"udm/ctl/server/handover"
 	"udm/dm"
 	"udm/env"
 	"udm/env/hostfs"
@@ -194,6 +195,23 @@ func (s *Sockets) Resumed(d *dm.Device) {
 	}
 }
 
+// Leave closes the sockets of a group of devices, which another process is to serve.
+func (s *Sockets) Leave(g handover.Group) {
+	s.op.Lock()
+	defer s.op.Unlock()
+	s.started = false
+	var all sync.WaitGroup
+	for _, x := range s.list {
+		if g.Has(x.Minor) {
+			all.Go(x.close)
+		}
+	}
+	all.Wait()
+}
+
+// Holds reports whether those who hold devices are virtual machines.
+func (s *Sockets) Holds(who dm.Holder) bool { return who == holder }
+
 // Retry makes the sockets that are missing.
 func (s *Sockets) Retry() {
 	s.Removed()
@@ -203,6 +221,9 @@ func (s *Sockets) Retry() {
 		return
 	}
 	for _, x := range s.list {
+		if s.exports.Away != nil && s.exports.Away(x.device) {
+			continue // another process serves it
+		}
 		if before := x.problem; x.serve(s) != nil && x.problem != before {
 			s.log.Error("cannot export a device", "device", x.device.Name(), "path", x.Path, "reason", x.problem)
 		}
