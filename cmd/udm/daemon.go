@@ -93,7 +93,7 @@ func runDaemon(cmd *cobra.Command, f daemonFlags) error {
 	}
 	err = serveRoot(cmd, f, root, old)
 	if old != nil && err != nil {
-		old.Refuse(err) // unless it is over already
+		_ = old.Refuse(err) // unless it is over already
 	}
 	return err
 }
