@@ -32,15 +32,24 @@ func ReadUsed(bm *BlockManager, index uint64) (*Used, error) {
 // Has reports whether block nr is in use; known is false if the bitmap that says so
 // cannot be read.
 func (u *Used) Has(nr uint64) (used, known bool) {
+	n, known := u.Refs(nr)
+	return n > 0, known
+}
+
+// ManyRefs stands for as many references, or more.
+const ManyRefs = 3
+
+// Refs is how often block nr is referred to, up to ManyRefs. known is as of Has.
+func (u *Used) Refs(nr uint64) (n int, known bool) {
 	i := nr / perBitmap
 	if i >= perIndex || u.bitmaps[i] == 0 {
-		return false, false
+		return 0, false
 	}
 	b, err := u.bm.Read(u.bitmaps[i], kindBitmap)
 	if err != nil {
-		return false, false
+		return 0, false
 	}
-	return bitmap(b.data[:]).get(uint32(nr%perBitmap)) > 0, true
+	return int(bitmap(b.data[:]).get(uint32(nr % perBitmap))), true
 }
 
 // Bitmaps calls fn for the blocks of bitmaps that the first blocks of the device need.

@@ -18,8 +18,9 @@
 //     if details are later than all of them, the device tree of the last state is lost, and the
 //     details count alone. So all of this is by search. The fields of the damaged superblock
 //     are taken if they lead to whole trees that fit;
-//   - volumes that have details and no root get one that nothing leads to and that has as
-//     many mappings as the details say; what an older device tree says comes first;
+//   - volumes that have details and no root get one that is in use, more often than is
+//     accounted for, and has as many mappings as the details say: that which they had in an
+//     older device tree, or else that which has most in common with it (match.go);
 //   - below a damaged inner node were nodes that nothing leads to now. If the space map, or
 //     their level, says that they are in use, and if they can have been below one damaged node
 //     only, they stand in for it. Once a volume has as many mappings as its details say,

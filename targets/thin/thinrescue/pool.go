@@ -57,6 +57,7 @@ type Pool struct {
 	reached pdata.BlockSet
 	details map[uint32]thinmeta.Details
 	exact   bool // details are those of the last transaction, and complete
+	listed  bool // the trees tell all volumes that there are
 }
 
 // Source says how the trees of a pool were found.
@@ -197,6 +198,7 @@ func (p *Pool) damaged(nr uint64) {
 // adopt makes the volumes of trees.
 func (p *Pool) adopt(t *trees) {
 	p.details, p.exact = t.details, t.detailsWhole && p.Source == BySuperblock
+	p.listed = t.detailsWhole && len(t.details) > 0 || t.whole && p.Source == BySuperblock
 	p.Volumes = nil
 	for _, id := range slices.Sorted(maps.Keys(t.roots)) {
 		p.add(&Volume{ID: id, root: t.roots[id], Found: p.Source != BySuperblock})

@@ -24,6 +24,7 @@ import (
 
 var (
 	damages  = flag.Int("damages", 100, "damaged metadata images to rescue")
+	first    = flag.Int("first", 0, "the number of the first of them")
 	compared = flag.Int("compared", 20, "every so manieth of them is given to thin_repair, too")
 )
 
@@ -163,16 +164,20 @@ func kindOf(p []byte, nr uint64) *pdata.Kind {
 	return nil
 }
 
+// perPool is how many images are of one pool.
+const perPool = 50
+
 // TestDamage damages metadata at random. What is claimed to be certain is what the
 // volumes have, and no less is recovered than thin_repair recovers. Nonsense with right
 // checksums must do no harm.
 func TestDamage(t *testing.T) {
-	rng := rand.New(rand.NewPCG(*metatest.Seed, 9))
+	var rng *rand.Rand
 	var p *metatest.Pool
 	var blocks []uint64
 	var sum score
-	for i := range metatest.Scaled(*damages) {
-		if i%50 == 0 {
+	for i := *first / perPool * perPool; i < *first+metatest.Scaled(*damages); i++ {
+		if i%perPool == 0 {
+			rng = rand.New(rand.NewPCG(*metatest.Seed+uint64(i), 9))
 			p = busyPool(t, *metatest.Seed+uint64(i), 1500+rng.IntN(3000))
 			blocks = used(p)
 		}
@@ -180,6 +185,9 @@ func TestDamage(t *testing.T) {
 		bad := map[uint64]bool{}
 		nonsense := rng.IntN(4) == 0
 		what := damage(rng, t, dev, blocks, bad, nonsense)
+		if i < *first {
+			continue
+		}
 		before := dev.Sum256()
 		pool, err := thinrescue.Examine(env.Real(), guarded{dev, t, bad}, thinrescue.Options{BlockSectors: 128, DataSectors: p.Now.Size * 128})
 		ok(t, err)

@@ -26,19 +26,16 @@ type top struct {
 // pair is a state of the pool: a device tree, and details that fit it. One of them may be nil.
 type pair struct{ mapping, details *top }
 
-// bestTrees returns the latest state of the pool that can be found, and all device trees, the
-// latest first. The state is empty if there is none.
-func (s *search) bestTrees() (best pair, tops []*top) {
+// bestTrees returns the latest state of the pool that can be found, and those of all device
+// trees, the latest first. The first one is empty if there is none.
+func (s *search) bestTrees() (best pair, states []pair) {
 	tops, dets := s.tops(devices), s.tops(details)
 	s.markUsed(append(slices.Clone(tops), dets...))
-	states := make([]pair, len(tops))
+	states = make([]pair, len(tops))
 	for i, m := range tops {
 		states[i] = s.state(m, dets)
 	}
 	slices.SortStableFunc(states, func(a, b pair) int { return s.compare(&b, &a) })
-	for i, c := range states {
-		tops[i] = c.mapping
-	}
 	if len(states) > 0 {
 		best = states[0]
 	}
@@ -48,7 +45,7 @@ func (s *search) bestTrees() (best pair, tops []*top) {
 			best = alone
 		}
 	}
-	return best, tops
+	return best, states
 }
 
 // state returns a device tree with the latest details that fit it.
@@ -112,16 +109,21 @@ func (s *search) inside(k kind) *pdata.BlockSet {
 
 func (s *search) top(nr uint64, i *info) *top { return &top{nr: nr, info: i} }
 
+// quietly reads trees whose damage does not count.
+func (s *search) quietly(mappingRoot, detailsRoot uint64) *trees {
+	q := *s.pool
+	q.reached, q.Damaged = pdata.BlockSet{}, nil
+	return q.readTrees(mappingRoot, detailsRoot)
+}
+
 // read reads the tree of a root.
 func (s *search) read(t *top) {
-	q := *s.pool // whose damage does not count
-	q.reached, q.Damaged = pdata.BlockSet{}, nil
 	if t.info.kind == devices {
-		t.trees = q.readTrees(t.nr, 0)
+		t.trees = s.quietly(t.nr, 0)
 		t.ids = hash(maps.Keys(t.trees.roots))
 		return
 	}
-	t.trees = q.readTrees(0, t.nr)
+	t.trees = s.quietly(0, t.nr)
 	t.ids = hash(maps.Keys(t.trees.details))
 }
 

@@ -13,9 +13,10 @@ const scanBlocks = 256
 type search struct {
 	pool    *Pool
 	infos   table[info]
-	indexes []uint64    // indexes of metadata space maps
-	copies  []uint64    // superblocks of metadata snapshots
-	used    *pdata.Used // blocks in use; nil: not known
+	indexes []uint64          // indexes of metadata space maps
+	copies  []uint64          // superblocks of metadata snapshots
+	used    *pdata.Used       // blocks in use; nil: not known
+	held    map[uint64]*trees // of metadata snapshots, by their device trees
 }
 
 // newSearch reads the whole device, but for holes.

@@ -13,7 +13,7 @@ import (
 func (p *Pool) search(sb *thinmeta.Super, t *trees) {
 	s := newSearch(p)
 	whole := p.Source == BySuperblock && t.whole
-	var older []*top
+	var older []pair
 	if p.Source == BySuperblock {
 		if u, err := pdata.ReadUsed(p.bm, sb.Metadata.BitmapRoot); err == nil {
 			s.used = u
@@ -21,6 +21,10 @@ func (p *Pool) search(sb *thinmeta.Super, t *trees) {
 		_, older = s.bestTrees()
 	} else {
 		older = s.chooseTrees(sb, t)
+	}
+	s.readHeld()
+	if p.Source == BySuperblock && (sb.HeldRoot == 0 || len(s.held) > 0) {
+		s.presentFirst(older)
 	}
 	s.missingVolumes(older)
 	s.fill()
@@ -33,10 +37,10 @@ func (p *Pool) search(sb *thinmeta.Super, t *trees) {
 }
 
 // giveOlder tells each volume which roots it had.
-func (p *Pool) giveOlder(older []*top) {
+func (p *Pool) giveOlder(older []pair) {
 	for _, v := range p.Volumes {
-		for _, t := range older {
-			if root, ok := t.trees.roots[v.ID]; ok && v.Orphan == 0 && root != v.root && !slices.Contains(v.older, root) {
+		for _, c := range older {
+			if root := p.had(c, v.ID); root != 0 && v.Orphan == 0 && root != v.root && !slices.Contains(v.older, root) {
 				v.older = append(v.older, root)
 			}
 		}
@@ -44,7 +48,7 @@ func (p *Pool) giveOlder(older []*top) {
 }
 
 // chooseTrees takes the trees of a damaged superblock, if they fit, or the best others.
-func (s *search) chooseTrees(sb *thinmeta.Super, t *trees) (older []*top) {
+func (s *search) chooseTrees(sb *thinmeta.Super, t *trees) (older []pair) {
 	p := s.pool
 	best, older := s.bestTrees()
 	if p.Source == ByDamaged && s.fit(sb, t) {
@@ -89,32 +93,16 @@ func (s *search) fit(sb *thinmeta.Super, t *trees) bool {
 	return s.fits(a, b)
 }
 
-// missingVolumes finds the mappings of volumes of which only details are left: by older
-// trees, whose roots must be in use and have as many mappings as they should, or by that
-// number alone.
-func (s *search) missingVolumes(older []*top) {
-	p := s.pool
-	have := map[uint32]bool{}
-	for _, v := range p.Volumes {
-		have[v.ID] = true
-	}
-	missing := slices.DeleteFunc(slices.Sorted(maps.Keys(p.details)), func(id uint32) bool { return have[id] || id > thinmeta.MaxID })
-	byCount := s.rootsByCount()
-	wanted := map[uint64]int{}
-	for _, id := range missing {
-		wanted[p.details[id].Mapped]++
-	}
-	for _, id := range missing {
-		d := p.details[id]
+// missingVolumes adds the volumes of which only details are left. One whose root is not found
+// is as it was last.
+func (s *search) missingVolumes(older []pair) {
+	p, m := s.pool, s.newMatch(older)
+	m.run()
+	for _, id := range m.missing {
 		v := &Volume{ID: id, Found: true}
-		if d.Mapped == 0 {
+		if p.details[id].Mapped == 0 {
 			v.Found = !p.exact
-		} else if roots := byCount[d.Mapped]; len(roots) == 1 && wanted[d.Mapped] == 1 {
-			v.root = cmp.Or(s.hinted(older, id, d.Mapped), roots[0])
-		} else {
-			v.root = cmp.Or(s.hinted(older, id, d.Mapped), s.stale(older, id))
-		}
-		if v.root == 0 && d.Mapped > 0 {
+		} else if v.root = cmp.Or(m.roots[id], m.last(id)); v.root == 0 {
 			v.rootless = Lost
 		}
 		p.add(v)
@@ -123,58 +111,26 @@ func (s *search) missingVolumes(older []*top) {
 	slices.SortFunc(p.Volumes, func(a, b *Volume) int { return int(a.ID) - int(b.ID) })
 }
 
-// onlyOlder adds the volumes that only older trees have, if nothing tells which volumes
+// onlyOlder adds the volumes that only older trees have, if nothing tells all volumes that
 // there are.
-func (s *search) onlyOlder(older []*top) {
+func (s *search) onlyOlder(older []pair) {
 	p := s.pool
-	if len(p.details) > 0 || p.Source == BySuperblock && len(p.Volumes) > 0 {
+	if p.listed {
 		return
 	}
 	have := map[uint32]bool{}
 	for _, v := range p.Volumes {
 		have[v.ID] = true
 	}
-	for _, t := range older {
-		for _, id := range slices.Sorted(maps.Keys(t.trees.roots)) {
+	for _, c := range older {
+		roots := c.mapping.trees.roots
+		for _, id := range slices.Sorted(maps.Keys(roots)) {
 			if !have[id] {
 				have[id] = true
-				p.add(&Volume{ID: id, root: t.trees.roots[id], Found: true})
+				p.add(&Volume{ID: id, root: roots[id], Found: true})
 			}
 		}
 	}
-}
-
-// hinted is the root that an older tree has for a volume, if it can be the present one.
-func (s *search) hinted(older []*top, id uint32, mapped uint64) uint64 {
-	for _, t := range older {
-		root, ok := t.trees.roots[id]
-		if i := s.info(root); ok && s.used != nil && s.live(root) && i.whole() && i.kind == mappings && i.entries == mapped {
-			return root
-		}
-	}
-	return 0
-}
-
-// stale is the root of the newest older tree that has a volume.
-func (s *search) stale(older []*top, id uint32) uint64 {
-	for _, t := range older {
-		if root, ok := t.trees.roots[id]; ok && s.info(root) != nil {
-			return root
-		}
-	}
-	return 0
-}
-
-// rootsByCount returns the nodes that nothing leads to and that are in use for certain, by
-// the number of their mappings.
-func (s *search) rootsByCount() map[uint64][]uint64 {
-	roots := map[uint64][]uint64{}
-	s.loose(func(nr uint64, i *info) {
-		if i.whole() && i.entries > 0 && s.used != nil && has(s.used, nr) {
-			roots[i.entries] = append(roots[i.entries], nr)
-		}
-	})
-	return roots
 }
 
 // loose calls fn for the nodes of mappings in use that no volume reaches and no other
