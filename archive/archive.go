@@ -22,8 +22,9 @@ const (
 	chunkSectors = ChunkSize / sector
 )
 
-// version is that of the format.
-const version = 1
+// version is that of the format of new archives. Those of version 1, whose indexes have no
+// pages, stay what they are.
+const version = 2
 
 // Keys of objects.
 const (
@@ -48,14 +49,17 @@ const configFormat = "udm archive"
 
 // Archive is an open archive. Its methods are safe for concurrent use.
 type Archive struct {
-	store Store
-	codec *codec
-	now   func() time.Time
+	store   Store
+	codec   *codec
+	version int
+	now     func() time.Time
 }
 
 // Init makes an archive in an empty store. With a key, all contents and names of snapshots
 // are encrypted.
-func Init(ctx context.Context, s Store, key []byte) error {
+func Init(ctx context.Context, s Store, key []byte) error { return initAs(ctx, s, key, version) }
+
+func initAs(ctx context.Context, s Store, key []byte, version int) error {
 	salt := make([]byte, 16)
 	rand.Read(salt) // never fails
 	c, err := newCodec(key, salt)
@@ -87,7 +91,7 @@ func Open(ctx context.Context, s Store, key []byte) (*Archive, error) {
 	}
 	salt, err := hex.DecodeString(c.Salt)
 	switch {
-	case err != nil || c.Version != version || c.Chunk != ChunkSize:
+	case err != nil || c.Version < 1 || c.Version > version || c.Chunk != ChunkSize:
 		return nil, fmt.Errorf("the archive has format %d with chunks of %d bytes, which this udm does not know; use a newer one", c.Version, c.Chunk)
 	case c.Encrypted && key == nil:
 		return nil, errors.New("the archive is encrypted; give its key file")
@@ -98,7 +102,7 @@ func Open(ctx context.Context, s Store, key []byte) (*Archive, error) {
 	if err == nil && codec.check() != c.Check {
 		err = errors.New("this is not the key of the archive")
 	}
-	return &Archive{s, codec, time.Now}, err
+	return &Archive{s, codec, c.Version, time.Now}, err
 }
 
 // ParseKey reads the content of a key file: 64 hexadecimal digits.
@@ -141,7 +145,8 @@ func (a *Archive) ids(ctx context.Context) (ids []string, err error) {
 	return ids, err
 }
 
-// each calls fn with the index of each snapshot whose id is wanted; nil: all are.
+// each calls fn with the index of each snapshot whose id is wanted; nil: all are. Pages are
+// not read.
 func (a *Archive) each(ctx context.Context, wanted func(id string) bool, fn func(*index) error) error {
 	ids, err := a.ids(ctx)
 	if wanted != nil {
@@ -160,6 +165,7 @@ func (a *Archive) each(ctx context.Context, wanted func(id string) bool, fn func
 	return err
 }
 
+// index reads an index without its pages.
 func (a *Archive) index(ctx context.Context, id string) (*index, error) {
 	p, err := a.store.Get(ctx, snapshots+id, 0, -1)
 	if err != nil {

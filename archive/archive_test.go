@@ -283,7 +283,7 @@ func TestPieces(t *testing.T) {
 			copy(disk[at:], c.p)
 		}
 		base = must(backup(t.Context(), a, fmt.Sprint(i+1), base.ID, len(disk), list))
-		x := must(a.index(t.Context(), base.ID))
+		x := filled(t, a, must(a.index(t.Context(), base.ID)))
 		most = max(most, len(x.extents))
 		equal(t, a, base.ID, disk)
 	}
@@ -430,12 +430,19 @@ func (r *requests) checkEnd(t *testing.T, m *memory) {
 	tidy(t, a, m)
 }
 
+// filled returns an index with what is in its pages.
+func filled(t testing.TB, a *Archive, x *index) *index {
+	t.Helper()
+	ok(t, a.fill(t.Context(), x))
+	return x
+}
+
 // tidy sees that a store has nothing that no snapshot needs.
 func tidy(t *testing.T, a *Archive, m *memory) {
 	t.Helper()
 	needed := map[string]bool{configKey: true}
 	ok(t, a.each(t.Context(), nil, func(x *index) error {
-		for _, p := range x.packs {
+		for _, p := range append(filled(t, a, x).packs, x.pages.packs...) {
 			needed[packs+p] = true
 		}
 		return nil
@@ -578,11 +585,14 @@ func TestKeys(t *testing.T) {
 // FuzzIndex decodes anything: what is taken is sound.
 func FuzzIndex(f *testing.F) {
 	c := must(newCodec(nil, nil))
-	x := &index{Info: Info{ID: "aaaaaaaaaaaaaaaa", Size: 1 << 20}, packs: []string{"a/0"}, chunks: []location{{offset: 1, length: 2}}, extents: []extent{{0, 8, 0, 0}}}
-	f.Add(must(x.encode(c)))
+	x := &index{Info: Info{ID: "aaaaaaaaaaaaaaaa", Size: 1 << 20}}
+	x.contents = contents{[]string{"a/0"}, []location{{offset: 1, length: 2}}, []extent{{0, 8, 0, 0}}}
+	x.pages = contents{x.packs, x.chunks, []extent{{0, pageSectors, 0, 0}}}
+	f.Add(must(x.encode(c, 1)))
+	f.Add(must(x.encode(c, 2)))
 	f.Add([]byte(goneMark))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if x, err := decode(c, "aaaaaaaaaaaaaaaa", p); err == nil && !x.sound() {
+		if x, err := decode(c, "aaaaaaaaaaaaaaaa", p); err == nil && !(x.sound() && x.soundPages()) {
 			t.Error("an unsound index is taken")
 		}
 	})

@@ -36,11 +36,10 @@ type Backup struct {
 	x     index
 	at    uint64 // sector up to which all is told of
 
-	known  map[ID]uint32     // chunks by their names
+	known  map[ID]uint32     // chunks and pages by their names
 	packed map[string]uint32 // packs of x by their keys
-	pack   bytes.Buffer
-	first  int // index of the first chunk in pack
-	serial int
+	pack   bytes.Buffer      // not stored yet
+	serial int               // of pack
 
 	slot  uint64   // that pieces are in
 	piece []extent // changes of the slot: data by their place in data, zeroes have chunk zeroes
@@ -77,12 +76,14 @@ func (a *Archive) Begin(ctx context.Context, o BackupOptions) (*Backup, error) {
 func (b *Backup) open(o BackupOptions) error {
 	for _, id := range b.lease.Bases {
 		x, err := b.a.index(b.ctx, id)
+		if err == nil {
+			err = b.a.fill(b.ctx, x)
+		}
 		if err != nil {
 			return fmt.Errorf("the base of the backup: %w", err)
 		}
-		for i := range x.chunks {
-			b.adopt(x, uint32(i), id == o.Base)
-		}
+		b.adopt(&x.contents, id == o.Base)
+		b.adopt(&x.pages, false)
 		if id == o.Base {
 			b.base, b.x.From = b.a.snapshot(x, nil), id
 		}
@@ -90,16 +91,17 @@ func (b *Backup) open(o BackupOptions) error {
 	return nil
 }
 
-// adopt makes a chunk of another index known. If it is needed anyway it has the same place
-// in both.
-func (b *Backup) adopt(x *index, i uint32, needed bool) {
-	l := x.chunks[i]
-	if _, ok := b.known[l.id]; ok && !needed {
-		return
+// adopt makes chunks of another index known. If they are needed anyway, as the first ones,
+// they have the same numbers in both.
+func (b *Backup) adopt(c *contents, needed bool) {
+	for _, l := range c.chunks {
+		if _, ok := b.known[l.id]; ok && !needed {
+			continue
+		}
+		l.pack = b.packOf(c.packs[l.pack])
+		b.known[l.id] = uint32(len(b.x.chunks))
+		b.x.chunks = append(b.x.chunks, l)
 	}
-	l.pack = b.packOf(x.packs[l.pack])
-	b.known[l.id] = uint32(len(b.x.chunks))
-	b.x.chunks = append(b.x.chunks, l)
 }
 
 func (b *Backup) packOf(key string) uint32 {
@@ -198,7 +200,7 @@ func (b *Backup) leave() error {
 // dealt with.
 func (b *Backup) keepRange(begin, end uint64) {
 	if b.base != nil {
-		end := min(end, (b.x.Size+sector-1)/sector)
+		end := min(end, b.x.sectors())
 		for i := b.base.x.from(begin); i < len(b.base.x.extents) && b.base.x.extents[i].sector < end; i++ {
 			e := b.base.x.extents[i]
 			from, to := max(e.sector, begin), min(e.end(), end)
@@ -248,14 +250,14 @@ func (b *Backup) compact(first int, begin uint64) error {
 // load reads a chunk, also one that is not stored yet.
 func (b *Backup) load(n uint32) ([]byte, error) {
 	l := b.x.chunks[n]
-	if int(n) >= b.first && l.pack == pending {
+	if b.x.packs[l.pack] == b.packKey() {
 		return b.a.codec.chunk(l.id, b.pack.Bytes()[l.offset:l.offset+l.length])
 	}
-	return b.a.chunk(b.ctx, &b.x, n)
+	return b.a.chunk(b.ctx, &b.x.contents, l)
 }
 
-// pending is the pack of chunks that are not stored yet.
-const pending = ^uint32(0)
+// packKey is the key of the pack that is not stored yet.
+func (b *Backup) packKey() string { return fmt.Sprintf("%s/%06d", b.x.ID, b.serial) }
 
 // chunk packs a chunk, unless it is known.
 func (b *Backup) chunk(p []byte) (uint32, error) {
@@ -263,14 +265,11 @@ func (b *Backup) chunk(p []byte) (uint32, error) {
 	if n, ok := b.known[id]; ok {
 		return n, nil
 	}
-	if b.pack.Len() == 0 {
-		b.first = len(b.x.chunks)
-	}
 	blob := b.a.codec.sealChunk(id, p)
 	b.pack.Write(le.AppendUint32(nil, uint32(len(blob))))
 	b.pack.Write(id[:])
 	n := uint32(len(b.x.chunks))
-	b.x.chunks = append(b.x.chunks, location{id, pending, uint32(b.pack.Len()), uint32(len(blob))})
+	b.x.chunks = append(b.x.chunks, location{id, b.packOf(b.packKey()), uint32(b.pack.Len()), uint32(len(blob))})
 	b.pack.Write(blob)
 	b.known[id] = n
 	if b.pack.Len() >= packSize {
@@ -287,17 +286,10 @@ func (b *Backup) flush() error {
 	if err := b.renew(); err != nil {
 		return err
 	}
-	key := fmt.Sprintf("%s/%06d", b.x.ID, b.serial)
-	b.serial++
-	if err := b.a.store.PutNew(b.ctx, packs+key, b.pack.Bytes()); err != nil {
+	if err := b.a.store.PutNew(b.ctx, packs+b.packKey(), b.pack.Bytes()); err != nil {
 		return fmt.Errorf("storing a pack: %w", err)
 	}
-	n := b.packOf(key)
-	for i := b.first; i < len(b.x.chunks); i++ {
-		if l := &b.x.chunks[i]; l.pack == pending {
-			l.pack = n
-		}
-	}
+	b.serial++
 	b.x.Stored += uint64(b.pack.Len())
 	b.pack.Reset()
 	return nil
@@ -316,11 +308,13 @@ func (b *Backup) Commit(content string) (Info, error) {
 	b.x.Content = content
 	err := b.leave()
 	if err == nil {
-		b.keepRange(b.kept, (b.x.Size+sector-1)/sector)
+		b.keepRange(b.kept, b.x.sectors())
+		err = b.storeContents()
+	}
+	if err == nil {
 		err = b.flush()
 	}
 	if err == nil {
-		b.dropUnused()
 		err = b.publish()
 	}
 	if err != nil {
@@ -332,7 +326,7 @@ func (b *Backup) Commit(content string) (Info, error) {
 // publish stores the index. Of a request that failed, end finds out whether it was carried
 // out, and otherwise sees that it never will be.
 func (b *Backup) publish() error {
-	p, err := b.x.encode(b.a.codec)
+	p, err := b.x.encode(b.a.codec, b.a.version)
 	if err != nil {
 		return err
 	}
@@ -347,26 +341,6 @@ func (b *Backup) publish() error {
 		return errors.New("this backup was taken for dead, because it made no progress for an hour, and was given up; make it again")
 	}
 	return err
-}
-
-// dropUnused leaves out chunks and packs that the snapshot does not need.
-func (b *Backup) dropUnused() {
-	old := b.x
-	b.x.chunks, b.x.packs = nil, nil
-	b.packed = map[string]uint32{}
-	place := map[uint32]uint32{}
-	for i := range b.x.extents {
-		e := &b.x.extents[i]
-		n, ok := place[e.chunk]
-		if !ok {
-			l := old.chunks[e.chunk]
-			l.pack = b.packOf(old.packs[l.pack])
-			n = uint32(len(b.x.chunks))
-			place[e.chunk] = n
-			b.x.chunks = append(b.x.chunks, l)
-		}
-		e.chunk = n
-	}
 }
 
 // Abort gives a backup up and removes what it has stored. If that fails, Prune does it.

@@ -4,13 +4,18 @@
 // # Objects
 //
 //	config             what makes a store an archive: version, salt, a check of the key
-//	packs/ID/N         chunks that the backup ID has stored
+//	packs/ID/N         chunks that the backup ID has stored, and pages of its index
 //	snapshots/ID       the index of a snapshot, or the mark that there is none any more, or ever
 //	writers/ID         the lease of a backup that runs
 //	lock               of a prune
 //
 // An id is random, so that no two backups use the same keys. All objects but leases and the
 // lock are made once, by PutNew, and do not change; a removal replaces an index by the mark.
+//
+// An index is complete, and needs no other one. It refers to pages, which say for a gibibyte
+// of the device in which chunks that is. Pages are stored, named, shared with the bases,
+// marked and swept as chunks are; in what follows they are chunks. So a backup that changes
+// little stores little, however large the device is.
 //
 // # A backup, and what is left if it dies after a step
 //

@@ -79,13 +79,7 @@ type marks struct {
 	dead   []string        // of those that were ended
 	read   map[string]bool // ids of snapshots
 	used   map[string]uint64
-	seen   map[place]bool
-}
-
-// place is where a chunk lies.
-type place struct {
-	pack   string
-	offset uint32
+	seen   map[place]bool // chunks, and pages
 }
 
 // leases tells the backups that run, whose bases must be there, and ends those that have
@@ -119,15 +113,23 @@ func (m *marks) leases(ctx context.Context) error {
 func (m *marks) snapshots(ctx context.Context) error {
 	return m.a.each(ctx, func(id string) bool { return !m.read[id] }, func(x *index) error {
 		m.read[x.ID] = true
-		for _, l := range x.chunks {
-			p := place{x.packs[l.pack], l.offset}
-			if !m.seen[p] {
-				m.seen[p] = true
-				m.used[p.pack] += uint64(l.length) + frameHead
-			}
+		if err := m.a.fillFrom(ctx, x, x.unseen(m.seen)); err != nil {
+			return err
 		}
+		m.mark(&x.pages)
+		m.mark(&x.contents)
 		return nil
 	})
+}
+
+// mark marks chunks as needed.
+func (m *marks) mark(c *contents) {
+	for i, l := range c.chunks {
+		if p := c.place(uint32(i)); !m.seen[p] {
+			m.seen[p] = true
+			m.used[p.pack] += uint64(l.length) + frameHead
+		}
+	}
 }
 
 // frameHead is what is before a blob in a pack: its length and the name of its chunk.

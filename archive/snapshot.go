@@ -39,6 +39,9 @@ const maxHeld = 16
 // Snapshot opens the snapshot with an id or a name. cache may be nil.
 func (a *Archive) Snapshot(ctx context.Context, word string, cache Cache) (*Snapshot, error) {
 	x, err := a.find(ctx, word)
+	if err == nil {
+		err = a.fill(ctx, x)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -53,28 +56,26 @@ func (a *Archive) snapshot(x *index, cache Cache) *Snapshot {
 func (s *Snapshot) Info() Info { return s.x.Info }
 
 // chunk reads a chunk from the store.
-func (a *Archive) chunk(ctx context.Context, x *index, n uint32) ([]byte, error) {
-	b, err := a.blob(ctx, x, n)
+func (a *Archive) chunk(ctx context.Context, c *contents, l location) ([]byte, error) {
+	b, err := a.blob(ctx, c, l)
 	if err != nil {
 		return nil, err
 	}
-	return a.openChunk(x, n, b)
+	return a.openChunk(c, l, b)
 }
 
-func (a *Archive) blob(ctx context.Context, x *index, n uint32) ([]byte, error) {
-	l := x.chunks[n]
-	b, err := a.store.Get(ctx, packs+x.packs[l.pack], int64(l.offset), int64(l.length))
+func (a *Archive) blob(ctx context.Context, c *contents, l location) ([]byte, error) {
+	b, err := a.store.Get(ctx, packs+c.packs[l.pack], int64(l.offset), int64(l.length))
 	if err != nil {
-		return nil, fmt.Errorf("pack %s: %w", x.packs[l.pack], err)
+		return nil, fmt.Errorf("pack %s: %w", c.packs[l.pack], err)
 	}
 	return b, nil
 }
 
-func (a *Archive) openChunk(x *index, n uint32, b []byte) ([]byte, error) {
-	l := x.chunks[n]
+func (a *Archive) openChunk(c *contents, l location, b []byte) ([]byte, error) {
 	p, err := a.codec.chunk(l.id, b)
 	if err != nil {
-		return nil, fmt.Errorf("pack %s, chunk at %d: %w", x.packs[l.pack], l.offset, err)
+		return nil, fmt.Errorf("pack %s, chunk at %d: %w", c.packs[l.pack], l.offset, err)
 	}
 	return p, nil
 }
@@ -109,20 +110,21 @@ func (s *Snapshot) load(ctx context.Context, n uint32) ([]byte, error) {
 }
 
 func (s *Snapshot) fetch(ctx context.Context, n uint32) ([]byte, error) {
+	c, l := &s.x.contents, s.x.chunks[n]
 	if s.cache == nil {
-		return s.a.chunk(ctx, s.x, n)
+		return s.a.chunk(ctx, c, l)
 	}
-	key := fmt.Sprintf("%x", s.x.chunks[n].id)
+	key := fmt.Sprintf("%x", l.id)
 	if b, ok := s.cache.Get(key); ok {
-		if p, err := s.a.openChunk(s.x, n, b); err == nil {
+		if p, err := s.a.openChunk(c, l, b); err == nil {
 			return p, nil
 		}
 	}
-	b, err := s.a.blob(ctx, s.x, n)
+	b, err := s.a.blob(ctx, c, l)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.a.openChunk(s.x, n, b)
+	p, err := s.a.openChunk(c, l, b)
 	if err == nil {
 		s.cache.Put(key, b)
 	}
