@@ -63,7 +63,7 @@ func Build(t testing.TB, module, pkg string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	cmd := exec.Command("go", "build", "-o", path, pkg)
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, pkg)
 	cmd.Dir, cmd.Env = filepath.Join(Root(t), module), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build %s: %v\n%s", pkg, err, out)

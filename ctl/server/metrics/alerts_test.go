@@ -137,6 +137,13 @@ var faults = map[string]struct {
 			r.t.Error("a write succeeded without space")
 		}
 	}},
+	"little metadata": {[]string{"UdmPoolMetadataFilling"}, func(r *rig) {
+		r.create("pool", "0 2048 thin-pool mem:256K:meta mem:1M 128 0")
+		for id := range 40 { // a block each
+			_, err := r.Message(context.Background(), ctl.Message{Ref: ctl.Ref{Name: "pool"}, Text: fmt.Sprint("create_thin ", id)})
+			r.must(err)
+		}
+	}},
 	"dead metadata": {[]string{"UdmPoolNeedsCheck", "UdmDeviceErrors"}, func(r *rig) {
 		r.create("meta", "0 4096 linear mem:2M:meta 0")
 		r.create("pool", "0 2048 thin-pool /dev/mapper/meta mem:1M 128 0")
