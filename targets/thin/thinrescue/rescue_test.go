@@ -188,12 +188,8 @@ func TestDamage(t *testing.T) {
 		if i < *first {
 			continue
 		}
-		before := dev.Sum256()
 		pool, err := thinrescue.Examine(env.Real(), guarded{dev, t, bad}, thinrescue.Options{BlockSectors: 128, DataSectors: p.Now.Size * 128})
 		ok(t, err)
-		if dev.Sum256() != before {
-			t.Fatal("the metadata was changed")
-		}
 		if nonsense {
 			for _, v := range pool.Volumes {
 				read(t, v)
