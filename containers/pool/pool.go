@@ -26,7 +26,6 @@ import (
 	"udm/blk"
 	"udm/ctl"
 	"udm/dm"
-	"udm/pdata"
 	"udm/targets/thin"
 	"udm/targets/thin/thinmeta"
 	"udm/targets/thin/thintools"
@@ -117,12 +116,12 @@ func (k *Keeper) look(ctx context.Context) (Space, *thin.PoolLine, error) {
 	}
 	block := l.BlockSectors * blk.SectorSize
 	s := Space{Used: st.UsedData * block, Size: st.TotalData * block}
-	s.metadata.used, s.metadata.size = st.UsedMetadata*pdata.BlockSize, st.TotalMetadata*pdata.BlockSize
+	s.metadata.used, s.metadata.size = st.UsedMetadata*metadataBlock, st.TotalMetadata*metadataBlock
 	return s, l, nil
 }
 
-// mostMetadata is the most that a pool can use.
-const mostMetadata = thinmeta.MaxMetadataBlocks * pdata.BlockSize
+// The size of a block of metadata, and the most metadata that a pool can use.
+const metadataBlock, mostMetadata = 4096, thinmeta.MaxMetadataBlocks * metadataBlock
 
 // reserve is the part of a pool that is kept free: it grows when less is.
 const reserve = 5
