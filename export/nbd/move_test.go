@@ -215,8 +215,11 @@ func TestSomeMove(t *testing.T) {
 	stays := dial(t, addr, nbdclient.Options{Export: "stays"})
 	write := submit(stays, blk.Write, 8, 8)
 	held := gate.WaitHeld(1)
+	t.Cleanup(gate.Open)
 	a.Settle(context.Background())
-	list, err := a.Hand(context.Background(), func(x *nbd.Export) bool { return x.Name == "goes" })
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // else it waits for what stays
+	defer cancel()
+	list, err := a.Hand(ctx, func(x *nbd.Export) bool { return x.Name == "goes" })
 	if err != nil || len(list) != 1 || list[0].Export != "goes" || a.Conns() != 1 {
 		t.Fatalf("%v, %v; %d stay", list, err, a.Conns())
 	}
