@@ -405,7 +405,7 @@ func TestManyReplaced(t *testing.T) {
 	if n := r.figure("devices"); n < *clones {
 		t.Errorf("%d devices were handed over", n)
 	}
-	if n := r.figure("together"); n > 16 {
+	if n := r.figure("together"); n > 8 {
 		t.Errorf("%d devices were handed over at once", n)
 	}
 	r.allLive(r.Client)

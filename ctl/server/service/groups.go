@@ -10,7 +10,7 @@ import (
 
 // atOnce is how many devices are handed over together if they do not depend on each other:
 // few enough that none of them waits long, enough that each message counts for several.
-const atOnce = 16
+const atOnce = 8
 
 // NBDClients are the holders whose clients can be handed over device by device.
 const NBDClients dm.Holder = "nbd"
