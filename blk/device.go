@@ -45,9 +45,12 @@ type Limits struct {
 	Rotational    bool
 	NoWait        bool // Submit honours the NoWait flag
 
-	// ProcessCache: completed writes that no flush has covered are lost with this
-	// process even if the machine runs on, or flushed ones are as well.
+	// ProcessCache: completed writes that no flush has covered may be lost with this
+	// process even if the machine runs on.
 	ProcessCache bool
+	// ProcessMemory: flushed ones are lost as well, because they are in the memory
+	// of this process. It comes with ProcessCache.
+	ProcessMemory bool
 
 	// StableWrites: the data of a write is read more than once (to log it, to
 	// mirror it, to checksum it) and must not change before the write ends.

@@ -66,6 +66,12 @@ type (
 	// none.
 	CommitsHook interface{ Commits() Commits }
 
+	// UncommittedHook reports whether completed writes depend on something in the
+	// memory of this process that the next flush writes. It is called concurrently
+	// with I/O and does not wait. Targets with it set [blk.Limits].ProcessCache.
+	// Absent: none does.
+	UncommittedHook interface{ Uncommitted() bool }
+
 	// HintHook changes the limits combined from the target's areas (the kernel's
 	// io_hints). Absent: they stay as they are.
 	HintHook interface{ Hint(l *blk.Limits) }
@@ -86,6 +92,7 @@ type hooks struct {
 	AreasHook
 	ExtentsHook
 	CommitsHook
+	UncommittedHook
 	HintHook
 }
 
@@ -105,6 +112,7 @@ func findHooks(ti *Target, m Mapper) hooks {
 		AreasHook:          hook[AreasHook](m, none),
 		ExtentsHook:        hook[ExtentsHook](m, none),
 		CommitsHook:        hook[CommitsHook](m, none),
+		UncommittedHook:    hook[UncommittedHook](m, none),
 		HintHook:           hook[HintHook](m, none),
 	}
 }
@@ -127,6 +135,7 @@ func (hookless) Resume()                               {}
 func (hookless) Status(StatusKind, StatusFlags) string { return "" }
 func (hookless) Areas() []Area                         { return nil }
 func (hookless) Commits() Commits                      { return Commits{} }
+func (hookless) Uncommitted() bool                     { return false }
 func (hookless) Hint(*blk.Limits)                      {}
 
 func (hookless) Extents(offset, sectors uint64) []blk.Extent { return blk.AllData(offset, sectors) }

@@ -104,6 +104,7 @@ func merge(l, under *blk.Limits) {
 	l.Rotational = l.Rotational || under.Rotational
 	l.StableWrites = l.StableWrites || under.StableWrites
 	l.ProcessCache = l.ProcessCache || under.ProcessCache
+	l.ProcessMemory = l.ProcessMemory || under.ProcessMemory
 }
 
 // setAbilities applies the rules for whole tables: the device supports an op only if

@@ -84,7 +84,7 @@ func TestLimitsStack(t *testing.T) {
 	r.gate("g0")
 	l := r.device("d", "0 8 area g0 0", "8 8 area g1 0").Limits()
 	want := blk.Limits{Size: 16, LogicalBlock: 4096, PhysicalBlock: 512, MinIO: 4096, OptIO: 24576,
-		MaxWriteZeroes: 64, VolatileCache: true, Rotational: true, NoWait: true, ProcessCache: true}
+		MaxWriteZeroes: 64, VolatileCache: true, Rotational: true, NoWait: true, ProcessCache: true, ProcessMemory: true}
 	if l != want {
 		t.Fatalf("got  %+v\nwant %+v", l, want)
 	}

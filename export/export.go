@@ -41,6 +41,9 @@ type Export struct {
 	Device *checkdev.Device
 	// Extents is the device's allocation map. nil: everything is data.
 	Extents blk.ExtentsFunc
+	// Uncommitted reports whether completed writes would be lost with this process,
+	// although a flush would keep them. nil: as the ProcessCache limit says.
+	Uncommitted func() bool
 	// Contexts lists what else clients may ask about the device's sectors. It may wait
 	// for metadata. nil: nothing.
 	Contexts func() []Context
@@ -77,6 +80,17 @@ type Run struct {
 
 // Check wraps a device for an export.
 func Check(d blk.Device) *checkdev.Device { return checkdev.New(d, checkdev.Options{}) }
+
+// NeedsFlush reports whether completed writes need a flush to outlive this process, and a
+// flush helps. A server whose clients do not learn of its end asks this before it answers
+// writes.
+func (e *Export) NeedsFlush() bool {
+	l := e.Device.Limits()
+	if !l.ProcessCache || l.ProcessMemory {
+		return false
+	}
+	return e.Uncommitted == nil || e.Uncommitted()
+}
 
 // Done calls Release if it is set.
 func (e *Export) Done() {

@@ -44,7 +44,7 @@ func Tune(f func(*blk.Limits)) Option { return func(d *Device) { f(&d.limits) } 
 // New returns a disk of a number of sectors, all zeroes.
 func New(sectors uint64, opts ...Option) *Device {
 	d := &Device{limits: blk.DefaultLimits(sectors)}
-	d.limits.ProcessCache = true
+	d.limits.ProcessCache, d.limits.ProcessMemory = true, true
 	d.limits.MaxDiscard, d.limits.DiscardGranularity = blk.NoLimit, blk.SectorSize
 	d.limits.MaxWriteZeroes = blk.NoLimit
 	d.limits.FUA, d.limits.NoWait = true, true

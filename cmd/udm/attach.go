@@ -34,8 +34,7 @@ attaches it again when it is restarted, with the same path if that is free. A fi
 system that is mounted while the daemon stops gets I/O errors and must be mounted
 again. With a keeper (udm keep) it waits and goes on when the daemon runs again, unless
 the daemon was killed. On a block device of ublk it waits, also if the daemon is killed;
-but not on thin volumes and devices in memory, whose last writes a daemon that is killed
-takes along.`,
+but not on devices in its memory (mem:, snapshots with store N), which end with it.`,
 		Example: `  mkfs.ext4 $(udm attach disk)
   mount $(udm attach disk) /mnt
   umount /mnt && udm detach disk`,

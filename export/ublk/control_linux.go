@@ -136,11 +136,11 @@ func (c *Control) repeat(nr, id uint32, data uint64) error {
 
 // Add creates a device with the limits l, and returns its actual parameters. The ID may be
 // [AnyID]; the kernel may grant fewer queues than requested. The device survives its server
-// unless l.ProcessCache is set: then a new server would lack completed writes, so requests
+// unless l.ProcessMemory is set: then a new server would lack completed writes, so requests
 // fail instead.
 func (c *Control) Add(i Info, l *blk.Limits) (Info, error) {
 	i.Flags = 0
-	if !l.ProcessCache {
+	if !l.ProcessMemory {
 		i.Flags = flagRecovery | flagReissue
 	}
 	if !c.legacy {

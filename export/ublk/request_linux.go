@@ -71,16 +71,19 @@ func (q *queue) submit(r *request) {
 		q.commit(r, -int32(unix.EPERM))
 		return
 	}
-	r.bio.End, r.bio.Private = ended, r
+	q.issue(r)
+}
+
+func (q *queue) issue(r *request) {
+	r.bio.End, r.bio.Private = bioEnded, r
 	r.phase.Store(submitting)
-	x.Device.Submit(&r.bio)
+	q.server.export.Device.Submit(&r.bio)
 	if !r.phase.CompareAndSwap(submitting, submitted) {
-		q.answer(r)
+		q.ended(r)
 	}
 }
 
-// ended is the End function of a request's bio.
-func ended(b *blk.Bio) {
+func bioEnded(b *blk.Bio) {
 	r := b.Private.(*request)
 	if r.phase.CompareAndSwap(submitting, done) {
 		return
@@ -92,10 +95,22 @@ func ended(b *blk.Bio) {
 	q.waker.Wake()
 }
 
-// answer commits the result of a bio. Requests that fail while the server is leaving, perhaps
+// ended continues a request whose bio has ended.
+func (q *queue) ended(r *request) {
+	switch {
+	case r == &q.keeper.flush:
+		q.kept()
+	case r.bio.Op.IsWrite() && r.bio.Op != blk.Flush && r.bio.Status() == blk.OK:
+		q.keeper.written = append(q.keeper.written, r)
+	default:
+		q.answer(r, r.bio.Status())
+	}
+}
+
+// answer commits the result of a request. Requests that fail while the server is leaving, perhaps
 // because its device is closed, are not answered: the kernel passes them to the next server.
-func (q *queue) answer(r *request) {
-	switch st := r.bio.Status(); {
+func (q *queue) answer(r *request, st blk.Status) {
+	switch {
 	case st == blk.OK:
 		q.commit(r, r.bytes)
 	case q.leaving:

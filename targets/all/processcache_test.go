@@ -16,7 +16,7 @@ type lasting struct{ *memdev.Device }
 
 func (l lasting) Limits() blk.Limits {
 	limits := l.Device.Limits()
-	limits.ProcessCache = false
+	limits.ProcessCache, limits.ProcessMemory = false, false
 	return limits
 }
 
@@ -31,22 +31,23 @@ func (d disks) Open(name string, _ bool) (blk.Device, dm.Number, error) {
 }
 
 // Which tables lose completed writes with the process: a thin volume, whose mappings are
-// committed later, a snapshot with store N, and what stands on these or on memory.
+// committed later, a snapshot with store N, and what stands on these or on memory; and of
+// which a flush saves nothing.
 func TestProcessCache(t *testing.T) {
 	c := dm.NewControl(env.Real(), disks{"mem": memdev.New(1 << 16)}, all.Types()...)
 	defer c.Close()
 	for _, x := range []struct {
 		name, table, message string
-		want                 bool
+		want, memory         bool
 	}{
-		{"linear", "0 1024 linear a 0", "", false},
-		{"memory", "0 1024 linear mem 0", "", true},
-		{"mixed", "0 1024 linear a 0\n1024 1024 linear mem 0", "", true},
-		{"persistent", "0 1024 snapshot a cc P 8", "", false},
-		{"transient", "0 1024 snapshot bbbb ccccc N 8", "", true},
-		{"pool", "0 65536 thin-pool pool-meta pool-data 128 0", "create_thin 0", false},
-		{"thin", "0 1024 thin /dev/mapper/pool 0", "", true},
-		{"onthin", "0 1024 linear /dev/mapper/thin 0", "", true},
+		{"linear", "0 1024 linear a 0", "", false, false},
+		{"memory", "0 1024 linear mem 0", "", true, true},
+		{"mixed", "0 1024 linear a 0\n1024 1024 linear mem 0", "", true, true},
+		{"persistent", "0 1024 snapshot a cc P 8", "", false, false},
+		{"transient", "0 1024 snapshot bbbb ccccc N 8", "", true, true},
+		{"pool", "0 65536 thin-pool pool-meta pool-data 128 0", "create_thin 0", false, false},
+		{"thin", "0 1024 thin /dev/mapper/pool 0", "", true, false},
+		{"onthin", "0 1024 linear /dev/mapper/thin 0", "", true, false},
 	} {
 		specs, err := dm.ParseTable(x.table)
 		if err != nil {
@@ -67,6 +68,9 @@ func TestProcessCache(t *testing.T) {
 		}
 		if got := d.Limits().ProcessCache; got != x.want {
 			t.Errorf("%s: %v, want %v", x.name, got, x.want)
+		}
+		if got := d.Limits().ProcessMemory; got != x.memory {
+			t.Errorf("%s: in memory %v, want %v", x.name, got, x.memory)
 		}
 	}
 }

@@ -244,9 +244,17 @@ func (c *cache) Areas() []dm.Area {
 	return []dm.Area{{Dev: c.fast, Len: c.fast.Limits().Size}, {Dev: c.origin, Len: c.t.Len}}
 }
 
+// Uncommitted reports whether the metadata have changed since the last commit.
+func (c *cache) Uncommitted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed || c.store.lost.Load()
+}
+
 // Hint makes whole blocks the preferred I/O size, unless the devices prefer a multiple of
 // them.
 func (c *cache) Hint(l *blk.Limits) {
+	l.ProcessCache = true // mappings of blocks that came into the cache are committed later
 	bs := uint32(c.blockSectors * blk.SectorSize)
 	if l.OptIO < bs || l.OptIO%bs != 0 {
 		l.MinIO = max(bs, l.PhysicalBlock)

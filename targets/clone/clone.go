@@ -290,9 +290,13 @@ func (c *clone) Areas() []dm.Area {
 	return []dm.Area{{Dev: c.source, Len: c.target.Len}, {Dev: c.dest, Len: c.target.Len}}
 }
 
+// Uncommitted reports whether regions were hydrated since the last commit.
+func (c *clone) Uncommitted() bool { return c.uncommitted.Load() }
+
 // Hint makes whole regions the preferred I/O size, unless the devices prefer a multiple
 // of them, and has discards as the destination takes them.
 func (c *clone) Hint(l *blk.Limits) {
+	l.ProcessCache = true // what was hydrated is committed later
 	size := uint64(1) << c.shift
 	if bytes := uint32(size * blk.SectorSize); l.OptIO < bytes || l.OptIO%bytes != 0 {
 		l.MinIO, l.OptIO = max(bytes, l.PhysicalBlock), bytes

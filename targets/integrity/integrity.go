@@ -319,9 +319,19 @@ func (g *integrity) Areas() []dm.Area {
 	return []dm.Area{{Dev: g.dev, Start: g.start + g.layout.data(0), Len: g.target.Len}}
 }
 
+// Uncommitted reports whether blocks are only in the journal in memory, or perhaps tags in
+// their buffers.
+func (g *integrity) Uncommitted() bool {
+	if g.journal == nil {
+		return g.line.Mode != "R"
+	}
+	return g.journal.uncommittedBlocks()
+}
+
 // Hint makes clients send whole blocks. Writes are copied before tags are computed, so the
 // data need not be stable.
 func (g *integrity) Hint(h *blk.Limits) {
+	h.ProcessCache = true // the journal, or the tags, are written later
 	size := uint32(g.line.BlockSize)
 	h.LogicalBlock = max(h.LogicalBlock, size)
 	h.PhysicalBlock = max(h.PhysicalBlock, size)

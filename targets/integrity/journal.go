@@ -271,6 +271,13 @@ func (j *journal) hasSome(s span) bool {
 	return false
 }
 
+// uncommittedBlocks reports whether blocks are journaled that are not committed.
+func (j *journal) uncommittedBlocks() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.uncommitted > 0 || j.fillEntry > 0
+}
+
 // commitAll commits all journaled blocks. It runs on the queue committer, or when that is
 // idle.
 func (j *journal) commitAll() error {

@@ -91,7 +91,7 @@ func (s *snapshot) Areas() []dm.Area {
 // Hint makes discards come in whole chunks.
 func (s *snapshot) Hint(l *blk.Limits) {
 	_, forgets := s.body.Load().store.(*transient)
-	l.ProcessCache = l.ProcessCache || forgets
+	l.ProcessCache, l.ProcessMemory = l.ProcessCache || forgets, l.ProcessMemory || forgets
 	if !s.zeroesCow {
 		return
 	}

@@ -175,6 +175,9 @@ func (t *thin) Areas() []dm.Area {
 	return nil
 }
 
+// Uncommitted reports whether the volume has changed since the last commit.
+func (t *thin) Uncommitted() bool { return t.vol.changed.Load() }
+
 // maxDiscard is 16 GiB, the kernel's limit for one discard.
 const maxDiscard = 16 << 30 / blk.SectorSize
 

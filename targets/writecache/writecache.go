@@ -278,12 +278,20 @@ func (w *writecache) Close() {
 
 func (w *writecache) Areas() []dm.Area { return []dm.Area{{Dev: w.origin, Len: w.t.Len}} }
 
+// Uncommitted reports whether the cache has blocks that the metadata on disk do not know.
+func (w *writecache) Uncommitted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err != nil || w.fresh > 0 || w.committed < w.seq
+}
+
 // Hint makes clients send whole blocks.
 func (w *writecache) Hint(l *blk.Limits) {
 	bs := w.line.BlockSize
 	l.LogicalBlock, l.PhysicalBlock, l.MinIO = max(l.LogicalBlock, bs), max(l.PhysicalBlock, bs), max(l.MinIO, bs)
 	fast := w.fast.Limits()
-	l.ProcessCache, l.StableWrites = l.ProcessCache || fast.ProcessCache, l.StableWrites || fast.StableWrites
+	l.ProcessCache = true // new entries are committed later
+	l.ProcessMemory, l.StableWrites = l.ProcessMemory || fast.ProcessMemory, l.StableWrites || fast.StableWrites
 }
 
 // sector is where a block of the cache begins on fast.

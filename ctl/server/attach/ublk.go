@@ -29,6 +29,6 @@ func (k *Kernel) serves(minor uint32) bool {
 // its device is suspended.
 func (k *Kernel) lasting(minor uint32, a attachment) (lasting, suspended bool) {
 	d, err := k.control.Number(dm.Number{Major: dm.Major, Minor: minor})
-	lasting = err == nil && driverOf(a.path) == ctl.DriverUblk && !d.Limits().ProcessCache
+	lasting = err == nil && driverOf(a.path) == ctl.DriverUblk && !d.Limits().ProcessMemory
 	return lasting, lasting && d.Status().Suspended
 }

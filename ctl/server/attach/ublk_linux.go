@@ -171,7 +171,7 @@ func (j *kernelJob) addUblk(c *ublk.Control, done *jobDone) error {
 	}
 	left, err := j.oursUblk(c)
 	switch {
-	case err == nil && left.State != ublk.Dead && !j.Limits.ProcessCache:
+	case err == nil && left.State != ublk.Dead && !j.Limits.ProcessMemory:
 		done.Path, done.Next = j.Path, jobRecovered
 		return ublkRefused(c.Recover(left.ID, recoverTime))
 	case err == nil:

@@ -69,7 +69,7 @@ func (s Set) open(d *dm.Device) (*export.Export, error) {
 		return nil, err
 	}
 	e := &export.Export{
-		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: export.Check(dev), Extents: d.Extents, Same: d,
+		Info: export.Info{Name: d.Name(), ReadOnly: readOnly}, Device: export.Check(dev), Extents: d.Extents, Uncommitted: d.Uncommitted, Same: d,
 		Release: func() { _ = dev.Close() }, // closes the device; this cannot fail
 	}
 	if s.Contexts != nil {
