@@ -17,6 +17,7 @@ const (
 	featBlockSize   = 1 << 6
 	featFlush       = 1 << 9
 	featTopology    = 1 << 10
+	featWriteback   = 1 << 11 // the guest may choose between write-back and write-through
 	featQueues      = 1 << 12
 	featDiscard     = 1 << 13
 	featWriteZeroes = 1 << 14
@@ -24,6 +25,7 @@ const (
 	featEventIdx    = 1 << 29
 	featProtocol    = 1 << 30 // between front end and back end only
 	featVersion1    = 1 << 32
+	featPacked      = 1 << 34
 )
 
 // Offered protocol features.
@@ -33,9 +35,11 @@ const (
 	protoBackend  = 1 << 5
 	protoConfig   = 1 << 9
 	protoInflight = 1 << 12
+	protoReset    = 1 << 13
 	protoSlots    = 1 << 15
+	protoStatus   = 1 << 16
 
-	protoOffered = protoQueues | protoReplyAck | protoBackend | protoConfig | protoInflight | protoSlots
+	protoOffered = protoQueues | protoReplyAck | protoBackend | protoConfig | protoInflight | protoReset | protoSlots | protoStatus
 )
 
 // Bounds of a request. A guest that respects the config space sends at most
@@ -49,14 +53,14 @@ const (
 
 // features returns the features of a device.
 func features(l *blk.Limits, readOnly bool) uint64 {
-	f := uint64(featSizeMax | featSegMax | featBlockSize | featTopology | featQueues | featWriteZeroes | featIndirect | featProtocol | featVersion1)
+	f := uint64(featSizeMax | featSegMax | featBlockSize | featTopology | featQueues | featWriteZeroes | featIndirect | featProtocol | featVersion1 | featPacked)
 	if readOnly {
 		f = f&^featWriteZeroes | featReadOnly
 	} else if l.MaxDiscard != 0 {
 		f |= featDiscard
 	}
 	if l.VolatileCache {
-		f |= featFlush
+		f |= featFlush | featWriteback
 	}
 	if virtq.EventIdx() {
 		f |= featEventIdx
@@ -67,8 +71,12 @@ func features(l *blk.Limits, readOnly bool) uint64 {
 // configLen is the length of struct virtio_blk_config up to the offered features.
 const configLen = 60
 
+// writebackAt is the offset of the byte that the guest may write: 1 for write-back, 0 for
+// write-through.
+const writebackAt = 32
+
 // configSpace is the config space of a device (virtio 1.2, 5.2.4).
-func configSpace(l *blk.Limits, queues int) (c [configLen]byte) {
+func configSpace(l *blk.Limits, queues int, writeback bool) (c [configLen]byte) {
 	le := binary.LittleEndian
 	le.PutUint64(c[0:], l.Size)
 	le.PutUint32(c[8:], sizeMax)
@@ -79,6 +87,9 @@ func configSpace(l *blk.Limits, queues int) (c [configLen]byte) {
 	}
 	le.PutUint16(c[26:], uint16(min(l.MinIO/l.LogicalBlock, 1<<16-1)))
 	le.PutUint32(c[28:], l.OptIO/l.LogicalBlock)
+	if writeback {
+		c[writebackAt] = 1
+	}
 	le.PutUint16(c[34:], uint16(queues))
 	le.PutUint32(c[36:], maxRange)
 	le.PutUint32(c[40:], 1)

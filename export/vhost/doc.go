@@ -29,9 +29,15 @@
 //
 // A front end that provides INFLIGHT memory (GET_INFLIGHT_FD, SET_INFLIGHT_FD) loses
 // no request when the server dies. The rings record in it which requests they have
-// taken (virtq.Inflight), and the next server starts with those, whatever position
+// taken (virtq.InflightLen), and the next server starts with those, whatever position
 // the front end sends. Requests may be executed twice, in their order; the guest has
 // not seen the first time.
+//
+// What a server has answered must be there for the next one, because the guest does not
+// learn that the server was killed: commit has the flush for devices that would lose it.
+// Of a disk in the memory of a process nothing is there. A guest that has used one with
+// another process is refused: it shows by the record, which names the process, or by rings
+// that do not begin. The record also holds the cache mode that the guest has chosen.
 //
 // # Guest memory
 //

@@ -25,8 +25,11 @@ type front struct {
 	mem  []byte // its mapping
 	call int
 	kick int
-	d    *virtq.Driver
-	sent map[uint16]*ioreq
+
+	packed bool   // uses packed rings
+	base   uint32 // position that it gives to the next server
+	d      virtq.Driver
+	sent   map[uint16]*ioreq
 }
 
 const (
@@ -83,10 +86,8 @@ func must[T any](t testing.TB) func(T, error) T {
 
 // connect makes a front end whose memory can be sealed, or not.
 func connect(t testing.TB, path string, sealable bool) *front {
-	f := &front{t: t, kick: -1, call: -1, sent: make(map[uint16]*ioreq)}
-	for f.c = dial(t, path); !f.taken(); f.c = dial(t, path) {
-		f.c.Close()
-	}
+	f := &front{t: t, kick: -1, call: -1, base: 12345, sent: make(map[uint16]*ioreq)}
+	f.dial(path)
 	flags := unix.MFD_CLOEXEC
 	if sealable {
 		flags |= unix.MFD_ALLOW_SEALING
@@ -98,6 +99,16 @@ func connect(t testing.TB, path string, sealable bool) *front {
 	f.mem = must[[]byte](t)(unix.Mmap(f.fd, 0, memLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED))
 	t.Cleanup(f.close)
 	return f
+}
+
+// dial connects to a server that may still have another front end.
+func (f *front) dial(path string) {
+	if f.c != nil {
+		f.c.Close()
+	}
+	for f.c = dial(f.t, path); !f.taken(); f.c = dial(f.t, path) {
+		f.c.Close()
+	}
 }
 
 func dial(t testing.TB, path string) *net.UnixConn {
@@ -187,12 +198,15 @@ func (f *front) region() regionDesc { return regionDesc{guestAt, memLen, userAt,
 func (f *front) negotiate(without uint64) {
 	f.send(&message{request: setOwner})
 	features := f.ask(&message{request: getFeatures}).value &^ without
+	if !f.packed {
+		features &^= featPacked
+	}
 	f.send(&message{request: setProtocolFeatures, value: f.ask(&message{request: getProtocolFeatures}).value})
 	f.mustDo(&message{request: setFeatures, value: features})
 	f.mustDo(&message{request: setMemTable, regions: []regionDesc{f.region()}}, f.fd)
 	rings := virtq.Rings{Desc: f.mem, Avail: f.mem[availOff:], Used: f.mem[usedOff:]}
 	var err error
-	f.d, err = virtq.NewDriver(ringSize, virtq.Features{EventIdx: features&featEventIdx != 0, Indirect: features&featIndirect != 0},
+	f.d, err = virtq.NewDriver(ringSize, virtq.Features{EventIdx: features&featEventIdx != 0, Indirect: features&featIndirect != 0, Packed: f.packed},
 		rings, f.mem[tableOff:tableOff+16*8*ringSize], guestAt+tableOff)
 	if err != nil {
 		f.t.Fatal(err)
@@ -216,6 +230,15 @@ func (f *front) start(base uint32) {
 // guest is a front end that is ready.
 func guest(t testing.TB, path string, sealable bool, without uint64) *front {
 	f := connect(t, path, sealable)
+	f.negotiate(without)
+	f.start(0)
+	return f
+}
+
+// packedGuest is a guest with packed rings.
+func packedGuest(t testing.TB, path string, sealable bool, without uint64) *front {
+	f := connect(t, path, sealable)
+	f.packed = true
 	f.negotiate(without)
 	f.start(0)
 	return f

@@ -3,6 +3,7 @@
 package vhost
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -14,13 +15,35 @@ import (
 
 // inflight is memory of the front end in which the rings record what they have taken,
 // for the server after this one. nil: none.
+//
+//	a part for each ring   see virtq.InflightLen
+//	tail                   process 16, cache mode 1, unused 47
+//
+// Front ends do not look into it.
 type inflight struct {
 	*mapping
 	rings, num int
+	tail       []byte // nil: the memory may go away
 }
 
+const (
+	tailLen      = 64
+	tailCache    = 16
+	cacheBack    = 0
+	cacheThrough = 1
+)
+
+// thisProcess identifies this process.
+var thisProcess = func() (id [16]byte) {
+	_, _ = rand.Read(id[:]) // cannot fail
+	return id
+}()
+
+// ringsLen is the length in bytes of the parts of a number of rings.
+func ringsLen(rings, num int) int { return rings * virtq.InflightLen(num) }
+
 // inflightLen is the length in bytes of the memory for a number of rings.
-func inflightLen(rings, num int) int { return rings * virtq.InflightLen(num) }
+func inflightLen(rings, num int) int { return ringsLen(rings, num) + tailLen }
 
 func (s *session) checkInflight(d inflightDesc) error {
 	switch {
@@ -73,19 +96,59 @@ func (s *session) setInflight(m *message, f fds) error {
 	if err != nil {
 		return err
 	}
+	x := &inflight{mapping: p, rings: int(d.rings), num: int(d.num)}
+	if p.Fixed {
+		x.tail = p.Mem[ringsLen(x.rings, x.num):][:tailLen]
+	}
 	p.users.Store(1)
+	if err := s.takeOver(x); err != nil {
+		x.release()
+		return err
+	}
 	s.inflight.release()
-	s.inflight = &inflight{p, int(d.rings), int(d.num)}
+	s.inflight = x
 	return nil
 }
 
+// errForgotten refuses a guest that would miss what it has written.
+var errForgotten = errors.New("the guest has used this disk when another process had it in its memory, which has ended: what was written is gone; restart the guest")
+
+// takeOver reads what an earlier server has left in the tail, and makes it this server's.
+func (s *session) takeOver(x *inflight) error {
+	if x.tail == nil {
+		return nil
+	}
+	switch before := [16]byte(x.tail); {
+	case before == [16]byte{}:
+		x.setCache(s.cache.writeback())
+	case before != thisProcess && s.export.Device.Limits().ProcessMemory:
+		return errForgotten
+	default:
+		s.known = before == thisProcess
+		s.cache.choose(x.tail[tailCache] != cacheThrough)
+	}
+	copy(x.tail, thisProcess[:])
+	return nil
+}
+
+// setCache notes the cache mode for the next server.
+func (x *inflight) setCache(writeback bool) {
+	if x == nil || x.tail == nil {
+		return
+	}
+	x.tail[tailCache] = cacheThrough
+	if writeback {
+		x.tail[tailCache] = cacheBack
+	}
+}
+
 // of returns the part of a ring, or nil.
-func (x *inflight) of(ring int) (*virtq.Inflight, error) {
+func (x *inflight) of(ring int) []byte {
 	if x == nil || ring >= x.rings {
-		return nil, nil
+		return nil
 	}
 	n := virtq.InflightLen(x.num)
-	return virtq.NewInflight(x.Mem[ring*n:][:n], x.num)
+	return x.Mem[ring*n:][:n]
 }
 
 func (x *inflight) hold() *inflight {

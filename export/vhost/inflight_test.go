@@ -3,18 +3,24 @@
 package vhost
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"udm/blk/filedev"
+	"udm/blk/leaf"
+	"udm/dm"
+	"udm/env"
 	"udm/export"
+	"udm/targets/all"
 )
 
 // serveFile names the variable that makes this program a server, of the file of that
@@ -34,11 +40,12 @@ func TestMain(m *testing.M) {
 
 // serveForEver serves until it is killed.
 func serveForEver(file string) error {
-	d, err := filedev.Open(file, filedev.Options{})
+	x, err := openServed(file)
 	if err != nil {
 		return err
 	}
-	s, err := New(Config{Name: "d", Queues: 2, Exports: export.Fixed{{Info: export.Info{Name: "d"}, Device: export.Check(d)}}})
+	x.Info.Name = "d"
+	s, err := New(Config{Name: "d", Queues: 2, Exports: export.Fixed{x}})
 	if err != nil {
 		return err
 	}
@@ -48,6 +55,48 @@ func serveForEver(file string) error {
 	}
 	fmt.Println("ready")
 	return s.Serve(l)
+}
+
+// thinSuffix is what the name of a pool's metadata ends with; its data are beside it.
+const thinSuffix = ".thin"
+
+// openServed opens a file, or a volume in a pool.
+func openServed(file string) (x export.Export, err error) {
+	if !strings.HasSuffix(file, thinSuffix) {
+		d, err := filedev.Open(file, filedev.Options{})
+		if err == nil {
+			x.Device = export.Check(d)
+		}
+		return x, err
+	}
+	c := dm.NewControl(env.Real(), leaf.New(env.Real()), all.Types()...)
+	var d *dm.Device
+	for _, line := range [][2]string{
+		{"pool", "0 16384 thin-pool " + file + " " + file + ".data 128 0"},
+		{"volume", "0 " + fmt.Sprint(sectors) + " thin /dev/mapper/pool 0"},
+	} {
+		specs, err := dm.ParseTable(line[1])
+		if err == nil {
+			d, err = c.Create(line[0], "", -1)
+		}
+		if err == nil {
+			err = d.Load(specs, dm.Mode{Write: true})
+		}
+		if err == nil {
+			err = d.Resume(context.Background(), false)
+		}
+		if err != nil {
+			return x, err
+		}
+		if line[0] == "pool" {
+			_, _ = d.Message(0, "create_thin 0") // a server before may have done it
+		}
+	}
+	dev, err := d.Open(true)
+	if err == nil {
+		x.Device, x.Uncommitted = export.Check(dev), d.Uncommitted
+	}
+	return x, err
 }
 
 // killable is a server in a process of its own.
@@ -92,18 +141,27 @@ func (f *front) inflight(d inflightDesc) (inflightDesc, int) {
 
 // again connects to the next server, with the rings as they are.
 func (f *front) again(path string, d inflightDesc, notes int) {
-	f.c.Close()
-	f.c = dial(f.t, path)
+	f.dial(path)
 	f.send(&message{request: setProtocolFeatures, value: f.ask(&message{request: getProtocolFeatures}).value})
-	f.mustDo(&message{request: setFeatures, value: f.ask(&message{request: getFeatures}).value})
+	features := f.ask(&message{request: getFeatures}).value
+	if !f.packed {
+		features &^= featPacked
+	}
+	f.mustDo(&message{request: setFeatures, value: features})
 	f.mustDo(&message{request: setInflightFD, inflight: d}, notes)
 	f.mustDo(&message{request: setMemTable, regions: []regionDesc{f.region()}}, f.fd)
-	f.start(12345) // front ends do not know better
+	f.start(f.base)
 }
 
 // A server that is killed and started again under a guest loses no request, and what
 // the guest reads is what it wrote.
 func TestKilledUnderGuest(t *testing.T) {
+	for _, packed := range []bool{false, true} {
+		killedUnderGuest(t, packed)
+	}
+}
+
+func killedUnderGuest(t *testing.T, packed bool) {
 	k := &killable{file: filepath.Join(t.TempDir(), "disk")}
 	if err := os.WriteFile(k.file, make([]byte, sectors*512), 0o600); err != nil {
 		t.Fatal(err)
@@ -111,13 +169,14 @@ func TestKilledUnderGuest(t *testing.T) {
 	k.start(t)
 	defer func() { k.kill() }()
 	f := connect(t, k.file+".sock", true)
+	f.packed = packed
 	f.negotiate(0)
 	d, notes := f.inflight(inflightDesc{rings: 2, num: ringSize, pad: 4})
 	defer unix.Close(notes)
 	f.mustDo(&message{request: setInflightFD, inflight: d}, notes)
 	f.start(0)
-	random(t, f, 6000, func(i int) {
-		if i%300 == 299 {
+	random(t, f, 3000, func(i int) {
+		if i%600 == 599 {
 			k.kill()
 			k.start(t)
 			f.again(k.file+".sock", d, notes)

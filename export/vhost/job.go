@@ -168,18 +168,21 @@ func (w *worker) copied(j *job, op blk.Op, n int) []byte {
 	return j.bounce
 }
 
-// writeFlags returns the flags for writes: guests may change their memory meanwhile,
-// and a guest that did not accept the flush feature expects completed writes to be
-// durable.
+// writeFlags returns the flags for writes: guests may change their memory meanwhile.
 func (w *worker) writeFlags(j *job) (f blk.Flags) {
 	if j.chain.Fixed {
 		f = blk.Unstable
 	}
+	return f | w.durable()
+}
+
+// durable is FUA if completed writes must be durable.
+func (w *worker) durable() blk.Flags {
 	s := w.ring.session
-	if s.features&featFlush == 0 && s.export.Device.Limits().VolatileCache {
-		f |= blk.FUA
+	if s.cache.durable.Load() && s.export.Device.Limits().VolatileCache {
+		return blk.FUA
 	}
-	return f
+	return 0
 }
 
 // identify answers with the serial number.
@@ -211,9 +214,9 @@ func (w *worker) erase(j *job, out [][]byte) {
 	b.Reset()
 	b.Op, b.Sector, b.Sectors = blk.Discard, binary.LittleEndian.Uint64(r[:]), uint64(sectors)
 	if j.op == typeWriteZeroes {
-		b.Op = blk.WriteZeroes
+		b.Op, b.Flags = blk.WriteZeroes, w.durable()
 		if !unmap {
-			b.Flags = blk.NoUnmap
+			b.Flags |= blk.NoUnmap
 		}
 	}
 	w.submit(j)
@@ -228,31 +231,47 @@ func (w *worker) submit(j *job) {
 		w.answer(j, statusIOErr)
 		return
 	}
+	w.issue(j)
+}
+
+func (w *worker) issue(j *job) {
 	j.bio.End, j.bio.Private = bioEnded, j
 	j.phase.Store(submitting)
-	s.export.Device.Submit(&j.bio)
+	w.ring.session.export.Device.Submit(&j.bio)
 	if !j.phase.CompareAndSwap(submitting, away) {
-		w.current = j
-		w.answer(j, w.outcome(j))
+		w.ended(j)
 	}
 }
 
 func bioEnded(b *blk.Bio) {
 	j := b.Private.(*job)
 	if !j.phase.CompareAndSwap(submitting, done) {
-		j.worker.ended(j)
+		j.worker.endedLate(j)
 	}
 }
 
-// settle continues a job whose bio ended on another goroutine.
-func (w *worker) settle(j *job) {
+// ended continues a job whose bio has ended. Answers of writes wait for the end of the
+// round.
+func (w *worker) ended(j *job) {
+	switch {
+	case j == &w.commit.flush:
+		w.committed()
+	case j.bio.Op.IsWrite() && j.bio.Op != blk.Flush && j.bio.Status() == blk.OK:
+		w.commit.written = append(w.commit.written, j)
+	default:
+		w.settle(j, w.outcome(j))
+	}
+}
+
+// settle answers a job, unless the guest's memory is broken.
+func (w *worker) settle(j *job, status byte) {
 	if w.dead {
 		w.recycle(j)
 		return
 	}
 	w.guard(func() error {
 		w.current = j
-		w.answer(j, w.outcome(j))
+		w.answer(j, status)
 		return nil
 	})
 }

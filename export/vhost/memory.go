@@ -132,10 +132,7 @@ func (m *memory) release() {
 }
 
 // rings returns the memory of a ring of n entries; missing parts are nil.
-func (m *memory) rings(a ringAddr, n int) virtq.Rings {
-	return virtq.Rings{
-		Desc:  m.User(a.desc, uint64(virtq.DescLen(n))),
-		Avail: m.User(a.avail, uint64(virtq.AvailLen(n))),
-		Used:  m.User(a.used, uint64(virtq.UsedLen(n))),
-	}
+func (m *memory) rings(a ringAddr, n int, packed bool) virtq.Rings {
+	desc, avail, used := virtq.Lens(n, packed)
+	return virtq.Rings{Desc: m.User(a.desc, uint64(desc)), Avail: m.User(a.avail, uint64(avail)), Used: m.User(a.used, uint64(used))}
 }

@@ -45,9 +45,12 @@ const (
 	setConfig           request = 25
 	getInflightFD       request = 31
 	setInflightFD       request = 32
+	resetDevice         request = 34
 	getMaxMemSlots      request = 36
 	addMemReg           request = 37
 	remMemReg           request = 38
+	setStatus           request = 39
+	getStatus           request = 40
 )
 
 // message is a decoded message. Its form determines which fields are set.
@@ -242,9 +245,12 @@ var kinds = map[request]kind{
 	setConfig:           {"SET_CONFIG", config, nil, 0},
 	getInflightFD:       {"GET_INFLIGHT_FD", flight, flight, 0},
 	setInflightFD:       {"SET_INFLIGHT_FD", flight, nil, 1},
+	resetDevice:         {"RESET_DEVICE", empty, nil, 0},
 	getMaxMemSlots:      {"GET_MAX_MEM_SLOTS", empty, word, 0},
 	addMemReg:           {"ADD_MEM_REG", single, nil, 1},
 	remMemReg:           {"REM_MEM_REG", single, nil, 1},
+	setStatus:           {"SET_STATUS", word, nil, 0},
+	getStatus:           {"GET_STATUS", empty, word, 0},
 }
 
 func (r request) String() string {

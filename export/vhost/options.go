@@ -16,6 +16,8 @@ type Config struct {
 	// Queues is the number of rings that a guest may use; 0: one for each processor,
 	// at most 8.
 	Queues int
+	// Split offers no packed rings.
+	Split bool
 	// Serial is the disk's serial number for the guest: at most 20 bytes.
 	Serial string
 	// StallTimeout ends a connection whose front end stops in the middle of a message

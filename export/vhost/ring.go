@@ -27,11 +27,12 @@ type ring struct {
 	num     int // 0: unknown
 	addr    ringAddr
 	hasAddr bool
-	base    uint16
-	kick    int // -1: none
+	base    uint32 // as virtq.Config.Next
+	kick    int    // -1: none
 	call    notifier
 	err     notifier
 	enabled bool
+	begun   bool    // it has started from the beginning in this session; used by its workers
 	worker  *worker // while it runs
 }
 
@@ -40,8 +41,8 @@ func newRing(s *session, i int, fail func(error)) *ring {
 }
 
 func (r *ring) setNum(m *message) error {
-	if n := m.num; n == 0 || n&(n-1) != 0 || n > virtq.MaxSize {
-		return fmt.Errorf("invalid ring size %d", n)
+	if err := virtq.CheckSize(int(m.num), r.packed()); err != nil {
+		return err
 	}
 	if r.worker != nil && r.num != int(m.num) {
 		return errors.New("the size of a running ring cannot be changed")
@@ -54,7 +55,7 @@ func (r *ring) setBase(m *message) error {
 	if r.worker != nil {
 		return errors.New("the position of a running ring cannot be changed")
 	}
-	r.base = uint16(m.num)
+	r.base = m.num
 	return nil
 }
 
@@ -69,7 +70,7 @@ func (r *ring) setAddr(m *message) error {
 		return fmt.Errorf("invalid ring flags %#x", m.num)
 	}
 	if r.num != 0 {
-		if err := r.session.mem.rings(a, r.num).Check(r.num); err != nil {
+		if err := r.check(r.session.mem, a); err != nil {
 			return err
 		}
 	}
@@ -82,7 +83,7 @@ func (r *ring) getBase(m *message) error {
 	r.stop()
 	closeFD(&r.kick)
 	r.call.close()
-	m.num = uint32(r.base)
+	m.num = r.base
 	return nil
 }
 
@@ -139,7 +140,14 @@ func (r *ring) fits(mem *memory) error {
 	if r.worker == nil {
 		return nil
 	}
-	return mem.rings(r.addr, r.num).Check(r.num)
+	return r.check(mem, r.addr)
+}
+
+// packed reports which kind of ring the front end has accepted.
+func (r *ring) packed() bool { return r.session.features&featPacked != 0 }
+
+func (r *ring) check(mem *memory, a ringAddr) error {
+	return mem.rings(a, r.num, r.packed()).Check(r.num, r.packed())
 }
 
 // move moves the ring to another memory, which it must fit.
@@ -154,7 +162,7 @@ func (r *ring) update() error {
 	if r.worker != nil || r.num == 0 || !r.hasAddr || r.kick < 0 || !r.enabled {
 		return nil
 	}
-	if err := r.session.mem.rings(r.addr, r.num).Check(r.num); err != nil {
+	if err := r.check(r.session.mem, r.addr); err != nil {
 		return err
 	}
 	own, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
@@ -175,6 +183,15 @@ func (r *ring) stop() {
 	closeFD(&r.worker.own)
 	r.base = r.worker.position
 	r.worker = nil
+}
+
+// reset stops the ring and forgets how it was set up.
+func (r *ring) reset() {
+	r.stop()
+	closeFD(&r.kick)
+	r.call.close()
+	r.err.close()
+	r.num, r.hasAddr, r.base, r.enabled, r.begun = 0, false, 0, false, false
 }
 
 func (r *ring) close() {

@@ -23,10 +23,13 @@ type session struct {
 	offered  uint64
 	features uint64 // accepted by the front end
 	protocol uint64
+	status   uint64 // of the driver, as last set
+	cache    cacheMode
 	mem      *memory
 	rings    []*ring
 	backend  channel
 	inflight *inflight // nil: not recorded
+	known    bool      // the front end has had the device from this process before
 }
 
 // newSession creates a session. fail is called, from any goroutine, when a ring
@@ -34,6 +37,9 @@ type session struct {
 func newSession(x *export.Export, cfg *Config, fail func(error)) *session {
 	l := x.Device.Limits()
 	s := &session{export: x, serial: cfg.Serial, log: cfg.Log, offered: features(&l, x.ReadOnly || l.ReadOnly)}
+	if cfg.Split {
+		s.offered &^= featPacked
+	}
 	s.backend.socket.fd = -1
 	s.mem, _ = newMemory(nil)
 	for i := range cfg.Queues {
@@ -141,12 +147,15 @@ func init() {
 		setVringEnable:      onRing((*ring).setEnable),
 		setBackendReqFD:     (*session).setBackend,
 		getConfig:           (*session).getConfig,
-		setConfig:           func(*session, *message, fds) error { return errors.New("the config space is read-only") },
+		setConfig:           (*session).setConfig,
 		getInflightFD:       (*session).getInflight,
 		setInflightFD:       (*session).setInflight,
+		resetDevice:         (*session).resetDevice,
 		getMaxMemSlots:      value(func(*session) uint64 { return maxSlots }),
 		addMemReg:           (*session).addRegion,
 		remMemReg:           (*session).removeRegion,
+		setStatus:           (*session).setStatus,
+		getStatus:           (*session).getStatus,
 	}
 }
 
@@ -215,7 +224,13 @@ func (s *session) setFeatures(m *message, _ fds) error {
 	if extra := m.value &^ s.offered; extra != 0 {
 		return fmt.Errorf("features %#x were not offered", extra)
 	}
+	for _, r := range s.rings {
+		if r.worker != nil && r.worker.packed() != (m.value&featPacked != 0) {
+			return errors.New("the kind of a running ring cannot be changed")
+		}
+	}
 	s.features = m.value
+	s.cache.accept(s.features)
 	for _, r := range s.rings {
 		if m.value&featProtocol == 0 {
 			r.between(func() { r.enabled = true })
@@ -255,11 +270,21 @@ func (s *session) getConfig(m *message, _ fds) error {
 		return fmt.Errorf("invalid range of the config space: %d bytes at %d", len(c.data), c.offset)
 	}
 	l := s.export.Device.Limits()
-	space := configSpace(&l, len(s.rings))
+	space := configSpace(&l, len(s.rings), s.cache.writeback())
 	clear(c.data)
 	if c.offset < configLen {
 		copy(c.data, space[c.offset:])
 	}
+	return nil
+}
+
+// setConfig lets the guest choose the cache mode; nothing else can be written.
+func (s *session) setConfig(m *message, _ fds) error {
+	c := m.config
+	if c.offset != writebackAt || len(c.data) != 1 || s.offered&featWriteback == 0 {
+		return errors.New("only the cache mode in the config space can be written")
+	}
+	s.chooseCache(c.data[0] != 0)
 	return nil
 }
 

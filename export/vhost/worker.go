@@ -23,13 +23,15 @@ const (
 
 // worker is the goroutine of a running ring. It owns all fields except late.
 type worker struct {
-	ring *ring
-	own  int         // eventfd that wakes it; closed by the session
-	cmds chan func() // to run between two requests, sent by the session
-	done chan struct{}
-	late late
+	ring     *ring
+	features uint64      // features accepted when it started
+	same     bool        // the front end has had the device from this process before
+	own      int         // eventfd that wakes it; closed by the session
+	cmds     chan func() // to run between two requests, sent by the session
+	done     chan struct{}
+	late     late
 
-	q        *virtq.Queue
+	q        virtq.Queue // nil: it could not be made
 	view     *view
 	inflight *inflight // nil: not recorded
 	free     []*job
@@ -37,9 +39,10 @@ type worker struct {
 	bytes    uint64 // of those, as in their descriptors
 	current  *job   // the one for which guest memory is being accessed
 	pending  []*job // ended, but not put back yet
+	commit   commit // of writes that are complete
 	stopping bool
 	dead     bool   // the ring or the memory is broken: neither is accessed again
-	position uint16 // final position
+	position uint32 // final position
 }
 
 // view is a memory and the number of jobs that use it.
@@ -57,9 +60,10 @@ type late struct {
 
 func startWorker(r *ring, own int) *worker {
 	w := &worker{
-		ring: r, own: own, cmds: make(chan func(), 1), done: make(chan struct{}),
+		ring: r, features: r.session.features, same: r.session.known, own: own, cmds: make(chan func(), 1), done: make(chan struct{}),
 		view: &view{mem: r.session.mem.hold()}, position: r.base, inflight: r.session.inflight.hold(),
 	}
+	w.commit.flush.worker = w
 	go w.run()
 	return w
 }
@@ -145,28 +149,48 @@ func (w *worker) breakDown(err error) {
 }
 
 func (w *worker) begin() (err error) {
-	s := w.ring.session
-	notes, err := w.inflight.of(w.ring.index)
-	if err != nil {
-		return err
-	}
 	w.q, err = virtq.NewQueue(virtq.Config{
 		Size:     w.ring.num,
-		Features: virtq.Features{EventIdx: s.features&featEventIdx != 0, Indirect: s.features&featIndirect != 0},
+		Features: virtq.Features{EventIdx: w.features&featEventIdx != 0, Indirect: w.features&featIndirect != 0, Packed: w.packed()},
 		Mem:      w.view.mem.Table,
-		Rings:    w.view.mem.rings(w.ring.addr, w.ring.num),
+		Rings:    w.rings(w.view.mem),
 		Next:     w.ring.base,
-		Inflight: notes,
+		Inflight: w.inflight.of(w.ring.index),
 	})
+	if err == nil {
+		err = w.known()
+	}
 	w.ring.call.tell() // an earlier notification may have been lost
 	return err
+}
+
+func (w *worker) packed() bool { return w.features&featPacked != 0 }
+
+func (w *worker) rings(mem *memory) virtq.Rings {
+	return mem.rings(w.ring.addr, w.ring.num, w.packed())
+}
+
+// known refuses a ring that the guest has used with another process if that had the disk in
+// its memory.
+func (w *worker) known() error {
+	r, s := w.ring, w.ring.session
+	switch {
+	case w.q.Fresh():
+		r.begun = true
+	case r.begun || w.same:
+	case s.export.Device.Limits().ProcessMemory:
+		return errForgotten
+	default:
+		s.cache.unknown(w.features, w.inflight)
+	}
+	return nil
 }
 
 // move makes mem the memory of the requests taken from now on.
 func (w *worker) move(mem *memory) {
 	old := w.view
 	w.view = &view{mem: mem.hold()}
-	w.guard(func() error { return w.q.Move(mem.Table, mem.rings(w.ring.addr, w.ring.num)) })
+	w.guard(func() error { return w.q.Move(mem.Table, w.rings(mem)) })
 	old.drop(w.view)
 }
 
@@ -190,15 +214,19 @@ func (w *worker) round() bool {
 	for len(w.pending) > 0 {
 		j := w.pending[len(w.pending)-1]
 		w.pending = w.pending[:len(w.pending)-1]
-		w.settle(j)
+		w.ended(j)
 	}
 	w.guard(func() error {
 		n, err := w.fetch()
 		busy = busy || n > 0
-		if err == nil && w.q.Publish() {
+		return err
+	})
+	w.answerWrites()
+	w.guard(func() error {
+		if w.q.Publish() {
 			w.ring.call.tell()
 		}
-		return err
+		return nil
 	})
 	return busy
 }
@@ -301,9 +329,9 @@ func (l *late) awake() {
 	l.mu.Unlock()
 }
 
-// ended passes a job back to the worker from another goroutine. The eventfd stays
+// endedLate passes a job back to the worker from another goroutine. The eventfd stays
 // open until the job is collected, which takes the lock.
-func (w *worker) ended(j *job) {
+func (w *worker) endedLate(j *job) {
 	w.late.mu.Lock()
 	defer w.late.mu.Unlock()
 	w.late.list = append(w.late.list, j)

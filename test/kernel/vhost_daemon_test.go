@@ -37,6 +37,7 @@ func TestKernelVhostUserDaemon(t *testing.T) {
 		for d in /sys/block/vd?; do
 			v=/dev/${d#/sys/block/}
 			name=$(cat $d/serial)
+			[ $(cut -c35 $d/device/features) = 1 ] # packed rings
 			mkfs.ext4 -q -E nodiscard $v
 			mkdir $name
 			mount -t ext4 $v $name

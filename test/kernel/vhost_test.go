@@ -16,12 +16,12 @@ import (
 
 // TestKernelVhostUser lets the kernel's own driver use a disk over vhost-user: its
 // limits, a file system that is made, filled, trimmed and checked, and the content after
-// another mount.
+// another mount; at last in write-through mode, where nothing needs a flush.
 func TestKernelVhostUser(t *testing.T) {
 	Need(t)
 	d := memdev.New(64<<11, memdev.Volatile)
 	s, err := vhost.New(vhost.Config{
-		Exports: export.Fixed{{Info: export.Info{Name: "d"}, Device: export.Check(d)}}, Name: "d", Serial: "udm-test",
+		Exports: export.Fixed{{Info: export.Info{Name: "d"}, Device: export.Check(d)}}, Name: "d", Serial: "udm-test", Split: true,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -40,6 +40,7 @@ func TestKernelVhostUser(t *testing.T) {
 	}()
 	r := Boot(t, Options{Modules: []string{"virtio_blk"}, Args: []string{"virtio_uml.device=" + path + ":2"}, Script: `
 		cat /sys/block/vda/serial; echo
+		echo packed: $(cut -c35 /sys/block/vda/device/features)
 		cat /sys/block/vda/size /sys/block/vda/queue/write_cache
 		mkfs.ext4 -q -E nodiscard /dev/vda
 		mkdir m
@@ -53,8 +54,11 @@ func TestKernelVhostUser(t *testing.T) {
 		mount -t ext4 /dev/vda m
 		echo 3 >/proc/sys/vm/drop_caches
 		sha256sum -c sum <m/data
-		umount m`})
-	for _, want := range []string{"udm-test", "131072", "write back", "-: OK"} {
+		umount m
+		echo write through >/sys/block/vda/cache_type
+		cat /sys/block/vda/cache_type
+		dd if=/dev/urandom of=/dev/vda bs=64k count=4 oflag=direct status=none`})
+	for _, want := range []string{"udm-test", "131072", "write back", "packed: 0", "-: OK", "write through"} {
 		if !strings.Contains(r.Output, want) {
 			t.Errorf("no %q in\n%s", want, r.Output)
 		}

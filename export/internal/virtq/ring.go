@@ -22,39 +22,64 @@ const (
 type Features struct {
 	EventIdx bool // VIRTIO_F_EVENT_IDX
 	Indirect bool // VIRTIO_F_INDIRECT_DESC
+	Packed   bool // VIRTIO_F_RING_PACKED
 }
 
 // EventIdx reports whether this processor supports EVENT_IDX.
 func EventIdx() bool { return runtime.GOARCH != "arm64" || cpu.ARM64.HasATOMICS }
 
-// Rings is the memory of a ring's three parts. Excess length is ignored.
+// Rings is the memory of a ring's three parts: those of a split ring, or the descriptors and
+// the event areas of driver and device of a packed one. Excess length is ignored.
 type Rings struct{ Desc, Avail, Used []byte }
 
-// DescLen, AvailLen and UsedLen are the lengths in bytes of the parts of a ring of n
-// entries.
+// Lens are the lengths in bytes of the parts of a ring of n entries.
+func Lens(n int, packed bool) (desc, avail, used int) {
+	if packed {
+		return 16 * n, eventLen, eventLen
+	}
+	return DescLen(n), AvailLen(n), UsedLen(n)
+}
+
+// DescLen, AvailLen and UsedLen are the lengths of the parts of a split ring.
 func DescLen(n int) int  { return 16 * n }
 func AvailLen(n int) int { return 6 + 2*n }
 func UsedLen(n int) int  { return 6 + 8*n }
 
+// CheckSize returns an error if no ring has n entries.
+func CheckSize(n int, packed bool) error {
+	switch {
+	case n <= 0 || n > MaxSize:
+		return fmt.Errorf("a ring of %d entries: at most %d", n, MaxSize)
+	case !packed && n&(n-1) != 0:
+		return fmt.Errorf("a ring of %d entries: the size is a power of two", n)
+	}
+	return nil
+}
+
 // Check returns an error if r cannot be a ring of size entries.
-func (r Rings) Check(size int) error {
-	_, err := r.checked(size)
+func (r Rings) Check(size int, packed bool) error {
+	_, err := r.checked(size, packed)
 	return err
 }
 
 // checked returns r cut to the given size, or an error.
-func (r Rings) checked(size int) (Rings, error) {
-	if size <= 0 || size > MaxSize || size&(size-1) != 0 {
-		return r, fmt.Errorf("a ring of %d entries: the size is a power of two, at most %d", size, MaxSize)
+func (r Rings) checked(size int, packed bool) (Rings, error) {
+	if err := CheckSize(size, packed); err != nil {
+		return r, err
 	}
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		return r, errors.New("rings need a little-endian processor")
+	}
+	desc, avail, used := Lens(size, packed)
+	align := uintptr(2)
+	if packed {
+		align = eventLen
 	}
 	parts := [...]struct {
 		p     *[]byte
 		n     int
 		align uintptr
-	}{{&r.Desc, DescLen(size), 16}, {&r.Avail, AvailLen(size), 2}, {&r.Used, UsedLen(size), 4}}
+	}{{&r.Desc, desc, 16}, {&r.Avail, avail, align}, {&r.Used, used, 4}}
 	for i, a := range parts {
 		if len(*a.p) < a.n || address(*a.p)%a.align != 0 {
 			return r, errors.New("a part of the ring is not aligned, or not in one region of guest memory")

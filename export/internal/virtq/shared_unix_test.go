@@ -31,7 +31,7 @@ func ring(bell chan struct{}) {
 }
 
 // device answers each request with its number, doubled, until the bell is closed.
-func device(q *Queue, kick, call chan struct{}) error {
+func device(q Queue, kick, call chan struct{}) error {
 	var c Chain
 	for {
 		ok, err := q.Next(&c)
@@ -59,7 +59,7 @@ func device(q *Queue, kick, call chan struct{}) error {
 }
 
 // client has up to depth requests under way until n are answered.
-func client(t *testing.T, g *guest, d *Driver, depth, n int, kick, call chan struct{}) {
+func client(t *testing.T, g *guest, d Driver, depth, n int, kick, call chan struct{}) {
 	slots := make([]int, depth)
 	for i := range slots {
 		slots[i] = i
@@ -98,7 +98,7 @@ func client(t *testing.T, g *guest, d *Driver, depth, n int, kick, call chan str
 
 // Two threads at their own speeds: nobody waits for ever.
 func TestTwoSidesAtOnce(t *testing.T) {
-	for _, f := range []Features{{}, {EventIdx: true}, {EventIdx: true, Indirect: true}} {
+	for _, f := range []Features{{}, {EventIdx: true}, {EventIdx: true, Indirect: true}, {Packed: true}, {Packed: true, EventIdx: true, Indirect: true}} {
 		for _, depth := range []int{1, 3, 64} {
 			g := newGuest(t, 64, mapped(t))
 			d := g.driver(t, 64, f)
@@ -115,7 +115,7 @@ func TestTwoSidesAtOnce(t *testing.T) {
 }
 
 func BenchmarkRequest(b *testing.B) {
-	for name, f := range map[string]Features{"flags": {}, "event": {EventIdx: true}, "indirect": {EventIdx: true, Indirect: true}} {
+	for name, f := range map[string]Features{"flags": {}, "event": {EventIdx: true}, "indirect": {EventIdx: true, Indirect: true}, "packed": {EventIdx: true, Packed: true}, "packed, indirect": {EventIdx: true, Indirect: true, Packed: true}} {
 		b.Run(name, func(b *testing.B) { benchmark(b, f) })
 	}
 }
@@ -160,7 +160,7 @@ func newRound(t testing.TB, f Features) func() {
 }
 
 func TestRequestsDoNotAllocate(t *testing.T) {
-	for _, f := range []Features{{}, {EventIdx: true, Indirect: true}} {
+	for _, f := range []Features{{}, {EventIdx: true, Indirect: true}, {Packed: true}, {EventIdx: true, Indirect: true, Packed: true}} {
 		if n := testing.AllocsPerRun(100, newRound(t, f)); n != 0 {
 			t.Errorf("%+v: %v allocations", f, n)
 		}

@@ -3,7 +3,6 @@ package virtq
 import (
 	"encoding/binary"
 	"errors"
-	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -48,7 +47,8 @@ func (g *guest) regions() []Region {
 	}
 }
 
-func (g *guest) queue(t testing.TB, size int, f Features, next uint16) *Queue {
+func (g *guest) queue(t testing.TB, size int, f Features, next uint32) Queue {
+	t.Helper()
 	q, err := NewQueue(Config{Size: size, Features: f, Mem: g.mem, Rings: g.rings, Next: next})
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func (g *guest) queue(t testing.TB, size int, f Features, next uint16) *Queue {
 	return q
 }
 
-func (g *guest) driver(t testing.TB, size int, f Features) *Driver {
+func (g *guest) driver(t testing.TB, size int, f Features) Driver {
 	d, err := NewDriver(size, f, g.rings, g.ring[tablesAt:tablesAt+16*8*size], ringAt+tablesAt)
 	if err != nil {
 		t.Fatal(err)
@@ -307,209 +307,5 @@ func TestMoveNeedsTheRing(t *testing.T) {
 	}
 	if _, err := q.Next(&Chain{}); err == nil {
 		t.Error("it works on")
-	}
-}
-
-// A driver and a device that do anything at any time, against a model: every
-// request reaches the device once, with its buffers, and comes back once; and
-// when both sides wait to be told, nothing is left to do.
-func TestRandomDriverAgainstModel(t *testing.T) {
-	for seed := range uint64(300) {
-		r := rand.New(rand.NewPCG(seed, 7))
-		size := 1 << r.IntN(7)
-		f := Features{EventIdx: r.IntN(2) == 0, Indirect: r.IntN(2) == 0}
-		g := newGuest(t, size, heap)
-		m := &model{t: t, r: r, g: g, seed: seed, sent: make(map[uint16][]Buf), d: g.driver(t, size, f)}
-		m.q = g.queue(t, size, f, 0)
-		for range 3000 {
-			m.step()
-		}
-		m.finish()
-	}
-}
-
-type model struct {
-	t    *testing.T
-	r    *rand.Rand
-	g    *guest
-	seed uint64
-	d    *Driver
-	q    *Queue
-
-	sent         map[uint16][]Buf // what the driver waits for
-	taken        []uint16         // what the device has
-	back         []uint16         // what it has put back, in order
-	added, ended int
-	asleep       bool // the device waits for a kick
-	waiting      bool // the driver waits to be told
-	ch           Chain
-}
-
-func (m *model) step() {
-	switch m.r.IntN(8) {
-	case 0, 1:
-		m.add()
-	case 2:
-		if m.d.Publish() {
-			m.wake()
-		}
-	case 3:
-		m.take()
-	case 4:
-		m.put()
-	case 5:
-		if m.q.Publish() {
-			m.waiting = false
-		}
-	case 6:
-		m.reap()
-	case 7:
-		m.sleep()
-	}
-	m.told()
-}
-
-func (m *model) wake() {
-	if m.asleep {
-		m.asleep = false
-		m.q.Unpark()
-	}
-}
-
-func (m *model) add() {
-	bufs := make([]Buf, 1+m.r.IntN(9))
-	for i := range bufs {
-		bufs[i].Len = 1 + m.r.Uint32N(600)
-		bufs[i].Addr = dataAt + m.r.Uint64N(dataLen-600)
-	}
-	out := m.r.IntN(len(bufs) + 1)
-	if head, ok := m.d.Add(bufs[:out], bufs[out:]); ok {
-		if m.sent[head] != nil {
-			m.t.Fatalf("seed %d: head %d is used twice", m.seed, head)
-		}
-		m.sent[head] = bufs
-		m.added++
-	}
-}
-
-// take is what a device does that is awake.
-func (m *model) take() {
-	if m.asleep {
-		return
-	}
-	if m.r.IntN(16) == 0 {
-		m.move()
-	}
-	ok, err := m.q.Next(&m.ch)
-	if err != nil || m.ch.Err != nil {
-		m.t.Fatalf("seed %d: %v, %v", m.seed, err, m.ch.Err)
-	}
-	if !ok {
-		return
-	}
-	m.compare()
-	m.taken = append(m.taken, m.ch.Head)
-}
-
-// compare checks the chain: its buffers are the memory that was sent.
-func (m *model) compare() {
-	var want, got [][]byte
-	for _, b := range m.sent[m.ch.Head] {
-		want = append(want, m.g.data[b.Addr-dataAt:][:b.Len])
-	}
-	got = append(append(got, m.ch.Out...), m.ch.In...)
-	n := 0
-	for _, p := range want {
-		for len(p) > 0 {
-			if n == len(got) || &got[n][0] != &p[0] || len(got[n]) > len(p) {
-				m.t.Fatalf("seed %d: chain %d has other buffers", m.seed, m.ch.Head)
-			}
-			p = p[len(got[n]):]
-			n++
-		}
-	}
-	if n != len(got) || n == 0 {
-		m.t.Fatalf("seed %d: chain %d has %d buffers of %d", m.seed, m.ch.Head, n, len(got))
-	}
-}
-
-// move is another table of the same memory.
-func (m *model) move() {
-	rs := m.g.regions()
-	if m.r.IntN(2) == 0 {
-		rs = []Region{rs[1], {Guest: dataAt, User: 4096, Mem: m.g.data}}
-	}
-	mem, err := NewTable(rs...)
-	if err == nil {
-		err = m.q.Move(mem, m.g.rings)
-	}
-	if err != nil {
-		m.t.Fatal(err)
-	}
-}
-
-func (m *model) put() {
-	if len(m.taken) == 0 {
-		return
-	}
-	i := m.r.IntN(len(m.taken))
-	head := m.taken[i]
-	m.taken = append(m.taken[:i], m.taken[i+1:]...)
-	m.q.Put(head, uint32(head)+uint32(m.ended))
-	m.back = append(m.back, head)
-	m.ended++
-}
-
-func (m *model) reap() {
-	head, written, ok := m.d.Reap()
-	if !ok {
-		return
-	}
-	nth := uint32(m.ended - len(m.back))
-	if len(m.back) == 0 || head != m.back[0] || written != uint32(head)+nth || m.sent[head] == nil {
-		m.t.Fatalf("seed %d: head %d came back with %d", m.seed, head, written)
-	}
-	m.back = m.back[1:]
-	delete(m.sent, head)
-}
-
-func (m *model) sleep() {
-	if m.r.IntN(2) == 0 {
-		m.waiting = m.d.Park()
-	} else if !m.asleep {
-		if m.asleep = m.q.Park(); !m.asleep {
-			m.q.Unpark()
-		}
-	}
-}
-
-// told checks that nobody sleeps who has something to do.
-func (m *model) told() {
-	if m.asleep && m.d.published != m.q.next {
-		m.t.Fatalf("seed %d: the device sleeps while requests are available", m.seed)
-	}
-	if m.waiting && m.q.published != m.d.used {
-		m.t.Fatalf("seed %d: the driver waits for what is there", m.seed)
-	}
-}
-
-// finish ends what is under way.
-func (m *model) finish() {
-	m.asleep = false
-	if m.d.Publish(); m.q.InFlight() != len(m.taken) {
-		m.t.Fatalf("seed %d: %d in flight, %d taken", m.seed, m.q.InFlight(), len(m.taken))
-	}
-	for m.q.next != m.d.published {
-		m.take()
-	}
-	for len(m.taken) > 0 {
-		m.put()
-	}
-	m.q.Publish()
-	for len(m.back) > 0 {
-		m.reap()
-	}
-	if len(m.sent)+len(m.taken)+len(m.back) != 0 || m.q.InFlight() != 0 || m.d.Free() != m.d.size || m.added != m.ended {
-		m.t.Fatalf("seed %d: %d requests are lost", m.seed, len(m.sent))
 	}
 }

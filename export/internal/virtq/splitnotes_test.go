@@ -16,19 +16,14 @@ func TestInflightOverDevices(t *testing.T) {
 		g := newGuest(t, size, heap)
 		d := g.driver(t, size, Features{})
 		mem := make([]byte, InflightLen(size))
-		resume := func() *Queue {
-			f, err := NewInflight(mem, size)
-			if err != nil {
-				t.Fatal(err)
-			}
-			q, err := NewQueue(Config{Size: size, Mem: g.mem, Rings: g.rings, Next: uint16(r.Uint32()), Inflight: f})
+		resume := func() *split {
+			q, err := newSplit(Config{Size: size, Mem: g.mem, Rings: g.rings, Next: r.Uint32(), Inflight: mem})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return q
 		}
-		f, _ := NewInflight(mem, size)
-		q, err := NewQueue(Config{Size: size, Mem: g.mem, Rings: g.rings, Inflight: f})
+		q, err := newSplit(Config{Size: size, Mem: g.mem, Rings: g.rings, Inflight: mem})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +82,7 @@ func TestInflightOverDevices(t *testing.T) {
 }
 
 // pending counts what is available and was not taken.
-func (g *guest) pending(q *Queue) uint16 { return load16(g.rings.Avail, 2) - q.Position() }
+func (g *guest) pending(q *split) uint16 { return load16(g.rings.Avail, 2) - q.next }
 
 // Notes that make no sense break the ring, or are begun anew, and no more.
 func TestForgedNotes(t *testing.T) {
@@ -105,11 +100,7 @@ func TestForgedNotes(t *testing.T) {
 		binary.LittleEndian.PutUint16(mem[8:], uint16(r.IntN(3)))
 		binary.LittleEndian.PutUint16(mem[10:], size)
 		binary.LittleEndian.PutUint16(mem[14:], uint16(r.IntN(10)-9))
-		f, err := NewInflight(mem, size)
-		if err != nil {
-			t.Fatal(err)
-		}
-		q, err := NewQueue(Config{Size: size, Mem: g.mem, Rings: g.rings, Inflight: f})
+		q, err := NewQueue(Config{Size: size, Mem: g.mem, Rings: g.rings, Inflight: mem})
 		if err != nil {
 			continue
 		}
@@ -126,7 +117,7 @@ func TestForgedNotes(t *testing.T) {
 		q.Publish()
 	}
 	for _, n := range []int{-1, 0, size + 1, MaxSize + 1} {
-		if _, err := NewInflight(make([]byte, 16+16*size), n); err == nil {
+		if _, _, _, err := notesOf(make([]byte, 16+32*size), n); err == nil {
 			t.Errorf("notes of %d", n)
 		}
 	}
