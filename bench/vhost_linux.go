@@ -1,0 +1,211 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"udm/export/vhost/driver"
+)
+
+// Devices over vhost-user-blk with a driver of our own, which has no guest, beside the same
+// over NBD with fio, and qemu-storage-daemon on a file in memory like that of "udm file".
+
+// vhostCase is a server at a socket, or over NBD.
+type vhostCase struct {
+	*server
+	socket string // "": NBD
+	packed bool
+}
+
+func benchVhost(r *report) error {
+	dir, err := os.MkdirTemp(shm(), "udm-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cases, stop, err := startVhost(dir)
+	defer stop()
+	if err != nil {
+		return err
+	}
+	depths, queues := []int{1, 16, 64}, []int{1, 2}
+	if r.quick {
+		depths, queues = depths[:2], queues[:1]
+	}
+	for _, n := range queues {
+		for _, op := range []driver.Op{driver.Read, driver.Write} {
+			for _, depth := range depths {
+				if err := r.vhost(cases, op, depth, n); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	r.claimVhost(depths)
+	return nil
+}
+
+func vhostGroup(op driver.Op, depth, queues int) string {
+	return fmt.Sprintf("vhost-user: %s 4k, depth %d, %d queues", vhostRW(op), depth, queues)
+}
+
+func vhostRW(op driver.Op) string {
+	if op == driver.Write {
+		return "randwrite"
+	}
+	return "randread"
+}
+
+// vhost runs one load on all servers in turn.
+func (r *report) vhost(cases []*vhostCase, op driver.Op, depth, queues int) error {
+	group := vhostGroup(op, depth, queues)
+	var ms []measured
+	var cpu []*figure
+	for _, c := range cases {
+		f := &figure{Group: group + ", server CPU", Name: c.name, Unit: "µs/IO"}
+		cpu = append(cpu, f)
+		ms = append(ms, measured{c.name, "IO/s", func() (float64, error) {
+			v, err := c.run(op, depth, queues)
+			f.Rounds = append(f.Rounds, v.cpu*1e6)
+			return v.iops, err
+		}})
+	}
+	if err := r.group(group, ms...); err != nil {
+		return err
+	}
+	for _, f := range cpu {
+		f.Rounds = f.Rounds[1:] // the first does not count
+	}
+	r.add(cpu...)
+	return nil
+}
+
+func (r *report) claimVhost(depths []int) {
+	for _, depth := range depths {
+		g := vhostGroup(driver.Read, depth, 1)
+		if depth > 1 {
+			r.atLeast(3, r.ratio(g, "udm file", "qemu-storage-daemon"), "%s: udm over qemu-storage-daemon, the same file", g)
+			r.atMost(0.5, r.ratio(g+", server CPU", "udm memory", "udm memory, NBD"), "%s: CPU per I/O, vhost-user over NBD", g)
+		}
+		if depth == 64 {
+			r.atMost(1, r.find(g+", server CPU", "udm memory").median(), "%s: µs of CPU per I/O, linear over memory", g)
+		}
+	}
+}
+
+// run keeps depth requests in flight in each queue for a time.
+func (c *vhostCase) run(op driver.Op, depth, queues int) (fioResult, error) {
+	if c.socket == "" {
+		return fio(c.server, load{vhostRW(op), "4k", depth, queues, 0}, fioTime)
+	}
+	d, err := c.open(driver.Options{Queues: queues, Slots: depth, Block: 4096, Packed: c.packed})
+	if err != nil {
+		return fioResult{}, fmt.Errorf("%s: %w", c.name, err)
+	}
+	defer d.Close()
+	before, begin := cpuOf(c.cmd.Process.Pid), time.Now()
+	counts, errs := make([]int, queues), make([]error, queues)
+	var all sync.WaitGroup
+	for i, q := range d.Queues {
+		all.Go(func() { counts[i], errs[i] = keepBusy(q, op, depth, uint64(i), begin.Add(fioTime)) })
+	}
+	all.Wait()
+	took, used := time.Since(begin).Seconds(), cpuOf(c.cmd.Process.Pid)-before
+	n := 0
+	for _, k := range counts {
+		n += k
+	}
+	return fioResult{float64(n) / took, used / float64(max(1, n))}, errors.Join(errs...)
+}
+
+// open connects when the server has noticed the end of the connection before.
+func (c *vhostCase) open(o driver.Options) (d *driver.Disk, err error) {
+	for range 100 {
+		if d, err = driver.Open(c.socket, o); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return d, err
+}
+
+func keepBusy(q *driver.Queue, op driver.Op, depth int, seed uint64, end time.Time) (n int, err error) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	next := func(slot int) error { return q.Submit(slot, op, r.Uint64N(nbdSize/4096)*8) }
+	for slot := range depth {
+		if err := next(slot); err != nil {
+			return 0, err
+		}
+	}
+	q.Kick()
+	for busy := depth; busy > 0; n++ {
+		slot, ok := q.Wait()
+		if !ok {
+			return n, fmt.Errorf("request %d failed", n)
+		}
+		if n%64 == 0 && time.Now().After(end) {
+			depth = 0
+		}
+		if depth == 0 {
+			busy--
+			continue
+		}
+		if err := next(slot); err != nil {
+			return n, err
+		}
+		q.Kick()
+	}
+	return n, nil
+}
+
+// startVhost starts the servers, with two queues each.
+func startVhost(dir string) (cases []*vhostCase, stop func(), err error) {
+	var servers []*server
+	stop = func() { stopAll(servers) }
+	if _, err := exec.LookPath("qemu-storage-daemon"); err != nil {
+		return nil, stop, fmt.Errorf("qemu-storage-daemon is missing (make packages installs it)")
+	}
+	file, qemu := filepath.Join(dir, "udm.raw"), filepath.Join(dir, "qemu.raw")
+	for _, path := range []string{file, qemu} {
+		if err := fillFile(path, nbdSize); err != nil {
+			return nil, stop, err
+		}
+	}
+	sectors := strconv.Itoa(nbdSize / 512)
+	servers, err = serveDevices(dir, []string{"memory", "file"}, [][]string{
+		{"create", "memory", "--table", "0 " + sectors + " linear mem:" + strconv.Itoa(nbdSize) + " 0"},
+		{"create", "file", "--table", "0 " + sectors + " linear " + file + " 0"},
+	})
+	if err != nil {
+		return nil, stop, err
+	}
+	if _, err = fio(servers[0], load{rw: "write", block: "1M", depth: 4, jobs: 1}, 0); err != nil {
+		return nil, stop, err
+	}
+	sock := func(name string) string { return filepath.Join(dir, name+".vhost") }
+	for _, name := range []string{"memory", "file"} {
+		out, err := exec.Command("bin/udm", "--root", filepath.Join(dir, "udm"), "export", name, "--vhost-user", sock(name), "--queues", "2").CombinedOutput()
+		if err != nil {
+			return nil, stop, fmt.Errorf("udm export: %s", out)
+		}
+	}
+	cmd := exec.Command("qemu-storage-daemon", "--blockdev", "driver=file,node-name=f,cache.direct=off,filename="+qemu,
+		"--export", "type=vhost-user-blk,id=e,node-name=f,writable=on,num-queues=2,addr.type=unix,addr.path="+sock("qemu"))
+	if err := cmd.Start(); err != nil {
+		return nil, stop, err
+	}
+	servers = append(servers, &server{name: "qemu-storage-daemon", cmd: cmd})
+	nbd := *servers[0]
+	nbd.name = "udm memory, NBD"
+	return []*vhostCase{
+		{server: servers[0], socket: sock("memory")}, {server: &server{name: "udm memory, packed", cmd: servers[0].cmd}, socket: sock("memory"), packed: true},
+		{server: &nbd}, {server: servers[1], socket: sock("file")}, {server: servers[2], socket: sock("qemu")},
+	}, stop, await(sock("qemu"))
+}
