@@ -84,7 +84,7 @@ test: packages ## run every test but those that boot a kernel (the real kernel's
 	go test -short -p 4 -ldflags='-s -w' $(FLAGS) ./...
 
 # Kernels wait more than they compute: the two parts run side by side.
-test-kernel: packages ## boot a real Linux kernel and compare with its device mapper (EVERY=5: one script of five)
+test-kernel: packages ## boot a real Linux kernel and compare with its device mapper (EVERY=10: one script of ten)
 	+$(MAKE) -j 2 -O kernel-answers kernel-disks
 
 kernel-answers:
@@ -120,8 +120,8 @@ STEPWISE = Fuzz|Damage|Crash|PowerCut|Fail|Killed|SpaceRunsOut|Portions|InnerNod
 race: export GOGC = 400
 race: export GOMEMLIMIT = 2GiB
 race: packages ## run the tests of the libraries under the race detector, and on one processor
-	CGO_ENABLED=1 go test -race -short $(FLAGS) -skip '$(STEPWISE)' $(RACED)
-	GOMAXPROCS=1 go test -tags invariants -short -count=1 $(FLAGS) $(RACED)
+	CGO_ENABLED=1 go test -race -short -p 3 $(FLAGS) -skip '$(STEPWISE)' $(RACED)
+	GOMAXPROCS=1 go test -tags invariants -short -p 3 -count=1 $(FLAGS) $(RACED)
 
 RACED = . ./env/... ./blk/... ./pdata/... ./dm/... ./targets/... ./volume/... ./lvm/... ./luks ./run/... ./export/... ./ctl/... ./udmtest
 
