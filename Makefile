@@ -72,7 +72,7 @@ FLAGS = -vet=off -timeout 45m
 
 # Samples begin with another one at each commit.
 EVERY ?= 1
-SAMPLE = -every $(EVERY) -first 0x$(shell git rev-parse --short=7 HEAD)
+SAMPLE = -every $(EVERY) -first 0x$(shell git rev-parse --short=7 HEAD 2>/dev/null || echo 0)
 
 # Tests make and drop many disks in memory: collecting garbage less often takes a
 # third less processor time. The limit is soft, for each test binary. Several packages
