@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"maps"
 	"syscall"
@@ -183,14 +184,14 @@ func TestOperations(t *testing.T) {
 }
 
 // A crash at any moment of an operation leaves it complete or undone, and all else
-// untouched; so does an error.
+// untouched; so does an error, and so does the end of the command.
 func TestCrashes(t *testing.T) {
 	h := furnished(t)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			x := newCrasher(t, h, s.do)
 			n := 0
-			for x.mode = killed; x.mode <= fails; x.mode++ {
+			for x.mode = killed; x.mode <= leaves; x.mode++ {
 				for x.at = 1; x.crash(); x.at += x.stride {
 					n++
 				}
@@ -217,6 +218,7 @@ const (
 	killed    what = iota // the process
 	powerless             // the machine
 	fails                 // the step itself
+	leaves                // whoever asked for the operation, such as a command that is killed
 )
 
 func newCrasher(t *testing.T, h *host, do func(*Manager) error) *crasher {
@@ -243,20 +245,28 @@ func (x *crasher) crash() (reached bool) {
 	x.t.Helper()
 	r := boot(x.t, x.h.clone())
 	start := r.h.steps
+	asker, leave := context.WithCancel(ctx)
+	defer leave()
 	r.h.kill, r.h.seed = x.mode == killed, uint64(x.at)
 	r.h.breaks = func(step int) error {
 		if step-start != x.at {
 			return nil
 		}
 		reached = true
-		if x.mode == fails {
+		switch x.mode {
+		case fails:
 			return syscall.EIO
+		case leaves:
+			leave()
+			return nil
 		}
 		return errDead
 	}
 	var err error
 	r.task(func() {
+		ctx = asker
 		err = x.do(r.m)
+		ctx = context.Background()
 		r.settle() // what goes on in the background meets it, too
 	})
 	judge := r
