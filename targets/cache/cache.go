@@ -69,6 +69,7 @@ type cache struct {
 	begun     bool                  // guarded by mu; the disk says that the cache is in use, so that it may be written
 	stopped   bool                  // guarded by mu; no migration begins
 	migrating int                   // guarded by mu; of all kinds
+	unsaved   int                   // guarded by mu; migrations whose commit has found no space
 	copying   int                   // guarded by mu; in the background
 	ready     []*migration          // guarded by mu; whose next step is the owner's
 	deferred  dm.CloneList          // guarded by mu; to be issued after a commit

@@ -132,7 +132,9 @@ func (c *cache) Resume() {
 	c.store.queue.Queue(c.waker)
 }
 
-// Postsuspend waits for migrations and writes what is to be remembered.
+// Postsuspend waits for migrations and writes what is to be remembered. Migrations that can
+// go on only when there is space for a commit are left: no block is used again before that,
+// after a resume or by another table, because both begin with a commit.
 func (c *cache) Postsuspend() {
 	c.mu.Lock()
 	c.stopped = true
@@ -140,7 +142,7 @@ func (c *cache) Postsuspend() {
 	c.quiet.Until(func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.migrating == 0
+		return c.migrating == c.unsaved
 	})
 	c.store.queue.Cancel(c.waker)
 	c.store.call(c.shutDown)
@@ -162,10 +164,12 @@ func (c *cache) shutDown() {
 		c.mu.Lock()
 		c.changed = false
 		c.mu.Unlock()
+		c.committed(true)
 	case pdata.ErrnoOf(err) == syscall.ENOSPC:
 		c.t.Log().Error("the metadata of the cache cannot be written for want of space", "reason", err)
 	default:
 		c.metadataFailed(err)
+		c.committed(false)
 	}
 }
 

@@ -99,14 +99,29 @@ func (c *cache) commitIfNeeded() {
 	for b := answers.Pop(); b != nil; b = answers.Pop() {
 		b.Complete(blk.StatusOf(err))
 	}
-	if errors.Is(err, blk.NoSpace) {
-		return // the next pass tries again
+	if errors.Is(err, blk.NoSpace) { // the next pass tries again
+		c.saved(len(c.committing))
+		return
 	}
+	c.committed(err == nil)
+}
+
+// committed finishes the migrations that waited for a commit.
+func (c *cache) committed(success bool) {
 	ms := c.committing
 	c.committing = nil
+	c.saved(0)
 	for _, m := range ms {
-		c.finish(m, err == nil)
+		c.finish(m, success)
 	}
+}
+
+// saved notes how many migrations a commit has left, for which a suspend does not wait.
+func (c *cache) saved(unsaved int) {
+	c.mu.Lock()
+	c.unsaved = unsaved
+	c.mu.Unlock()
+	c.quiet.Wake()
 }
 
 // errLost says that nothing can be flushed any more.
