@@ -125,7 +125,8 @@ func (c *vhostCase) run(op driver.Op, depth, queues int) (fioResult, error) {
 	return fioResult{float64(n) / took, used / float64(max(1, n))}, errors.Join(errs...)
 }
 
-// open connects when the server has noticed the end of the connection before.
+// open connects when the server has noticed the end of the connection before. It polls,
+// because servers do not announce that.
 func (c *vhostCase) open(o driver.Options) (d *driver.Disk, err error) {
 	for range 100 {
 		if d, err = driver.Open(c.socket, o); err == nil {

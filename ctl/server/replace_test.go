@@ -178,29 +178,44 @@ type said struct {
 	to io.Writer
 
 	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
+	text bytes.Buffer  // guarded by mu
+	more chan struct{} // guarded by mu; closed when there is more text; nil: nobody waits
 }
 
 func (s *said) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.text.Write(p)
+	if s.more != nil {
+		close(s.more)
+		s.more = nil
+	}
 	return s.to.Write(p)
+}
+
+// after returns what is said after a mark, or a channel that is closed when there is more.
+func (s *said) after(mark string) (text string, more chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, text, ok := strings.Cut(s.text.String(), mark); ok {
+		return text, nil
+	}
+	if s.more == nil {
+		s.more = make(chan struct{})
+	}
+	return "", s.more
 }
 
 // figure waits for a figure in the log.
 func (r *replaced) figure(name string) (n int) {
-	for {
-		r.log.mu.Lock()
-		_, rest, ok := strings.Cut(r.log.text.String(), " "+name+"=")
-		r.log.mu.Unlock()
-		if ok {
-			_, err := fmt.Sscan(rest, &n)
-			r.must(err)
-			return n
-		}
-		time.Sleep(time.Millisecond) // until another process has said it
+	text, more := r.log.after(" " + name + "=")
+	for more != nil {
+		<-more
+		text, more = r.log.after(" " + name + "=")
 	}
+	_, err := fmt.Sscan(text, &n)
+	r.must(err)
+	return n
 }
 
 // ready waits until a daemon says that it is.

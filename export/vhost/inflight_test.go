@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -109,6 +110,7 @@ func (k *killable) start(t *testing.T) {
 	_ = os.Remove(k.file + ".sock")
 	k.cmd = exec.Command(os.Args[0])
 	k.cmd.Env, k.cmd.Stderr = append(os.Environ(), serveFile+"="+k.file), t.Output()
+	k.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out := must[io.ReadCloser](t)(k.cmd.StdoutPipe())
 	if err := k.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -280,17 +280,7 @@ func TestForgedPackedNotes(t *testing.T) {
 			broken++
 			continue
 		}
-		var c Chain
-		for n := 0; ; n++ {
-			if ok, _ := q.Next(&c); !ok {
-				break
-			}
-			if n > size {
-				t.Fatal("more requests than the ring has")
-			}
-			q.Put(c.Head, 0)
-		}
-		q.Publish()
+		drain(t, q, size)
 	}
 	if broken == 0 || broken == 2000 {
 		t.Errorf("%d of 2000 are broken", broken)

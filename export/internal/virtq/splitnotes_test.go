@@ -104,21 +104,27 @@ func TestForgedNotes(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		var c Chain
-		for n := 0; ; n++ {
-			if ok, _ := q.Next(&c); !ok {
-				break
-			}
-			if n > size {
-				t.Fatal("more requests than the ring has")
-			}
-			q.Put(c.Head, 0)
-		}
-		q.Publish()
+		drain(t, q, size)
 	}
 	for _, n := range []int{-1, 0, size + 1, MaxSize + 1} {
 		if _, _, _, err := notesOf(make([]byte, 16+32*size), n); err == nil {
 			t.Errorf("notes of %d", n)
 		}
 	}
+}
+
+// drain takes and puts back what there is: no more chains than the ring has entries.
+func drain(t *testing.T, q Queue, size int) {
+	t.Helper()
+	var c Chain
+	for n := 0; ; n++ {
+		if ok, _ := q.Next(&c); !ok {
+			break
+		}
+		if n > size {
+			t.Fatal("more requests than the ring has")
+		}
+		q.Put(c.Head, 0)
+	}
+	q.Publish()
 }
