@@ -109,17 +109,31 @@ func (r *report) loads() (ls []load) {
 	return ls
 }
 
-// compare runs one load on all servers in turn, and adds their speed and processor time to
-// the report.
+// compare runs one load on all servers in turn.
 func (r *report) compare(kind string, servers []*server, l load) error {
-	group := kind + ": " + l.String()
+	var cases []served
+	for _, s := range servers {
+		cases = append(cases, served{s.name, func() (fioResult, error) { return fio(s, l, fioTime) }})
+	}
+	return r.served(kind+": "+l.String(), cases)
+}
+
+// served is a load on a server.
+type served struct {
+	name string
+	run  func() (fioResult, error)
+}
+
+// served runs cases in turn, and adds the servers' speed and processor time to the report.
+func (r *report) served(group string, cases []served) error {
 	var ms []measured
-	cpu := make([]*figure, len(servers))
-	for i, s := range servers {
-		cpu[i] = &figure{Group: group + ", server CPU", Name: s.name, Unit: "µs/IO"}
-		ms = append(ms, measured{s.name, "IO/s", func() (float64, error) {
-			v, err := fio(s, l, fioTime)
-			cpu[i].Rounds = append(cpu[i].Rounds, v.cpu*1e6)
+	var cpu []*figure
+	for _, c := range cases {
+		f := &figure{Group: group + ", server CPU", Name: c.name, Unit: "µs/IO"}
+		cpu = append(cpu, f)
+		ms = append(ms, measured{c.name, "IO/s", func() (float64, error) {
+			v, err := c.run()
+			f.Rounds = append(f.Rounds, v.cpu*1e6)
 			return v.iops, err
 		}})
 	}

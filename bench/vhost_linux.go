@@ -65,26 +65,11 @@ func vhostRW(op driver.Op) string {
 
 // vhost runs one load on all servers in turn.
 func (r *report) vhost(cases []*vhostCase, op driver.Op, depth, queues int) error {
-	group := vhostGroup(op, depth, queues)
-	var ms []measured
-	var cpu []*figure
+	var all []served
 	for _, c := range cases {
-		f := &figure{Group: group + ", server CPU", Name: c.name, Unit: "µs/IO"}
-		cpu = append(cpu, f)
-		ms = append(ms, measured{c.name, "IO/s", func() (float64, error) {
-			v, err := c.run(op, depth, queues)
-			f.Rounds = append(f.Rounds, v.cpu*1e6)
-			return v.iops, err
-		}})
+		all = append(all, served{c.name, func() (fioResult, error) { return c.run(op, depth, queues) }})
 	}
-	if err := r.group(group, ms...); err != nil {
-		return err
-	}
-	for _, f := range cpu {
-		f.Rounds = f.Rounds[1:] // the first does not count
-	}
-	r.add(cpu...)
-	return nil
+	return r.served(vhostGroup(op, depth, queues), all)
 }
 
 func (r *report) claimVhost(depths []int) {

@@ -62,13 +62,15 @@ func TestWritesAwaitTheirCommit(t *testing.T) {
 		}
 		f.publish()
 	}
-	addWrites(0, 8)
-	first := <-d.flushed
-	f.add(&ioreq{slot: 15, op: typeIn, in: 512})
-	f.publish()
-	if r := f.wait(); r.op != typeIn {
-		t.Fatalf("request %d is answered before the flush", r.slot)
+	read := func() {
+		if r := f.do(&ioreq{slot: 15, op: typeIn, in: 512}); r.op != typeIn {
+			t.Fatalf("request %d is answered before the flush", r.slot)
+		}
 	}
+	addWrites(0, 8)
+	read() // or nobody would wait for the flush
+	first := <-d.flushed
+	read()
 	addWrites(8, 3)
 	first <- blk.OK
 	second := <-d.flushed
