@@ -183,9 +183,9 @@ func (k *Keeper) Room(ctx context.Context) error {
 	case err != nil:
 		return err
 	case s.Free() < min(s.Size/100, 64<<20):
-		return fmt.Errorf("the pool %s is full (%d of %d bytes): %w; remove images or containers, or raise the maximum", k.Name, s.Used, s.Size, syscall.ENOSPC)
+		return fmt.Errorf("the pool %s is full (%d of %d bytes): %w; remove images, containers or volumes that nobody needs any more, or raise the maximum", k.Name, s.Used, s.Size, syscall.ENOSPC)
 	case s.metadata.size-s.metadata.used < s.metadata.size/100:
-		return fmt.Errorf("the metadata of the pool %s are full, and cannot grow further: %w; remove images or containers", k.Name, syscall.ENOSPC)
+		return fmt.Errorf("the metadata of the pool %s are full, and cannot grow further: %w; remove images, containers or volumes that nobody needs any more", k.Name, syscall.ENOSPC)
 	}
 	return nil
 }

@@ -64,6 +64,8 @@
 // discards are committed with the flag that says that they hold. Before the next bio the
 // flag is taken back, in a commit of its own. (The kernel takes it back with the first
 // commit that something else causes.)
+// A demotion whose commit finds no space is left until there is some: a resume, or another
+// table, begins with that commit.
 //
 // # Failures
 //
