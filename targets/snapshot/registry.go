@@ -103,23 +103,24 @@ func (g *group) leave() {
 func (g *group) setLocked(snaps []*snapshot) {
 	m := &members{snaps: snaps}
 	for i := len(snaps); i > 0 && m.boundary == 0; i-- {
-		m.boundary = snaps[i-1].chunkSize()
+		m.boundary = snaps[i-1].size
 	}
 	g.members.Store(m)
 }
 
-// insertLocked inserts s behind the snapshots of its chunk size. An origin may have
-// thousands of snapshots, so it searches by bisection, and does not copy the list for a
-// snapshot at its end: readers of earlier lists do not look that far. Called with
-// registry.mu held.
+// insertLocked inserts s behind the snapshots of its chunk size. Other members may be
+// reading theirs from their stores: they count with what was known when they were
+// inserted. An origin may have thousands of snapshots, so it searches by bisection, and
+// does not copy the list for a snapshot at its end: readers of earlier lists do not look
+// that far. Called with registry.mu held.
 func (g *group) insertLocked(s *snapshot) {
-	size := s.chunkSize()
-	if list := g.members.Load().snaps; isLast(list, s) && (len(list) == 1 || list[len(list)-2].chunkSize() >= size) {
+	s.size = s.chunkSize()
+	if list := g.members.Load().snaps; isLast(list, s) && (len(list) == 1 || list[len(list)-2].size >= s.size) {
 		g.setLocked(list)
 		return
 	}
 	list := g.without(s)
-	i := sort.Search(len(list), func(i int) bool { return list[i].chunkSize() < size })
+	i := sort.Search(len(list), func(i int) bool { return list[i].size < s.size })
 	if i == len(list) {
 		g.setLocked(append(list, s))
 		return
@@ -235,12 +236,14 @@ func (g *group) reregister(s *snapshot) {
 	g.registry.mu.Unlock()
 }
 
-// sort orders the list after chunk sizes have changed in a handover.
-func (g *group) sort() {
+// sort orders the list after a handover, which has changed the chunk sizes of its source
+// and its destination.
+func (g *group) sort(sh sharing) {
 	g.registry.mu.Lock()
 	defer g.registry.mu.Unlock()
+	sh.src.size, sh.dst.size = sh.src.chunkSize(), sh.dst.chunkSize()
 	snaps := slices.Clone(g.members.Load().snaps)
-	slices.SortStableFunc(snaps, func(a, b *snapshot) int { return cmp.Compare(b.chunkSize(), a.chunkSize()) })
+	slices.SortStableFunc(snaps, func(a, b *snapshot) int { return cmp.Compare(b.size, a.size) })
 	g.setLocked(snaps)
 }
 

@@ -45,7 +45,7 @@ func (s *snapshot) activate(front *dm.Device) {
 	sh := g.sharing(s)
 	if sh.src != nil && sh.dst != nil {
 		sh.dst.takeOver(sh.src)
-		g.sort()
+		g.sort(sh)
 	}
 	s.set(flagActive, 0)
 	if merging != nil && merging.target.Device() == front {

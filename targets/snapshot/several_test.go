@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"udm/blk"
@@ -360,36 +361,70 @@ func TestSnapshotBehindAnotherTarget(t *testing.T) {
 func TestListOfSnapshotsIsInOrder(t *testing.T) {
 	r := newGated(t, stepped(), 256, 512)
 	var names []string
-	check := func() {
-		t.Helper()
-		m := r.snap(names[len(names)-1]).group.members.Load()
-		last := uint64(1 << 20)
-		for _, s := range m.snaps {
-			if n := s.chunkSize(); n > last {
-				t.Errorf("chunks of %d sectors behind such of %d", n, last)
-			} else {
-				last = n
-			}
-		}
-		if len(m.snaps) != len(names) || m.boundary != last {
-			t.Errorf("%d of %d snapshots, boundary %d of %d", len(m.snaps), len(names), m.boundary, last)
-		}
-	}
 	for i, chunk := range []uint64{8, 32, 4, 8, 64, 4, 16, 128} {
 		n := fmt.Sprintf("D%d", i)
 		r.gate(n, memdev.New(1024))
 		r.device(n, 256, fmt.Sprintf("snapshot O %s P %d", n, chunk))
 		names = append(names, n)
-		check()
+		r.wantOrder(names)
 	}
 	for _, n := range []string{"D3", "D1"} { // a reload changes hands
 		r.ok(r.load(n, 256, "snapshot O "+n+" P 8"))
 		r.ok(r.resume(n))
-		check()
+		r.wantOrder(names)
 	}
 	for len(names) > 1 {
 		r.remove(names[0])
 		names = names[1:]
-		check()
+		r.wantOrder(names)
+	}
+}
+
+// wantOrder checks the list of the snapshots of O, which are names.
+func (r *rig) wantOrder(names []string) {
+	r.Helper()
+	m := r.snap(names[0]).group.members.Load()
+	last := uint64(1 << 20)
+	for _, s := range m.snaps {
+		if n := s.chunkSize(); n > last {
+			r.Errorf("chunks of %d sectors behind such of %d", n, last)
+		} else {
+			last = n
+		}
+	}
+	if len(m.snaps) != len(names) || m.boundary != last {
+		r.Errorf("%d of %d snapshots, boundary %d of %d", len(m.snaps), len(names), m.boundary, last)
+	}
+}
+
+// Snapshots of one origin may be made at the same time, and the store of each has its own
+// chunk size, which its table does not know.
+func TestStoresAreReadAtOnce(t *testing.T) {
+	r := newRig(t, env.Real(), disks{"O": filledWith(t, 256, 1)})
+	var names []string
+	for i, chunk := range []uint64{8, 32, 4, 8, 64, 4, 16, 128} {
+		n := fmt.Sprintf("D%d", i)
+		r.disks[n] = memdev.New(1024)
+		r.device(n, 256, fmt.Sprintf("snapshot O %s P %d", n, chunk))
+		names = append(names, n)
+	}
+	for range 20 {
+		for _, n := range names {
+			r.remove(n)
+		}
+		var all sync.WaitGroup
+		for _, n := range names {
+			all.Go(func() {
+				err := r.load(n, 256, "snapshot O "+n+" P 8")
+				if err == nil {
+					err = r.resume(n)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		r.wantOrder(names)
 	}
 }

@@ -31,6 +31,7 @@ type snapshot struct {
 
 	flags atomic.Uint32
 	body  atomic.Pointer[body] // changes hands in a handover
+	size  uint64               // guarded by registry.mu; chunk size by which the group orders it
 
 	_ [64]byte // every write that creates an exception writes to what follows
 
