@@ -16,7 +16,11 @@ import (
 // that rotate logs expect. Without a path the log is standard error, and SIGHUP ends
 // the daemon when its terminal closes, but not under a service manager, which sends
 // SIGHUP to units without a command of their own for a reload.
+//
+// The daemon may outlive the readers of its standard error. SIGPIPE would end it then, and
+// leave its mounts behind.
 func openLog(path string) (log io.Writer, done func(), err error) {
+	signal.Ignore(syscall.SIGPIPE)
 	if path == "" && os.Getenv("NOTIFY_SOCKET") == "" {
 		return os.Stderr, func() {}, nil
 	}
@@ -77,9 +81,16 @@ func (l *logFile) Write(p []byte) (int, error) {
 	return l.file.Write(p)
 }
 
+// ownDaemonEnv is set in the environment of the daemon of one command.
+const ownDaemonEnv = "UDM_OWN_DAEMON"
+
 // secondSignal returns a channel that is closed at the second signal to stop. It
-// watches as long as the process lives.
+// watches as long as the process lives. For the daemon of one command it is nil: when the
+// command is killed, the kernel sends a signal for several of its threads.
 func secondSignal() <-chan struct{} {
+	if os.Getenv(ownDaemonEnv) != "" {
+		return nil
+	}
 	signals, second := make(chan os.Signal, 2), make(chan struct{})
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {

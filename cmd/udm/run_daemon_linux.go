@@ -56,7 +56,7 @@ func (d *ownDaemon) start() error {
 		return err
 	}
 	d.cmd = exec.Command("/proc/self/exe", "daemon", "--root", d.root)
-	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path)
+	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path, ownDaemonEnv+"=1")
 	d.cmd.Stderr = &d.log
 	// Ctrl-C is not for it. The kernel sends Pdeathsig when the thread that started the
 	// child ends.

@@ -118,6 +118,36 @@ func TestReloadWithoutLogFile(t *testing.T) {
 	}
 }
 
+// A daemon ends in order when all who listened to it are gone, and it has that to say.
+func TestNobodyListens(t *testing.T) {
+	dir := t.TempDir()
+	told, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := exec.Command(udm(), "daemon", "--root", filepath.Join(dir, "root"))
+	d.Env = append(os.Environ(), "NOTIFY_SOCKET="+told.LocalAddr().String())
+	log, err := d.StderrPipe()
+	if err == nil {
+		err = d.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Process.Kill()
+	if _, err := told.Read(make([]byte, 100)); err != nil { // it is ready
+		t.Fatal(err)
+	}
+	told.Close()
+	log.Close()
+	if err := d.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // managedSocket is a socket that belongs to a service manager, and its file to pass on.
 func managedSocket(t *testing.T, network, address string) (net.Listener, *os.File) {
 	t.Helper()
