@@ -32,7 +32,7 @@ type Backup struct {
 	a     *Archive
 	ctx   context.Context
 	lease lease
-	base  *Snapshot // nil: none
+	base  *index // nil: none
 	x     index
 	at    uint64 // sector up to which all is told of
 
@@ -85,7 +85,7 @@ func (b *Backup) open(o BackupOptions) error {
 		b.adopt(&x.contents, id == o.Base)
 		b.adopt(&x.pages, false)
 		if id == o.Base {
-			b.base, b.x.From = b.a.snapshot(x, nil), id
+			b.base, b.x.From = x, id
 		}
 	}
 	return nil
@@ -201,8 +201,8 @@ func (b *Backup) leave() error {
 func (b *Backup) keepRange(begin, end uint64) {
 	if b.base != nil {
 		end := min(end, b.x.sectors())
-		for i := b.base.x.from(begin); i < len(b.base.x.extents) && b.base.x.extents[i].sector < end; i++ {
-			e := b.base.x.extents[i]
+		for i := b.base.from(begin); i < len(b.base.extents) && b.base.extents[i].sector < end; i++ {
+			e := b.base.extents[i]
 			from, to := max(e.sector, begin), min(e.end(), end)
 			if from < to {
 				b.add(extent{from, uint32(to - from), e.chunk, e.skip + uint32(from-e.sector)})

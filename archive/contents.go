@@ -65,6 +65,13 @@ func (c *contents) ordered() bool {
 	return !slices.ContainsFunc(c.chunks, func(l location) bool { return int(l.pack) >= len(c.packs) })
 }
 
+// within reports whether all extents are between two sectors, and parts of chunks.
+func (c *contents) within(begin, end uint64) bool {
+	return !slices.ContainsFunc(c.extents, func(e extent) bool {
+		return e.sector < begin || e.end() > end || uint64(e.skip)+uint64(e.sectors) > chunkSectors
+	})
+}
+
 // builder puts contents together. Each chunk and each pack is in them once, in the order in
 // which extents need them: equal extents of equal chunks give equal contents.
 type builder struct {

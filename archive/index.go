@@ -100,11 +100,7 @@ func decode(c *codec, id string, p []byte) (*index, error) {
 }
 
 // sound reports whether the contents of an index are within the device, and of chunks.
-func (x *index) sound() bool {
-	return x.ordered() && !slices.ContainsFunc(x.extents, func(e extent) bool {
-		return e.end() > x.sectors() || uint64(e.skip)+uint64(e.sectors) > chunkSectors
-	})
-}
+func (x *index) sound() bool { return x.ordered() && x.within(0, x.sectors()) }
 
 // soundPages reports whether the pages of an index are pages.
 func (x *index) soundPages() bool {

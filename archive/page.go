@@ -53,7 +53,7 @@ func (a *Archive) fillFrom(ctx context.Context, x *index, pages []extent) error 
 		p, q := x.pages.place(pages[i].chunk), x.pages.place(pages[j].chunk)
 		return cmp.Or(cmp.Compare(p.pack, q.pack), cmp.Compare(p.offset, q.offset))
 	})
-	read := make([]contents, len(pages))
+	read := make([]*contents, len(pages))
 	for rest := byPlace; len(rest) > 0; {
 		n := x.near(pages, rest)
 		if err := a.readPages(ctx, x, pages, rest[:n], read); err != nil {
@@ -62,14 +62,12 @@ func (a *Archive) fillFrom(ctx context.Context, x *index, pages []extent) error 
 		rest = rest[n:]
 	}
 	b := newBuilder()
-	for i := range read {
-		for _, e := range read[i].extents {
-			b.add(&read[i], e)
+	for _, c := range read {
+		for _, e := range c.extents {
+			b.add(c, e)
 		}
 	}
-	if x.contents = b.contents; !x.sound() {
-		return fmt.Errorf("the index of snapshot %s: %w", x.ID, errBlob)
-	}
+	x.contents = b.contents
 	return nil
 }
 
@@ -98,7 +96,7 @@ func (x *index) near(pages []extent, order []int) int {
 }
 
 // readPages reads pages that are near each other.
-func (a *Archive) readPages(ctx context.Context, x *index, pages []extent, order []int, read []contents) error {
+func (a *Archive) readPages(ctx context.Context, x *index, pages []extent, order []int, read []*contents) error {
 	at := func(i int) location { return x.pages.chunks[pages[i].chunk] }
 	first, last := at(order[0]), at(order[len(order)-1])
 	whole := location{pack: first.pack, offset: first.offset, length: last.offset + last.length - first.offset}
@@ -114,7 +112,7 @@ func (a *Archive) readPages(ctx context.Context, x *index, pages []extent, order
 		}
 		p, err := a.openChunk(&x.pages, l, b[from:from+uint64(l.length)])
 		if err == nil {
-			err = read[i].readPage(p, pages[i])
+			read[i], err = x.readPage(p, pages[i])
 		}
 		if err != nil {
 			return err
@@ -123,12 +121,12 @@ func (a *Archive) readPages(ctx context.Context, x *index, pages []extent, order
 	return nil
 }
 
-// readPage reads the contents of a page, which must be of its sectors.
-func (c *contents) readPage(p []byte, page extent) error {
+// readPage reads the contents of a page, which must be of its sectors and of the device's.
+func (x *index) readPage(p []byte, page extent) (*contents, error) {
+	c := new(contents)
 	err := c.read(&fields{b: p})
-	other := func(e extent) bool { return e.sector < page.sector || e.end() > page.end() }
-	if err == nil && (!c.ordered() || slices.ContainsFunc(c.extents, other)) {
+	if err == nil && !(c.ordered() && c.within(page.sector, min(page.end(), x.sectors()))) {
 		err = errBlob
 	}
-	return err
+	return c, err
 }

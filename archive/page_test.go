@@ -145,7 +145,39 @@ func TestSharedPages(t *testing.T) {
 	}
 }
 
-// TestDamagedPage: a snapshot with a damaged page is not restored, all else is verified, and a prune that cannot tell what is needed removes nothing.
+// TestPagesAsNeeded: of a snapshot that is opened only the pages are read that are needed, once.
+func TestPagesAsNeeded(t *testing.T) {
+	m := newMemory()
+	ok(t, Init(t.Context(), m, nil))
+	a := open(t, m, nil)
+	disk := generations(t, a)[0]
+	s := must(a.Snapshot(t.Context(), nth(0), nil))
+	m.calls = 0
+	read := func(at uint64, calls int) {
+		t.Helper()
+		p := make([]byte, ChunkSize)
+		ok(t, s.Read(t.Context(), p, at/sector))
+		if want, used := disk[at]; used && !bytes.Equal(p, want) || !used && !bytes.Equal(p, make([]byte, len(p))) {
+			t.Errorf("at %d something else is read", at)
+		}
+		if m.calls != calls {
+			t.Errorf("%d requests, want %d", m.calls, calls)
+		}
+	}
+	read(2*gib, 2) // a page and a chunk
+	read(2*gib+gib/2, 3)
+	read(2*gib+gib/4, 3) // nothing is there
+	read(2*gib, 3)
+	read(5*gib, 5)
+	p := make([]byte, 2*ChunkSize)
+	ok(t, s.Read(t.Context(), p, (3*gib-ChunkSize)/sector)) // two pages, in one nothing
+	if !bytes.Equal(p, append(make([]byte, ChunkSize), disk[3*gib]...)) || m.calls != 7 {
+		t.Errorf("over the bound of two pages something else is read, with %d requests", m.calls)
+	}
+}
+
+// TestDamagedPage: of a snapshot with a damaged page the rest can be read, it is not restored,
+// all else is verified, and a prune that cannot tell what is needed removes nothing.
 func TestDamagedPage(t *testing.T) {
 	m := newMemory()
 	ok(t, Init(t.Context(), m, nil))
@@ -157,7 +189,23 @@ func TestDamagedPage(t *testing.T) {
 	l := x.pages.chunks[len(x.pages.chunks)-1]
 	key := packs + x.pages.packs[l.pack]
 	m.objects[key][l.offset+l.length/2] ^= 1
-	if _, err := a.Snapshot(t.Context(), x.ID, nil); err == nil || !strings.Contains(err.Error(), x.ID) {
+	damaged := x.pages.extents[len(x.pages.extents)-1]
+	s := must(a.Snapshot(t.Context(), x.ID, nil))
+	for at, want := range disks[last] {
+		p := make([]byte, ChunkSize)
+		err := s.Read(t.Context(), p, at/sector)
+		if at/sector >= damaged.sector && (err == nil || !strings.Contains(err.Error(), x.ID)) {
+			t.Error(err)
+		} else if at/sector < damaged.sector && (err != nil || !bytes.Equal(p, want)) {
+			t.Errorf("at %d: %v", at, err)
+		}
+	}
+	var end uint64
+	s.Extents(t.Context(), damaged.sector, func(at, n uint64) bool { end = at + n; return true })
+	if end != wideSize/sector {
+		t.Errorf("data ends at %d", end)
+	}
+	if err := s.Each(t.Context(), func(uint64, []byte) error { return nil }); err == nil || !strings.Contains(err.Error(), x.ID) {
 		t.Error(err)
 	}
 	v := must(a.Verify(t.Context(), nil, nil))

@@ -62,7 +62,7 @@ const maxArchived = 1024
 // Extents tells what is stored; the rest is holes.
 func (a *archived) Extents(sector, sectors uint64) (list []blk.Extent, _ error) {
 	at, end := sector, sector+sectors
-	a.s.Extents(sector, func(first, n uint64) bool {
+	a.s.Extents(context.Background(), sector, func(first, n uint64) bool {
 		from, to := max(first, at), min(first+n, end)
 		if from >= to {
 			return false
