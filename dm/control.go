@@ -187,7 +187,8 @@ func (c *Control) changedLocked() { c.globalNr++ }
 func newDevice(c *Control, n Number) *Device {
 	d := &Device{env: c.env, control: c, number: n}
 	d.inFlight.init(2 * max(1, runtime.GOMAXPROCS(0)))
-	d.limits = blk.DefaultLimits(0)
+	none := blk.DefaultLimits(0)
+	d.limits.Store(&none)
 	d.queue = c.env.NewQueue("dm-" + n.String())
 	d.send = env.NewWork(d.sendWaiting)
 	d.requeue = env.NewWork(d.requeuePieces)

@@ -37,13 +37,14 @@ type Device struct {
 
 // hints are read on the path of bios and rarely written.
 type hints struct {
-	noflushing atomic.Bool              // a noflush suspend is under way; written under mu
-	noDiscard  atomic.Bool              // a lower device has refused a discard that it offered
-	noZeroes   atomic.Bool              // the same for write-zeroes
-	stats      atomic.Pointer[statsRef] // nil: no region, and I/O is not accounted
-	lastWrite  atomic.Bool              // the last I/O counted was not a read
-	throttle   atomic.Pointer[member]   // nil: no limits
-	failed     [numOps]atomic.Uint64    // pieces, by op
+	limits     atomic.Pointer[blk.Limits] // of the live table; written under mu
+	noflushing atomic.Bool                // a noflush suspend is under way; written under mu
+	noDiscard  atomic.Bool                // a lower device has refused a discard that it offered
+	noZeroes   atomic.Bool                // the same for write-zeroes
+	stats      atomic.Pointer[statsRef]   // nil: no region, and I/O is not accounted
+	lastWrite  atomic.Bool                // the last I/O counted was not a read
+	throttle   atomic.Pointer[member]     // nil: no limits
+	failed     [numOps]atomic.Uint64      // pieces, by op
 }
 
 // work is the device's own work, and what it wakes.
@@ -60,7 +61,6 @@ type slots struct {
 	mu       sync.Mutex
 	state    state                    // guarded by mu
 	live     *Table                   // guarded by mu
-	limits   blk.Limits               // guarded by mu; of the live table
 	waiting  waiting                  // guarded by mu
 	flushed  list.List[piece, *piece] // guarded by mu; preflush done, data not sent yet
 	requeued list.List[piece, *piece] // guarded by mu; LIFO
@@ -91,9 +91,7 @@ func (d *Device) Submit(b *blk.Bio) {
 
 // Limits returns the limits of the live table. A device without one has size 0.
 func (d *Device) Limits() blk.Limits {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	l := d.limits
+	l := *d.limits.Load()
 	if d.noDiscard.Load() {
 		l.MaxDiscard, l.DiscardGranularity = 0, 0
 	}

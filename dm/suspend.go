@@ -169,7 +169,8 @@ func (d *Device) install(t *Table) (*Table, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.live
-	d.live, d.limits = t, l
+	d.live = t
+	d.limits.Store(&l)
 	d.noDiscard.Store(false)
 	d.noZeroes.Store(false)
 	return old, nil
