@@ -18,7 +18,8 @@
 // The reader changes a ring by sending functions that the ring's goroutine runs
 // between two requests. A ring that stops waits for its bios. A bio that ends on
 // another goroutine adds its request to a list and wakes the ring by an eventfd of
-// the server.
+// the server. Where processors are spare, a ring whose requests follow each other closely
+// is watched for a moment before its goroutine sleeps: see polling.
 //
 // Server.mu, broken.mu, channel.mu and late.mu are leaves: no other lock is taken
 // under them, and they are not held across I/O. (late.mu is held across the write

@@ -23,6 +23,10 @@ type Config struct {
 	// StallTimeout ends a connection whose front end stops in the middle of a message
 	// or does not read replies. 0: one minute.
 	StallTimeout time.Duration
+	// Poll is the longest time for which the worker of a ring watches it before sleeping.
+	// It does so only while requests follow each other more closely. 0: 32 µs, or none on
+	// fewer than 4 processors; negative: none.
+	Poll time.Duration
 	// Log receives one line for each connection that ends with an error; nil: no log.
 	Log *slog.Logger
 }
@@ -37,6 +41,10 @@ func (c *Config) setDefaults(processors int) {
 	if c.StallTimeout == 0 {
 		c.StallTimeout = time.Minute
 	}
+	if c.Poll == 0 && spare(processors) > 0 {
+		c.Poll = pollLimit
+	}
+	c.Poll = max(0, c.Poll)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -169,7 +169,8 @@ func (r *ring) update() error {
 	if err != nil {
 		return err
 	}
-	r.worker = startWorker(r, own)
+	r.worker = newWorker(r, own)
+	go r.worker.run()
 	return nil
 }
 

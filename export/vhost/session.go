@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,7 @@ import (
 type session struct {
 	export   *export.Export
 	serial   string
+	poll     time.Duration // as [Config].Poll
 	log      *slog.Logger
 	offered  uint64
 	features uint64 // accepted by the front end
@@ -36,7 +38,7 @@ type session struct {
 // cannot continue.
 func newSession(x *export.Export, cfg *Config, fail func(error)) *session {
 	l := x.Device.Limits()
-	s := &session{export: x, serial: cfg.Serial, log: cfg.Log, offered: features(&l, x.ReadOnly || l.ReadOnly)}
+	s := &session{export: x, serial: cfg.Serial, poll: cfg.Poll, log: cfg.Log, offered: features(&l, x.ReadOnly || l.ReadOnly)}
 	if cfg.Split {
 		s.offered &^= featPacked
 	}

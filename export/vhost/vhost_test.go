@@ -5,11 +5,13 @@ package vhost
 import (
 	"bytes"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +46,17 @@ type elsewhere struct {
 }
 
 func (d *elsewhere) Submit(b *blk.Bio) { d.wg.Go(func() { d.Device.Submit(b) }) }
+
+// scattered ends some of its bios on other goroutines, and the others before Submit returns.
+type scattered struct{ elsewhere }
+
+func (d *scattered) Submit(b *blk.Bio) {
+	if b.Sector%4 == 0 {
+		d.elsewhere.Submit(b)
+	} else {
+		d.Device.Submit(b)
+	}
+}
 
 func span(sector uint64, n, flags uint32) []byte {
 	p := binary.LittleEndian.AppendUint64(nil, sector)
@@ -187,22 +200,26 @@ func TestFlagsOfWrites(t *testing.T) {
 	}
 }
 
+var requests = flag.Int("requests", 3000, "requests of each guest of TestRandomRequests")
+
 // Many requests under way that end anywhere and in any order, while the table of
-// memory is replaced.
+// memory is replaced, with workers that sleep and that watch their rings.
 func TestRandomRequests(t *testing.T) {
-	for _, sealable := range []bool{true, false} {
-		d := &elsewhere{Device: newDisk()}
-		_, path := serve(t, d, nil)
-		f := guest
-		if !sealable {
-			f = packedGuest
+	for name, begin := range map[string]func(testing.TB, string, bool, uint64) *front{"split": guest, "packed": packedGuest} {
+		for _, sealable := range []bool{true, false} {
+			for _, poll := range []time.Duration{-1, time.Millisecond} {
+				t.Run(fmt.Sprintf("%s sealable=%v poll=%v", name, sealable, poll > 0), func(t *testing.T) {
+					d := &scattered{elsewhere{Device: memdev.New(sectors)}}
+					_, path := serve(t, d, func(c *Config, _ *export.Export) { c.Poll = poll })
+					randomRequests(t, begin(t, path, sealable, 0), *requests)
+				})
+			}
 		}
-		randomRequests(t, f(t, path, sealable, 0))
 	}
 }
 
-func randomRequests(t *testing.T, f *front) {
-	random(t, f, 3000, func(i int) {
+func randomRequests(t *testing.T, f *front, n int) {
+	random(t, f, n, func(i int) {
 		if i%100 == 0 {
 			f.mustDo(&message{request: setMemTable, regions: []regionDesc{f.region()}}, f.fd)
 		}
@@ -220,8 +237,8 @@ func random(t *testing.T, f *front, n int, between func(i int)) {
 		if r.IntN(2) == 0 {
 			q.op, q.out, q.in = typeOut, q.in, 0
 			p := f.data(slot, q.out)
-			for i := range p {
-				p[i] = byte(r.Uint32())
+			for i := 0; i < len(p); i += 8 {
+				binary.LittleEndian.PutUint64(p[i:], r.Uint64())
 			}
 			copy(disk[q.sector*512:], p)
 		}

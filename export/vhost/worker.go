@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,7 @@ type worker struct {
 	cmds     chan func() // to run between two requests, sent by the session
 	done     chan struct{}
 	late     late
+	polling  polling
 
 	q        virtq.Queue // nil: it could not be made
 	view     *view
@@ -58,13 +60,13 @@ type late struct {
 	asleep bool   // guarded by mu: the worker waits to be woken
 }
 
-func startWorker(r *ring, own int) *worker {
+func newWorker(r *ring, own int) *worker {
 	w := &worker{
 		ring: r, features: r.session.features, same: r.session.known, own: own, cmds: make(chan func(), 1), done: make(chan struct{}),
 		view: &view{mem: r.session.mem.hold()}, position: r.base, inflight: r.session.inflight.hold(),
 	}
 	w.commit.flush.worker = w
-	go w.run()
+	w.polling.limit = r.session.poll
 	return w
 }
 
@@ -93,7 +95,7 @@ func (w *worker) run() {
 		default:
 		}
 		if !w.round() {
-			w.sleep()
+			w.wait()
 		}
 	}
 	w.end()
@@ -286,6 +288,39 @@ func (w *worker) recycle(j *job) {
 	w.free = append(w.free, j)
 }
 
+// began is the zero of the clock of polling.
+var began = time.Now()
+
+// watchers are the workers of this process that watch their rings.
+var watchers = seats{n: max(1, int32(spare(min(runtime.GOMAXPROCS(0), runtime.NumCPU()))))}
+
+// wait waits until there may be something to do.
+func (w *worker) wait() {
+	if w.polling.limit == 0 {
+		w.sleep()
+		return
+	}
+	if !w.polling.begin(time.Since(began)) || !w.watch() {
+		w.sleep()
+	}
+	w.polling.end(time.Since(began))
+}
+
+// watch waits as long as polling allows and reports whether there is something to do.
+func (w *worker) watch() (found bool) {
+	if !watchers.take() {
+		return false
+	}
+	defer watchers.leave()
+	w.guard(func() error {
+		for !found && w.polling.goOn(time.Since(began)) {
+			found = len(w.cmds) > 0 || w.late.any() || w.takes() && w.q.Available()
+		}
+		return nil
+	})
+	return found
+}
+
 // sleep waits for a kick, an end of a job, or a command.
 func (w *worker) sleep() {
 	kick := -1
@@ -321,6 +356,12 @@ func (l *late) sleep() bool {
 	defer l.mu.Unlock()
 	l.asleep = len(l.list) == 0
 	return l.asleep
+}
+
+func (l *late) any() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.list) > 0
 }
 
 func (l *late) awake() {

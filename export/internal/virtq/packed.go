@@ -340,7 +340,11 @@ func (q *packed) Park() bool {
 	} else {
 		q.ask(eventEnable << 16)
 	}
-	return q.broken == nil && len(q.again) == 0 && uint16(q.load(q.next.index())>>16)&(flagAvail|flagUsed) != q.next.available()
+	return q.broken == nil && !q.Available()
+}
+
+func (q *packed) Available() bool {
+	return len(q.again) > 0 || uint16(q.load(q.next.index())>>16)&(flagAvail|flagUsed) == q.next.available()
 }
 
 // Unpark asks the driver not to kick.

@@ -13,6 +13,8 @@ import "fmt"
 type Queue interface {
 	// Next takes the next available chain into c; false if there is none.
 	Next(c *Chain) (bool, error)
+	// Available reports whether there is a chain for Next.
+	Available() bool
 	// Put puts the chain of a head back; written is the number of bytes written to
 	// it. The driver sees it after Publish. Putting back a head that was not taken is
 	// a bug of the caller, which no driver can cause; the panic keeps the ring from

@@ -200,7 +200,11 @@ func (q *split) Park() bool {
 	} else {
 		q.setQuiet(0)
 	}
-	return q.broken == nil && len(q.again) == 0 && q.next == q.avail && load16(q.rings.Avail, 2) == q.next
+	return q.broken == nil && !q.Available()
+}
+
+func (q *split) Available() bool {
+	return len(q.again) > 0 || q.next != q.avail || load16(q.rings.Avail, 2) != q.next
 }
 
 // Unpark asks the driver not to kick; the driver may ignore that.
