@@ -107,6 +107,10 @@ test-ublk: packages ## attach devices by the kernel's ublk driver, which is buil
 test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devices by udm run, for an hour
 	CI=true go test -timeout 0 -count=1 -v ./test/run -lvm -groups 20
 
+test-dmtest: ## run dmtest-python's tests of caches on udm's devices, by dmsetup and udm dmsetup (DMTEST: the folder of its source)
+	@./test/packages.sh test/run/packages.txt
+	CI=true go test $(FLAGS) -count=1 -v ./test/run -run Dmtest -dmtest $(abspath $(or $(DMTEST),$(error DMTEST=FOLDER is missing: a clone of github.com/jthornber/dmtest-python)))
+
 test-web: packages ## look at the daemon's page in chromium
 	CI=true go test $(FLAGS) -count=1 -tags chromium ./test/web
 
@@ -190,4 +194,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
+.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-dmtest test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz

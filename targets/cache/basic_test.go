@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"context"
 	"syscall"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"udm/blk/blktest"
 	"udm/dm"
 	"udm/targets/cache"
+	"udm/targets/cache/cachemeta"
 	"udm/targets/internal/targettest"
 )
 
@@ -189,6 +191,42 @@ func TestReload(t *testing.T) {
 		}
 		r.Want(d, 1288, 8, 1288, 5)
 	}
+}
+
+// TestOriginShrinks: a table that is shorter forgets the blocks beyond its end, and is
+// refused while one of them is dirty. One that is longer finds what the origin has.
+func TestOriginShrinks(t *testing.T) {
+	const short = "0 8200 cache a b c 64 2 metadata2 writeback smq 0"
+	r := targettest.New(t, types)
+	d := r.Device("x", writeback)
+	r.Write(d, 0, bs, 1)
+	r.Write(d, 8192, bs, 2) // of the short table's last part of a block
+	r.Write(d, 16320, bs, 3)
+	r.Suspend(d, false)
+	specs, err := dm.ParseTable(short)
+	r.Must(err)
+	r.Must(d.Load(specs, dm.Mode{Write: true}))
+	if err := d.Resume(context.Background(), false); dm.ErrnoOf(err) != syscall.EFBIG {
+		t.Errorf("a dirty block is beyond the end: %v", err)
+	}
+	r.Swap(d, writeback)
+	wait(r, 5*time.Second)
+	r.Swap(d, short)
+	if s := status(r, d); s.Resident != 1 || s.Dirty != 0 {
+		t.Errorf("%+v", s)
+	}
+	r.Want(d, 0, bs, 0, 1)
+	r.Want(d, 8192, 8, 8192, 2)
+	r.Suspend(d, false) // saves the discards of a device of this size
+	if s, err := cachemeta.ReadSuper(r.Sim, r.Disk("a")); err != nil || s.DiscardBlocks != 129 {
+		t.Errorf("%d discard blocks, %v", s.DiscardBlocks, err)
+	}
+	r.Must(d.Close())
+	d = r.Device("y", writeback)
+	if s := status(r, d); s.Resident != 1 {
+		t.Errorf("blocks beyond the end came back: %+v", s)
+	}
+	r.Want(d, 16320, bs, 16320, 3)
 }
 
 func TestLines(t *testing.T) {

@@ -40,8 +40,8 @@ type cache struct {
 	copier       *kcopyd.Client
 
 	blockSectors   uint64
-	blockShift     int // -1: no power of two
-	originSectors  uint64
+	blockShift     int    // -1: no power of two
+	originSectors  uint64 // as long as the table, also if the origin is longer
 	originBlocks   uint64 // whole ones
 	discardSectors uint64
 
@@ -136,7 +136,7 @@ func (c *cache) open(l *Line) (err error) {
 			return dm.Errorf(dm.ErrnoOf(err), "Error opening %s device", d.what)
 		}
 	}
-	if c.originSectors = c.origin.Limits().Size; c.t.Len > c.originSectors {
+	if c.originSectors = c.t.Len; c.originSectors > c.origin.Limits().Size {
 		return invalid("Device size larger than cached device")
 	}
 	return nil

@@ -106,7 +106,9 @@ Table:
     METADATA  the device that says what is in the cache; zero its first 4 KiB to
               make a new cache; udm cache size tells how large it has to be
     CACHE     the fast device; its whole blocks are used
-    ORIGIN    the slow device; it must be as long as the target at least
+    ORIGIN    the slow device; it must be as long as the target at least. A target
+              that is shorter than before leaves out the blocks beyond its end; it
+              is not resumed while one of them is dirty
     BLOCK     sectors in a block: 64 (32 KiB) to 2097152 (1 GiB), a multiple of 64
     N         number of the words that follow, up to 3:
       writeback            writes end when they are in the cache (the default)

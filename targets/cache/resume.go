@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"udm/blk"
 	"udm/dm"
 	"udm/pdata"
 	"udm/targets/cache/cachemeta"
@@ -79,19 +80,29 @@ func (c *cache) resize(n uint32) error {
 	return nil
 }
 
-// load fills the policy from the metadata.
+// load fills the policy from the metadata. Mappings beyond the end of a table that is
+// shorter than the last one are removed.
 func (c *cache) load() error {
 	md := c.store.md
-	var blocks []cachemeta.Block
+	var blocks, beyond []cachemeta.Block
 	seen := map[uint64]bool{}
 	err := md.Load(c.identity(), func(b cachemeta.Block) error {
-		if b.OBlock >= c.originBlocks || seen[b.OBlock] {
-			return fmt.Errorf("block %d of the cache is mapped to block %d, which is beyond the origin or mapped twice: %w", b.CBlock, b.OBlock, syscall.EINVAL)
+		switch {
+		case seen[b.OBlock]:
+			return fmt.Errorf("block %d of the cache is mapped to block %d, which is mapped twice: %w", b.CBlock, b.OBlock, syscall.EINVAL)
+		case b.OBlock < c.originBlocks:
+			blocks = append(blocks, b)
+		case b.Dirty:
+			return fmt.Errorf("block %d of the cache is dirty and beyond the end of the table; load one as long as before and clean the cache first with the policy cleaner: %w", b.CBlock, syscall.EFBIG)
+		default:
+			beyond = append(beyond, b)
 		}
 		seen[b.OBlock] = true
-		blocks = append(blocks, b)
 		return nil
 	})
+	if err == nil {
+		err = c.removeAll(beyond)
+	}
 	if err != nil {
 		return err
 	}
@@ -106,6 +117,16 @@ func (c *cache) load() error {
 		c.setLoaded(md.CacheBlocks(), blocks, discards)
 	}
 	return err
+}
+
+// removeAll removes blocks from the metadata, unless these cannot be changed.
+func (c *cache) removeAll(blocks []cachemeta.Block) error {
+	for _, b := range blocks {
+		if !c.changeMetadata(func() error { return c.store.md.Remove(b.CBlock) }) && !c.isReadOnly() {
+			return blk.NoSpace
+		}
+	}
+	return nil
 }
 
 func (c *cache) setLoaded(size uint32, blocks []cachemeta.Block, discards []uint64) {

@@ -1,6 +1,6 @@
 // Package run runs unmodified programs under udm run, as an ordinary user without any
 // capability: Debian's dmsetup beside udm dmsetup, lvm2, mkfs and others, the traps of
-// interception, and lvm2's own scripts.
+// interception, and the own tests of lvm2 and dmtest.
 //
 // As root, the tests become the user nobody in a mount namespace of their own, where
 // /dev/fuse has the usual rights.
