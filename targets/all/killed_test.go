@@ -41,6 +41,7 @@ var killedCases = map[string]killedCase{
 	"writecache on thin": {tables: "p: 0 16384 thin-pool a b 128 0\np! create_thin 0\nv: 0 8192 thin /dev/mapper/p 0\nd: 0 1024 writecache s c /dev/mapper/v 4096 0", forgets: true},
 	"journal":            {tables: "d: 0 1024 integrity a 0 - J 1 internal_hash:crc32c", fill: true, forgets: true},
 	"tags":               {tables: "d: 0 1024 integrity a 0 - D 1 internal_hash:crc32c", fill: true, forgets: true, always: true},
+	"bitmap":             {tables: "d: 0 1024 integrity a 0 - B 1 internal_hash:crc32c", fill: true},
 }
 
 // killedDisks are disks that outlive the process: what has reached them is there.

@@ -26,7 +26,7 @@ func FuzzLines(f *testing.F) {
 		"cache a b c 64 0 smq 0", "cache a b c 128 3 Metadata2 WRITETHROUGH no_discard_passdown mq 4 migration_threshold 0 random_threshold +7 and more",
 		"writecache s a b 4096 0", "writecache S a b 512 18 PAUSE_writeback 5 cleaner start_sector 18446744073709551615 high_watermark 60 low_watermark 60 writeback_jobs 4294967299 autocommit_blocks 7 autocommit_time 20 max_age 0 metadata_only", "writecache s a b 1024 3 cleaner cleaner metadata_only extra",
 		"integrity a 0 - J 1 internal_hash:crc32c", "integrity a 8 9 D 12 internal_hash:hmac(sha256):00AB meta_device:b block_size:4096 recalculate reset_recalculate allow_discards fix_padding fix_hmac legacy_recalculate journal_sectors:0 interleave_sectors:9 buffer_sectors:9",
-		"integrity a 8 4 J 3 internal_hash:xxhash64 journal_watermark:7 commit_time:0",
+		"integrity a 8 4 J 3 internal_hash:xxhash64 journal_watermark:7 commit_time:0", "integrity a 8 4 B 3 internal_hash:xxhash64 sectors_per_bit:0 bitmap_flush_interval:0",
 		"flakey a 0 1 2 6 error_writes corrupt_bio_byte 32 R 1 0", "flakey a 0 1 2 1 Drop_Writes", "flakey a 0 1 2 5 corrupt_bio_byte 32 w 255 131072",
 		"thin-rescue a b 5 4 block_size 128 outdated certain", "thin-rescue a b @77",
 		"mirror core 1 8 2 a 0 b 0 0", "mirror disk 3 l\\ 1 1024 nosync 3 a 0 b 8 c 0 2 keep_log handle_errors", "mirror core 2 64 sync 2 a 1 b 2 2 handle_errors handle_errors",

@@ -8,9 +8,12 @@ Table:
     START       the sector of the superblock on DEVICE, or on the meta device
     TAG_SIZE    the size of a tag in bytes, or - for the size of the hash
     MODE        J  journal data and tags
+                B  write data and tags directly, and record where in a
+                   bitmap; after a power cut, the tags there are computed
+                   again
                 D  write data and tags directly; after a power cut, tags may
                    not match blocks that were being written
-                R  recovery: read-only, without replaying the journal
+                R  recovery: read-only, without journal or bitmap
     COUNT       the number of words that follow, 1 to 18
   Features:
     internal_hash:ALGORITHM[:KEY]
@@ -34,6 +37,9 @@ Table:
     buffer_sectors:N         the unit in which tags are read and written
     journal_watermark:PERCENT, commit_time:MILLISECONDS
                              when the journal is written back and committed
+    sectors_per_bit:N, bitmap_flush_interval:MILLISECONDS
+                             the length of the region of each bit, and how long
+                             after a write the bits are cleared
 
 Status (dmsetup status):
   MISMATCHES SECTORS RECALCULATED

@@ -48,6 +48,7 @@ type device struct {
 	blk.Device
 	sim     *env.Sim
 	control *dm.Control
+	table   string
 }
 
 func start(d *disks, table string, m dm.Mode) (*device, error) {
@@ -65,7 +66,7 @@ func start(d *disks, table string, m dm.Mode) (*device, error) {
 		c.Close()
 		return nil, err
 	}
-	return &device{x, sim, c}, nil
+	return &device{x, sim, c, table}, nil
 }
 
 func mustStart(t *testing.T, d *disks, table string) *device {
@@ -84,18 +85,23 @@ type history struct {
 	rng  *rand.Rand
 	x    *device
 	last [blocks]uint64          // the newest acknowledged version
-	may  [blocks]map[uint64]bool // versions that a power cut may leave
+	may  [blocks]map[uint64]bool // versions that a power cut may leave; 0: zeroes
+
+	piece uint64 // sectors of a block that are written whole
 }
 
 func newHistory(seed uint64, x *device) *history {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), x: x}
+	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), x: x, piece: 8}
+	if strings.Contains(x.table, " B ") {
+		h.piece = 1
+	}
 	for b := range h.may {
-		h.may[b] = map[uint64]bool{}
+		h.may[b] = map[uint64]bool{0: true}
 	}
 	return h
 }
 
-// step does one random operation. The operation may fail.
+// step does one random operation, which may fail.
 func (h *history) step(version uint64) {
 	b := h.rng.IntN(blocks)
 	switch n := h.rng.IntN(10); {
@@ -133,20 +139,44 @@ func (h *history) step(version uint64) {
 func (h *history) verify(t *testing.T, x *device, exact bool) {
 	t.Helper()
 	for b := range blocks {
-		if len(h.may[b]) == 0 {
-			continue
+		for _, v := range h.versions(t, x, b) {
+			if exact && h.last[b] > 0 && v != h.last[b] || !h.may[b][v] {
+				t.Fatalf("block %d has version %d, want %d of %v", b, v, h.last[b], h.may[b])
+			}
 		}
-		p := make([]byte, 4096)
-		if err := blk.ReadSectors(x.sim, x, p, uint64(b)*8); err != nil {
-			t.Fatalf("block %d: %v, want one of the versions %v", b, err, h.may[b])
-		}
-		v, ok := blktest.SeedOf(p[:512], uint64(b)*8)
-		switch {
-		case bytes.Equal(p, make([]byte, 4096)) && !exact:
-		case !ok || blktest.Check(p, uint64(b)*8, v) != nil:
+	}
+}
+
+// versions reads the versions of the pieces of a block.
+func (h *history) versions(t *testing.T, x *device, b int) (versions []uint64) {
+	t.Helper()
+	block := make([]byte, 4096)
+	if err := blk.ReadSectors(x.sim, x, block, uint64(b)*8); err != nil {
+		t.Fatalf("block %d: %v, want one of the versions %v", b, err, h.may[b])
+	}
+	for n := uint64(0); n < 8; n += h.piece {
+		at, p := uint64(b)*8+n, block[n*512:][:h.piece*512]
+		v, ok := blktest.SeedOf(p[:512], at)
+		if bytes.Equal(p, make([]byte, len(p))) {
+			v = 0
+		} else if !ok || blktest.Check(p, at, v) != nil {
 			t.Fatalf("block %d is torn", b)
-		case exact && h.last[b] > 0 && v != h.last[b], !h.may[b][v]:
-			t.Fatalf("block %d has version %d, want %d of %v", b, v, h.last[b], h.may[b])
+		}
+		versions = append(versions, v)
+	}
+	return versions
+}
+
+// stay makes what can be read after a power cut all that may be there from now on.
+func (h *history) stay(t *testing.T) {
+	t.Helper()
+	for b := range blocks {
+		h.last[b], h.may[b] = 0, map[uint64]bool{}
+		for _, v := range h.versions(t, h.x, b) {
+			h.last[b], h.may[b][v] = v, true
+		}
+		if len(h.may[b]) > 1 {
+			h.last[b] = 0
 		}
 	}
 }
@@ -156,6 +186,30 @@ var tables = []string{
 	"0 512 integrity a 0 4 J 5 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 block_size:4096 buffer_sectors:64",
 	"0 512 integrity a 0 - J 5 internal_hash:sha256 journal_sectors:400 interleave_sectors:8 fix_padding buffer_sectors:8",
 	"0 512 integrity a 0 - J 4 internal_hash:crc32c journal_sectors:600 meta_device:b journal_watermark:90",
+	"0 512 integrity a 0 4 B 6 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 buffer_sectors:64 sectors_per_bit:8 bitmap_flush_interval:100",
+	"0 512 integrity a 0 4 B 6 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 block_size:4096 buffer_sectors:64 sectors_per_bit:100",
+	"0 512 integrity a 0 - B 3 internal_hash:sha256 meta_device:b sectors_per_bit:0",
+}
+
+// explained checks the whole state of a disk after a power cut: in mode B, the superblock or a
+// bit tells of each block that does not match its tag.
+func explained(t *testing.T, d *disks, table string) {
+	t.Helper()
+	if !strings.Contains(table, " B ") {
+		return
+	}
+	meta := d.mems["a"]
+	if strings.Contains(table, "meta_device:b") {
+		meta = d.mems["b"]
+	}
+	line, err := integrity.ParseLine(strings.Fields(table)[3:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := integrity.Unexplained(env.Real(), d.mems["a"], meta, line, 512)
+	if err != nil || len(bad) > 0 {
+		t.Fatalf("no bits for %d blocks whose tags do not match, %v", len(bad), err)
+	}
 }
 
 // zeroed formats the disk of a table and fills its blocks with zeroes.
@@ -179,7 +233,7 @@ func zeroed(t *testing.T, table string) *disks {
 
 // TestPowerCuts cuts the power at random times in random histories, several times in a row.
 // Each block then has a version that was acknowledged or being written, not older than the
-// last flush.
+// last flush. Tables of mode B go to mode J and back.
 func TestPowerCuts(t *testing.T) {
 	for i, table := range tables {
 		for seed := uint64(0); seed < 8; seed += uint64(every(2, 4)) {
@@ -194,20 +248,16 @@ func TestPowerCuts(t *testing.T) {
 					}
 					h.verify(t, h.x, true)
 					d = d.crash(seed*10 + cut)
-					h.x = mustStart(t, d, table)
-					h.verify(t, h.x, false)
-					for b := range blocks { // from now on, the version that is read must stay
-						p := make([]byte, 4096)
-						if err := blk.ReadSectors(h.x.sim, h.x, p, uint64(b)*8); err != nil {
-							t.Fatal(err)
-						}
-						h.last[b], h.may[b] = 0, map[uint64]bool{}
-						if v, ok := blktest.SeedOf(p[:512], uint64(b)*8); ok {
-							h.last[b], h.may[b] = v, map[uint64]bool{v: true}
-						}
+					explained(t, d, h.x.table)
+					next := table
+					if h.rng.IntN(3) == 0 {
+						next = mode(table, "J")
 					}
+					h.x = mustStart(t, d, next)
+					h.verify(t, h.x, false)
+					h.stay(t)
 				}
-				h.ends(t, d, table)
+				h.ends(t, d, h.x.table)
 			})
 		}
 	}
@@ -220,7 +270,8 @@ func (h *history) ends(t *testing.T, d *disks, table string) {
 	if err := h.x.control.Close(); err != nil {
 		t.Fatal(err)
 	}
-	x, err := start(d, strings.Replace(table, " J ", " R ", 1), dm.Mode{})
+	explained(t, d, table)
+	x, err := start(d, strings.NewReplacer(" J ", " R ", " B ", " R ").Replace(table), dm.Mode{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +302,9 @@ func TestEachFailingIO(t *testing.T) {
 					h.step(v + 1)
 				}
 				x.control.Close()
-				x = mustStart(t, d.crash(2), table)
+				d = d.crash(2)
+				explained(t, d, table)
+				x = mustStart(t, d, table)
 				h.verify(t, x, false)
 				if err := x.control.Close(); err != nil {
 					t.Error(err)

@@ -42,7 +42,7 @@ func FuzzDisk(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, mode := range []string{"R", "D", "J"} {
+		for _, mode := range []string{"R", "B", "D", "J"} {
 			table := fmt.Sprintf("0 64 integrity a 0 %d %s 2 internal_hash:crc32c block_size:%d", s.TagSize, mode, 512<<(s.LogBlock&3))
 			x, err := start(d, table, dm.Mode{Write: true})
 			if err != nil {

@@ -2,9 +2,10 @@
 // checksum or MAC, which is verified when the block is read (drivers/md/dm-integrity.c).
 //
 // [Type]'s Doc is the manual, docs/formats/integrity.md describes the disk format, and
-// layout.go computes positions. Of the kernel's modes there are J (data and tags are
-// journaled), D (they are written directly, and may not match after a power cut) and R
-// (recovery: read-only, without the journal).
+// layout.go computes positions. The modes are the kernel's: J (data and tags are journaled),
+// B (they are written directly, and a bitmap records where, so that only those tags are
+// computed again after a power cut), D (they are written directly, and may not match after a
+// power cut) and R (recovery: read-only, without journal or bitmap).
 //
 // # Life of a bio
 //
@@ -15,8 +16,9 @@
 //	read:     acquire the range ─ read data and tags, verify ─ blocks that are in the
 //	          journal are copied from its memory instead
 //	write, J: acquire the range and room in the journal ─ copy into the journal ─ done
+//	write, B: acquire the range ─ make its bits durable ─ write data, update cached tags ─ done
 //	write, D: acquire the range ─ write data, update cached tags ─ done
-//	flush:    on the queue committer; J: commit the journal; D: write tags, flush disks
+//	flush:    on the queue committer; J: commit the journal; B, D: write tags, flush disks
 //
 // Only one clone at a time owns a range of sectors, so that data and tags stay
 // consistent.
@@ -36,12 +38,26 @@
 //
 // A suspend empties the journal, also on disk.
 //
+// # The bitmap
+//
+// In mode B, a flag of the superblock says that the area of the journal holds a bitmap
+// instead. The flag is set when the device is resumed, and cleared when it is suspended,
+// after everything was flushed and an empty journal was written. If the flag is set when
+// the device is resumed, the power was cut: mode B then recalculates the tags of the regions
+// whose bits are set, and any other mode those of all regions. Each item says what a power
+// cut during the step leaves:
+//
+//  1. The bit of a region is set on disk before its first write. Only this region is
+//     recalculated.
+//  2. Data and tags are written, in any order. They may not match, and are recalculated.
+//  3. After bitmap_flush_interval, no writes are in flight, everything is flushed, and then
+//     the bits are cleared. Bits that are still set cost time only.
+//
 // Lock order: the locks of env.Wait, then integrity.mu or tags.mu, which are taken inside
 // conditions of waits, then the lock of env.Queue.
 package integrity
 
 import (
-	"errors"
 	"hash"
 	"math/bits"
 	"sync"
@@ -73,12 +89,13 @@ type integrity struct {
 	tags         tags
 	queue        parallel.Queue
 	mismatches   atomic.Uint64
-	ready        bool // the journal was replayed; used only by suspend and resume
+	ready        bool // the disk was prepared; used only by suspend and resume
 
 	committer, writer env.Queue
 	commitWork        env.Work
 	writeWork         env.Work
 	recalcWork        env.Work
+	bitmapWork        env.Work
 
 	wait env.Wait // for spans, room in the journal, and copies into it
 
@@ -87,7 +104,9 @@ type integrity struct {
 	spans   []span       // guarded by mu; acquired
 	stopped bool         // guarded by mu; recalculation is stopped
 	flushes dm.CloneList // guarded by mu; completed by the next commit
-	journal *journal     // nil in modes D and R
+	journal *journal     // nil unless the mode is J
+	bitmap  *bitmap      // nil unless the mode is B
+	all     bool         // guarded by mu; a flush of the bitmap has or waits for all sectors
 }
 
 const (
@@ -149,10 +168,14 @@ func (g *integrity) setUp() {
 	if g.line.Mode == "J" {
 		g.journal = newJournal(g)
 	}
+	if g.line.Mode == "B" {
+		g.bitmap = newBitmap(g)
+	}
 	g.committer, g.writer = g.env.NewQueue("dm-integrity-commit"), g.env.NewQueue("dm-integrity-writer")
 	g.commitWork.Fn = g.commit
 	g.writeWork.Fn = func() { g.journal.writeBack() }
 	g.recalcWork.Fn = g.recalculate
+	g.bitmapWork.Fn = func() { g.bitmap.flush() }
 	g.stopped = true
 	g.queue.Init(g.env, "dm-integrity", workers, func() func(*dm.Clone) { return newWorker(g).work })
 }
@@ -210,6 +233,14 @@ func (g *integrity) dataSector(sector uint64) uint64 {
 	return g.start + g.layout.data(sector)
 }
 
+// tagged reports whether the tags of all blocks of a span were computed. Called with mu held.
+func (g *integrity) tagged(s span) bool {
+	if g.bitmap != nil {
+		return !g.bitmap.missing(s)
+	}
+	return s.end() <= g.unverifiedFrom()
+}
+
 // unverifiedFrom returns the first sector whose tag may not be computed yet. Called with
 // mu held.
 func (g *integrity) unverifiedFrom() uint64 {
@@ -226,7 +257,7 @@ func (g *integrity) mismatch(sector uint64) {
 	}
 }
 
-// Preresume replays the journal before the first I/O.
+// Preresume prepares the disk before the first I/O.
 func (g *integrity) Preresume() error {
 	if g.ready || g.line.Mode == "R" {
 		return nil
@@ -257,25 +288,44 @@ func (g *integrity) Postsuspend() {
 		return
 	}
 	g.committer.Cancel(&g.commitWork)
+	g.committer.Cancel(&g.bitmapWork)
 	g.committer.Flush()
 	g.writer.Flush()
-	var err error
-	if g.journal != nil {
-		err = g.journal.commitAll()
-		g.writer.Flush()
-		if err == nil {
-			g.journal.writeBack()
-			err = g.journal.writeEmpty()
-		}
-	} else {
-		err = g.flushDevices()
-	}
-	if err == nil && g.recalculating() {
+	g.committer.Cancel(&g.bitmapWork) // queued meanwhile
+	g.committer.Flush()
+	err := g.settle()
+	if err == nil && g.bitmap == nil && g.recalculating() {
 		err = g.writeSuperblock()
 	}
 	if err != nil {
 		g.target.Log().Error("integrity: the device was suspended, but not all data were written", "error", err)
 	}
+}
+
+// settle writes everything to its final location, and empties the journal or ends the bitmap. No
+// works run.
+func (g *integrity) settle() error {
+	if g.journal != nil {
+		err := g.journal.commitAll()
+		g.writer.Flush()
+		if err != nil {
+			return err
+		}
+		g.journal.writeBack()
+		return g.journal.writeEmpty()
+	}
+	err := g.flushDevices()
+	if g.bitmap == nil || !g.ready {
+		return err
+	}
+	g.ready = false // resume continues with what is on disk
+	g.mu.Lock()
+	g.bitmap.armed = false
+	g.mu.Unlock()
+	if err == nil {
+		err = g.bitmap.leave()
+	}
+	return err
 }
 
 func (g *integrity) recalculating() bool {
@@ -306,6 +356,7 @@ func (g *integrity) Status(kind dm.StatusKind, _ dm.StatusFlags) string {
 	l.FixPadding, l.FixHMAC = flags&flagPadding != 0, flags&flagHMAC != 0
 	l.JournalSectors = uint32(g.layout.initial - sbSectors)
 	l.InterleaveSectors, l.BufferSectors = 1<<g.layout.logInterleave, 1<<g.layout.logBuffer
+	l.SectorsPerBit = g.layout.blockSectors << g.layout.bitmapBit(g.line.SectorsPerBit)
 	if n := g.layout.entries(); n > 0 {
 		l.Watermark = uint32(((n-g.threshold)*100 + n/2) / n)
 	}
@@ -319,11 +370,11 @@ func (g *integrity) Areas() []dm.Area {
 	return []dm.Area{{Dev: g.dev, Start: g.start + g.layout.data(0), Len: g.target.Len}}
 }
 
-// Uncommitted reports whether blocks are only in the journal in memory, or perhaps tags in
-// their buffers.
+// Uncommitted reports whether blocks are only in the journal in memory, or in mode D perhaps
+// tags in their buffers. In mode B, tags that are lost with the process are recalculated.
 func (g *integrity) Uncommitted() bool {
 	if g.journal == nil {
-		return g.line.Mode != "R"
+		return g.line.Mode == "D"
 	}
 	return g.journal.uncommittedBlocks()
 }
@@ -331,14 +382,14 @@ func (g *integrity) Uncommitted() bool {
 // Hint makes clients send whole blocks. Writes are copied before tags are computed, so the
 // data need not be stable.
 func (g *integrity) Hint(h *blk.Limits) {
-	h.ProcessCache = true // the journal, or the tags, are written later
+	if g.bitmap == nil {
+		h.ProcessCache = true // the journal, or the tags, are written later
+	}
 	size := uint32(g.line.BlockSize)
 	h.LogicalBlock = max(h.LogicalBlock, size)
 	h.PhysicalBlock = max(h.PhysicalBlock, size)
 	h.MinIO = max(h.MinIO, size)
 	h.StableWrites = false
 }
-
-var errDirtyBitmap = errors.New("the disk was used in bitmap mode and not closed cleanly; open it in the kernel in mode B first")
 
 func geometryError(reason string) error { return dm.Errorf(syscall.EINVAL, "%s", reason) }

@@ -23,7 +23,7 @@ func table(mode, words string) string {
 	return fmt.Sprintf("0 4096 integrity a 0 - %s %d %s", mode, len(strings.Fields(words)), words)
 }
 
-// TestConforms runs the conformance suite on layouts of mode J, over disks with volatile
+// TestConforms runs the conformance suite on layouts of modes J and B, over disks with volatile
 // caches that lose power, while tags are recalculated.
 func TestConforms(t *testing.T) {
 	for name, words := range map[string]string{
@@ -34,6 +34,12 @@ func TestConforms(t *testing.T) {
 		"meta":    "internal_hash:xxhash64 meta_device:b recalculate",
 	} {
 		t.Run(name, func(t *testing.T) { targettest.Conforms(t, blktest.Suite{}, types, table("J", words)) })
+	}
+	for name, words := range map[string]string{
+		"bitmap":      "internal_hash:crc32c recalculate",
+		"bitmap-4096": "internal_hash:crc32c block_size:4096 buffer_sectors:1 allow_discards recalculate sectors_per_bit:8 bitmap_flush_interval:1",
+	} {
+		t.Run(name, func(t *testing.T) { targettest.Conforms(t, blktest.Suite{}, types, table("B", words)) })
 	}
 }
 

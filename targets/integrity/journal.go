@@ -99,6 +99,16 @@ func (j *journal) empty(at uint64, seq int) []byte {
 	return p
 }
 
+// format makes an empty journal durable.
+func (j *journal) format() error {
+	for at := range j.layout.sections {
+		if err := blk.WriteSectors(j.env, j.meta, j.empty(at, 0), j.start+j.layout.section(at, 0), 0); err != nil {
+			return err
+		}
+	}
+	return blk.FlushDevice(j.env, j.meta)
+}
+
 // image returns entry e of a section. The result aliases section.
 func (l *layout) image(section []byte, e uint64) image {
 	at := e%entrySectors*blk.SectorSize + e/entrySectors*uint64(l.entrySize)

@@ -53,13 +53,18 @@ func (i *image) load(t *testing.T, path string) {
 }
 
 // TestKernelPowerCuts makes the kernel open disks after udm lost power. The kernel writes and
-// syncs, and loses power as well: it never removes the device. Then udm opens the disks.
+// syncs, and loses power as well: it never removes the device. Then udm opens the disks. For half
+// of the disks, the kernel uses mode J if udm uses B, and the other way around.
 func TestKernelPowerCuts(t *testing.T) {
 	dir := t.TempDir()
 	var images []*image
 	var script strings.Builder
 	for seed := range uint64(8) {
-		table := tables[seed%2]
+		table := []string{tables[0], tables[1], tables[3], regions}[seed%4]
+		theirs := table
+		if seed >= 4 {
+			theirs = mode(table, map[bool]string{true: "J", false: "B"}[strings.Contains(table, " B ")])
+		}
 		d := zeroed(t, table)
 		h := newHistory(seed+100, mustStart(t, d, table))
 		for v := range 20 + h.rng.Uint64N(200) {
@@ -69,7 +74,7 @@ func TestKernelPowerCuts(t *testing.T) {
 		i.store(t, filepath.Join(dir, fmt.Sprint("disk", seed)))
 		images = append(images, i)
 		fmt.Fprintf(&script, "l=$(losetup -f --show $OUT/disk%d)\n", seed)
-		fmt.Fprintf(&script, "dmsetup create x%d --table \"%s\"\n", seed, strings.Replace(table, " a ", " $l ", 1))
+		fmt.Fprintf(&script, "dmsetup create x%d --table \"%s\"\n", seed, strings.Replace(theirs, " a ", " $l ", 1))
 		fmt.Fprintf(&script, "dd if=/dev/mapper/x%d of=$OUT/read%d bs=64k iflag=direct status=none\n", seed, seed)
 		p := blktest.Pattern(seed*8, 128, 9000+seed)
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("new", seed)), p, 0o600); err != nil {

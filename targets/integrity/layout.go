@@ -147,14 +147,3 @@ func (l *layout) areaEnd(sector uint64) uint64 {
 	}
 	return (sector>>log + 1) << log
 }
-
-// bitmapBit returns the log2 of the blocks for each bit if the kernel uses the journal area
-// for a bitmap: the blocks in 32768 sectors, or more if the area is too small for that.
-func (l *layout) bitmapBit() uint8 {
-	log := max(15, l.logBlock)
-	room := min(l.sectionSectors*l.sections*blk.SectorSize*8, math.MaxUint32)
-	for room < (l.provided+1<<log-1)>>log {
-		log++
-	}
-	return uint8(log - l.logBlock)
-}

@@ -17,7 +17,7 @@ import (
 type Line struct {
 	dm.Place
 	TagSize int    // bytes; 0 for the size of the hash
-	Mode    string // J, D or R
+	Mode    string // J, B, D or R
 	Hash    string // ALGORITHM or hmac(ALGORITHM)
 	Key     string // of the hash, in hexadecimal
 
@@ -34,6 +34,9 @@ type Line struct {
 	BufferSectors     uint32
 	Watermark         uint32 // percent
 	CommitTime        uint32 // milliseconds
+
+	SectorsPerBit       uint64 // of the bitmap; rounded down to a power of 2
+	BitmapFlushInterval uint32 // milliseconds
 }
 
 const (
@@ -56,7 +59,7 @@ func parseLine(words []string) (*Line, error) {
 	if len(words) <= 4 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
 	}
-	l := &Line{Mode: words[3], BlockSize: blk.SectorSize, InterleaveSectors: 1 << 15, BufferSectors: 1 << 7, Watermark: 50, CommitTime: 10000}
+	l := &Line{Mode: words[3], BlockSize: blk.SectorSize, InterleaveSectors: 1 << 15, BufferSectors: 1 << 7, Watermark: 50, CommitTime: 10000, SectorsPerBit: 1 << 15, BitmapFlushInterval: 10000}
 	var err error
 	if l.Place, err = dm.ParsePlace(words[0], words[1], "Invalid starting offset"); err != nil {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid starting offset")
@@ -85,14 +88,11 @@ func parseLine(words []string) (*Line, error) {
 }
 
 func checkMode(mode string) error {
-	const reason = "Invalid mode (expecting J, B, D, R)"
 	switch mode {
-	case "J", "D", "R":
+	case "J", "B", "D", "R":
 		return nil
-	case "B":
-		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no bitmap mode; use J or D"), reason)
 	}
-	return dm.Errorf(syscall.EINVAL, "%s", reason)
+	return dm.Errorf(syscall.EINVAL, "Invalid mode (expecting J, B, D, R)")
 }
 
 // number parses a number and truncates it to 32 bits, as the kernel does.
@@ -104,7 +104,7 @@ func number(word string) (uint32, bool) {
 // numbers returns the features with a number, by name.
 func (l *Line) numbers() map[string]*uint32 {
 	return map[string]*uint32{"journal_sectors": &l.JournalSectors, "interleave_sectors": &l.InterleaveSectors, "buffer_sectors": &l.BufferSectors,
-		"journal_watermark": &l.Watermark, "commit_time": &l.CommitTime}
+		"journal_watermark": &l.Watermark, "commit_time": &l.CommitTime, "bitmap_flush_interval": &l.BitmapFlushInterval}
 }
 
 // switches returns the features without an argument, by name.
@@ -149,7 +149,13 @@ func (l *Line) parseWord(name, value string) error {
 			return err
 		}
 		l.Hash, l.Key = name, strings.ToLower(digits)
-	case "journal_crypt", "journal_mac", "sectors_per_bit", "bitmap_flush_interval":
+	case "sectors_per_bit":
+		n, err := dm.ParseUint(value, math.MaxUint64)
+		if err != nil {
+			return dm.Errorf(syscall.EINVAL, "Invalid argument")
+		}
+		l.SectorsPerBit = max(1, n)
+	case "journal_crypt", "journal_mac":
 		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no %s; leave it out", name), "Invalid argument")
 	default:
 		return dm.Errorf(syscall.EINVAL, "Invalid argument")
@@ -201,6 +207,10 @@ func (l *Line) String() string {
 	if l.Mode == "J" {
 		counted("journal_watermark", l.Watermark)
 		counted("commit_time", l.CommitTime)
+	}
+	if l.Mode == "B" {
+		words = append(words, "sectors_per_bit:"+strconv.FormatUint(l.SectorsPerBit, 10))
+		counted("bitmap_flush_interval", l.BitmapFlushInterval)
 	}
 	add(l.FixPadding, "fix_padding")
 	add(l.FixHMAC, "fix_hmac")

@@ -36,7 +36,7 @@ func (g *integrity) load() error {
 		return err
 	}
 	if fresh && g.line.Mode != "R" {
-		g.sb.LogBitmapBit = g.layout.bitmapBit()
+		g.sb.LogBitmapBit = g.layout.bitmapBit(g.line.SectorsPerBit)
 		return g.format()
 	}
 	return nil
@@ -93,7 +93,7 @@ func (g *integrity) newSuperblock(logBuffer uint) error {
 		s.JournalSections = uint32(la.sections)
 	}
 	s.Provided = la.provided
-	s.setVersion(separate)
+	s.setVersion(separate, l.Mode)
 	g.sb = s
 	return nil
 }
@@ -150,8 +150,6 @@ func (g *integrity) checkUse() error {
 		return geometryError("Not enough provided sectors for requested mapping size")
 	case recalculate && g.line.Key != "" && g.sb.Flags&flagHMAC == 0 && !g.line.LegacyRecalculate:
 		return dm.Errorf(syscall.EOPNOTSUPP, "Recalculating with HMAC is disabled for security reasons - if you really need it, use the argument \"legacy_recalculate\"")
-	case g.sb.Flags&flagBitmap != 0 && g.line.Mode != "R":
-		return dm.Errorf(syscall.EINVAL, "%v", errDirtyBitmap)
 	}
 	return nil
 }
@@ -159,13 +157,7 @@ func (g *integrity) checkUse() error {
 // format writes an empty journal and then the superblock, so that a disk with a superblock
 // always has a valid journal.
 func (g *integrity) format() error {
-	j := newJournal(g)
-	for at := range g.layout.sections {
-		if err := blk.WriteSectors(g.env, g.meta, j.empty(at, 0), g.start+g.layout.section(at, 0), 0); err != nil {
-			return dm.Because(err, "Error initializing journal")
-		}
-	}
-	if err := blk.FlushDevice(g.env, g.meta); err != nil {
+	if err := newJournal(g).format(); err != nil {
 		return dm.Because(err, "Error initializing journal")
 	}
 	return dm.Because(g.writeSuperblock(), "Error initializing superblock")
@@ -174,7 +166,7 @@ func (g *integrity) format() error {
 // writeSuperblock writes the superblock and makes it durable.
 func (g *integrity) writeSuperblock() error {
 	g.mu.Lock()
-	g.sb.setVersion(g.layout.meta)
+	g.sb.setVersion(g.layout.meta, g.line.Mode)
 	p := g.sb.encode()
 	g.mu.Unlock()
 	if err := blk.WriteSectors(g.env, g.meta, p, g.start, 0); err != nil {
@@ -183,9 +175,9 @@ func (g *integrity) writeSuperblock() error {
 	return blk.FlushDevice(g.env, g.meta)
 }
 
-// prepare replays the journal and updates the superblock before the first I/O. It reads the
-// superblock again, because the previous table may have changed it since this one was
-// loaded.
+// prepare replays the journal or reads the bitmap, and updates the superblock before the first
+// I/O. It reads the superblock again, because the previous table may have changed it since this
+// one was loaded.
 func (g *integrity) prepare() error {
 	s, err := ReadSuperblock(g.env, g.meta, g.start)
 	if err != nil {
@@ -194,38 +186,66 @@ func (g *integrity) prepare() error {
 	if s.TagSize != g.sb.TagSize || s.LogBlock != g.sb.LogBlock || s.LogInterleave != g.sb.LogInterleave || s.JournalSections != g.sb.JournalSections {
 		return errors.New("the disk was formatted again since the table was loaded")
 	}
-	if s.Flags&flagBitmap != 0 {
-		return errDirtyBitmap
-	}
-	j := g.journal
 	g.mu.Lock()
 	g.sb = s
-	if j == nil {
-		j = newJournal(g)
-	}
 	g.mu.Unlock()
-	if err := j.replay(); err != nil {
+	if s.Flags&flagBitmap != 0 && g.bitmap != nil {
+		return g.bitmap.reopen()
+	}
+	dirty := false
+	if s.Flags&flagBitmap != 0 {
+		if dirty, err = g.leaveBitmap(); err != nil {
+			return err
+		}
+	}
+	if err := g.journalOrNew().replay(); err != nil {
 		return err
 	}
-	return g.updateSuperblock()
+	if err := g.updateSuperblock(dirty); err != nil || g.bitmap == nil {
+		return err
+	}
+	return g.bitmap.enter()
+}
+
+func (g *integrity) journalOrNew() *journal {
+	if g.journal != nil {
+		return g.journal
+	}
+	return newJournal(g)
+}
+
+// leaveBitmap replaces the bitmap by an empty journal, for another mode. It returns whether
+// the bitmap had bits, so that tags must be recalculated.
+func (g *integrity) leaveBitmap() (dirty bool, err error) {
+	b := newBitmap(g)
+	if dirty, err = b.read(); err != nil {
+		return dirty, err
+	}
+	g.updateFields(dirty)
+	return dirty, b.leave()
 }
 
 // updateSuperblock records a new size of the device and the start of a recalculation.
-func (g *integrity) updateSuperblock() error {
+func (g *integrity) updateSuperblock(dirty bool) error {
+	if !g.updateFields(dirty) {
+		return nil
+	}
+	return g.writeSuperblock()
+}
+
+// updateFields changes the superblock in memory, and returns whether it differs. If dirty,
+// tags must be recalculated.
+func (g *integrity) updateFields(dirty bool) (changed bool) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	before := *g.sb
 	g.sb.Provided = g.layout.provided
-	if g.line.ResetRecalculate || g.line.Recalculate && g.sb.Flags&flagRecalculating == 0 {
+	if dirty || g.line.ResetRecalculate || g.line.Recalculate && g.sb.Flags&flagRecalculating == 0 {
 		g.sb.Flags |= flagRecalculating
 		g.sb.RecalcSector = 0
 	}
 	if g.sb.Flags&flagRecalculating != 0 {
 		g.sb.RecalcSector = min(g.sb.RecalcSector&^(g.layout.blockSectors-1), g.layout.provided)
 	}
-	same := *g.sb == before
-	g.mu.Unlock()
-	if same {
-		return nil
-	}
-	return g.writeSuperblock()
+	return *g.sb != before
 }

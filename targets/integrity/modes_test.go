@@ -16,7 +16,9 @@ import (
 // small is a table of 512 sectors.
 const small = "0 512 integrity a 0 4 J 4 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 buffer_sectors:64"
 
-func mode(table, m string) string { return strings.Replace(table, " J ", " "+m+" ", 1) }
+func mode(table, m string) string {
+	return strings.NewReplacer(" J ", " "+m+" ", " B ", " "+m+" ").Replace(table)
+}
 
 // TestModes checks that data written in mode J can be read in modes D and R, and data written
 // in D in the others, and that R refuses writes.
@@ -33,8 +35,16 @@ func TestModes(t *testing.T) {
 	r.Want(d, 3, 1, 3, 3)
 	r.Want(d, 100, 300, 100, 2)
 	r.Do(d, blk.Write, 0, 8, 1, blk.IOErr)
-	r.Swap(d, small)
+	r.Swap(d, mode(small, "B"))
 	r.Want(d, 100, 300, 100, 2)
+	r.Write(d, 200, 9, 4)
+	r.Want(d, 200, 9, 200, 4)
+	r.Sim.Advance(20e9)
+	r.Write(d, 300, 9, 5)
+	r.Swap(d, small)
+	r.Want(d, 100, 100, 100, 2)
+	r.Want(d, 200, 9, 200, 4)
+	r.Want(d, 300, 9, 300, 5)
 	r.Lines(d, dm.Info, "0 512 integrity 0 3200 -")
 }
 
@@ -86,7 +96,7 @@ func tagsOf(sector uint64) uint64 { return sector - 256 }
 // TestRecalculation recalculates tags in the background, also after an interruption, while
 // the disk is written to.
 func TestRecalculation(t *testing.T) {
-	for _, m := range []string{"J", "D"} {
+	for _, m := range []string{"J", "D", "B"} {
 		r := targettest.New(t, types)
 		table := strings.NewReplacer("J 4 ", m+" 5 recalculate ", "0 512 ", "0 3072 ").Replace(small)
 		d := r.Device("x", table)
@@ -100,8 +110,8 @@ func TestRecalculation(t *testing.T) {
 		r.Want(d, 1000, 100, 1000, 2)
 		r.Sim.Run()
 		r.Lines(d, dm.Info, "0 3072 integrity 0 3200 3200")
-		r.Lines(d, dm.TableText, "0 3072 integrity 7:0 0 4 "+m+" "+map[string]string{"J": "8", "D": "6"}[m]+
-			" recalculate reset_recalculate journal_sectors:176 interleave_sectors:64 buffer_sectors:64"+map[string]string{"J": " journal_watermark:50 commit_time:10000"}[m]+" internal_hash:crc32c")
+		r.Lines(d, dm.TableText, "0 3072 integrity 7:0 0 4 "+m+" "+map[string]string{"J": "8", "D": "6", "B": "8"}[m]+
+			" recalculate reset_recalculate journal_sectors:176 interleave_sectors:64 buffer_sectors:64"+map[string]string{"J": " journal_watermark:50 commit_time:10000", "B": " sectors_per_bit:32768 bitmap_flush_interval:10000"}[m]+" internal_hash:crc32c")
 	}
 }
 
@@ -123,8 +133,14 @@ func TestRecalculationInABlock(t *testing.T) {
 // TestDiscards checks that discarded blocks are not verified until they are written again.
 // Without the feature, discards fail.
 func TestDiscards(t *testing.T) {
+	for _, m := range []string{"J", "B"} {
+		t.Run(m, func(t *testing.T) { testDiscards(t, mode(small, m)) })
+	}
+}
+
+func testDiscards(t *testing.T, small string) {
 	r := targettest.New(t, types)
-	table := strings.Replace(small, "J 4 ", "J 5 allow_discards ", 1)
+	table := strings.Replace(small, " 4 internal", " 5 allow_discards internal", 1)
 	d := r.Device("x", table)
 	r.Write(d, 0, 512, 1)
 	r.Do(d, blk.Discard, 30, 200, 0, blk.OK)

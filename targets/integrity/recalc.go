@@ -32,6 +32,8 @@ func (g *integrity) recalculate() {
 	}
 	if _, ok := g.nextRecalc(); ok {
 		g.writer.Queue(&g.recalcWork)
+	} else if g.bitmap != nil && !g.isStopped() {
+		g.committer.Queue(&g.bitmapWork)
 	}
 }
 
@@ -40,11 +42,24 @@ func (g *integrity) recalculate() {
 func (g *integrity) nextRecalc() (s span, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.bitmap != nil && g.sb.RecalcSector < g.layout.provided {
+		g.sb.RecalcSector = g.bitmap.nextMissing(g.sb.RecalcSector).sector
+	}
 	at := g.sb.RecalcSector
 	if g.stopped || g.sb.Flags&flagRecalculating == 0 || at >= g.layout.provided {
 		return s, false
 	}
-	return span{at, min(recalcSectors, g.layout.areaEnd(at)-at, g.layout.provided-at)}, true
+	s = span{at, min(recalcSectors, g.layout.areaEnd(at)-at, g.layout.provided-at)}
+	if g.bitmap != nil {
+		s.sectors = min(s.sectors, g.bitmap.nextMissing(at).sectors)
+	}
+	return s, true
+}
+
+func (g *integrity) isStopped() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stopped
 }
 
 func (g *integrity) recalculateSpan(t *tagger, data []byte, s span) error {
@@ -63,7 +78,12 @@ func (g *integrity) recalculateSpan(t *tagger, data []byte, s span) error {
 		return err
 	}
 	g.mu.Lock()
-	g.sb.RecalcSector = s.end()
+	if g.sb.RecalcSector == s.sector { // else a write failed meanwhile
+		g.sb.RecalcSector = s.end()
+		if g.bitmap != nil {
+			g.bitmap.computed(s)
+		}
+	}
 	g.mu.Unlock()
 	return nil
 }

@@ -83,14 +83,14 @@ func (s *Superblock) encode() []byte {
 	return p
 }
 
-// setVersion sets the lowest version that supports the features in use.
-func (s *Superblock) setVersion(metaDevice bool) {
+// setVersion sets the lowest version that supports the features and the mode in use.
+func (s *Superblock) setVersion(metaDevice bool, mode string) {
 	switch {
 	case s.Flags&flagHMAC != 0:
 		s.Version = 5
 	case s.Flags&flagPadding != 0:
 		s.Version = 4
-	case s.Flags&flagBitmap != 0:
+	case mode == "B" || s.Flags&flagBitmap != 0:
 		s.Version = 3
 	case metaDevice || s.Flags&flagRecalculating != 0:
 		s.Version = 2

@@ -43,10 +43,10 @@ func (w *worker) tagBytes(s span) []byte {
 
 // read reads and verifies a clone. Blocks in the journal are copied from there.
 func (w *worker) read(c *dm.Clone, s span) blk.Status {
-	unverified := uint64(0) // the first sector that has no tag yet
+	tagged := false // all blocks have tags
 	inJournal := 0
 	w.acquire(s, func() bool {
-		unverified = w.unverifiedFrom()
+		tagged = w.tagged(s)
 		inJournal = w.findImages(s)
 		return true
 	})
@@ -65,12 +65,19 @@ func (w *worker) read(c *dm.Clone, s span) blk.Status {
 		if im := w.images[i]; im.data != nil {
 			im.unpack(w.buffer)
 			c.CopyIn(w.buffer[:w.layout.blockSectors*blk.SectorSize])
-		} else if sector < unverified && !w.verify(c, sector, w.tagBuf[i*w.layout.tagSize:][:w.layout.tagSize]) {
+		} else if (tagged || w.hasTag(sector)) && !w.verify(c, sector, w.tagBuf[i*w.layout.tagSize:][:w.layout.tagSize]) {
 			return blk.IOErr
 		}
 		c.Advance(w.layout.blockSectors)
 	}
 	return blk.OK
+}
+
+// hasTag reports whether the tag of a block was computed. The caller owns a span with it.
+func (w *worker) hasTag(sector uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tagged(span{sector, w.layout.blockSectors})
 }
 
 // findImages sets w.images for a span, and returns the number of blocks in the journal.
@@ -126,7 +133,7 @@ func isDiscarded(tag []byte) bool {
 	return true
 }
 
-// write journals a clone, or writes it directly with its tags. It copies the data first, so
+// write journals a clone, or writes it directly with its tags, in mode B after marking it. It copies the data first, so
 // that the tags match what is written even if the client changes its buffers.
 func (w *worker) write(c *dm.Clone, s span) {
 	data := w.buffer[:s.sectors*blk.SectorSize]
@@ -137,7 +144,7 @@ func (w *worker) write(c *dm.Clone, s span) {
 		st = w.journal.add(s, data, w.tagBytes(s))
 	} else {
 		w.acquire(s, nil)
-		st = w.writeDirect(data, s)
+		st = w.writeMarked(s, func() error { return w.writeDirect(data, s) })
 		w.release(s)
 	}
 	if st == blk.OK && c.Flags&blk.FUA != 0 {
@@ -154,12 +161,27 @@ func (w *worker) computeTags(data []byte, s span) {
 	}
 }
 
-func (w *worker) writeDirect(data []byte, s span) blk.Status {
+// writeMarked calls write for an acquired span; in mode B, it makes the bits of the span durable
+// first.
+func (w *worker) writeMarked(s span, write func() error) blk.Status {
+	if w.bitmap == nil {
+		return blk.StatusOf(write())
+	}
+	err := w.bitmap.mark(s)
+	if err == nil {
+		if err = write(); err != nil {
+			w.bitmap.doubt(s)
+		}
+	}
+	return blk.StatusOf(err)
+}
+
+func (w *worker) writeDirect(data []byte, s span) error {
 	err := blk.WriteSectors(w.env, w.dev, data, w.dataSector(s.sector), 0)
 	if err == nil {
 		err = w.tags.write(w.tagBytes(s), w.layout.tag(s.sector))
 	}
-	return blk.StatusOf(err)
+	return err
 }
 
 // discard marks the tags as discarded, makes that durable, and then discards the data: no
@@ -175,6 +197,10 @@ func (w *worker) discard(s span) blk.Status {
 	if st != blk.OK {
 		return st
 	}
+	return w.writeMarked(s, func() error { return w.discardDirect(s) })
+}
+
+func (w *worker) discardDirect(s span) error {
 	err := w.eachArea(s, func(at, n uint64) error {
 		return w.tags.fill(discarded, int(n>>w.layout.logBlock)*w.layout.tagSize, w.layout.tag(at))
 	})
@@ -184,7 +210,7 @@ func (w *worker) discard(s span) blk.Status {
 	if err == nil {
 		err = w.eachArea(s, func(at, n uint64) error { return blk.DiscardSectors(w.env, w.dev, w.dataSector(at), n) })
 	}
-	return blk.StatusOf(err)
+	return err
 }
 
 // eachArea calls f with the parts of a span that lie in one area each.
