@@ -53,7 +53,7 @@ func (i *integrityFlags) line(disk string) (*integrity.Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &integrity.Line{Mode: "J", Hash: strings.ToLower(i.hash), BlockSize: blk.SectorSize, BufferSectors: 128, InterleaveSectors: 32768, Watermark: 50, CommitTime: 10000}
+	l := &integrity.Line{Mode: "J", Hash: strings.ToLower(i.hash), BlockSize: blk.SectorSize, BufferSectors: 128, InterleaveSectors: 32768, Watermark: 50, CommitTime: 10000, SectorsPerBit: 32768, BitmapFlushInterval: 10000}
 	l.Device = name
 	if inner, short := strings.CutPrefix(l.Hash, "hmac-"); short { // integritysetup's spelling
 		l.Hash = "hmac(" + inner + ")"
@@ -199,6 +199,9 @@ Reads of blocks that do not match their tags fail.`,
 	f := cmd.Flags()
 	f.StringVar(&o.socket, "socket", "", "path of the NBD socket")
 	f.StringVar(&o.name, "name", "disk", "name of the NBD export")
+	f.BoolVar(&o.bitmap, "integrity-bitmap-mode", false, "write directly, and compute tags again after a power cut where a bitmap says so")
+	f.Uint64Var(&o.sectorsPerBit, "bitmap-sectors-per-bit", 32768, "sectors for each bit of the bitmap")
+	f.Uint32Var(&o.flushTime, "bitmap-flush-time", 10000, "milliseconds after which the bitmap is cleared")
 	f.BoolVar(&o.noJournal, "integrity-no-journal", false, "write directly, so that a power cut may leave unreadable blocks")
 	f.BoolVar(&o.recovery, "integrity-recovery-mode", false, "open read-only without replaying the journal")
 	f.BoolVar(&o.discards, "allow-discards", false, "pass on discards")
@@ -209,16 +212,18 @@ Reads of blocks that do not match their tags fail.`,
 
 type integrityOpen struct {
 	integrityFlags
-	socket, name                               string
-	noJournal, recovery, discards, recalculate bool
+	socket, name                                       string
+	bitmap, noJournal, recovery, discards, recalculate bool
+	sectorsPerBit                                      uint64
+	flushTime                                          uint32 // milliseconds
 }
 
 func (o *integrityOpen) run(cmd *cobra.Command, disk string) error {
 	switch {
 	case o.socket == "":
 		return errors.New("--socket is required: the path of the NBD socket")
-	case o.noJournal && o.recovery:
-		return errors.New("use either --integrity-no-journal or --integrity-recovery-mode, not both")
+	case o.noJournal && o.recovery, o.bitmap && (o.noJournal || o.recovery):
+		return errors.New("use only one of --integrity-bitmap-mode, --integrity-no-journal and --integrity-recovery-mode")
 	}
 	s, err := superblock(disk)
 	if err != nil {
@@ -232,9 +237,12 @@ func (o *integrityOpen) run(cmd *cobra.Command, disk string) error {
 	l.AllowDiscards, l.Recalculate = o.discards, o.recalculate
 	stack := udm.New()
 	create := stack.Create
-	if o.noJournal {
+	switch {
+	case o.bitmap:
+		l.Mode, l.SectorsPerBit, l.BitmapFlushInterval = "B", o.sectorsPerBit, o.flushTime
+	case o.noJournal:
 		l.Mode = "D"
-	} else if o.recovery {
+	case o.recovery:
 		l.Mode = "R"
 		create = stack.CreateReadOnly
 	}
@@ -273,12 +281,13 @@ type integrityDump struct {
 	Interleave      uint64   `json:"interleaveSectors"`
 	JournalSections uint32   `json:"journalSections"`
 	Provided        uint64   `json:"providedDataSectors"`
+	SectorsPerBit   uint64   `json:"sectorsPerBit"` // 0: unknown
 	Flags           []string `json:"flags"`
 	Recalculated    uint64   `json:"recalculatedSectors,omitempty"`
 }
 
 func printIntegrity(cmd *cobra.Command, s *integrity.Superblock) error {
-	d := integrityDump{int(s.Version), int(s.TagSize), blk.SectorSize << s.LogBlock, 1 << s.LogInterleave, s.JournalSections, s.Provided, s.FlagNames(), s.RecalcSector}
+	d := integrityDump{int(s.Version), int(s.TagSize), blk.SectorSize << s.LogBlock, 1 << s.LogInterleave, s.JournalSections, s.Provided, 1 << s.LogBitmapBit << s.LogBlock, s.FlagNames(), s.RecalcSector}
 	if wantsJSON(cmd) {
 		return printJSON(cmd, d)
 	}
@@ -292,7 +301,7 @@ func (d *integrityDump) print(w io.Writer) error {
 		value any
 	}{
 		{"Version", d.Version}, {"Tag size", d.TagSize}, {"Sector size", d.SectorSize}, {"Interleave sectors", d.Interleave},
-		{"Journal sections", d.JournalSections}, {"Provided data sectors", d.Provided}, {"Flags", strings.Join(d.Flags, " ")},
+		{"Journal sections", d.JournalSections}, {"Provided data sectors", d.Provided}, {"Sectors per bit", d.SectorsPerBit}, {"Flags", strings.Join(d.Flags, " ")},
 	} {
 		_, e := fmt.Fprintf(w, "%-22s %v\n", row.name+":", row.value)
 		err = errors.Join(err, e)

@@ -33,7 +33,7 @@ func TestIntegrityCommands(t *testing.T) {
 		t.Errorf("made %+v, found %+v", made, found)
 	}
 	c.fails("open @disk", "--socket")
-	c.fails("open @disk --socket @s --integrity-no-journal --integrity-recovery-mode", "not both")
+	c.fails("open @disk --socket @s --integrity-no-journal --integrity-recovery-mode", "only one of")
 	data := blktest.Pattern(8, 64, 3)
 	open := "open @disk --integrity hmac-sha256 --integrity-key-file @key"
 	c.serves(open, func(d blk.Device) {
@@ -45,7 +45,7 @@ func TestIntegrityCommands(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for _, mode := range []string{"", " --integrity-no-journal", " --integrity-recovery-mode"} {
+	for _, mode := range []string{"", " --integrity-bitmap-mode --bitmap-sectors-per-bit 64", " --integrity-no-journal", " --integrity-bitmap-mode", " --integrity-recovery-mode"} {
 		c.serves(open+mode, func(d blk.Device) {
 			got := make([]byte, len(data))
 			if err := blk.ReadSectors(env.Real(), d, got, 8); err != nil || !bytes.Equal(got, data) {
