@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"udm/ctl"
+	"udm/targets/multipath"
 	"udm/volume"
 )
 
@@ -126,9 +127,22 @@ func listRows(ds []listed) [][]string {
 		if d.State != "active" && d.State != "suspended" && d.Live {
 			state = d.State
 		}
+		if failed, all := pathsOf(d.Device); failed > 0 {
+			state += fmt.Sprintf(", %d of %d paths failed", failed, all)
+		}
 		rows = append(rows, []string{d.Name, string(d.Kind), formatSectors(d.Sectors), state, kinds(d.Device), below(d.Device), open, bars(d.Device)})
 	}
 	return rows
+}
+
+// pathsOf returns how many paths of a device have failed, and how many it has.
+func pathsOf(d ctl.Device) (failed, all int) {
+	for _, l := range d.Status {
+		if s, ok := statusOf(l).(*multipath.Status); ok {
+			return s.Failed() // the only target of its table
+		}
+	}
+	return 0, 0
 }
 
 // kinds are the target types of a device, without repetition.

@@ -48,6 +48,18 @@ func (s *Status) String() string {
 	return w.String()
 }
 
+// Failed returns how many paths have failed, and how many there are.
+func (s *Status) Failed() (failed, all int) {
+	for _, g := range s.Groups {
+		for _, p := range g.Paths {
+			if all++; p.Failed {
+				failed++
+			}
+		}
+	}
+	return failed, all
+}
+
 func letter(is bool, yes, no string) string {
 	if is {
 		return yes

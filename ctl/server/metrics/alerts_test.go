@@ -172,6 +172,11 @@ var faults = map[string]struct {
 		r.create("slow", "0 8 delay mem:1M 0 3600000")
 		r.hang("slow", r.Suspend) // a suspend sends delayed bios
 	}},
+	"failed path": {[]string{"UdmPathFailed"}, func(r *rig) { r.paths("fail_path mem:1M:a") }},
+	"no path": {[]string{"UdmNoPath", "UdmPathFailed"}, func(r *rig) {
+		r.paths("fail_path mem:1M:a", "fail_path mem:1M:b")
+		r.dead = true
+	}},
 	"held root": {[]string{"UdmPoolHeldRoot"}, func(r *rig) {
 		r.pool()
 		_, err := r.Message(context.Background(), ctl.Message{Ref: ctl.Ref{Name: "pool"}, Text: "reserve_metadata_snap"})
@@ -200,6 +205,16 @@ var faults = map[string]struct {
 			r.t.Error("a write succeeded with a full store")
 		}
 	}},
+}
+
+// paths makes a device with two paths and sends it messages.
+func (r *rig) paths(messages ...string) {
+	r.t.Helper()
+	r.create("both", "0 2048 multipath 0 0 1 1 round-robin 0 2 1 mem:1M:a 1 mem:1M:b 1")
+	for _, text := range messages {
+		_, err := r.Message(context.Background(), ctl.Message{Ref: ctl.Ref{Name: "both"}, Text: text})
+		r.must(err)
+	}
 }
 
 // reload gives a device another table.

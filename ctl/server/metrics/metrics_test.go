@@ -156,6 +156,7 @@ func TestMetrics(t *testing.T) {
 	r.must(r.write("cache", 512))
 	r.create("writecache", "0 2048 writecache s mem:1M mem:2M 4096 0")
 	r.must(r.write("writecache", 8192))
+	r.paths("fail_path mem:1M:b")
 	got := r.samples()
 	for line, want := range map[string]float64{
 		`udm_cache_bytes{device="cache"}`:                                   1 << 20,
@@ -166,7 +167,10 @@ func TestMetrics(t *testing.T) {
 		`udm_cache_hits_total{device="writecache", op="write"}`:             0,
 		`udm_cache_misses_total{device="writecache", op="write"}`:           2,
 		`udm_cache_failed{device="writecache"}`:                             0,
-		`udm_devices`:                                                       7,
+		`udm_path_failed{device="both", path="mem:1M:a"}`:                   0,
+		`udm_path_failed{device="both", path="mem:1M:b"}`:                   1,
+		`udm_usable_paths{device="both"}`:                                   1,
+		`udm_devices`:                                                       8,
 		`udm_device_size_bytes{device="vol"}`:                               4 << 20,
 		`udm_device_bytes_total{device="vol", op="write"}`:                  1 << 16,
 		`udm_device_errors_total{device="vol", op="read"}`:                  0,

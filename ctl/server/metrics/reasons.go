@@ -28,6 +28,8 @@ func (r reasons) of(p ctl.Problem) string {
 		return r.devices[p.Labels["device"]]
 	case "UdmDiskLost":
 		return r.disks[p.Labels["disk"]]
+	case "UdmPathFailed":
+		return r.disks[p.Labels["path"]]
 	case "UdmOperationWaits":
 		return r.operations[p.Labels["id"]]
 	}

@@ -1,13 +1,17 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 
 	"udm/blk"
 	"udm/ctl"
 	"udm/dm"
 	"udm/pdata"
 	"udm/targets/cache"
+	"udm/targets/multipath"
 	"udm/targets/snapshot"
 	"udm/targets/thin"
 	"udm/targets/writecache"
@@ -45,6 +49,9 @@ var (
 	cacheCheck    = gauge("udm_cache_needs_check", "1 if the cache's metadata must be checked.")
 	cacheAround   = counter("udm_cache_around_bytes_total", "Bytes written past the writecache to its origin.")
 	cacheFailed   = gauge("udm_cache_failed", "1 if a disk of the writecache has failed, so that writes and flushes fail.")
+
+	pathFailed  = gauge("udm_path_failed", "1 if the path of the multipath device has failed.")
+	pathsUsable = gauge("udm_usable_paths", "Number of paths of the multipath device that have not failed.")
 )
 
 // target adds the metrics of a target's status line.
@@ -70,6 +77,10 @@ func (p *page) target(ctx context.Context, s ctl.Service, d ctl.Device, l ctl.Li
 	case "writecache":
 		if st, err := writecache.ParseStatus(l.Params); err == nil {
 			p.writecache(d.Name, st, writecacheBlock(ctx, s, d))
+		}
+	case "multipath":
+		if st, err := multipath.ParseStatus(l.Params); err == nil {
+			p.multipath(d, st)
 		}
 	}
 }
@@ -180,4 +191,30 @@ func (p *page) writecache(name string, st *writecache.Status, block uint64) {
 	p.hits(name, "read", st.ReadHits, st.Reads-min(st.ReadHits, st.Reads))
 	hits := st.HitsUncommitted + st.HitsCommitted
 	p.hits(name, "write", hits, st.Writes-min(hits, st.Writes))
+}
+
+// multipath adds the metrics of the paths of a device.
+func (p *page) multipath(d ctl.Device, st *multipath.Status) {
+	name, failed := deviceLabel(d.Name), make(map[string]bool)
+	for _, g := range st.Groups {
+		for _, path := range g.Paths {
+			of := deviceLabel(pathName(d, path.Device))
+			failed[of] = failed[of] || path.Failed // it may be in several groups
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(failed)) {
+		p.is(pathFailed, label("device", name, "path", path), failed[path])
+	}
+	lost, all := st.Failed()
+	p.set(pathsUsable, label("device", name), float64(all-lost))
+}
+
+// pathName returns the name of a path that a status calls by its number.
+func pathName(d ctl.Device, number string) string {
+	for _, dep := range d.Deps {
+		if dep.Number.String() == number {
+			return cmp.Or(dep.Source, dep.Name)
+		}
+	}
+	return number
 }
