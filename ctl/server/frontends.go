@@ -13,9 +13,12 @@ import (
 	"udm/ctl/server/metrics"
 	"udm/ctl/server/protocol"
 	"udm/ctl/server/service"
+	"udm/ctl/server/vhostuser"
 	"udm/ctl/server/web"
 	"udm/export/nbd"
 )
+
+var _ frontend.Divider = (*vhostuser.Sockets)(nil)
 
 // newFrontEnds returns all front ends of a service in the order in which they are
 // started; add new ones here. The first one answers while devices are restored; the

@@ -31,6 +31,7 @@ import (
 	"udm/ctl/server/state"
 	"udm/env"
 	"udm/env/hostfs"
+	"udm/export/vhost/driver"
 	"udm/targets/all"
 	"udm/volume"
 )
@@ -156,8 +157,15 @@ func startReplaced(t *testing.T, die string, env ...string) *replaced {
 		_, err := r.Create(ctx, ctl.Create{Name: name, Table: "0 2048 linear " + path + " 0"})
 		r.must(err)
 	}
+	for _, name := range slices.Concat(together, alone) {
+		_, err := r.Export(ctx, ctl.Export{Ref: ref(name), Path: r.socket(name)})
+		r.must(err)
+	}
 	return r
 }
+
+// socket is where virtual machines use a device.
+func (r *replaced) socket(name string) string { return filepath.Join(r.root, name+".sock") }
 
 // start starts the process.
 func (r *replaced) start(die string, env ...string) {
@@ -289,13 +297,50 @@ func (f overFile) write(p []byte, block int) error {
 	return err
 }
 
+// overVhost is what a virtual machine does.
+type overVhost struct{ *driver.Queue }
+
+func (q overVhost) read(p []byte, block int) error {
+	err := q.do(driver.Read, block)
+	copy(p, q.Data(0))
+	return err
+}
+
+func (q overVhost) write(p []byte, block int) error {
+	copy(q.Data(0), p)
+	return q.do(driver.Write, block)
+}
+
+func (q overVhost) do(op driver.Op, block int) error {
+	if err := q.Submit(0, op, uint64(block)*blockSize/blk.SectorSize); err != nil {
+		return err
+	}
+	q.Kick()
+	if _, ok := q.Wait(); !ok {
+		return fmt.Errorf("request %d failed", op)
+	}
+	return nil
+}
+
+// nbd returns a new NBD client.
+func (r *replaced) nbd(name string) disk {
+	r.t.Helper()
+	c, err := nbdclient.Dial(context.Background(), "unix", filepath.Join(r.root, ctl.NBDSocket), nbdclient.Options{Export: name})
+	r.must(err)
+	r.t.Cleanup(func() { c.Close() })
+	return overNBD{c}
+}
+
 // load has clients write and verify blocks of devices, each its own ones, until stop.
 func (r *replaced) load(names ...string) {
 	for _, name := range names {
-		c, err := nbdclient.Dial(context.Background(), "unix", filepath.Join(r.root, ctl.NBDSocket), nbdclient.Options{Export: name})
-		r.must(err)
-		r.t.Cleanup(func() { c.Close() })
-		ways := []disk{overNBD{c}, overNBD{c}, overNBD{c}}
+		ways := []disk{r.nbd(name), r.nbd(name)}
+		if path := r.socket(name); exists(path) {
+			v, err := driver.Open(path, driver.Options{Queues: 1, Slots: 1, Block: blockSize, Packed: name == alone[0]})
+			r.must(err)
+			r.t.Cleanup(v.Close)
+			ways = append(ways, overVhost{v.Queues[0]})
+		}
 		if slices.Contains(together, name) {
 			f, err := os.OpenFile(filepath.Join(r.root, "mnt", name), os.O_RDWR, 0)
 			r.must(err)
@@ -306,6 +351,11 @@ func (r *replaced) load(names ...string) {
 			r.clients.Go(func() { r.use(d, i, rand.New(rand.NewPCG(uint64(i), 1))) })
 		}
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (r *replaced) use(d disk, first int, chance *rand.Rand) {

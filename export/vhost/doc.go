@@ -21,6 +21,9 @@
 // the server. Where processors are spare, a ring whose requests follow each other closely
 // is watched for a moment before its goroutine sleeps: see polling.
 //
+// A server that is handed over ([Server.Hand]) interrupts the reader between two messages;
+// the reader stops the rings and leaves the session to the next server.
+//
 // Server.mu, broken.mu, channel.mu and late.mu are leaves: no other lock is taken
 // under them, and they are not held across I/O. (late.mu is held across the write
 // that wakes the worker, channel.mu across the message to the front end; neither

@@ -96,11 +96,8 @@ func (s *session) setInflight(m *message, f fds) error {
 	if err != nil {
 		return err
 	}
-	x := &inflight{mapping: p, rings: int(d.rings), num: int(d.num)}
-	if p.Fixed {
-		x.tail = p.Mem[ringsLen(x.rings, x.num):][:tailLen]
-	}
 	p.users.Store(1)
+	x := newInflight(p, int(d.rings), int(d.num))
 	if err := s.takeOver(x); err != nil {
 		x.release()
 		return err
@@ -108,6 +105,14 @@ func (s *session) setInflight(m *message, f fds) error {
 	s.inflight.release()
 	s.inflight = x
 	return nil
+}
+
+func newInflight(p *mapping, rings, num int) *inflight {
+	x := &inflight{mapping: p, rings: rings, num: num}
+	if p.Fixed {
+		x.tail = p.Mem[ringsLen(rings, num):][:tailLen]
+	}
+	return x
 }
 
 // errForgotten refuses a guest that would miss what it has written.

@@ -265,8 +265,12 @@ func (w *worker) ended(j *job) {
 
 // settle answers a job, unless the guest's memory is broken.
 func (w *worker) settle(j *job, status byte) {
-	if w.dead {
+	switch {
+	case w.dead:
 		w.recycle(j)
+		return
+	case w.moving && status != statusOK && w.inflight.of(w.ring.index) != nil:
+		w.kept = append(w.kept, j)
 		return
 	}
 	w.guard(func() error {

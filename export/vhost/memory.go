@@ -24,6 +24,7 @@ const (
 // mapping is a mapped region. Memories share it.
 type mapping struct {
 	desc  regionDesc
+	file  int    // for the server after this one; -1: it has it
 	whole []byte // the mapped range, which starts at a page boundary
 	virtq.Region
 	users atomic.Int32
@@ -49,7 +50,11 @@ func mapRegion(d regionDesc, fd int) (*mapping, error) {
 	length := (end - from + page - 1) / page * page
 	m := &mapping{desc: d}
 	var err error
+	if m.file, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("keep the file of guest memory: %w", err)
+	}
 	if m.whole, err = unix.Mmap(fd, int64(from), int(length), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE); err != nil {
+		closeFD(&m.file)
 		return nil, fmt.Errorf("map %d bytes of guest memory: %w", length, err)
 	}
 	m.Region = virtq.Region{Guest: d.guest, User: d.user, Mem: m.whole[d.offset-from:][:d.size:d.size], Fixed: fixed(fd)}
@@ -83,6 +88,7 @@ func (m *mapping) holds(addr uintptr) bool {
 func (m *mapping) release() {
 	if m.users.Add(-1) == 0 {
 		_ = unix.Munmap(m.whole)
+		closeFD(&m.file)
 	}
 }
 

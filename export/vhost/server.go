@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -22,8 +23,12 @@ type Server struct {
 	cfg Config
 
 	mu        sync.Mutex
+	changed   *sync.Cond                 // of what Hand waits for, with mu
 	closing   bool                       // guarded by mu
+	handing   *handing                   // guarded by mu; nil: nobody hands it over
 	listeners map[*net.UnixListener]bool // guarded by mu
+	accepting int                        // guarded by mu; listeners that may return a front end
+	reading   bool                       // guarded by mu; a message may begin
 	conn      *net.UnixConn              // guarded by mu; the front end
 	session   *session                   // guarded by mu; its session, once created
 	running   sync.WaitGroup             // added to under mu
@@ -35,42 +40,74 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("vhost: no exports")
 	}
 	cfg.setDefaults(runtime.GOMAXPROCS(0))
-	return &Server{cfg: cfg, listeners: make(map[*net.UnixListener]bool)}, nil
+	s := &Server{cfg: cfg, listeners: make(map[*net.UnixListener]bool)}
+	s.changed = sync.NewCond(&s.mu)
+	return s, nil
 }
 
 // Serve accepts front ends from l until the server is closed, when it returns
 // ErrClosed, or l fails. It closes l.
-func (s *Server) Serve(l *net.UnixListener) error {
-	defer l.Close()
+func (s *Server) Serve(l *net.UnixListener) error { return s.Listen(l)() }
+
+// Listen is the beginning of Serve; accept is the rest. Call both.
+func (s *Server) Listen(l *net.UnixListener) (accept func() error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closing {
-		s.mu.Unlock()
-		return ErrClosed
+		l.Close()
+		return func() error { return ErrClosed }
 	}
 	s.listeners[l] = true
+	s.accepting++
 	s.running.Add(1)
-	s.mu.Unlock()
+	return func() error { return s.accept(l) }
+}
+
+func (s *Server) accept(l *net.UnixListener) error {
 	defer s.running.Done()
+	defer l.Close()
 	for {
 		c, err := l.AcceptUnix()
-		if err != nil {
-			return s.acceptFailed(l, err)
+		if err == nil {
+			s.accepted(c)
+		} else if err = s.acceptFailed(l, err); err != nil {
+			return err
 		}
-		go func() {
-			if err := s.ServeConn(c); err != nil {
-				s.cfg.Log.Warn("vhost-user front end dropped", "export", s.cfg.Name, "reason", err)
-			}
-		}()
 	}
 }
 
+func (s *Server) accepted(c *net.UnixConn) {
+	if err := s.enter(c); err != nil {
+		s.drop(err)
+		return
+	}
+	go func() { s.drop(s.entered(c)) }()
+}
+
+// drop logs why a front end is not served any more.
+func (s *Server) drop(err error) {
+	if err != nil && err != ErrMoved {
+		s.cfg.Log.Warn("vhost-user front end dropped", "export", s.cfg.Name, "reason", err)
+	}
+}
+
+// acceptFailed returns the error of Serve, or nil if Hand, which interrupts it, is called off.
 func (s *Server) acceptFailed(l *net.UnixListener, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.listeners, l)
-	if s.closing {
-		return ErrClosed
+	s.accepting--
+	s.changed.Broadcast()
+	for s.handing != nil {
+		s.changed.Wait()
 	}
+	switch {
+	case s.closing:
+		err = ErrClosed
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.accepting++
+		return nil
+	}
+	delete(s.listeners, l)
 	return err
 }
 
@@ -79,34 +116,44 @@ func (s *Server) acceptFailed(l *net.UnixListener, err error) error {
 // disconnected between two messages.
 func (s *Server) ServeConn(c *net.UnixConn) error {
 	if err := s.enter(c); err != nil {
-		c.Close()
 		return err
 	}
-	defer s.leave()
+	return s.entered(c)
+}
+
+func (s *Server) entered(c *net.UnixConn) error {
 	x, err := s.cfg.Exports.Open(s.cfg.Name)
 	if err != nil {
+		s.leave()
 		return err
 	}
-	defer x.Done()
 	b := &broken{conn: c}
-	session := newSession(x, &s.cfg, b.fail)
+	return s.serve(newSession(x, &s.cfg, b.fail), b)
+}
+
+// serve serves a session, which it closes.
+func (s *Server) serve(session *session, b *broken) error {
+	defer s.leave()
+	defer session.export.Done()
 	defer session.close()
 	s.show(session)
 	defer s.show(nil)
-	if err := s.messages(c, session); err != nil {
+	if err := s.messages(b.conn, session); err != nil {
 		b.fail(err)
 	}
 	return b.reason()
 }
 
-// enter makes c the front end unless there is one: virtio has one driver.
+// enter makes c the front end unless there is one, which closes it: virtio has one driver.
 func (s *Server) enter(c *net.UnixConn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closing:
+		c.Close()
 		return ErrClosed
 	case s.conn != nil:
+		c.Close()
 		return errors.New("another front end is using the device")
 	}
 	s.conn = c
@@ -124,7 +171,8 @@ func (s *Server) show(session *session) {
 func (s *Server) leave() {
 	s.mu.Lock()
 	s.conn.Close()
-	s.conn = nil
+	s.conn, s.reading = nil, false
+	s.changed.Broadcast()
 	s.mu.Unlock()
 	s.running.Done()
 }
@@ -196,6 +244,12 @@ func (b *broken) reason() error {
 func (s *Server) messages(c *net.UnixConn, session *session) error {
 	for {
 		h, payload, f, err := s.read(c)
+		if err == errInterrupted {
+			if s.handOver(c, session) {
+				return ErrMoved
+			}
+			continue
+		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -234,12 +288,15 @@ func (s *Server) send(c *net.UnixConn, a answer) error {
 func (s *Server) read(c *net.UnixConn) (h header, payload []byte, f fds, err error) {
 	head := make([]byte, headerLen)
 	oob := make([]byte, unix.CmsgSpace(4*maxRegions))
-	if err := c.SetReadDeadline(time.Time{}); err != nil {
+	if err := s.awaitMessage(c); err != nil {
 		return h, nil, nil, err
 	}
 	n, oobn, flags, _, err := c.ReadMsgUnix(head, oob)
 	f, ferr := rights(oob[:oobn])
+	derr := s.messageBegins(c)
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return h, nil, f, errInterrupted
 	case err != nil:
 		return h, nil, f, err
 	case n == 0:
@@ -248,9 +305,8 @@ func (s *Server) read(c *net.UnixConn) (h header, payload []byte, f fds, err err
 		return h, nil, f, ferr
 	case flags&unix.MSG_CTRUNC != 0:
 		return h, nil, f, errors.New("too many file descriptors")
-	}
-	if err := c.SetReadDeadline(time.Now().Add(s.cfg.StallTimeout)); err != nil {
-		return h, nil, f, err
+	case derr != nil:
+		return h, nil, f, derr
 	}
 	if _, err := io.ReadFull(c, head[n:]); err != nil {
 		return h, nil, f, fmt.Errorf("in the middle of a message: %w", err)

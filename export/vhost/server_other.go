@@ -3,6 +3,7 @@
 package vhost
 
 import (
+	"context"
 	"errors"
 	"net"
 
@@ -26,6 +27,11 @@ func (*Server) Serve(l *net.UnixListener) error {
 	return errNotHere
 }
 
+// Listen always fails.
+func (s *Server) Listen(l *net.UnixListener) (accept func() error) {
+	return func() error { return s.Serve(l) }
+}
+
 // Clients returns no clients.
 func (*Server) Clients() []export.Client { return nil }
 
@@ -34,3 +40,12 @@ func (*Server) Close() error { return nil }
 
 // Changed does nothing.
 func (*Server) Changed() {}
+
+// Hand does nothing.
+func (*Server) Hand(context.Context) (*Moved, error) { return nil, nil }
+
+// Take always fails.
+func (*Server) Take(m *Moved) (func(), error) {
+	m.Close()
+	return func() {}, errNotHere
+}

@@ -43,6 +43,8 @@ type worker struct {
 	pending  []*job // ended, but not put back yet
 	commit   commit // of writes that are complete
 	stopping bool
+	moving   bool   // it stops for another server, which repeats what fails
+	kept     []*job // for that server
 	dead     bool   // the ring or the memory is broken: neither is accessed again
 	position uint32 // final position
 }
@@ -70,15 +72,24 @@ func newWorker(r *ring, own int) *worker {
 	return w
 }
 
-// do runs f on the worker, between two requests.
-func (w *worker) do(f func()) {
+// do runs f on the worker, between two requests; false: it has ended.
+func (w *worker) do(f func()) bool {
 	done := make(chan struct{})
-	w.cmds <- func() {
+	select {
+	case w.cmds <- func() {
 		f()
 		close(done)
+	}:
+	case <-w.done:
+		return false
 	}
 	signal(w.own)
-	<-done
+	select {
+	case <-done:
+		return true
+	case <-w.done:
+		return false
+	}
 }
 
 func (w *worker) run() {
@@ -87,7 +98,7 @@ func (w *worker) run() {
 	debug.SetPanicOnFault(true)
 	defer close(w.done)
 	w.guard(w.begin)
-	for !w.stopping || w.jobs > 0 {
+	for !w.stopping || w.jobs > len(w.kept) {
 		select {
 		case f := <-w.cmds:
 			f()
@@ -386,6 +397,9 @@ func (w *worker) endedLate(j *job) {
 func (w *worker) end() {
 	if w.q != nil {
 		w.position = w.q.Position()
+	}
+	for _, j := range w.kept {
+		w.recycle(j)
 	}
 	w.view.mem.release()
 	w.inflight.release()

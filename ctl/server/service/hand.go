@@ -59,8 +59,8 @@ func (s *Service) flush(which func(*dm.Device) bool) error {
 }
 
 // Hand closes the devices of a group, and puts into a bundle what another service of the same
-// root goes on with. Front ends have handed over their clients before; those of virtual
-// machines and of the ublk driver connect again. The end of a device writes its metadata. Data
+// root goes on with. Front ends have handed over their clients before; those of the ublk
+// driver connect again. The end of a device writes its metadata. Data
 // in files stay with the operating system, so only remote disks are flushed.
 func (s *Service) Hand(b *handover.Bundle, g handover.Group) error {
 	s.sockets.Leave(g)

@@ -6,6 +6,9 @@
 // starts again. A device is open only while a front end is connected. Removing a
 // device removes its exports.
 //
+// A daemon that is replaced hands the sockets and the connections of a group of devices to
+// the next one: Sockets.Hand.
+//
 //	missing ── the socket is made ──► served ── unexport, or the device is removed ──► forgotten
 //	   ▲                                │
 //	   └──────── the daemon ends ───────┘

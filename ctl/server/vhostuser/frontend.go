@@ -17,7 +17,12 @@ func (s *Sockets) Name() string { return "vhost-user" }
 func (s *Sockets) Start(func(error)) error {
 	s.op.Lock()
 	s.started = true
+	taken := s.taken
+	s.taken = nil
 	s.op.Unlock()
+	for _, serve := range taken {
+		serve()
+	}
 	s.Retry()
 	return nil
 }

@@ -61,10 +61,7 @@ func (x *socket) serve(s *Sockets) (err error) {
 			x.problem = err.Error()
 		}
 	}()
-	set := s.exports
-	set.ReadOnly = set.ReadOnly || x.ReadOnly
-	server, err := vhost.New(vhost.Config{Exports: set.Of(x.device), Name: exports.Numbered(x.Minor),
-		Queues: x.Queues, Serial: x.device.Name(), Log: s.log})
+	server, err := x.newServer(s)
 	if err != nil {
 		return err
 	}
@@ -73,13 +70,26 @@ func (x *socket) serve(s *Sockets) (err error) {
 		return err
 	}
 	x.server, x.served = server, make(chan struct{})
+	x.accept(s, l)
+	return nil
+}
+
+func (x *socket) newServer(s *Sockets) (*vhost.Server, error) {
+	set := s.exports
+	set.ReadOnly = set.ReadOnly || x.ReadOnly
+	return vhost.New(vhost.Config{Exports: set.Of(x.device), Name: exports.Numbered(x.Minor),
+		Queues: x.Queues, Serial: x.device.Name(), Log: s.log})
+}
+
+// accept has the server accept virtual machines.
+func (x *socket) accept(s *Sockets, l *net.UnixListener) {
+	accept, served := x.server.Listen(l), x.served
 	go func() {
-		defer close(x.served)
-		if err := server.Serve(l); !errors.Is(err, vhost.ErrClosed) {
+		defer close(served)
+		if err := accept(); !errors.Is(err, vhost.ErrClosed) {
 			s.log.Error("an export has ended", "path", x.Path, "reason", err)
 		}
 	}()
-	return nil
 }
 
 // listen makes the socket, replacing one left by a killed daemon.

@@ -33,6 +33,7 @@ type Sockets struct {
 	started bool               // guarded by op
 	over    bool               // guarded by op; the daemon is stopping
 	list    map[string]*socket // guarded by op; by path
+	taken   []func()           // guarded by op; begin to serve what Take has taken
 	ending  sync.WaitGroup     // sockets removed from the list
 }
 
@@ -195,7 +196,8 @@ func (s *Sockets) Resumed(d *dm.Device) {
 	}
 }
 
-// Leave closes the sockets of a group of devices, which another process is to serve.
+// Leave closes the sockets of a group of devices that Hand has not handed over, and lets no
+// others be made: another process is to serve them.
 func (s *Sockets) Leave(g handover.Group) {
 	s.op.Lock()
 	defer s.op.Unlock()
