@@ -4,14 +4,18 @@ package server
 
 import (
 	"flag"
+	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"udm/blk/blktest"
 	"udm/blk/nbddev"
 	"udm/ctl"
 	"udm/env"
+	"udm/export/vhost/driver"
 )
 
 var killings = flag.Int("killings", 2, "how often TestKilledUnderLoad kills the daemon")
@@ -41,6 +45,24 @@ func TestKilledUnderLoad(t *testing.T) {
 		l.Stop()
 		l.Read(0, 2048)
 	}
+}
+
+// Virtual machines, whose requests in flight are recorded, likewise.
+func TestKilledUnderVirtualMachines(t *testing.T) {
+	r := startReplaced(t, "")
+	for i, name := range slices.Concat(together, alone) {
+		v, err := driver.Open(r.socket(name), driver.Options{Queues: 1, Slots: 1, Block: blockSize, Packed: i%2 == 1, Lasts: true})
+		r.must(err)
+		t.Cleanup(v.Close)
+		r.clients.Go(func() { r.use(overVhost{v.Queues[0]}, 0, rand.New(rand.NewPCG(uint64(i), 2))) })
+	}
+	for range *killings {
+		r.run(200)
+		r.kill()
+	}
+	r.run(200)
+	r.stop()
+	t.Logf("%d kills, %d I/Os, the longest took %v", *killings, r.count.Load(), time.Duration(r.longest.Load()).Round(time.Millisecond))
 }
 
 // kill kills the daemon and starts another one, as a service manager does.

@@ -5,14 +5,18 @@
 // without a copy through a socket. Linux only.
 //
 // [Open] shares a memfd with the server and starts the rings in it. Each [Queue] has slots,
-// one for a request with its block of data, and is used by one goroutine.
+// one for a request with its block of data, and is used by one goroutine. A disk that lasts
+// has a goroutine that waits for the end of the connection.
 package driver
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,14 +39,24 @@ type Options struct {
 	Block  int // bytes of a request; a multiple of 512
 	Packed bool
 	Poll   bool // look for answers all the time instead of waiting
+	// Lasts has the server record the requests in flight, and connects to the next one
+	// when it ends: the requests wait, and none is lost.
+	Lasts bool
 }
 
 // Disk is a connection to a server. Close it when no queue is in use.
 type Disk struct {
 	Queues []*Queue
-	conn   *net.UnixConn
+	o      Options
+	path   string
 	fd     int
 	mem    []byte
+	record record
+
+	mu     sync.Mutex
+	conn   *net.UnixConn // guarded by mu once the disk is open; changed by its goroutine
+	closed bool          // guarded by mu
+	over   chan struct{} // closed when the goroutine has ended; nil: there is none
 }
 
 // Queue is a ring with its slots.
@@ -83,14 +97,14 @@ func Open(path string, o Options) (d *Disk, err error) {
 	if o.Queues < 1 || o.Slots < 1 || o.Slots > 1024 || o.Block < 512 || o.Block%512 != 0 {
 		return nil, fmt.Errorf("vhost driver: invalid options %+v", o)
 	}
-	d = &Disk{fd: -1}
+	d = &Disk{o: o, path: path, fd: -1, record: record{fd: -1}}
 	defer func() {
 		if err != nil {
 			d.Close()
 			d = nil
 		}
 	}()
-	if d.conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"}); err != nil {
+	if d.conn, err = dial(path); err != nil {
 		return d, err
 	}
 	if d.fd, err = unix.MemfdCreate("udm-driver", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING); err != nil {
@@ -104,31 +118,109 @@ func Open(path string, o Options) (d *Disk, err error) {
 		return d, err
 	}
 	f, err := d.negotiate(o)
+	if err == nil && o.Lasts {
+		err = d.getRecord()
+	}
 	for i := range o.Queues {
 		if err == nil {
-			err = d.start(i, o, f)
+			err = d.make(i, o, f)
 		}
+	}
+	if err == nil {
+		err = d.start()
+	}
+	if err == nil && o.Lasts {
+		d.over = make(chan struct{})
+		go d.last()
 	}
 	return d, err
 }
 
+func dial(path string) (*net.UnixConn, error) {
+	return net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+}
+
+// start starts the rings where they are.
+func (d *Disk) start() error {
+	if d.o.Lasts {
+		if err := d.setRecord(); err != nil {
+			return err
+		}
+	}
+	for i, q := range d.Queues {
+		if err := q.start(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// redial is how often a disk that lasts looks for the next server.
+const redial = 5 * time.Millisecond
+
+// last connects to the next server when one has ended, until Close.
+func (d *Disk) last() {
+	defer close(d.over)
+	for d.end() {
+		c, err := dial(d.path)
+		if err == nil && d.use(c) {
+			if _, err = d.negotiate(d.o); err == nil {
+				err = d.start()
+			}
+		}
+		if err != nil {
+			time.Sleep(redial)
+		}
+	}
+}
+
+// end waits for the end of the connection, and closes it; false: the disk is closed.
+func (d *Disk) end() bool {
+	_, _ = io.Copy(io.Discard, d.conn) // after an error of start, what the server answers
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conn.Close()
+	return !d.closed
+}
+
+// use makes c the connection, unless the disk is closed.
+func (d *Disk) use(c *net.UnixConn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		c.Close()
+		return false
+	}
+	d.conn = c
+	return true
+}
+
 // Close disconnects from the server.
 func (d *Disk) Close() {
+	d.mu.Lock()
+	d.closed = true
 	if d.conn != nil {
 		d.conn.Close()
+	}
+	d.mu.Unlock()
+	if d.over != nil {
+		<-d.over
 	}
 	for _, q := range d.Queues {
 		_, _ = unix.Close(q.kick), unix.Close(q.call)
 	}
-	if d.fd >= 0 {
-		_ = unix.Close(d.fd)
+	for _, fd := range []int{d.fd, d.record.fd} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
 	}
 	if d.mem != nil {
 		_ = unix.Munmap(d.mem)
 	}
 }
 
-func (d *Disk) start(i int, o Options, f virtq.Features) error {
+// make makes a queue, and its ring in memory.
+func (d *Disk) make(i int, o Options, f virtq.Features) error {
 	q := &Queue{disk: d, o: o, base: i * o.length(), kick: -1, call: -1, slots: make(map[uint16]int)}
 	d.Queues = append(d.Queues, q)
 	m := d.mem[q.base:][:o.length()]
@@ -140,11 +232,14 @@ func (d *Disk) start(i int, o Options, f virtq.Features) error {
 	if q.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return err
 	}
-	if q.call, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
-		return err
-	}
-	base := uint32(0)
-	if f.Packed {
+	q.call, err = unix.Eventfd(0, unix.EFD_CLOEXEC)
+	return err
+}
+
+// start has the server serve the ring, from its beginning unless the record says otherwise.
+func (q *Queue) start(i int) error {
+	d, size, base := q.disk, q.o.size(), uint32(0)
+	if q.o.Packed {
 		base = 0x80008000
 	}
 	at := uint64(userAt + q.base)

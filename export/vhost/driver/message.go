@@ -26,6 +26,8 @@ const (
 	getProtocolFeatures = 15
 	setProtocolFeatures = 16
 	setVringEnable      = 18
+	getInflightFD       = 31
+	setInflightFD       = 32
 
 	version   = 1
 	needReply = 8
@@ -41,6 +43,7 @@ const (
 
 	protoQueues   = 1 << 0
 	protoReplyAck = 1 << 3
+	protoInflight = 1 << 12
 )
 
 var order = binary.NativeEndian
@@ -83,8 +86,10 @@ func (d *Disk) negotiate(o Options) (f virtq.Features, err error) {
 		return f, fmt.Errorf("vhost driver: the server does not acknowledge")
 	case o.Packed && features&featPacked == 0:
 		return f, fmt.Errorf("vhost driver: the server has no packed rings")
+	case o.Lasts && protocol&protoInflight == 0:
+		return f, fmt.Errorf("vhost driver: the server does not record what is in flight")
 	}
-	if err = d.send(setProtocolFeatures, 0, longs(protocol&(protoQueues|protoReplyAck))); err != nil {
+	if err = d.send(setProtocolFeatures, 0, longs(protocol&(protoQueues|protoReplyAck|protoInflight))); err != nil {
 		return f, err
 	}
 	if err = d.tell(setFeatures, longs(features)); err != nil {
@@ -131,4 +136,38 @@ func (d *Disk) tell(request uint32, payload []byte, files ...int) error {
 		err = fmt.Errorf("vhost driver: the server refuses request %d", request)
 	}
 	return err
+}
+
+// record is the server's memory of requests in flight.
+type record struct {
+	fd          int
+	description [20]byte // length 8, offset 8, rings 2, entries 2
+}
+
+func (d *Disk) getRecord() error {
+	order.PutUint16(d.record.description[16:], uint16(d.o.Queues))
+	order.PutUint16(d.record.description[18:], uint16(d.o.size()))
+	if err := d.send(getInflightFD, 0, d.record.description[:]); err != nil {
+		return err
+	}
+	b, oob := make([]byte, headerLen+20), make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := d.conn.ReadMsgUnix(b, oob)
+	if err != nil || n != len(b) {
+		return fmt.Errorf("vhost driver: %d bytes of a record: %w", n, err)
+	}
+	list, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(list) != 1 {
+		return fmt.Errorf("vhost driver: a record of %d files: %w", len(list), err)
+	}
+	fds, err := unix.ParseUnixRights(&list[0])
+	if err != nil {
+		return err
+	}
+	d.record.fd = fds[0]
+	copy(d.record.description[:], b[headerLen:])
+	return nil
+}
+
+func (d *Disk) setRecord() error {
+	return d.tell(setInflightFD, d.record.description[:], d.record.fd)
 }
