@@ -20,4 +20,6 @@ type FrontEndClient struct {
 	Address  string `json:"address,omitempty"` // of the client, or the directory of the file
 	Device   string `json:"device,omitempty"`  // "": the client has not chosen one
 	ReadOnly bool   `json:"readOnly,omitempty"`
+	// Stalled is how many seconds it has not taken its answers.
+	Stalled uint64 `json:"stalled,omitempty"`
 }

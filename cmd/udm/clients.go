@@ -47,6 +47,9 @@ func clientRows(list []ctl.FrontEnd) [][]string {
 			if c.ReadOnly {
 				mode = "read-only"
 			}
+			if c.Stalled > 0 {
+				mode = strings.TrimSpace(fmt.Sprintf("%s takes no answers for %d s", mode, c.Stalled))
+			}
 			rows = append(rows, []string{"", "", "", c.Device, c.Address, mode})
 		}
 	}

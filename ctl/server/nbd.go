@@ -136,7 +136,7 @@ func (n *nbdServer) Linger() { n.server.Relaying() }
 func (n *nbdServer) Status() ctl.FrontEnd {
 	out := ctl.FrontEnd{Name: n.name, Addresses: []string{n.address}, Exports: len(n.exports.List())}
 	for _, c := range n.server.Clients() {
-		out.Clients = append(out.Clients, ctl.FrontEndClient{Address: c.Address, Device: c.Export, ReadOnly: c.ReadOnly})
+		out.Clients = append(out.Clients, ctl.FrontEndClient{Address: c.Address, Device: c.Export, ReadOnly: c.ReadOnly, Stalled: uint64(c.Stalled.Seconds())})
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package nbd
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // sender is the part of a connection that sends replies. At most one goroutine
@@ -37,6 +38,8 @@ type sender struct {
 
 	work []*request // used by the sending goroutine: taken from queue
 	segs [][]byte   // used by the sending goroutine: for the wire
+
+	blocked atomic.Int64 // since when the sending goroutine may wait for the client, in Unix nanoseconds; 0: it does not
 
 	again  []byte // guarded by mu; requests that failed while the connection is moved
 	unsent []byte // used by the sending goroutine: replies that were not sent before it is
@@ -139,8 +142,7 @@ func (c *conn) transmitUnlocked(block bool) bool {
 	c.gather()
 	segs, err := c.segs, error(nil)
 	if block {
-		segs, err = c.wire.write(segs)
-		c.leaveUnsent(segs)
+		_, err = c.write(segs)
 	} else {
 		if segs, err = c.wire.tryWrite(segs); len(segs) > 0 {
 			c.helpers.Add(1)
@@ -161,8 +163,7 @@ func (c *conn) transmitUnlocked(block bool) bool {
 // socket full.
 func (c *conn) sendRest(segs [][]byte) {
 	defer c.helpers.Done()
-	segs, err := c.wire.write(segs)
-	c.leaveUnsent(segs)
+	_, err := c.write(segs)
 	if err != nil {
 		c.wire.abort()
 	}
@@ -172,6 +173,23 @@ func (c *conn) sendRest(segs [][]byte) {
 	c.freeLocked()
 	c.sending = false
 	c.sendLocked(true)
+}
+
+// write sends replies, and waits for a client that does not take them.
+func (c *conn) write(segs [][]byte) (rest [][]byte, err error) {
+	c.blocked.Store(time.Now().UnixNano())
+	rest, err = c.wire.write(segs)
+	c.blocked.Store(0)
+	c.leaveUnsent(rest)
+	return rest, err
+}
+
+// stalled is how long the client has not taken replies.
+func (s *sender) stalled() time.Duration {
+	if since := s.blocked.Load(); since != 0 {
+		return max(0, time.Duration(time.Now().UnixNano()-since))
+	}
+	return 0
 }
 
 func (c *conn) leaveUnsent(segs [][]byte) {

@@ -232,7 +232,7 @@ func (c *conn) client() (who export.Client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.wire != nil { // the session no longer changes
-		who.Export, who.ReadOnly = c.export.Name, c.readOnly
+		who.Export, who.ReadOnly, who.Stalled = c.export.Name, c.readOnly, c.stalled()
 	}
 	return who
 }

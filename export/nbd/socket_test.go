@@ -459,6 +459,32 @@ func TestStallOnASocket(t *testing.T) {
 	}
 }
 
+// A client that does not take its replies is told of as long as it does not.
+func TestStalledClient(t *testing.T) {
+	s, addr := serve(t, nbd.Config{Exports: disk()})
+	nc, err := net.Dial("unix", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	tp := newTape(fixed).attach("simple", "")
+	for range 256 {
+		tp.request(proto.CmdRead, 0, 0, 16384)
+	}
+	nc.Write(tp.in.Bytes())
+	stalls := func() bool {
+		list := s.Clients()
+		return len(list) == 1 && list[0].Stalled > time.Millisecond
+	}
+	for !stalls() {
+		time.Sleep(time.Millisecond)
+	}
+	go drain(nc)
+	for stalls() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // pipe serves one end of a pipe and plays a tape at the other.
 func pipe(t *testing.T, cfg nbd.Config, tp *tape) (over chan error, client net.Conn) {
 	s, err := nbd.New(cfg)

@@ -125,6 +125,15 @@ func (l lost) List(ctx context.Context, q ctl.Query) ([]ctl.Device, error) {
 	return append(ds, ctl.Device{Name: "far", Deps: []ctl.Dep{dep}, Waiting: "disk"}), err
 }
 
+// deadClient adds a client that does not take its answers to a service.
+type deadClient struct{ ctl.Service }
+
+func (d deadClient) FrontEnds(ctx context.Context) ([]ctl.FrontEnd, error) {
+	list, err := d.Service.FrontEnds(ctx)
+	clients := []ctl.FrontEndClient{{Device: "x", Stalled: stalledFor}, {Device: "y", Stalled: stalledFor - 1}}
+	return append(list, ctl.FrontEnd{Name: "nbd-tcp", Clients: clients}), err
+}
+
 // faults cause the listed alerts.
 var faults = map[string]struct {
 	alerts []string
@@ -160,8 +169,9 @@ var faults = map[string]struct {
 	"full host": {[]string{"UdmHostFilling"}, func(r *rig) {
 		hostSpace = func(string) (space, error) { return space{free: 1, size: 100}, nil }
 	}},
-	"lost disk":  {[]string{"UdmDiskLost", "UdmTableMissing"}, func(r *rig) { r.source.Service = lost{r} }},
-	"restarting": {[]string{"UdmRestoring"}, func(r *rig) { r.source.Service = notReady{r} }},
+	"lost disk":   {[]string{"UdmDiskLost", "UdmTableMissing"}, func(r *rig) { r.source.Service = lost{r} }},
+	"dead client": {[]string{"UdmClientStalled"}, func(r *rig) { r.source.Service = deadClient{r} }},
+	"restarting":  {[]string{"UdmRestoring"}, func(r *rig) { r.source.Service = notReady{r} }},
 	"suspended": {[]string{"UdmSuspended"}, func(r *rig) {
 		r.create("still", "0 8 linear mem:1M 0")
 		_, err := r.Suspend(context.Background(), ctl.Suspend{Ref: ctl.Ref{Name: "still"}})

@@ -25,6 +25,7 @@ var (
 
 	frontEndExports = gauge("udm_front_end_exports", "Number of devices exported by the front end.")
 	frontEndClients = gauge("udm_front_end_clients", "Number of clients of the front end.")
+	frontEndStalled = gauge("udm_front_end_stalled_clients", "Number of clients of the front end that have not taken their answers for a minute.")
 
 	hostFree = gauge("udm_host_free_bytes", "Free space on the file system of a directory with disks, stores or pools.")
 	hostSize = gauge("udm_host_size_bytes", "Size of that file system.")
@@ -57,8 +58,18 @@ func (p *page) operations(ops []volume.Operation) {
 	}
 }
 
+// stalledFor is the number of seconds after which a client counts as stalled.
+const stalledFor = 60
+
 func (p *page) frontEnd(f ctl.FrontEnd) {
 	ls := label("front_end", f.Name)
 	p.set(frontEndExports, ls, float64(f.Exports))
 	p.set(frontEndClients, ls, float64(len(f.Clients)))
+	stalled := 0
+	for _, c := range f.Clients {
+		if c.Stalled >= stalledFor {
+			stalled++
+		}
+	}
+	p.set(frontEndStalled, ls, float64(stalled))
 }
