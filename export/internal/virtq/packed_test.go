@@ -165,27 +165,22 @@ func (n *noted) putBack(r *rand.Rand) {
 // publish publishes, and may end in the middle: after the stores to the ring, or before
 // these.
 func (n *noted) publish(r *rand.Rand) {
-	before, ring := slices.Clone(n.mem), slices.Clone(n.g.rings.Desc[:16*n.size])
-	first, end := n.q.used, n.q.used
-	for _, b := range n.q.batch {
-		end = end.plus(int(b.links), n.size)
-	}
+	ring := slices.Clone(n.g.rings.Desc[:16*n.size])
+	during := slices.Clone(n.mem)
+	n.q.shown = func() { copy(during, n.mem) }
 	n.q.Publish()
 	shown := true
 	switch r.IntN(4) {
 	case 0: // the record is that of the moment before the heads were cleared
-		copy(n.mem, before)
-		n.q.notes.store(first, end)
+		copy(n.mem, during)
 	case 1: // some heads were cleared
-		copy(n.mem, before)
-		n.q.notes.store(first, end)
+		copy(n.mem, during)
 		for h := range n.put {
 			n.q.notes.entries[h].state = 0
 			break
 		}
 	case 2: // nothing was seen by the driver
-		copy(n.mem, before)
-		n.q.notes.store(first, end)
+		copy(n.mem, during)
 		copy(n.g.rings.Desc, ring)
 		shown = false
 	default:
