@@ -49,7 +49,7 @@ func benchVhost(r *report) error {
 		}
 	}
 	r.claimVhost(depths)
-	return nil
+	return r.benchCommits(dir)
 }
 
 func vhostGroup(op driver.Op, depth, queues int) string {
