@@ -21,6 +21,7 @@ const (
 	featQueues      = 1 << 12
 	featDiscard     = 1 << 13
 	featWriteZeroes = 1 << 14
+	featLogAll      = 1 << 26 // pages written are logged; between front end and back end only
 	featIndirect    = 1 << 28
 	featEventIdx    = 1 << 29
 	featProtocol    = 1 << 30 // between front end and back end only
@@ -31,6 +32,7 @@ const (
 // Offered protocol features.
 const (
 	protoQueues   = 1 << 0
+	protoLog      = 1 << 1
 	protoReplyAck = 1 << 3
 	protoBackend  = 1 << 5
 	protoConfig   = 1 << 9
@@ -39,7 +41,7 @@ const (
 	protoSlots    = 1 << 15
 	protoStatus   = 1 << 16
 
-	protoOffered = protoQueues | protoReplyAck | protoBackend | protoConfig | protoInflight | protoReset | protoSlots | protoStatus
+	protoOffered = protoQueues | protoLog | protoReplyAck | protoBackend | protoConfig | protoInflight | protoReset | protoSlots | protoStatus
 )
 
 // Bounds of a request. A guest that respects the config space sends at most
@@ -53,7 +55,7 @@ const (
 
 // features returns the features of a device.
 func features(l *blk.Limits, readOnly bool) uint64 {
-	f := uint64(featSizeMax | featSegMax | featBlockSize | featTopology | featQueues | featWriteZeroes | featIndirect | featProtocol | featVersion1 | featPacked)
+	f := uint64(featSizeMax | featSegMax | featBlockSize | featTopology | featQueues | featWriteZeroes | featLogAll | featIndirect | featProtocol | featVersion1 | featPacked)
 	if readOnly {
 		f = f&^featWriteZeroes | featReadOnly
 	} else if l.MaxDiscard != 0 {

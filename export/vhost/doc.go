@@ -51,4 +51,6 @@
 // write to it meanwhile. All other memory is copied by the ring's goroutine, where a
 // fault becomes a panic that only ends the connection. When guest memory is replaced,
 // the old mapping stays until the last request that uses it is complete.
+//
+// For live migration the rings mark the pages that they write: see dirty.
 package vhost

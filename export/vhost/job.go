@@ -308,6 +308,7 @@ func (w *worker) answer(j *job, status byte) {
 
 func (w *worker) finishWith(j *job, status byte, written uint32) {
 	j.status[0] = status
+	w.markJob(j)
 	w.finish(j, written+1)
 }
 

@@ -29,6 +29,8 @@ const (
 	setOwner            request = 3
 	resetOwner          request = 4
 	setMemTable         request = 5
+	setLogBase          request = 6
+	setLogFD            request = 7
 	setVringNum         request = 8
 	setVringAddr        request = 9
 	setVringBase        request = 10
@@ -64,6 +66,7 @@ type message struct {
 	addr    ringAddr
 	regions []regionDesc
 	config  configPart
+	log     logDesc
 
 	inflight inflightDesc
 	file     *os.File // sent with a reply
@@ -80,6 +83,9 @@ type configPart struct {
 	offset, flags uint32
 	data          []byte
 }
+
+// logDesc describes the log of written pages.
+type logDesc struct{ size, offset uint64 }
 
 // inflightDesc describes the memory that records requests in flight; each ring has a
 // part of it.
@@ -113,6 +119,7 @@ var (
 	table   = &form{8, maxPayload, decodeTable, encodeTable}
 	single  = &form{8 + regionLen, maxPayload, decodeSingle, encodeSingle}
 	flight  = &form{20, 24, decodeInflight, encodeInflight}
+	logBase = &form{16, 16, decodeLog, encodeLog}
 	config  = &form{12, 12 + maxConfig, decodeConfig, encodeConfig}
 )
 
@@ -202,6 +209,15 @@ func encodeConfig(b []byte, m *message) []byte {
 	return append(order.AppendUint32(b, m.config.flags), m.config.data...)
 }
 
+func decodeLog(b []byte, m *message) error {
+	m.log = logDesc{order.Uint64(b), order.Uint64(b[8:])}
+	return nil
+}
+
+func encodeLog(b []byte, m *message) []byte {
+	return order.AppendUint64(order.AppendUint64(b, m.log.size), m.log.offset)
+}
+
 func decodeInflight(b []byte, m *message) error {
 	m.inflight = inflightDesc{order.Uint64(b), order.Uint64(b[8:]), order.Uint16(b[16:]), order.Uint16(b[18:]), len(b) - 20}
 	return nil
@@ -229,6 +245,8 @@ var kinds = map[request]kind{
 	setOwner:            {"SET_OWNER", empty, nil, 0},
 	resetOwner:          {"RESET_OWNER", empty, nil, 0},
 	setMemTable:         {"SET_MEM_TABLE", table, nil, maxRegions},
+	setLogBase:          {"SET_LOG_BASE", logBase, word, 1},
+	setLogFD:            {"SET_LOG_FD", empty, nil, 1},
 	setVringNum:         {"SET_VRING_NUM", state, nil, 0},
 	setVringAddr:        {"SET_VRING_ADDR", address, nil, 0},
 	setVringBase:        {"SET_VRING_BASE", state, nil, 0},

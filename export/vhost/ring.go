@@ -31,6 +31,7 @@ type ring struct {
 	kick    int    // -1: none
 	call    notifier
 	err     notifier
+	dirty   dirty
 	enabled bool
 	begun   bool    // it has started from the beginning in this session; used by its workers
 	worker  *worker // while it runs

@@ -31,6 +31,8 @@ type session struct {
 	rings    []*ring
 	backend  channel
 	inflight *inflight // nil: not recorded
+	pages    *mapping  // log of written pages; nil: none
+	logged   notifier  // of the front end, of written pages
 	known    bool      // the front end has had the device from this process before
 }
 
@@ -43,6 +45,7 @@ func newSession(x *export.Export, cfg *Config, fail func(error)) *session {
 		s.offered &^= featPacked
 	}
 	s.backend.socket.fd = -1
+	s.logged = noNotifier
 	s.mem, _ = newMemory(nil)
 	for i := range cfg.Queues {
 		s.rings = append(s.rings, newRing(s, i, fail))
@@ -52,8 +55,13 @@ func newSession(x *export.Export, cfg *Config, fail func(error)) *session {
 
 // close stops the rings, waits for their bios, and releases all resources.
 func (s *session) close() {
+	s.logged.unblock()
 	for _, r := range s.rings {
 		r.close()
+	}
+	s.logged.close()
+	if s.pages != nil {
+		s.pages.release()
 	}
 	s.mem.release()
 	s.inflight.release()
@@ -136,6 +144,8 @@ func init() {
 		setOwner:            nothing,
 		resetOwner:          nothing,
 		setMemTable:         (*session).setMemTable,
+		setLogBase:          (*session).setLogBase,
+		setLogFD:            (*session).setLogFD,
 		setVringNum:         onRing((*ring).setNum),
 		setVringAddr:        onRing((*ring).setAddr),
 		setVringBase:        onRing((*ring).setBase),
@@ -233,6 +243,7 @@ func (s *session) setFeatures(m *message, _ fds) error {
 	}
 	s.features = m.value
 	s.cache.accept(s.features)
+	s.applyLog()
 	for _, r := range s.rings {
 		if m.value&featProtocol == 0 {
 			r.between(func() { r.enabled = true })

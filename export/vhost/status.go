@@ -21,6 +21,7 @@ func (s *session) reset() {
 	}
 	s.features, s.status = 0, 0
 	s.cache.accept(0)
+	s.applyLog()
 }
 
 // setStatus sets the driver's status; 0 is a reset. The cache mode survives it, because

@@ -146,7 +146,7 @@ func (w *worker) inGuest(addr uintptr) bool {
 		}
 		return false
 	}
-	if w.inflight.holds(addr) {
+	if log := w.ring.dirty.log; w.inflight.holds(addr) || log != nil && log.holds(addr) {
 		return true
 	}
 	return holds(w.view.mem) || w.current != nil && holds(w.current.view.mem)
@@ -236,7 +236,9 @@ func (w *worker) round() bool {
 	})
 	w.answerWrites()
 	w.guard(func() error {
-		if w.q.Publish() {
+		tell := w.q.Publish()
+		w.markRing()
+		if tell {
 			w.ring.call.tell()
 		}
 		return nil
@@ -341,6 +343,7 @@ func (w *worker) sleep() {
 			if nothing = w.q.Park(); !nothing {
 				w.q.Unpark()
 			}
+			w.markRing()
 			return nil
 		})
 		if !nothing {
@@ -356,6 +359,7 @@ func (w *worker) sleep() {
 	if kick >= 0 {
 		w.guard(func() error {
 			w.q.Unpark()
+			w.markRing()
 			return err
 		})
 	}
