@@ -14,12 +14,13 @@ import (
 	"udm/targets/cache"
 )
 
-// The targets for disks that are near and far: what a bio costs that clone, era, cache and
-// writecache pass on, and a cache before a slow disk, beside those of nbdkit and qemu.
+// The targets for disks that are near and far: what a bio costs that clone, era, ebs,
+// multipath, cache and writecache pass on, and a cache before a slow disk, beside those of
+// nbdkit and qemu.
 
 const (
 	cacheBlock = 64 // sectors
-	eraFill    = 2048
+	largeFill  = 2048
 )
 
 func benchTiers(r *report) error {
@@ -84,13 +85,16 @@ func tierDevices() (tiers []tier, s *stack, err error) {
 		"m1": memdev.New(1 << 16), "m2": memdev.New(1 << 16), "m3": memdev.New(1 << 16),
 		"fast": headed{nulldev.New(head + fast*8), memdev.New(head), head},
 	})
+	// Caches come last: what is written to them is copied beside the others' bios.
 	for _, t := range []struct {
 		tier
 		table string
 		fill  uint64 // sectors of the writes that bring everything there
 	}{
 		{tier{"clone, hydrated", blk.Read, nil, 8}, fmt.Sprintf("0 %d clone m1 null null 8 1 no_hydration", 8*(bioBlocks+1)), 8}, // one region is left
-		{tier{"era, written before", blk.Write, nil, 8}, fmt.Sprintf("0 %d era m2 null 8", 8*bioBlocks), eraFill},
+		{tier{"era, written before", blk.Write, nil, 8}, fmt.Sprintf("0 %d era m2 null 8", 8*bioBlocks), largeFill},
+		{tier{"ebs, whole blocks", blk.Write, nil, 8}, fmt.Sprintf("0 %d ebs null 0 1 8", 8*bioBlocks), largeFill},
+		{tier{"multipath, two paths", blk.Write, nil, 8}, fmt.Sprintf("0 %d multipath 0 0 1 1 round-robin 0 2 1 null 1 ssd 1", 8*bioBlocks), largeFill},
 		{tier{"cache, read hit", blk.Read, nil, cacheBlock}, fmt.Sprintf("0 %d cache m3 ssd null %d 1 writeback smq 0", cacheBlock*bioBlocks, cacheBlock), cacheBlock},
 		{tier{"cache, write hit", blk.Write, nil, cacheBlock}, "", 0},
 		{tier{"writecache, read hit", blk.Read, nil, 8}, fmt.Sprintf("0 %d writecache s null fast 4096 0", 8*bioBlocks), 8},
@@ -106,7 +110,7 @@ func tierDevices() (tiers []tier, s *stack, err error) {
 		}
 		tiers = append(tiers, t.tier)
 	}
-	return tiers, s, resident(tiers[2].dev)
+	return tiers, s, resident(tiers[4].dev)
 }
 
 // fill writes the first sectors of a device, n at a time, and flushes.
