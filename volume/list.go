@@ -73,6 +73,9 @@ func (m *Manager) describe(o *object) Description {
 	}
 	if in := o.record.Incoming; in != nil {
 		d.State, d.Incoming = "incoming", new(uint64)
+		if m.isReceiving(strings.TrimSuffix(o.name, incomingSuffix)) {
+			d.State = Receiving
+		}
 		if in.At != nil {
 			*d.Incoming = in.At.Offset
 		}

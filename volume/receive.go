@@ -44,6 +44,10 @@ type Received struct {
 // incomingSuffix marks the name of an object while a stream is received into it.
 const incomingSuffix = "-incoming"
 
+// Receiving is the state of such an object while the stream arrives. Afterwards it is
+// "incoming", if the part is kept.
+const Receiving = "receiving"
+
 // Receive creates a new read-only object from a stream of package rbddiff. The object appears
 // when the stream is complete and its base is verified; otherwise nothing changes, except
 // for the part to be kept.
@@ -88,6 +92,12 @@ func (m *Manager) setReceiving(name string, on bool) (changed bool) {
 	return was != on
 }
 
+func (m *Manager) isReceiving(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.receiving[name]
+}
+
 func readFailed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return errInterrupted
@@ -129,9 +139,7 @@ func (m *Manager) incoming(name string) (*rbddiff.Position, error) {
 // removeAbandoned removes the received part of an interrupted stream, unless it is to be kept
 // or being received.
 func (m *Manager) removeAbandoned(ctx context.Context, name string) error {
-	m.mu.Lock()
-	busy := m.receiving[name]
-	m.mu.Unlock()
+	busy := m.isReceiving(name)
 	in := m.devices.Record(name + incomingSuffix).Incoming
 	if busy || in == nil || in.Keep {
 		return nil

@@ -290,6 +290,46 @@ func TestCutStreamsGoOn(t *testing.T) {
 	}
 }
 
+// looking calls look before its end.
+type looking struct {
+	io.Reader
+	look func()
+}
+
+func (l *looking) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if err != nil {
+		l.look()
+	}
+	return n, err
+}
+
+// While a stream is received that is told, so that who goes on with one that was cut off
+// knows when the daemon has seen its end.
+func TestReceivingIsTold(t *testing.T) {
+	h, whole, _ := tiny(t)
+	r := boot(t, h)
+	state := func() string {
+		o, err := r.m.Object("n" + incomingSuffix)
+		r.ok(err)
+		return o.State
+	}
+	r.task(func() {
+		in := &looking{bytes.NewReader(whole[:len(whole)/2]), func() {
+			if got := state(); got != Receiving {
+				t.Errorf("while it is received it is %s", got)
+			}
+		}}
+		if _, err := r.m.Receive(ctx, ReceiveSpec{Name: "n", Pool: "far", Keep: true}, in); err == nil {
+			t.Error("it is taken")
+		}
+		if got := state(); got != "incoming" {
+			t.Errorf("when it is cut off it is %s", got)
+		}
+	})
+	r.stop()
+}
+
 // incoming returns the position at which to resume n.
 func (r *rig) incoming() uint64 {
 	r.t.Helper()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -86,14 +87,32 @@ func (d *destination) send(cmd *cobra.Command, s volume.SendSpec) error {
 	return err
 }
 
+// How long and how often a stream that is cut off is looked at, until the daemon there
+// knows that it is.
+const (
+	knownAfter = 10 * time.Second
+	lookEvery  = 50 * time.Millisecond
+)
+
 // whereCut returns the offset at which the stream of a device was cut off; nil: it was not.
 func whereCut(ctx context.Context, c *ctl.Client, name string) (*uint64, error) {
-	objects, err := c.Objects(ctx)
-	i := slices.IndexFunc(objects, func(o volume.Object) bool { return o.Name == name+"-incoming" && o.Incoming != nil })
-	if err != nil || i < 0 {
-		return nil, err
+	for late := time.After(knownAfter); ; {
+		objects, err := c.Objects(ctx)
+		i := slices.IndexFunc(objects, func(o volume.Object) bool { return o.Name == name+"-incoming" && o.Incoming != nil })
+		if err != nil || i < 0 {
+			return nil, err
+		}
+		if objects[i].State != volume.Receiving {
+			return objects[i].Incoming, nil
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-late:
+			return objects[i].Incoming, nil // it says that it is being received
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	return objects[i].Incoming, nil
 }
 
 // pipe runs the writer and the reader of a stream. If one fails the other one does, too; the

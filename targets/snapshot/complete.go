@@ -25,7 +25,7 @@ func (pe *pending) recorded(ok bool) {
 	s := pe.snap
 	if !ok || !s.has(flagValid) {
 		s.chunkLost()
-		s.afterDrop(func() { pe.finish(true) })
+		s.whenDurable(func() { pe.finish(true) })
 		return
 	}
 	s.body.Load().complete.insert(pe.old, pe.new)
@@ -95,30 +95,62 @@ func (s *snapshot) unfinished() bool { return !s.inFlight.Idle() }
 // settle waits until no exception is pending. Nobody may create new ones.
 func (s *snapshot) settle() {
 	s.settling.Store(true)
-	s.idle.Until(func() bool { return !s.unfinished() && !s.has(flagDropping) })
+	s.idle.Until(func() bool { return !s.unfinished() && !s.has(flagDropping|flagFlushing) })
 }
 
 // invalidate makes the snapshot invalid for good because its content can no longer be
-// kept. afterDrop defers what must not happen before the store knows.
+// kept. whenDurable defers what must not happen before the store knows.
 func (s *snapshot) invalidate(reason string) {
 	if !s.beginDrop() {
 		return
 	}
 	s.target.Log().Error("snapshot is lost: invalid from now on", "reason", reason)
 	s.body.Load().store.drop(func() {
-		s.mu.Lock()
-		s.set(0, flagDropping)
-		todo := s.dropped
-		s.dropped = nil
-		s.mu.Unlock()
 		s.target.Event()
-		for _, fn := range todo {
-			fn()
-		}
-		if s.settling.Load() {
-			s.idle.Wake()
-		}
+		s.becameDurable(flagDropping)
 	})
+}
+
+// flushRead flushes what was read from the store, once: an earlier process may have ended
+// between a write and its flush. The origin must not be written before: after a power cut
+// the store would not know what the origin had.
+func (s *snapshot) flushRead() {
+	if !s.beginFlush() {
+		return
+	}
+	s.body.Load().store.flush(func(ok bool) {
+		if !ok && !s.has(flagClosing) {
+			s.invalidate("its store could not be flushed")
+		}
+		s.becameDurable(flagUnflushed | flagFlushing)
+	})
+}
+
+func (s *snapshot) beginFlush() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flags.Load()&(flagUnflushed|flagFlushing) != flagUnflushed {
+		return false
+	}
+	s.set(flagFlushing, 0)
+	return true
+}
+
+// becameDurable clears flags, and calls what waits unless more is to become durable.
+func (s *snapshot) becameDurable(flags uint32) {
+	var todo []func()
+	s.mu.Lock()
+	s.set(0, flags)
+	if !s.has(flagDropping | flagFlushing) {
+		todo, s.waiting = s.waiting, nil
+	}
+	s.mu.Unlock()
+	for _, fn := range todo {
+		fn()
+	}
+	if s.settling.Load() {
+		s.idle.Wake()
+	}
 }
 
 func (s *snapshot) beginDrop() bool {
@@ -131,12 +163,12 @@ func (s *snapshot) beginDrop() bool {
 	return true
 }
 
-// afterDrop calls fn at once, or after the store has been marked invalid if that is
-// under way.
-func (s *snapshot) afterDrop(fn func()) {
+// whenDurable calls fn at once, or after the store has been flushed or marked invalid if
+// that is under way.
+func (s *snapshot) whenDurable(fn func()) {
 	s.mu.Lock()
-	if s.has(flagDropping) {
-		s.dropped = append(s.dropped, fn)
+	if s.has(flagDropping | flagFlushing) {
+		s.waiting = append(s.waiting, fn)
 		s.mu.Unlock()
 		return
 	}

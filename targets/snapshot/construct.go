@@ -126,6 +126,9 @@ func (s *snapshot) readStore(l *Line) error {
 	if err != nil {
 		return dm.Errorf(dm.ErrnoOf(err), "Failed to read snapshot metadata (%v)", err)
 	}
+	if st.unflushed() {
+		s.set(flagUnflushed, 0)
+	}
 	chunk := st.chunkSize()
 	chunks := min(s.cow.Limits().Size, s.originEnd) / chunk
 	b := newBody(st, newTable(chunks))

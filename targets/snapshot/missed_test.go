@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"udm/blk"
+	"udm/blk/memdev"
 	"udm/env"
 )
 
@@ -152,4 +153,62 @@ func TestOpenedWhenAnAreaIsFull(t *testing.T) {
 	s := r.device("s", 256, "snapshot O C P 1")
 	r.wantData(s, 0, 40, 2)
 	r.wantData(s, 40, 216, 1)
+}
+
+// What a store said when it was opened is made durable before the origin is written, once:
+// that the snapshot is invalid, and which chunks it has.
+func TestWhatWasReadIsDurable(t *testing.T) {
+	for _, valid := range []bool{true, false} {
+		r := newGated(t, stepped(), 256, 512, memdev.Volatile)
+		o := r.device("o", 256, "snapshot-origin O")
+		r.device("s", 256, "snapshot O C P 8")
+		r.wantEnd(r.write(o, 40, 1, 2), blk.OK)
+		if !valid {
+			r.snap("s").invalidate("a test wants it")
+			r.run()
+		}
+		r.remove("s")
+		r.device("s", 256, "snapshot O C P 8")
+		r.forget()
+		r.gates["C"].Shut()
+		first, second := r.write(o, 40, 1, 3), r.write(o, 41, 1, 3)
+		r.wantWaiting(first, second)
+		if held := r.gates["C"].Held(); len(held) != 1 || held[0].Op != blk.Flush || len(r.gates["O"].Submitted()) > 0 {
+			t.Errorf("valid %v: %v is held, the origin has %v", valid, held, r.gates["O"].Submitted())
+		}
+		r.open()
+		r.wantEnd(first, blk.OK)
+		r.wantEnd(second, blk.OK)
+		r.forget()
+		r.wantEnd(r.write(o, 42, 1, 3), blk.OK)
+		if got := r.gates["C"].Submitted(); len(got) > 0 {
+			t.Errorf("valid %v: later the store gets %v", valid, got)
+		}
+	}
+}
+
+// If the store that was read cannot be flushed, the snapshot is lost, and the origin goes on.
+// A handover meanwhile waits, and one before it passes the need on.
+func TestWhatWasReadCannotBeFlushed(t *testing.T) {
+	for _, handover := range []bool{false, true} {
+		r := newGated(t, stepped(), 256, 512, memdev.Volatile)
+		o := r.device("o", 256, "snapshot-origin O")
+		for range 2 {
+			r.device("s", 256, "snapshot O C P 8")
+			r.remove("s")
+		}
+		r.device("s", 256, "snapshot O C P 8")
+		if handover {
+			r.ok(r.load("s", 256, "snapshot O C P 8"))
+			r.ok(r.resume("s"))
+		}
+		r.gates["C"].Shut()
+		w := r.write(o, 40, 1, 3)
+		r.wantWaiting(w)
+		r.gates["C"].Fail(r.gates["C"].Held()[0].Index, blk.IOErr)
+		r.run()
+		r.open()
+		r.wantEnd(w, blk.OK)
+		r.wantInfo("s", "Invalid")
+	}
 }

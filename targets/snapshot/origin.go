@@ -105,10 +105,10 @@ func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 	for {
 		f := s.flags.Load()
 		switch {
-		case f&flagActive == 0 || f&(flagValid|flagDropping) == 0:
+		case f&flagActive == 0 || f&(flagValid|flagDropping|flagUnflushed) == 0:
 			return false
-		case f&flagDropping != 0:
-			return s.waitForDrop(w)
+		case f&(flagDropping|flagUnflushed) != 0:
+			return s.waitForStore(w)
 		}
 		// The order matters: the exception is added before its pending one is
 		// removed, which is after the last read of the origin.
@@ -151,8 +151,9 @@ func (s *snapshot) cannotProtect(w *originWrite) (stop bool) {
 	return true
 }
 
-// waitForDrop queues the write until the store is marked invalid.
-func (s *snapshot) waitForDrop(w *originWrite) (stop bool) {
+// waitForStore queues the write until the store is marked invalid, or flushed.
+func (s *snapshot) waitForStore(w *originWrite) (stop bool) {
+	s.flushRead()
 	if w.waits {
 		return false // it is mapped again anyway
 	}
@@ -161,7 +162,7 @@ func (s *snapshot) waitForDrop(w *originWrite) (stop bool) {
 	if c != nil && refused(c) {
 		return true
 	}
-	s.afterDrop(func() {
+	s.whenDurable(func() {
 		if c != nil {
 			s.group.again(c)
 		} else {

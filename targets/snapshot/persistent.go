@@ -56,6 +56,13 @@ import (
 // nothing that the snapshot protects is overwritten before that is durable
 // (TestCrashInDrop).
 //
+// # Opening
+//
+// What a store says when it is opened may be in the cache of its disk only: the process
+// that wrote it was killed before its flush. So the first origin write flushes the store,
+// and waits for that. After a power cut before it, the origin has not been written.
+// (TestWhatWasReadIsDurable)
+//
 // It has no lock: the recorder owns its data.
 type persistent struct {
 	env  env.Env
@@ -67,6 +74,7 @@ type persistent struct {
 	kc   *kcopyd.Client // zeroes areas
 	geometry
 	writable bool
+	found    bool   // open has found a store
 	unit     uint64 // bytes; areas are written in multiples of it
 	flushes  bool   // the device has no FUA: use flushes
 	patience int    // see soon

@@ -39,7 +39,18 @@ func (p *persistent) open() (valid bool, err error) {
 	}
 	p.geometry = newGeometry(uint64(h.sectors))
 	p.valid.Store(h.valid)
+	p.found = true
 	return h.valid, nil
+}
+
+func (p *persistent) unflushed() bool {
+	return p.found && p.writable && p.cow.Limits().VolatileCache
+}
+
+func (p *persistent) flush(done func(ok bool)) {
+	b := &blk.Bio{Op: blk.Flush}
+	b.End = func(b *blk.Bio) { done(b.Status() == blk.OK) }
+	p.dev.Submit(b)
 }
 
 func (p *persistent) readAt(buf []byte, sector uint64) error {

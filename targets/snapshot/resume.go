@@ -68,14 +68,14 @@ func (s *snapshot) takeOver(src *snapshot) {
 	s.pending.init(s, min(s.cow.Limits().Size, s.originEnd)>>b.shift)
 	s.body.Store(b)
 	s.target.PartialUnit = b.mask + 1
-	s.set(src.flags.Load()&(flagValid|flagOverflowed), flagValid|flagOverflowed|flagWaiting)
+	s.set(src.flags.Load()&(flagValid|flagOverflowed|flagUnflushed), flagValid|flagOverflowed|flagWaiting)
 	switch m := b.store.merger(); {
 	case s.merge != nil:
 		s.merge.inherit(m.doubt())
 	case src.merge != nil || src.has(flagDoubt):
 		s.endMerge(b)
 	}
-	src.set(0, flagValid)
+	src.set(0, flagValid|flagUnflushed)
 	src.body.Store(own)
 }
 

@@ -44,7 +44,7 @@ type snapshot struct {
 	space     shortage
 
 	mu      sync.Mutex
-	dropped []func() // guarded by mu; to call once the store is marked invalid
+	waiting []func() // guarded by mu; to call once the store is durable
 
 	hook func(point) // for tests: called at points of possible races
 }
@@ -70,6 +70,8 @@ const (
 	flagOverflowed              // full: writes fail
 	flagMergeFailed             // the merge stopped at an error
 	flagDropping                // not valid any more, but the store is not marked yet
+	flagUnflushed               // what was read from the store may be lost with its disk's power
+	flagFlushing                // it is being flushed
 	flagWaiting                 // waits for a handover of its exceptions
 	flagNoSpace                 // space below did not come in time: writes that need it fail
 	flagDoubt                   // some exceptions may or may not be in the store

@@ -27,6 +27,10 @@ type store interface {
 	// read then passes the recorded exceptions to add. Both may wait for I/O.
 	open() (valid bool, err error)
 	read(add func(old, new uint64) error) error
+	// unflushed reports whether the power of the disk could take what open has found, and
+	// flush makes that durable.
+	unflushed() bool
+	flush(done func(ok bool))
 	// use directs I/O to cow, another handle of the same device: whoever takes a
 	// store over outlives whoever opened it. park queues work that finds no space
 	// there. No I/O is in flight.
@@ -96,6 +100,8 @@ func (t *transient) use(cow *dm.Dev, _ func(again, giveUp func()) bool) {
 func (t *transient) chunkSize() uint64                      { return t.chunk }
 func (t *transient) open() (bool, error)                    { return true, nil }
 func (t *transient) read(func(old, new uint64) error) error { return nil }
+func (t *transient) unflushed() bool                        { return false }
+func (t *transient) flush(done func(ok bool))               { done(true) }
 func (t *transient) sent(*record)                           {}
 func (t *transient) commit(e *exception, ok bool)           { e.done(ok) }
 func (t *transient) drop(done func())                       { done() }

@@ -165,7 +165,7 @@ func TestSeedReplays(t *testing.T) {
 var found = map[string][]uint64{
 	"plain-errors":     {12830},
 	"thins":            {15, 40, 1343},
-	"snapshots-errors": {7, 2108, 2930},
+	"snapshots-errors": {7, 2108, 2930, 3001778},
 	"thins-errors":     {458, 2139},
 	"daemon":           {231, 326, 472},
 	"volumes":          {459, 100171, 101654},
