@@ -38,6 +38,8 @@ import (
 
 var clones = flag.Int("clones", 20, "how many clones TestManyReplaced hands over")
 
+var volumes = flag.Int("volumes", 4, "how many volumes TestVolumesReplaced hands over")
+
 var replacements = flag.Int("replacements", 3, "how often TestReplacedUnderLoad replaces the daemon")
 
 // The environment of a daemon that can be replaced: its root; at which step of which
@@ -341,7 +343,7 @@ func (r *replaced) load(names ...string) {
 			r.t.Cleanup(v.Close)
 			ways = append(ways, overVhost{v.Queues[0]})
 		}
-		if slices.Contains(together, name) {
+		if slices.Contains(together, name) || strings.HasPrefix(name, "vol") {
 			f, err := os.OpenFile(filepath.Join(r.root, "mnt", name), os.O_RDWR, 0)
 			r.must(err)
 			r.t.Cleanup(func() { f.Close() })
@@ -475,6 +477,31 @@ func TestManyReplaced(t *testing.T) {
 	}
 	r.allLive(r.Client)
 	t.Logf("%d clones, the longest I/O took %v", *clones, time.Duration(r.longest.Load()).Round(time.Millisecond))
+}
+
+// Volumes of a pool that virtual machines, NBD clients and programs with open files use go over
+// together. Their clients notice nothing.
+func TestVolumesReplaced(t *testing.T) {
+	r, ctx := startReplaced(t, ""), context.Background()
+	r.must(r.CreatePool(ctx, volume.PoolSpec{Name: "q", Size: 64 << 20}))
+	var names []string
+	for i := range *volumes {
+		name := fmt.Sprint("vol", i)
+		r.must(r.CreateVolume(ctx, ctl.CreateVolume{Pool: "q", Name: name, Size: 1 << 20}))
+		_, err := r.Export(ctx, ctl.Export{Ref: ref(name), Path: r.socket(name)})
+		r.must(err)
+		names = append(names, name)
+	}
+	r.load(names...)
+	for range *replacements {
+		r.run(100)
+		r.must(r.replace(os.Args[0]))
+		r.ready()
+	}
+	r.run(100)
+	r.stop()
+	r.allLive(r.Client)
+	t.Logf("%d volumes, %d replacements, %d I/Os, the longest took %v", *volumes, *replacements, r.count.Load(), time.Duration(r.longest.Load()).Round(time.Millisecond))
 }
 
 // A daemon that cannot be replaced goes on, and says why.
