@@ -184,6 +184,31 @@ func (f *front) migrate(log []byte) {
 	}
 }
 
+// The next server goes on with the log.
+func TestLogMoves(t *testing.T) {
+	c := newChain(t, newDisk())
+	f := guest(t, c.path, true, 0)
+	told := must[int](t)(unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK))
+	defer unix.Close(told)
+	f.mustDo(&message{request: setLogFD}, told)
+	log := f.logged()
+	for range 2 {
+		c.next()
+		f.collect(log)
+		clearEventFD(told)
+		f.read(0, 512)
+		f.ask(&message{request: getVringBase})
+		if got := f.collect(log); fmt.Sprint(got) != fmt.Sprint([]int{usedOff, headOff, dataOff}) {
+			t.Errorf("marked: %#x", got)
+		}
+		if n, err := unix.Read(told, make([]byte, 8)); n != 8 {
+			t.Errorf("no notification: %v", err)
+		}
+		f.negotiate(0)
+		f.start(0)
+	}
+}
+
 // Logs that make no sense are refused, and the memory of one may go away.
 func TestHostileLogs(t *testing.T) {
 	for name, c := range map[string]struct {

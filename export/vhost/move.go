@@ -41,6 +41,8 @@ type FrontEnd struct {
 	Known                      bool
 	Memory                     []MovedRegion
 	Record                     *MovedRecord
+	Log                        *MovedRegion // of written pages; nil: none
+	Logged                     int          // the eventfd of the log
 	Rings                      []MovedRing
 }
 

@@ -162,6 +162,11 @@ func (s *session) hand(ctx context.Context, c *net.UnixConn, m *Moved) error {
 	if x := s.inflight; x != nil {
 		m.FrontEnd.Record = &MovedRecord{x.rings, x.num, x.hand(m)}
 	}
+	if s.pages != nil {
+		log := s.pages.hand(m)
+		m.FrontEnd.Log = &log
+	}
+	m.FrontEnd.Logged = m.keep(leave(&s.logged.fd))
 	for _, r := range s.rings {
 		m.FrontEnd.Rings = append(m.FrontEnd.Rings, r.hand(m))
 	}
@@ -353,7 +358,7 @@ func (t *taking) fill(s *session, m *FrontEnd) error {
 	if err := s.setMemory(maps); err != nil {
 		return err
 	}
-	err := errors.Join(t.channel(s, m.Channel), t.record(s, m.Record))
+	err := errors.Join(t.channel(s, m.Channel), t.record(s, m.Record), t.log(s, m))
 	for i, r := range m.Rings {
 		err = errors.Join(err, t.ring(s.rings[i], r))
 	}
@@ -388,6 +393,18 @@ func (t *taking) record(s *session, m *MovedRecord) error {
 	s.inflight = newInflight(p, m.Rings, m.Entries)
 	copy(s.inflight.tail, thisProcess[:])
 	return nil
+}
+
+func (t *taking) log(s *session, m *FrontEnd) (err error) {
+	if m.Log != nil {
+		if s.pages, err = t.mapping(*m.Log); err != nil {
+			return err
+		}
+		s.pages.users.Store(1)
+	}
+	s.logged, err = t.notifier(m.Logged)
+	s.applyLog()
+	return err
 }
 
 func (t *taking) notifier(number int) (notifier, error) {
