@@ -134,6 +134,18 @@ func (h *history) step(version uint64) {
 	}
 }
 
+// pause suspends and resumes the device.
+func (h *history) pause(t *testing.T) {
+	t.Helper()
+	d := h.x.Device.(*dm.Device)
+	if err := d.Suspend(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Resume(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // verify reads all blocks of x, and checks that each is one of the versions it may have and
 // is not torn.
 func (h *history) verify(t *testing.T, x *device, exact bool) {
@@ -245,6 +257,9 @@ func TestPowerCuts(t *testing.T) {
 					for range 10 + h.rng.IntN(150) {
 						h.step(version)
 						version++
+						if h.rng.IntN(50) == 0 {
+							h.pause(t)
+						}
 					}
 					h.verify(t, h.x, true)
 					d = d.crash(seed*10 + cut)

@@ -263,7 +263,11 @@ func (g *integrity) Preresume() error {
 		return nil
 	}
 	if err := g.prepare(); err != nil {
-		return dm.Because(dm.Errorf(syscall.EIO, "%v", err), "cannot resume the integrity device")
+		errno := syscall.EIO
+		if blk.StatusOf(err) == blk.NoSpace {
+			errno = syscall.ENOSPC
+		}
+		return dm.Because(dm.Errorf(errno, "%v", err), "cannot resume the integrity device")
 	}
 	g.ready = true
 	return nil
@@ -295,7 +299,9 @@ func (g *integrity) Postsuspend() {
 	g.committer.Flush()
 	err := g.settle()
 	if err == nil && g.bitmap == nil && g.recalculating() {
-		err = g.writeSuperblock()
+		if err = g.flushDevices(); err == nil { // recalculated tags, too
+			err = g.writeSuperblock()
+		}
 	}
 	if err != nil {
 		g.target.Log().Error("integrity: the device was suspended, but not all data were written", "error", err)

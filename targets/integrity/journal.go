@@ -31,6 +31,7 @@ type journal struct {
 	wrote    bool   // the journal on disk may have entries
 	needRoom bool   // write back as soon as possible, because a clone waits
 	failures uint64 // failed commits and write-backs, so that waiting clones can fail
+	failure  error  // the last of them
 }
 
 // slot identifies an entry of a section.
@@ -177,7 +178,7 @@ func (j *journal) add(s span, data, tags []byte) blk.Status {
 	})
 	defer j.release(s)
 	if failed {
-		return blk.IOErr
+		return blk.StatusOf(j.lastFailure())
 	}
 	size := int(j.layout.blockSectors * blk.SectorSize)
 	at := first
@@ -194,6 +195,12 @@ func (j *journal) failuresSoFar() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.failures
+}
+
+func (j *journal) lastFailure() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failure
 }
 
 // requestRoom schedules a commit and write-back of the whole journal. Called with mu held.
@@ -262,7 +269,7 @@ func (j *journal) drain(s span) (st blk.Status) {
 		case !j.hasSome(s):
 			return true
 		case j.failures != failures:
-			st = blk.IOErr
+			st = blk.StatusOf(j.failure)
 			return true
 		}
 		j.requestRoom()
@@ -306,7 +313,7 @@ func (j *journal) commitAll() error {
 		j.committed += n
 		j.wrote = j.wrote || n > 0
 	} else {
-		j.failures++
+		j.failures, j.failure = j.failures+1, err
 	}
 	more := j.committed > 0 && (j.needRoom || j.free <= j.threshold)
 	j.mu.Unlock()
@@ -356,7 +363,7 @@ func (j *journal) writeBack() {
 		j.free += n * j.layout.sectionEntries
 		j.needRoom = false
 	} else {
-		j.failures++
+		j.failures, j.failure = j.failures+1, err
 	}
 	j.mu.Unlock()
 	j.wait.Wake()

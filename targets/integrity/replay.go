@@ -191,7 +191,9 @@ func (j *journal) clear(first uint64, seq int) error {
 }
 
 // writeEmpty empties the journal on disk after everything was written back, so that nothing
-// is replayed. It writes the next sections of the ring, with their future sequence numbers.
+// is replayed. It writes the next sections of the ring, with their future sequence numbers. The
+// sections that follow get the numbers after these, as when the journal is read from disk:
+// otherwise one that is written only in part would look complete.
 func (j *journal) writeEmpty() error {
 	if !j.wrote {
 		return nil
@@ -208,6 +210,6 @@ func (j *journal) writeEmpty() error {
 			seq = nextSeq(seq)
 		}
 	}
-	j.wrote = false
+	j.wrote, j.fillSeq = false, nextSeq(j.fillSeq)
 	return blk.FlushDevice(j.env, j.meta)
 }

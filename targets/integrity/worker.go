@@ -56,7 +56,7 @@ func (w *worker) read(c *dm.Clone, s span) blk.Status {
 			return st
 		}
 		if err := w.tags.read(w.tagBytes(s), w.layout.tag(s.sector)); err != nil {
-			return blk.IOErr
+			return blk.StatusOf(err)
 		}
 	}
 	for i := range int(s.sectors >> w.layout.logBlock) {
