@@ -32,6 +32,7 @@ gcc -O -o suite/lib/not test/lib/not.c 2>/dev/null
 for name in should invalid fail; do ln -sf not suite/lib/$name; done
 for name in lvm $(lvm help 2>&1 | awk '/^  (lv|pv|vg)/ {print $1}'); do ln -sf lvm-wrapper "suite/lib/$name"; done
 cut -d' ' -f1 VERSION >suite/lib/version-expected
+cut -d' ' -f1 VERSION_DM >suite/lib/dm-version-expected
 cat >suite/lib/paths <<'EOF'
 DM_UDEV_SYNCHRONISATION=0
 LVMPOLLD_PIDFILE="/run/lvmpolld.pid"
