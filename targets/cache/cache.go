@@ -18,7 +18,6 @@ import (
 
 const (
 	commitPeriod     = time.Second
-	idlePeriod       = time.Second
 	defaultThreshold = 2048
 	maxDiscardBlocks = 1 << 14
 )
@@ -48,19 +47,22 @@ type cache struct {
 	// Bios in flight to the block that they were mapped to: see the package comment.
 	reads, writes *deferredset.Set
 
-	stats     counters
 	busy      atomic.Int64 // sectors in flight
-	idleSince atomic.Int64 // when busy became 0
+	used      atomic.Bool  // I/O has ended since the worker looked
 	tick      atomic.Bool  // the next bio is to tick the policy when it ends
 	threshold atomic.Int64 // sectors that may be copied at a time
 
+	demotions, promotions atomic.Uint32
+
 	worker, waker *env.Work
+	unused        bool     // the worker's; there was no I/O in the second before its last look
 	quiet         env.Wait // wakes when migrations have ended
 
 	mu        sync.Mutex
 	policy    *smq.Policy           // guarded by mu
 	blocks    uint32                // guarded by mu; of the cache
 	locks     map[uint64]*migration // guarded by mu; by block of the origin
+	stats     cachemeta.Stats       // guarded by mu; hits and misses, which are saved
 	dirty     []uint64              // guarded by mu; bits
 	dirtied   int                   // guarded by mu; bits set in dirty
 	discards  []uint64              // guarded by mu; bits
@@ -82,22 +84,6 @@ type cache struct {
 	pauseUntil time.Duration // nothing begins in the background after a failure
 	flushFast  bool          // blocks were copied there since its last flush
 	flushOrig  bool
-}
-
-// counters are shown in the status. Those of hits and misses are saved.
-type counters struct {
-	readHits, readMisses, writeHits, writeMisses, demotions, promotions atomic.Uint32
-}
-
-func (s *counters) set(m cachemeta.Stats) {
-	s.readHits.Store(m.ReadHits)
-	s.readMisses.Store(m.ReadMisses)
-	s.writeHits.Store(m.WriteHits)
-	s.writeMisses.Store(m.WriteMisses)
-}
-
-func (s *counters) get() cachemeta.Stats {
-	return cachemeta.Stats{ReadHits: s.readHits.Load(), ReadMisses: s.readMisses.Load(), WriteHits: s.writeHits.Load(), WriteMisses: s.writeMisses.Load()}
 }
 
 func construct(t *dm.Target, args []string) (dm.Mapper, error) {
@@ -203,6 +189,7 @@ func (c *cache) attach() error {
 	c.fastCopy, c.originCopy = kcopyd.Open(c.fast), kcopyd.Open(c.origin)
 	c.copier = kcopyd.New(c.env, kcopyd.Options{Name: "cache", Throttle: c.stores.throttleLocked(c.t)})
 	c.worker, c.waker = env.NewWork(c.pass), env.NewWork(c.periodic)
+	c.used.Store(true) // so that a second of quiet comes before work that wants that
 	c.quiet = c.env.NewWait()
 	c.policy = c.newPolicy()
 	c.discards = make([]uint64, (c.discardBlocks()+63)/64)
@@ -214,7 +201,9 @@ func (c *cache) attach() error {
 func (c *cache) mayUse() (err error) {
 	c.store.call(func() {
 		md := c.store.md
-		c.stats.set(md.Stats())
+		c.mu.Lock()
+		c.stats = md.Stats()
+		c.mu.Unlock()
 		switch {
 		case md.Failed(), md.NeedsCheck():
 			err = invalid("Unable to get write access to metadata, please check/repair metadata.")

@@ -205,23 +205,23 @@ func (h *hook) half() {
 	b.Complete(st)
 }
 
-// count counts a hit or a miss.
+// count counts a hit or a miss. Called with mu held.
 func (c *cache) count(b *dm.Clone, hit, write bool) {
 	h := hookOf(b)
 	if h.counted {
 		return
 	}
 	h.counted = true
-	n := &c.stats.readMisses
+	n := &c.stats.ReadMisses
 	switch {
 	case hit && write:
-		n = &c.stats.writeHits
+		n = &c.stats.WriteHits
 	case hit:
-		n = &c.stats.readHits
+		n = &c.stats.ReadHits
 	case write:
-		n = &c.stats.writeMisses
+		n = &c.stats.WriteMisses
 	}
-	n.Add(1)
+	*n++
 }
 
 // enter counts a bio that is about to be issued as in flight. Called with mu held, so
@@ -250,8 +250,8 @@ func (c *cache) launch(b *dm.Clone) {
 // EndIO counts the bio out.
 func (c *cache) EndIO(b *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	h := hookOf(b)
-	if h.sectors > 0 && c.busy.Add(-int64(h.sectors)) == 0 {
-		c.idleSince.Store(int64(c.env.Now()))
+	if h.sectors > 0 && c.busy.Add(-int64(h.sectors)) == 0 && !c.used.Load() {
+		c.used.Store(true)
 	}
 	h.sectors = 0
 	if h.tick {

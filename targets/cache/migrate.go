@@ -203,7 +203,7 @@ func (c *cache) invalidateUnlock(b *dm.Clone, block uint64, cb uint32) dm.Outcom
 	}
 	m := c.lock(&migration{work: smq.Work{Op: smq.Demote, OBlock: block, CBlock: cb}, invalidate: true, bio: b, all: true})
 	c.mu.Unlock()
-	c.stats.demotions.Add(1)
+	c.demotions.Add(1)
 	c.quiesceAll(m, func() { c.update(m) })
 	return dm.Submitted
 }
@@ -263,9 +263,9 @@ func (c *cache) settle(m *migration, success bool) {
 	switch {
 	case !success:
 	case w.Op == smq.Promote:
-		c.stats.promotions.Add(1)
+		c.promotions.Add(1)
 		c.setDirty(w.CBlock, m.bio != nil)
 	case w.Op == smq.Demote:
-		c.stats.demotions.Add(1)
+		c.demotions.Add(1)
 	}
 }

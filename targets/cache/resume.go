@@ -203,7 +203,7 @@ func (c *cache) remembered() cachemeta.Shutdown {
 		Dirty: c.isDirty, Policy: c.identity(), Hint: c.policy.Hint,
 		DiscardBlockSize: c.discardSectors, DiscardBlocks: c.discardBlocks(),
 		Discarded: func(i uint64) bool { return c.discards[i/64]>>(i%64)&1 != 0 },
-		Stats:     c.stats.get(),
+		Stats:     c.stats,
 	}
 }
 
@@ -229,14 +229,14 @@ func (c *cache) info() *Status {
 	if md.Failed() {
 		return &Status{State: Fail}
 	}
-	n := c.stats.get()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	n := c.stats
 	return &Status{
 		UsedMetadata: md.Total() - md.Free(), TotalMetadata: md.Total(), BlockSectors: c.blockSectors,
 		Resident: uint64(c.policy.Resident()), Blocks: uint64(c.blocks),
 		ReadHits: uint64(n.ReadHits), ReadMisses: uint64(n.ReadMisses), WriteHits: uint64(n.WriteHits), WriteMisses: uint64(n.WriteMisses),
-		Demotions: uint64(c.stats.demotions.Load()), Promotions: uint64(c.stats.promotions.Load()), Dirty: uint64(c.dirtied),
+		Demotions: uint64(c.demotions.Load()), Promotions: uint64(c.promotions.Load()), Dirty: uint64(c.dirtied),
 		Metadata2: c.line.Metadata2(), Mode: c.mode, NoPassdown: !c.passdown,
 		MigrationThreshold: uint64(c.threshold.Load()), Policy: c.policyName, PolicyArgs: c.policyArgs(),
 		ReadOnly: c.readOnly, NeedsCheck: md.NeedsCheck(),

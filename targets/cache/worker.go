@@ -9,7 +9,8 @@ import (
 // wake schedules a pass.
 func (c *cache) wake() { c.store.queue.Queue(c.worker) }
 
-// periodic makes a pass once a second.
+// periodic makes a pass once a second, and sees whether there was I/O since the last one:
+// asking for the time at each end of a bio would cost a quarter of a hit.
 func (c *cache) periodic() {
 	c.mu.Lock()
 	stopped := c.stopped
@@ -18,6 +19,7 @@ func (c *cache) periodic() {
 	}
 	c.mu.Unlock()
 	if !stopped {
+		c.unused = !c.used.Swap(false) && c.busy.Load() == 0
 		c.store.queue.QueueAfter(c.waker, commitPeriod)
 		c.pass()
 	}
@@ -61,7 +63,7 @@ func (c *cache) startSome() {
 	for {
 		c.mu.Lock()
 		most := max(1, c.threshold.Load()/int64(c.blockSectors))
-		idle := c.busy.Load() == 0 && int64(now)-c.idleSince.Load() > int64(idlePeriod) &&
+		idle := c.unused && !c.used.Load() && c.busy.Load() == 0 &&
 			int64(c.copying+1)*int64(c.blockSectors) <= c.threshold.Load()
 		if c.stopped || !c.begun || int64(c.copying) >= most {
 			c.mu.Unlock()
