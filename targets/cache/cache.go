@@ -49,7 +49,6 @@ type cache struct {
 
 	busy      atomic.Int64 // sectors in flight
 	used      atomic.Bool  // I/O has ended since the worker looked
-	tick      atomic.Bool  // the next bio is to tick the policy when it ends
 	threshold atomic.Int64 // sectors that may be copied at a time
 
 	demotions, promotions atomic.Uint32
@@ -60,6 +59,7 @@ type cache struct {
 
 	mu        sync.Mutex
 	policy    *smq.Policy           // guarded by mu
+	ticking   bool                  // guarded by mu; a miss is to tick the policy when it ends
 	blocks    uint32                // guarded by mu; of the cache
 	locks     map[uint64]*migration // guarded by mu; by block of the origin
 	stats     cachemeta.Stats       // guarded by mu; hits and misses, which are saved

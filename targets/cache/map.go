@@ -89,6 +89,9 @@ func (c *cache) mapBlock(b *dm.Clone) dm.Outcome {
 		return c.mapHitUnlock(b, block, cb, off)
 	}
 	c.enter(b, block)
+	if !c.ticking { // hits change nothing that must be seen before the next second
+		c.ticking, hookOf(b).tick = true, true
+	}
 	c.mu.Unlock()
 	if queued {
 		c.wake()
@@ -244,7 +247,6 @@ func (c *cache) launch(b *dm.Clone) {
 	if h.sectors = b.Sectors; h.sectors > 0 {
 		c.busy.Add(int64(h.sectors))
 	}
-	h.tick = c.tick.Load() && c.tick.CompareAndSwap(true, false)
 }
 
 // EndIO counts the bio out.
@@ -257,7 +259,6 @@ func (c *cache) EndIO(b *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	if h.tick {
 		h.tick = false
 		c.tickPolicy()
-		c.tick.Store(true)
 	}
 	if h.entry.In() {
 		e := h.entry
@@ -270,5 +271,6 @@ func (c *cache) EndIO(b *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 func (c *cache) tickPolicy() {
 	c.mu.Lock()
 	c.policy.Tick(c.env.Now())
+	c.ticking = false
 	c.mu.Unlock()
 }

@@ -146,7 +146,6 @@ func (c *cache) setLoaded(size uint32, blocks []cachemeta.Block, discards []uint
 
 // Resume lets migrations begin.
 func (c *cache) Resume() {
-	c.tick.Store(true)
 	c.mu.Lock()
 	c.stopped = false
 	c.mu.Unlock()

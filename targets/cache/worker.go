@@ -9,7 +9,7 @@ import (
 // wake schedules a pass.
 func (c *cache) wake() { c.store.queue.Queue(c.worker) }
 
-// periodic makes a pass once a second, and sees whether there was I/O since the last one:
+// periodic makes a pass once a second, ticks the policy, and sees whether there was I/O since the last one:
 // asking for the time at each end of a bio would cost a quarter of a hit.
 func (c *cache) periodic() {
 	c.mu.Lock()
