@@ -109,7 +109,7 @@ test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devic
 
 test-dmtest: ## run dmtest-python's tests of caches on udm's devices, by dmsetup and udm dmsetup (DMTEST: the folder of its source)
 	@./test/packages.sh test/run/packages.txt
-	CI=true go test $(FLAGS) -count=1 -v ./test/run -run Dmtest -dmtest $(abspath $(or $(DMTEST),$(error DMTEST=FOLDER is missing: a clone of github.com/jthornber/dmtest-python)))
+	CI=true go test $(FLAGS) -count=1 -v ./test/run -run Dmtest -dmtest $(abspath $(or $(DMTEST),$(error DMTEST=FOLDER is missing: the source of dmtest-python)))
 
 test-web: packages ## look at the daemon's page in chromium
 	CI=true go test $(FLAGS) -count=1 -tags chromium ./test/web
