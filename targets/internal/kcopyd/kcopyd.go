@@ -114,6 +114,9 @@ func (c *Client) Close() {
 type Dev struct {
 	blk.Device
 	maxData, maxZeroes uint64 // sectors in one bio; maxZeroes 0: no write-zeroes
+	// refused says that the device has refused write-zeroes after all: a device below has
+	// another table now. Zeroes are written to it as data from then on.
+	refused atomic.Bool
 }
 
 // Open reads d's limits, which must not change while d is in use. It does not own d.
@@ -230,7 +233,7 @@ func (c *Client) start(j *Job) {
 // zeroable reports whether every destination has write-zeroes.
 func (j *Job) zeroable() bool {
 	for i := range j.To {
-		if j.To[i].Dev.maxZeroes == 0 {
+		if d := j.To[i].Dev; d.maxZeroes == 0 || d.refused.Load() {
 			return false
 		}
 	}

@@ -107,6 +107,51 @@ func TestZeroWithAndWithoutWriteZeroes(t *testing.T) {
 	}
 }
 
+// refusing is a disk that offers write-zeroes and refuses them.
+type refusing struct {
+	*memdev.Device
+	n int
+}
+
+func (d *refusing) Submit(b *blk.Bio) {
+	if b.Op == blk.WriteZeroes {
+		d.n++
+		b.Complete(blk.NotSupported)
+		return
+	}
+	d.Device.Submit(b)
+}
+
+// Where write-zeroes are refused after all, zeroes are written as data, to all destinations
+// of the job, and nothing else is tried on that device again.
+func TestRefusedWriteZeroes(t *testing.T) {
+	for name, e := range envs() {
+		t.Run(name, func(t *testing.T) {
+			c := New(e, Options{SubJob: 256})
+			defer c.Close()
+			disks := []*memdev.Device{source(t, 2000), source(t, 2000)}
+			far := &refusing{Device: disks[1]}
+			to := []Place{{Open(disks[0]), 100}, {Open(far), 100}}
+			for range 2 {
+				j := &Job{Sectors: 1500, To: to}
+				if run(e, c.Zero, j).Failed() {
+					t.Fatal("failed")
+				}
+			}
+			want := blktest.Pattern(0, 2000, 5)
+			clear(want[100*512 : 1600*512])
+			for _, d := range disks {
+				if !bytes.Equal(content(t, d, 0, 2000), want) {
+					t.Fatal("wrong content")
+				}
+			}
+			if far.n != 1 {
+				t.Errorf("asked %d times", far.n)
+			}
+		})
+	}
+}
+
 // gates is a copy from gate 0 to the others, shut.
 func gates(t *testing.T, e env.Env, n int) ([]*blktest.Gate, *Job) {
 	gs := []*blktest.Gate{blktest.NewGate(e, source(t, 256))}

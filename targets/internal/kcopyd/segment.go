@@ -35,6 +35,8 @@ type segment struct {
 	pauses  int           // how often the throttle held the piece back
 	due     time.Duration // when its pause is over
 	counted bool          // the throttle counts its I/O
+	fast    bool          // the piece is the whole job, to be zeroed by write-zeroes
+	again   atomic.Bool   // a destination has refused that
 	read    blk.Bio
 	writes  []blk.Bio // one for each destination; grows as needed
 	one     [1]blk.Bio
@@ -121,8 +123,13 @@ func (s *segment) enterBegin() {
 	s.c.segmentDone(j)
 }
 
+// pieceDone ends a piece. If write-zeroes were refused the job begins again, with data: it
+// has no other segment.
 func (s *segment) pieceDone() {
 	s.stage = begin
+	if s.again.Swap(false) {
+		s.job.progress.Store(0)
+	}
 	if s.counted {
 		s.counted = false
 		s.c.throttle.finish()
@@ -137,7 +144,7 @@ func (s *segment) take() bool {
 		return false
 	}
 	step := s.c.subJob
-	if s.zeroes() {
+	if s.fast = j.zero && j.zeroable(); s.fast {
 		step = j.Sectors
 	}
 	end := j.progress.Add(step)
@@ -148,9 +155,6 @@ func (s *segment) take() bool {
 	s.n = min(step, j.Sectors-s.off)
 	return true
 }
-
-// zeroes reports whether the segment uses write-zeroes.
-func (s *segment) zeroes() bool { return s.job.zero && s.job.zeroable() }
 
 func (s *segment) enterReading() bool {
 	s.stage = reading
@@ -194,7 +198,7 @@ func (s *segment) write(i int, to Place) {
 	b.Rearm()
 	b.Op, b.Flags, b.Sector, b.End, b.Private = blk.Write, 0, to.Sector+s.off, s.wrote, i
 	switch {
-	case s.zeroes():
+	case s.fast:
 		b.Op, b.Sectors = blk.WriteZeroes, s.n
 		if s.job.NoUnmap {
 			b.Flags = blk.NoUnmap
@@ -208,7 +212,12 @@ func (s *segment) write(i int, to Place) {
 }
 
 func (s *segment) endWrite(b *blk.Bio) {
-	if st := b.Status(); st != blk.OK {
+	switch st := b.Status(); {
+	case st == blk.OK:
+	case st == blk.NotSupported && s.fast:
+		s.job.To[b.Private.(int)].Dev.refused.Store(true)
+		s.again.Store(true)
+	default:
 		s.job.writeBad.Or(1 << b.Private.(int))
 		if st != blk.NoSpace {
 			s.job.worse.Store(true)
