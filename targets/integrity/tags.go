@@ -1,7 +1,9 @@
 package integrity
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sync"
 
 	"udm/blk"
@@ -167,7 +169,7 @@ func (t *tags) writeOut(u *unit) error {
 	return err
 }
 
-// flush writes all units changed before the call. The caller then flushes the device to make
+// flush writes all units changed before the call, in ascending order. The caller then flushes the device to make
 // them durable.
 func (t *tags) flush() error {
 	t.mu.Lock()
@@ -178,6 +180,7 @@ func (t *tags) flush() error {
 		}
 	}
 	t.mu.Unlock()
+	slices.SortFunc(dirty, func(a, b *unit) int { return cmp.Compare(a.index, b.index) })
 	var errs []error
 	for _, u := range dirty {
 		if t.claim(u) {
