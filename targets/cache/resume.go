@@ -119,14 +119,18 @@ func (c *cache) load() error {
 	return err
 }
 
-// removeAll removes blocks from the metadata, unless these cannot be changed.
+// removeAll removes blocks from the metadata for good, unless these cannot be changed: once
+// the table is in use, others may write where the blocks were.
 func (c *cache) removeAll(blocks []cachemeta.Block) error {
 	for _, b := range blocks {
 		if !c.changeMetadata(func() error { return c.store.md.Remove(b.CBlock) }) && !c.isReadOnly() {
 			return blk.NoSpace
 		}
 	}
-	return nil
+	if c.isReadOnly() || c.commit() == nil || c.isReadOnly() {
+		return nil
+	}
+	return blk.NoSpace
 }
 
 func (c *cache) setLoaded(size uint32, blocks []cachemeta.Block, discards []uint64) {
