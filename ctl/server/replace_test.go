@@ -408,6 +408,17 @@ func (r *replaced) run(n int64) {
 	}
 }
 
+// replaceUnderLoad replaces the daemon as often as is wanted, and ends the clients.
+func (r *replaced) replaceUnderLoad() {
+	for range *replacements {
+		r.run(100)
+		r.must(r.replace(os.Args[0]))
+		r.ready()
+	}
+	r.run(100)
+	r.stop()
+}
+
 func (r *replaced) replace(program string) error {
 	_, err := r.Replace(context.Background(), ctl.Replace{Program: program})
 	return err
@@ -421,13 +432,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 	before, err := r.List(context.Background(), ctl.Query{})
 	r.must(err)
 	page := r.page()
-	for range *replacements {
-		r.run(100)
-		r.must(r.replace(os.Args[0]))
-		r.ready()
-	}
-	r.run(100)
-	r.stop()
+	r.replaceUnderLoad()
 	after, err := r.List(context.Background(), ctl.Query{})
 	if fmt.Sprintf("%+v", after) != fmt.Sprintf("%+v", before) || err != nil {
 		t.Errorf("%+v\nis now\n%+v, %v", before, after, err)
@@ -493,13 +498,7 @@ func TestVolumesReplaced(t *testing.T) {
 		names = append(names, name)
 	}
 	r.load(names...)
-	for range *replacements {
-		r.run(100)
-		r.must(r.replace(os.Args[0]))
-		r.ready()
-	}
-	r.run(100)
-	r.stop()
+	r.replaceUnderLoad()
 	r.allLive(r.Client)
 	t.Logf("%d volumes, %d replacements, %d I/Os, the longest took %v", *volumes, *replacements, r.count.Load(), time.Duration(r.longest.Load()).Round(time.Millisecond))
 }

@@ -461,6 +461,7 @@ func TestStallOnASocket(t *testing.T) {
 
 // A client that does not take its replies is told of as long as it does not.
 func TestStalledClient(t *testing.T) {
+	blktest.Leaks(t)
 	s, addr := serve(t, nbd.Config{Exports: disk()})
 	nc, err := net.Dial("unix", addr)
 	if err != nil {
@@ -477,12 +478,15 @@ func TestStalledClient(t *testing.T) {
 		return len(list) == 1 && list[0].Stalled > time.Millisecond
 	}
 	for !stalls() {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
-	go drain(nc)
+	drained := make(chan bool)
+	go func() { drain(nc); close(drained) }()
 	for stalls() {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
+	nc.Close()
+	<-drained
 }
 
 // pipe serves one end of a pipe and plays a tape at the other.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -227,7 +228,7 @@ func TestFailedIsRepeated(t *testing.T) {
 			got <- m
 		}()
 		for !c.s.stops() {
-			time.Sleep(time.Millisecond)
+			runtime.Gosched()
 		}
 		close(d.may)
 		m := <-got

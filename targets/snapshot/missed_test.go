@@ -188,7 +188,7 @@ func TestWhatWasReadIsDurable(t *testing.T) {
 }
 
 // If the store that was read cannot be flushed, the snapshot is lost, and the origin goes on.
-// A handover meanwhile waits, and one before it passes the need on.
+// A handover before that passes the need on.
 func TestWhatWasReadCannotBeFlushed(t *testing.T) {
 	for _, handover := range []bool{false, true} {
 		r := newGated(t, stepped(), 256, 512, memdev.Volatile)
@@ -211,4 +211,35 @@ func TestWhatWasReadCannotBeFlushed(t *testing.T) {
 		r.wantEnd(w, blk.OK)
 		r.wantInfo("s", "Invalid")
 	}
+}
+
+// A snapshot that is removed waits for the flush of its store.
+func TestRemovalAwaitsTheFlush(t *testing.T) {
+	r := newGated(t, env.Real(), 256, 512, memdev.Volatile)
+	o := r.device("o", 256, "snapshot-origin O")
+	r.device("s", 256, "snapshot O C P 8")
+	r.remove("s")
+	r.device("s", 256, "snapshot O C P 8")
+	sn := r.snap("s")
+	r.gates["C"].Shut()
+	w := r.write(o, 40, 1, 3)
+	r.gates["C"].WaitHeld(1)
+	var removed atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		r.remove("s")
+		removed.Store(true)
+	})
+	for sn.has(flagActive) {
+		runtime.Gosched()
+	}
+	for range 100 { // time for one that does not wait
+		runtime.Gosched()
+	}
+	if removed.Load() {
+		t.Error("it is removed before its store is flushed")
+	}
+	r.gates["C"].Open()
+	wg.Wait()
+	r.wantEnd(w, blk.OK)
 }

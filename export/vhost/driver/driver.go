@@ -155,7 +155,8 @@ func (d *Disk) start() error {
 	return nil
 }
 
-// redial is how often a disk that lasts looks for the next server.
+// redial is how often a disk that lasts looks for the next server. No event tells that
+// another process listens at a path.
 const redial = 5 * time.Millisecond
 
 // last connects to the next server when one has ended, until Close.
