@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -173,6 +174,22 @@ func TestPagesAsNeeded(t *testing.T) {
 	ok(t, s.Read(t.Context(), p, (3*gib-ChunkSize)/sector)) // two pages, in one nothing
 	if !bytes.Equal(p, append(make([]byte, ChunkSize), disk[3*gib]...)) || m.calls != 7 {
 		t.Errorf("over the bound of two pages something else is read, with %d requests", m.calls)
+	}
+}
+
+// TestForeignPage: a page of other sectors is not taken for that of an index.
+func TestForeignPage(t *testing.T) {
+	m := newMemory()
+	ok(t, Init(t.Context(), m, nil))
+	a := open(t, m, nil)
+	generations(t, a)
+	s := must(a.Snapshot(t.Context(), nth(0), nil))
+	pages := s.x.pages.extents
+	pages[1].chunk, pages[2].chunk = pages[2].chunk, pages[1].chunk
+	for _, e := range pages[1:3] {
+		if err := s.Read(t.Context(), make([]byte, sector), e.sector); !errors.Is(err, errBlob) {
+			t.Errorf("at %d: %v", e.sector, err)
+		}
 	}
 }
 

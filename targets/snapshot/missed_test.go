@@ -205,7 +205,11 @@ func TestWhatWasReadCannotBeFlushed(t *testing.T) {
 		r.gates["C"].Shut()
 		w := r.write(o, 40, 1, 3)
 		r.wantWaiting(w)
-		r.gates["C"].Fail(r.gates["C"].Held()[0].Index, blk.IOErr)
+		held := r.gates["C"].Held()[0]
+		if held.Op != blk.Flush {
+			t.Errorf("handover %v: %v comes before the flush", handover, held)
+		}
+		r.gates["C"].Fail(held.Index, blk.IOErr)
 		r.run()
 		r.open()
 		r.wantEnd(w, blk.OK)
