@@ -264,7 +264,7 @@ func (t *taking) rest(ctx context.Context) error {
 		switch {
 		case errors.Is(err, handover.ErrGone):
 			t.cfg.Log.Warn("the process before has ended before all was handed over; the other clients connect again", "reason", err)
-			return nil
+			return t.old.Ended()
 		case err != nil:
 			return err // the old process takes back, once this one has ended
 		case o == handover.Finish:

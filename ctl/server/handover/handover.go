@@ -39,6 +39,8 @@
 // a client before its group is let go, and writes nothing that the old one could not read.
 // Old and new process have the same open files, so locks on disks and on the root are held
 // throughout.
+// In 7 the new one waits until the dead one's files are closed, which the end of its socket
+// does not tell.
 //
 // The greeting has the version of this protocol and the format of the saved state: a
 // newer format than the new program's is refused in words. JSON values in bundles may

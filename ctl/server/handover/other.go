@@ -56,6 +56,9 @@ func (*Predecessor) Ready() error { return errSystem }
 // Give fails.
 func (*Predecessor) Give(*Bundle) error { return errSystem }
 
+// Ended fails.
+func (*Predecessor) Ended() error { return errSystem }
+
 // Close does nothing.
 func (*Predecessor) Close() {}
 

@@ -128,7 +128,10 @@ func (s *Successor) Kill() {
 }
 
 // Predecessor is the old process, as the new one sees it.
-type Predecessor struct{ c channel }
+type Predecessor struct {
+	c channel
+	p process
+}
 
 // Inherited is the old process if there is one that has started this one to take over,
 // else nil. Children of this process do not see it.
@@ -146,6 +149,10 @@ func Inherited() (*Predecessor, error) {
 	}
 	f := os.NewFile(uintptr(fd), "predecessor")
 	defer f.Close()
+	p, err := peer(fd)
+	if err != nil {
+		return nil, fmt.Errorf("the process before: %w", err)
+	}
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s=%s: %w", variable, text, err)
@@ -154,7 +161,7 @@ func Inherited() (*Predecessor, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s=%s is no Unix socket", variable, text)
 	}
-	return &Predecessor{channel{u}}, nil
+	return &Predecessor{channel{u}, p}, nil
 }
 
 // Greet receives the greeting of the old process, and refuses it or not.
@@ -215,8 +222,15 @@ func (p *Predecessor) Give(b *Bundle) error {
 	return errors.Join(p.Refuse(nil), p.c.sendBundle(b))
 }
 
+// Ended waits, after ErrGone, until the old process has ended: until then it may have disks
+// and sockets open that were not handed over.
+func (p *Predecessor) Ended() error { return p.p.ended(takeTime) }
+
 // Close ends the conversation.
-func (p *Predecessor) Close() { p.c.conn.Close() }
+func (p *Predecessor) Close() {
+	p.c.conn.Close()
+	p.p.close()
+}
 
 func gone(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
