@@ -51,7 +51,7 @@ func TestKilledUnderLoad(t *testing.T) {
 func TestKilledUnderVirtualMachines(t *testing.T) {
 	r := startReplaced(t, "")
 	for i, name := range slices.Concat(together, alone) {
-		v, err := driver.Open(r.socket(name), driver.Options{Queues: 1, Slots: 1, Block: blockSize, Packed: i%2 == 1, Lasts: true})
+		v, err := driver.Open(r.socket(name), driver.Options{Queues: 1, Slots: 1, Block: blockSize, Packed: i%2 == 1, Reconnects: true})
 		r.must(err)
 		t.Cleanup(v.Close)
 		r.clients.Go(func() { r.use(overVhost{v.Queues[0]}, 0, rand.New(rand.NewPCG(uint64(i), 2))) })

@@ -9,8 +9,8 @@ import (
 // wake schedules a pass.
 func (c *cache) wake() { c.store.queue.Queue(c.worker) }
 
-// periodic makes a pass once a second, ticks the policy, and sees whether there was I/O since the last one:
-// asking for the time at each end of a bio would cost a quarter of a hit.
+// periodic makes a pass once a second. It ticks the policy, and sees whether there was I/O
+// since the last pass: asking for the time at each end of a bio would cost a quarter of a hit.
 func (c *cache) periodic() {
 	c.mu.Lock()
 	stopped := c.stopped

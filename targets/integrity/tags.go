@@ -169,8 +169,8 @@ func (t *tags) writeOut(u *unit) error {
 	return err
 }
 
-// flush writes all units changed before the call, in ascending order. The caller then flushes the device to make
-// them durable.
+// flush writes all units changed before the call, in ascending order. The caller then flushes
+// the device to make them durable.
 func (t *tags) flush() error {
 	t.mu.Lock()
 	var dirty []*unit

@@ -133,8 +133,9 @@ func isDiscarded(tag []byte) bool {
 	return true
 }
 
-// write journals a clone, or writes it directly with its tags, in mode B after marking it. It copies the data first, so
-// that the tags match what is written even if the client changes its buffers.
+// write journals a clone, or writes it directly with its tags, in mode B after marking it. It
+// copies the data first, so that the tags match what is written even if the client changes
+// its buffers.
 func (w *worker) write(c *dm.Clone, s span) {
 	data := w.buffer[:s.sectors*blk.SectorSize]
 	c.CopyOut(data)

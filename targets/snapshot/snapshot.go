@@ -70,7 +70,7 @@ const (
 	flagOverflowed              // full: writes fail
 	flagMergeFailed             // the merge stopped at an error
 	flagDropping                // not valid any more, but the store is not marked yet
-	flagUnflushed               // what was read from the store may be lost with its disk's power
+	flagUnflushed               // a power cut could lose what was read from the store
 	flagFlushing                // it is being flushed
 	flagWaiting                 // waits for a handover of its exceptions
 	flagNoSpace                 // space below did not come in time: writes that need it fail

@@ -27,8 +27,8 @@ type store interface {
 	// read then passes the recorded exceptions to add. Both may wait for I/O.
 	open() (valid bool, err error)
 	read(add func(old, new uint64) error) error
-	// unflushed reports whether the power of the disk could take what open has found, and
-	// flush makes that durable.
+	// unflushed reports whether a power cut could lose what open has found, and flush makes
+	// that durable.
 	unflushed() bool
 	flush(done func(ok bool))
 	// use directs I/O to cow, another handle of the same device: whoever takes a

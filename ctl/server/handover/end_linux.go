@@ -24,8 +24,8 @@ func peer(fd int) (process, error) {
 	return process{os.NewFile(uintptr(pid), "process")}, nil
 }
 
-// ended waits until the process has ended, and all its files are closed. The end of its
-// socket does not tell that: the kernel closes one file after the other.
+// ended waits until the process has ended and all its files are closed. The end of its
+// socket does not tell that, because the kernel closes one file after another.
 func (p process) ended(limit time.Duration) error {
 	for end := time.Now().Add(limit); ; {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd.Fd()), Events: unix.POLLIN}}, int(max(0, time.Until(end)).Milliseconds()))

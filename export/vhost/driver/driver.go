@@ -5,7 +5,7 @@
 // without a copy through a socket. Linux only.
 //
 // [Open] shares a memfd with the server and starts the rings in it. Each [Queue] has slots,
-// one for a request with its block of data, and is used by one goroutine. A disk that lasts
+// one for a request with its block of data, and is used by one goroutine. A disk that reconnects
 // has a goroutine that waits for the end of the connection.
 package driver
 
@@ -39,9 +39,9 @@ type Options struct {
 	Block  int // bytes of a request; a multiple of 512
 	Packed bool
 	Poll   bool // look for answers all the time instead of waiting
-	// Lasts has the server record the requests in flight, and connects to the next one
+	// Reconnects has the server record the requests in flight, and connects to the next one
 	// when it ends: the requests wait, and none is lost.
-	Lasts bool
+	Reconnects bool
 }
 
 // Disk is a connection to a server. Close it when no queue is in use.
@@ -118,7 +118,7 @@ func Open(path string, o Options) (d *Disk, err error) {
 		return d, err
 	}
 	f, err := d.negotiate(o)
-	if err == nil && o.Lasts {
+	if err == nil && o.Reconnects {
 		err = d.getRecord()
 	}
 	for i := range o.Queues {
@@ -129,9 +129,9 @@ func Open(path string, o Options) (d *Disk, err error) {
 	if err == nil {
 		err = d.start()
 	}
-	if err == nil && o.Lasts {
+	if err == nil && o.Reconnects {
 		d.over = make(chan struct{})
-		go d.last()
+		go d.reconnect()
 	}
 	return d, err
 }
@@ -142,7 +142,7 @@ func dial(path string) (*net.UnixConn, error) {
 
 // start starts the rings where they are.
 func (d *Disk) start() error {
-	if d.o.Lasts {
+	if d.o.Reconnects {
 		if err := d.setRecord(); err != nil {
 			return err
 		}
@@ -155,12 +155,12 @@ func (d *Disk) start() error {
 	return nil
 }
 
-// redial is how often a disk that lasts looks for the next server. No event tells that
+// redial is how often a disk that reconnects looks for the next server. No event tells that
 // another process listens at a path.
 const redial = 5 * time.Millisecond
 
-// last connects to the next server when one has ended, until Close.
-func (d *Disk) last() {
+// reconnect connects to the next server when one has ended, until Close.
+func (d *Disk) reconnect() {
 	defer close(d.over)
 	for d.end() {
 		c, err := dial(d.path)

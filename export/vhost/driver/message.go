@@ -86,7 +86,7 @@ func (d *Disk) negotiate(o Options) (f virtq.Features, err error) {
 		return f, fmt.Errorf("vhost driver: the server does not acknowledge")
 	case o.Packed && features&featPacked == 0:
 		return f, fmt.Errorf("vhost driver: the server has no packed rings")
-	case o.Lasts && protocol&protoInflight == 0:
+	case o.Reconnects && protocol&protoInflight == 0:
 		return f, fmt.Errorf("vhost driver: the server does not record what is in flight")
 	}
 	if err = d.send(setProtocolFeatures, 0, longs(protocol&(protoQueues|protoReplyAck|protoInflight))); err != nil {
