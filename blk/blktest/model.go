@@ -24,6 +24,9 @@ import (
 //	Crash      the power failed            every version is legal until a read
 //	                                       settles which one it is
 //
+// A read settles nothing while undefined content is legal: what a discard leaves may be
+// the old data at one read and zeroes at the next.
+//
 // Bios in flight together must not overlap, reads included. Not safe for
 // concurrent use: the test locks.
 type Model struct {
@@ -192,9 +195,12 @@ func (m *Model) CheckAny(p []byte, sector uint64) error {
 
 func (c *cell) check(p []byte, sector uint64) error {
 	legal := c.legal()
+	if slices.ContainsFunc(legal, func(v version) bool { return v.any }) {
+		return nil
+	}
 	for _, v := range legal {
-		if v.any || Check(p, sector, v.seed) == nil {
-			if c.open && !v.any {
+		if Check(p, sector, v.seed) == nil {
+			if c.open {
 				c.settle(v)
 			}
 			return nil

@@ -100,6 +100,46 @@ func TestModelKnowsWhatAPowerCutMayLeave(t *testing.T) {
 	expect(t, m, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 }
 
+func TestDiscardIsNotSettledByTheOldData(t *testing.T) {
+	everything := []uint64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+	old := blktest.Pattern(0, 1, 1)
+	for name, discard := range map[string]func(*blktest.Model){
+		"ended":     func(m *blktest.Model) { m.Discard(0, 1) },
+		"in flight": func(m *blktest.Model) { m.BeginAny(0, 1) },
+		"failed":    func(m *blktest.Model) { m.End(m.BeginAny(0, 1), blk.IOErr, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := blktest.NewModel(1)
+			m.Write(0, 1, 1, true)
+			discard(m)
+			m.Crash()
+			if err := m.Check(old, 0); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, m, everything...)
+			m.Write(0, 1, 2, false)
+			expect(t, m, 2)
+			m.Flush()
+			m.Crash()
+			expect(t, m, 2)
+		})
+	}
+}
+
+func TestDiscardThatIsOverwrittenSettles(t *testing.T) {
+	m := blktest.NewModel(1)
+	m.Discard(0, 1)
+	m.Write(0, 1, 1, false)
+	m.Flush()
+	m.Write(0, 1, 2, false)
+	m.Crash()
+	expect(t, m, 1, 2)
+	if err := m.Check(blktest.Pattern(0, 1, 1), 0); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, m, 1)
+}
+
 // crashRun does random I/O with power cuts on a volatile memdev and compares it
 // with the model. With loseFlush it omits the device's flush, which the model
 // must notice.
