@@ -30,6 +30,10 @@ func benchBio(r *report) error {
 	if err != nil {
 		return err
 	}
+	_, otherSnap, otherThin, err := bioDevices()
+	if err != nil {
+		return err
+	}
 	small, large := make([]byte, 8192), make([]byte, 256<<20)
 	order := random(1<<16, len(large)/8192)
 	err = r.group("bio",
@@ -55,9 +59,9 @@ func benchBio(r *report) error {
 	}{"linear": {linear, 8}, "snapshot, mapped": {snap, 8}, "thin, mapped": {thin, thinBlock}} {
 		r.atMost(0, allocations(d.dev, d.step), "allocations per bio through %s", name)
 	}
-	return r.scaling(map[string]func(int) (float64, error){
-		"snapshot, mapped": parallel(snap, 8), "thin, mapped": parallel(thin, thinBlock),
-	})
+	return errors.Join(
+		r.scaling("snapshot, mapped", 8, snap, otherSnap),
+		r.scaling("thin, mapped", thinBlock, thin, otherThin))
 }
 
 // machine measures how long a cache line takes from one processor to another. Workers
@@ -221,19 +225,17 @@ func allocationsOf(op blk.Op, d *dm.Device, step uint64) float64 {
 	return float64((after.Mallocs - before.Mallocs) / (n / 1000))
 }
 
-// parallel returns the bios per second of a number of workers.
-func parallel(d *dm.Device, step uint64) func(int) (float64, error) {
-	return func(workers int) (float64, error) {
-		const total = 4 * bioCount
-		errs := make([]error, workers)
-		start := time.Now()
-		share(workers, total, func(w int, next batches) {
-			for from, to := next(); from < to && errs[w] == nil; from, to = next() {
-				errs[w] = submitMany(d, bioBlocks, step, to-from, uint32(from)*7919)
-			}
-		})
-		return total / time.Since(start).Seconds(), errors.Join(errs...)
-	}
+// parallel returns the bios per second of a number of workers, which share the devices.
+func parallel(workers int, step uint64, ds ...*dm.Device) (float64, error) {
+	const total = 4 * bioCount
+	errs := make([]error, workers)
+	start := time.Now()
+	share(workers, total, func(w int, next batches) {
+		for from, to := next(); from < to && errs[w] == nil; from, to = next() {
+			errs[w] = submitMany(ds[w%len(ds)], bioBlocks, step, to-from, uint32(from)*7919)
+		}
+	})
+	return total / time.Since(start).Seconds(), errors.Join(errs...)
 }
 
 // batches hands out the work in parts [from, to). from equals to if no work is left.
@@ -256,21 +258,25 @@ func share(workers, total int, work func(worker int, next batches)) {
 	wg.Wait()
 }
 
-// scaling runs each case with 1, 2 and 8 workers, and claims that they share the work.
-func (r *report) scaling(cases map[string]func(int) (float64, error)) error {
-	for name, rate := range cases {
-		var ms []measured
-		for _, w := range []int{1, 2, 8} {
-			ms = append(ms, measured{fmt.Sprintf("%s, %d workers", name, w), "bios/s", func() (float64, error) { return rate(w) }})
-		}
-		group := "scaling of " + name
-		if err := r.group(group, ms...); err != nil {
-			return err
-		}
-		if runtime.NumCPU() >= 2 {
-			r.atLeast(1.8, r.ratio(group, ms[1].name, ms[0].name), "%s: two workers over one", name)
-		}
-		r.atLeast(0.95, r.ratio(group, ms[2].name, ms[1].name), "%s: eight workers over two", name)
+// ownDevices is the control of what scales: two workers that share nothing.
+const ownDevices = "2 workers, each with its own"
+
+// scaling runs a device with 1, 2 and 8 workers, and claims that they share the work. The
+// control has another device of the same kind.
+func (r *report) scaling(name string, step uint64, d, other *dm.Device) error {
+	var ms []measured
+	for _, w := range []int{1, 2, 8} {
+		ms = append(ms, measured{fmt.Sprintf("%d workers", w), "bios/s", func() (float64, error) { return parallel(w, step, d) }})
 	}
+	ms = append(ms, measured{ownDevices, "bios/s", func() (float64, error) { return parallel(2, step, d, other) }})
+	group := "scaling of " + name
+	if err := r.group(group, ms...); err != nil {
+		return err
+	}
+	if runtime.NumCPU() >= 2 {
+		r.atLeast(1.8, r.ratio(group, ms[1].name, ms[0].name), "%s: two workers over one", name)
+		r.atLeast(0.95, r.ratio(group, ms[1].name, ownDevices), "%s: two workers over two that share nothing", name)
+	}
+	r.atLeast(0.95, r.ratio(group, ms[2].name, ms[1].name), "%s: eight workers over two", name)
 	return nil
 }

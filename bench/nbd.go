@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -124,26 +125,49 @@ type served struct {
 	run  func() (fioResult, error)
 }
 
-// served runs cases in turn, and adds the servers' speed and processor time to the report.
+// serverFigures are what served tells of a server beside its speed. A wait is a voluntary
+// switch of one of its threads: a request that is handed from thread to thread waits.
+var serverFigures = []struct {
+	suffix, unit string
+	of           func(fioResult) float64
+}{
+	{", server CPU", "µs/IO", func(v fioResult) float64 { return v.cpu * 1e6 }},
+	{waitSuffix, "1/IO", func(v fioResult) float64 { return v.waits }},
+	{tailSuffix, "µs", func(v fioResult) float64 { return v.tail }},
+}
+
+const (
+	waitSuffix = ", server's waits"
+	tailSuffix = ", latency p99.9"
+)
+
+// served runs cases in turn, and adds the servers' speed, processor time, waits and
+// latency to the report.
 func (r *report) served(group string, cases []served) error {
 	var ms []measured
-	var cpu []*figure
-	for _, c := range cases {
-		f := &figure{Group: group + ", server CPU", Name: c.name, Unit: "µs/IO"}
-		cpu = append(cpu, f)
+	results := make([][]fioResult, len(cases))
+	for i, c := range cases {
 		ms = append(ms, measured{c.name, "IO/s", func() (float64, error) {
 			v, err := c.run()
-			f.Rounds = append(f.Rounds, v.cpu*1e6)
+			results[i] = append(results[i], v)
 			return v.iops, err
 		}})
 	}
 	if err := r.group(group, ms...); err != nil {
 		return err
 	}
-	for _, f := range cpu {
-		f.Rounds = f.Rounds[1:] // the first does not count
+	for _, what := range serverFigures {
+		for i, c := range cases {
+			f := &figure{Group: group + what.suffix, Name: c.name, Unit: what.unit}
+			for _, v := range results[i][1:] { // the first does not count
+				f.Rounds = append(f.Rounds, what.of(v))
+			}
+			if what.suffix == tailSuffix && f.high() == 0 {
+				continue // its load does not tell
+			}
+			r.add(f)
+		}
 	}
-	r.add(cpu...)
 	return nil
 }
 
@@ -154,10 +178,14 @@ func (r *report) claimNBD() {
 		}
 		g := "NBD: " + l.String()
 		r.atLeast(1, r.ratio(g, "udm linear", "nbdkit memory"), "%s: udm linear over nbdkit memory", g)
+		for _, dev := range []string{"udm linear", "udm snapshot", "udm thin"} {
+			r.atMost(2, r.ratio(g+tailSuffix, dev, "nbdkit memory"), "%s: p99.9, %s over nbdkit memory", g, dev)
+		}
 		if l.depth == 1 {
 			r.atLeast(1, r.ratio(g, "udm linear", "nbdkit null"), "%s: udm linear over nbdkit null", g)
 			continue
 		}
+		r.atMost(0.5, r.find(g+waitSuffix, "udm linear").median(), "%s: waits of udm's threads per I/O, linear", g)
 		r.atMost(0.9, r.ratio(g+", server CPU", "udm linear", "nbdkit memory"), "%s: CPU per I/O, udm linear over nbdkit memory", g)
 		for _, dev := range []string{"udm snapshot", "udm thin"} {
 			r.atLeast(3, r.ratio(g, dev, "qemu-nbd qcow2"), "%s: %s over qemu-nbd with qcow2", g, dev)
@@ -169,7 +197,9 @@ func (r *report) claimNBD() {
 // fioTime is how long a load runs each time.
 const fioTime = 500 * time.Millisecond
 
-type fioResult struct{ iops, cpu float64 }
+// fioResult is what a load on a server came to: I/Os per second; of the server, seconds of
+// processor time and waits per I/O; and 99.9 of 100 I/Os took at most tail, in µs.
+type fioResult struct{ iops, cpu, waits, tail float64 }
 
 // fio runs a load for a time, or once over the whole disk if the time is 0.
 func fio(s *server, l load, d time.Duration) (fioResult, error) {
@@ -180,28 +210,60 @@ func fio(s *server, l load, d time.Duration) (fioResult, error) {
 	if d > 0 {
 		args = append(args, "--time_based", fmt.Sprintf("--runtime=%dms", d.Milliseconds()))
 	}
-	before := cpuOf(s.cmd.Process.Pid)
+	cpu, waits := cpuOf(s.cmd.Process.Pid), waitsOf(s.cmd.Process.Pid)
 	out, err := exec.Command("fio", args...).Output()
 	if err != nil {
 		return fioResult{}, fmt.Errorf("fio on %s: %w", s.name, err)
 	}
-	used := cpuOf(s.cmd.Process.Pid) - before
-	var report struct {
-		Jobs []struct {
-			Read, Write struct {
-				IOPS     float64
-				TotalIOs float64 `json:"total_ios"`
-			}
-		}
-	}
-	if i := strings.IndexByte(string(out), '{'); i > 0 {
-		out = out[i:]
-	}
-	if err := json.Unmarshal(out, &report); err != nil || len(report.Jobs) == 0 {
+	cpu, waits = cpuOf(s.cmd.Process.Pid)-cpu, waitsOf(s.cmd.Process.Pid)-waits
+	j, err := parseFio(out)
+	if err != nil {
 		return fioResult{}, fmt.Errorf("fio on %s: %w: %.200s", s.name, err, out)
 	}
-	j := report.Jobs[0]
-	return fioResult{j.Read.IOPS + j.Write.IOPS, used / max(1, j.Read.TotalIOs+j.Write.TotalIOs)}, nil
+	n := max(1, j.Read.TotalIOs+j.Write.TotalIOs)
+	return fioResult{j.Read.IOPS + j.Write.IOPS, cpu / n, waits / n, max(j.Read.tail(), j.Write.tail())}, nil
+}
+
+// fioJob is a job in fio's JSON.
+type fioJob struct{ Read, Write fioSide }
+
+type fioSide struct {
+	IOPS     float64
+	TotalIOs float64 `json:"total_ios"`
+	Latency  struct {
+		Percentile map[string]float64 // in ns
+	} `json:"clat_ns"`
+}
+
+func (s fioSide) tail() float64 { return s.Latency.Percentile["99.900000"] / 1e3 }
+
+func parseFio(out []byte) (fioJob, error) {
+	var report struct{ Jobs []fioJob }
+	if i := bytes.IndexByte(out, '{'); i > 0 { // what it warns of comes first
+		out = out[i:]
+	}
+	if err := json.Unmarshal(out, &report); err != nil {
+		return fioJob{}, err
+	}
+	if len(report.Jobs) == 0 {
+		return fioJob{}, errors.New("no job")
+	}
+	return report.Jobs[0], nil
+}
+
+// waitsOf returns how often threads of a process, those that have ended left out, have
+// given up their processor to wait.
+func waitsOf(pid int) (n float64) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	for _, path := range threads {
+		p, _ := os.ReadFile(path)
+		_, rest, _ := strings.Cut(string(p), "\nvoluntary_ctxt_switches:")
+		if f := strings.Fields(rest); len(f) > 0 {
+			v, _ := strconv.ParseFloat(f[0], 64)
+			n += v
+		}
+	}
+	return n
 }
 
 // cpuOf returns the processor time of a process in seconds.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -42,7 +43,91 @@ func benchScale(r *report) error {
 			return err
 		}
 	}
+	if err := r.growth(dir); err != nil {
+		return err
+	}
 	return r.volumes(dir)
+}
+
+// growth measures a pool whose data device grows: from 6 to 25 TiB with blocks of 64 KiB,
+// and to 1 PiB with blocks of 1 MiB. Its metadata cache is bounded by 64 MiB.
+func (r *report) growth(dir string) error {
+	const tib = uint64(1) << 31 // sectors
+	for _, g := range []struct {
+		name       string
+		block      int
+		small, big uint64
+		quick      bool
+	}{
+		{"6 to 25 TiB, blocks of 64 KiB", thinBlock, 6 * tib, 25 * tib, true},
+		{"6 TiB to 1 PiB, blocks of 1 MiB", 2048, 6 * tib, 1024 * tib, false},
+	} {
+		if r.quick && !g.quick {
+			continue
+		}
+		if err := r.grow(filepath.Join(dir, "grown"), g.name, g.block, g.small, g.big); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *report) grow(path, name string, block int, small, big uint64) error {
+	_ = os.Remove(path)
+	if err := filedev.Create(path, metaSectors); err != nil {
+		return err
+	}
+	meta, err := filedev.Open(path, filedev.Options{})
+	if err != nil {
+		return err
+	}
+	defer meta.Close()
+	before := heap()
+	s := newStack(map[string]blk.Device{"meta": meta, "data": nulldev.New(small)})
+	d, took, err := growPool(s, block, small, big)
+	if err != nil {
+		return err
+	}
+	group := "growth: " + name
+	r.one(group, "grow", "s", took.Seconds())
+	held := heap() - before
+	r.one(group, "memory", "MB", held)
+	r.atMost(64+100, held, "%s: its memory in MB, with a cache of 64 MiB", group)
+	const n = 1 << 17
+	start := time.Now()
+	for range n {
+		if err := write(d, rand.Uint64N(big/uint64(block))*uint64(block), 8); err != nil {
+			return err
+		}
+	}
+	r.one(group, "provision a block at random", "µs", microseconds(time.Since(start))/n)
+	return s.close()
+}
+
+// growPool makes a pool with a volume, and loads the pool's table again when the data disk
+// has grown, which took that long.
+func growPool(s *stack, block int, small, big uint64) (d *dm.Device, took time.Duration, err error) {
+	const table = "0 %d thin-pool meta data %d 0 1 skip_block_zeroing"
+	pool, err := s.device("pool", table, small, block)
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err = pool.Message(0, "create_thin 0"); err != nil {
+		return nil, 0, err
+	}
+	if d, err = s.device("thin", "0 %d thin /dev/mapper/pool 0", big); err != nil {
+		return nil, 0, err
+	}
+	s.disks["data"] = nulldev.New(big)
+	specs, err := dm.ParseTable(fmt.Sprintf(table, big, block))
+	if err != nil {
+		return nil, 0, err
+	}
+	start := time.Now()
+	if err = pool.Load(specs, dm.Mode{Write: true}); err == nil {
+		err = pool.Resume(context.Background(), false)
+	}
+	return d, time.Since(start), err
 }
 
 // mappings measures a pool whose one volume has n blocks mapped.

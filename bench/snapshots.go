@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -28,7 +29,10 @@ import (
 
 const onceBlocks = 1 << 18 // 1 GiB of 4 KiB blocks
 
-var upstream = map[string]float64{"origin": 66421, "snapshot": 84938}
+var upstream = map[string]map[int]float64{
+	"origin":   {1: 66421, 2: 77589, 4: 98839, 8: 109258},
+	"snapshot": {1: 84938, 2: 134973, 4: 143077, 8: 180085},
+}
 
 func benchSnapshots(r *report) error {
 	workers := []int{1, 2, 4, 8}
@@ -43,8 +47,8 @@ func benchSnapshots(r *report) error {
 					return err
 				}
 			}
+			r.claimExceptions(what, store, workers)
 		}
-		r.claimExceptions(what)
 	}
 	return r.fullChunks()
 }
@@ -58,9 +62,12 @@ func (r *report) exceptions(what, store string, depth int, workers []int) error 
 	tails := &latencies{}
 	for _, w := range workers {
 		ms = append(ms, measured{fmt.Sprintf("%d workers", w), "writes/s", func() (float64, error) {
-			return writeFresh(what, store, w, depth, tails)
+			return writeFresh(what, store, w, depth, 1, tails)
 		}})
 	}
+	ms = append(ms, measured{ownDevices, "writes/s", func() (float64, error) {
+		return writeFresh(what, store, 2, depth, 2, &latencies{})
+	}})
 	group := exceptionGroup(what, store, depth)
 	if err := r.group(group, ms...); err != nil {
 		return err
@@ -71,12 +78,23 @@ func (r *report) exceptions(what, store string, depth int, workers []int) error 
 	return nil
 }
 
-func (r *report) claimExceptions(what string) {
-	g := exceptionGroup(what, "N", 32)
-	one := r.find(g, "1 workers").median()
-	r.atLeast(10, one/upstream[what], "writes to a fresh %s, store N, one worker, over the kernel's on null_blk", what)
-	r.atLeast(1.8, r.ratio(g, "2 workers", "1 workers"), "writes to a fresh %s: two workers over one", what)
-	r.atLeast(0.95, r.ratio(g, "8 workers", "2 workers"), "writes to a fresh %s: eight workers over two", what)
+// claimExceptions promises how workers share the work. Store P is the one that people use;
+// the kernel's figures are of store N.
+func (r *report) claimExceptions(what, store string, workers []int) {
+	g := exceptionGroup(what, store, 32)
+	for _, w := range workers {
+		r.one(g+", over the kernel's on null_blk", fmt.Sprintf("%d workers", w), "times", r.find(g, fmt.Sprintf("%d workers", w)).median()/upstream[what][w])
+	}
+	two, eight := r.ratio(g, "2 workers", "1 workers"), r.ratio(g, "8 workers", "2 workers")
+	r.atLeast(0.95, r.ratio(g, "2 workers", ownDevices), "writes to a fresh %s, store %s: two workers over two that share nothing", what, store)
+	if store == "P" {
+		r.atLeast(1.7, two, "writes to a fresh %s, store P: two workers over one", what)
+		r.atLeast(1, eight, "writes to a fresh %s, store P: eight workers over two", what)
+		return
+	}
+	r.atLeast(10, r.find(g, "1 workers").median()/upstream[what][1], "writes to a fresh %s, store N, one worker, over the kernel's on null_blk", what)
+	r.atLeast(1.8, two, "writes to a fresh %s: two workers over one", what)
+	r.atLeast(0.95, eight, "writes to a fresh %s: eight workers over two", what)
 }
 
 // freshSnapshots is the number of snapshots that one run writes to: with only one, the run
@@ -84,10 +102,10 @@ func (r *report) claimExceptions(what string) {
 const freshSnapshots = 4
 
 // writeFresh returns the writes per second to fresh snapshots, one after the other.
-func writeFresh(what, store string, workers, depth int, tails *latencies) (float64, error) {
+func writeFresh(what, store string, workers, depth, devices int, tails *latencies) (float64, error) {
 	var took time.Duration
 	for range freshSnapshots {
-		t, err := writeOnce(what, store, workers, depth, tails)
+		t, err := writeOnce(what, store, workers, depth, devices, tails)
 		if err != nil {
 			return 0, err
 		}
@@ -96,8 +114,34 @@ func writeFresh(what, store string, workers, depth int, tails *latencies) (float
 	return freshSnapshots * onceBlocks / took.Seconds(), nil
 }
 
-// writeOnce writes every block once in random order.
-func writeOnce(what, store string, workers, depth int, tails *latencies) (time.Duration, error) {
+// writeOnce writes every block once in random order. The workers share the devices.
+func writeOnce(what, store string, workers, depth, devices int, tails *latencies) (time.Duration, error) {
+	var stacks []*stack
+	var ds []*dm.Device
+	for range devices {
+		s, d, err := fresh(what, store)
+		if err != nil {
+			return 0, err
+		}
+		stacks, ds = append(stacks, s), append(ds, d)
+	}
+	order, took := rand.Perm(onceBlocks), make([]time.Duration, onceBlocks)
+	runtime.GC() // so that the garbage of the last run is not collected in the time of this one
+	start := time.Now()
+	share(workers, onceBlocks, func(w int, next batches) { writeBlocks(ds[w%devices], order, next, depth, took) })
+	whole := time.Since(start)
+	if depth == 1 {
+		tails.add(took)
+	}
+	var errs []error
+	for _, s := range stacks {
+		errs = append(errs, s.close())
+	}
+	return whole, errors.Join(errs...)
+}
+
+// fresh makes an origin with a new snapshot, and returns one of them.
+func fresh(what, store string) (*stack, *dm.Device, error) {
 	disks := map[string]blk.Device{"o": nulldev.New(onceBlocks * 8), "c": nulldev.New(onceBlocks * 16)}
 	if store == "P" {
 		disks["c"] = memdev.New(onceBlocks * 17)
@@ -105,22 +149,10 @@ func writeOnce(what, store string, workers, depth int, tails *latencies) (time.D
 	s := newStack(disks)
 	origin, err := s.device("origin", "0 %d snapshot-origin o", onceBlocks*8)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
 	snap, err := s.device("snap", "0 %d snapshot o c %s 8", onceBlocks*8, store)
-	if err != nil {
-		return 0, err
-	}
-	d := map[string]*dm.Device{"origin": origin, "snapshot": snap}[what]
-	order, took := rand.Perm(onceBlocks), make([]time.Duration, onceBlocks)
-	runtime.GC() // so that the garbage of the last run is not collected in the time of this one
-	start := time.Now()
-	share(workers, onceBlocks, func(_ int, next batches) { writeBlocks(d, order, next, depth, took) })
-	whole := time.Since(start)
-	if depth == 1 {
-		tails.add(took)
-	}
-	return whole, s.close()
+	return s, map[string]*dm.Device{"origin": origin, "snapshot": snap}[what], err
 }
 
 // writeBlocks keeps depth writes in flight and records how long each takes.

@@ -95,7 +95,7 @@ func (c *vhostCase) run(op driver.Op, depth, queues int) (fioResult, error) {
 		return fioResult{}, fmt.Errorf("%s: %w", c.name, err)
 	}
 	defer d.Close()
-	before, begin := cpuOf(c.cmd.Process.Pid), time.Now()
+	before, waits, begin := cpuOf(c.cmd.Process.Pid), waitsOf(c.cmd.Process.Pid), time.Now()
 	counts, errs := make([]int, queues), make([]error, queues)
 	var all sync.WaitGroup
 	for i, q := range d.Queues {
@@ -103,11 +103,13 @@ func (c *vhostCase) run(op driver.Op, depth, queues int) (fioResult, error) {
 	}
 	all.Wait()
 	took, used := time.Since(begin).Seconds(), cpuOf(c.cmd.Process.Pid)-before
+	waits = waitsOf(c.cmd.Process.Pid) - waits
 	n := 0
 	for _, k := range counts {
 		n += k
 	}
-	return fioResult{float64(n) / took, used / float64(max(1, n))}, errors.Join(errs...)
+	each := 1 / float64(max(1, n))
+	return fioResult{iops: float64(n) / took, cpu: used * each, waits: waits * each}, errors.Join(errs...)
 }
 
 // open connects when the server has noticed the end of the connection before. It polls,
