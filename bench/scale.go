@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"udm/blk"
@@ -83,8 +84,10 @@ func (r *report) grow(path, name string, block int, small, big uint64) error {
 	}
 	defer meta.Close()
 	before := heap()
-	s := newStack(map[string]blk.Device{"meta": meta, "data": nulldev.New(small)})
-	d, took, err := growPool(s, block, small, big)
+	data := &growing{Device: nulldev.New(big)}
+	data.size.Store(small)
+	s := newStack(map[string]blk.Device{"meta": meta, "data": data})
+	d, took, err := growPool(s, data, block, big)
 	if err != nil {
 		return err
 	}
@@ -104,11 +107,23 @@ func (r *report) grow(path, name string, block int, small, big uint64) error {
 	return s.close()
 }
 
+// growing is a disk that becomes larger.
+type growing struct {
+	blk.Device
+	size atomic.Uint64 // sectors
+}
+
+func (g *growing) Limits() blk.Limits {
+	l := g.Device.Limits()
+	l.Size = g.size.Load()
+	return l
+}
+
 // growPool makes a pool with a volume, and loads the pool's table again when the data disk
 // has grown, which took that long.
-func growPool(s *stack, block int, small, big uint64) (d *dm.Device, took time.Duration, err error) {
+func growPool(s *stack, data *growing, block int, big uint64) (d *dm.Device, took time.Duration, err error) {
 	const table = "0 %d thin-pool meta data %d 0 1 skip_block_zeroing"
-	pool, err := s.device("pool", table, small, block)
+	pool, err := s.device("pool", table, data.size.Load(), block)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -118,7 +133,7 @@ func growPool(s *stack, block int, small, big uint64) (d *dm.Device, took time.D
 	if d, err = s.device("thin", "0 %d thin /dev/mapper/pool 0", big); err != nil {
 		return nil, 0, err
 	}
-	s.disks["data"] = nulldev.New(big)
+	data.size.Store(big)
 	specs, err := dm.ParseTable(fmt.Sprintf(table, big, block))
 	if err != nil {
 		return nil, 0, err
@@ -176,8 +191,10 @@ func (r *report) one(group, name, unit string, v float64) {
 	r.add(&figure{Group: group, Name: name, Unit: unit, Rounds: []float64{v}})
 }
 
-// heap returns the size of the live heap in MB, after a garbage collection.
+// heap returns the size of the live heap in MB. Pools keep what they hold until the second
+// collection.
 func heap() float64 {
+	runtime.GC()
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
