@@ -30,7 +30,8 @@ import "time"
 type Env interface {
 	// Now returns monotonic time since some moment in the past.
 	Now() time.Duration
-	// Uint64 draws a uniformly distributed random number.
+	// Uint64 draws a uniformly distributed random number. In production nobody can
+	// predict it: salts and vectors of ciphers are made of it.
 	Uint64() uint64
 	// NewQueue makes an ordered queue; name is for display.
 	NewQueue(name string) Queue

@@ -1,7 +1,8 @@
 package env
 
 import (
-	"math/rand/v2"
+	"crypto/rand"
+	"encoding/binary"
 	"sync"
 	"time"
 )
@@ -9,15 +10,20 @@ import (
 var start = time.Now()
 
 // Real returns the production environment: a goroutine for each busy queue, the
-// machine's clock, and a random seed.
+// machine's clock, and the machine's random numbers.
 func Real() Env { return realEnv{} }
 
 type realEnv struct{}
 
 func (realEnv) Now() time.Duration    { return time.Since(start) }
-func (realEnv) Uint64() uint64        { return rand.Uint64() }
 func (realEnv) NewQueue(string) Queue { return newRealQueue() }
 func (realEnv) NewWait() Wait         { w := &realWait{}; w.cond.L = &w.mu; return w }
+
+func (realEnv) Uint64() uint64 {
+	var p [8]byte
+	_, _ = rand.Read(p[:]) // it ends the program rather than fail
+	return binary.LittleEndian.Uint64(p[:])
+}
 
 type realWait struct {
 	mu   sync.Mutex
