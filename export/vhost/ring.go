@@ -187,13 +187,14 @@ func (r *ring) stop() {
 	r.worker = nil
 }
 
-// reset stops the ring and forgets how it was set up.
+// reset stops the ring and forgets how it was set up, but not where it stands: front ends
+// that pause a guest ask for that afterwards.
 func (r *ring) reset() {
 	r.stop()
 	closeFD(&r.kick)
 	r.call.close()
 	r.err.close()
-	r.num, r.hasAddr, r.base, r.enabled, r.begun = 0, false, 0, false, false
+	r.num, r.hasAddr, r.enabled = 0, false, false
 }
 
 func (r *ring) close() {

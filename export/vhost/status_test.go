@@ -165,3 +165,30 @@ func TestDiskInMemory(t *testing.T) {
 	f.close()
 	everyRequest(t, guest(t, path, true, 0))
 }
+
+// A front end that pauses a guest sets the status to 0 before it asks where the rings stand,
+// and goes on from there.
+func TestPause(t *testing.T) {
+	for name, begin := range kindsOfRings {
+		t.Run(name, func(t *testing.T) {
+			_, path := serve(t, newDisk(), nil)
+			f := begin(t, path, true, 0)
+			for range 3 {
+				everyRequest(t, f)
+				features := f.ask(&message{request: getFeatures}).value
+				if !f.packed {
+					features &^= featPacked
+				}
+				f.mustDo(&message{request: setStatus})
+				f.mustDo(&message{request: setVringEnable})
+				base := f.ask(&message{request: getVringBase}).num
+				if base == 0 || base == 0x80008000 {
+					t.Fatalf("the ring stands at %#x", base)
+				}
+				f.mustDo(&message{request: setFeatures, value: features})
+				f.start(base)
+			}
+			everyRequest(t, f)
+		})
+	}
+}
