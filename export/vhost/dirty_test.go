@@ -133,7 +133,7 @@ func TestLogBeginsUnderRequests(t *testing.T) {
 func TestMigration(t *testing.T) {
 	for name, begin := range kindsOfRings {
 		t.Run(name, func(t *testing.T) {
-			d := &scattered{elsewhere{Device: memdev.New(sectors)}}
+			d := newScattered(t)
 			_, path := serve(t, d, nil)
 			f := begin(t, path, true, featLogAll)
 			told := must[int](t)(unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK))

@@ -30,6 +30,8 @@ type front struct {
 	base   uint32 // position that it gives to the next server
 	d      virtq.Driver
 	sent   map[uint16]*ioreq
+
+	out, in []virtq.Buf // of add
 }
 
 const (
@@ -263,18 +265,18 @@ func (f *front) add(r *ioreq) {
 	binary.LittleEndian.PutUint32(f.mem[h:], r.op)
 	binary.LittleEndian.PutUint64(f.mem[h+8:], r.sector)
 	f.mem[h+16] = 0xff
-	out := []virtq.Buf{{Addr: guestAt + uint64(h), Len: 16}}
 	at := guestAt + dataOff + uint64(r.slot*slotLen)
-	out = append(out, pieces(at, r.out)...)
-	in := append(pieces(at, r.in), virtq.Buf{Addr: guestAt + uint64(h) + 16, Len: 1})
-	head, ok := f.d.Add(out, in)
+	f.out = pieces(append(f.out[:0], virtq.Buf{Addr: guestAt + uint64(h), Len: 16}), at, r.out)
+	f.in = append(pieces(f.in[:0], at, r.in), virtq.Buf{Addr: guestAt + uint64(h) + 16, Len: 1})
+	head, ok := f.d.Add(f.out, f.in)
 	if !ok {
 		f.t.Fatal("the ring is full")
 	}
 	f.sent[head] = r
 }
 
-func pieces(at uint64, n int) (list []virtq.Buf) {
+// pieces adds a buffer to a list, in two pieces if it is long.
+func pieces(list []virtq.Buf, at uint64, n int) []virtq.Buf {
 	if n > 1000 {
 		list, at, n = append(list, virtq.Buf{Addr: at, Len: 1000}), at+1000, n-1000
 	}

@@ -48,11 +48,31 @@ type elsewhere struct {
 func (d *elsewhere) Submit(b *blk.Bio) { d.wg.Go(func() { d.Device.Submit(b) }) }
 
 // scattered ends some of its bios on other goroutines, and the others before Submit returns.
-type scattered struct{ elsewhere }
+type scattered struct {
+	*memdev.Device
+	others chan *blk.Bio
+}
+
+func newScattered(t *testing.T) *scattered {
+	d := &scattered{memdev.New(sectors), make(chan *blk.Bio, 16)}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for b := range d.others {
+				d.Device.Submit(b)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		close(d.others)
+		wg.Wait()
+	})
+	return d
+}
 
 func (d *scattered) Submit(b *blk.Bio) {
 	if b.Sector%4 == 0 {
-		d.elsewhere.Submit(b)
+		d.others <- b
 	} else {
 		d.Device.Submit(b)
 	}
@@ -209,8 +229,7 @@ func TestRandomRequests(t *testing.T) {
 		for _, sealable := range []bool{true, false} {
 			for _, poll := range []time.Duration{-1, time.Millisecond} {
 				t.Run(fmt.Sprintf("%s sealable=%v poll=%v", name, sealable, poll > 0), func(t *testing.T) {
-					d := &scattered{elsewhere{Device: memdev.New(sectors)}}
-					_, path := serve(t, d, func(c *Config, _ *export.Export) { c.Poll = poll })
+					_, path := serve(t, newScattered(t), func(c *Config, _ *export.Export) { c.Poll = poll })
 					randomRequests(t, begin(t, path, sealable, 0), *requests)
 				})
 			}
@@ -227,39 +246,81 @@ func randomRequests(t *testing.T, f *front, n int) {
 }
 
 // random keeps 16 slots busy, each with a part of the disk of its own, and calls
-// between after each request.
+// between after each request. It publishes some requests at once and some together.
 func random(t *testing.T, f *front, n int, between func(i int)) {
 	const slots, part = 16, 128
 	r := rand.New(rand.NewPCG(5, 6))
-	disk := make([]byte, slots*part*512)
+	written := make(versions, slots*part)
+	var reqs [slots]ioreq
+	hidden := 0 // added, but not published
 	next := func(slot int) {
-		q := &ioreq{slot: slot, op: typeIn, sector: uint64(slot*part + r.IntN(part-8)), in: 512 * (1 + r.IntN(8))}
+		q := &reqs[slot]
+		*q = ioreq{slot: slot, op: typeIn, sector: uint64(slot*part + r.IntN(part-8)), in: 512}
+		if r.IntN(4) == 0 {
+			q.in += 512 * r.IntN(8)
+		}
 		if r.IntN(2) == 0 {
 			q.op, q.out, q.in = typeOut, q.in, 0
-			p := f.data(slot, q.out)
-			for i := 0; i < len(p); i += 8 {
-				binary.LittleEndian.PutUint64(p[i:], r.Uint64())
-			}
-			copy(disk[q.sector*512:], p)
+			written.next(q.sector, f.data(slot, q.out))
 		}
 		f.add(q)
+		hidden++
+	}
+	publish := func() {
+		f.publish()
+		hidden = 0
 	}
 	for s := range slots {
 		next(s)
 	}
-	f.publish()
 	for i := range n {
+		if hidden == slots || r.IntN(4) == 0 {
+			publish()
+		}
 		q := f.wait()
-		if q.status != statusOK || q.op == typeIn && !bytes.Equal(f.data(q.slot, q.in), disk[q.sector*512:][:q.in]) {
+		if q.status != statusOK || q.op == typeIn && !written.are(q.sector, f.data(q.slot, q.in)) {
 			t.Fatalf("request %d: %+v", i, q)
 		}
 		next(q.slot)
-		f.publish()
 		between(i)
 	}
+	publish()
 	for len(f.sent) > 0 {
 		f.wait()
 	}
+}
+
+// versions say how often each sector of a disk was written, and thereby what is in it: number
+// and version at both ends, between them what is the same in all, unless it was never written.
+type versions []uint32
+
+var filling, zeroes = blktest.Pattern(0, 1, 9), make([]byte, 512)
+
+func (v versions) stamp(sector uint64) uint64 { return uint64(v[sector])<<32 | sector }
+
+// next makes the next content of sectors.
+func (v versions) next(sector uint64, p []byte) {
+	for ; len(p) > 0; sector, p = sector+1, p[512:] {
+		v[sector]++
+		copy(p, filling)
+		binary.LittleEndian.PutUint64(p, v.stamp(sector))
+		binary.LittleEndian.PutUint64(p[504:], v.stamp(sector))
+	}
+}
+
+// are reports whether p is the content of sectors.
+func (v versions) are(sector uint64, p []byte) bool {
+	for ; len(p) > 0; sector, p = sector+1, p[512:] {
+		switch {
+		case v[sector] == 0:
+			if !bytes.Equal(p[:512], zeroes) {
+				return false
+			}
+		case binary.LittleEndian.Uint64(p) != v.stamp(sector), binary.LittleEndian.Uint64(p[504:]) != v.stamp(sector), !bytes.Equal(p[8:504], filling[8:504]):
+			return false
+		}
+	}
+	return true
 }
 
 // A ring that is stopped has nothing under way, and goes on where it was.
