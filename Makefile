@@ -104,6 +104,11 @@ test-ublk: packages ## attach devices by the kernel's ublk driver, which is buil
 	@./test/kernel/ublk-module.sh
 	CI=true go test $(FLAGS) -count=1 -run Ublk ./test/kernel
 
+test-vhost: ## have QEMU boot, pause, reset and migrate a guest on the daemon's devices, and libblkio read and write them; fetches Debian's kernel and libblkio once, into the user's cache
+	@./test/packages.sh test/vhost/packages.txt
+	kernel=$$(./test/vhost/kernel.sh) && library=$$(./test/vhost/libblkio.sh) && \
+		CI=true go test $(FLAGS) -count=1 -v ./test/vhost -kernel $$kernel -libblkio $$library
+
 test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devices by udm run, for an hour
 	CI=true go test -timeout 0 -count=1 -v ./test/run -lvm -groups 20
 
@@ -194,4 +199,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-lvm test-dmtest test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
+.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-vhost test-lvm test-dmtest test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
