@@ -31,10 +31,11 @@ Linux 6.1 to 6.4, which is less well tried.
 
 An attached device counts as open. It stays attached until "udm detach". The daemon
 attaches it again when it is restarted, with the same path if that is free. A file
-system that is mounted while the daemon stops gets I/O errors and must be mounted
-again. With a keeper (udm keep) it waits and goes on when the daemon runs again, unless
-the daemon was killed. On a block device of ublk it waits, also if the daemon is killed;
-but not on devices in its memory (mem:, snapshots with store N), which end with it.`,
+system on a block device of ublk or nbd waits until the daemon runs again, also if it
+was killed; but not on devices in its memory (mem:, snapshots with store N), which end
+with it. If no daemon comes back, nbd-client -d /dev/nbdN gives its users errors. A file
+system on a loop device gets I/O errors when the daemon stops, and must be mounted
+again. With a keeper (udm keep) it waits as well, unless the daemon was killed.`,
 		Example: `  mkfs.ext4 $(udm attach disk)
   mount $(udm attach disk) /mnt
   umount /mnt && udm detach disk`,

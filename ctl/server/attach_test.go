@@ -18,13 +18,13 @@ import (
 	"udm/targets/all"
 )
 
-// fakeHelper is a helper without a kernel behind it: it holds the socket until it
-// is told to detach. $0 is a folder; there, "on" is there while something is
+// fakeHelper is a helper without a kernel behind it: a process holds the socket, as the kernel
+// does, until it is told to detach. $0 is a folder; there, "on" is there while something is
 // attached, and "off" is a pipe.
 const fakeHelper = `
 read -r job
 case $job in
-*'"do":"attach"'*) : >"$0/on"; echo '{"path":"/dev/nbd7"}'; read -r _ <"$0/off";;
+*'"do":"attach"'*) : >"$0/on"; (read -r _ <"$0/off") >/dev/null 2>&1 & echo '{"path":"/dev/nbd7"}';;
 *'"do":"detach"'*) if [ -e "$0/on" ]; then rm "$0/on"; echo >"$0/off"; echo '{}'; else echo '{"unused":true}'; fi;;
 *) echo '{}';;
 esac`

@@ -534,6 +534,27 @@ func TestNotReplaced(t *testing.T) {
 	r.stop()
 }
 
+// A daemon is not replaced while something that was written would end with its process: a disk in
+// memory, or what a snapshot with store N keeps.
+func TestMemoryIsNotReplaced(t *testing.T) {
+	r := startReplaced(t, "")
+	img := filepath.Join(r.root, "disk.img")
+	for name, table := range map[string]string{
+		"memory":   "0 2048 linear mem:1M 0",
+		"snapshot": "0 2048 snapshot " + img + " " + filepath.Join(r.root, "cow.img") + " N 8",
+	} {
+		r.must(os.WriteFile(filepath.Join(r.root, "cow.img"), make([]byte, 1<<20), 0o600))
+		_, err := r.Create(context.Background(), ctl.Create{Name: name, Table: table})
+		r.must(err)
+		if err := r.replace(os.Args[0]); err == nil || !strings.Contains(err.Error(), "memory of this process") {
+			t.Errorf("%s: %v", name, err)
+		}
+		r.must(r.Remove(context.Background(), ctl.Remove{Ref: ref(name)}))
+	}
+	r.must(r.replace(os.Args[0]))
+	r.ready()
+}
+
 // A new program refuses the saved state of a newer one, in words.
 func TestNewerFormatIsRefused(t *testing.T) {
 	c := exec.Command(os.Args[0])

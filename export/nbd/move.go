@@ -119,8 +119,9 @@ func (s *Server) Hand(ctx context.Context, of func(*Export) bool) ([]Moved, erro
 		defer s.mu.Unlock()
 		s.left.Broadcast()
 	})()
+	fds := fdsOf(list)
 	for tick := time.NewTicker(interruptEvery); ; {
-		interrupt()
+		interrupt(fds)
 		select {
 		case <-gone:
 			tick.Stop()
@@ -128,6 +129,19 @@ func (s *Server) Hand(ctx context.Context, of func(*Export) bool) ([]Moved, erro
 		case <-tick.C:
 		}
 	}
+}
+
+// fdsOf returns the descriptors of connections whose threads may wait in system calls.
+func fdsOf(list []*conn) map[uint64]bool {
+	fds := make(map[uint64]bool)
+	for _, c := range list {
+		c.mu.Lock()
+		if fd, ok := waitsAt(c.wire); ok {
+			fds[fd] = true
+		}
+		c.mu.Unlock()
+	}
+	return fds
 }
 
 // to returns the connections to some exports. One without a session is about to end.

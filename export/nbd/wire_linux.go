@@ -4,7 +4,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -177,20 +179,47 @@ func (s *sock) goOn() {
 	s.paused.Store(false)
 }
 
-// interrupt makes calls of paused sockets return. A call that waits on a socket with a
-// timeout ends with EINTR at any signal, also at one that the runtime sends to itself and
-// ignores. Which thread waits is unknown, and it may be about to: hence all, repeatedly.
-func interrupt() {
+// waitsAt returns the descriptor at which threads may wait for a client.
+func waitsAt(w wire) (fd uint64, ok bool) {
+	s, ok := w.(*sock)
+	if !ok {
+		return 0, false
+	}
+	return uint64(s.fd), true
+}
+
+// interrupt makes calls return that wait at some paused sockets. A call that waits on a socket with
+// a timeout ends with EINTR at any signal, also at one that the runtime sends to itself and ignores.
+// A thread may be about to wait: hence repeatedly. Threads that wait for something else are left
+// alone: there may be many, and each would have to be woken.
+func interrupt(fds map[uint64]bool) {
 	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
+	if err != nil || len(fds) == 0 {
 		return
 	}
 	for _, t := range threads {
-		if tid, err := strconv.Atoi(t.Name()); err == nil {
+		if tid, err := strconv.Atoi(t.Name()); err == nil && waits(t.Name(), fds) {
 			_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // it may have ended
 		}
 	}
 }
+
+// waits reports whether a thread waits at one of some descriptors, or cannot be asked. The kernel
+// tells the number of its system call and the arguments; or "running".
+func waits(thread string, fds map[uint64]bool) bool {
+	text, err := os.ReadFile("/proc/self/task/" + thread + "/syscall")
+	if err != nil {
+		return true
+	}
+	call := strings.Fields(string(text))
+	if len(call) < 2 || !slices.Contains(waitingCalls, call[0]) {
+		return false
+	}
+	fd, err := strconv.ParseUint(call[1], 0, 64)
+	return err != nil || fds[fd]
+}
+
+var waitingCalls = []string{strconv.Itoa(unix.SYS_RECVFROM), strconv.Itoa(unix.SYS_SENDTO), strconv.Itoa(unix.SYS_SENDMSG)}
 
 // pair returns a pair of connected sockets: ours, and that of the next server.
 func pair() (*net.UnixConn, *os.File, error) {

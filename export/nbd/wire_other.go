@@ -11,7 +11,9 @@ import (
 
 func newSock(net.Conn, time.Duration) wire { return nil }
 
-func interrupt() {}
+func waitsAt(wire) (uint64, bool) { return 0, false }
+
+func interrupt(map[uint64]bool) {}
 
 func pair() (*net.UnixConn, *os.File, error) {
 	return nil, nil, errors.ErrUnsupported

@@ -28,6 +28,7 @@ gone() { # the block device has let go; its last user may be udev or the keeper 
 	while [ -e /sys/block/${1#/dev/}/pid ]; do i=$((i+1)); [ $i -lt 300 ]; sleep 0.1; done
 	[ "$(blockdev --getsz $1)" = 0 ]
 }
+under_way() { while [ "$(awk '{print $1+$2}' /sys/block/${1#/dev/}/inflight)" = 0 ]; do sleep 0.1; done; }
 
 start
 udm create disk --table "0 65536 linear $D0 0"
@@ -113,19 +114,40 @@ echo it comes back
 mount -t ext4 $dev mnt
 udm dmsetup suspend disk
 dd if=/dev/zero of=mnt/file bs=4k count=1 oflag=direct conv=notrunc 2>/dev/null & writer=$!
-while [ "$(awk '{print $1+$2}' /sys/block/${dev#/dev/}/inflight)" = 0 ]; do sleep 0.1; done
+under_way $dev
 kill -9 $daemon
 wait $daemon || true
-if wait $writer; then echo "a write without a daemon succeeds"; exit 1; fi
-umount mnt
-gone $dev
-echo a daemon that dies leaves no one waiting
-
 start
 udm dmsetup resume disk
-dev=$(udm attach disk)
-case $dev in /dev/nbd*) ;; *) exit 1;; esac
-e2fsck -f -y $dev || [ $? = 1 ]
+wait $writer
+cp file mnt/third
+kill $daemon
+wait $daemon
+sync & syncer=$!
+start
+wait $syncer
+[ "$(udm attach)" = "$(printf 'DEVICE  PATH\ndisk    %%s' $dev)" ]
+umount mnt
+e2fsck -f -n $dev
+mount -t ext4 $dev mnt
+cmp file mnt/third
+umount mnt
+echo users wait for the next daemon
+
+udm create mem --table "0 8192 linear mem:4M 0"
+mem=$(udm attach --nbd mem)
+udm dmsetup suspend mem
+dd if=/dev/zero of=$mem bs=4k count=1 oflag=direct 2>/dev/null & writer=$!
+under_way $mem
+kill -9 $daemon
+wait $daemon || true
+if wait $writer; then echo "a write to memory that is gone succeeds"; exit 1; fi
+gone $mem
+echo of a disk in memory they get errors
+
+start
+udm remove mem
+[ "$(udm attach disk)" = $dev ]
 udm detach disk
 e2fsck -f -n $D0
 kill $daemon

@@ -4,14 +4,20 @@ package kernel
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"udm/ctl"
+	"udm/test/program"
 	"udm/volume"
 )
 
@@ -119,4 +125,119 @@ func growGuestDisks(ctx context.Context, client *ctl.Client, out string, names [
 		}
 	}
 	return nil
+}
+
+// guestScript uses file systems on all disks, by steady (%[1]s) and by fio, which verify what they read, while the daemon that serves the
+// disks is replaced %[2]d times.
+const guestScript = `
+mkdir mnt
+for d in /sys/block/vd?; do
+	name=$(cat $d/serial)
+	mkfs.ext4 -q -E nodiscard /dev/${d#/sys/block/}
+	mkdir mnt/$name
+	mount -t ext4 /dev/${d#/sys/block/} mnt/$name
+done
+check() { fio --name=v --directory=$1 --size=1M --bs=4k --rw=randwrite --direct=1 --ioengine=psync --verify=crc32c --verify_fatal=1 --thread --output=$2; }
+(while [ ! -e over ]; do for dir in mnt/*; do check $dir log; done; done; touch verified) & fio=$!
+mkfifo in out
+"%[1]s" mnt/* <in >out & steady=$!
+exec 3>in 4<out
+more() {
+	echo more >&3
+	read -r line <&4
+	case $line in ok*) echo "after $1, longest: ${line#ok } ms";; *) echo "$line"; return 1;; esac
+}
+more "the start"
+for round in $(seq %[2]d); do
+	touch $OUT/ask.$round
+	while [ ! -e $OUT/done.$round ]; do sleep 0.05; done
+	more "an upgrade"
+done
+touch over
+wait $fio
+[ -e verified ]
+exec 3>&-
+read -r line <&4
+wait $steady
+echo "$line"
+for dir in mnt/*; do
+	v=$(findmnt -n -o SOURCE $dir)
+	umount $dir
+	e2fsck -fn $v
+done
+echo the guest has noticed nothing
+`
+
+// TestKernelVhostUserUpgrades replaces the daemon below a kernel that uses its devices over vhost-user.
+func TestKernelVhostUserUpgrades(t *testing.T) {
+	Need(t)
+	dir, h := t.TempDir(), newUDM(t)
+	client := ctl.NewClient(h.root)
+	defer client.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var args []string
+	for _, name := range makeGuestDisks(t, client, dir) {
+		path := filepath.Join(dir, name+".sock")
+		if _, err := client.Export(ctx, ctl.Export{Ref: ctl.Ref{Name: name}, Path: path}); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "virtio_uml.device="+path+":2")
+	}
+	rounds := number(*upgrades, 2, 20)
+	o := Options{Dir: t.TempDir(), Modules: []string{"virtio_blk"}, Args: args,
+		Script: fmt.Sprintf(guestScript, program.Build(t, "udm/test/kernel/steady"), rounds)}
+	replaced := make(chan error, 1)
+	go func() { replaced <- replaceWhenAsked(ctx, h, o.Dir, rounds) }()
+	r := Boot(t, o)
+	if err := <-replaced; err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(r.Output, "the guest has noticed nothing") {
+		t.Errorf("it has:\n%s", r.Output)
+	}
+	t.Logf("after an upgrade, the longest I/O in milliseconds: %v", longest(t, r.Output, "an upgrade"))
+	t.Log(regexp.MustCompile(`ok, .*`).FindAllString(r.Output, -1))
+	if err := endDaemon(h.root); err != nil {
+		t.Error(err)
+	}
+}
+
+// replaceWhenAsked replaces the daemon each time the guest asks.
+func replaceWhenAsked(ctx context.Context, h *udmHost, dir string, rounds int) error {
+	for round := 1; round <= rounds; round++ {
+		for !exists(filepath.Join(dir, fmt.Sprint("ask.", round))) {
+			select {
+			case <-time.After(10 * time.Millisecond): // hostfs tells nobody that there is a file
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		out, err := exec.CommandContext(ctx, h.program, "daemon", "--replace", "--root", h.root).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("done.", round)), nil, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// endDaemon ends the daemon of a root, which may have replaced the one that was started.
+func endDaemon(root string) error {
+	text, err := os.ReadFile(filepath.Join(root, "lock"))
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, syscall.SIGTERM)
 }

@@ -40,8 +40,8 @@ func (k *Kernel) Retry() {
 }
 
 // bringBack attaches again what was attached before a restart, at the same path if
-// that is free. Programs that still use the old block device lost it when the daemon
-// ended; it stays, unusable, until they close it.
+// that is free. Programs that still use a loop device lost it when the daemon ended; it stays,
+// unusable, until they close it. Those that use one of ublk or nbd wait, and go on.
 func (k *Kernel) bringBack() {
 	before := maps.Clone(k.devices)
 	for _, minor := range slices.Sorted(maps.Keys(k.devices)) {
@@ -59,9 +59,10 @@ func (k *Kernel) bringBack() {
 func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 	log := k.log
 	d, err := k.control.Number(dm.Number{Major: dm.Major, Minor: minor})
+	waits := k.waits(minor, a)
 	if err != nil {
-		if driverOf(a.path) == ctl.DriverUblk {
-			err = k.detachOne(minor, true) // requests must not wait for ever
+		if waits {
+			err = k.forget(minor) // requests must not wait for ever
 			log.Warn("a block device has lost its device", "path", a.path, "detached", err == nil)
 		}
 		delete(k.devices, minor)
@@ -70,15 +71,14 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 	if st := d.Status(); !st.Live || st.Suspended {
 		return // try again later
 	}
-	driver := driverOf(a.path)
-	if driver != ctl.DriverUblk { // that is taken over
+	if !waits {
 		if err := k.detachOne(minor, true); err != nil {
 			log.Warn("a block device from before the restart is still in use; its I/O fails", "path", a.path, "reason", err)
 		}
 	}
-	now, err := k.attached(d, driver)
+	now, err := k.attached(d, driverOf(a.path))
 	switch {
-	case err != nil && driver == ctl.DriverUblk:
+	case err != nil && waits:
 		log.Error("cannot attach a device again yet; its users wait", "device", d.Name(), "path", a.path, "reason", err)
 	case err != nil:
 		log.Error("cannot attach a device again", "device", d.Name(), "reason", err)
@@ -86,6 +86,28 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 	case now.path != a.path:
 		log.Warn("a device is now attached as another block device", "device", d.Name(), "path", now.path, "before", a.path)
 	}
+}
+
+// waits reports whether the users of a block device of a daemon before wait for this one.
+func (k *Kernel) waits(minor uint32, a attachment) bool {
+	switch driver := driverOf(a.path); driver {
+	case ctl.DriverUblk:
+		return true
+	case ctl.DriverNBD:
+		j := k.newJob(jobRefresh, minor, driver, a.path)
+		return j.ours()
+	}
+	return false
+}
+
+// forget removes a block device that nobody will serve again.
+func (k *Kernel) forget(minor uint32) error {
+	path := k.devices[minor].path
+	if driver := driverOf(path); driver == ctl.DriverNBD {
+		_, err := k.job(k.newJob(jobDisconnect, minor, driver, path))
+		return err
+	}
+	return k.detachOne(minor, true)
 }
 
 // detachAll ends all attachments, which stay saved. The error names those that were
@@ -100,7 +122,9 @@ func (k *Kernel) detachAll(ctx context.Context) error {
 		lasting, suspended := k.lasting(minor, a)
 		var err error = syscall.EBUSY
 		if !suspended {
-			err = k.detachOne(minor, true)
+			j := k.newJob(jobDetach, minor, driverOf(a.path), a.path)
+			j.Force, j.Stay = true, lasting
+			err = k.detachBy(j, minor)
 		}
 		switch {
 		case err == nil:

@@ -16,10 +16,10 @@
 // keeper: see [Kernel.Kept]. Of a daemon that is killed nothing is kept, because thin
 // volumes have lost their last writes then, which a mounted file system must learn.
 //
-// Each device attached by nbd has a process that outlives the daemon, to disconnect
-// it: see link. A device attached by ublk that is in use stays when the daemon ends,
-// and the next daemon takes it over. All work on a block device is done by a separate
-// process: see [Helper].
+// A device attached by ublk or nbd that is in use stays when the daemon ends or is killed. Its
+// users wait, and the next daemon takes it over: their completed writes outlive the process
+// ([export.Lasting]). Devices in the memory of the daemon end with it; see link. All work on a
+// block device is done by a separate process: see [Helper].
 //
 // Lock order: Kernel.op (an env.Mutex, held while devices are mounted or attached,
 // which may wait), then the locks of device-mapper commands. Requests for the files
@@ -41,6 +41,7 @@ import (
 	"udm/dm"
 	"udm/env"
 	"udm/env/hostfs"
+	"udm/export"
 	"udm/export/nbd"
 )
 
@@ -69,6 +70,7 @@ type Kernel struct {
 	cut   atomic.Bool            // nbd is disconnecting clients
 
 	starts []func() // guarded by op; begin to serve what was taken over
+	taken  bool     // guarded by op; a Retry follows when everything is
 
 	kept    *handover.Bundle // guarded by op; what was in use when the daemon stopped: see Kept
 	lenient bool             // guarded by op; what is taken may lack devices: see TakeKept
@@ -99,7 +101,7 @@ func New(c Config) (*Kernel, error) {
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real // as the kernel reports it
 	}
-	server, err := nbd.New(nbd.Config{Exports: c.Exports.For(attachments).ByNumber(), Grow: true, Log: c.Log})
+	server, err := nbd.New(nbd.Config{Exports: export.Lasting(c.Exports.For(attachments).ByNumber()), Grow: true, Log: c.Log})
 	return &Kernel{
 		control: c.Exports.Control, exports: c.Exports, fs: c.FS, log: c.Log, helper: c.Helper,
 		root: root, op: env.NewMutex(c.Env), nbd: server,

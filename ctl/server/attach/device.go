@@ -115,7 +115,9 @@ func (k *Kernel) byNBD(d *dm.Device, path string) (string, error) {
 	minor := d.Number().Minor
 	k.links[minor].wait()
 	delete(k.links, minor)
-	l, err := k.connect(k.newJob(jobAttach, minor, ctl.DriverNBD, path), exports.Numbered(minor))
+	j := k.newJob(jobAttach, minor, ctl.DriverNBD, path)
+	j.Memory = d.Limits().ProcessMemory
+	l, err := k.connect(j, exports.Numbered(minor))
 	if err != nil {
 		return "", err
 	}
@@ -192,6 +194,10 @@ func (k *Kernel) detachOne(minor uint32, force bool) error {
 	path := k.devices[minor].path
 	j := k.newJob(jobDetach, minor, driverOf(path), path)
 	j.Force = force
+	return k.detachBy(j, minor)
+}
+
+func (k *Kernel) detachBy(j kernelJob, minor uint32) error {
 	_, err := k.job(j)
 	if errors.Is(err, errUnused) {
 		err = nil

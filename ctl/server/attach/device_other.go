@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"udm/dm"
+	"udm/export/nbd"
 )
 
 var errLinux = dm.Errorf(syscall.ENOTSUP, "attaching devices needs Linux")
@@ -16,6 +17,8 @@ func (*kernelJob) connect() (string, error) { return "", errLinux }
 func (*kernelJob) hold(*json.Decoder) error { return errLinux }
 func (*kernelJob) refresh() error           { return errLinux }
 func (*kernelJob) resize() error            { return errLinux }
+func (*kernelJob) disconnect() error        { return errLinux }
+func (*kernelJob) ours() bool               { return false }
 func (*kernelJob) detach() error            { return errLinux }
 func (*kernelJob) ublk(*jobDone) error      { return errLinux }
 
@@ -25,7 +28,8 @@ type link struct{ path string }
 func (*link) alive() bool { return false }
 func (*link) wait()       {}
 
-func (*Kernel) connect(kernelJob, string) (*link, error) { return nil, errLinux }
+func (*Kernel) connect(kernelJob, string) (*link, error)          { return nil, errLinux }
+func (*Kernel) takeLink(nbd.Moved, uint32) (*link, func(), error) { return nil, nil, errLinux }
 
 func (*Kernel) byUblk(*dm.Device, string, bool) (string, error) { return "", errLinux }
 func (*Kernel) leaveUblk(uint32)                                {}

@@ -95,12 +95,15 @@ func (k *Kernel) Devices() frontend.Server { return devices{k} }
 
 func (devices) Name() string { return "attachments" }
 
-// Start implements [frontend.Server].
+// Start implements [frontend.Server]. After Take it leaves devices of ublk to a later Retry: the
+// driver may take seconds to give them to this process, which must not hold up the others.
 func (d devices) Start(func(error)) error {
 	d.lock()
+	defer d.op.Unlock()
 	d.begin()
-	d.op.Unlock()
-	d.Retry()
+	if !d.taken {
+		d.bringBack()
+	}
 	return nil
 }
 

@@ -28,8 +28,9 @@ type kernelJob struct {
 	Block    uint32 `json:"block,omitempty"`    // attach; logical block size in bytes
 	Flags    uint16 `json:"flags,omitempty"`    // attach by nbd: features of the server
 	Size     uint64 `json:"size,omitempty"`     // nbd, ublk: bytes
+	Memory   bool   `json:"memory,omitempty"`   // attach by nbd: its content ends with the daemon
 	Force    bool   `json:"force,omitempty"`    // detach also when it is in use: it is removed when its last user closes it
-	Stay     bool   `json:"stay,omitempty"`     // detach only if nobody has it open, exclusively or not
+	Stay     bool   `json:"stay,omitempty"`     // detach only if it is not in use; of loop devices, if nobody has it open at all
 
 	// For attach by ublk.
 	Limits *blk.Limits `json:"limits,omitempty"`
@@ -40,9 +41,10 @@ type kernelJob struct {
 
 // Jobs of a kernelJob.
 const (
-	jobAttach  = "attach"  // answers the path; for nbd it also holds the connection: see link
-	jobRefresh = "refresh" // updates the size
-	jobDetach  = "detach"
+	jobAttach     = "attach"  // answers the path; for nbd it may also hold the connection: see link
+	jobRefresh    = "refresh" // updates the size
+	jobDetach     = "detach"
+	jobDisconnect = "disconnect" // of nbd: detach what has no server; requests fail
 
 	// For ublk, attach only adds a device, or prepares an existing one for recovery:
 	// the answer names the next job, to be run when the daemon serves the device.
@@ -104,11 +106,13 @@ func Helper(in io.Reader, out io.Writer) error {
 		err = j.ublk(&done)
 	case j.Do == jobAttach && j.Driver == ctl.DriverNBD:
 		done.Path, err = j.connect()
-		held = err == nil
+		held = err == nil && j.Memory
 	case j.Do == jobAttach:
 		done.Path, err = j.attach()
 	case j.Do == jobRefresh && j.Driver == ctl.DriverNBD:
 		err = j.resize()
+	case j.Do == jobDisconnect:
+		err = j.disconnect()
 	case j.Do == jobRefresh:
 		err = j.refresh()
 	case j.Do == jobDetach:

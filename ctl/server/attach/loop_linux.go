@@ -163,7 +163,7 @@ func (j *kernelJob) detach() error {
 	var busy error
 	if errors.Is(err, syscall.EBUSY) {
 		busy = dm.Errorf(syscall.EBUSY, "%s is in use; unmount it first", j.Path)
-		if !j.Force {
+		if !j.Force || j.Stay {
 			return busy
 		}
 		fd, err = j.open(0)

@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"udm/ctl/server/frontend"
 	"udm/ctl/server/handover"
 	"udm/dm"
+	"udm/export/nbd"
 )
 
 var _, _ frontend.Mover = files{}, devices{}
@@ -106,11 +108,12 @@ func (k *Kernel) adopt(list []movedMount, open []*os.File) (starts []func(), err
 	return starts, nil
 }
 
-// movedDevices is the attached devices in a bundle, with a file if there is the mount
-// below loop devices.
+// movedDevices is the attached devices in a bundle, with the sockets of the links, and the file
+// of the mount below loop devices, if there is one.
 type movedDevices struct {
 	Attached []uint32        // minors, of those that go on as they are
-	Mount    json.RawMessage // below loop devices, if there is one
+	Links    []nbd.Moved     // connections to the nbd driver
+	Mount    json.RawMessage // below loop devices
 }
 
 // Calm implements [frontend.Mover].
@@ -122,14 +125,41 @@ func (d devices) Hand(ctx context.Context, b *handover.Bundle, _ handover.Group)
 	defer d.op.Unlock()
 	var m movedDevices
 	for minor, a := range d.devices {
-		switch driver := driverOf(a.path); {
-		case driver == ctl.DriverNBD && a.back:
-			return fmt.Errorf("%s is attached by the nbd driver, which cannot be handed over; detach it first", a.path)
-		case driver == ctl.DriverLoop && a.back:
+		if driverOf(a.path) != ctl.DriverUblk && a.back {
 			m.Attached = append(m.Attached, minor)
 		}
 	}
-	return d.put(ctx, b, m)
+	d.nbd.Settle(ctx)
+	links, err := d.nbd.Hand(ctx, nil)
+	if err != nil {
+		d.nbd.Reopen()
+		return err
+	}
+	m.Links = links
+	if err := d.put(ctx, b, m); err != nil {
+		err = errors.Join(err, d.takeLinks(links))
+		d.begin()
+		return err
+	}
+	return nil
+}
+
+// takeLinks takes over connections to the nbd driver; begin serves them.
+func (k *Kernel) takeLinks(moved []nbd.Moved) error {
+	k.nbd.Reopen()
+	for _, m := range moved {
+		var minor uint32
+		if _, err := fmt.Sscanf(m.Export, "dm-%d", &minor); err != nil {
+			return fmt.Errorf("a connection to the nbd driver for %q: %w", m.Export, err)
+		}
+		l, serve, err := k.takeLink(m, minor)
+		if err != nil {
+			return err
+		}
+		k.links[minor] = l
+		k.starts = append(k.starts, serve)
+	}
+	return nil
 }
 
 // Leave ends the servers of a group of devices that are attached by ublk. They are left to be
@@ -155,16 +185,19 @@ func (k *Kernel) ByUblk(minor uint32) bool {
 // Attaches reports whether those who hold devices are block devices of the kernel.
 func (k *Kernel) Attaches(who dm.Holder) bool { return who == attachments }
 
-// put hands over the mount below loop devices.
+// put hands over links, and the mount below loop devices.
 func (d devices) put(ctx context.Context, b *handover.Bundle, m movedDevices) error {
 	var open []*os.File
+	for _, l := range m.Links {
+		open = append(open, l.Socket)
+	}
 	if d.own.files != nil {
 		text, device, err := d.own.files.hand(ctx)
 		if err != nil {
 			return err
 		}
 		if device != nil {
-			m.Mount, open = text, []*os.File{device}
+			m.Mount, open = text, append(open, device)
 		}
 		d.own.files = nil
 	}
@@ -175,9 +208,19 @@ func (d devices) put(ctx context.Context, b *handover.Bundle, m movedDevices) er
 func (d devices) Take(b *handover.Bundle) error {
 	d.lock()
 	defer d.op.Unlock()
+	d.taken = !d.lenient
 	var m movedDevices
 	open, ok, err := b.Take(d.Name(), &m)
 	if !ok || err != nil {
+		return err
+	}
+	if len(open) < len(m.Links) {
+		return fmt.Errorf("%d connections to the nbd driver, but %d files were handed over", len(m.Links), len(open))
+	}
+	for i := range m.Links {
+		m.Links[i].Socket, open = open[0], open[1:]
+	}
+	if err := d.takeLinks(m.Links); err != nil {
 		return err
 	}
 	lost := make(map[string]bool)

@@ -25,10 +25,10 @@ func (k *Kernel) serves(minor uint32) bool {
 	}
 }
 
-// lasting reports whether a block device can wait for the next daemon, and has to because
-// its device is suspended.
+// lasting reports whether a block device of ublk or nbd can wait for the next daemon, and has
+// to because its device is suspended.
 func (k *Kernel) lasting(minor uint32, a attachment) (lasting, suspended bool) {
 	d, err := k.control.Number(dm.Number{Major: dm.Major, Minor: minor})
-	lasting = err == nil && driverOf(a.path) == ctl.DriverUblk && !d.Limits().ProcessMemory
+	lasting = err == nil && driverOf(a.path) != ctl.DriverLoop && !d.Limits().ProcessMemory
 	return lasting, lasting && d.Status().Suspended
 }

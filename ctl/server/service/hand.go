@@ -36,7 +36,15 @@ func (s *Service) Movable() error {
 	if !s.restored.Load() {
 		return errors.New("the devices are still being restored; try again later")
 	}
-	return m.Movable()
+	if err := m.Movable(); err != nil {
+		return err
+	}
+	for _, d := range s.control.List() {
+		if d.Limits().ProcessMemory {
+			return fmt.Errorf("%s keeps writes in the memory of this process (snapshots with store N do) and ends with it; copy what you need first (udm cp), then remove it", d.Name())
+		}
+	}
+	return nil
 }
 
 // Flush flushes every device that is not suspended, so that little is left to be written when
@@ -183,12 +191,8 @@ func takeDisks(b *handover.Bundle) (open []leaf.Handed, err error) {
 	return open, err
 }
 
-// Returns begins to serve again what virtual machines and the kernel use of devices that were
-// taken over.
-func (s *Service) Returns() {
-	s.kernel.Retry()
-	s.sockets.Retry()
-}
+// Returns begins to serve again what virtual machines use of devices that were taken over.
+func (s *Service) Returns() { s.sockets.Retry() }
 
 // ComeNoMore has whoever waits for a device that is still elsewhere fail.
 func (s *Service) ComeNoMore() { s.state.ComeNoMore() }
@@ -196,9 +200,11 @@ func (s *Service) ComeNoMore() { s.state.ComeNoMore() }
 // Complete ends what Prepare has begun: what was not handed over is restored from what is
 // saved, operations on volumes go on, and commands that change something may come.
 func (s *Service) Complete(ctx context.Context) error {
-	err := errors.Join(s.state.Complete(ctx), s.volumes.Recover(ctx))
-	s.settle(ctx)
+	err := s.state.Complete(ctx)
 	s.Returns()
+	s.kernel.Retry()
+	err = errors.Join(err, s.volumes.Recover(ctx))
+	s.settle(ctx)
 	return err
 }
 

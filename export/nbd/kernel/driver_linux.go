@@ -64,6 +64,16 @@ func (d *Driver) Resize(index uint32, size uint64, backend string) error {
 	return err
 }
 
+// Reconnect gives a block device that has lost its server another socket and a size; c.Backend
+// must be the one it was connected with, c.Flags the same. Requests that wait for a server are
+// sent at once, those that the old server has not answered within the disk's io_timeout (sysfs,
+// 30 seconds by default). EINVAL: it is not connected any more, or to something else. A driver
+// that has not seen the end of the old connection yet drops the new one without an error.
+func (d *Driver) Reconnect(c Config) error {
+	_, err := d.ask(d.family, cmdReconfigure, driverVersion, c.reconnectAttrs())
+	return err
+}
+
 // Disconnect disconnects a block device. Requests in flight and later ones fail.
 // The device stays, unusable, until its last user closes it.
 func (d *Driver) Disconnect(index uint32) error {

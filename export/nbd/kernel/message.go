@@ -41,6 +41,9 @@ type Config struct {
 	Flags   uint16 // transmission flags of the handshake
 	Backend string // content of /sys/block/nbdN/backend, since Linux 5.14
 	Socket  int    // a descriptor; the driver takes the socket, not the descriptor
+	// Wait is how many seconds requests wait for [Driver.Reconnect] if the server closes the
+	// connection; then they fail. 0: at once, except those that the server has not answered.
+	Wait uint64
 }
 
 var ne = binary.NativeEndian
@@ -73,6 +76,7 @@ const (
 	attrBlockSize = 3 // u64, bytes
 	attrFlags     = 5 // u64
 	attrSockets   = 7
+	attrWait      = 8  // u64, seconds
 	attrBackend   = 10 // string
 
 	sockItem = 1 // in attrSockets
@@ -121,9 +125,22 @@ func (c *Config) connectAttrs() []byte {
 	p = attr64(p, attrSize, c.Size)
 	p = attr64(p, attrBlockSize, uint64(c.Block))
 	p = attr64(p, attrFlags, uint64(c.Flags&^proto.FlagMultiConn))
+	if c.Wait != 0 {
+		p = attr64(p, attrWait, c.Wait)
+	}
+	return attrString(c.socketAttr(p), attrBackend, c.Backend)
+}
+
+func (c *Config) socketAttr(p []byte) []byte {
 	item := attr32(nil, sockFD, uint32(c.Socket))
-	p = attr(p, attrSockets|nested, attr(nil, sockItem|nested, item))
-	return attrString(p, attrBackend, c.Backend)
+	return attr(p, attrSockets|nested, attr(nil, sockItem|nested, item))
+}
+
+// reconnectAttrs are the attributes of cmdReconfigure with another socket.
+func (c *Config) reconnectAttrs() []byte {
+	p := attr32(nil, attrIndex, uint32(c.Index))
+	p = attr64(p, attrSize, c.Size)
+	return attrString(c.socketAttr(p), attrBackend, c.Backend)
 }
 
 // resizeAttrs are the attributes of cmdReconfigure.

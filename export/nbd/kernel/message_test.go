@@ -34,7 +34,7 @@ func TestRequests(t *testing.T) {
 	connect := Config{Index: -1, Size: 32 << 20, Block: 4096, Flags: proto.FlagHasFlags | proto.FlagFlush | proto.FlagMultiConn,
 		Backend: "dm-12", Socket: 3}
 	at := connect
-	at.Index, at.Backend = 7, "dm-1234"
+	at.Index, at.Backend, at.Wait = 7, "dm-1234", 60
 	for _, test := range []struct {
 		name string
 		got  []byte
@@ -52,13 +52,21 @@ func TestRequests(t *testing.T) {
 			0c00 0500 0500000000000000 # one connection
 			1000 0780 0c00 0180 0800 0100 03000000
 			0a00 0a00 646d2d313200 0000`},
-		{"connect at an index", request(family, cmdConnect, driverVersion, 0x01020304, at.connectAttrs()), `
-			5c000000 1b00 0500 04030201 00000000
+		{"reconnect", request(family, cmdReconfigure, driverVersion, 6, at.reconnectAttrs()), `
+			44000000 1b00 0500 06000000 00000000
+			03 01 0000
+			0800 0100 07000000
+			0c00 0200 0000000200000000
+			1000 0780 0c00 0180 0800 0100 03000000
+			0c00 0a00 646d2d3132333400`},
+		{"connect at an index, to wait", request(family, cmdConnect, driverVersion, 0x01020304, at.connectAttrs()), `
+			68000000 1b00 0500 04030201 00000000
 			01 01 0000
 			0800 0100 07000000
 			0c00 0200 0000000200000000
 			0c00 0300 0010000000000000
 			0c00 0500 0500000000000000
+			0c00 0800 3c00000000000000
 			1000 0780 0c00 0180 0800 0100 03000000
 			0c00 0a00 646d2d3132333400`},
 		{"resize", request(family, cmdReconfigure, driverVersion, 3, resizeAttrs(7, 1<<40, "dm-1")), `
