@@ -104,6 +104,11 @@ test-ublk: packages ## attach devices by the kernel's ublk driver, which is buil
 	@./test/kernel/ublk-module.sh
 	CI=true go test $(FLAGS) -count=1 -run Ublk ./test/kernel
 
+test-xfstests: packages ## run xfstests' quick tests of ext4 and xfs on udm's devices and on plain disks: attached here, and in a real kernel over vhost-user; for hours (root; XFSTESTS: the folder of its source, which is built in the user's cache)
+	@./test/packages.sh test/xfstests/packages.txt
+	folder=$$(./test/xfstests/build.sh $(abspath $(or $(XFSTESTS),$(error XFSTESTS=FOLDER is missing: the source of xfstests)))) && \
+		CI=true go test -timeout 0 -vet=off -count=1 -v ./test/fs ./test/kernel -run Xfstests -xfstests $$folder
+
 test-vhost: ## have QEMU boot, pause, reset and migrate a guest on the daemon's devices, and libblkio read and write them; fetches Debian's kernel and libblkio once, into the user's cache
 	@./test/packages.sh test/vhost/packages.txt
 	kernel=$$(./test/vhost/kernel.sh) && library=$$(./test/vhost/libblkio.sh) && \
@@ -199,4 +204,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-vhost test-lvm test-dmtest test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
+.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-xfstests test-vhost test-lvm test-dmtest test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
