@@ -3,6 +3,7 @@ package lvm
 import (
 	"encoding/binary"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -149,12 +150,13 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// seeds is how many disks are damaged: few where each costs ten times as much.
+var damaged = flag.Uint64("damaged", 1000, "number of damaged disks of each kind; a tenth of it with invariants, where each costs ten times as much")
+
 func seeds() uint64 {
 	if invariants.Enabled {
-		return 100
+		return *damaged / 10
 	}
-	return 1000
+	return *damaged
 }
 
 // spoil changes bytes, and reports whether they are others now.
