@@ -23,6 +23,9 @@ type Assembled struct {
 	// Disks are the disks of the group, by the names in its text. A missing disk has
 	// no entry.
 	Disks map[string]*Found
+	// Strangers are disks with an older text of the group that the newest one does not
+	// have any more: taking them out was interrupted.
+	Strangers []*Found
 }
 
 // copyOf is one copy of a group's text.
@@ -157,6 +160,7 @@ func (a *Assembled) tellStrangers(copies []copyOf) {
 		known := slices.ContainsFunc(a.PVs, func(p *PV) bool { return p.ID == c.disk.Label.ID })
 		if !known && !told[c.disk] {
 			told[c.disk] = true
+			a.Strangers = append(a.Strangers, c.disk)
 			if c.seqno == a.Seqno {
 				a.fail("%v is the newest, but the disk is not in it", c)
 			}

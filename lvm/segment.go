@@ -34,6 +34,9 @@ type Place struct {
 	Start uint64 // extents
 }
 
+// Places returns where a segment lies.
+func (s *Segment) Places() []Place { return s.Kind.places() }
+
 // place is a Place with its length in extents.
 type place struct {
 	Place

@@ -1,6 +1,6 @@
 // Package edit changes LVM2 volume groups on their disks, as LVM does, without LVM: it
-// creates and extends groups, and creates, resizes, renames and removes volumes, thin
-// pools, thin volumes and snapshots.
+// creates, extends and reduces groups, and creates, resizes, renames, moves and removes
+// volumes, thin pools, thin volumes and snapshots.
 //
 //	ed, err := edit.New(e, group, author)   // or edit.Create and AddDisks
 //	err = ed.CreateVolume(edit.Volume{Name: "root", Extents: 256})
@@ -11,7 +11,9 @@
 // if it were read from a disk, so no text is written that this package could not use.
 //
 // Nobody else may use the disks between the scan and the end of the commit: the caller
-// holds them open for writing, which locks them, and none of the volumes may be active.
+// holds them open for writing, which locks them. If volumes are active, the disks are
+// those of their daemon (package activation), which sends messages to active pools
+// ([Edit.UsePools]) and gives devices their new tables after the commit.
 //
 // # Commit
 //
@@ -20,7 +22,8 @@
 //
 //  1. New disks are initialised: their areas without a text, then their labels. The
 //     group is as before; the disks are physical volumes of no group.
-//  2. The start of new volumes is zeroed. Nothing uses these extents yet.
+//  2. The start of new volumes is zeroed, and volumes that move are copied. Nothing uses
+//     these extents yet.
 //  3. The new text is written into each area, behind the committed one, which stays
 //     whole. Nothing refers to it.
 //  4. Each header gets the new text as the precommitted one, as in LVM. Only a command
@@ -30,6 +33,9 @@
 //     have the old text until the next commit.
 //  6. The labels of new disks say that they are in use. LVM accepts disks that lack this,
 //     with a warning, and the next commit writes it.
+//  7. The areas of disks that left the group lose their text, and then their labels say
+//     that they are in no group. Until then they are told of as removed, and
+//     [Edit.RemoveDisk] completes it.
 //
 // An error in steps 1 to 3 leaves the group as before. After an error in step 4 the
 // headers are written back. In step 5 the other areas are still written;

@@ -30,17 +30,42 @@ type Edit struct {
 	group *lvm.Group            // the same, decoded
 	err   error                 // of the first method that failed
 
-	fresh []*lvm.Found // disks to initialise
-	blank []string     // volumes whose start is to be zeroed
-	tell  []string     // pools to send messages to
+	fresh     []*lvm.Found // disks to initialise
+	dropped   []*lvm.Found // disks that leave the group
+	strangers []*lvm.Found // disks that left it only in the text
+	moves     []move       // data to copy
+	blank     []string     // volumes whose start is to be zeroed
+	tell      []string     // pools to send messages to
+	pools     Pools        // nil: none is active
 }
 
 // New starts the change of a group. Its disks must be open for writing.
 func New(e env.Env, a *lvm.Assembled, by Author) (*Edit, error) {
+	if err := complete(a); err != nil {
+		return nil, err
+	}
+	return NewWithout(e, a, by)
+}
+
+// complete fails if a disk of the group is missing.
+func complete(a *lvm.Assembled) error {
+	if a.Err != nil {
+		return nil // changeable tells
+	}
+	for _, p := range a.PVs {
+		if a.Disks[p.Name] == nil {
+			return fmt.Errorf("a disk of the group %s is missing: %s (%v, last seen at %s); give all its disks", a.Name, p.Name, p.ID, p.Device)
+		}
+	}
+	return nil
+}
+
+// NewWithout is New for a group with missing disks, of which only these can be removed.
+func NewWithout(e env.Env, a *lvm.Assembled, by Author) (*Edit, error) {
 	if err := changeable(a); err != nil {
 		return nil, err
 	}
-	ed := &Edit{env: e, by: by, disks: maps.Clone(a.Disks), root: a.Text.Clone()}
+	ed := &Edit{env: e, by: by, disks: maps.Clone(a.Disks), root: a.Text.Clone(), strangers: a.Strangers}
 	return ed, ed.decode()
 }
 
@@ -56,13 +81,23 @@ func changeable(a *lvm.Assembled) error {
 	case a.LockType != "" && a.LockType != "none" || slices.Contains(a.Status, "CLUSTERED"):
 		return fmt.Errorf("the group %s is shared by several hosts; only LVM can lock it for a change", a.Name)
 	}
-	for _, p := range a.PVs {
-		if a.Disks[p.Name] == nil {
-			return fmt.Errorf("a disk of the group %s is missing: %s (%v, last seen at %s); give all its disks", a.Name, p.Name, p.ID, p.Device)
-		}
-	}
 	return nil
 }
+
+// Pools are the thin pools of a group that are active. Their metadata is not touched.
+type Pools interface {
+	// Active reports whether a volume is active.
+	Active(volume *lvm.LV) bool
+	// Tell sends an active pool the messages of the group's text, which was committed.
+	Tell(g *lvm.Assembled, pool *lvm.LV) error
+}
+
+// UsePools says which pools are active. Volumes with devices keep them: the caller loads
+// their new tables after the commit.
+func (ed *Edit) UsePools(p Pools) { ed.pools = p }
+
+// inUse reports whether a volume is active.
+func (ed *Edit) inUse(l *lvm.LV) bool { return ed.pools != nil && ed.pools.Active(l) }
 
 // Group returns the group as edited.
 func (ed *Edit) Group() *lvm.Group { return ed.group }
@@ -82,9 +117,18 @@ func (ed *Edit) Commit() error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	if err := ed.copyMoves(); err != nil {
+		return err
+	}
 	err := ed.write()
 	var some *lvm.Incomplete
-	if err != nil && !errors.As(err, &some) || len(ed.tell) == 0 {
+	if err != nil && !errors.As(err, &some) {
+		return err
+	}
+	if failed := ed.release(); failed != nil {
+		err = &lvm.Incomplete{Err: errors.Join(err, failed)}
+	}
+	if len(ed.tell) == 0 {
 		return err
 	}
 	if failed := ed.tellPools(); failed != nil {
@@ -121,7 +165,9 @@ func (ed *Edit) rank(name string) int {
 	return 1
 }
 
-// after is the group as edited, on its disks.
+// After returns the group as edited, on its disks.
+func (ed *Edit) After() *lvm.Assembled { return ed.after() }
+
 func (ed *Edit) after() *lvm.Assembled {
 	return &lvm.Assembled{Name: ed.group.Name, ID: ed.group.ID, Seqno: ed.group.Seqno, Group: ed.group, Disks: ed.disks}
 }

@@ -111,7 +111,7 @@ func (ed *Edit) RenameGroup(name string) error {
 
 // RemoveGroup removes a group without volumes at once.
 func RemoveGroup(e env.Env, a *lvm.Assembled) error {
-	if err := changeable(a); err != nil {
+	if err := errors.Join(changeable(a), complete(a)); err != nil {
 		return err
 	}
 	if len(a.LVs) > 0 {

@@ -3,6 +3,8 @@
 package edit
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,12 +48,8 @@ func TestKernelGroups(t *testing.T) {
 	kernel.Need(t)
 	start := newRig(t, 2)
 	base(start)
-	d, err := start.scan().Open(env.Real(), "b", true)
-	start.must(err)
-	_, err = blk.NewFile(env.Real(), d).WriteAt([]byte("content b"), 0)
-	start.must(err)
-	start.must(d.Close())
-	start = start.with(func(d blk.Device) blk.Device { return d.(*memdev.Device).CrashCloneAll() })
+	start.fillB()
+	start = start.copied()
 
 	rigs := []*rig{start}
 	r := start.with(func(d blk.Device) blk.Device { return d.(*memdev.Device).Clone() })
@@ -97,15 +95,26 @@ func TestKernelGroups(t *testing.T) {
 
 // writeDisk writes a disk to a new file.
 func writeDisk(t *testing.T, d *memdev.Device) string {
-	p := make([]byte, small*blk.SectorSize)
 	path := filepath.Join(t.TempDir(), "disk")
-	if err := blk.ReadSectors(env.Real(), d, p, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, p, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writeDiskTo(t, d, path)
 	return path
+}
+
+// writeDiskTo leaves holes where there are only zeroes.
+func writeDiskTo(t *testing.T, d *memdev.Device, path string) {
+	f, err := os.Create(path)
+	if err == nil {
+		err = f.Truncate(small * blk.SectorSize)
+	}
+	p, empty := make([]byte, 1<<16), make([]byte, 1<<16)
+	for at := uint64(0); err == nil && at < small*blk.SectorSize; at += uint64(len(p)) {
+		if err = blk.ReadSectors(env.Real(), d, p, at/blk.SectorSize); err == nil && !bytes.Equal(p, empty) {
+			_, err = f.WriteAt(p, int64(at))
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // openFiles is a rig on the files that its disks are named after.

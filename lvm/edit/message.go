@@ -20,6 +20,12 @@ func (ed *Edit) settle(pool *lvm.LV) (ids []uint32, err error) {
 		return nil, nil // the pool is new
 	}
 	changed := slices.Contains(ed.tell, pool.Name)
+	if ed.poolInUse(pool) {
+		if !changed && len(k.Messages) > 0 {
+			return nil, fmt.Errorf("the pool %s did not get the messages of the last change; activate the group again", pool.Name)
+		}
+		return nil, nil
+	}
 	err = ed.withMetadata(pool, k, func(m *thinmeta.Metadata) (err error) {
 		if !changed {
 			err = ed.send(m, k)
@@ -40,7 +46,7 @@ func (ed *Edit) tellPools() error {
 	for _, name := range ed.tell {
 		pool := ed.group.LV(name)
 		k := pool.Segments[0].Kind.(*lvm.ThinPool)
-		if err := ed.withMetadata(pool, k, func(m *thinmeta.Metadata) error { return ed.send(m, k) }); err != nil {
+		if err := ed.tellPool(pool, k); err != nil {
 			return err
 		}
 		if err := ed.forget(pool); err != nil {
@@ -48,6 +54,18 @@ func (ed *Edit) tellPools() error {
 		}
 	}
 	return nil
+}
+
+func (ed *Edit) tellPool(pool *lvm.LV, k *lvm.ThinPool) error {
+	if ed.poolInUse(pool) {
+		return ed.pools.Tell(ed.after(), pool)
+	}
+	return ed.withMetadata(pool, k, func(m *thinmeta.Metadata) error { return ed.send(m, k) })
+}
+
+// poolInUse reports whether a pool or one of its volumes is active.
+func (ed *Edit) poolInUse(pool *lvm.LV) bool {
+	return ed.inUse(pool) || slices.ContainsFunc(ed.group.Users(pool), ed.inUse)
 }
 
 // forget takes the messages of a pool out of the text.

@@ -46,6 +46,18 @@ func base(r *rig) {
 	r.change(func(ed *Edit) error { return ed.CreateVolume(Volume{Name: "c", Extents: 10}) })
 }
 
+// createGroup makes a group of all disks.
+func createGroup(r *rig) error {
+	ed, err := Create(env.Real(), "vg", 128, author)
+	if err == nil {
+		err = ed.AddDisks(lvm.Scan(env.Real(), r.disks).Disks, false)
+	}
+	if err == nil {
+		err = ed.Commit()
+	}
+	return err
+}
+
 var operations = []operation{
 	on("create a volume", func(ed *Edit) error { return ed.CreateVolume(Volume{Name: "new", Extents: 700}) }),
 	on("create a striped volume", func(ed *Edit) error {
@@ -86,7 +98,18 @@ var operations = []operation{
 	on("rename a thin volume", func(ed *Edit) error { return ed.Rename("t", "new") }),
 	on("rename a pool", func(ed *Edit) error { return ed.Rename("p", "new") }),
 	on("rename the group", func(ed *Edit) error { return ed.RenameGroup("new") }),
-	{"add a disk", func(r *rig) error {
+	more("add a disk", func(*Edit) error { return nil }),
+	more("replace a disk", func(ed *Edit) error {
+		if err := ed.Evacuate("/d1", "", nil); err != nil {
+			return err
+		}
+		return ed.RemoveDisk("/d1")
+	}),
+}
+
+// more is an operation on the group with the third disk.
+func more(name string, change func(*Edit) error) operation {
+	return operation{name, func(r *rig) error {
 		result := lvm.Scan(env.Real(), r.disks)
 		if len(result.Groups) == 0 {
 			return errGone
@@ -96,8 +119,11 @@ var operations = []operation{
 			err = ed.AddDisks(result.Disks[2:], false)
 		}
 		if err == nil {
+			err = change(ed)
+		}
+		if err == nil {
 			err = ed.Commit()
 		}
 		return err
-	}},
+	}}
 }

@@ -95,6 +95,9 @@ func (ed *Edit) Remove(name string) error {
 		if err != nil {
 			return err
 		}
+		if ed.inUse(l) {
+			return fmt.Errorf("%s is active; deactivate it first: udm lvm deactivate %s/%s", name, ed.group.Name, name)
+		}
 		if link := l.Link(); link != nil {
 			return ed.removeSnapshot(l, link)
 		}
