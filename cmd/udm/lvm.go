@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +27,7 @@ func lvmCommand() *cobra.Command {
 		Args: cobra.ArbitraryArgs, RunE: needsCommand,
 	}
 	cmd.AddCommand(lvmScanCommand(), lvmActivateCommand(), lvmDeactivateCommand(),
-		vgCreateCommand(), vgExtendCommand(), vgRenameCommand(), vgRemoveCommand(),
+		vgCreateCommand(), vgExtendCommand(), vgReduceCommand(), vgRenameCommand(), vgRemoveCommand(), pvMoveCommand(),
 		lvCreateCommand(), lvResizeCommand("lvresize"), lvResizeCommand("lvextend"), lvResizeCommand("lvreduce"), lvRenameCommand(), lvRemoveCommand())
 	return cmd
 }
@@ -69,9 +70,11 @@ func withDisks(names []string, f func([]lvm.Disk) error) error {
 type diskOpener struct {
 	leaf  *leaf.Opener
 	write bool // the disks, and the partitions of partitioned ones, are for writing
-	disks []lvm.Disk
-	whole []blk.Device // with partitions
-	parts []string     // names of partitions that were not named themselves
+	// served has the NBD addresses of disks that a daemon has open, by their names.
+	served map[string]string
+	disks  []lvm.Disk
+	whole  []blk.Device // with partitions
+	parts  []string     // names of partitions that were not named themselves
 }
 
 // with opens disks while f runs.
@@ -97,12 +100,9 @@ func (o *diskOpener) close() (err error) {
 
 // openWhole opens a disk named on the command line.
 func (o *diskOpener) openWhole(name string) error {
-	name, err := diskName(name)
+	name, err := realDiskName(name)
 	if err != nil {
 		return err
-	}
-	if real, err := filepath.EvalSymlinks(name); err == nil && filepath.IsAbs(name) {
-		name = real
 	}
 	dev, _, err := o.leaf.Open(name, false)
 	if err != nil {
@@ -117,11 +117,23 @@ func (o *diskOpener) openWhole(name string) error {
 	return o.openPartitions(name, table)
 }
 
+// realDiskName is the name of a disk on the command line without symbolic links.
+func realDiskName(name string) (string, error) {
+	name, err := diskName(name)
+	if err != nil || !filepath.IsAbs(name) {
+		return name, err
+	}
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		name = real
+	}
+	return name, nil
+}
+
 // use takes a disk that is open for reading.
 func (o *diskOpener) use(d lvm.Disk) (err error) {
 	if o.write {
 		reader := d.Device
-		d.Device, _, err = o.leaf.Open(d.Name, true)
+		d.Device, _, err = o.leaf.Open(cmp.Or(o.served[d.Name], d.Name), true)
 		if err = errors.Join(err, reader.Close()); err != nil {
 			return err
 		}
@@ -136,7 +148,7 @@ func (o *diskOpener) openPartitions(disk string, table *partition.Table) error {
 			continue
 		}
 		name := fmt.Sprintf("part:%d:%s", p.Number, disk)
-		dev, _, err := o.leaf.Open(name, o.write)
+		dev, _, err := o.leaf.Open(cmp.Or(o.served[name], name), o.write)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"udm/ctl"
 	"udm/env"
 	"udm/lvm"
+	"udm/lvm/activation"
 	"udm/lvm/edit"
 )
 
@@ -21,7 +22,8 @@ import (
 const lvmDisksHelp = `
 
 Give all disks of the group, as for "udm lvm scan". Nothing else may use them
-meanwhile, so no volume of the group may be active. No daemon is needed.`
+meanwhile. No daemon is needed. If volumes of the group are active for writing on
+the daemon (udm lvm activate --writable), they stay in use, and follow.`
 
 // lvmChange is the change of a volume group.
 type lvmChange struct {
@@ -29,23 +31,99 @@ type lvmChange struct {
 	disks diskOpener
 	edit  *edit.Edit
 	scan  *lvm.Result
+	live  *activation.Live // nil: no volume is active
 }
 
 // changeGroup changes the group with a name and commits.
 func changeGroup(cmd *cobra.Command, name string, disks []string, change func(*lvmChange) error) error {
+	return changeGroupBy(cmd, name, disks, edit.New, change)
+}
+
+// changeGroupBy is changeGroup with another start of the change.
+func changeGroupBy(cmd *cobra.Command, name string, disks []string, start starter, change func(*lvmChange) error) error {
+	client, err := clientOf(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	live, err := liveGroup(cmd, client, name, disks)
+	if err != nil {
+		return err
+	}
+	if live != nil {
+		return changeLive(cmd, live, name, disks, start, change)
+	}
 	c := newChange(cmd)
 	return c.disks.with(disks, func() error {
-		g, err := c.group(name)
+		c.scan = lvm.Scan(env.Real(), c.disks.disks)
+		g, err := lvmGroupOf(c.scan, name)
 		if err == nil {
-			c.edit, err = edit.New(env.Real(), g, author(cmd))
-		}
-		if err == nil {
-			err = change(c)
-		}
-		if err == nil {
-			err = c.commit()
+			err = c.apply(g, start, change)
 		}
 		return err
+	})
+}
+
+// starter is edit.New or edit.NewWithout.
+type starter func(env.Env, *lvm.Assembled, edit.Author) (*edit.Edit, error)
+
+func (c *lvmChange) apply(g *lvm.Assembled, start starter, change func(*lvmChange) error) (err error) {
+	if c.edit, err = start(env.Real(), g, author(c.cmd)); err != nil {
+		return err
+	}
+	if c.live != nil {
+		c.edit.UsePools(c.live)
+	}
+	if err := change(c); err != nil {
+		return err
+	}
+	return c.commit()
+}
+
+// liveGroup returns a group some of whose volumes are active, or nil.
+func liveGroup(cmd *cobra.Command, client *ctl.Client, name string, disks []string) (live *activation.Live, err error) {
+	var none *ctl.NotRunning
+	if _, err := client.Version(cmd.Context()); errors.As(err, &none) {
+		return nil, nil
+	}
+	err = withDisks(disks, func(disks []lvm.Disk) error {
+		g, err := lvmGroupOf(lvm.Scan(env.Real(), disks), name)
+		if err == nil {
+			live, err = activation.Examine(cmd.Context(), client, g)
+		}
+		return err
+	})
+	return live, err
+}
+
+// changeLive changes a group with active volumes: their daemon, which has the disks open,
+// serves them to this command, too.
+func changeLive(cmd *cobra.Command, live *activation.Live, name string, disks []string, start starter, change func(*lvmChange) error) (err error) {
+	root, err := rootOf(cmd)
+	if err != nil {
+		return err
+	}
+	served, err := live.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, live.Close()) }()
+	c := newChange(cmd)
+	c.live = live
+	c.disks.served = map[string]string{}
+	for disk, device := range served {
+		c.disks.served[disk] = nbdURI(root, device)
+	}
+	return c.disks.with(disks, func() error {
+		c.scan = lvm.Scan(env.Real(), c.disks.disks)
+		g, err := lvmGroupOf(c.scan, name)
+		switch {
+		case err != nil:
+			return err
+		case !live.Examined(g):
+			return fmt.Errorf("another command has just changed the group %s; try again", name)
+		}
+		return c.apply(g, start, change)
 	})
 }
 
@@ -62,32 +140,7 @@ func author(cmd *cobra.Command) edit.Author {
 	return edit.Author{Host: host, Time: time.Now(), Command: "Write from " + cmd.CommandPath() + "."}
 }
 
-// group finds a group none of whose volumes is active.
-func (c *lvmChange) group(name string) (*lvm.Assembled, error) {
-	c.scan = lvm.Scan(env.Real(), c.disks.disks)
-	g, err := lvmGroupOf(c.scan, name)
-	if err != nil {
-		return nil, err
-	}
-	client, err := clientOf(c.cmd)
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close()
-	active, err := client.List(c.cmd.Context(), ctl.Query{})
-	var none *ctl.NotRunning
-	if errors.As(err, &none) {
-		return g, nil
-	}
-	for _, d := range active {
-		if strings.HasPrefix(d.UUID, lvm.DeviceUUID(g.ID, "", "")) {
-			return nil, fmt.Errorf("the group %s is active (%s); deactivate it first: udm lvm deactivate %s", g.Name, d.Name, g.Name)
-		}
-	}
-	return g, err
-}
-
-// commit commits, and prints the group for programs.
+// commit commits, lets active volumes follow, and prints the group for programs.
 func (c *lvmChange) commit() error {
 	err := c.edit.Commit()
 	var some *lvm.Incomplete
@@ -96,6 +149,11 @@ func (c *lvmChange) commit() error {
 	}
 	if some != nil {
 		fmt.Fprintf(c.cmd.ErrOrStderr(), "udm: warning: %v\n", err)
+	}
+	if c.live != nil {
+		if err := c.live.Follow(c.edit.After()); err != nil {
+			return fmt.Errorf("the group was changed, but not all of its devices; deactivate and activate it again: %w", err)
+		}
 	}
 	if !wantsJSON(c.cmd) {
 		return nil
@@ -210,7 +268,7 @@ func vgRemoveCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := newChange(cmd)
 			return c.disks.with(args[1:], func() error {
-				g, err := c.group(args[0])
+				g, err := lvmGroupOf(lvm.Scan(env.Real(), c.disks.disks), args[0])
 				if err == nil {
 					err = edit.RemoveGroup(env.Real(), g)
 				}

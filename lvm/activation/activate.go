@@ -177,11 +177,7 @@ func (a *activation) device(ctx context.Context, d lvm.Device) error {
 		a.pending["/dev/mapper/"+d.Name] = true
 		return nil
 	}
-	var text strings.Builder
-	for _, l := range d.Table {
-		fmt.Fprintln(&text, l)
-	}
-	made, existed, err := a.create(ctx, ctl.Create{Name: d.Name, UUID: d.UUID, Table: text.String(), ReadOnly: d.ReadOnly})
+	made, existed, err := a.create(ctx, createOf(d))
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,17 @@
 // GROUP-PV-disk, and a clone of that, GROUP-PV-clone, whose store holds the changes.
 // Both are removed, with the changes, together with the last device of the group.
 //
+// # Changes of active groups
+//
+// [Live] changes a group while its volumes are in use. The daemon makes a device
+// GROUP-PV-change over each disk, through which the program changes the group's text;
+// these devices also keep two programs from changing the same group. After the commit
+// the devices follow: those whose tables change are suspended, users before what they
+// use; then each layer gets its new table and goes on, and what users see goes on when
+// all of the group is there, so that a new snapshot begins at one moment. If the program
+// is killed in between, the text counts: to deactivate and activate the group again
+// makes its devices those of the text.
+//
 // # Thin pools
 //
 // A pool matches its group's text if it has the transaction id of the text. If it has

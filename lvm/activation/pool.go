@@ -25,7 +25,7 @@ func (a *activation) pool(ctx context.Context, d lvm.Device) error {
 	case st.TransactionID == k.Transaction:
 		return nil
 	case len(k.Messages) == 0 || st.TransactionID+1 != k.Transaction:
-		return fmt.Errorf("the pool is at transaction %d, and the group's metadata at %d: they are from different times", st.TransactionID, k.Transaction)
+		return differentTimes(st.TransactionID, k.Transaction)
 	case a.o.Mode == ReadOnly:
 		for _, m := range k.Messages {
 			a.pending[m.Create] = true
@@ -33,6 +33,10 @@ func (a *activation) pool(ctx context.Context, d lvm.Device) error {
 		return nil
 	}
 	return a.send(ctx, d.Name, k, st.TransactionID)
+}
+
+func differentTimes(pool, group uint64) error {
+	return fmt.Errorf("the pool is at transaction %d, and the group's metadata at %d: they are from different times", pool, group)
 }
 
 func (a *activation) poolStatus(ctx context.Context, name string) (*thin.PoolStatus, error) {

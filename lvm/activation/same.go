@@ -16,10 +16,13 @@ func same(d ctl.Device, r ctl.Create) error {
 	case d.Name != r.Name:
 		return fmt.Errorf("it is active under another name, %s", d.Name)
 	case d.Suspended || tableOf(d) != tableText(r.Table) || d.ReadOnly != r.ReadOnly:
-		group := lvm.SplitName(d.Name)[0]
-		return fmt.Errorf("it is active in another way; deactivate the group first: udm lvm deactivate %s", group)
+		return inAnotherWay(lvm.SplitName(d.Name)[0])
 	}
 	return nil
+}
+
+func inAnotherWay(group string) error {
+	return fmt.Errorf("it is active in another way; deactivate the group first: udm lvm deactivate %s", group)
 }
 
 // tableOf is the table of a device with names instead of numbers.
