@@ -18,6 +18,9 @@ type Config struct {
 	Starter []string
 	// AsRoot tells the program that it is root.
 	AsRoot bool
+	// DevFiles lets programs make ordinary files in /dev, as Linux does. Otherwise that
+	// fails: a device's name with a typing error would lose what is written.
+	DevFiles bool
 	// Wait waits for processes that the program leaves behind, instead of ending them.
 	Wait bool
 	// Major is the major number of mapped devices; 0: one that the machine does not use.

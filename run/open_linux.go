@@ -35,7 +35,7 @@ func (s *session) openFile(file string, flags, mode uint64) outcome {
 		node, isNode = s.tree.Node(file, &st)
 	}
 	switch {
-	case !isNode && err != nil && flags&unix.O_CREAT != 0 && strings.HasPrefix(file, filepath.Join(s.tree.Dir(), "dev")+"/"):
+	case !isNode && err != nil && flags&unix.O_CREAT != 0 && !s.devFiles && strings.HasPrefix(file, filepath.Join(s.tree.Dir(), "dev")+"/"):
 		return failure(unix.EACCES) // a device's name with a typing error
 	case !isNode || flags&unix.O_PATH != 0:
 		return s.openPlain(file, flags, mode)
@@ -54,6 +54,9 @@ func (s *session) openFile(file string, flags, mode uint64) outcome {
 }
 
 func (s *session) openPlain(file string, flags, mode uint64) outcome {
+	if err := s.openParam(file, flags); err != nil {
+		return ended(err)
+	}
 	fd, err := unix.Open(file, int(flags)|unix.O_CLOEXEC|unix.O_NOCTTY, uint32(mode)&0o7777)
 	if err != nil {
 		return ended(err)

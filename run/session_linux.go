@@ -42,6 +42,9 @@ type session struct {
 	showing   sync.Mutex
 	shownList []ctl.Device // guarded by showing; what /sys has
 
+	params   params
+	devFiles bool // whether programs make ordinary files in /dev
+
 	working sync.WaitGroup // calls that wait
 }
 
@@ -60,6 +63,7 @@ func newSession(ctx context.Context, service ctl.Service, cfg Config) (*session,
 	}
 	s := &session{root: root, tree: tree, handlers: handlers(cfg.AsRoot), major: cfg.Major, asRoot: cfg.AsRoot, uid: uint32(os.Getuid()),
 		claims: make(map[blk.Number]bool), opened: opened{numbers: make(map[identity]blk.Number)},
+		params: params{names: make(map[string]string), written: make(map[string]bool)}, devFiles: cfg.DevFiles,
 		controls: controls{pipes: make(map[identity]int)}, readAheads: readAheads{sectors: make(map[blk.Number]uint64)}}
 	if cfg.AsRoot {
 		s.uid = 0
@@ -91,7 +95,7 @@ func (s *session) prepare(ctx context.Context, disks []Disk) error {
 			return err
 		}
 	}
-	return errors.Join(s.showMajors(), s.showNodes(s.devices.all()))
+	return errors.Join(s.showMajors(), s.showNodes(s.devices.all()), s.showParams(ctx))
 }
 
 // addDisk registers a disk, so that it has the same number for the daemon.
@@ -136,6 +140,7 @@ func (s *session) failed(what string, err error) {
 // serve answers calls until all programs have ended.
 func (s *session) serve() {
 	for c := s.listener.Receive(); c != nil; c = s.listener.Receive() {
+		s.passOnParams()
 		s.finish(c, s.handlers[uint32(c.NR)](s, c))
 	}
 }

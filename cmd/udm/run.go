@@ -16,9 +16,9 @@ import (
 
 // runFlags are the options of udm run.
 type runFlags struct {
-	disks                 []string
-	private, asRoot, wait bool
-	major                 uint32
+	disks                           []string
+	private, asRoot, wait, devFiles bool
+	major                           uint32
 }
 
 func runCommand() *cobra.Command {
@@ -55,6 +55,7 @@ Processes that the command leaves behind, such as dmeventd, are ended with it, u
 	fl.StringArrayVar(&f.disks, "disk", nil, "show FILE, a disk image, as the block device /dev/NAME; may be repeated")
 	fl.BoolVar(&f.private, "private", false, "start a daemon for this command even if one is running")
 	fl.BoolVar(&f.asRoot, "as-root", false, "tell the command that it is root, for programs that refuse other users")
+	fl.BoolVar(&f.devFiles, "dev-files", false, "let the command make ordinary files in /dev; otherwise a device's name with a typing error is refused")
 	fl.BoolVar(&f.wait, "wait", false, "wait for processes that the command leaves behind, instead of ending them")
 	fl.Uint32Var(&f.major, "major", 0, "major number of mapped devices (default: one that this machine does not use)")
 	return cmd
@@ -68,7 +69,7 @@ func runRun(cmd *cobra.Command, f runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	cfg := udmrun.Config{Disks: disks, Command: args, Starter: []string{"/proc/self/exe", runStarter}, AsRoot: f.asRoot, Wait: f.wait, Major: f.major}
+	cfg := udmrun.Config{Disks: disks, Command: args, Starter: []string{"/proc/self/exe", runStarter}, AsRoot: f.asRoot, Wait: f.wait, DevFiles: f.devFiles, Major: f.major}
 	if cfg.Root, err = rootOf(cmd); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ var passed = []string{"null", "zero", "full", "random", "urandom", "tty", "conso
 var shadows = []struct{ path, folder string }{
 	{"/dev", "dev"},
 	{"/sys/block", "sys/block"}, {"/sys/class/block", "sys/class/block"}, {"/sys/dev/block", "sys/dev/block"},
-	{"/sys/devices/virtual/block", "sys/devices/virtual/block"},
+	{"/sys/devices/virtual/block", "sys/devices/virtual/block"}, {"/sys/module/dm_*", "sys/module/dm_*"},
 	{"/proc/devices", "proc/devices"}, {"/proc/misc", "proc/misc"}, {"/proc/partitions", "proc/partitions"},
 	{"/run/lvm", "var/run/lvm"}, {"/run/lock/lvm", "var/run/lock/lvm"}, {"/run/cryptsetup", "var/run/cryptsetup"}, {"/run/blkid", "var/run/blkid"},
 	{"/run/dmeventd*", "var/run/dmeventd*"},

@@ -39,6 +39,8 @@ func TestProcesses(t *testing.T) {
 		run + `--wait -- sh -c "(sleep 0.2; echo late) & echo early"`:                                                                         "early\nlate",
 		run + `-- sh -c "(trap '' TERM; exec sleep 3) & udm ls --root nowhere" 2>&1 | grep -c "no daemon"`:                                    "1",
 		run + `-- $UDM run -- sh -c 'dmsetup create n --table "0 8 zero"; dmsetup ls' | cut -f1`:                                              "n",
+		run + `-- sh -c 'echo x >/dev/file' 2>&1 | grep -c "Permission denied"`:                                                               "1",
+		run + `--dev-files -- sh -c 'echo x >/dev/file; cat /dev/file'`:                                                                       "x",
 		run + `-- $UDM run --disk a=b -- true 2>&1; echo $?`:                                                                                  "udm: this runs under udm run already, and uses its devices; leave out --disk and --private here\n1",
 		run + `-- sh -c 'udm run -- sh -c "exit 9"'; echo $?`:                                                                                 "9",
 		run + `-- sh -c 'grep -w device-mapper /proc/devices | cut -b1-3' | grep -vwFf <(sed '1,/Block/d' /proc/devices | cut -b1-3) | wc -l`: "1",

@@ -90,6 +90,14 @@ def descriptors():
     fails("not there", errno.ENOENT, os.open, "/dev/mapper/dd", os.O_RDWR)
 
 
+def parameter():
+    name = "/sys/module/dm_mirror/parameters/raid1_resync_throttle"
+    for text, value in (("7", "7\n"), ("100\n", "100\n")):
+        with open(name, "w") as f:
+            f.write(text)
+        want("parameter of the daemon", open(name).read(), value)
+
+
 def renamed():
     fd = os.open(D, os.O_RDONLY)
     sh("dmsetup rename d e")
