@@ -97,6 +97,7 @@ test-kernel-long: packages ## the same with many random scripts, and volume grou
 	CI=true go test -timeout 0 -count=1 -run Kernel ./test/kernel -kernel
 	CI=true go test -timeout 0 -count=1 -run Kernel $(PERSISTENT) -kernelseeds 50
 	CI=true go test -timeout 0 -count=1 -run Kernel ./lvm/...
+	CI=true go test -timeout 0 -count=1 -run KernelGroups ./test/run -groups 200
 
 PERSISTENT = ./targets/cache ./targets/clone ./targets/era ./targets/snapshot ./targets/thin ./targets/writecache
 

@@ -3,7 +3,11 @@ package run
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -26,8 +30,7 @@ func TestRandomGroups(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			sub := *r
 			sub.TB = t
-			g := &randomGroup{rig: &sub, rng: rand.New(rand.NewPCG(seed, 16)), content: map[string]string{}}
-			g.run()
+			newRandomGroup(&sub, seed).run()
 		})
 	}
 }
@@ -37,21 +40,30 @@ type randomGroup struct {
 	*rig
 	rng     *rand.Rand
 	disks   int
+	members int // of the disks, the first ones
 	volumes []*randomVolume
 	made    int
-	content map[string]string // by volume: what is at its start; "": unknown
+	written int // words
+	// prefix is that of files, and device the path of a disk for lvm2.
+	prefix string
+	device func(group string, disk int) string
 }
 
 type randomVolume struct {
-	name, kind, below string // kind: linear, striped, pool, thin, snapshot; below: pool or origin
-	size              int    // MiB
+	name, kind, below string         // kind: linear, striped, pool, thin, snapshot; below: pool or origin
+	size              int            // MiB
+	words             map[int]string // what was written, by the MiB
+}
+
+func newRandomGroup(r *rig, seed uint64) *randomGroup {
+	g := &randomGroup{rig: r, rng: rand.New(rand.NewPCG(seed, 16)), device: runDevice}
+	g.disks = 1 + g.rng.IntN(3)
+	return g
 }
 
 func (g *randomGroup) run() {
-	g.disks = 1 + g.rng.IntN(3)
-	g.do(`rm -f *.img; for n in $(seq ` + fmt.Sprint(g.disks) + `); do truncate -s 256M a$n.img b$n.img; done`)
-	extent := []string{"512K", "1M", "2M"}[g.rng.IntN(3)]
-	first := append([]string{"vgcreate -s " + extent + " VG DISKS"}, g.commands(6)...)
+	g.do(`rm -f *.img *.list`)
+	first := g.begin()
 	g.native("a", first)
 	g.compare(g.commandsOf("b", first), g.fill())
 	second := g.commands(5)
@@ -59,74 +71,137 @@ func (g *randomGroup) run() {
 	g.compare(g.commandsOf("a", second), g.verify())
 }
 
+// begin makes the disks, and returns the first commands.
+func (g *randomGroup) begin() []string {
+	g.do("truncate -s 256M " + strings.Join(append(g.images("a"), g.images("b")...), " "))
+	extent := []string{"512K", "1M", "2M"}[g.rng.IntN(3)]
+	g.members = max(1, g.disks-g.rng.IntN(2))
+	return append([]string{fmt.Sprintf("vgcreate -s %s VG DISKS0,%d", extent, g.members)}, g.commands(4+g.rng.IntN(5))...)
+}
+
+// groupNames are those of the group that udm makes, and of the one that lvm2 makes.
+var groupNames = []string{"a", "b"}
+
 // images are the files of a group.
 func (g *randomGroup) images(group string) (list []string) {
 	for n := range g.disks {
-		list = append(list, fmt.Sprintf("%s%d.img", group, n+1))
+		list = append(list, fmt.Sprintf("%s%s%d.img", g.prefix, group, n+1))
 	}
 	return list
 }
+
+// runDevice is a disk under udm run.
+func runDevice(group string, disk int) string { return fmt.Sprintf("/dev/sd%s%c", group, 'a'+disk) }
 
 // native runs commands by udm lvm.
 func (g *randomGroup) native(group string, commands []string) {
 	g.Helper()
 	var script strings.Builder
 	for _, c := range commands {
-		c = strings.Replace(strings.TrimSuffix(c, " DISKS"), "VG", group, 1)
-		fmt.Fprintf(&script, "$UDM lvm %s %s\n", c, strings.Join(g.images(group), " "))
+		c, _, end := g.disksOf(strings.Replace(c, "VG", group, 1))
+		fmt.Fprintf(&script, "$UDM lvm %s %s\n", c, strings.Join(g.images(group)[:end], " "))
 	}
 	g.do(script.String())
 }
 
-// commandsOf is a script that runs commands by lvm2.
+// disksOf returns a command without its last word, DISKSfrom,end, and these numbers.
+// Other commands name no disks to lvm2, and all of them to udm.
+func (g *randomGroup) disksOf(c string) (command string, from, end int) {
+	command, which, found := strings.Cut(c, " DISKS")
+	if !found {
+		return command, g.disks, g.disks
+	}
+	_, err := fmt.Sscanf(which, "%d,%d", &from, &end)
+	g.must(err)
+	return command, from, end
+}
+
+// commandsOf is commands as lvm2 gets them.
 func (g *randomGroup) commandsOf(group string, commands []string) string {
-	var script, devices strings.Builder
+	var script strings.Builder
+	var devices []string
 	for i := range g.disks {
-		fmt.Fprintf(&devices, " /dev/sd%s%c", group, 'a'+i)
+		devices = append(devices, g.device(group, i))
 	}
 	for _, c := range commands {
-		word, rest, _ := strings.Cut(strings.NewReplacer("VG", group, " DISKS", devices.String()).Replace(c), " ")
-		fmt.Fprintf(&script, "%s -q -y %s\n", word, rest)
+		c, from, end := g.disksOf(strings.Replace(c, "VG", group, 1))
+		word, rest, _ := strings.Cut(c, " ")
+		fmt.Fprintf(&script, "%s -q -y %s %s\n", word, rest, strings.Join(devices[from:end], " "))
 	}
 	return script.String()
 }
 
-// fill is a script that writes to each volume, and remembers what.
+// fill is a script that writes a word to each volume, in a place where there was another
+// one or none.
 func (g *randomGroup) fill() string {
 	var b strings.Builder
 	for _, v := range g.volumes {
-		switch v.kind {
-		case "pool":
-			continue
-		case "snapshot":
-			g.content[v.name] = ""
-			continue
+		if v.kind != "pool" {
+			g.written++
+			at := g.rng.IntN(v.size)
+			v.words[at] = fmt.Sprintf("word%04d", g.written)
+			fmt.Fprintf(&b, "%s %d %s\n", v.name, at, v.words[at])
 		}
-		g.content[v.name] = v.name
-		fmt.Fprintf(&b, "printf %%-8s %s | dd of=/dev/mapper/VG-%s conv=notrunc,fsync 2>/dev/null\n", v.name, v.name)
 	}
-	return b.String()
+	return wordsIn("write", b.String())
 }
 
-// verify is a script that reads the volumes that were written to and are there still.
+// verify is a script that compares all words that were written.
 func (g *randomGroup) verify() string {
 	var b strings.Builder
 	for _, v := range g.volumes {
-		if want := g.content[v.name]; want != "" {
-			fmt.Fprintf(&b, "test \"$(head -c 8 /dev/mapper/VG-%s | tr -d '\\0 ')\" = %s || { echo %s is not %s; exit 1; }\n", v.name, want, v.name, want)
+		for at, word := range v.words {
+			fmt.Fprintf(&b, "%s %d %s\n", v.name, at, word)
 		}
 	}
-	return b.String()
+	return wordsIn("compare", b.String())
+}
+
+// wordsIn is a script that writes or compares words: each line of the list has a volume, a
+// MiB of it, and the word at its start. DEV is to be replaced by the folder of volumes.
+func wordsIn(what, list string) string {
+	return `perl -e '
+	my ($what, $prefix, $list) = @ARGV; my $bad = 0;
+	for (split "\n", $list) {
+		my ($name, $at, $word, $f) = split;
+		open $f, "+<", "$prefix$name" or open $f, "<", "$prefix$name" or die "$prefix$name: $!";
+		sysseek $f, $at << 20, 0;
+		if ($what eq "write") { syswrite $f, $word or die "$prefix$name: $!" }
+		else { sysread $f, my $is, 8; if ($is ne $word) { print "$name: at $at MiB is $is, not $word\n"; $bad = 1 } }
+		$f->sync or die "$prefix$name: $!" if $what eq "write";
+	}
+	exit $bad' -- ` + what + " DEV/VG- '" + list + "'\n"
+}
+
+// write writes a file.
+func (g *randomGroup) write(name, text string) {
+	g.Helper()
+	g.must(os.WriteFile(filepath.Join(g.dir, name), []byte(text), 0o644))
 }
 
 // ask is a script that checks a group, runs a script with its volumes active, and prints
-// what lvm2 says about it.
+// what lvm2 says about it. It uses few commands of lvm2, which start slowly in a kernel.
 func (g *randomGroup) ask(group, active string) string {
-	return strings.ReplaceAll(`vgck VG; for d in /dev/sdVG?; do pvck $d >/dev/null; done; vgchange -q -ay -K VG >/dev/null
-`+active+`vgchange -q -an VG >/dev/null
-lvs -a --noheadings -o lv_name,lv_size,lv_permissions,origin,pool_lv,data_lv,metadata_lv,transaction_id,lv_role VG | sort -u
-vgs --noheadings -o pv_count,lv_count,snap_count,vg_extent_size,vg_extent_count,vg_free_count VG
-`, "VG", group)
+	var check strings.Builder
+	for i := range g.members {
+		fmt.Fprintf(&check, "pvck %s\n", g.device(group, i))
+	}
+	before := lvmFile(check.String()+"vgck VG\nvgchange -q -ay -K VG\n") + " >/dev/null\n"
+	after := lvmFile(`vgchange -q -an VG
+lvs -a --noheadings --separator | -o lv_name,lv_size,lv_permissions,origin,pool_lv,data_lv,metadata_lv,transaction_id,lv_role VG
+vgs --noheadings --separator | -o pv_count,vg_extent_size,vg_extent_count VG
+`) + " >said\ngrep -v -e '^ *[[]*x' -e ' now active$' said | sort -u\n"
+	return strings.NewReplacer("VG", group, "DEV", "/dev/mapper").Replace(before + active + after)
+}
+
+// lvmFile is a command that lets lvm run commands up to the first one that fails.
+func lvmFile(commands string) string {
+	return "printf '#!/sbin/lvm\\n%s' '" + commands + "' >commands\nlvm commands"
+}
+
+// questions is a script by which lvm2 runs commands and judges both groups.
+func (g *randomGroup) questions(commands, active string) string {
+	return "set -e\n" + lvmFile(commands) + "\necho ==\n" + g.ask("a", active) + "echo ==\n" + g.ask("b", active)
 }
 
 // compare lets lvm2 run commands, and a script on each group while its volumes are active.
@@ -134,18 +209,27 @@ vgs --noheadings -o pv_count,lv_count,snap_count,vg_extent_size,vg_extent_count,
 func (g *randomGroup) compare(commands, active string) {
 	g.Helper()
 	disks := ""
-	for _, group := range []string{"a", "b"} {
+	for _, group := range groupNames {
 		for i, f := range g.images(group) {
-			disks += fmt.Sprintf(" --disk sd%s%c=%s", group, 'a'+i, f)
+			disks += fmt.Sprintf(" --disk %s=%s", strings.TrimPrefix(g.device(group, i), "/dev/"), f)
 		}
 	}
-	script := "set -e\n" + commands + "echo ==\n" + g.ask("a", active) + "echo ==\n" + g.ask("b", active)
-	parts := strings.Split(g.do("cat >script.sh <<'END'\n"+script+"END\n$UDM run --private --as-root"+disks+" -- sh script.sh 2>&1"), "==\n")
+	g.write("script.sh", g.questions(commands, active))
+	g.judge(g.do("$UDM run --private --as-root" + disks + " -- sh script.sh 2>&1"))
+}
+
+// detection is what lvm2 says about volumes of the types error and zero.
+var detection = regexp.MustCompile(`(?m)^ *Internal error: WARNING: Failed to properly detect layout and role for LV b/x\d\.\n`)
+
+// judge fails unless lvm2's answers are the same for both groups, and what udm sees, too.
+func (g *randomGroup) judge(answers string) {
+	g.Helper()
+	parts := strings.Split(detection.ReplaceAllString(answers, ""), "==\n")
 	if len(parts) != 3 || strings.TrimSpace(parts[1]) != strings.TrimSpace(parts[2]) {
 		g.Fatalf("lvm2 sees\n%s", strings.Join(parts, "==\n"))
 	}
 	scan := func(group string) string {
-		return g.do("$UDM lvm scan " + strings.Join(g.images(group), " ") + " | grep '^" + group + " ' | sed 's/^" + group + "//' | sort")
+		return g.do("$UDM lvm scan " + strings.Join(g.images(group), " ") + " | grep '^" + group + " ' | sed 's/^" + group + " *//' | grep -v ^x | sort")
 	}
 	if a, b := scan("a"), scan("b"); a != b {
 		g.Fatalf("udm sees\n%s\nand\n%s", a, b)
@@ -178,7 +262,7 @@ func (g *randomGroup) pick(kinds ...string) *randomVolume {
 
 func (g *randomGroup) newVolume(kind, below string, size int) *randomVolume {
 	g.made++
-	v := &randomVolume{fmt.Sprintf("v%d", g.made), kind, below, size}
+	v := &randomVolume{fmt.Sprintf("v%d", g.made), kind, below, size, map[int]string{}}
 	g.volumes = append(g.volumes, v)
 	return v
 }
@@ -191,12 +275,12 @@ func (g *randomGroup) used(v *randomVolume) bool {
 // command is a random command, or "" if there is nothing to do it to.
 func (g *randomGroup) command() string {
 	size := 4 * (1 + g.rng.IntN(3))
-	switch g.rng.IntN(10) {
+	switch g.rng.IntN(12) {
 	case 0:
 		v := g.newVolume("linear", "", size)
 		return fmt.Sprintf("lvcreate -L %dM -n %s VG", size, v.name)
 	case 1:
-		if g.disks > 1 {
+		if g.members > 1 {
 			v := g.newVolume("striped", "", size)
 			return fmt.Sprintf("lvcreate -L %dM -i 2 -I 16K -n %s VG", size, v.name)
 		}
@@ -213,13 +297,13 @@ func (g *randomGroup) command() string {
 	case 5:
 		if o := g.pick("thin"); o != nil {
 			v := g.newVolume("thin", o.below, o.size)
-			g.content[v.name] = g.content[o.name]
+			maps.Copy(v.words, o.words)
 			return fmt.Sprintf("lvcreate -s -n %s VG/%s", v.name, o.name)
 		}
 	case 6:
 		if o := g.pick("linear", "striped"); o != nil {
-			v := g.newVolume("snapshot", o.name, 2)
-			g.content[v.name] = g.content[o.name]
+			v := g.newVolume("snapshot", o.name, o.size)
+			maps.Copy(v.words, o.words)
 			return fmt.Sprintf("lvcreate -s -L 2M -n %s VG/%s", v.name, o.name)
 		}
 	case 7:
@@ -241,8 +325,19 @@ func (g *randomGroup) command() string {
 					o.below = name
 				}
 			}
-			v.name, g.content[name] = name, g.content[old]
+			v.name = name
 			return fmt.Sprintf("lvrename VG/%s %s", old, name)
+		}
+	case 10:
+		if v := g.pick("linear", "striped", "thin"); v != nil && !g.used(v) && v.size > size {
+			v.size -= size
+			maps.DeleteFunc(v.words, func(at int, _ string) bool { return at >= v.size })
+			return fmt.Sprintf("lvreduce -f -L -%dM VG/%s", size, v.name)
+		}
+	case 11:
+		if g.members < g.disks {
+			g.members++
+			return fmt.Sprintf("vgextend VG DISKS%d,%d", g.members-1, g.members)
 		}
 	}
 	return ""
