@@ -126,6 +126,11 @@ type Bio struct {
 	Bufs [][]byte
 	done uint64 // iterator: bytes of Bufs[idx] that lie before the data
 
+	// Tags holds [Limits].TagSize bytes for each logical block of Bufs, from the
+	// beginning of Bufs on: what a device keeps beside each block. A read fills them.
+	// Without them a read gets the data only, and a write makes them zeroes.
+	Tags []byte
+
 	status    atomic.Uint32 // a Status; atomic because split pieces report side by side
 	remaining atomic.Int32  // extra completions to wait for: see Hold
 
@@ -153,16 +158,16 @@ func (b *Bio) SetData(p []byte) {
 	b.SetBufs(b.one[:], uint64(len(p))/SectorSize)
 }
 
-// SetBufs makes bufs the buffers, and their first sectors*512 bytes the data.
+// SetBufs makes bufs the buffers, without tags, and their first sectors*512 bytes the data.
 func (b *Bio) SetBufs(bufs [][]byte, sectors uint64) {
-	b.Bufs, b.idx, b.done, b.Sectors = bufs, 0, 0, sectors
+	b.Bufs, b.Tags, b.idx, b.done, b.Sectors = bufs, nil, 0, 0, sectors
 }
 
 // Reset prepares a bio that has ended, or a new one, for its next use. End,
 // Private and the buffers are dropped.
 func (b *Bio) Reset() {
 	b.Op, b.Flags, b.Sector, b.Sectors = Read, 0, 0, 0
-	b.Bufs, b.idx, b.done, b.one[0] = nil, 0, 0, nil
+	b.Bufs, b.Tags, b.idx, b.done, b.one[0] = nil, nil, 0, 0, nil
 	b.End, b.Private = nil, nil
 	b.Rearm()
 }

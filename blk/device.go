@@ -31,6 +31,10 @@ type Limits struct {
 	MinIO         uint32 // bytes; preferred smallest I/O
 	OptIO         uint32 // bytes; preferred large I/O; 0 for none
 
+	// TagSize is how many bytes a device keeps beside each logical block for whoever
+	// uses it; 0: none. See [Bio].Tags.
+	TagSize uint32
+
 	MaxSectors uint32 // sectors in one read or write; 0 for no limit
 
 	MaxDiscard         uint64 // sectors in one discard; 0: not supported

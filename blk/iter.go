@@ -6,7 +6,7 @@ import "iter"
 // Private and state. It does not allocate.
 func (b *Bio) CloneFrom(src *Bio) {
 	b.Op, b.Flags, b.Sector, b.Sectors = src.Op, src.Flags, src.Sector, src.Sectors
-	b.Bufs, b.idx, b.done = src.Bufs, src.idx, src.done
+	b.Bufs, b.Tags, b.idx, b.done = src.Bufs, src.Tags, src.idx, src.done
 	b.Rearm()
 }
 
@@ -53,6 +53,19 @@ func (b *Bio) unskip(bytes uint64) {
 
 // Bytes is the length of the data in bytes.
 func (b *Bio) Bytes() uint64 { return b.Sectors * SectorSize }
+
+// BlockTags returns the tags of the data, given the bytes of a block and of its tag. Without
+// Tags it returns nil.
+func (b *Bio) BlockTags(block, tag uint64) []byte {
+	if b.Tags == nil {
+		return nil
+	}
+	from := b.done
+	for _, p := range b.Bufs[:b.idx] {
+		from += uint64(len(p))
+	}
+	return b.Tags[from/block*tag:][:b.Bytes()/block*tag]
+}
 
 // Contiguous returns the data as one slice if it lies in one buffer, the common case.
 // Segments handles the general case.

@@ -18,6 +18,10 @@ func (t *Table) stack() (blk.Limits, error) {
 			return l, err
 		}
 		merge(&l, &tl)
+		l.TagSize = tl.TagSize
+	}
+	if len(t.targets) > 1 {
+		l.TagSize = 0
 	}
 	if err := t.checkJoins(l.LogicalBlock); err != nil {
 		return l, err

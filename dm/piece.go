@@ -63,7 +63,7 @@ func (c *Clone) init(p *piece, ti *Target) {
 func (ti *Target) get() *piece { return ti.core.pieces.Get().(*piece) }
 
 func (p *piece) put() {
-	p.orig, p.Clone.Dev, p.Clone.Bufs = nil, nil, nil
+	p.orig, p.Clone.Dev, p.Clone.Bufs, p.Clone.Tags = nil, nil, nil, nil
 	p.split, p.flush, p.stats = false, false, nil
 	p.target.core.pieces.Put(p)
 }

@@ -19,7 +19,13 @@ Table:
     internal_hash:ALGORITHM[:KEY]
                              crc32c, crc32, xxhash64, sha1, sha224, sha256,
                              sha384, sha512, md5, or hmac(sha256) with a KEY in
-                             hexadecimal
+                             hexadecimal; without this feature the tags are
+                             those of the target crypt above
+    journal_mac:ALGORITHM:KEY
+                             authenticate the positions of blocks in the journal,
+                             and with fix_hmac the superblock
+    journal_crypt:CIPHER:KEY
+                             encrypt the journal by ctr(aes) or cbc(aes)
     block_size:BYTES         the size of a block with one tag, 512 to 4096
     meta_device:DEVICE       keep superblock, journal and tags on a separate
                              device
@@ -27,7 +33,8 @@ Table:
     recalculate, reset_recalculate
                              compute the tags of existing data in the
                              background; the second starts from the beginning
-    legacy_recalculate       allow this with a KEY but without fix_hmac
+    legacy_recalculate       allow this with a KEY but without fix_hmac and
+                             journal_mac
   Features that only take effect when the device is formatted:
     journal_sectors:N        the size of the journal
     interleave_sectors:N     the length of a run of data between runs of tags

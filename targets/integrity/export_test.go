@@ -2,12 +2,16 @@ package integrity
 
 import (
 	"bytes"
+	"hash"
 
 	"udm/blk"
 	"udm/env"
 )
 
-var NewHash = newHash
+// NewHash returns the constructor of an internal hash.
+func NewHash(name string, key []byte) (func() hash.Hash, error) {
+	return newHash("internal hash", name, key)
+}
 
 // Unexplained returns the blocks in the first sectors of a disk that do not match their tags,
 // though neither the superblock nor the bitmap tells of it.
@@ -18,11 +22,11 @@ func Unexplained(e env.Env, dev, meta blk.Device, line *Line, sectors uint64) (b
 	}
 	g := &integrity{env: e, line: line, sb: s, start: line.Start, layout: newLayout(s, meta != dev, 3)}
 	g.layout.provide(g.start, meta.Limits().Size, dev.Limits().Size)
-	hash, err := newHash(line.Hash, nil)
+	hash, err := line.newHash()
 	if err != nil {
 		return nil, err
 	}
-	t, b := newTagger(hash(), s), newBitmap(g)
+	t, b := newTagger(hash, s), newBitmap(g)
 	if err := blk.ReadSectors(e, meta, b.disk, g.start+sbSectors); err != nil {
 		return nil, err
 	}

@@ -201,6 +201,13 @@ var tables = []string{
 	"0 512 integrity a 0 4 B 6 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 buffer_sectors:64 sectors_per_bit:8 bitmap_flush_interval:100",
 	"0 512 integrity a 0 4 B 6 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 block_size:4096 buffer_sectors:64 sectors_per_bit:100",
 	"0 512 integrity a 0 - B 3 internal_hash:sha256 meta_device:b sectors_per_bit:0",
+	"0 512 integrity a 0 4 J 7 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 buffer_sectors:64 fix_hmac " + sealedBy("ctr(aes)"),
+	"0 512 integrity a 0 4 J 8 internal_hash:crc32c journal_sectors:400 interleave_sectors:64 block_size:4096 buffer_sectors:64 fix_hmac " + sealedBy("cbc(aes)"),
+}
+
+// sealedBy returns the features for a journal with MACs that is encrypted.
+func sealedBy(cipher string) string {
+	return "journal_mac:hmac(sha256):" + key + " journal_crypt:" + cipher + ":" + key
 }
 
 // explained checks the whole state of a disk after a power cut: in mode B, the superblock or a

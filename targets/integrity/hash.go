@@ -34,8 +34,10 @@ func Algorithms() []string {
 }
 
 // newHash returns the constructor of a hash such as sha256 or hmac(sha256). Its errors are
-// those of the kernel for a table line.
-func newHash(name string, key []byte) (func() hash.Hash, error) {
+// those of the kernel for a table line; use is "internal hash" or "journal mac".
+func newHash(use, name string, key []byte) (func() hash.Hash, error) {
+	keyError := "Error setting " + use + " key"
+
 	base, isMAC := strings.CutPrefix(name, "hmac(")
 	base = strings.TrimSuffix(base, ")")
 	fn, ok := plain[base]
@@ -43,15 +45,15 @@ func newHash(name string, key []byte) (func() hash.Hash, error) {
 	_, fast := fn0(fn).(*xxhash)
 	switch {
 	case !ok, isMAC && (checksum || fast):
-		return nil, dm.Because(dm.Errorf(syscall.ENOENT, "udm has no hash %q; it has %v", name, Algorithms()), "Invalid internal hash")
+		return nil, dm.Because(dm.Errorf(syscall.ENOENT, "udm has no hash %q; it has %v", name, Algorithms()), "Invalid "+use)
 	case isMAC && len(key) == 0:
-		return nil, dm.Errorf(dm.ENOKEY, "Error setting internal hash key")
+		return nil, dm.Errorf(dm.ENOKEY, "%s", keyError)
 	case isMAC:
 		return func() hash.Hash { return hmac.New(fn, key) }, nil
 	case len(key) > 0 && !checksum && !fast:
-		return nil, dm.Errorf(syscall.ENOSYS, "Error setting internal hash key")
+		return nil, dm.Errorf(syscall.ENOSYS, "%s", keyError)
 	case len(key) > 0:
-		return nil, dm.Because(dm.Errorf(syscall.EINVAL, "udm does not support keyed checksums; leave out the key"), "Error setting internal hash key")
+		return nil, dm.Because(dm.Errorf(syscall.EINVAL, "udm does not support keyed checksums; leave out the key"), keyError)
 	}
 	return fn, nil
 }
@@ -89,7 +91,12 @@ type tagger struct {
 	size   int // of a tag in bytes
 }
 
-func newTagger(h hash.Hash, s *Superblock) *tagger {
+// newTagger returns nil without a hash.
+func newTagger(newHash func() hash.Hash, s *Superblock) *tagger {
+	if newHash == nil {
+		return nil
+	}
+	h := newHash()
 	t := &tagger{hash: h, size: int(s.TagSize), sum: make([]byte, 0, max(h.Size(), int(s.TagSize)))}
 	if s.Flags&flagHMAC != 0 {
 		t.prefix = append(t.prefix, s.Salt[:]...)
@@ -111,14 +118,11 @@ func (t *tagger) tag(sector uint64, block []byte) []byte {
 	return t.sum[:t.size]
 }
 
-// parseKeyed parses "ALGORITHM[:KEY]". reason is the text of the error for an invalid key.
-func parseKeyed(text, reason string) (name string, key []byte, err error) {
-	name, digits, _ := strings.Cut(text, ":")
-	if digits == "" {
-		return name, nil, nil
+// parseKeyed parses "ALGORITHM[:KEY]", the value of a feature.
+func parseKeyed(feature, value string) (Algorithm, error) {
+	name, digits, _ := strings.Cut(value, ":")
+	if _, err := hex.DecodeString(digits); err != nil {
+		return Algorithm{}, dm.Errorf(syscall.EINVAL, "Invalid %s argument", feature)
 	}
-	if key, err = hex.DecodeString(digits); err != nil {
-		err = dm.Errorf(syscall.EINVAL, "%s", reason)
-	}
-	return name, key, err
+	return Algorithm{name, strings.ToLower(digits)}, nil
 }

@@ -83,9 +83,10 @@ type integrity struct {
 	dev, meta    *dm.Dev // meta holds superblock, journal and tags; may be dev
 	start        uint64  // sector of the superblock
 	layout       *layout
-	newHash      func() hash.Hash
-	maxIOSectors uint64 // the boundary at which bios are split
-	threshold    uint64 // the journal is written back when it has fewer free entries
+	newHash      func() hash.Hash // nil: the user of the device supplies the tags
+	seal         seal             // of the journal
+	maxIOSectors uint64           // the boundary at which bios are split
+	threshold    uint64           // the journal is written back when it has fewer free entries
 	tags         tags
 	queue        parallel.Queue
 	mismatches   atomic.Uint64
@@ -133,8 +134,7 @@ func construct(t *dm.Target, args []string) (dm.Mapper, error) {
 		return nil, lineErr
 	}
 	g := &integrity{target: t, env: t.Env(), line: l, dev: dev, meta: meta, start: l.Start}
-	_, key, _ := parseKeyed(l.Hash+":"+l.Key, "") // validated by parseLine
-	if g.newHash, err = newHash(l.Hash, key); err != nil {
+	if g.newHash, err = l.newHash(); err != nil {
 		return nil, err
 	}
 	if l.Mode != "R" && !t.Writable() {
@@ -390,6 +390,9 @@ func (g *integrity) Uncommitted() bool {
 func (g *integrity) Hint(h *blk.Limits) {
 	if g.bitmap == nil {
 		h.ProcessCache = true // the journal, or the tags, are written later
+	}
+	if g.newHash == nil {
+		h.TagSize = uint32(g.layout.tagSize)
 	}
 	size := uint32(g.line.BlockSize)
 	h.LogicalBlock = max(h.LogicalBlock, size)

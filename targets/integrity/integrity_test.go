@@ -30,7 +30,7 @@ func TestConforms(t *testing.T) {
 		"default": "internal_hash:crc32c recalculate",
 		"small":   "internal_hash:sha256 journal_sectors:1 interleave_sectors:8 fix_padding recalculate",
 		"4096":    "internal_hash:crc32c block_size:4096 buffer_sectors:1 allow_discards recalculate",
-		"hmac":    "internal_hash:hmac(sha256):" + key + " fix_hmac commit_time:1 recalculate",
+		"hmac":    "internal_hash:hmac(sha256):" + key + " fix_hmac commit_time:1 recalculate " + sealedBy("ctr(aes)"),
 		"meta":    "internal_hash:xxhash64 meta_device:b recalculate",
 	} {
 		t.Run(name, func(t *testing.T) { targettest.Conforms(t, blktest.Suite{}, types, table("J", words)) })

@@ -57,9 +57,7 @@ const (
 
 func newJournal(g *integrity) *journal {
 	j := &journal{integrity: g, sections: make([]section, g.layout.sections)}
-	for i := range j.ids {
-		j.ids[i] = firstCommitID * uint64(i+1)
-	}
+	j.ids = g.seal.commitIDs(g.layout)
 	j.reset(0, 0)
 	return j
 }
@@ -103,7 +101,7 @@ func (j *journal) empty(at uint64, seq int) []byte {
 // format makes an empty journal durable.
 func (j *journal) format() error {
 	for at := range j.layout.sections {
-		if err := blk.WriteSectors(j.env, j.meta, j.empty(at, 0), j.start+j.layout.section(at, 0), 0); err != nil {
+		if err := j.store(at, j.empty(at, 0)); err != nil {
 			return err
 		}
 	}
@@ -338,7 +336,7 @@ func (j *journal) write(at, n uint64) error {
 			defer j.mu.Unlock()
 			return j.sections[at].copying == 0
 		})
-		if err := blk.WriteSectors(j.env, j.meta, j.sections[at].image, j.start+j.layout.section(at, 0), 0); err != nil {
+		if err := j.store(at, j.sections[at].image); err != nil {
 			return err
 		}
 		at = j.next(at)

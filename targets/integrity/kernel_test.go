@@ -59,10 +59,11 @@ func TestKernelPowerCuts(t *testing.T) {
 	dir := t.TempDir()
 	var images []*image
 	var script strings.Builder
-	for seed := range uint64(8) {
-		table := []string{tables[0], tables[1], tables[3], regions}[seed%4]
+	kinds := []string{tables[0], tables[1], tables[3], regions, tables[6], tables[7]}
+	for seed := range uint64(2 * len(kinds)) {
+		table := kinds[seed%uint64(len(kinds))]
 		theirs := table
-		if seed >= 4 {
+		if seed >= uint64(len(kinds)) {
 			theirs = mode(table, map[bool]string{true: "J", false: "B"}[strings.Contains(table, " B ")])
 		}
 		d := zeroed(t, table)

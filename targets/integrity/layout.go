@@ -45,7 +45,7 @@ func newLayout(s *Superblock, meta bool, logBuffer uint) *layout {
 	l.entrySize = (8 + 8<<l.logBlock + l.tagSize + 7) / 8 * 8
 	space := sectorSpace
 	if s.Flags&flagJournalMAC != 0 {
-		space -= 8
+		space -= macPart
 	}
 	l.entriesInSector = space / l.entrySize
 	l.sectionEntries = uint64(l.entriesInSector) * entrySectors

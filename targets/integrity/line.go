@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"fmt"
+	"hash"
 	"math"
 	"math/bits"
 	"strconv"
@@ -18,8 +19,11 @@ type Line struct {
 	dm.Place
 	TagSize int    // bytes; 0 for the size of the hash
 	Mode    string // J, B, D or R
-	Hash    string // ALGORITHM or hmac(ALGORITHM)
+	Hash    string // ALGORITHM or hmac(ALGORITHM); "" if the user of the device supplies the tags
 	Key     string // of the hash, in hexadecimal
+
+	JournalMAC   Algorithm // such as hmac(sha256)
+	JournalCrypt Algorithm // ctr(aes) or cbc(aes)
 
 	MetaDevice        string // of superblock, journal and tags; "" if they are on DEVICE
 	BlockSize         int    // bytes
@@ -37,6 +41,16 @@ type Line struct {
 
 	SectorsPerBit       uint64 // of the bitmap; rounded down to a power of 2
 	BitmapFlushInterval uint32 // milliseconds
+}
+
+// Algorithm is an algorithm with its key in hexadecimal. The zero value is none.
+type Algorithm struct{ Name, Key string }
+
+func (a Algorithm) String() string {
+	if a.Key == "" {
+		return a.Name
+	}
+	return a.Name + ":" + a.Key
 }
 
 const (
@@ -144,19 +158,27 @@ func (l *Line) parseWord(name, value string) error {
 	case "meta_device":
 		l.MetaDevice = value
 	case "internal_hash":
-		name, digits, _ := strings.Cut(value, ":")
-		if _, _, err := parseKeyed(value, "Invalid internal_hash argument"); err != nil {
+		a, err := parseKeyed(name, value)
+		if err != nil {
 			return err
 		}
-		l.Hash, l.Key = name, strings.ToLower(digits)
+		l.Hash, l.Key = a.Name, a.Key
+	case "journal_mac":
+		var err error
+		if l.JournalMAC, err = parseKeyed(name, value); err != nil {
+			return err
+		}
+	case "journal_crypt":
+		var err error
+		if l.JournalCrypt, err = parseKeyed(name, value); err != nil {
+			return err
+		}
 	case "sectors_per_bit":
 		n, err := dm.ParseUint(value, math.MaxUint64)
 		if err != nil {
 			return dm.Errorf(syscall.EINVAL, "Invalid argument")
 		}
 		l.SectorsPerBit = max(1, n)
-	case "journal_crypt", "journal_mac":
-		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no %s; leave it out", name), "Invalid argument")
 	default:
 		return dm.Errorf(syscall.EINVAL, "Invalid argument")
 	}
@@ -165,22 +187,42 @@ func (l *Line) parseWord(name, value string) error {
 
 // check does the checks that the kernel does after parsing all words.
 func (l *Line) check() error {
-	if l.Hash == "" {
-		return dm.Because(dm.Errorf(syscall.EINVAL, "udm does not support tags that are managed by another target; use internal_hash"), "Unknown tag size")
-	}
-	_, key, _ := parseKeyed(l.Hash+":"+l.Key, "")
-	h, err := newHash(l.Hash, key)
+	h, err := l.newHash()
 	if err != nil {
 		return err
 	}
-	if l.TagSize == 0 {
+	if l.JournalMAC.Name != "" {
+		if _, err := newHash("journal mac", l.JournalMAC.Name, l.JournalMAC.key()); err != nil {
+			return err
+		}
+	}
+	if l.TagSize == 0 && h != nil {
 		l.TagSize = h().Size()
 	}
-	if l.TagSize > maxTag || 8+l.BlockSize/64+l.TagSize > sectorSpace {
+	space := sectorSpace
+	if l.JournalMAC.Name != "" {
+		space -= macPart
+	}
+	switch {
+	case l.TagSize == 0:
+		return dm.Errorf(syscall.EINVAL, "Unknown tag size")
+	case l.TagSize > maxTag || 8+l.BlockSize/64+l.TagSize > space:
 		return dm.Errorf(syscall.EINVAL, "Too big tag size")
+	case l.Mode == "B" && h == nil:
+		return dm.Errorf(syscall.EINVAL, "Bitmap mode can be only used with internal hash")
+	case l.AllowDiscards && h == nil:
+		return dm.Errorf(syscall.EINVAL, "Discard can be only used with internal hash")
 	}
 	l.BufferSectors = 1 << min(bits.Len32(max(1, l.BufferSectors))-1, 31-blk.SectorShift)
 	return nil
+}
+
+// newHash returns the constructor of the internal hash, or nil if there is none.
+func (l *Line) newHash() (func() hash.Hash, error) {
+	if l.Hash == "" {
+		return nil, nil
+	}
+	return newHash("internal hash", l.Hash, Algorithm{l.Hash, l.Key}.key())
 }
 
 func (l *Line) Target() string { return "integrity" }
@@ -215,19 +257,23 @@ func (l *Line) String() string {
 	add(l.FixPadding, "fix_padding")
 	add(l.FixHMAC, "fix_hmac")
 	add(l.LegacyRecalculate, "legacy_recalculate")
-	hash := "internal_hash:" + l.Hash
-	if l.Key != "" {
-		hash += ":" + l.Key
+	for _, a := range []struct {
+		feature   string
+		algorithm Algorithm
+	}{{"internal_hash", Algorithm{l.Hash, l.Key}}, {"journal_crypt", l.JournalCrypt}, {"journal_mac", l.JournalMAC}} {
+		add(a.algorithm.Name != "", dm.QuoteWord(a.feature+":"+a.algorithm.String()))
 	}
-	words = append(words, dm.QuoteWord(hash))
 	return fmt.Sprintf("%v %d %s %d %s", l.Place, l.TagSize, l.Mode, len(words), strings.Join(words, " "))
 }
 
 // WithoutKey implements [dm.KeyedLine].
 func (l *Line) WithoutKey() (words string, keyed bool) {
 	hidden := *l
-	hidden.Key = strings.Repeat("0", len(l.Key))
-	return hidden.String(), l.Key != ""
+	for _, key := range []*string{&hidden.Key, &hidden.JournalMAC.Key, &hidden.JournalCrypt.Key} {
+		keyed = keyed || *key != ""
+		*key = strings.Repeat("0", len(*key))
+	}
+	return hidden.String(), keyed
 }
 
 func (l *Line) Devices() []dm.DeviceWord {

@@ -13,12 +13,18 @@ import (
 // load reads the superblock, or formats the device if the superblock is all zeroes, and
 // computes the layout.
 func (g *integrity) load() error {
-	p := make([]byte, sbSectors*blk.SectorSize)
-	if size := g.meta.Limits().Size; g.start > size || size-g.start < sbSectors {
-		return dm.Errorf(syscall.EIO, "Error reading superblock")
+	p, err := readEncoded(g.env, g.meta, g.start)
+	if errors.Is(err, ErrNone) {
+		err = syscall.EIO
 	}
-	if err := blk.ReadSectors(g.env, g.meta, p, g.start); err != nil {
+	if err != nil {
 		return dm.Because(err, "Error reading superblock")
+	}
+	var sealErr error
+	if g.line.Mode != "R" {
+		if g.seal, sealErr = newSeal(g.line); g.seal.superblockDamaged(p) {
+			return dm.Because(dm.Errorf(syscall.EILSEQ, "the superblock is damaged, or the key of journal_mac is wrong: it does not match its MAC"), "Error reading superblock")
+		}
 	}
 	logBuffer := uint(bits.Len32(g.line.BufferSectors)) - 1
 	fresh := string(p[:8]) != magic
@@ -34,6 +40,9 @@ func (g *integrity) load() error {
 	}
 	if err := g.check(logBuffer); err != nil {
 		return err
+	}
+	if sealErr != nil {
+		return sealErr
 	}
 	if fresh && g.line.Mode != "R" {
 		g.sb.LogBitmapBit = g.layout.bitmapBit(g.line.SectorsPerBit)
@@ -53,7 +62,10 @@ func trimZeroes(p []byte) []byte {
 func (g *integrity) newSuperblock(logBuffer uint) error {
 	l := g.line
 	s := &Superblock{TagSize: uint16(l.TagSize), LogBlock: uint8(bits.Len(uint(l.BlockSize/blk.SectorSize)) - 1)}
-	if l.FixHMAC {
+	if l.JournalMAC.Name != "" {
+		s.Flags |= flagJournalMAC
+	}
+	if l.FixHMAC && (l.Hash != "" || l.JournalMAC.Name != "") {
 		s.Flags |= flagHMAC
 		binary.LittleEndian.PutUint64(s.Salt[:], g.env.Uint64())
 		binary.LittleEndian.PutUint64(s.Salt[8:], g.env.Uint64())
@@ -113,8 +125,8 @@ func (g *integrity) check(logBuffer uint) error {
 		return geometryError("Corrupted superblock, journal_sections is 0")
 	case separate && s.LogInterleave != 0, !separate && (s.LogInterleave < minInterleave || s.LogInterleave > maxInterleave):
 		return geometryError("Invalid interleave_sectors in the superblock")
-	case s.Flags&flagJournalMAC != 0:
-		return dm.Because(dm.Errorf(syscall.EINVAL, "udm has no journal_mac"), "Journal mac mismatch")
+	case (s.Flags&flagJournalMAC != 0) != (l.JournalMAC.Name != ""):
+		return geometryError("Journal mac mismatch")
 	}
 	la := newLayout(s, separate, logBuffer)
 	size := g.meta.Limits().Size
@@ -146,12 +158,24 @@ func (g *integrity) checkUse() error {
 	switch {
 	case g.line.Mode != "R" && g.layout.initial > maxJournal:
 		return dm.Because(dm.Errorf(syscall.ENOMEM, "the journal is larger than 1 GiB; the superblock is probably damaged"), "Could not allocate memory for journal")
+	case recalculate && g.newHash == nil, g.sb.Flags&(flagRecalculating|flagBitmap) != 0 && g.newHash == nil:
+		return geometryError("Recalculate can only be specified with internal_hash")
 	case g.target.Len > g.layout.provided:
 		return geometryError("Not enough provided sectors for requested mapping size")
-	case recalculate && g.line.Key != "" && g.sb.Flags&flagHMAC == 0 && !g.line.LegacyRecalculate:
+	case recalculate && !g.line.LegacyRecalculate && g.replaceable():
 		return dm.Errorf(syscall.EOPNOTSUPP, "Recalculating with HMAC is disabled for security reasons - if you really need it, use the argument \"legacy_recalculate\"")
 	}
 	return nil
+}
+
+// replaceable reports whether recalculation, which anyone can cause by changing the superblock,
+// could give tags to blocks that somebody without the key has changed.
+func (g *integrity) replaceable() bool {
+	keyed, mac := g.line.Key != "", g.line.JournalMAC.Key != ""
+	if g.sb.Flags&flagHMAC == 0 {
+		return keyed || mac
+	}
+	return keyed && !mac // only with journal_mac, the superblock has a MAC
 }
 
 // format writes an empty journal and then the superblock, so that a disk with a superblock
@@ -169,6 +193,7 @@ func (g *integrity) writeSuperblock() error {
 	g.sb.setVersion(g.layout.meta, g.line.Mode)
 	p := g.sb.encode()
 	g.mu.Unlock()
+	g.seal.superblock(p)
 	if err := blk.WriteSectors(g.env, g.meta, p, g.start, 0); err != nil {
 		return err
 	}
@@ -179,11 +204,19 @@ func (g *integrity) writeSuperblock() error {
 // I/O. It reads the superblock again, because the previous table may have changed it since this
 // one was loaded.
 func (g *integrity) prepare() error {
-	s, err := ReadSuperblock(g.env, g.meta, g.start)
+	p, err := readEncoded(g.env, g.meta, g.start)
 	if err != nil {
 		return err
 	}
-	if s.TagSize != g.sb.TagSize || s.LogBlock != g.sb.LogBlock || s.LogInterleave != g.sb.LogInterleave || s.JournalSections != g.sb.JournalSections {
+	if g.seal.superblockDamaged(p) {
+		return errors.New("the superblock is damaged, or the key of journal_mac is wrong: it does not match its MAC")
+	}
+	s, err := parseSuperblock(p)
+	if err != nil {
+		return err
+	}
+	if s.TagSize != g.sb.TagSize || s.LogBlock != g.sb.LogBlock || s.LogInterleave != g.sb.LogInterleave || s.JournalSections != g.sb.JournalSections ||
+		(s.Flags^g.sb.Flags)&flagJournalMAC != 0 {
 		return errors.New("the disk was formatted again since the table was loaded")
 	}
 	g.mu.Lock()

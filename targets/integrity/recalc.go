@@ -10,7 +10,7 @@ const (
 // recalculate computes the tags of existing data, recalcSteps steps at a time. It runs on the
 // queue writer, so that no blocks are written back meanwhile.
 func (g *integrity) recalculate() {
-	t := newTagger(g.newHash(), g.sb)
+	t := newTagger(g.newHash, g.sb)
 	data := make([]byte, recalcSectors*blk.SectorSize)
 	for range recalcSteps {
 		s, ok := g.nextRecalc()

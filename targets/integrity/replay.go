@@ -45,13 +45,6 @@ func (j *journal) replay() error {
 	return j.clear(first, prevSeq(prevSeq(last)))
 }
 
-// read reads a section.
-func (j *journal) read(at uint64) ([]byte, error) {
-	p := make([]byte, j.layout.sectionSectors*blk.SectorSize)
-	err := blk.ReadSectors(j.env, j.meta, p, j.start+j.layout.section(at, 0))
-	return p, err
-}
-
 // seqOf returns the sequence number of sector n of section at, whose contents are p, or false
 // if the commit id is invalid.
 func (j *journal) seqOf(p []byte, at, n uint64) (int, bool) {
@@ -148,7 +141,10 @@ func (j *journal) replayFrom(first uint64, seq int, empty bool) (whole uint64, e
 
 // replaySection verifies the blocks of a section and writes them back.
 func (j *journal) replaySection(at uint64, p []byte) error {
-	t := newTagger(j.newHash(), j.sb)
+	if j.forged(at, p) {
+		return fmt.Errorf("the journal is damaged, or the key of journal_mac is wrong: section %d does not match its MAC", at)
+	}
+	t := newTagger(j.newHash, j.sb)
 	block := make([]byte, j.layout.blockSectors*blk.SectorSize)
 	for e := range j.layout.sectionEntries {
 		im := j.layout.image(p, e)
@@ -163,7 +159,7 @@ func (j *journal) replaySection(at uint64, p []byte) error {
 			return fmt.Errorf("the journal is damaged: an entry of section %d is for sector %d, which is not the start of a block", at, sector)
 		}
 		im.unpack(block)
-		if string(t.tag(sector, block)) != string(im.tag(j.layout.tagSize)) {
+		if t != nil && string(t.tag(sector, block)) != string(im.tag(j.layout.tagSize)) {
 			return fmt.Errorf("the journal is damaged: sector %d in section %d does not match its tag", sector, at)
 		}
 	}
@@ -181,7 +177,7 @@ func (j *journal) clear(first uint64, seq int) error {
 				return err
 			}
 		}
-		if err := blk.WriteSectors(j.env, j.meta, j.empty(at, seq), j.start+j.layout.section(at, 0), 0); err != nil {
+		if err := j.store(at, j.empty(at, seq)); err != nil {
 			return err
 		}
 		at = j.next(at)
@@ -203,7 +199,7 @@ func (j *journal) writeEmpty() error {
 	}
 	seq := j.fillSeq
 	for at, n := j.fill, uint64(0); n < j.layout.sections; n++ {
-		if err := blk.WriteSectors(j.env, j.meta, j.empty(at, seq), j.start+j.layout.section(at, 0), 0); err != nil {
+		if err := j.store(at, j.empty(at, seq)); err != nil {
 			return err
 		}
 		if at = j.next(at); at == 0 {

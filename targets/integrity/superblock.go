@@ -43,13 +43,23 @@ var ErrNone = errors.New("no superblock of integrity found; use udm integrity fo
 
 // ReadSuperblock reads the superblock at a sector of a device.
 func ReadSuperblock(e env.Env, d blk.Device, sector uint64) (*Superblock, error) {
-	p := make([]byte, sbSectors*blk.SectorSize)
+	p, err := readEncoded(e, d, sector)
+	if err != nil {
+		return nil, err
+	}
+	return parseSuperblock(p)
+}
+
+// readEncoded reads the sectors of a superblock.
+func readEncoded(e env.Env, d blk.Device, sector uint64) ([]byte, error) {
 	if size := d.Limits().Size; sector > size || size-sector < sbSectors {
 		return nil, ErrNone
 	}
-	if err := blk.ReadSectors(e, d, p, sector); err != nil {
-		return nil, err
-	}
+	p := make([]byte, sbSectors*blk.SectorSize)
+	return p, blk.ReadSectors(e, d, p, sector)
+}
+
+func parseSuperblock(p []byte) (*Superblock, error) {
 	if string(p[:8]) != magic {
 		return nil, ErrNone
 	}

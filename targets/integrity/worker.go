@@ -13,7 +13,7 @@ const discarded = 0xf6
 // worker processes one clone at a time.
 type worker struct {
 	*integrity
-	tagger *tagger
+	tagger *tagger // nil: the clones carry their tags
 	buffer []byte  // data of a clone
 	tagBuf []byte  // tags of a clone
 	images []image // of a clone's blocks in the journal; zero if a block is not there
@@ -21,7 +21,7 @@ type worker struct {
 
 func newWorker(g *integrity) *worker {
 	n := int(g.maxIOSectors >> g.layout.logBlock)
-	return &worker{integrity: g, tagger: newTagger(g.newHash(), g.sb), buffer: make([]byte, g.maxIOSectors*blk.SectorSize), tagBuf: make([]byte, n*g.layout.tagSize), images: make([]image, n)}
+	return &worker{integrity: g, tagger: newTagger(g.newHash, g.sb), buffer: make([]byte, g.maxIOSectors*blk.SectorSize), tagBuf: make([]byte, n*g.layout.tagSize), images: make([]image, n)}
 }
 
 func (w *worker) work(c *dm.Clone) {
@@ -59,18 +59,26 @@ func (w *worker) read(c *dm.Clone, s span) blk.Status {
 			return blk.StatusOf(err)
 		}
 	}
+	payload := w.payload(c)
 	for i := range int(s.sectors >> w.layout.logBlock) {
-		sector := s.sector + uint64(i)<<w.layout.logBlock
+		sector, tag := s.sector+uint64(i)<<w.layout.logBlock, w.tagBuf[i*w.layout.tagSize:][:w.layout.tagSize]
 		c.Sectors = w.layout.blockSectors
 		if im := w.images[i]; im.data != nil {
 			im.unpack(w.buffer)
 			c.CopyIn(w.buffer[:w.layout.blockSectors*blk.SectorSize])
-		} else if (tagged || w.hasTag(sector)) && !w.verify(c, sector, w.tagBuf[i*w.layout.tagSize:][:w.layout.tagSize]) {
+			copy(tag, im.tag(w.layout.tagSize))
+		} else if w.tagger != nil && (tagged || w.hasTag(sector)) && !w.verify(c, sector, tag) {
 			return blk.IOErr
 		}
 		c.Advance(w.layout.blockSectors)
 	}
+	copy(payload, w.tagBytes(s))
 	return blk.OK
+}
+
+// payload returns the tags that a clone carries, or nil.
+func (w *worker) payload(c *dm.Clone) []byte {
+	return c.BlockTags(w.layout.blockSectors*blk.SectorSize, uint64(w.layout.tagSize))
 }
 
 // hasTag reports whether the tag of a block was computed. The caller owns a span with it.
@@ -139,7 +147,12 @@ func isDiscarded(tag []byte) bool {
 func (w *worker) write(c *dm.Clone, s span) {
 	data := w.buffer[:s.sectors*blk.SectorSize]
 	c.CopyOut(data)
-	w.computeTags(data, s)
+	if w.tagger != nil {
+		w.computeTags(data, s)
+	} else {
+		clear(w.tagBytes(s))
+		copy(w.tagBytes(s), w.payload(c))
+	}
 	st := blk.OK
 	if w.journal != nil {
 		st = w.journal.add(s, data, w.tagBytes(s))

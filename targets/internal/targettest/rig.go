@@ -127,7 +127,7 @@ func (r *Rig) Lines(d *dm.Device, kind dm.StatusKind, want string) {
 	}
 }
 
-var errnos = map[string]syscall.Errno{"EINVAL": syscall.EINVAL, "ENODEV": syscall.ENODEV, "ENOMEM": syscall.ENOMEM}
+var errnos = map[string]syscall.Errno{"EINVAL": syscall.EINVAL, "ENOENT": syscall.ENOENT, "ENODEV": syscall.ENODEV, "ENOMEM": syscall.ENOMEM}
 
 // Refuses takes lines "TABLE => ERRNO REASON". It loads each table and checks that
 // loading fails with that errno and reason and leaves nothing behind.

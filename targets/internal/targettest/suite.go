@@ -2,6 +2,7 @@ package targettest
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"udm/blk"
@@ -17,12 +18,31 @@ import (
 // the device under test.
 func Conforms(t *testing.T, s blktest.Suite, types []*dm.Type, tables ...string) {
 	t.Helper()
+	conforms(t, s, types, tables, func(blk.Device) error { return nil })
+}
+
+// ConformsWritten is Conforms for devices that cannot be read before they have been written: they
+// are filled with zeroes first.
+func ConformsWritten(t *testing.T, s blktest.Suite, types []*dm.Type, tables ...string) {
+	t.Helper()
+	conforms(t, s, types, tables, func(d blk.Device) error {
+		err := blk.WriteSectors(env.Real(), d, make([]byte, d.Limits().Size*blk.SectorSize), 0, 0)
+		return errors.Join(err, blk.FlushDevice(env.Real(), d))
+	})
+}
+
+func conforms(t *testing.T, s blktest.Suite, types []*dm.Type, tables []string, prepare func(blk.Device) error) {
+	t.Helper()
 	s.Open = func(t *testing.T) blk.Device {
 		ds := &disks{
 			opts: []memdev.Option{memdev.Volatile},
 			gate: func(d blk.Device) blk.Device { return d },
 		}
-		return openStack(t, ds, types, tables)
+		d := openStack(t, ds, types, tables)
+		if err := prepare(d); err != nil {
+			t.Fatal(err)
+		}
+		return d
 	}
 	if !s.Forgets {
 		s.Crash = func(t *testing.T, d blk.Device, seed uint64) blk.Device {
