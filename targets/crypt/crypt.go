@@ -15,6 +15,9 @@
 //	         └─ none left ─► waiting ─ a buffer comes back ─► todo
 //	read:   Map ─► remapped ─► EndIO ─► todo ─ decrypted in place ─► complete
 //
+// Reads of sectors with tags go below in a buffer, like writes, so that nobody sees data
+// before they are authenticated.
+//
 // A write is copied first and encrypted there, so that the submitter's memory is
 // read once and never written to. Flushes and discards pass. Nothing keeps an order
 // among bios in flight, as in the kernel.
@@ -30,6 +33,8 @@
 package crypt
 
 import (
+	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -59,9 +64,11 @@ type crypt struct {
 	line    *Line // without the key
 	spec    skcipher.Spec
 	segment segment.Segment
+	tagSize uint64 // bytes that the device below keeps beside each sector; 0: none
 	keys    KeyStore
 	workers workers
 	cipher  atomic.Pointer[skcipher.Sectors] // nil: the key is wiped
+	forged  atomic.Uint64                    // reads that were not authentic
 
 	mu        sync.Mutex
 	key       key  // guarded by mu
@@ -80,17 +87,15 @@ func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 		return nil, dm.Errorf(syscall.EINVAL, "Device size is not multiple of sector_size feature")
 	}
 	c := &crypt{target: t, line: l, keys: keys}
-	c.spec, _ = skcipher.Parse(l.Cipher) // ParseLine has
-	if err := c.set(l.Key); err != nil {
+	c.spec, _ = l.spec() // ParseLine has
+	k, err := c.decode(l.Key)
+	if err != nil {
 		return nil, dm.Because(err, "Error decoding and setting key")
 	}
 	l.Key = ""
-	var err error
-	if c.segment, err = segment.Open(t, l.Place, "Device lookup failed"); err != nil {
+	if err := c.open(k, wrong); err != nil {
+		clear(k.bytes)
 		return nil, err
-	}
-	if wrong != nil {
-		return nil, wrong
 	}
 	t.NumFlush, t.MaxIOLen, t.AccountsIssue = 1, pieceSectors, true
 	if l.AllowDiscards {
@@ -100,37 +105,87 @@ func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 	return c, nil
 }
 
+// open opens the device below and puts the key in force. wrong is what ParseLine has found
+// wrong with the place.
+func (c *crypt) open(k key, wrong error) (err error) {
+	if c.segment, err = segment.Open(c.target, c.line.Place, "Device lookup failed"); err == nil {
+		err = wrong
+	}
+	if err == nil {
+		err = c.setTags()
+	}
+	if err == nil {
+		err = dm.Because(c.install(k), "Error decoding and setting key")
+	}
+	return err
+}
+
+// setTags sees that the device below keeps the tags that the cipher needs.
+func (c *crypt) setTags() error {
+	if !c.spec.Tagged() {
+		return nil
+	}
+	c.spec.TagSize = c.line.Integrity
+	c.spec.Random = c.random
+	below := c.segment.Dev.Limits()
+	switch {
+	case below.TagSize == 0:
+		return dm.Because(dm.Errorf(syscall.EINVAL, "the device keeps no tags; use an integrity device without internal_hash"), "Integrity profile not supported.")
+	case int(below.TagSize) != c.line.Integrity:
+		return dm.Errorf(syscall.EINVAL, "Integrity profile tag size mismatch.")
+	case int(below.LogicalBlock) != c.line.SectorSize:
+		return dm.Errorf(syscall.EINVAL, "Integrity profile sector size mismatch.")
+	}
+	c.tagSize = uint64(below.TagSize)
+	return nil
+}
+
+// random makes a vector.
+func (c *crypt) random(p []byte) {
+	var n [8]byte
+	for len(p) > 0 {
+		binary.LittleEndian.PutUint64(n[:], c.target.Env().Uint64())
+		p = p[copy(p, n[:]):]
+	}
+}
+
 // passage is what a clone carries through the target.
 type passage struct {
 	pos       blk.Position // of a read, before it went below
 	sectors   uint64
-	buffer    *buffer // of a write, encrypted
+	buffer    *buffer  // encrypted data of a write, or of a read with tags
+	bufs      [][]byte // of such a read, which go below in the buffer
 	decrypted bool
+	tags      []byte // memory that stays for the next clone
 }
 
 func (c *crypt) NewPerIO() any { return new(passage) }
 
 func (c *crypt) Map(cl *dm.Clone) dm.Outcome {
 	p := cl.PerIO.(*passage)
-	*p = passage{}
+	*p = passage{tags: p.tags[:0]}
 	if cl.Op.HasData() && (cl.Sector|cl.Sectors)%c.line.sectors() != 0 {
 		return dm.Kill
 	}
-	if cl.Op == blk.Write && cl.Sectors > 0 {
-		return c.write(cl)
-	}
 	p.pos, p.sectors = cl.Position(), cl.Sectors
+	if cl.Sectors > 0 && (cl.Op == blk.Write || cl.Op == blk.Read && c.tagSize > 0) {
+		return c.mapBuffered(cl)
+	}
 	c.segment.Map(cl)
 	return dm.Remapped
 }
 
-func (c *crypt) write(cl *dm.Clone) dm.Outcome {
+// mapBuffered maps a clone whose data go below in a buffer.
+func (c *crypt) mapBuffered(cl *dm.Clone) dm.Outcome {
 	switch admitted := c.workers.admit(cl); {
 	case !admitted && cl.Flags&blk.NoWait != 0:
 		cl.Complete(blk.WouldBlock)
 		return dm.Submitted
 	case !admitted:
 		return dm.Submitted
+	case cl.Op == blk.Read:
+		c.readBuffered(cl)
+		return dm.Remapped
 	case c.line.NoWriteWorkqueue:
 		c.encrypt(cl)
 		return dm.Remapped
@@ -146,28 +201,49 @@ func (c *crypt) encrypt(cl *dm.Clone) {
 	p.buffer = takeBuffer(cl.Bytes())
 	data := p.buffer.data[:cl.Bytes()]
 	cl.CopyOut(data)
-	c.cipher.Load().Encrypt(data, sector)
+	if c.tagSize > 0 {
+		c.cipher.Load().Seal(data, p.makeTags(c), sector, cl.Offset())
+	} else {
+		c.cipher.Load().Encrypt(data, sector)
+	}
 	c.segment.Map(cl)
 	cl.SetData(data)
+	cl.Tags = p.tags
 	cl.Flags &^= blk.Unstable
 }
 
-// EndIO gives a write's buffer back, and has the data of a read decrypted.
+// makeTags makes room for the tags of a clone.
+func (p *passage) makeTags(c *crypt) []byte {
+	n := int(p.sectors / c.line.sectors() * c.tagSize)
+	p.tags = slices.Grow(p.tags[:0], n)[:n]
+	return p.tags
+}
+
+// readBuffered gives cl a buffer to read into, and the place to read from. Nobody sees what
+// it reads before it is authenticated.
+func (c *crypt) readBuffered(cl *dm.Clone) {
+	p := cl.PerIO.(*passage)
+	p.bufs, p.buffer = cl.Bufs, takeBuffer(cl.Bytes())
+	c.segment.Map(cl)
+	cl.SetData(p.buffer.data[:cl.Bytes()])
+	cl.Tags = p.makeTags(c)
+}
+
+// EndIO gives a buffer back, after it has had the data of a read decrypted.
 func (c *crypt) EndIO(cl *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	p := cl.PerIO.(*passage)
-	if p.buffer != nil {
-		bytes := p.sectors * blk.SectorSize
-		p.buffer.put()
-		p.buffer = nil
-		c.workers.release(bytes)
-	}
-	if cl.Op != blk.Read || st != blk.OK || p.decrypted {
+	if cl.Op != blk.Read || st != blk.OK || p.decrypted || p.sectors == 0 {
+		c.drop(p)
 		return st, dm.EndDone
 	}
 	p.decrypted = true
+	if p.bufs != nil {
+		cl.Bufs, cl.Tags = p.bufs, nil
+	}
 	cl.Seek(p.pos, p.sectors)
 	if c.line.NoReadWorkqueue {
-		c.decrypt(cl)
+		st = c.decrypt(cl)
+		c.drop(p)
 		return st, dm.EndDone
 	}
 	cl.Rearm()
@@ -175,14 +251,27 @@ func (c *crypt) EndIO(cl *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 	return st, dm.EndIncomplete
 }
 
+// drop gives the buffer of a clone back, if it has one.
+func (c *crypt) drop(p *passage) {
+	if p.buffer == nil {
+		return
+	}
+	p.buffer.put()
+	p.buffer, p.bufs = nil, nil
+	c.workers.release(p.sectors * blk.SectorSize)
+}
+
 // decrypt decrypts what cl, which starts at its place in the mapped device again,
 // has read.
-func (c *crypt) decrypt(cl *dm.Clone) {
+func (c *crypt) decrypt(cl *dm.Clone) blk.Status {
+	if c.tagSize > 0 {
+		return c.authenticate(cl)
+	}
 	sector := cl.Offset() + c.line.IVOffset
 	cipher := c.cipher.Load()
 	if data, ok := cl.Contiguous(); ok {
 		cipher.Decrypt(data, sector)
-		return
+		return blk.OK
 	}
 	b := takeBuffer(cl.Bytes()) // not counted: a worker has one at most
 	data := b.data[:cl.Bytes()]
@@ -191,17 +280,39 @@ func (c *crypt) decrypt(cl *dm.Clone) {
 	cl.CopyIn(data)
 	clear(data)
 	b.put()
+	return blk.OK
 }
+
+// authenticate decrypts a read with tags, if it is authentic.
+func (c *crypt) authenticate(cl *dm.Clone) blk.Status {
+	p := cl.PerIO.(*passage)
+	data := p.buffer.data[:cl.Bytes()]
+	defer clear(data)
+	if !c.cipher.Load().Open(data, p.tags, cl.Offset()+c.line.IVOffset, cl.Offset()) {
+		if n := c.forged.Add(1); n <= maxLogged {
+			c.target.Log().Error("crypt: a sector is not authentic", "sector", cl.Sector, "sectors", cl.Sectors)
+		}
+		return blk.IOErr
+	}
+	cl.CopyIn(data)
+	return blk.OK
+}
+
+// maxLogged bounds how often a target logs forged data.
+const maxLogged = 100
 
 // work does what a clone waits for.
 func (c *crypt) work(cl *dm.Clone) {
-	if cl.Op == blk.Write {
+	switch p := cl.PerIO.(*passage); {
+	case cl.Op == blk.Write:
 		c.encrypt(cl)
 		cl.Issue()
-		return
+	case c.tagSize > 0 && p.buffer == nil: // it has waited for memory
+		c.readBuffered(cl)
+		cl.Issue()
+	default:
+		cl.Complete(c.decrypt(cl))
 	}
-	c.decrypt(cl)
-	cl.Complete(blk.OK)
 }
 
 // Close has nothing to wait for but the works themselves.

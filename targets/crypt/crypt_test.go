@@ -71,7 +71,16 @@ func TestRefuses(t *testing.T) {
 		0 64 crypt aes-xts-plain64 K64 0 a 0 1 sector_size:1536 => EINVAL Invalid feature value for sector_size
 		0 64 crypt aes-xts-plain64 K64 0 a 0 1 sector_size:8192 => EINVAL Invalid feature value for sector_size
 		0 63 crypt aes-xts-plain64 K64 0 a 0 1 sector_size:4096 => EINVAL Device size is not multiple of sector_size feature
-		0 64 crypt aes-xts-plain64 K64 0 a 0 1 integrity:16:aead => EINVAL Integrity profile not supported.
+		0 64 crypt aes-xts-plain64 K64 0 a 0 1 integrity:16:aead => EINVAL Bad cipher specification
+		0 64 crypt aes-xts-plain64 K64 0 a 0 1 integrity:0:aead => EINVAL Invalid integrity arguments
+		0 64 crypt aes-xts-plain64 K64 0 a 0 1 integrity:481:none => EINVAL Invalid integrity arguments
+		0 64 crypt aes-xts-plain64 K64 0 a 0 1 integrity:16:hmac => EINVAL Unknown integrity profile
+		0 64 crypt aes-xts-plain64 K64 0 a 0 1 integrity:16 => EINVAL Invalid feature arguments
+		0 64 crypt aes-xts-random K64 0 a 0 1 integrity:16:none => EINVAL Integrity profile not supported.
+		0 64 crypt capi:gcm(aes)-random K32 0 a 0 1 integrity:28:aead => EINVAL Integrity profile not supported.
+		0 64 crypt capi:gcm(aes)-random K64 0 a 0 1 integrity:28:aead => EINVAL Error decoding and setting key
+		0 64 crypt capi:ccm(aes)-random K32 0 a 0 1 integrity:28:aead => ENOENT Error allocating crypto tfm
+		0 64 crypt capi:authenc(hmac(md4),xts(aes))-plain64 K32 0 a 0 1 integrity:28:aead => ENOENT Error allocating crypto tfm
 		0 64 crypt aes-xts-plain64 K64 7 a 0 1 sector_size:4096 => EINVAL Invalid iv_offset sector
 		0 64 crypt aes-xts-plain64 K64 q a 0 => EINVAL Invalid iv_offset sector
 		0 64 crypt aes-xts-plain64 K64 0 a q => EINVAL Invalid device sector

@@ -5,15 +5,19 @@ const doc = `crypt: what is written is encrypted, what is read decrypted
 Table:
   crypt CIPHER KEY IV_OFFSET DEVICE OFFSET [COUNT FEATURE...]
     CIPHER      CIPHER[:KEYS]-MODE-IV[:HASH] or capi:MODE(CIPHER)-IV[:HASH],
-                such as aes-xts-plain64 and aes-cbc-essiv:sha256
+                such as aes-xts-plain64 and aes-cbc-essiv:sha256; or of
+                authenticated encryption capi:gcm(aes)-IV,
+                capi:rfc7539(chacha20,poly1305)-IV and
+                capi:authenc(hmac(HASH),MODE(CIPHER))-IV
                   CIPHER   aes, twofish, or cipher_null, which does nothing
                   MODE     xts, cbc, or ecb, which has no IV
                   IV       plain64, plain64be, plain, essiv:sha256, benbi, null,
-                           eboiv
+                           eboiv, or random, which is stored with each sector
     KEY         hexadecimal digits, - for none, or :SIZE:TYPE:DESCRIPTION of a
                 key in a store that the program has
     IV_OFFSET   added to the number of a sector for its IV
-    DEVICE      the device below
+    DEVICE      the device below; for authenticated encryption and random an
+                integrity device without internal_hash
     OFFSET      the sector of DEVICE where the target's first sector lies
     COUNT       how many words follow, 0 to 8
   Features:
@@ -22,6 +26,9 @@ Table:
     no_read_workqueue        whoever has read decrypts
     no_write_workqueue       whoever submits a write encrypts
     sector_size:BYTES        512 to 4096, encrypted as one
+    integrity:BYTES:PROFILE  what DEVICE stores with each sector: a tag if PROFILE
+                             is aead, then the IV if it is random; with the
+                             PROFILE none only the IV
     iv_large_sectors         the IV counts such sectors, else 512 bytes
     same_cpu_crypt, submit_from_crypt_cpus, high_priority
                              are accepted and change nothing

@@ -86,6 +86,10 @@ func (c *crypt) set(word string) error {
 	if err != nil {
 		return err
 	}
+	return c.install(k)
+}
+
+func (c *crypt) install(k key) error {
 	cipher, err := c.newCipher(k)
 	if err != nil {
 		clear(k.bytes)

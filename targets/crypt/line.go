@@ -24,7 +24,9 @@ type Line struct {
 	NoReadWorkqueue  bool
 	NoWriteWorkqueue bool
 	HighPriority     bool
-	SectorSize       int // bytes
+	Integrity        int    // bytes of tags beside each sector; 0: none
+	Profile          string // of the tags: "aead", or "none" for vectors only
+	SectorSize       int    // bytes
 	IVLargeSectors   bool
 }
 
@@ -61,10 +63,11 @@ func ParseLine(words []string) (*Line, error) {
 // parseKey sees that the cipher is one, and the key one of its keys, as far as the
 // word itself is the key.
 func (l *Line) parseKey(word string, size int) error {
-	spec, err := skcipher.Parse(l.Cipher)
+	spec, err := l.spec()
 	if err != nil {
 		return err
 	}
+	spec.TagSize = spec.FullTag()
 	l.Key = word
 	if !strings.HasPrefix(word, ":") {
 		k, err := decodeHex(strings.TrimPrefix(word, noKey))
@@ -125,9 +128,8 @@ func (l *Line) parseFeature(word string) error {
 			return nil
 		}
 	}
-	if strings.HasPrefix(word, "integrity:") {
-		cause := dm.Errorf(syscall.EINVAL, "udm has no authenticated encryption; leave the feature integrity out")
-		return dm.Because(cause, "Integrity profile not supported.")
+	if text, ok := strings.CutPrefix(word, "integrity:"); ok {
+		return l.parseIntegrity(text)
 	}
 	if text, ok := strings.CutPrefix(word, "sector_size:"); ok {
 		if n, err := dm.ParseUint(text, math.MaxUint64); err == nil {
@@ -135,6 +137,35 @@ func (l *Line) parseFeature(word string) error {
 		}
 	}
 	return dm.Errorf(syscall.EINVAL, "Invalid feature arguments")
+}
+
+// parseIntegrity reads "BYTES:PROFILE".
+func (l *Line) parseIntegrity(text string) error {
+	size, profile, ok := strings.Cut(text, ":")
+	n, err := dm.ParseUint(size, math.MaxUint32)
+	switch {
+	case !ok || err != nil:
+		return dm.Errorf(syscall.EINVAL, "Invalid feature arguments")
+	case n == 0 || n > maxTag:
+		return dm.Errorf(syscall.EINVAL, "Invalid integrity arguments")
+	case !strings.EqualFold(profile, aead) && !strings.EqualFold(profile, "none"):
+		return dm.Errorf(syscall.EINVAL, "Unknown integrity profile")
+	}
+	l.Integrity, l.Profile = int(n), profile
+	return nil
+}
+
+const (
+	maxTag = 480 // bytes
+	aead   = "aead"
+)
+
+// spec is what the cipher's name says.
+func (l *Line) spec() (s skcipher.Spec, err error) {
+	if strings.EqualFold(l.Profile, aead) {
+		return skcipher.ParseAEAD(l.Cipher)
+	}
+	return skcipher.Parse(l.Cipher)
 }
 
 func (l *Line) setSectorSize(n uint64) error {
@@ -151,8 +182,8 @@ func (l *Line) Target() string { return "crypt" }
 func (l *Line) String() string {
 	var features []string
 	for _, f := range l.switches() {
-		if f.on == &l.IVLargeSectors && l.SectorSize != blk.SectorSize {
-			features = append(features, fmt.Sprintf("sector_size:%d", l.SectorSize))
+		if f.on == &l.IVLargeSectors {
+			features = append(features, l.sizes()...)
 		}
 		if *f.on {
 			features = append(features, f.name)
@@ -163,6 +194,17 @@ func (l *Line) String() string {
 		text += fmt.Sprintf(" %d %s", len(features), strings.Join(features, " "))
 	}
 	return text
+}
+
+// sizes are the features with a number.
+func (l *Line) sizes() (features []string) {
+	if l.Integrity > 0 {
+		features = append(features, fmt.Sprintf("integrity:%d:%s", l.Integrity, l.Profile))
+	}
+	if l.SectorSize != blk.SectorSize {
+		features = append(features, fmt.Sprintf("sector_size:%d", l.SectorSize))
+	}
+	return features
 }
 
 // WithoutKey implements [dm.KeyedLine]. The name of a key in a key store is no secret.

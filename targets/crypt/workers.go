@@ -92,8 +92,6 @@ func (w *workers) pushLocked(cl *dm.Clone) {
 // admit counts the memory that a write needs. When there is none, the write waits
 // for release to push it, unless it must not wait.
 func (w *workers) admit(cl *dm.Clone) bool {
-	p := cl.PerIO.(*passage)
-	p.sectors = cl.Sectors
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting.Empty() && w.used+cl.Bytes() <= memoryLimit {

@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"sync"
 	"syscall"
@@ -33,6 +34,7 @@ type Sectors struct {
 	vector vector
 	salts  []cipher.Block // of essiv, one for each mode
 	size   int            // bytes in a sector
+	tagged *tagged        // nil: sectors have no tags
 	step   uint64         // 512-byte sectors in a sector
 	shift  uint           // what a sector's number is divided by for its vector
 }
@@ -47,7 +49,9 @@ type mode interface {
 // may change.
 type scratch struct {
 	iv   [blockSize]byte
-	work [maxSector]byte
+	work [maxSector + blockSize]byte // a sector, and a tag behind it
+	aad  [8 + blockSize]byte
+	sum  [sha512.Size]byte
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -58,6 +62,10 @@ func (s Spec) New(key []byte, sectorSize int, large bool) (*Sectors, error) {
 	c := &Sectors{vector: vectors[s.IV], size: sectorSize, step: uint64(sectorSize / 512)}
 	for n := c.step; large && n > 1; n /= 2 {
 		c.shift++
+	}
+	var err error
+	if c.tagged, err = s.newTagged(&key); err != nil || c.tagged.sealsItself() {
+		return c, err
 	}
 	part := len(key) / s.Keys
 	for i := range s.Keys {
@@ -141,12 +149,20 @@ func (c *Sectors) Decrypt(p []byte, sector uint64) {
 
 // begin makes a sector's vector in s and returns the mode with its key.
 func (c *Sectors) begin(s *scratch, sector uint64) mode {
-	i := int(sector & uint64(len(c.modes)-1))
+	c.makeVector(s, sector)
+	return c.modeOf(sector)
+}
+
+// turn is the number of the key whose turn it is.
+func (c *Sectors) turn(sector uint64) int { return int(sector & uint64(len(c.modes)-1)) }
+
+func (c *Sectors) modeOf(sector uint64) mode { return c.modes[c.turn(sector)] }
+
+func (c *Sectors) makeVector(s *scratch, sector uint64) {
 	if c.vector != nil {
 		clear(s.iv[:])
-		c.vector(c, s, i, sector>>c.shift)
+		c.vector(c, s, c.turn(sector), sector>>c.shift)
 	}
-	return c.modes[i]
 }
 
 // vector makes the vector of sector number n in s.iv, which is zero, for key i.
@@ -171,7 +187,7 @@ func essiv(c *Sectors, s *scratch, i int, n uint64) {
 
 func eboiv(c *Sectors, s *scratch, i int, n uint64) {
 	plain64(c, s, i, n*uint64(c.size))
-	zero := s.work[maxSector-blockSize:] // what one block needs of work is in front
+	zero := s.work[maxSector-blockSize : maxSector] // what one block needs of work is in front
 	clear(zero)
 	c.modes[i].encrypt(zero, s)
 	copy(s.iv[:], zero)

@@ -5,6 +5,10 @@
 //	CIPHER[:KEYS]-MODE-IV[:HASH]       aes-xts-plain64, aes-cbc-essiv:sha256
 //	capi:MODE(CIPHER)-IV[:HASH]        capi:xts(aes)-plain64
 //
+//	capi:gcm(aes)-IV                   authenticated encryption: sectors have tags
+//	capi:rfc7539(chacha20,poly1305)-IV
+//	capi:authenc(MAC,MODE(CIPHER))-IV  encrypted, then authenticated; MAC is hmac(HASH)
+//
 // [Parse] understands such a specification, [Spec.New] gives it a key.
 //
 // # Initialisation vectors
@@ -19,8 +23,16 @@
 //	benbi     S·32+1, 64 bits, big-endian, in the last 8 bytes: blocks of the
 //	          cipher, counted from 1
 //	null      zero
+//	random    stored beside the sector
 //	eboiv     S times the size of a sector in bytes as plain64, by which a
 //	          block of zeroes is encrypted under the key
+//
+// # Tags
+//
+// What is stored beside a sector is its tag, then its vector if that is random. The tag
+// authenticates the number of the sector from the start of the target, in units of 512
+// bytes, as 64 bits, little-endian; then the vector; then the sector. The key of a MAC
+// follows the key of the cipher and is as long as the hash.
 //
 // # Speed
 //

@@ -12,10 +12,19 @@ import (
 // Spec says how sectors are encrypted, all but the key.
 type Spec struct {
 	Cipher string // "aes", "twofish", "cipher_null"
-	Mode   string // "xts", "cbc", "ecb"
+	Mode   string // "xts", "cbc", "ecb"; of authenticated encryption "gcm" and "rfc7539", too
 	Keys   int    // how many keys take turns, a power of two
 	IV     string // "plain64" and so on; "" for modes without one
 	Hash   string // of essiv
+
+	// AEAD: sectors are authenticated as well, by MAC unless the mode does it.
+	AEAD bool
+	MAC  string // "hmac(sha256)"; "" if the mode authenticates
+	// TagSize is how many bytes are kept beside each sector: the tag, then the vector if
+	// IV is "random". The caller sets it.
+	TagSize int
+	// Random fills p with vectors for IV "random". The caller sets it.
+	Random func(p []byte)
 }
 
 // Parse understands a specification. Its errors have the kernel's words in front.
@@ -29,6 +38,64 @@ func Parse(text string) (s Spec, err error) {
 		return Spec{}, err
 	}
 	return s, s.check()
+}
+
+// ParseAEAD understands a specification of authenticated encryption:
+//
+//	capi:gcm(aes)-IV
+//	capi:rfc7539(chacha20,poly1305)-IV
+//	capi:authenc(hmac(HASH),MODE(CIPHER))-IV
+func ParseAEAD(text string) (Spec, error) {
+	rest, ok := strings.CutPrefix(text, "capi:")
+	if !ok {
+		return Spec{}, dm.Errorf(syscall.EINVAL, "Bad cipher specification")
+	}
+	var s Spec
+	var err error
+	if inner, ok := strings.CutPrefix(rest, "authenc("); ok {
+		var end string
+		s.MAC, rest, _ = strings.Cut(inner, ",")
+		if rest, end, ok = cutLast(rest, ")-"); !ok {
+			return Spec{}, missing("the kernel's name %q is none of authenc(MAC,MODE(CIPHER))-IV", text)
+		}
+		rest += "-" + end
+	}
+	mac := s.MAC
+	if s, err = parseAPI(rest); err != nil {
+		return Spec{}, err
+	}
+	s.AEAD, s.MAC = true, mac
+	return s, s.checkAEAD()
+}
+
+func cutLast(text, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(text, sep)
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+len(sep):], true
+}
+
+func (s *Spec) checkAEAD() error {
+	if s.MAC != "" {
+		if s.macSize() == 0 {
+			return missing("there is no MAC %q; use hmac(sha1), hmac(sha256) or hmac(sha512)", s.MAC)
+		}
+		if s.IV == "essiv" || s.Cipher == nullCipher {
+			return missing("there is no authenticated encryption by %s with vectors of %s", s.Cipher, s.IV)
+		}
+		return s.check()
+	}
+	switch {
+	case s.Mode == "gcm" && s.Cipher == "aes", s.Mode == "rfc7539" && s.Cipher == "chacha20,poly1305":
+	default:
+		return missing("there is no authenticated encryption %s(%s); use gcm(aes), rfc7539(chacha20,poly1305) or authenc(MAC,MODE(CIPHER))", s.Mode, s.Cipher)
+	}
+	switch s.IV {
+	case "plain", "plain64", "null", randomIV:
+		return nil
+	}
+	return dm.Errorf(syscall.EINVAL, "Invalid IV mode")
 }
 
 // parseOld reads "CIPHER[:KEYS]-MODE-IV[:HASH]". A cipher alone is cbc-plain.
@@ -98,9 +165,7 @@ func (s *Spec) check() error {
 		return nil
 	}
 	switch s.IV {
-	case "":
-	case "random":
-		return dm.Because(dm.Errorf(syscall.EINVAL, "vectors of random need an integrity device below, which udm does not have"), "Integrity profile not supported.")
+	case "", randomIV:
 	case "lmk", "tcw", "elephant":
 		return dm.Because(dm.Errorf(syscall.EINVAL, "vectors of %s are those of other systems' formats, which udm does not have", s.IV), "Invalid IV mode")
 	default:
@@ -110,6 +175,9 @@ func (s *Spec) check() error {
 	}
 	return nil
 }
+
+// randomIV names vectors that are stored beside each sector.
+const randomIV = "random"
 
 func missing(format string, args ...any) error {
 	return dm.Because(dm.Errorf(syscall.ENOENT, "%s", fmt.Sprintf(format, args...)), "Error allocating crypto tfm")
