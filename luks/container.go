@@ -123,11 +123,15 @@ func (c *Container) candidates(slot int) ([]Slot, error) {
 }
 
 // Line returns the line for the target crypt that decrypts a device of the given
-// number of sectors, and the size of the decrypted disk in sectors.
+// number of sectors, and the size of the decrypted disk in sectors. If the segment has
+// Integrity, the device is the one of IntegrityLine.
 func (c *Container) Line(k *Key, device string, sectors uint64) (*crypt.Line, uint64, error) {
 	s := c.Header.Segment
 	size, step := s.Size/blk.SectorSize, uint64(s.SectorSize/blk.SectorSize)
 	start := s.Offset / blk.SectorSize
+	if s.Integrity != "" {
+		start, size = 0, sectors
+	}
 	if start >= sectors || size > sectors-start {
 		return nil, 0, fmt.Errorf("%s has %d sectors, but the encrypted data starts at %d and takes %d; is the disk truncated?", device, sectors, start, size)
 	}
@@ -136,6 +140,10 @@ func (c *Container) Line(k *Key, device string, sectors uint64) (*crypt.Line, ui
 	}
 	l := &crypt.Line{Cipher: s.Encryption, Key: hex.EncodeToString(k.bytes), IVOffset: s.IVOffset, SectorSize: s.SectorSize, Place: dm.Place{Device: device, Start: start}}
 	l.AllowDiscards = slices.Contains(c.Header.Flags, "allow-discards")
+	if s.Integrity != "" {
+		l, err := c.taggedLine(l)
+		return l, sectors, err
+	}
 	return l, size, nil
 }
 

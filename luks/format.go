@@ -4,10 +4,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"udm/blk"
 	"udm/env"
-	"udm/targets/crypt/skcipher"
 )
 
 // Format describes a new disk. Comments give the default, which the zero value
@@ -15,7 +15,10 @@ import (
 type Format struct {
 	Version    int    // 2
 	Encryption string // aes-xts-plain64
-	KeySize    int    // bytes: 64
+	KeySize    int    // bytes of the cipher's key: 64
+	// Integrity authenticates sectors (version 2): "hmac(sha256)" and so on, "aead",
+	// "poly1305", "none"; "": not. See [Container.FormatIntegrity].
+	Integrity  string
 	Hash       string // sha256
 	SectorSize int    // bytes: 512
 	UUID       string // a random one
@@ -68,23 +71,22 @@ func setDefault[T comparable](p *T, v T) {
 }
 
 func (f *Format) check() error {
-	spec, err := skcipher.Parse(f.Encryption)
-	if err != nil {
-		return err
-	}
-	if _, err := spec.New(make([]byte, f.KeySize), 512, false); err != nil {
+	s := Segment{Encryption: f.Encryption, Integrity: f.Integrity, KeySize: f.volumeKey(), SectorSize: 512}
+	if err := s.check(); err != nil {
 		return err
 	}
 	if _, err := findHash(f.Hash); err != nil {
 		return err
 	}
 	switch {
+	case strings.HasSuffix(f.Encryption, "-cbc-random"):
+		return errors.New("cryptsetup has no place for random vectors of cbc; use aes-xts-random")
 	case f.Version != 1 && f.Version != 2:
 		return fmt.Errorf("there is no version %d of LUKS; use 1 or 2", f.Version)
 	case f.SectorSize < 512 || f.SectorSize > 4096 || f.SectorSize&(f.SectorSize-1) != 0:
 		return fmt.Errorf("sectors of %d bytes are not possible; use 512, 1024, 2048 or 4096", f.SectorSize)
-	case f.Version == 1 && (f.SectorSize != 512 || f.Label != "" || f.Subsystem != "" || f.KDF.Type != "pbkdf2"):
-		return errors.New("version 1 supports no labels, only sectors of 512 bytes and only pbkdf2; use version 2")
+	case f.Version == 1 && (f.Integrity != "" || f.SectorSize != 512 || f.Label != "" || f.Subsystem != "" || f.KDF.Type != "pbkdf2"):
+		return errors.New("version 1 supports no integrity and no labels, only sectors of 512 bytes and only pbkdf2; use version 2")
 	case len(f.Label) > 47 || len(f.Subsystem) > 47 || len(f.UUID) > 39 || len(f.Encryption) > 60:
 		return errors.New("a label, UUID or cipher is too long for the header")
 	case f.Offset%4096 != 0:
@@ -100,7 +102,7 @@ func Create(e env.Env, dev blk.Device, f Format, passphrase []byte, o Options) (
 		return nil, err
 	}
 	c := &Container{store: store{e, dev}, options: o}
-	secret, err := o.random(f.KeySize)
+	secret, err := o.random(f.volumeKey())
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +125,13 @@ func Create(e env.Env, dev blk.Device, f Format, passphrase []byte, o Options) (
 	}
 	_, err = c.AddKey(key, passphrase, f.KDF)
 	return c, err
+}
+
+// volumeKey is the size of the volume key in bytes: that of the cipher and that of the MAC.
+func (f *Format) volumeKey() int {
+	s := Segment{Encryption: f.Encryption, Integrity: f.Integrity}
+	spec, _ := s.spec()
+	return f.KeySize + spec.MACSize()
 }
 
 // makeRoom checks the length of the device and invalidates old headers. The new
@@ -206,6 +215,13 @@ func cut(encryption string) (cipher, mode string, ok bool) {
 	return encryption, "", false
 }
 
+func (f *Format) integrity() *integrity2 {
+	if f.Integrity == "" {
+		return nil
+	}
+	return &integrity2{f.Integrity, noTags, noTags}
+}
+
 // create2 creates a header of version 2 in memory.
 func (c *Container) create2(f *Format, d *Digest, k *Key) (err error) {
 	h, err := findHash(f.Hash)
@@ -227,7 +243,7 @@ func (c *Container) create2(f *Format, d *Digest, k *Key) (err error) {
 	cfg := config2{JSONSize: minSize2 - binarySize, KeyslotsSize: room}
 	doc := map[string]any{
 		"keyslots": map[string]any{}, "tokens": map[string]any{},
-		"segments": map[string]any{"0": segment2{Type: "crypt", Offset: f.Offset, Size: "dynamic", Encryption: f.Encryption, SectorSize: f.SectorSize}},
+		"segments": map[string]any{"0": segment2{Type: "crypt", Offset: f.Offset, Size: "dynamic", Encryption: f.Encryption, SectorSize: f.SectorSize, Integrity: f.integrity()}},
 		"digests":  map[string]any{"0": digest2{"pbkdf2", []string{}, []string{"0"}, d.Hash, d.Iterations, d.Salt, d.Digest}},
 		"config":   map[string]any{"json_size": fmt.Sprint(cfg.JSONSize), "keyslots_size": fmt.Sprint(cfg.KeyslotsSize)},
 	}

@@ -29,6 +29,10 @@ type Header struct {
 // Segment describes the encrypted data.
 type Segment struct {
 	Encryption string // as in tables of crypt
+	// Integrity says how sectors are authenticated (version 2): by a MAC such as
+	// "hmac(sha256)", whose key follows that of the cipher; "aead" and "poly1305" by
+	// the cipher itself; "none" stores only vectors; "" stores nothing.
+	Integrity  string
 	KeySize    int    // bytes
 	Offset     uint64 // bytes, on the data device
 	Size       uint64 // bytes; 0: to the end of the device
@@ -89,6 +93,9 @@ func (s *Slot) check() error {
 // cipher returns the cipher of the area with a key.
 func (s *Slot) cipher(key []byte) (*skcipher.Sectors, error) {
 	spec, err := skcipher.Parse(s.Area.Encryption)
+	if err == nil && spec.Tagged() {
+		err = fmt.Errorf("the cipher %q of key slot %d stores tags, for which there is no place; the header is damaged", s.Area.Encryption, s.ID)
+	}
 	if err != nil {
 		return nil, err
 	}

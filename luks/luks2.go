@@ -188,14 +188,19 @@ type (
 		KeySize    int    `json:"key_size"`
 	}
 	segment2 struct {
-		Type       string   `json:"type"`
-		Offset     uint64   `json:"offset,string"`
-		Size       string   `json:"size"`
-		IVTweak    uint64   `json:"iv_tweak,string"`
-		Encryption string   `json:"encryption"`
-		SectorSize int      `json:"sector_size"`
-		Flags      []string `json:"flags,omitempty"`
-		Integrity  any      `json:"integrity,omitempty"`
+		Type       string      `json:"type"`
+		Offset     uint64      `json:"offset,string"`
+		Size       string      `json:"size"`
+		IVTweak    uint64      `json:"iv_tweak,string"`
+		Encryption string      `json:"encryption"`
+		SectorSize int         `json:"sector_size"`
+		Flags      []string    `json:"flags,omitempty"`
+		Integrity  *integrity2 `json:"integrity,omitempty"`
+	}
+	integrity2 struct {
+		Type              string `json:"type"`
+		JournalEncryption string `json:"journal_encryption"`
+		JournalIntegrity  string `json:"journal_integrity"`
 	}
 	digest2 struct {
 		Type       string   `json:"type"`
@@ -296,12 +301,17 @@ func (l *luks2) segment(h *Header) error {
 		return fmt.Errorf("the disk has %d segments; it is being re-encrypted, or not supported: use cryptsetup", len(segments))
 	case s.Type != "crypt":
 		return fmt.Errorf("the data has the type %q and is not encrypted; use cryptsetup", s.Type)
-	case s.Integrity != nil:
-		return errors.New("the data is authenticated (dm-integrity), which udm does not support; use cryptsetup on Linux")
+	case s.Integrity != nil && (s.Integrity.JournalEncryption != noTags || s.Integrity.JournalIntegrity != noTags):
+		return errors.New("the journal of the authenticated data has keys, which no version of cryptsetup makes; use the program that made it")
+	case s.Integrity != nil && s.Integrity.Type == "":
+		return errors.New("the data has tags of no type; the header is damaged")
 	case s.SectorSize < 512 || s.SectorSize > 4096 || s.SectorSize&(s.SectorSize-1) != 0 || s.Offset%512 != 0:
 		return fmt.Errorf("the data has sectors of %d bytes from byte %d on; the header is damaged", s.SectorSize, s.Offset)
 	}
 	h.Segment = Segment{Encryption: s.Encryption, Offset: s.Offset, IVOffset: s.IVTweak, SectorSize: s.SectorSize}
+	if s.Integrity != nil {
+		h.Segment.Integrity = s.Integrity.Type
+	}
 	if s.Size != "dynamic" {
 		if _, err := fmt.Sscanf(s.Size, "%d", &h.Segment.Size); err != nil || h.Segment.Size == 0 || h.Segment.Size%512 != 0 {
 			return fmt.Errorf("the segment has %q bytes; the header is damaged", s.Size)

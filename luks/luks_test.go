@@ -349,7 +349,12 @@ func TestRefusesHeaders(t *testing.T) {
 		}, `requires "magic"`},
 		{func(l *luks2) { l.object("segments")["1"] = l.object("segments")["0"] }, "2 segments"},
 		{func(l *luks2) { l.object("segments")["0"].(map[string]any)["type"] = "linear" }, "not encrypted"},
-		{func(l *luks2) { l.object("segments")["0"].(map[string]any)["integrity"] = map[string]any{} }, "authenticated"},
+		{func(l *luks2) {
+			l.object("segments")["0"].(map[string]any)["integrity"] = map[string]any{"type": "hmac(sha256)", "journal_encryption": "none", "journal_integrity": "x"}
+		}, "keys"},
+		{func(l *luks2) {
+			l.object("segments")["0"].(map[string]any)["integrity"] = map[string]any{"journal_encryption": "none", "journal_integrity": "none"}
+		}, "no type"},
 		{func(l *luks2) { l.object("keyslots")["1"] = l.object("keyslots")["0"] }, "overlap"},
 		{func(l *luks2) { l.object("keyslots")["01"] = l.object("keyslots")["0"] }, `number "01"`},
 		{func(l *luks2) { delete(l.doc, "digests") }, "no digest"},

@@ -53,11 +53,8 @@ func (i *integrityFlags) line(disk string) (*integrity.Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &integrity.Line{Mode: "J", Hash: strings.ToLower(i.hash), BlockSize: blk.SectorSize, BufferSectors: 128, InterleaveSectors: 32768, Watermark: 50, CommitTime: 10000, SectorsPerBit: 32768, BitmapFlushInterval: 10000}
-	l.Device = name
-	if inner, short := strings.CutPrefix(l.Hash, "hmac-"); short { // integritysetup's spelling
-		l.Hash = "hmac(" + inner + ")"
-	}
+	l := integrity.NewLine(dm.Place{Device: name})
+	l.Hash = hashName(i.hash)
 	if i.dataDevice != "" {
 		l.MetaDevice = name
 		if l.Device, err = diskName(i.dataDevice); err != nil {
@@ -73,6 +70,15 @@ func (i *integrityFlags) line(disk string) (*integrity.Line, error) {
 		clear(key)
 	}
 	return l, nil
+}
+
+// hashName is the kernel's name of a hash that cryptsetup calls hmac-HASH.
+func hashName(name string) string {
+	name = strings.ToLower(name)
+	if inner, short := strings.CutPrefix(name, "hmac-"); short {
+		return "hmac(" + inner + ")"
+	}
+	return name
 }
 
 func integrityFormatCommand() *cobra.Command {

@@ -76,6 +76,7 @@ func diskName(name string) (string, error) {
 func luksFormatCommand() *cobra.Command {
 	var f luks.Format
 	var k kdfFlags
+	var tags luksTags
 	var sizeBits int
 	var offset uint64
 	s := &secret{what: "new passphrase", confirm: true}
@@ -84,7 +85,8 @@ func luksFormatCommand() *cobra.Command {
 		Short: "Create an encrypted disk; the present content is lost",
 		Long: `Create an encrypted disk; the present content is lost. The header takes 16 MiB at the
 start of the disk, for version 1 two to four MiB. With --detached, DISK gets only the
-header, and the data can take all of another disk.`,
+header, and the data can take all of another disk. With --integrity, reads of sectors that
+somebody without the key has changed fail, and all sectors are written once.`,
 		Example: `  udm luks format disk.img
   udm luks format --version 1 --key-file secret disk.img
   udm luks format --detached header.img`,
@@ -92,15 +94,25 @@ header, and the data can take all of another disk.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.KeySize, f.Offset = sizeBits/8, offset
 			f.KDF = k.kdf(f.Version, f.Hash)
-			return withDisk(args[0], true, func(d blk.Device) error {
+			f.Integrity = hashName(f.Integrity)
+			if f.Detached && f.Integrity != "" {
+				return errors.New("--integrity formats the data as well, which --detached cannot; use one of them")
+			}
+			if err := withDisk(args[0], true, func(d blk.Device) error {
 				p, err := s.read(cmd)
 				if err != nil {
 					return err
 				}
 				defer clear(p)
-				_, err = luks.Create(env.Real(), d, f, p, luks.Options{})
+				c, err := luks.Create(env.Real(), d, f, p, luks.Options{})
+				if err == nil && f.Integrity != "" {
+					err = tags.prepare(c, p, d, args[0])
+				}
 				return err
-			})
+			}); err != nil || f.Integrity == "" {
+				return err
+			}
+			return tags.format()
 		},
 	}
 	s.flags(cmd, "")
@@ -114,6 +126,8 @@ header, and the data can take all of another disk.`,
 	fl.StringVar(&f.UUID, "uuid", "", "UUID (default: random)")
 	fl.StringVar(&f.Label, "label", "", "label")
 	fl.Uint64Var(&offset, "offset", 0, "byte offset of the data (default: after the header)")
+	fl.StringVar(&f.Integrity, "integrity", "", "authenticate sectors: hmac-sha256, hmac-sha512 or hmac-sha1, aead with --cipher aes-gcm-random, poly1305 with chacha20-random")
+	fl.BoolVar(&tags.noWipe, "integrity-no-wipe", false, "do not write zeroes; sectors cannot be read before they have been written")
 	fl.BoolVar(&f.Detached, "detached", false, "write only a header")
 	return cmd
 }

@@ -40,6 +40,7 @@ type luksDump struct {
 	Subsystem  string          `json:"subsystem,omitempty"`
 	SeqID      uint64          `json:"sequence,omitempty"`
 	Encryption string          `json:"encryption"`
+	Integrity  string          `json:"integrity,omitempty"`
 	KeyBits    int             `json:"keyBits"`
 	SectorSize int             `json:"sectorBytes"`
 	Offset     uint64          `json:"offsetBytes"`
@@ -71,7 +72,7 @@ type luksDumpToken struct {
 
 func dumpOf(h *luks.Header) luksDump {
 	s := h.Segment
-	d := luksDump{Version: h.Version, UUID: h.UUID, Label: h.Label, Subsystem: h.Subsystem, SeqID: h.SeqID, Encryption: s.Encryption, KeyBits: s.KeySize * 8,
+	d := luksDump{Version: h.Version, UUID: h.UUID, Label: h.Label, Subsystem: h.Subsystem, SeqID: h.SeqID, Encryption: s.Encryption, Integrity: s.Integrity, KeyBits: s.KeySize * 8,
 		SectorSize: s.SectorSize, Offset: s.Offset, Size: s.Size, Flags: h.Flags, Slots: []luksDumpSlot{}, Damaged: h.Damaged}
 	for _, s := range h.Slots {
 		k := s.KDF
@@ -89,8 +90,8 @@ func (d *luksDump) print(cmd *cobra.Command) error {
 	if d.Size > 0 {
 		size = formatSectors(d.Size / 512)
 	}
-	rows := [][]string{{"VERSION", "UUID", "LABEL", "CIPHER", "KEY", "SECTORS", "DATA", "SIZE", "FLAGS"},
-		{fmt.Sprint(d.Version), d.UUID, d.Label, d.Encryption, fmt.Sprintf("%d bits", d.KeyBits), fmt.Sprintf("%d bytes", d.SectorSize),
+	rows := [][]string{{"VERSION", "UUID", "LABEL", "CIPHER", "INTEGRITY", "KEY", "SECTORS", "DATA", "SIZE", "FLAGS"},
+		{fmt.Sprint(d.Version), d.UUID, d.Label, d.Encryption, d.Integrity, fmt.Sprintf("%d bits", d.KeyBits), fmt.Sprintf("%d bytes", d.SectorSize),
 			fmt.Sprintf("from byte %d", d.Offset), size, strings.Join(d.Flags, ",")}}
 	if err := printTable(w, rows); err != nil {
 		return err

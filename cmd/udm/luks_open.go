@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
 
 	"udm"
 	"udm/blk"
+	"udm/dm"
+	"udm/env"
 	"udm/luks"
 )
 
@@ -52,19 +55,52 @@ func (o *luksOpen) run(cmd *cobra.Command, disk string) error {
 	if o.socket == "" && !o.test {
 		return errors.New("--socket or --test is missing")
 	}
-	table, err := o.table(cmd, disk)
+	t, err := o.tables(cmd, disk)
 	if err != nil || o.test {
 		return err
 	}
 	s := udm.New()
+	return serveUntilDone(cmd, s, o.name, o.socket, func() error { return t.create(s, o.name, o.readOnly) })
+}
+
+// luksTables are the tables of a decrypted disk, which contain the key.
+type luksTables struct {
+	tags string // of the integrity device below, which the table names; "": there is none
+	disk string
+}
+
+// create makes the disk. The integrity device is not served.
+func (t *luksTables) create(s *udm.Stack, name string, readOnly bool) error {
 	create := s.Create
-	if o.readOnly {
+	if readOnly {
 		create = s.CreateReadOnly
 	}
-	return serveUntilDone(cmd, s, o.name, o.socket, func() error {
-		_, err := create(o.name, table)
+	if t.tags != "" {
+		if err := createBelow(s, tagsName(name), t.tags, readOnly); err != nil {
+			return err
+		}
+	}
+	_, err := create(name, t.disk)
+	return err
+}
+
+// tagsName is cryptsetup's name for the integrity device.
+func tagsName(name string) string { return name + "_dif" }
+
+// createBelow makes a device that only tables of the stack use.
+func createBelow(s *udm.Stack, name, table string, readOnly bool) error {
+	specs, err := dm.ParseTable(table)
+	if err != nil {
 		return err
-	})
+	}
+	d, err := s.Control().Create(name, "", -1)
+	if err == nil {
+		err = d.Load(specs, dm.Mode{Write: !readOnly})
+	}
+	if err == nil {
+		err = d.Resume(context.Background(), false)
+	}
+	return err
 }
 
 // serveUntilDone makes a disk of a stack and serves it until the command is interrupted.
@@ -83,31 +119,53 @@ func serveUntilDone(cmd *cobra.Command, s *udm.Stack, name, socket string, creat
 	return errors.Join(err, s.Close())
 }
 
-// table is the table of the decrypted disk, which contains the key.
-func (o *luksOpen) table(cmd *cobra.Command, disk string) (table string, err error) {
+func (o *luksOpen) tables(cmd *cobra.Command, disk string) (t luksTables, err error) {
 	header := o.header
 	if header == "" {
 		header = disk
 	}
-	name, err := diskName(disk)
+	var c *luks.Container
+	var key *luks.Key
+	err = withContainer(cmd, header, false, func(open *luks.Container) error {
+		c = open
+		key, err = unlock(cmd, c, &o.secret, o.slot)
+		return err
+	})
 	if err != nil {
-		return "", err
+		return t, err
+	}
+	defer key.Close()
+	return tablesOf(c, key, disk, o.name, o.readOnly)
+}
+
+// tablesOf are the tables of a disk that is called name when it is decrypted.
+func tablesOf(c *luks.Container, key *luks.Key, disk, name string, readOnly bool) (t luksTables, err error) {
+	device, err := diskName(disk)
+	if err != nil {
+		return t, err
 	}
 	var sectors uint64
-	if err := withDisk(disk, false, func(d blk.Device) error { sectors = d.Limits().Size; return nil }); err != nil {
-		return "", err
-	}
-	err = withContainer(cmd, header, false, func(c *luks.Container) error {
-		key, err := unlock(cmd, c, &o.secret, o.slot)
+	err = withDisk(disk, false, func(d blk.Device) error {
+		sectors = d.Limits().Size
+		if c.Header.Segment.Integrity == "" {
+			return nil
+		}
+		line, n, err := c.IntegrityLine(env.Real(), d, device)
 		if err != nil {
 			return err
 		}
-		defer key.Close()
-		line, size, err := c.Line(key, name, sectors)
-		if err == nil {
-			table = udm.Table(udm.Line(0, size, line.Target(), line))
+		if readOnly {
+			line.Mode = "R"
 		}
-		return err
+		t.tags, sectors, device = udm.Table(udm.Line(0, n, line.Target(), line)), n, "/dev/mapper/"+tagsName(name)
+		return nil
 	})
-	return table, err
+	if err != nil {
+		return t, err
+	}
+	line, size, err := c.Line(key, device, sectors)
+	if err == nil {
+		t.disk = udm.Table(udm.Line(0, size, line.Target(), line))
+	}
+	return t, err
 }

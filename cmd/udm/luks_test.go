@@ -85,11 +85,11 @@ func TestLuksTable(t *testing.T) {
 	l.must("format @header --detached --cipher aes-cbc-essiv:sha256 --key-size 256 --key-file @one" + cheapSlot)
 	o := luksOpen{header: l.path("header"), slot: -1, secret: secret{file: l.path("one"), fd: -1}}
 	cmd := rootCommand()
-	table, err := o.table(cmd, l.path("disk"))
+	tables, err := o.tables(cmd, l.path("disk"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := strings.Fields(table)
+	words := strings.Fields(tables.disk)
 	if strings.Join(words[:4], " ") != "0 40960 crypt aes-cbc-essiv:sha256" || len(words[4]) != 64 || strings.Join(words[5:], " ") != "0 "+l.path("disk")+" 0" {
 		t.Errorf("%v without its key", append(words[:4:4], words[5:]...))
 	}
@@ -117,4 +117,36 @@ func TestLuksServes(t *testing.T) {
 	if _, plain := blktest.SeedOf(p[16<<20:16<<20+512], 0); plain || bytes.Equal(p[16<<20:16<<20+512], make([]byte, 512)) {
 		t.Error("the disk holds plain text, or nothing")
 	}
+}
+
+// TestLuksIntegrity formats a disk with authenticated sectors, all of which can be read, and
+// serves it. A changed sector fails to read.
+func TestLuksIntegrity(t *testing.T) {
+	l := newLuks(t)
+	l.fails("format @disk --detached --integrity aead --key-file @one", "--detached")
+	l.fails("format @disk --version 1 --integrity hmac-sha256 --key-file @one", "no integrity")
+	l.fails("format @disk --integrity aead --key-file @one", "no authenticated encryption")
+	l.must("format @disk --integrity hmac-sha256 --offset 18874368 --key-file @one" + cheapSlot)
+	if out := l.must("dump @disk"); !strings.Contains(out, "hmac(sha256)") || !strings.Contains(out, "768 bits") {
+		t.Error(out)
+	}
+	data := blktest.Pattern(0, 8, 3)
+	l.serves("open @disk --key-file @one", func(c blk.Device) {
+		all := make([]byte, c.Limits().Size*blk.SectorSize)
+		err := errors.Join(blk.ReadSectors(env.Real(), c, all, 0), blk.WriteSectors(env.Real(), c, data, 0, 0), blk.FlushDevice(env.Real(), c))
+		if err != nil || !bytes.Equal(all, make([]byte, len(all))) {
+			t.Errorf("a new disk does not read as zeroes, %v", err)
+		}
+	})
+	l.must("format @disk --integrity aead --cipher aes-gcm-random --key-size 256 --integrity-no-wipe --offset 18874368 --key-file @one" + cheapSlot)
+	l.serves("open @disk --key-file @one", func(c blk.Device) {
+		got := make([]byte, len(data))
+		if blk.ReadSectors(env.Real(), c, got, 0) == nil {
+			t.Error("sectors that were never written can be read")
+		}
+		err := errors.Join(blk.WriteSectors(env.Real(), c, data, 0, 0), blk.ReadSectors(env.Real(), c, got, 0))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("read something else than was written, %v", err)
+		}
+	})
 }

@@ -58,6 +58,11 @@ const (
 	maxTag      = 448
 )
 
+// NewLine returns a line of mode J with the defaults. The caller sets TagSize or Hash.
+func NewLine(p dm.Place) *Line {
+	return &Line{Place: p, Mode: "J", BlockSize: blk.SectorSize, InterleaveSectors: 1 << 15, BufferSectors: 1 << 7, Watermark: 50, CommitTime: 10000, SectorsPerBit: 1 << 15, BitmapFlushInterval: 10000}
+}
+
 // ParseLine parses the arguments of a table line.
 func ParseLine(words []string) (*Line, error) {
 	l, err := parseLine(words)
@@ -73,7 +78,8 @@ func parseLine(words []string) (*Line, error) {
 	if len(words) <= 4 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid argument count")
 	}
-	l := &Line{Mode: words[3], BlockSize: blk.SectorSize, InterleaveSectors: 1 << 15, BufferSectors: 1 << 7, Watermark: 50, CommitTime: 10000, SectorsPerBit: 1 << 15, BitmapFlushInterval: 10000}
+	l := NewLine(dm.Place{})
+	l.Mode = words[3]
 	var err error
 	if l.Place, err = dm.ParsePlace(words[0], words[1], "Invalid starting offset"); err != nil {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid starting offset")

@@ -78,7 +78,7 @@ func cutLast(text, sep string) (before, after string, ok bool) {
 
 func (s *Spec) checkAEAD() error {
 	if s.MAC != "" {
-		if s.macSize() == 0 {
+		if s.MACSize() == 0 {
 			return missing("there is no MAC %q; use hmac(sha1), hmac(sha256) or hmac(sha512)", s.MAC)
 		}
 		if s.IV == "essiv" || s.Cipher == nullCipher {

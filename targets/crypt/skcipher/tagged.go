@@ -31,8 +31,8 @@ type tagged struct {
 
 var macHashes = map[string]func() hash.Hash{"hmac(sha1)": sha1.New, "hmac(sha256)": sha256.New, "hmac(sha512)": sha512.New}
 
-// macSize is the size of the MAC and of its key in bytes, 0 for an unknown one.
-func (s *Spec) macSize() int {
+// MACSize is the size of the MAC and of its key in bytes, 0 without one.
+func (s *Spec) MACSize() int {
 	h := macHashes[s.MAC]
 	if h == nil {
 		return 0
@@ -58,7 +58,7 @@ func (s *Spec) FullTag() (bytes int) {
 	}
 	switch {
 	case s.MAC != "":
-		bytes += s.macSize()
+		bytes += s.MACSize()
 	case s.AEAD:
 		bytes += chacha20poly1305.Overhead // that of gcm as well
 	}
@@ -87,7 +87,7 @@ func (s *Spec) newTagged(key *[]byte) (t *tagged, err error) {
 }
 
 func (t *tagged) setMAC(s *Spec, key *[]byte) error {
-	size := s.macSize()
+	size := s.MACSize()
 	if len(*key) <= size {
 		return wrongSize(*key)
 	}
