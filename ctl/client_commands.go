@@ -27,6 +27,23 @@ func (c *Client) SetParam(ctx context.Context, r SetParam) (Param, error) {
 	return setParam.call(ctx, c, r)
 }
 
+// Keys implements [Service].
+func (c *Client) Keys(ctx context.Context) ([]Key, error) {
+	return keys.call(ctx, c, nothing{})
+}
+
+// SetKey implements [Service].
+func (c *Client) SetKey(ctx context.Context, k SetKey) error {
+	_, err := setKey.call(ctx, c, k)
+	return err
+}
+
+// RemoveKey implements [Service].
+func (c *Client) RemoveKey(ctx context.Context, n KeyName) error {
+	_, err := removeKey.call(ctx, c, n)
+	return err
+}
+
 // List implements [Service].
 func (c *Client) List(ctx context.Context, r Query) ([]Device, error) {
 	return list.call(ctx, c, r)

@@ -19,6 +19,12 @@ type Service interface {
 	Params(context.Context) ([]Param, error)
 	// SetParam changes a parameter until the daemon ends.
 	SetParam(context.Context, SetParam) (Param, error)
+	// Keys lists the keys in the key store, in ascending order of types and descriptions.
+	Keys(context.Context) ([]Key, error)
+	// SetKey stores a key, in place of an older one, and loads tables that wait for it.
+	SetKey(context.Context, SetKey) error
+	// RemoveKey removes a key. Devices that use it go on. ENOKEY: there is none.
+	RemoveKey(context.Context, KeyName) error
 
 	// List lists all devices in ascending order of names; the query's name is a
 	// prefix.

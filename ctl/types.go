@@ -198,6 +198,25 @@ type SetParam struct {
 	Value uint32 `json:"value"`
 }
 
+// KeyName names a key in the daemon's key store, as tables of crypt do:
+// ":BYTES:TYPE:DESCRIPTION". The type is logon or user.
+type KeyName struct {
+	Type        string `json:"type"`
+	Description string `json:"description"`
+}
+
+// SetKey stores a key until the daemon ends.
+type SetKey struct {
+	KeyName
+	Key []byte `json:"key"` // base64 in JSON
+}
+
+// Key is a key in the key store, which nobody can read from there.
+type Key struct {
+	KeyName
+	Size int `json:"bytes"`
+}
+
 // Version is the answer to version.
 type Version struct {
 	Program string `json:"program"` // of udm

@@ -12,6 +12,7 @@ import (
 	"udm/blk"
 	"udm/dm"
 	"udm/env"
+	"udm/internal/secret"
 	"udm/targets/crypt"
 )
 
@@ -75,15 +76,15 @@ func (c *Container) load() error {
 
 // Key is the volume key of a disk.
 type Key struct {
-	bytes []byte
-	Slot  int // the slot that it came from
+	secret *secret.Bytes
+	Slot   int // the slot that it came from
 }
 
-// Close overwrites the key.
-func (k *Key) Close() { clear(k.bytes) }
+// Close overwrites the key. Closing twice is allowed.
+func (k *Key) Close() { k.secret.Close() }
 
 // String does not reveal the key.
-func (k *Key) String() string { return fmt.Sprintf("volume key of %d bits", len(k.bytes)*8) }
+func (k *Key) String() string { return fmt.Sprintf("volume key of %d bits", k.secret.Len()*8) }
 
 // Unlock returns the volume key from a slot, or from any slot, that the passphrase
 // opens. Close the key after use.
@@ -96,7 +97,7 @@ func (c *Container) Unlock(passphrase []byte, slot int) (*Key, error) {
 	for _, s := range slots {
 		key, err := s.open(c.store, passphrase, &c.Header.Digest, c.options.limits())
 		if err == nil {
-			return &Key{key, s.ID}, nil
+			return &Key{secret.Take(key), s.ID}, nil
 		}
 		if !ErrWrongKey(err) {
 			wrong = append(wrong, fmt.Errorf("key slot %d: %w", s.ID, err))
@@ -138,7 +139,7 @@ func (c *Container) Line(k *Key, device string, sectors uint64) (*crypt.Line, ui
 	if size == 0 {
 		size = (sectors - start) / step * step
 	}
-	l := &crypt.Line{Cipher: s.Encryption, Key: hex.EncodeToString(k.bytes), IVOffset: s.IVOffset, SectorSize: s.SectorSize, Place: dm.Place{Device: device, Start: start}}
+	l := &crypt.Line{Cipher: s.Encryption, Key: hex.EncodeToString(k.secret.Bytes()), IVOffset: s.IVOffset, SectorSize: s.SectorSize, Place: dm.Place{Device: device, Start: start}}
 	l.AllowDiscards = slices.Contains(c.Header.Flags, "allow-discards")
 	if s.Integrity != "" {
 		l, err := c.taggedLine(l)
@@ -154,7 +155,7 @@ func (c *Container) AddKey(k *Key, passphrase []byte, kdf KDF) (slot int, err er
 	if err != nil {
 		return 0, err
 	}
-	if err := s.fill(c.store, passphrase, k.bytes, c.options.limits(), c.options.random); err != nil {
+	if err := s.fill(c.store, passphrase, k.secret.Bytes(), c.options.limits(), c.options.random); err != nil {
 		return 0, err
 	}
 	return s.ID, c.commit(func() error { return c.put(s.ID, &s) })
@@ -172,7 +173,7 @@ func (c *Container) ChangeKey(k *Key, passphrase []byte, kdf KDF) (slot int, err
 	if err != nil {
 		return 0, err
 	}
-	if err := s.fill(c.store, passphrase, k.bytes, c.options.limits(), c.options.random); err != nil {
+	if err := s.fill(c.store, passphrase, k.secret.Bytes(), c.options.limits(), c.options.random); err != nil {
 		return 0, err
 	}
 	if c.v2 != nil {
@@ -253,7 +254,7 @@ func (c *Container) fresh(k *Key, kdf KDF) (s Slot, err error) {
 		s, err = c.v1.free(c.Header)
 		kdf.Hash = s.Hash
 	} else {
-		s, err = c.v2.free(len(k.bytes))
+		s, err = c.v2.free(k.secret.Len())
 	}
 	if err != nil {
 		return s, err

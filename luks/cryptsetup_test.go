@@ -160,7 +160,7 @@ func TestDisksOfCryptsetup(t *testing.T) {
 
 			l := openFile(t, header)
 			for slot, pass := range []string{c.pass, c.more} {
-				if k := unlock(t, l, pass); !bytes.Equal(k.bytes, want) || k.Slot != slot {
+				if k := unlock(t, l, pass); !bytes.Equal(k.secret.Bytes(), want) || k.Slot != slot {
 					t.Errorf("slot %d opens %v in slot %d, another key", slot, k, k.Slot)
 				}
 			}
@@ -217,7 +217,7 @@ func TestCryptsetupTakesOurs(t *testing.T) {
 			}
 			keyFile := filepath.Join(t.TempDir(), "key")
 			cryptsetup(t, c.more, "luksDump", path, "--dump-volume-key", "--volume-key-file", keyFile, "--key-file", "-")
-			if got, err := os.ReadFile(keyFile); err != nil || !bytes.Equal(got, k.bytes) {
+			if got, err := os.ReadFile(keyFile); err != nil || !bytes.Equal(got, k.secret.Bytes()) {
 				t.Errorf("cryptsetup finds another key: %v", err)
 			}
 			cryptsetup(t, "", "luksKillSlot", path, fmt.Sprint(slot))

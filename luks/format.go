@@ -8,6 +8,7 @@ import (
 
 	"udm/blk"
 	"udm/env"
+	"udm/internal/secret"
 )
 
 // Format describes a new disk. Comments give the default, which the zero value
@@ -102,11 +103,11 @@ func Create(e env.Env, dev blk.Device, f Format, passphrase []byte, o Options) (
 		return nil, err
 	}
 	c := &Container{store: store{e, dev}, options: o}
-	secret, err := o.random(f.volumeKey())
+	fresh, err := o.random(f.volumeKey())
 	if err != nil {
 		return nil, err
 	}
-	key := &Key{bytes: secret}
+	key := &Key{secret: secret.Take(fresh)}
 	defer key.Close()
 	d := Digest{Hash: f.Hash, Iterations: f.DigestIterations}
 	if d.Salt, err = o.random(saltSize1); err != nil {
@@ -171,7 +172,7 @@ func (c *Container) create1(f *Format, d *Digest, k *Key) (err error) {
 	if len(cipher) > 31 || len(mode) > 31 || cipher == "" || mode == "" {
 		return fmt.Errorf("the cipher %q does not fit into a header of version 1", f.Encryption)
 	}
-	if d.Digest, err = d.derive(k.bytes, digestSize1, c.options.limits()); err != nil {
+	if d.Digest, err = d.derive(k.secret.Bytes(), digestSize1, c.options.limits()); err != nil {
 		return err
 	}
 	l := &luks1{}
@@ -228,7 +229,7 @@ func (c *Container) create2(f *Format, d *Digest, k *Key) (err error) {
 	if err != nil {
 		return err
 	}
-	if d.Digest, err = d.derive(k.bytes, min(h().Size(), 64), c.options.limits()); err != nil {
+	if d.Digest, err = d.derive(k.secret.Bytes(), min(h().Size(), 64), c.options.limits()); err != nil {
 		return err
 	}
 	room := uint64(keyslotsSize2)

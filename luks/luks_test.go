@@ -11,6 +11,7 @@ import (
 	"udm/blk/blktest"
 	"udm/blk/memdev"
 	"udm/env"
+	"udm/internal/secret"
 )
 
 // cheap are derivations that take no time.
@@ -70,7 +71,7 @@ func TestLife(t *testing.T) {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			d := memdev.New(diskSectors)
 			c := create(t, d, small(version), "one")
-			first := bytes.Clone(unlock(t, c, "one").bytes)
+			first := bytes.Clone(unlock(t, c, "one").secret.Bytes())
 			shut(t, c, "two")
 			slot, err := c.AddKey(unlock(t, c, "one"), []byte("two"), cheap[version])
 			if err != nil || slot != 1 {
@@ -78,7 +79,7 @@ func TestLife(t *testing.T) {
 			}
 			c = open(t, d)
 			k := unlock(t, c, "two")
-			if k.Slot != 1 || !bytes.Equal(k.bytes, first) {
+			if k.Slot != 1 || !bytes.Equal(k.secret.Bytes(), first) {
 				t.Errorf("slot %d, or another key", k.Slot)
 			}
 			slot, err = c.ChangeKey(k, []byte("three"), cheap[version])
@@ -86,7 +87,7 @@ func TestLife(t *testing.T) {
 				t.Fatalf("slot %d, %v", slot, err) // version 1 moves on to the next
 			}
 			shut(t, c, "two")
-			if k := unlock(t, open(t, d), "three"); !bytes.Equal(k.bytes, first) {
+			if k := unlock(t, open(t, d), "three"); !bytes.Equal(k.secret.Bytes(), first) {
 				t.Error("another key")
 			}
 			must(t, c.RemoveKey(0, false))
@@ -99,7 +100,7 @@ func TestLife(t *testing.T) {
 			}
 			must(t, c.RemoveKey(slot, true))
 			shut(t, open(t, d), "three")
-			if k.Close(); !bytes.Equal(k.bytes, make([]byte, len(k.bytes))) || strings.Contains(k.String(), "0000") {
+			if k.Close(); k.secret.Len() != 0 || strings.Contains(k.String(), "0000") {
 				t.Error("a closed key is still there")
 			}
 		})
@@ -129,7 +130,7 @@ func TestLine(t *testing.T) {
 	f := small(2)
 	f.SectorSize = 4096
 	c := create(t, memdev.New(diskSectors+5), f, "x")
-	k := &Key{bytes: bytes.Repeat([]byte{0xab}, 32)}
+	k := &Key{secret: secret.Take(bytes.Repeat([]byte{0xab}, 32))}
 	l, sectors, err := c.Line(k, "/a", diskSectors+5)
 	must(t, err)
 	if want := "aes-xts-plain64 " + strings.Repeat("ab", 32) + " 0 /a 32768 1 sector_size:4096"; l.String() != want || sectors != diskSectors-32768 {
@@ -197,7 +198,7 @@ func TestPowerCuts(t *testing.T) {
 func (s *scenario) run(t *testing.T, f *blktest.Failer, d *memdev.Device, k *Key) {
 	c := open(t, d)
 	segment := c.Header.Segment
-	want := bytes.Clone(k.bytes)
+	want := bytes.Clone(k.secret.Bytes())
 	c.store.dev = f.Wrap(d)
 	err := s.change(c, k, c.Header.Version)
 	if !told(err, c, f) {
@@ -212,7 +213,7 @@ func (s *scenario) run(t *testing.T, f *blktest.Failer, d *memdev.Device, k *Key
 		for _, pass := range s.must {
 			k, err := c.Unlock([]byte(pass), AnySlot)
 			opened = opened || err == nil
-			if err == nil && !bytes.Equal(k.bytes, want) {
+			if err == nil && !bytes.Equal(k.secret.Bytes(), want) {
 				t.Errorf("%q opens another key", pass)
 			}
 		}
@@ -284,7 +285,7 @@ func TestEachByteOfTheHeader(t *testing.T) {
 	}
 	must(t, blk.WriteSectors(env.Real(), d, make([]byte, 4096), 0, 0))
 	got := open(t, d)
-	if !bytes.Equal(unlock(t, got, "pass").bytes, k.bytes) {
+	if !bytes.Equal(unlock(t, got, "pass").secret.Bytes(), k.secret.Bytes()) {
 		t.Error("another key")
 	}
 	must(t, got.Repair())
@@ -309,7 +310,7 @@ func TestEachByteOfAHeader1(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if opened, err := got.Unlock([]byte("pass"), AnySlot); err == nil && !bytes.Equal(opened.bytes, k.bytes) {
+		if opened, err := got.Unlock([]byte("pass"), AnySlot); err == nil && !bytes.Equal(opened.secret.Bytes(), k.secret.Bytes()) {
 			t.Errorf("byte %d: another key", at)
 		}
 	}
@@ -399,7 +400,7 @@ func TestBackup(t *testing.T) {
 		_, err := c.ChangeKey(k, []byte("new"), cheap[version])
 		must(t, err)
 		must(t, Restore(env.Real(), d, b.Bytes(), false, Options{}))
-		if got := unlock(t, open(t, d), "old"); !bytes.Equal(got.bytes, k.bytes) {
+		if got := unlock(t, open(t, d), "old"); !bytes.Equal(got.secret.Bytes(), k.secret.Bytes()) {
 			t.Error("another key")
 		}
 		shut(t, open(t, d), "new")

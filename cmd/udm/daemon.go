@@ -19,6 +19,7 @@ import (
 	"udm/ctl/server/systemd"
 	"udm/export/nbd"
 	"udm/targets/all"
+	"udm/targets/crypt"
 )
 
 // daemonFlags are the options of udm daemon.
@@ -114,7 +115,8 @@ func serveRoot(cmd *cobra.Command, f daemonFlags, root string, old *handover.Pre
 	if err != nil {
 		return err
 	}
-	types := all.Types()
+	keys := &crypt.Ring{}
+	types := all.TypesWithKeys(keys)
 	if err := setParams(types, f.params); err != nil {
 		return err
 	}
@@ -137,7 +139,7 @@ func serveRoot(cmd *cobra.Command, f daemonFlags, root string, old *handover.Pre
 	log := slog.New(logHandler(f.logFormat, to, level))
 	return server.Run(cmd.Context(), server.Config{
 		Root: root, Program: thisBuild().String(), Listen: f.listen, Metrics: f.metrics, Receive: f.receive, Mount: mount, Web: f.web, WebOperations: f.webOperations, Machine: examineForPage, TLS: conf, ReadOnly: f.readOnly, MaxConns: f.maxConns,
-		Hurry: secondSignal(), Types: types, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
+		Hurry: secondSignal(), Types: types, Keys: keys, Log: log, Helper: []string{"/proc/self/exe", attachHelper},
 		Sockets: sockets, Predecessor: old, Successor: successor,
 		HandedOver: func(pid int) { notify(log, fmt.Sprint(systemd.MainPID, pid)) },
 		Ready: func(*service.Service) {

@@ -34,7 +34,7 @@ serves the resulting block devices over NBD and FUSE.`,
 		createCommand(), loadCommand(), removeCommand(), runCommand(), runStarterCommand(),
 		mountCommand(), unmountCommand(), attachCommand(), detachCommand(), attachHelperCommand(), exportCommand(), unexportCommand(),
 		cloneCommand(), snapshotCommand(), mergeCommand(), rollbackCommand(), resetCommand(), flattenCommand(), commitCommand(), cpCommand(), changesCommand(), sendCommand(), receiveCommand(),
-		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), eraCommand(), cacheCommand(), lvmCommand(), luksCommand(), verityCommand(), integrityCommand(), partitionsCommand(), logWritesCommand(), versionCommand(), manCommand(),
+		resizeCommand(), renameCommand(), orphansCommand(), operationsCommand(), poolCommand(), volumeCommand(), thinCommand(), eraCommand(), cacheCommand(), lvmCommand(), luksCommand(), keyCommand(), verityCommand(), integrityCommand(), partitionsCommand(), logWritesCommand(), versionCommand(), manCommand(),
 		rescueCommand(), archiveCommand())
 	explainUsage(cmd)
 	return cmd

@@ -33,6 +33,7 @@ import (
 	"udm/env/hostfs"
 	"udm/export/vhost/driver"
 	"udm/targets/all"
+	"udm/targets/crypt"
 	"udm/volume"
 )
 
@@ -69,7 +70,8 @@ func runReplaced(root string) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err == nil {
-		err = Run(ctx, Config{Root: root, Program: "test", Types: all.Types(), Mount: filepath.Join(root, "mnt"), Web: "localhost:0", FS: fullFS{root: root}, atOnce: together,
+		keys := &crypt.Ring{}
+		err = Run(ctx, Config{Root: root, Program: "test", Types: all.TypesWithKeys(keys), Keys: keys, Mount: filepath.Join(root, "mnt"), Web: "localhost:0", FS: fullFS{root: root}, atOnce: together,
 			Log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 			Ready: func(*service.Service) { fmt.Println("ready") }, Predecessor: old,
 			Successor: func(program string) *exec.Cmd {
@@ -429,6 +431,7 @@ func (r *replaced) replace(program string) error {
 func TestReplacedUnderLoad(t *testing.T) {
 	r := startReplaced(t, "")
 	r.load(slices.Concat(together, alone)...)
+	r.encrypted()
 	before, err := r.List(context.Background(), ctl.Query{})
 	r.must(err)
 	page := r.page()
@@ -443,7 +446,19 @@ func TestReplacedUnderLoad(t *testing.T) {
 	if pid, err := r.pid(); pid == r.cmd.Process.Pid || err != nil {
 		t.Errorf("process %d serves, %v", pid, err)
 	}
+	if keys, err := r.Keys(context.Background()); len(keys) != 1 || err != nil {
+		t.Errorf("the keys are %v, %v", keys, err)
+	}
 	t.Logf("%d replacements, %d I/Os, the longest took %v", *replacements, r.count.Load(), time.Duration(r.longest.Load()).Round(time.Millisecond))
+}
+
+// encrypted makes a device whose key is only in the key store.
+func (r *replaced) encrypted() {
+	ctx, path := context.Background(), filepath.Join(r.root, "secret.img")
+	r.must(os.WriteFile(path, make([]byte, 1<<20), 0o600))
+	r.must(r.SetKey(ctx, ctl.SetKey{KeyName: ctl.KeyName{Type: "logon", Description: "one"}, Key: bytes.Repeat([]byte{7}, 64)}))
+	_, err := r.Create(ctx, ctl.Create{Name: "secret", Table: "0 2048 crypt aes-xts-plain64 :64:logon:one 0 " + path + " 0"})
+	r.must(err)
 }
 
 // page returns the address of the page, whose port the system has chosen.

@@ -21,6 +21,7 @@ import (
 	"udm/ctl/server/web"
 	"udm/dm"
 	"udm/env/hostfs"
+	"udm/targets/crypt"
 	"udm/volume"
 )
 
@@ -41,6 +42,7 @@ type Config struct {
 	Machine       func() []web.Check
 	Mount         string // directory in which to show the devices as files; "" for none
 	Types         []*dm.Type
+	Keys          *crypt.Ring // the key store of Types
 	Log           *slog.Logger
 	// Helper is a command that calls attach.Helper; without it nothing can be
 	// attached as a block device.
@@ -121,7 +123,7 @@ type daemon struct {
 // live runs a service until ctx ends, or until it is handed over. errAgain: another one is to
 // be made, of what is left if the next process has not taken that.
 func (d *daemon) live(ctx context.Context, from []*handover.Bundle) (left []*handover.Bundle, err error) {
-	s, err := service.New(service.Config{Root: d.cfg.Root, Program: d.cfg.Program, Types: d.cfg.Types, Log: d.cfg.Log,
+	s, err := service.New(service.Config{Root: d.cfg.Root, Program: d.cfg.Program, Types: d.cfg.Types, Keys: d.cfg.Keys, Log: d.cfg.Log,
 		Helper: d.cfg.Helper, FS: d.cfg.FS, Files: d.cfg.Files, AtOnce: d.cfg.atOnce})
 	if err != nil {
 		return nil, d.refuse(err)

@@ -31,11 +31,14 @@ import (
 )
 
 // Types returns one type for each table keyword, to be given to dm.NewControl.
-func Types() []*dm.Type {
+func Types() []*dm.Type { return TypesWithKeys(nil) }
+
+// TypesWithKeys is Types with a store of the keys that tables of crypt name; nil: there is none.
+func TypesWithKeys(keys crypt.KeyStore) []*dm.Type {
 	types := []*dm.Type{
 		cache.Type(),
 		clone.Type(),
-		crypt.Type(nil),
+		crypt.Type(keys),
 		delay.Type(),
 		dust.Type(),
 		ebs.Type(),

@@ -25,9 +25,10 @@
 // # The key
 //
 // The key is in the target as long as it is in force: for the cipher, and because
-// the table shows it. It is overwritten when it is wiped or the target closed. Errors
-// and logs do not tell it. What the cipher has made of it, and the text of the table
-// that it came in, is Go's memory, which is dropped and not overwritten.
+// the table shows it. It is in locked memory (udm/internal/secret), and overwritten when
+// it is wiped or the target closed. Errors and logs do not tell it. What the cipher has
+// made of it, and the text of the table that it came in, is Go's memory, which is dropped
+// and not overwritten. A table that names a key of a [Ring] does not contain it.
 //
 // Lock order: workers.mu and crypt.mu are leaves.
 package crypt
@@ -94,7 +95,7 @@ func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 	}
 	l.Key = ""
 	if err := c.open(k, wrong); err != nil {
-		clear(k.bytes)
+		k.bytes.Close()
 		return nil, err
 	}
 	t.NumFlush, t.MaxIOLen, t.AccountsIssue = 1, pieceSectors, true
@@ -319,6 +320,7 @@ func (c *crypt) work(cl *dm.Clone) {
 func (c *crypt) Close() {
 	c.workers.close()
 	c.wipe()
+	c.key.bytes.Close()
 }
 
 // Postsuspend and Resume say when keys may be changed.

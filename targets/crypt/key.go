@@ -8,12 +8,13 @@ import (
 	"syscall"
 
 	"udm/dm"
+	"udm/internal/secret"
 	"udm/targets/crypt/skcipher"
 )
 
 // key is a key in force. One that was wiped, or has a name, is all zeroes.
 type key struct {
-	bytes []byte
+	bytes *secret.Bytes
 	name  string // ":SIZE:TYPE:DESCRIPTION", when it came from the store
 }
 
@@ -22,10 +23,10 @@ func (k *key) word() string {
 	switch {
 	case k.name != "":
 		return k.name
-	case len(k.bytes) == 0:
+	case k.bytes.Len() == 0:
 		return noKey
 	}
-	return hex.EncodeToString(k.bytes)
+	return hex.EncodeToString(k.bytes.Bytes())
 }
 
 const noKey = "-"
@@ -52,7 +53,8 @@ func (c *crypt) decode(word string) (key, error) {
 	case err != nil || size == 0 && word != noKey:
 		return key{}, badKey()
 	case !strings.HasPrefix(word, ":"):
-		return decodeHex(word)
+		b, err := decodeHex(word)
+		return key{bytes: secret.Take(b)}, err
 	case c.keys == nil:
 		return key{}, dm.Errorf(syscall.EINVAL, "the table names a key, and this program has no key store; give the key in hexadecimal digits")
 	}
@@ -63,17 +65,17 @@ func (c *crypt) decode(word string) (key, error) {
 		clear(k)
 		err = dm.Errorf(syscall.EINVAL, "the key in the store has another size than the table says")
 	}
-	return key{k, word}, err
+	return key{secret.Take(k), word}, err
 }
 
 // decodeHex reads pairs of digits; a digit that is left over means nothing.
-func decodeHex(word string) (key, error) {
+func decodeHex(word string) ([]byte, error) {
 	b, err := hex.DecodeString(word[:len(word)/2*2])
 	if err != nil {
 		clear(b)
-		return key{}, badKey()
+		return nil, badKey()
 	}
-	return key{bytes: b}, nil
+	return b, nil
 }
 
 func badKey() error {
@@ -92,14 +94,16 @@ func (c *crypt) set(word string) error {
 func (c *crypt) install(k key) error {
 	cipher, err := c.newCipher(k)
 	if err != nil {
-		clear(k.bytes)
+		k.bytes.Close()
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.key.bytes)
+	if c.key.bytes != nil {
+		c.key.bytes.Close()
+	}
 	if k.name != "" {
-		clear(k.bytes) // the table shows the name
+		clear(k.bytes.Bytes()) // the table shows the name
 	}
 	c.key = k
 	c.cipher.Store(cipher)
@@ -107,14 +111,14 @@ func (c *crypt) install(k key) error {
 }
 
 func (c *crypt) newCipher(k key) (*skcipher.Sectors, error) {
-	return c.spec.New(k.bytes, c.line.SectorSize, c.line.IVLargeSectors)
+	return c.spec.New(k.bytes.Bytes(), c.line.SectorSize, c.line.IVLargeSectors)
 }
 
 // wipe forgets the key.
 func (c *crypt) wipe() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.key.bytes)
+	clear(c.key.bytes.Bytes())
 	c.key.name = ""
 	c.cipher.Store(nil)
 }
@@ -148,7 +152,7 @@ func (c *crypt) isSuspended() bool {
 // replace puts a key of the same size in force.
 func (c *crypt) replace(word string) error {
 	c.mu.Lock()
-	size := len(c.key.bytes)
+	size := c.key.bytes.Len()
 	c.mu.Unlock()
 	if n, err := keySize(word); err != nil || n != size {
 		return dm.Errorf(syscall.EINVAL, "the key has another size than the one of the table; give one of %d bytes", size)

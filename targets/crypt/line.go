@@ -1,6 +1,7 @@
 package crypt
 
 import (
+	"encoding/hex"
 	"fmt"
 	"math"
 	"strings"
@@ -75,13 +76,15 @@ func (l *Line) parseKey(word string, size int) error {
 			err = badKey()
 		}
 		if err == nil {
-			_, err = spec.New(k.bytes, l.SectorSize, l.IVLargeSectors)
+			_, err = spec.New(k, l.SectorSize, l.IVLargeSectors)
 		}
 		if err != nil {
 			return dm.Because(err, "Error decoding and setting key")
 		}
-		l.Key = k.word()
-		clear(k.bytes)
+		if l.Key = noKey; len(k) > 0 {
+			l.Key = hex.EncodeToString(k)
+		}
+		clear(k)
 	}
 	return nil
 }

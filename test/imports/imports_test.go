@@ -29,7 +29,7 @@ var layers = []struct {
 	{"targets", []string{"internal", "env", "blk", "pdata", "dm"}},
 	{"lvm/activation", []string{"dm", "targets", "lvm", "volume", "ctl/."}}, // a client of the daemon
 	{"lvm", []string{"internal", "env", "blk", "dm", "targets"}},
-	{"luks", []string{"env", "blk", "dm", "targets"}},
+	{"luks", []string{"internal", "env", "blk", "dm", "targets"}},
 	{"volume", []string{"env", "blk", "dm", "targets"}},
 	{"export/internal/virtq", nil}, // rings know bytes only
 	{"export", []string{"internal", "env", "blk"}},
@@ -45,7 +45,7 @@ var layers = []struct {
 	{"packaging", nil}, // the rules of Prometheus, as text
 	{"ctl/server/metrics", []string{"blk", "pdata", "dm", "targets", "volume", "packaging", "ctl/."}},
 	{"ctl/server/web", []string{"volume", "ctl/.", "ctl/server/metrics"}},
-	{"ctl/server", []string{"internal", "env", "blk", "dm", "volume", "export", "ctl"}}, // the daemon
+	{"ctl/server", []string{"internal", "env", "blk", "dm", "targets", "volume", "export", "ctl"}}, // the daemon
 	{"ctl", []string{"internal", "blk", "dm", "volume"}},
 	{"run/dmioctl", []string{"blk"}},
 	{"run/blkioctl", nil},
@@ -63,7 +63,7 @@ var layers = []struct {
 
 // core are the folders that import nothing from elsewhere but golang.org/x/sys, and
 // golang.org/x/crypto for what the standard library lacks of the ciphers and key
-// derivations that encrypted disks have: twofish, argon2, ripemd160, blake2.
+// derivations that encrypted disks have: twofish, chacha20poly1305, argon2, ripemd160, blake2.
 var core = []string{"env", "blk", "pdata", "dm", "targets", "luks", "internal"}
 
 type pkg struct {

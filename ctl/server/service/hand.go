@@ -78,7 +78,7 @@ func (s *Service) Hand(b *handover.Bundle, g handover.Group) error {
 	if err != nil {
 		return err
 	}
-	if err := b.Put(DevicesPart, s.state.Hand(g)); err != nil {
+	if err := errors.Join(b.Put(DevicesPart, s.state.Hand(g)), s.handKeys(b)); err != nil {
 		return err
 	}
 	disks, err := m.Hand(s.bases(m, g))
@@ -153,6 +153,9 @@ func (s *Service) Take(ctx context.Context, b *handover.Bundle) (g handover.Grou
 		return nil, nil, err
 	}
 	open, err := takeDisks(b)
+	if err == nil {
+		err = s.takeKeys(b)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"udm/ctl"
+	"udm/dm"
+	"udm/targets/all"
+	"udm/targets/crypt"
 	"udm/volume"
 )
 
@@ -82,4 +85,59 @@ func TestKeysAreNotKept(t *testing.T) {
 	}
 	noFileHas(t, root, key)
 	ended(t, s)
+}
+
+// A table that names a key is saved without it. After a restart its device waits for the key,
+// and works again once that is set; nothing else has to be done. Another key is not taken for it.
+func TestKeyStore(t *testing.T) {
+	ctx, root := context.Background(), t.TempDir()
+	disk := filepath.Join(t.TempDir(), "disk")
+	must(t, os.WriteFile(disk, make([]byte, 1<<20), 0o600))
+	start := func() *Service {
+		keys := &crypt.Ring{}
+		s, err := New(Config{Root: root, Types: all.TypesWithKeys(keys), Keys: keys})
+		must(t, err)
+		must(t, s.Restore(ctx))
+		return s
+	}
+	set := func(s *Service, name string) error {
+		return s.SetKey(ctx, ctl.SetKey{KeyName: ctl.KeyName{Type: "logon", Description: name}, Key: []byte(key)})
+	}
+	s := start()
+	create := ctl.Create{Name: "secret", Table: "0 2048 crypt aes-xts-plain64 :64:logon:one 0 " + disk + " 0"}
+	if _, err := s.Create(ctx, create); dm.ErrnoOf(err) != dm.ENOKEY {
+		t.Errorf("without its key: %v", err)
+	}
+	must(t, set(s, "one"))
+	_, err := s.Create(ctx, create)
+	must(t, err)
+	if got := tableOf(t, s, true); !strings.Contains(got, " :64:logon:one ") {
+		t.Errorf("it shows %s", got)
+	}
+	list, err := s.Keys(ctx)
+	if err != nil || len(list) != 1 || list[0].Description != "one" || list[0].Size != 64 {
+		t.Errorf("%v, %v", list, err)
+	}
+	for _, k := range []ctl.KeyName{{Type: "asymmetric", Description: "x"}, {Type: "logon", Description: "two words"}, {Type: "logon"}} {
+		if err := s.SetKey(ctx, ctl.SetKey{KeyName: k, Key: []byte(key)}); dm.ErrnoOf(err) != syscall.EINVAL {
+			t.Errorf("%v was set: %v", k, err)
+		}
+	}
+	must(t, s.RemoveKey(ctx, list[0].KeyName))
+	if err := s.RemoveKey(ctx, list[0].KeyName); dm.ErrnoOf(err) != dm.ENOKEY {
+		t.Errorf("removed twice: %v", err)
+	}
+	must(t, s.Close())
+	noFileHas(t, root, key)
+
+	s = start()
+	defer s.Close()
+	must(t, set(s, "two"))
+	if got := tableOf(t, s, true); got != "" {
+		t.Errorf("without its key: %s", got)
+	}
+	must(t, set(s, "one"))
+	if got := tableOf(t, s, true); !strings.Contains(got, " :64:logon:one ") {
+		t.Errorf("with its key: %q", got)
+	}
 }

@@ -32,6 +32,7 @@ import (
 	"udm/dm"
 	"udm/env"
 	"udm/env/hostfs"
+	"udm/targets/crypt"
 	"udm/volume"
 )
 
@@ -58,6 +59,7 @@ type Service struct {
 	naming  *env.Mutex // held while a device is renamed and saved
 	low     lowDisks
 	limits  limits
+	keys    *crypt.Ring
 	atOnce  int // see Config
 
 	restored atomic.Bool
@@ -69,6 +71,7 @@ type Config struct {
 	Root    string // directory of the saved state; created if missing
 	Program string // version to report
 	Types   []*dm.Type
+	Keys    *crypt.Ring  // the key store of Types; nil: they have none
 	Log     *slog.Logger // nil: no log
 
 	Env    env.Env      // nil: [env.Real]
@@ -96,6 +99,9 @@ func (c *Config) setDefaults() {
 	if c.Opener == nil {
 		c.Opener = leaf.New(c.Env)
 	}
+	if c.Keys == nil {
+		c.Keys = &crypt.Ring{}
+	}
 	if c.FS == nil {
 		c.FS = hostfs.Disk{}
 	}
@@ -118,7 +124,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{env: c.Env, control: c.Control, opener: c.Opener, state: saved, events: hub,
 		log: c.Log, program: c.Program, naming: env.NewMutex(c.Env), wake: c.Env.NewWait()}
-	s.atOnce = c.AtOnce
+	s.atOnce, s.keys = c.AtOnce, c.Keys
 	s.limits = limits{changing: env.NewMutex(c.Env), own: make(map[*dm.Device]*dm.Throttle), groups: make(map[string]*dm.Throttle)}
 	c.Control.SetWatch(s.watch)
 	s.volumes = volume.New(volume.Machine{Env: c.Env, Devices: devices{s}, Files: c.Files, FS: c.FS, Root: c.Root, Log: c.Log})
