@@ -39,11 +39,17 @@ The disk does not record the hash and its key; specify them each time.`,
 // integrityFlags are the options that describe the tags and their disk.
 type integrityFlags struct {
 	hash, keyFile, dataDevice string
+	journalMAC, journalMACKey string
+	journalCrypt, journalKey  string
 }
 
 func (i *integrityFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&i.hash, "integrity", "crc32c", "hash: "+strings.Join(integrity.Algorithms(), ", "))
 	f.StringVar(&i.keyFile, "integrity-key-file", "", "file whose contents are the key of the HMAC")
+	f.StringVar(&i.journalMAC, "journal-integrity", "", "MAC of the journal, such as hmac-sha256")
+	f.StringVar(&i.journalMACKey, "journal-integrity-key-file", "", "file whose contents are the key of that MAC")
+	f.StringVar(&i.journalCrypt, "journal-crypt", "", "cipher of the journal: cbc-aes or ctr-aes")
+	f.StringVar(&i.journalKey, "journal-crypt-key-file", "", "file whose contents are the key of that cipher")
 	f.StringVar(&i.dataDevice, "data-device", "", "disk for the data, so that DISK holds only journal and tags")
 }
 
@@ -61,15 +67,34 @@ func (i *integrityFlags) line(disk string) (*integrity.Line, error) {
 			return nil, err
 		}
 	}
-	if i.keyFile != "" {
-		key, err := os.ReadFile(i.keyFile)
-		if err != nil {
+	l.JournalMAC.Name, l.JournalCrypt.Name = hashName(i.journalMAC), cipherName(i.journalCrypt)
+	for _, k := range []struct {
+		file string
+		to   *string
+	}{{i.keyFile, &l.Key}, {i.journalMACKey, &l.JournalMAC.Key}, {i.journalKey, &l.JournalCrypt.Key}} {
+		if *k.to, err = keyOf(k.file); err != nil {
 			return nil, err
 		}
-		l.Key = hex.EncodeToString(key)
-		clear(key)
 	}
 	return l, nil
+}
+
+// keyOf is the content of a file in hexadecimal digits; without a file it is empty.
+func keyOf(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	key, err := os.ReadFile(file)
+	defer clear(key)
+	return hex.EncodeToString(key), err
+}
+
+// cipherName is the kernel's name of a cipher that integritysetup calls MODE-CIPHER.
+func cipherName(name string) string {
+	if mode, cipher, short := strings.Cut(strings.ToLower(name), "-"); short {
+		return mode + "(" + cipher + ")"
+	}
+	return name
 }
 
 // hashName is the kernel's name of a hash that cryptsetup calls hmac-HASH.
@@ -123,7 +148,7 @@ func (f *integrityFormat) run(cmd *cobra.Command, disk string) error {
 	l.TagSize, l.BlockSize, l.InterleaveSectors = f.tagSize, f.sectorSize, f.interleave
 	l.JournalSectors = uint32(min(f.journal/blk.SectorSize, 1<<31))
 	l.FixPadding = !f.legacyPadding
-	l.FixHMAC = !f.legacyHMAC && l.Key != ""
+	l.FixHMAC = !f.legacyHMAC && (l.Key != "" || l.JournalMAC.Name != "")
 	if l, err = checkedLine(l); err != nil {
 		return err
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"udm/blk"
@@ -50,6 +52,21 @@ func TestIntegrityCommands(t *testing.T) {
 			got := make([]byte, len(data))
 			if err := blk.ReadSectors(env.Real(), d, got, 8); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%s: read something else, %v", mode, err)
+			}
+		})
+	}
+	sealed := " --journal-integrity hmac-sha256 --journal-integrity-key-file @key --journal-crypt cbc-aes --journal-crypt-key-file @aes"
+	c.write("aes", []byte("sixteen bytes!!!"))
+	c.fails("format @disk --journal-crypt xyz-aes --journal-crypt-key-file @aes", "journal cipher")
+	if out := c.must("format @disk --integrity sha256" + sealed); !strings.Contains(out, "have_journal_mac fix_padding fix_hmac") {
+		t.Error(out)
+	}
+	for range 2 {
+		c.serves("open @disk --integrity sha256"+sealed, func(d blk.Device) {
+			got := make([]byte, len(data))
+			err := errors.Join(blk.WriteSectors(env.Real(), d, data, 8, 0), blk.ReadSectors(env.Real(), d, got, 8))
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("read something else, %v", err)
 			}
 		})
 	}

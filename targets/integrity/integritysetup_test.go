@@ -28,7 +28,8 @@ var howMany = flag.Int("disks", 6, "how many random disks to make with integrity
 type kind struct {
 	hash, key                                string
 	tagSize, sectorSize, interleave, journal int
-	direct                                   bool
+	direct, mac                              bool
+	crypt                                    string // cbc or ctr; "": none
 }
 
 func choose(rng *rand.Rand) *kind {
@@ -40,6 +41,7 @@ func choose(rng *rand.Rand) *kind {
 	if rng.IntN(3) == 0 {
 		k.tagSize = pick(1, 4)
 	}
+	k.mac, k.crypt = rng.IntN(3) == 0, []string{"", "", "cbc", "ctr"}[rng.IntN(4)]
 	return k
 }
 
@@ -48,6 +50,12 @@ func (k *kind) options(format bool) string {
 	o := " --integrity " + k.hash
 	if k.key != "" {
 		o += " --integrity-key-file $OUT/key --integrity-key-size 32"
+	}
+	if k.mac {
+		o += " --journal-integrity hmac-sha256 --journal-integrity-key-file $OUT/key --journal-integrity-key-size 32"
+	}
+	if k.crypt != "" {
+		o += " --journal-crypt " + k.crypt + "-aes --journal-crypt-key-file $OUT/key --journal-crypt-key-size 32"
 	}
 	if !format {
 		if k.direct {
@@ -71,9 +79,16 @@ func (k *kind) table(sectors, tagSize int, format bool) string {
 	}
 	if format {
 		words += fmt.Sprintf(" fix_padding interleave_sectors:%d journal_sectors:%d", k.interleave, k.journal/512)
-		if k.key != "" {
+		if k.key != "" || k.mac {
 			words += " fix_hmac"
 		}
+	}
+	own := ":" + hex.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
+	if k.mac {
+		words += " journal_mac:hmac(sha256)" + own
+	}
+	if k.crypt != "" {
+		words += " journal_crypt:" + k.crypt + "(aes)" + own
 	}
 	words += " internal_hash:" + hash
 	tag := "-"
