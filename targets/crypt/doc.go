@@ -9,8 +9,9 @@ Table:
                 authenticated encryption capi:gcm(aes)-IV,
                 capi:rfc7539(chacha20,poly1305)-IV and
                 capi:authenc(hmac(HASH),MODE(CIPHER))-IV
-                  CIPHER   aes, twofish, or cipher_null, which does nothing
-                  MODE     xts, cbc, or ecb, which has no IV
+                  CIPHER   aes, twofish, or cipher_null, which does nothing;
+                           xchacha12,aes or xchacha20,aes for adiantum
+                  MODE     xts, cbc, adiantum, or ecb, which has no IV
                   IV       plain64, plain64be, plain, essiv:sha256, benbi, null,
                            eboiv, or random, which is stored with each sector
     KEY         hexadecimal digits, - for none, or :SIZE:TYPE:DESCRIPTION of a

@@ -63,7 +63,7 @@ var layers = []struct {
 
 // core are the folders that import nothing from elsewhere but golang.org/x/sys, and
 // golang.org/x/crypto for what the standard library lacks of the ciphers and key
-// derivations that encrypted disks have: twofish, chacha20poly1305, argon2, ripemd160, blake2.
+// derivations that encrypted disks have: twofish, poly1305, chacha20poly1305, argon2, ripemd160, blake2.
 var core = []string{"env", "blk", "pdata", "dm", "targets", "luks", "internal"}
 
 type pkg struct {

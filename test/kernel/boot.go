@@ -55,7 +55,7 @@ type Options struct {
 // DefaultModules give the targets linear, striped, error, zero, delay, flakey, snapshot, thin, dust, switch, unstriped,
 // log-writes, era, clone, mirror, cache, writecache, multipath, verity, integrity and crypt, with hashes and ciphers, which have to be there before them, and the loop driver.
 var DefaultModules = []string{"dm-mod", "dm-zero", "dm-delay", "dm-flakey", "dm-snapshot", "dm-thin-pool", "dm-dust", "dm-switch", "dm-unstripe", "dm-log-writes", "dm-cache", "dm-cache-smq", "dm-era", "dm-clone", "dm-mirror", "dm-writecache", "dm-multipath", "dm-round-robin", "dm-queue-length", "dm-service-time", "loop",
-	"hmac", "cbc", "xts", "ecb", "essiv", "twofish_generic", "ctr", "ghash-generic", "gcm", "chacha_generic", "poly1305_generic", "chacha20poly1305", "authenc", "dm-crypt", "sha512_generic", "dm-verity", "dm-integrity"}
+	"hmac", "cbc", "xts", "ecb", "essiv", "twofish_generic", "ctr", "ghash-generic", "gcm", "chacha_generic", "poly1305_generic", "chacha20poly1305", "authenc", "nhpoly1305", "adiantum", "dm-crypt", "sha512_generic", "dm-verity", "dm-integrity"}
 
 // Result is what a boot left behind.
 type Result struct {

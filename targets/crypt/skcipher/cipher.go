@@ -18,6 +18,8 @@ const (
 	blockSize  = 16
 	maxSector  = 4096 // bytes
 	nullCipher = "cipher_null"
+
+	adiantumMode = "adiantum"
 )
 
 // ciphers make a block cipher from a key; the null cipher has none.
@@ -26,6 +28,9 @@ var ciphers = map[string]func(key []byte) (cipher.Block, error){
 	"twofish":  func(key []byte) (cipher.Block, error) { return twofish.NewCipher(key) },
 	nullCipher: nil,
 }
+
+// wide are the ciphers of mode adiantum, and the rounds of their streams.
+var wide = map[string]int{"xchacha12,aes": 12, "xchacha20,aes": 20}
 
 // Sectors encrypts and decrypts sectors under a key. It is safe for concurrent use
 // and allocates nothing.
@@ -48,10 +53,11 @@ type mode interface {
 // scratch is the memory of one call: iv is the vector of the sector, which a mode
 // may change.
 type scratch struct {
-	iv   [blockSize]byte
-	work [maxSector + blockSize]byte // a sector, and a tag behind it
-	aad  [8 + blockSize]byte
-	sum  [sha512.Size]byte
+	iv    [blockSize]byte
+	work  [maxSector + blockSize]byte // a sector, and a tag behind it
+	aad   [8 + blockSize]byte
+	block [blockSize]byte
+	sum   [sha512.Size]byte
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -92,6 +98,12 @@ func (s Spec) newMode(key []byte) (mode, error) {
 			return nil, dm.Errorf(syscall.EINVAL, "the null cipher has no key; use -")
 		}
 		return null{}, nil
+	}
+	if s.Mode == adiantumMode {
+		if len(key) != adiantumKey {
+			return nil, wrongSize(key)
+		}
+		return newAdiantum(key, wide[s.Cipher])
 	}
 	if s.Mode == "xts" {
 		if len(key)%2 != 0 {

@@ -151,7 +151,7 @@ func TestAllThere(t *testing.T) {
 	for _, name := range []string{
 		"aes-xts-plain64", "aes-xts-plain", "aes-xts-benbi", "aes-xts-essiv:sha256", "aes-xts-eboiv", "aes-cbc-essiv:sha256", "aes-cbc-null", "aes-cbc-eboiv",
 		"aes:2-cbc-plain64", "aes:4-cbc-essiv:sha256", "aes-ecb", "twofish-xts-plain64", "twofish-cbc-essiv:sha256", "aes", "aes-plain", "capi:xts(aes)-plain64",
-		"capi:cbc(twofish)-essiv:sha256",
+		"capi:cbc(twofish)-essiv:sha256", "xchacha12,aes-adiantum-plain64", "capi:adiantum(xchacha20,aes)-plain",
 	} {
 		spec, err := Parse(name)
 		if err != nil {
@@ -194,10 +194,10 @@ func TestRefuses(t *testing.T) {
 		"aes-cbc-essiv":         "Digest algorithm missing for ESSIV mode",
 		"aes-cbc-essiv:md4":     "Error allocating crypto tfm: there is no hash \"md4\" for essiv; use sha256",
 		"serpent-xts-plain64":   "Error allocating crypto tfm: there is no cipher \"serpent\"; use aes, twofish or cipher_null",
-		"aes-lrw-benbi":         "Error allocating crypto tfm: there is no mode \"lrw\" of aes; use xts, cbc or ecb",
+		"aes-lrw-benbi":         "Error allocating crypto tfm: there is no mode \"lrw\" of aes; use xts, cbc, ecb or xchacha12,aes-adiantum",
 		"capi:aes-plain64":      "Error allocating crypto tfm: the kernel's name \"aes\" is none of MODE(CIPHER)",
 		"aes-cbc-lmk":           "Invalid IV mode: vectors of lmk are those of other systems' formats, which udm does not have",
-		"cipher_null-xts-plain": "Error allocating crypto tfm: there is no mode \"xts\" of cipher_null; use xts, cbc or ecb",
+		"cipher_null-xts-plain": "Error allocating crypto tfm: there is no mode \"xts\" of cipher_null; use xts, cbc, ecb or xchacha12,aes-adiantum",
 	} {
 		if _, err := Parse(name); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", name, err, want)

@@ -13,7 +13,8 @@
 //
 // # Initialisation vectors
 //
-// They have the length of a cipher's block, 16 bytes; what is not named is zero.
+// They have the length of a cipher's block, 16 bytes, with gcm and rfc7539 12 bytes, with
+// adiantum 32; what is not named is zero.
 // S is the number of the sector, in units of 512 bytes or of larger sectors.
 //
 //	plain     S, 32 bits, little-endian

@@ -151,11 +151,14 @@ func (s *Spec) check() error {
 	if s.IV == "essiv" && s.Hash == "" {
 		return dm.Errorf(syscall.EINVAL, "Digest algorithm missing for ESSIV mode")
 	}
+	if s.Mode == adiantumMode {
+		return s.checkWide()
+	}
 	if _, ok := ciphers[s.Cipher]; !ok {
 		return missing("there is no cipher %q; use aes, twofish or cipher_null", s.Cipher)
 	}
 	if s.Mode != "xts" && s.Mode != "cbc" && s.Mode != "ecb" || s.Cipher == nullCipher && s.Mode != "ecb" {
-		return missing("there is no mode %q of %s; use xts, cbc or ecb", s.Mode, s.Cipher)
+		return missing("there is no mode %q of %s; use xts, cbc, ecb or xchacha12,aes-adiantum", s.Mode, s.Cipher)
 	}
 	if s.IV == "essiv" && s.Hash != "sha256" {
 		return missing("there is no hash %q for essiv; use sha256", s.Hash)
@@ -178,6 +181,20 @@ func (s *Spec) check() error {
 
 // randomIV names vectors that are stored beside each sector.
 const randomIV = "random"
+
+// checkWide is check for the mode adiantum, whose vectors are longer.
+func (s *Spec) checkWide() error {
+	if wide[s.Cipher] == 0 {
+		return missing("there is no adiantum of %q; use xchacha12,aes or xchacha20,aes", s.Cipher)
+	}
+	switch s.IV {
+	case "plain", "plain64", "null":
+		return nil
+	case "essiv", "benbi", "eboiv", "plain64be", randomIV:
+		return dm.Because(dm.Errorf(syscall.EINVAL, "vectors of %s do not fit adiantum; use plain64", s.IV), "Invalid IV mode")
+	}
+	return dm.Errorf(syscall.EINVAL, "Invalid IV mode")
+}
 
 func missing(format string, args ...any) error {
 	return dm.Because(dm.Errorf(syscall.ENOENT, "%s", fmt.Sprintf(format, args...)), "Error allocating crypto tfm")
