@@ -19,6 +19,7 @@ func use(c *Container) {
 		if k, err := c.Unlock([]byte("pass"), s.ID); err == nil {
 			_, _ = c.AddKey(k, []byte("more"), cheap[c.Header.Version])
 			_, _, _ = c.Line(k, "/a", diskSectors)
+			_, _, _ = c.IntegrityLine(env.Real(), c.store.dev, "/a")
 		}
 	}
 	_ = c.RemoveKey(0, true)

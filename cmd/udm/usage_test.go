@@ -96,7 +96,7 @@ func TestJSONEverywhere(t *testing.T) {
 		"udm daemon": "logs", "udm keep": "logs", "udm dmsetup": "prints what dmsetup does", "udm quickstart": "shows people around", "udm man": "writes files",
 		"udm metrics": "prints OpenMetrics", "udm support-bundle": "writes a file", "udm cp": "silent", "udm send": "writes a stream", "udm remove": "silent", "udm orphans rm": "silent", "udm pool rm": "silent", "udm volume rm": "silent",
 		"udm detach": "silent", "udm unexport": "silent", "udm unmount": "silent", "udm thin restore": "silent", "udm thin repair": "silent",
-		"udm luks format": "silent", "udm luks backup": "silent", "udm luks restore": "silent", "udm luks repair": "silent", "udm luks remove-key": "silent",
+		"udm luks format": "silent", "udm luks backup": "silent", "udm luks restore": "silent", "udm luks repair": "silent", "udm luks remove-key": "silent", "udm key set": "silent", "udm key remove": "silent",
 		"udm archive init": "silent", "udm archive key": "writes a file", "udm archive remove": "silent",
 		"udm cache dump": "prints XML", "udm cache repair": "silent", "udm cache restore": "silent", "udm cache writeback": "silent",
 		"udm era dump": "prints XML", "udm era invalidate": "prints XML", "udm era restore": "silent",

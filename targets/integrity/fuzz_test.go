@@ -10,10 +10,13 @@ import (
 	"udm/targets/integrity"
 )
 
+// untagged is a table for tags of another device.
+const untagged = "0 512 integrity a 0 28 J 3 journal_sectors:1 interleave_sectors:64 buffer_sectors:64"
+
 // FuzzDisk opens a disk with an arbitrary superblock and start of the journal, with a table
 // that matches the superblock. The table is refused, or the device processes I/O.
 func FuzzDisk(f *testing.F) {
-	for _, table := range append(tables[:2:2], small) {
+	for _, table := range append(tables[:2:2], small, tables[6], tables[7], untagged) {
 		base := newDisks(4096)
 		sim := env.NewStepped()
 		x, err := start(base, table, dm.Mode{Write: true})
@@ -42,8 +45,9 @@ func FuzzDisk(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, mode := range []string{"R", "B", "D", "J"} {
-			table := fmt.Sprintf("0 64 integrity a 0 %d %s 2 internal_hash:crc32c block_size:%d", s.TagSize, mode, 512<<(s.LogBlock&3))
+		for _, words := range []string{"R 2 internal_hash:crc32c", "B 2 internal_hash:crc32c", "D 2 internal_hash:crc32c", "J 2 internal_hash:crc32c", "J 1", "D 1",
+			"J 4 internal_hash:crc32c " + sealedBy("ctr(aes)"), "J 4 internal_hash:crc32c " + sealedBy("cbc(aes)")} {
+			table := fmt.Sprintf("0 64 integrity a 0 %d %s block_size:%d", s.TagSize, words, 512<<(s.LogBlock&3))
 			x, err := start(d, table, dm.Mode{Write: true})
 			if err != nil {
 				continue
