@@ -57,6 +57,12 @@ func Open(e env.Env, dev blk.Device, o Options) (*Container, error) {
 	return c, c.load()
 }
 
+// Is reports whether a device begins like a LUKS disk.
+func Is(e env.Env, dev blk.Device) bool {
+	first, err := (store{e, dev}).read(0, 512)
+	return err == nil && string(first[:len(magic)]) == magic
+}
+
 // load reads the header.
 func (c *Container) load() error {
 	first, err := c.store.read(0, 512)

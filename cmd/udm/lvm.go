@@ -13,6 +13,7 @@ import (
 	"udm/blk/leaf"
 	"udm/blk/partition"
 	"udm/env"
+	"udm/luks"
 	"udm/lvm"
 )
 
@@ -164,12 +165,13 @@ type lvmScan struct {
 }
 
 type lvmDisk struct {
-	Name    string    `json:"name"`
-	Sectors uint64    `json:"sectors"`
-	UUID    string    `json:"uuid,omitempty"`
-	Group   string    `json:"group,omitempty"`
-	Areas   []lvmArea `json:"areas,omitempty"`
-	Error   string    `json:"error,omitempty"`
+	Name      string    `json:"name"`
+	Sectors   uint64    `json:"sectors"`
+	UUID      string    `json:"uuid,omitempty"`
+	Group     string    `json:"group,omitempty"`
+	Areas     []lvmArea `json:"areas,omitempty"`
+	Encrypted bool      `json:"encrypted,omitempty"` // it is a LUKS disk
+	Error     string    `json:"error,omitempty"`
 }
 
 type lvmArea struct {
@@ -218,6 +220,7 @@ func scanned(r *lvm.Result) lvmScan {
 
 func scannedDisk(f *lvm.Found) lvmDisk {
 	d := lvmDisk{Name: f.Name, Sectors: f.Device.Limits().Size, Error: orEmpty(f.Err)}
+	d.Encrypted = f.Label == nil && luks.Is(env.Real(), f.Device)
 	if f.Label != nil {
 		d.UUID = f.Label.ID.String()
 	}
@@ -315,6 +318,8 @@ func (d lvmDisk) state() string {
 	switch {
 	case d.Error != "":
 		return "damaged"
+	case d.Encrypted:
+		return "LUKS: scan what udm luks open serves"
 	case d.UUID == "":
 		return "not a physical volume"
 	case d.Group == "":
