@@ -5,6 +5,7 @@ module udm/bench
 go 1.26.0
 
 require (
+	golang.org/x/crypto v0.59.0
 	gonum.org/v1/plot v0.17.0
 	udm v0.0.0
 )
@@ -30,7 +31,6 @@ require (
 	github.com/tinylib/msgp v1.6.4 // indirect
 	github.com/zeebo/xxh3 v1.1.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/crypto v0.59.0 // indirect
 	golang.org/x/image v0.30.0 // indirect
 	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect

@@ -42,13 +42,14 @@ var sections = []struct {
 	{"scale", benchScale},
 	{"volumes", benchVolumes},
 	{"far", benchFar},
+	{"rest", benchRest},
 }
 
 func main() {
 	var s settings
 	flag.BoolVar(&s.quick, "quick", false, "fewer rounds and cases: about two minutes")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of each case")
-	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,pools,tiers,copy,nbd,vhost,fuse,files,scale,volumes,far")
+	flag.StringVar(&s.only, "only", "", "sections to run, with commas between: bio,snapshot,thin,pools,tiers,copy,nbd,vhost,fuse,files,scale,volumes,far,rest")
 	flag.StringVar(&s.out, "out", "bench/out", "directory for the report")
 	flag.StringVar(&s.profile, "profile", "", "write a CPU profile of this process to a file")
 	flag.Parse()
