@@ -118,6 +118,10 @@ test-vhost: ## have QEMU boot, pause, reset and migrate a guest on the daemon's 
 test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devices by udm run, for an hour
 	CI=true go test -timeout 0 -count=1 -v ./test/run -lvm -groups 20
 
+test-cryptsetup: packages ## open the images of LUKS disks that cryptsetup's tests ship, and run its programs by udm run (CRYPTSETUP: the folder of its source)
+	CI=true go test $(FLAGS) -count=1 -v ./luks -run ImagesOfCryptsetup -cryptsetup $(abspath $(or $(CRYPTSETUP),$(error CRYPTSETUP=FOLDER is missing: the source of cryptsetup)))
+	CI=true go test $(FLAGS) -count=1 -v ./test/run -run 'TestPrograms/(luks|integrity|verity)'
+
 test-dmtest: ## run dmtest-python's tests of caches on udm's devices, by dmsetup and udm dmsetup (DMTEST: the folder of its source)
 	@./test/packages.sh test/run/packages.txt
 	CI=true go test $(FLAGS) -count=1 -v ./test/run -run Dmtest -dmtest $(abspath $(or $(DMTEST),$(error DMTEST=FOLDER is missing: the source of dmtest-python)))
@@ -205,4 +209,4 @@ sim: ## run seeded histories of whole stacks with power cuts, for SECONDS (60)
 fuzz: ## fuzz every parser of bytes from outside, FUZZTIME each (60s)
 	@./test/fuzz.sh $(FUZZTIME)
 
-.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-xfstests test-vhost test-lvm test-dmtest test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
+.PHONY: bin/bench help run build build-ceph containers test-containers test-containerd image man install uninstall deb test-deb packages test test-kernel test-kernel-long test-ublk test-xfstests test-vhost test-lvm test-dmtest test-cryptsetup test-web test-ceph planted race test-fs lint cross bench bench-quick bench-ceph sim-tiny sim fuzz
