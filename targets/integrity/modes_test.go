@@ -8,7 +8,9 @@ import (
 
 	"udm/blk"
 	"udm/blk/blktest"
+	"udm/blk/memdev"
 	"udm/dm"
+	"udm/env"
 	"udm/internal/invariants"
 	"udm/targets/internal/targettest"
 )
@@ -227,5 +229,68 @@ func testEveryByte(t *testing.T, small string) {
 	t.Logf("%d refused", refused)
 	if refused*step < 500 {
 		t.Errorf("%d refused", refused)
+	}
+}
+
+// TestEveryBit flips each bit of some blocks and of their tags, one at a time. A read of the block
+// fails, and the others can be read.
+func TestEveryBit(t *testing.T) {
+	const table = "0 512 integrity a 0 4 D 3 internal_hash:crc32c journal_sectors:1 meta_device:b"
+	const blocks = 4
+	d := zeroed(t, table)
+	x := mustStart(t, d, table)
+	data := blktest.Pattern(0, blocks, 5)
+	if err := blk.WriteSectors(x.sim, x, data, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	journal := journalSectors(t, x)
+	if err := x.control.Close(); err != nil {
+		t.Fatal(err)
+	}
+	step := every(7, 61)
+	for _, part := range []struct {
+		disk       string
+		sector     uint64
+		bits, each int // in all, and of each block
+	}{{"a", 0, blocks * 512 * 8, 512 * 8}, {"b", 8 + journal, blocks * 4 * 8, 4 * 8}} {
+		for bit := 0; bit < part.bits; bit += step {
+			broken := d.crash(1)
+			flip(t, broken.mems[part.disk], part.sector, bit)
+			y := mustStart(t, broken, table)
+			for n := range uint64(blocks) {
+				got := make([]byte, 512)
+				err := blk.ReadSectors(y.sim, y, got, n)
+				if wrong := int(n) == bit/part.each; wrong != (err != nil) || err == nil && !bytes.Equal(got, data[n*512:][:512]) {
+					t.Fatalf("bit %d of disk %s: block %d: %v", bit, part.disk, n, err)
+				}
+			}
+			if err := y.control.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// journalSectors returns the size of the journal, from the table of a device.
+func journalSectors(t *testing.T, x *device) (n uint64) {
+	t.Helper()
+	text := dm.FormatTable(x.Device.(*dm.Device).Lines(dm.TableText, false, 0))
+	if _, err := fmt.Sscanf(text[strings.Index(text, "journal_sectors:"):], "journal_sectors:%d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func flip(t *testing.T, m *memdev.Device, sector uint64, bit int) {
+	t.Helper()
+	sector += uint64(bit / (512 * 8))
+	p := make([]byte, 512)
+	err := blk.ReadSectors(env.Real(), m, p, sector)
+	p[bit/8%512] ^= 1 << (bit % 8)
+	if err == nil {
+		err = blk.WriteSectors(env.Real(), m, p, sector, blk.FUA)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
