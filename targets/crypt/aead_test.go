@@ -75,10 +75,10 @@ func testForged(t *testing.T, c *tagged) {
 	tags := (8 + journal) * 512
 	edit := func(name string, at, n int, change func(p []byte)) {
 		r.Must(i.Close())
-		p := make([]byte, targettest.Sectors*512)
-		r.Must(blk.ReadSectors(r.Sim, r.Disk(name), p, 0))
-		change(p[at : at+n])
-		r.Must(blk.WriteSectors(r.Sim, r.Disk(name), p, 0, 0))
+		p := make([]byte, (at%512+n+511)/512*512)
+		r.Must(blk.ReadSectors(r.Sim, r.Disk(name), p, uint64(at/512)))
+		change(p[at%512:][:n])
+		r.Must(blk.WriteSectors(r.Sim, r.Disk(name), p, uint64(at/512), 0))
 		i = r.Device("i", meta)
 		d = r.Device("x", c.table("/dev/dm-0", 512))
 	}

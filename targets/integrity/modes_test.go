@@ -294,3 +294,22 @@ func flip(t *testing.T, m *memdev.Device, sector uint64, bit int) {
 		t.Fatal(err)
 	}
 }
+
+// TestMovedEntry moves a block in a journal to another sector, which only its MAC tells: the tags
+// are those of another device.
+func TestMovedEntry(t *testing.T) {
+	const table = "0 512 integrity a 0 28 J 5 journal_sectors:1 interleave_sectors:64 buffer_sectors:64 fix_hmac journal_mac:hmac(sha256):" + key
+	d := zeroed(t, table)
+	x := mustStart(t, d, table)
+	if err := blk.WriteSectors(x.sim, x, blktest.Pattern(0, 1, 5), 0, blk.FUA); err != nil {
+		t.Fatal(err)
+	}
+	d = d.crash(1)
+	if err := x.control.Close(); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, d.mems["a"], 8, 3) // of the first entry's sector
+	if _, err := start(d, table, dm.Mode{Write: true}); err == nil || !strings.Contains(err.Error(), "MAC") {
+		t.Errorf("the block was replayed to another sector: %v", err)
+	}
+}
