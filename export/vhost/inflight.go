@@ -14,7 +14,8 @@ import (
 )
 
 // inflight is memory of the front end in which the rings record what they have taken,
-// for the server after this one. nil: none.
+// for the server after this one. If the front end provides none, it is memory of this server,
+// which only a server that this one hands over to has.
 //
 //	a part for each ring   see virtq.InflightLen
 //	tail                   process 16, cache mode 1, unused 47
@@ -24,6 +25,7 @@ type inflight struct {
 	*mapping
 	rings, num int
 	tail       []byte // nil: the memory may go away
+	own        bool   // memory of this server
 }
 
 const (
@@ -61,21 +63,55 @@ func (s *session) getInflight(m *message, _ fds) error {
 	if err := s.checkInflight(*d); err != nil {
 		return err
 	}
+	d.size, d.offset = uint64(inflightLen(int(d.rings), int(d.num))), 0
+	file, err := inflightFile(d.size)
+	m.file = file
+	return err
+}
+
+func inflightFile(size uint64) (*os.File, error) {
 	fd, err := unix.MemfdCreate("udm-inflight", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	file := os.NewFile(uintptr(fd), "inflight")
-	d.size, d.offset = uint64(inflightLen(int(d.rings), int(d.num))), 0
-	if err = file.Truncate(int64(d.size)); err == nil {
+	if err = file.Truncate(int64(size)); err == nil {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
 	}
 	if err != nil {
 		file.Close()
-		return err
+		return nil, err
 	}
-	m.file = file
-	return nil
+	return file, nil
+}
+
+// ownInflight returns memory of this server for a number of rings of any size, of which only
+// used pages exist.
+func ownInflight(rings int) (*inflight, error) {
+	size := uint64(inflightLen(rings, virtq.MaxSize))
+	file, err := inflightFile(size)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	p, err := mapRegion(regionDesc{size: size}, int(file.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	p.users.Store(1)
+	x := newInflight(p, rings, virtq.MaxSize)
+	x.own = true
+	copy(x.tail, thisProcess[:])
+	return x, nil
+}
+
+// begins prepares the part of a ring that starts. What memory of this server has is of
+// this run of the ring only if it goes on after a handover.
+func (x *inflight) begins(r *ring) {
+	if x != nil && x.own && !r.goesOn {
+		clear(x.of(r.index)[:virtq.InflightLen(r.num)])
+	}
+	r.goesOn = false
 }
 
 // setInflight takes over the memory: new, or left by an earlier server.

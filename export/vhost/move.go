@@ -56,6 +56,7 @@ type MovedRegion struct {
 type MovedRecord struct {
 	Rings, Entries int
 	Memory         MovedRegion
+	Own            bool // not provided by the front end
 }
 
 // MovedRing is a ring that has stopped, as the front end has set it up.

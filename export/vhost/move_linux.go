@@ -160,7 +160,7 @@ func (s *session) hand(ctx context.Context, c *net.UnixConn, m *Moved) error {
 		m.FrontEnd.Memory = append(m.FrontEnd.Memory, p.hand(m))
 	}
 	if x := s.inflight; x != nil {
-		m.FrontEnd.Record = &MovedRecord{x.rings, x.num, x.hand(m)}
+		m.FrontEnd.Record = &MovedRecord{x.rings, x.num, x.hand(m), x.own}
 	}
 	if s.pages != nil {
 		log := s.pages.hand(m)
@@ -177,6 +177,7 @@ func (s *session) hand(ctx context.Context, c *net.UnixConn, m *Moved) error {
 func (s *session) pause(ctx context.Context) error {
 	for _, r := range s.rings {
 		if w := r.worker; w != nil {
+			r.goesOn = true
 			w.do(func() { w.stopping, w.moving = true, true })
 		}
 	}
@@ -391,6 +392,7 @@ func (t *taking) record(s *session, m *MovedRecord) error {
 	}
 	p.users.Store(1)
 	s.inflight = newInflight(p, m.Rings, m.Entries)
+	s.inflight.own = m.Own
 	copy(s.inflight.tail, thisProcess[:])
 	return nil
 }
@@ -417,7 +419,7 @@ func (t *taking) notifier(number int) (notifier, error) {
 
 func (t *taking) ring(r *ring, m MovedRing) (err error) {
 	r.num, r.addr, r.hasAddr = m.Size, ringAddr{desc: m.Desc, used: m.Used, avail: m.Avail}, m.HasAddress
-	r.base, r.enabled, r.begun = m.Position, m.Enabled, m.Begun
+	r.base, r.enabled, r.begun, r.goesOn = m.Position, m.Enabled, m.Begun, true
 	var errs [3]error
 	r.kick, errs[0] = t.file(m.Kick)
 	r.call, errs[1] = t.notifier(m.Call)

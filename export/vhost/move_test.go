@@ -215,10 +215,10 @@ func (d *failingOnce) Submit(b *blk.Bio) {
 
 // What fails while a server is being handed over is repeated by the next one.
 func TestFailedIsRepeated(t *testing.T) {
-	for _, packed := range []bool{false, true} {
+	everyGuest(t, func(t *testing.T, begin func(testing.TB, string) *front) {
 		d := &failingOnce{&announcing{&held{elsewhere: elsewhere{Device: newDisk()}}, make(chan struct{})}, make(chan struct{}), false}
 		c := newChain(t, d)
-		f := recorded(t, c.path, packed)
+		f := begin(t, c.path)
 		f.add(&ioreq{op: typeOut, out: 512})
 		f.publish()
 		<-d.begun
@@ -235,9 +235,10 @@ func TestFailedIsRepeated(t *testing.T) {
 		c.over()
 		c.take(m)
 		if r := f.wait(); r.status != statusOK {
-			t.Errorf("packed %v: status %d", packed, r.status)
+			t.Errorf("status %d", r.status)
 		}
-	}
+		everyRequest(t, f)
+	})
 }
 
 // stops reports whether the rings have been told to stop.

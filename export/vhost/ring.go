@@ -34,6 +34,7 @@ type ring struct {
 	dirty   dirty
 	enabled bool
 	begun   bool    // it has started from the beginning in this session; used by its workers
+	goesOn  bool    // when it starts next, it goes on after a handover
 	worker  *worker // while it runs
 }
 
@@ -170,9 +171,22 @@ func (r *ring) update() error {
 	if err != nil {
 		return err
 	}
+	r.session.record(r)
 	r.worker = newWorker(r, own)
 	go r.worker.run()
 	return nil
+}
+
+// record has requests of a ring recorded, if the front end has not provided for that.
+func (s *session) record(r *ring) {
+	if s.inflight == nil {
+		x, err := ownInflight(len(s.rings))
+		if err != nil {
+			s.log.Warn("requests of a virtual machine that wait while the daemon is replaced will fail", "export", s.export.Name, "reason", err)
+		}
+		s.inflight = x
+	}
+	s.inflight.begins(r)
 }
 
 // stop stops the worker and waits for its bios.
