@@ -421,6 +421,37 @@ func (r *replaced) replaceUnderLoad() {
 	r.stop()
 }
 
+// New clients find all devices at any time while a daemon is replaced.
+func TestNewClientsWhileReplaced(t *testing.T) {
+	r := startReplaced(t, "")
+	for range 4 {
+		r.clients.Go(r.comeAndGo)
+	}
+	for range *replacements {
+		r.must(r.replace(os.Args[0]))
+		r.ready()
+	}
+	r.stop()
+}
+
+// comeAndGo has new clients come, one after the other, until stop.
+func (r *replaced) comeAndGo() {
+	for i := 0; ; i++ {
+		select {
+		case <-r.over:
+			return
+		default:
+		}
+		name := slices.Concat(together, alone)[i%(len(together)+len(alone))]
+		c, err := nbdclient.Dial(context.Background(), "unix", filepath.Join(r.root, ctl.NBDSocket), nbdclient.Options{Export: name})
+		if err != nil {
+			r.t.Errorf("a new client of %s: %v", name, err)
+			return
+		}
+		c.Close()
+	}
+}
+
 func (r *replaced) replace(program string) error {
 	_, err := r.Replace(context.Background(), ctl.Replace{Program: program})
 	return err

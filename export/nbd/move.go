@@ -50,8 +50,10 @@ type MovedContext struct {
 }
 
 // Settle accepts no more clients. It waits for those in the handshake until ctx ends,
-// and cuts off the rest. The others are served.
+// and cuts off the rest. The others are served. Whoever has connected is either among them or
+// left to the next server at the same socket.
 func (s *Server) Settle(ctx context.Context) {
+	s.acceptNoMore()
 	s.stop(func(*conn) {})
 	stop := context.AfterFunc(ctx, func() {
 		for _, c := range s.all() {
@@ -63,6 +65,22 @@ func (s *Server) Settle(ctx context.Context) {
 	defer stop()
 	for _, c := range s.all() {
 		<-c.began
+	}
+}
+
+// acceptNoMore closes the listeners and waits until their last connections are served.
+func (s *Server) acceptNoMore() {
+	s.mu.Lock()
+	s.settling = true
+	listeners := s.takeListenersLocked()
+	s.mu.Unlock()
+	for l := range listeners {
+		l.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.accepting > 0 {
+		s.left.Wait()
 	}
 }
 
@@ -92,7 +110,7 @@ const interruptEvery = time.Millisecond
 func (s *Server) Reopen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closing = false
+	s.closing, s.settling = false, false
 }
 
 // Hand stops reading requests of the connections to some exports, or all if of is nil, and

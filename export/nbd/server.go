@@ -54,10 +54,12 @@ type Server struct {
 
 	mu        sync.Mutex
 	closing   bool                  // guarded by mu; no new listeners and connections
+	settling  bool                  // guarded by mu; no new listeners: see Settle
+	accepting int                   // guarded by mu; Serve calls
 	listeners map[net.Listener]bool // guarded by mu
 	conns     map[*conn]bool        // guarded by mu
 	moved     []Moved               // guarded by mu; see Hand
-	left      sync.Cond             // mu; a connection has left conns
+	left      sync.Cond             // mu; a connection has left conns, or a Serve call has ended
 	fullTold  bool                  // guarded by mu; a refusal was logged since a client last left
 	running   sync.WaitGroup        // Serve calls and connections; added to under mu
 }
@@ -99,6 +101,7 @@ func (s *Server) Serve(l net.Listener) error {
 		return ErrClosed
 	}
 	defer s.running.Done()
+	defer s.acceptsNoMore()
 	for {
 		nc, err := l.Accept()
 		if err != nil {
@@ -111,19 +114,27 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) addListener(l net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.closing || s.settling {
 		return false
 	}
 	s.listeners[l] = true
+	s.accepting++
 	s.running.Add(1)
 	return true
+}
+
+func (s *Server) acceptsNoMore() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepting--
+	s.left.Broadcast()
 }
 
 func (s *Server) acceptFailed(l net.Listener, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, l)
-	if s.closing {
+	if s.closing || s.settling {
 		return ErrClosed
 	}
 	return err
@@ -271,8 +282,7 @@ func (s *Server) Close() error {
 func (s *Server) stop(end func(*conn)) {
 	s.mu.Lock()
 	s.closing = true
-	listeners, conns := s.listeners, make([]*conn, 0, len(s.conns))
-	s.listeners = make(map[net.Listener]bool)
+	listeners, conns := s.takeListenersLocked(), make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
 		conns = append(conns, c)
 	}
@@ -283,4 +293,10 @@ func (s *Server) stop(end func(*conn)) {
 	for _, c := range conns {
 		end(c)
 	}
+}
+
+func (s *Server) takeListenersLocked() map[net.Listener]bool {
+	list := s.listeners
+	s.listeners = make(map[net.Listener]bool)
+	return list
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 
 	"udm/ctl/server/handover"
@@ -138,8 +139,24 @@ func (s *State) Away(d *dm.Device) bool {
 	return s.away[d.Number().Minor]
 }
 
-// Await waits until a device is not Away.
-func (s *State) Await(d *dm.Device) { s.come.Until(func() bool { return !s.Away(d) }) }
+// Await waits until a device is not Away, and has its table.
+func (s *State) Await(d *dm.Device) {
+	s.come.Until(func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		minor := d.Number().Minor
+		return !s.away[minor] && !s.coming[minor]
+	})
+}
+
+// arrive loads the tables of devices that are coming.
+func (s *State) arrive(ctx context.Context) {
+	s.bringAllBack(ctx)
+	s.mu.Lock()
+	clear(s.coming)
+	s.mu.Unlock()
+	s.come.Wake()
+}
 
 // Take loads the tables of devices that another process has handed over. The error names
 // those that were live there and are not here.
@@ -147,16 +164,16 @@ func (s *State) Take(ctx context.Context, list []Handed) (err error) {
 	s.mu.Lock()
 	for _, h := range list {
 		delete(s.away, h.Minor)
+		s.coming[h.Minor] = true
 		if e := s.entries[h.Minor]; e != nil && e.waiting != nil {
 			h.giveKeys(e.waiting)
 		}
 	}
 	s.mu.Unlock()
-	s.bringAllBack(ctx)
+	s.arrive(ctx)
 	for _, h := range list {
 		err = errors.Join(err, s.missing(h))
 	}
-	s.come.Wake()
 	return err
 }
 
@@ -193,6 +210,7 @@ func (s *State) Taken(list []Handed) (err error) {
 func (s *State) ComeNoMore() {
 	s.mu.Lock()
 	clear(s.away)
+	clear(s.coming)
 	s.mu.Unlock()
 	s.come.Wake()
 }
@@ -203,9 +221,9 @@ func (s *State) Complete(ctx context.Context) (err error) {
 	s.mu.Lock()
 	left := s.away
 	s.away = make(map[uint32]bool)
+	maps.Copy(s.coming, left)
 	s.mu.Unlock()
-	s.bringAllBack(ctx)
-	s.come.Wake()
+	s.arrive(ctx)
 	for minor := range left {
 		err = errors.Join(err, s.removeMarked(minor))
 	}

@@ -26,10 +26,11 @@ type State struct {
 	disks     []Disk     // guarded by disksLock
 
 	format savedFormat // as saved
-	come   env.Wait    // woken when away shrinks
+	come   env.Wait    // woken when away or coming shrinks
 
 	mu      sync.Mutex
 	away    map[uint32]bool     // guarded by mu; by minor; devices of another process: see Expect
+	coming  map[uint32]bool     // guarded by mu; by minor; those whose tables are being loaded
 	marked  map[uint32]bool     // guarded by mu; by minor; saved with a deferred removal
 	groups  map[string]Limit    // guarded by mu; limits of groups
 	total   int                 // guarded by mu; devices to restore
@@ -62,7 +63,7 @@ func New(c Config) (*State, error) {
 	s := &State{
 		control: c.Control, opener: c.Opener, store: store{c.FS, filepath.Join(c.Root, "devices")}, log: c.Log,
 		entries: make(map[uint32]*entry), written: make(map[uint32]*written), claimed: make(map[string]uint32),
-		come: c.Env.NewWait(), away: make(map[uint32]bool), marked: make(map[uint32]bool),
+		come: c.Env.NewWait(), away: make(map[uint32]bool), coming: make(map[uint32]bool), marked: make(map[uint32]bool),
 	}
 	s.disksLock = env.NewMutex(c.Env)
 	for i := range s.saving {
