@@ -23,18 +23,18 @@ func (l lasting) Open(name string) (*Export, error) {
 		return nil, err
 	}
 	below := *e
-	e.Device = Check(&keeper{Device: e.Device, needsFlush: below.NeedsFlush, clones: sync.Pool{New: func() any { return new(keptWrite) }}})
+	e.Device = Check(&lastingDevice{Device: e.Device, needsFlush: below.NeedsFlush, clones: sync.Pool{New: func() any { return new(lastingWrite) }}})
 	return e, nil
 }
 
-// keeper is a device whose writes end when they outlive this process.
+// lastingDevice is a device whose writes end when they outlive this process.
 //
 //	written ─ no flush is needed ──────────────► ended
 //	   └───── a flush begins ─► covered ─ it ends ─► ended
-type keeper struct {
+type lastingDevice struct {
 	*checkdev.Device
 	needsFlush func() bool
-	clones     sync.Pool // of *keptWrite
+	clones     sync.Pool // of *lastingWrite
 
 	mu      sync.Mutex // leaf
 	busy    bool       // guarded by mu; somebody flushes
@@ -46,59 +46,59 @@ type keeper struct {
 	phase   atomic.Int32
 }
 
-// keptWrite is a write under way.
-type keptWrite struct {
+// lastingWrite is a write under way.
+type lastingWrite struct {
 	blk.Bio
-	keeper *keeper
-	bio    *blk.Bio // that was submitted here
+	dev *lastingDevice
+	bio *blk.Bio // that was submitted here
 }
 
 // Submit implements [blk.Device].
-func (k *keeper) Submit(b *blk.Bio) {
-	if !b.Op.IsWrite() || b.Op == blk.Flush || b.Flags&blk.FUA != 0 || !k.Limits().ProcessCache {
-		k.Device.Submit(b)
+func (d *lastingDevice) Submit(b *blk.Bio) {
+	if !b.Op.IsWrite() || b.Op == blk.Flush || b.Flags&blk.FUA != 0 || !d.Limits().ProcessCache {
+		d.Device.Submit(b)
 		return
 	}
-	w := k.clones.Get().(*keptWrite)
+	w := d.clones.Get().(*lastingWrite)
 	w.CloneFrom(b)
-	w.keeper, w.bio, w.End, w.Private = k, b, writeEnded, w
-	k.Device.Submit(&w.Bio)
+	w.dev, w.bio, w.End, w.Private = d, b, writeEnded, w
+	d.Device.Submit(&w.Bio)
 }
 
 func writeEnded(b *blk.Bio) {
-	w := b.Private.(*keptWrite)
-	k, bio, st := w.keeper, w.bio, w.Status()
+	w := b.Private.(*lastingWrite)
+	d, bio, st := w.dev, w.bio, w.Status()
 	w.Reset()
-	w.keeper, w.bio = nil, nil
-	k.clones.Put(w)
-	if st != blk.OK || !k.needsFlush() {
+	w.dev, w.bio = nil, nil
+	d.clones.Put(w)
+	if st != blk.OK || !d.needsFlush() {
 		bio.Complete(st)
 		return
 	}
-	if k.add(bio) {
-		k.flushAll()
+	if d.add(bio) {
+		d.flushAll()
 	}
 }
 
 // add keeps a write, and reports whether the caller is to flush.
-func (k *keeper) add(b *blk.Bio) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.written.Push(b)
-	if k.busy {
+func (d *lastingDevice) add(b *blk.Bio) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.written.Push(b)
+	if d.busy {
 		return false
 	}
-	k.busy = true
+	d.busy = true
 	return true
 }
 
 // cover takes the writes for the next flush, if there are any.
-func (k *keeper) cover() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.covered = k.written.Take()
-	k.busy = !k.covered.Empty()
-	return k.busy
+func (d *lastingDevice) cover() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.covered = d.written.Take()
+	d.busy = !d.covered.Empty()
+	return d.busy
 }
 
 // Phases of a flush: the second of its End and the return of Submit goes on.
@@ -109,31 +109,31 @@ const (
 )
 
 // flushAll flushes until all writes have ended, or leaves that to the end of a flush.
-func (k *keeper) flushAll() {
-	for k.cover() {
-		k.flush.Reset()
-		k.flush.Op, k.flush.End, k.flush.Private = blk.Flush, flushEnded, k
-		k.phase.Store(submitting)
-		k.Device.Submit(&k.flush)
-		if k.phase.CompareAndSwap(submitting, submitted) {
+func (d *lastingDevice) flushAll() {
+	for d.cover() {
+		d.flush.Reset()
+		d.flush.Op, d.flush.End, d.flush.Private = blk.Flush, flushEnded, d
+		d.phase.Store(submitting)
+		d.Device.Submit(&d.flush)
+		if d.phase.CompareAndSwap(submitting, submitted) {
 			return
 		}
-		k.endCovered()
+		d.endCovered()
 	}
 }
 
 func flushEnded(b *blk.Bio) {
-	k := b.Private.(*keeper)
-	if k.phase.CompareAndSwap(submitting, flushed) {
+	d := b.Private.(*lastingDevice)
+	if d.phase.CompareAndSwap(submitting, flushed) {
 		return
 	}
-	k.endCovered()
-	k.flushAll()
+	d.endCovered()
+	d.flushAll()
 }
 
-func (k *keeper) endCovered() {
-	st := k.flush.Status()
-	for b := k.covered.Pop(); b != nil; b = k.covered.Pop() {
+func (d *lastingDevice) endCovered() {
+	st := d.flush.Status()
+	for b := d.covered.Pop(); b != nil; b = d.covered.Pop() {
 		b.Complete(st)
 	}
 }
