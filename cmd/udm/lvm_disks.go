@@ -65,7 +65,12 @@ volumes are not moved.` + lvmDisksHelp,
 			if err != nil {
 				return err
 			}
-			return changeGroup(cmd, args[0], args[1:], func(c *lvmChange) error { return c.edit.Evacuate(names[0], volume, names[1:]) })
+			report, end := progress(cmd, "moving ")
+			defer end()
+			return changeGroup(cmd, args[0], args[1:], func(c *lvmChange) error {
+				c.edit.Progress = report
+				return c.edit.Evacuate(names[0], volume, names[1:])
+			})
 		},
 	}
 	fl := cmd.Flags()

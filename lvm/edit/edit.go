@@ -23,6 +23,9 @@ type Author struct {
 // Edit is a volume group while it is changed. It is for one goroutine. If a method
 // fails, nothing is left to commit.
 type Edit struct {
+	// Progress, unless nil, is told how many bytes of those that a commit moves are copied.
+	Progress func(done, total uint64)
+
 	env   env.Env
 	by    Author
 	disks map[string]*lvm.Found // by the names in the text

@@ -206,8 +206,18 @@ func resegment(old, s *lvm.Segment) *text.Section {
 
 // copyMoves copies the data of moves to their new places.
 func (ed *Edit) copyMoves() error {
+	var done, total uint64
 	for _, m := range ed.moves {
-		if err := m.copy(ed.env); err != nil {
+		total += m.sectors * blk.SectorSize
+	}
+	copied := func(bytes int) {
+		done += uint64(bytes)
+		if ed.Progress != nil {
+			ed.Progress(done, total)
+		}
+	}
+	for _, m := range ed.moves {
+		if err := m.copy(ed.env, copied); err != nil {
 			return fmt.Errorf("%s: %w", m.lv, err)
 		}
 	}
@@ -217,7 +227,7 @@ func (ed *Edit) copyMoves() error {
 // copyUnit is how much is copied at once, in sectors: a MiB.
 const copyUnit = 2048
 
-func (m *move) copy(e env.Env) error {
+func (m *move) copy(e env.Env, copied func(bytes int)) error {
 	p := make([]byte, copyUnit*blk.SectorSize)
 	for at := uint64(0); at < m.sectors; at += copyUnit {
 		part := p[:min(m.sectors-at, copyUnit)*blk.SectorSize]
@@ -228,6 +238,7 @@ func (m *move) copy(e env.Env) error {
 		if err != nil {
 			return err
 		}
+		copied(len(part))
 	}
 	return blk.NewFile(e, m.to.Device).Sync()
 }

@@ -55,7 +55,14 @@ func TestEvacuate(t *testing.T) {
 	if g := r.sound().Group; liesOn(g.LV("a"), "pv0") || !liesOn(g.LV("p_tdata"), "pv0") {
 		t.Errorf("%s", layout(g))
 	}
-	r.change(func(ed *Edit) error { return ed.Evacuate("/d0", "", nil) })
+	var done, total uint64
+	r.change(func(ed *Edit) error {
+		ed.Progress = func(d, t uint64) { done, total = d, t }
+		return ed.Evacuate("/d0", "", nil)
+	})
+	if done == 0 || done != total {
+		t.Errorf("told of %d of %d bytes at the end", done, total)
+	}
 	for name, want := range r.contents() {
 		if !bytes.Equal(before[name], want) {
 			t.Errorf("%s has changed", name)
