@@ -74,11 +74,7 @@ func (r *report) growth(dir string) error {
 }
 
 func (r *report) grow(path, name string, block int, small, big uint64) error {
-	_ = os.Remove(path)
-	if err := filedev.Create(path, metaSectors); err != nil {
-		return err
-	}
-	meta, err := filedev.Open(path, filedev.Options{})
+	meta, err := newFile(path, metaSectors)
 	if err != nil {
 		return err
 	}
@@ -105,6 +101,15 @@ func (r *report) grow(path, name string, block int, small, big uint64) error {
 	}
 	r.one(group, "provision a block at random", "µs", microseconds(time.Since(start))/n)
 	return s.close()
+}
+
+// newFile makes an empty disk, in place of an older one.
+func newFile(path string, sectors uint64) (*filedev.Device, error) {
+	_ = os.Remove(path)
+	if err := filedev.Create(path, sectors); err != nil {
+		return nil, err
+	}
+	return filedev.Open(path, filedev.Options{})
 }
 
 // growing is a disk that becomes larger.
@@ -284,11 +289,7 @@ func (r *report) volumes(dir string) error {
 	if r.quick {
 		n = 1000
 	}
-	path := filepath.Join(dir, "volumes")
-	if err := filedev.Create(path, 1<<20); err != nil {
-		return err
-	}
-	meta, err := filedev.Open(path, filedev.Options{})
+	meta, err := newFile(filepath.Join(dir, "volumes"), 1<<20)
 	if err != nil {
 		return err
 	}
