@@ -295,6 +295,19 @@ func flip(t *testing.T, m *memdev.Device, sector uint64, bit int) {
 	}
 }
 
+// TestSuperblockMAC changes a byte of the superblock that nothing but its MAC covers.
+func TestSuperblockMAC(t *testing.T) {
+	const table = "0 512 integrity a 0 28 J 5 journal_sectors:1 interleave_sectors:64 buffer_sectors:64 fix_hmac journal_mac:hmac(sha256):" + key
+	d := zeroed(t, table)
+	if err := mustStart(t, d, table).control.Close(); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, d.mems["a"], 0, 300*8)
+	if _, err := start(d, table, dm.Mode{Write: true}); err == nil || !strings.Contains(err.Error(), "MAC") {
+		t.Errorf("a forged superblock was taken: %v", err)
+	}
+}
+
 // TestMovedEntry moves a block in a journal to another sector, which only its MAC tells: the tags
 // are those of another device.
 func TestMovedEntry(t *testing.T) {
