@@ -279,6 +279,7 @@ func (p *busyPool) delete() error {
 	if _, err := p.pool.Message(0, fmt.Sprint("delete ", largeVolume)); err != nil {
 		return err
 	}
+	// No event tells that a deletion is complete.
 	for p.used() > mapped(p.read)+mapped(p.fresh) {
 		time.Sleep(time.Millisecond)
 	}
