@@ -122,7 +122,9 @@ func (s *snapshot) flushRead() {
 		if !ok && !s.has(flagClosing) {
 			s.invalidate("its store could not be flushed")
 		}
-		s.becameDurable(flagUnflushed | flagFlushing)
+		s.set(0, flagUnflushed)
+		s.letHeldGo()
+		s.becameDurable(flagFlushing)
 	})
 }
 
@@ -134,6 +136,25 @@ func (s *snapshot) beginFlush() bool {
 	}
 	s.set(flagFlushing, 0)
 	return true
+}
+
+// letHeldGo calls what waits for the flush while later writes to the origin still wait: the
+// parts of one write get their places in the store in order, as in the kernel.
+func (s *snapshot) letHeldGo() {
+	for {
+		s.mu.Lock()
+		var todo []func()
+		if !s.has(flagDropping) {
+			todo, s.waiting = s.waiting, nil
+		}
+		s.mu.Unlock()
+		if len(todo) == 0 {
+			return
+		}
+		for _, fn := range todo {
+			fn()
+		}
+	}
 }
 
 // becameDurable clears flags, and calls what waits unless more is to become durable.

@@ -144,7 +144,7 @@ func (m *merge) protect() {
 	step := max(1, g.members.Load().boundary)
 	waits := false
 	for at := m.sector; at < m.sector+m.length; at += step {
-		w := originWrite{sector: at, wake: m.protected, waits: waits}
+		w := originWrite{sector: at, wake: m.protected, held: true, waits: waits}
 		waits = g.reallocate(&w) || waits
 	}
 	if !waits {

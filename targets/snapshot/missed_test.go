@@ -187,6 +187,29 @@ func TestWhatWasReadIsDurable(t *testing.T) {
 	}
 }
 
+// Writes to the origin that wait for the flush get their places in the store before one that
+// comes when the flush is done, but they are not yet mapped: it may be the rest of the same write.
+func TestTheFlushKeepsTheOrder(t *testing.T) {
+	r := newGated(t, stepped(), 256, 512, memdev.Volatile)
+	o := r.device("o", 256, "snapshot-origin O")
+	r.device("s", 256, "snapshot O C P 8")
+	r.remove("s")
+	r.device("s", 256, "snapshot O C P 8")
+	r.gates["C"].Shut()
+	first := r.write(o, 40, 1, 3)
+	r.wantWaiting(first)
+	var second *io
+	r.snap("s").stopOnce(pointAllocate, func() { second = r.write(o, 80, 1, 4) })
+	r.open()
+	r.wantEnd(first, blk.OK)
+	r.wantEnd(second, blk.OK)
+	for chunk, want := range map[uint64]uint64{5: 2, 10: 3} {
+		if where, ok := r.snap("s").body.Load().complete.lookup(chunk); !ok || where != want {
+			t.Errorf("chunk %d is copied to %d, %v, want %d", chunk, where, ok, want)
+		}
+	}
+}
+
 // If the store that was read cannot be flushed, the snapshot is lost, and the origin goes on.
 // A handover before that passes the need on.
 func TestWhatWasReadCannotBeFlushed(t *testing.T) {

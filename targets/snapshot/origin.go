@@ -55,15 +55,20 @@ func (g *group) room(sector uint64) uint64 {
 // write maps an origin write that lies within one chunk of every snapshot. c.Dev is
 // the origin.
 func (g *group) write(c *dm.Clone) dm.Outcome {
-	w := originWrite{sector: c.Sector, clone: c}
-	if g.reallocate(&w) {
+	return g.mapWrite(&originWrite{sector: c.Sector, clone: c})
+}
+
+func (g *group) mapWrite(w *originWrite) dm.Outcome {
+	if g.reallocate(w) {
 		return dm.Submitted
 	}
 	return dm.Remapped
 }
 
 // again maps a write that was held back.
-func (g *group) again(c *dm.Clone) { finishMap(c, g.write(c)) }
+func (g *group) again(c *dm.Clone) {
+	finishMap(c, g.mapWrite(&originWrite{sector: c.Sector, clone: c, held: true}))
+}
 
 // originWrite is a write to the origin that visits all snapshots. It waits for the
 // first pending exception that it meets, and starts over when that is done. So it
@@ -72,6 +77,7 @@ type originWrite struct {
 	sector  uint64
 	clone   *dm.Clone // nil for a merge
 	wake    func()    // how a merge is told to continue
+	held    bool      // it was held back, and goes before writes that came later
 	waits   bool      // clone or wake is queued somewhere, or ended
 	toStart *pending  // the exception that it waits for, if its copy must be started
 	startIn *body
@@ -104,10 +110,13 @@ func (s *snapshot) reallocate(w *originWrite) (stop bool) {
 	chunk := w.sector >> b.shift
 	for {
 		f := s.flags.Load()
+		if w.held && f&flagUnflushed == 0 {
+			f &^= flagFlushing
+		}
 		switch {
-		case f&flagActive == 0 || f&(flagValid|flagDropping|flagUnflushed) == 0:
+		case f&flagActive == 0 || f&(flagValid|flagDropping|flagUnflushed|flagFlushing) == 0:
 			return false
-		case f&(flagDropping|flagUnflushed) != 0:
+		case f&(flagDropping|flagUnflushed|flagFlushing) != 0:
 			return s.waitForStore(w)
 		}
 		// The order matters: the exception is added before its pending one is

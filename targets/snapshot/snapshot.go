@@ -71,7 +71,7 @@ const (
 	flagMergeFailed             // the merge stopped at an error
 	flagDropping                // not valid any more, but the store is not marked yet
 	flagUnflushed               // a power cut could lose what was read from the store
-	flagFlushing                // it is being flushed
+	flagFlushing                // it is being flushed, or what waited for that is not yet mapped
 	flagWaiting                 // waits for a handover of its exceptions
 	flagNoSpace                 // space below did not come in time: writes that need it fail
 	flagDoubt                   // some exceptions may or may not be in the store
