@@ -393,6 +393,10 @@ func (s *Super) Failed() bool { return s.failed.Load() }
 // Err returns the reason why the transaction must be aborted, or nil.
 func (s *Super) Err() error { return s.broken }
 
+// Renew makes the next Commit write the superblock even if nothing changed, once the
+// metadata are in service: only a write tells that the device fails writes.
+func (s *Super) Renew() { s.changed = s.changed || s.inService && s.Changeable() == nil }
+
 // Changed reports whether anything changed that is not sealed.
 func (s *Super) Changed() bool { return s.changed }
 

@@ -18,8 +18,10 @@ func (pt *poolTarget) Status(kind dm.StatusKind, flags dm.StatusFlags) string {
 		if pt.pool.mode() == modeFail {
 			return
 		}
-		// Commit first, if allowed, so that the figures are those of a commit.
+		// Commit first, if allowed, so that the figures are those of a commit, and that
+		// metadata which cannot be written show up.
 		if flags&dm.StatusNoflush == 0 && !pt.t.Device().Suspended() {
+			pt.pool.md.Renew()
 			_ = pt.pool.commit()
 		}
 		s = pt.info()

@@ -22,6 +22,9 @@ func (m *Metadata) SetPreCommit(fn func() error) { m.sb.SetPreCommit(fn) }
 // something was changed.
 func (m *Metadata) Commit() error { return m.sb.Commit(m.durable) }
 
+// Renew makes the next Commit write even if nothing was changed.
+func (m *Metadata) Renew() { m.sb.Renew() }
+
 // Seal ends the running transaction; the next one may begin. The caller calls Write
 // on the result, on any goroutine, and then Finish. Until then it must not commit or
 // abort.
