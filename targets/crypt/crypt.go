@@ -22,6 +22,11 @@
 // read once and never written to. Flushes and discards pass. Nothing keeps an order
 // among bios in flight, as in the kernel.
 //
+// Short bios of ciphers that processors have instructions for are not handed to the works:
+// whoever submits a write encrypts it, and whoever has read decrypts, since another goroutine
+// would take longer to begin. The features no_write_workqueue and no_read_workqueue ask for
+// that with all bios.
+//
 // # The key
 //
 // The key is in the target as long as it is in force: for the cipher, and because
@@ -66,6 +71,7 @@ type crypt struct {
 	spec    skcipher.Spec
 	segment segment.Segment
 	tagSize uint64 // bytes that the device below keeps beside each sector; 0: none
+	short   uint64 // bytes; longer bios are handed to the works
 	keys    KeyStore
 	workers workers
 	cipher  atomic.Pointer[skcipher.Sectors] // nil: the key is wiped
@@ -78,6 +84,9 @@ type crypt struct {
 
 // pieceSectors is where bios are cut.
 const pieceSectors = maxBuffer / blk.SectorSize
+
+// shortBio, in bytes, is encrypted before another goroutine would have begun.
+const shortBio = 8 << 10
 
 func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 	l, wrong := ParseLine(args)
@@ -94,6 +103,9 @@ func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 		return nil, dm.Because(err, "Error decoding and setting key")
 	}
 	l.Key = ""
+	if c.spec.Quick() {
+		c.short = shortBio
+	}
 	if err := c.open(k, wrong); err != nil {
 		k.bytes.Close()
 		return nil, err
@@ -187,7 +199,7 @@ func (c *crypt) mapBuffered(cl *dm.Clone) dm.Outcome {
 	case cl.Op == blk.Read:
 		c.readBuffered(cl)
 		return dm.Remapped
-	case c.line.NoWriteWorkqueue:
+	case c.line.NoWriteWorkqueue || cl.Bytes() <= c.short:
 		c.encrypt(cl)
 		return dm.Remapped
 	}
@@ -242,7 +254,7 @@ func (c *crypt) EndIO(cl *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 		cl.Bufs, cl.Tags = p.bufs, nil
 	}
 	cl.Seek(p.pos, p.sectors)
-	if c.line.NoReadWorkqueue {
+	if c.line.NoReadWorkqueue || cl.Bytes() <= c.short {
 		st = c.decrypt(cl)
 		c.drop(p)
 		return st, dm.EndDone

@@ -276,6 +276,28 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestShortBios: of a quick cipher nobody hands short bios to a worker.
+func TestShortBios(t *testing.T) {
+	for _, c := range []struct {
+		cipher  string
+		sectors int
+		at      bool // at once
+	}{{"aes-xts-plain64", 16, true}, {"aes-xts-plain64", 17, false}, {"aes-cbc-plain", 16, true}, {"twofish-cbc-plain", 1, false}} {
+		r := targettest.New(t, types)
+		d := r.Device("x", table(64, c.cipher, key32, "0 a 0"))
+		for _, op := range []blk.Op{blk.Write, blk.Read} {
+			ended := false
+			b := &blk.Bio{Op: op, End: func(*blk.Bio) { ended = true }}
+			b.SetData(make([]byte, c.sectors*blk.SectorSize))
+			if d.Submit(b); ended != c.at {
+				t.Errorf("%s, %v of %d sectors: ended before Submit has returned: %v", c.cipher, op, c.sectors, ended)
+			}
+			r.Sim.Run()
+			r.Must(b.Status().Err())
+		}
+	}
+}
+
 // TestErrorsPass: what failed below is not decrypted.
 func TestErrorsPass(t *testing.T) {
 	r := targettest.New(t, types)

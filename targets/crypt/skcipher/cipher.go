@@ -106,15 +106,7 @@ func (s Spec) newMode(key []byte) (mode, error) {
 		return newAdiantum(key, wide[s.Cipher])
 	}
 	if s.Mode == "xts" {
-		if len(key)%2 != 0 {
-			return nil, wrongSize(key)
-		}
-		data, err := s.block(key[:len(key)/2])
-		if err != nil {
-			return nil, wrongSize(key)
-		}
-		tweak, err := s.block(key[len(key)/2:])
-		return &xts{data, tweak}, err
+		return s.newXTS(key)
 	}
 	b, err := s.block(key)
 	if err != nil {
@@ -124,6 +116,29 @@ func (s Spec) newMode(key []byte) (mode, error) {
 		return &cbc{b}, nil
 	}
 	return &ecb{b}, nil
+}
+
+// newXTS makes the mode from a key of two halves.
+func (s Spec) newXTS(key []byte) (mode, error) {
+	if len(key)%2 != 0 {
+		return nil, wrongSize(key)
+	}
+	first, second := key[:len(key)/2], key[len(key)/2:]
+	data, err := s.block(first)
+	if err != nil {
+		return nil, wrongSize(key)
+	}
+	tweak, err := s.block(second)
+	if err != nil {
+		return nil, err
+	}
+	x := xts{data, tweak}
+	if s.Cipher == "aes" {
+		if m := newAESXTS(x, first, second); m != nil {
+			return m, nil
+		}
+	}
+	return &x, nil
 }
 
 // block is the block cipher under a key.

@@ -27,6 +27,12 @@ type Spec struct {
 	Random func(p []byte)
 }
 
+// Quick reports whether common processors have instructions for the cipher, and a sector needs
+// nothing else.
+func (s *Spec) Quick() bool {
+	return !s.Tagged() && (s.Cipher == "aes" || s.Cipher == nullCipher)
+}
+
 // Parse understands a specification. Its errors have the kernel's words in front.
 func Parse(text string) (s Spec, err error) {
 	if rest, ok := strings.CutPrefix(text, "capi:"); ok {
