@@ -31,7 +31,8 @@ func (d *devices) stale() {
 	d.age++
 }
 
-// all returns all devices that have had a table.
+// all returns all devices that have had a table. If the daemon cannot be asked, these are
+// the last ones that were known: programs must not think that their disks are gone.
 func (d *devices) all() []ctl.Device {
 	d.mu.Lock()
 	list, fresh, age := d.list, d.fresh, d.age
@@ -39,10 +40,11 @@ func (d *devices) all() []ctl.Device {
 	if fresh {
 		return list
 	}
-	list, err := d.service.List(context.Background(), ctl.Query{With: []ctl.With{ctl.WithDeps, ctl.WithQueue}})
+	now, err := d.service.List(context.Background(), ctl.Query{With: []ctl.With{ctl.WithDeps, ctl.WithQueue}})
 	if err != nil {
-		return nil // the daemon has ended, and every command will say so
+		return list
 	}
+	list = now
 	// Before its first table the kernel has no block device for it.
 	list = slices.DeleteFunc(list, func(v ctl.Device) bool { return !v.Disk })
 	slices.SortFunc(list, func(a, b ctl.Device) int { return int(a.Minor) - int(b.Minor) })

@@ -4,11 +4,13 @@ package run
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
 
+	"udm/blk"
 	"udm/ctl"
 )
 
@@ -18,6 +20,11 @@ type fake struct {
 	device ctl.Device
 	load   ctl.Load
 	query  ctl.Query
+	err    error // of List
+}
+
+func (f *fake) List(context.Context, ctl.Query) ([]ctl.Device, error) {
+	return []ctl.Device{f.device}, f.err
 }
 
 func (f *fake) Device(_ context.Context, q ctl.Query) (ctl.Device, error) {
@@ -50,6 +57,24 @@ func TestRenumbered(t *testing.T) {
 	}
 	if renumber(f, 254) != ctl.Service(f) {
 		t.Error("the daemon's own number is translated")
+	}
+}
+
+// Devices that were known stay known while the daemon cannot be asked.
+func TestDaemonCannotBeAsked(t *testing.T) {
+	f := &fake{device: ctl.Device{Number: ctl.Number{Major: 254, Minor: 3}, Disk: true}}
+	d := &devices{service: f}
+	if _, ok := d.number(blk.Number{Major: 254, Minor: 3}); !ok {
+		t.Fatal("the device is unknown")
+	}
+	d.stale()
+	f.err = errors.New("connection reset")
+	if _, ok := d.number(blk.Number{Major: 254, Minor: 3}); !ok {
+		t.Error("the device is gone after an error")
+	}
+	f.err, f.device.Minor = nil, 4
+	if _, ok := d.number(blk.Number{Major: 254, Minor: 4}); !ok {
+		t.Error("the list is not read again after an error")
 	}
 }
 

@@ -121,6 +121,21 @@ func TestNodes(t *testing.T) {
 	}
 }
 
+// A new node is not taken for the one that had its inode before: here the new file is
+// written over that of the old one.
+func TestInodeOfAnotherNode(t *testing.T) {
+	tree := newTree(t)
+	must(t, tree.SetNode("/dev/a", Node{Number: blk.Number{Major: 254, Minor: 1}}))
+	tree.Lookup("/dev/a")
+	var st unix.Stat_t
+	must(t, unix.Lstat(tree.Dir()+"/dev/a", &st))
+	must(t, os.Rename(tree.Dir()+"/dev/a", tree.Dir()+"/dev/.new-b"))
+	must(t, tree.SetNode("/dev/b", Node{Number: blk.Number{Major: 254, Minor: 2}}))
+	if n, known := tree.nodes[st.Ino]; known {
+		t.Errorf("the inode of b is known as %v", n.node)
+	}
+}
+
 // Stat depends on the number alone.
 func TestNodeStat(t *testing.T) {
 	stat := func(n Node) (st unix.Stat_t) {

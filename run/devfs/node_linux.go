@@ -48,7 +48,25 @@ func (t *Tree) SetNode(shown string, n Node) error {
 
 // MakeNode is SetNode for a file of the tree.
 func (t *Tree) MakeNode(file string, n Node) error {
-	return replace(file, func(at string) error { return os.WriteFile(at, []byte(n.String()), 0o600) })
+	return replace(file, func(at string) error {
+		if err := os.WriteFile(at, []byte(n.String()), 0o600); err != nil {
+			return err
+		}
+		return t.forget(at)
+	})
+}
+
+// forget forgets the node that had the inode of a new file: file systems give the number
+// away again at once, and in kernels before 6.13 both may have the same time.
+func (t *Tree) forget(file string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(file, &st); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.nodes, st.Ino)
+	return nil
 }
 
 // Node returns the node that a file of the tree is; st is the file's own.

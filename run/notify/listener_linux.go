@@ -106,7 +106,9 @@ func (l *Listener) respond(r response) {
 
 // Inject gives a descriptor away to the caller: it is closed here, before the call ends
 // with the number that it has there. Else a file could still be open for a moment when
-// the caller has closed it.
+// the caller has closed it. And it takes two steps: where the kernel ends the call as it
+// adds the descriptor (SECCOMP_ADDFD_FLAG_SEND), a signal for this thread in between
+// makes the call return 0, so that the caller takes its standard input for the file.
 func (l *Listener) Inject(c *Call, fd int, closeOnExec bool) {
 	a := injection{id: c.id, source: uint32(fd)}
 	if closeOnExec {
