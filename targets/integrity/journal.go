@@ -371,7 +371,7 @@ func (j *journal) writeBack() {
 }
 
 // dropSection frees the memory of a section whose blocks were written back or have a newer
-// version in a later section. Called with mu held.
+// version in the committed sections. Called with mu held.
 func (j *journal) dropSection(at uint64) {
 	for e := range j.layout.sectionEntries {
 		sector, ok := j.layout.image(j.sections[at].image, e).sector()
@@ -382,8 +382,9 @@ func (j *journal) dropSection(at uint64) {
 	j.sections[at] = section{}
 }
 
-// writeSections writes back the blocks of n sections that have no newer version in a later
-// section.
+// writeSections writes back the blocks of n sections that have no newer version in the committed
+// sections. One that is not committed may be lost, when the section of the older is already
+// overwritten.
 func (j *journal) writeSections(at, n uint64) error {
 	if n == 0 {
 		return nil
@@ -392,13 +393,19 @@ func (j *journal) writeSections(at, n uint64) error {
 		if err := j.writeSection(j.sections[at].image, func(sector, e uint64) bool {
 			j.mu.Lock()
 			defer j.mu.Unlock()
-			return j.where[sector] == (slot{at, e})
+			newest := j.where[sector]
+			return newest == (slot{at, e}) || !j.isCommitted(newest.section)
 		}); err != nil {
 			return err
 		}
 		at = j.next(at)
 	}
 	return j.flushDevices()
+}
+
+// isCommitted reports whether a section is committed and not written back. Called with mu held.
+func (j *journal) isCommitted(at uint64) bool {
+	return (at+j.layout.sections-j.done)%j.layout.sections < j.committed
 }
 
 // writeSection writes back the blocks of a section for which wanted returns true.

@@ -71,6 +71,10 @@ var kinds = []kind{
 	{name: "integrities-hard", make: newIntegrities, hard: true, long: true},
 	{name: "integrities-errors", make: newIntegrities, errors: true, long: true},
 	{name: "integrities-full", make: newIntegrities, full: true, long: true},
+	{name: "tagged", make: newTagged, long: true},
+	{name: "tagged-hard", make: newTagged, hard: true, long: true},
+	{name: "tagged-errors", make: newTagged, errors: true, long: true},
+	{name: "tagged-full", make: newTagged, full: true, long: true},
 	{name: "multipaths", make: newMultipaths, long: true},
 	{name: "multipaths-hard", make: newMultipaths, hard: true, long: true},
 	{name: "multipaths-errors", make: newMultipaths, errors: true, long: true},
@@ -180,6 +184,7 @@ var found = map[string][]uint64{
 	"clones-errors":    {1129},
 	"clones-full":      {1064},
 	"mirrors-errors":   {20962, 23491, 31398},
+	"tagged-hard":      {2484},
 }
 
 func TestFoundBefore(t *testing.T) {
