@@ -37,6 +37,9 @@ func (g *integrity) load() error {
 		}
 	} else {
 		g.sb = decodeSuperblock(p)
+		if err := g.sb.checkFlags(); err != nil {
+			return dm.Because(dm.Errorf(syscall.EINVAL, "%v", err), "Error reading superblock")
+		}
 	}
 	if err := g.check(logBuffer); err != nil {
 		return err
@@ -222,6 +225,11 @@ func (g *integrity) prepare() error {
 	g.mu.Lock()
 	g.sb = s
 	g.mu.Unlock()
+	if s.Flags&flagBitmap != 0 {
+		if err := g.checkBitmap(); err != nil {
+			return err
+		}
+	}
 	if s.Flags&flagBitmap != 0 && g.bitmap != nil {
 		return g.bitmap.reopen()
 	}
@@ -238,6 +246,16 @@ func (g *integrity) prepare() error {
 		return err
 	}
 	return g.bitmap.enter()
+}
+
+// checkBitmap returns an error if a journal with blocks lies where the superblock tells of a
+// bitmap: a flag is wrong, and the blocks would be lost. (An empty journal stays there if the
+// power is cut while a bitmap replaces it.)
+func (g *integrity) checkBitmap() error {
+	if s, err := newJournal(g).scan(); err == nil && !s.empty {
+		return errors.New("the superblock is damaged: it tells of a bitmap, but there is a journal with blocks; use mode R to read the disk without the journal")
+	}
+	return nil
 }
 
 func (g *integrity) journalOrNew() *journal {

@@ -2,6 +2,7 @@ package integrity_test
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"strings"
 	"testing"
@@ -158,6 +159,19 @@ func testDiscards(t *testing.T, small string) {
 	}
 }
 
+var allBits = flag.Bool("allbits", false, "flip each bit, not a sample")
+
+// everyBit is the step between flipped bits: 1, or sample, or raced under the race detector.
+func everyBit(sample, raced int) int {
+	switch {
+	case *allBits:
+		return 1
+	case invariants.Enabled:
+		return raced
+	}
+	return sample
+}
+
 // every returns the step between the cases of a test: 1, short in a short run, or raced
 // under the race detector, where each case is much slower.
 func every(short, raced int) int {
@@ -170,16 +184,16 @@ func every(short, raced int) int {
 	return 1
 }
 
-// TestEveryByte damages each byte of the superblock and of a journal that must be replayed,
+// TestEveryBitOfTheJournal flips bits of the superblock and of a journal that must be replayed,
 // one at a time. Reads then fail or return the data that were written.
-func TestEveryByte(t *testing.T) {
+func TestEveryBitOfTheJournal(t *testing.T) {
 	sealed := "0 512 integrity a 0 4 J 7 internal_hash:crc32c journal_sectors:1 interleave_sectors:64 buffer_sectors:64 fix_hmac "
 	for name, table := range map[string]string{"plain": small, "ctr": sealed + sealedBy("ctr(aes)"), "cbc": sealed + sealedBy("cbc(aes)")} {
-		t.Run(name, func(t *testing.T) { testEveryByte(t, table) })
+		t.Run(name, func(t *testing.T) { testEveryBit(t, table) })
 	}
 }
 
-func testEveryByte(t *testing.T, small string) {
+func testEveryBit(t *testing.T, small string) {
 	d := zeroed(t, small)
 	x := mustStart(t, d, small)
 	if err := blk.WriteSectors(x.sim, x, blktest.Pattern(0, 40, 5), 0, blk.FUA); err != nil {
@@ -203,36 +217,30 @@ func testEveryByte(t *testing.T, small string) {
 	if err != nil || !bytes.Equal(want, blktest.Pattern(0, 40, 5)) {
 		t.Fatal("the journal was not replayed", err)
 	}
-	refused := 0
-	step := every(5, 31)
-	for at := 0; at < 16*512; at += step {
-		if at >= 512 && at < 8*512 || at >= 64 && at < 480 { // unused, but for a MAC
+	refused, bits := 0, 0
+	step := everyBit(201, 1201)
+	for bit := 0; bit < (16+40)*512*8; bit += step { // the blocks lie behind their entries
+		at := bit / 8
+		if at >= 512 && at < 8*512 { // unused
 			continue
 		}
+		bits++
 		broken := d.crash(3)
-		p := make([]byte, 512)
-		sector := uint64(at / 512)
-		if err := blk.ReadSectors(x.sim, broken.mems["a"], p, sector); err != nil {
-			t.Fatal(err)
-		}
-		p[at%512] ^= 1 << (at % 8)
-		if err := blk.WriteSectors(x.sim, broken.mems["a"], p, sector, blk.FUA); err != nil {
-			t.Fatal(err)
-		}
+		flip(t, broken.mems["a"], 0, bit)
 		got, err := read(broken)
 		if err != nil {
 			refused++
 		} else if !bytes.Equal(got, want) {
-			t.Fatalf("byte %d damaged: read wrong data", at)
+			t.Errorf("bit %d flipped: read wrong data", bit)
 		}
 	}
-	t.Logf("%d refused", refused)
-	if refused*step < 500 {
+	t.Logf("%d of %d bits refused", refused, bits)
+	if refused*step < 4000 {
 		t.Errorf("%d refused", refused)
 	}
 }
 
-// TestEveryBit flips each bit of some blocks and of their tags, one at a time. A read of the block
+// TestEveryBit flips bits of some blocks and of their tags, one at a time. A read of the block
 // fails, and the others can be read.
 func TestEveryBit(t *testing.T) {
 	const table = "0 512 integrity a 0 4 D 3 internal_hash:crc32c journal_sectors:1 meta_device:b"
@@ -247,13 +255,15 @@ func TestEveryBit(t *testing.T) {
 	if err := x.control.Close(); err != nil {
 		t.Fatal(err)
 	}
-	step := every(7, 61)
+	step := everyBit(7, 61)
+	n := 0
 	for _, part := range []struct {
 		disk       string
 		sector     uint64
 		bits, each int // in all, and of each block
 	}{{"a", 0, blocks * 512 * 8, 512 * 8}, {"b", 8 + journal, blocks * 4 * 8, 4 * 8}} {
 		for bit := 0; bit < part.bits; bit += step {
+			n++
 			broken := d.crash(1)
 			flip(t, broken.mems[part.disk], part.sector, bit)
 			y := mustStart(t, broken, table)
@@ -269,6 +279,7 @@ func TestEveryBit(t *testing.T) {
 			}
 		}
 	}
+	t.Logf("%d bits", n)
 }
 
 // journalSectors returns the size of the journal, from the table of a device.

@@ -67,7 +67,16 @@ func parseSuperblock(p []byte) (*Superblock, error) {
 	if s.Version == 0 || s.Version > maxVersion {
 		return nil, fmt.Errorf("the superblock has version %d; versions 1 to %d are supported", s.Version, maxVersion)
 	}
-	return s, nil
+	return s, s.checkFlags()
+}
+
+// checkFlags returns an error for flags that superblocks of the version do not have.
+func (s *Superblock) checkFlags() error {
+	lowest := *s
+	if lowest.setVersion(false, ""); lowest.Version > s.Version {
+		return fmt.Errorf("the superblock is damaged: it has version %d, and flags of version %d", s.Version, lowest.Version)
+	}
+	return nil
 }
 
 func decodeSuperblock(p []byte) *Superblock {

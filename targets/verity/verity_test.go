@@ -3,6 +3,7 @@ package verity_test
 import (
 	"bytes"
 	"encoding/hex"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -139,58 +140,67 @@ func TestWritableTableIsRefused(t *testing.T) {
 	d.Refuses(d.table(nil) + " => EINVAL Device must be readonly")
 }
 
-// TestEveryBit flips one bit of each byte of a disk's data and hashes. A read of the whole
-// disk fails; of single blocks, only the one with the flipped bit does.
+var allBits = flag.Bool("allbits", false, "flip each bit, not a sample")
+
+// part is a part of a disk whose bits are flipped.
+type part struct {
+	disk      string
+	from, end uint64 // in bytes
+}
+
+// eachBit calls f for each bit of some parts while it is flipped, or for one of so many.
+func (d *disk) eachBit(step uint64, parts []part, f func(p part, bit uint64)) {
+	if *allBits {
+		step = 1
+	}
+	n := 0
+	for _, p := range parts {
+		for bit := 8 * p.from; bit < 8*p.end; bit += step {
+			d.flip(p.disk, bit/8, 1<<(bit%8))
+			f(p, bit)
+			d.flip(p.disk, bit/8, 1<<(bit%8))
+			n++
+		}
+	}
+	d.Logf("%d bits", n)
+}
+
+// TestEveryBit flips bits of a disk's data and hashes, one at a time. A read of the whole disk
+// fails; of single blocks, only the one with the flipped bit does.
 func TestEveryBit(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(1, 1)), shape(1, 512, 512, 18, "sha256", 3), 0)
 	x := d.ReadOnly("x", d.table(nil))
-	for _, part := range []struct {
-		name      string
-		from, end uint64
-	}{{"a", 0, uint64(len(d.data))}, {"b", 512, d.hashBytes()}} {
-		for at := part.from; at < part.end; at++ {
-			bits := byte(1) << (at % 8)
-			d.flip(part.name, at, bits)
-			d.SwapReadOnly(x, d.table(nil))
-			if _, st := d.read(x); st != blk.IOErr {
-				t.Fatalf("bits %x of byte %d of disk %s flipped: read %v", bits, at, part.name, st)
-			}
-			d.Lines(x, dm.Info, "0 18 verity C")
-			if part.name == "a" {
-				block := at / 512
-				if block > 0 {
-					d.Do(x, blk.Read, 0, block, 0, blk.OK)
-				}
-				d.Do(x, blk.Read, block, 1, 0, blk.IOErr)
-			}
-			d.flip(part.name, at, bits)
+	d.eachBit(9, []part{{"a", 0, uint64(len(d.data))}, {"b", 512, d.hashBytes()}}, func(p part, bit uint64) {
+		d.SwapReadOnly(x, d.table(nil))
+		if _, st := d.read(x); st != blk.IOErr {
+			t.Fatalf("bit %d of disk %s flipped: read %v", bit, p.disk, st)
 		}
-	}
+		d.Lines(x, dm.Info, "0 18 verity C")
+		if p.disk == "a" {
+			block := bit / 8 / 512
+			if block > 0 {
+				d.Do(x, blk.Read, 0, block, 0, blk.OK)
+			}
+			d.Do(x, blk.Read, block, 1, 0, blk.IOErr)
+		}
+	})
 	d.SwapReadOnly(x, d.table(nil))
 	d.sound(x, "V")
 }
 
-// TestEveryBitWithParity is TestEveryBit with parity, which corrects each bit. It uses every
-// third byte, fewer under the race detector.
+// TestEveryBitWithParity is TestEveryBit with parity, which corrects each bit.
 func TestEveryBitWithParity(t *testing.T) {
 	d := newDisk(t, rand.New(rand.NewPCG(1, 1)), shape(1, 512, 512, 18, "sha256", 3), 2)
 	x := d.ReadOnly("x", d.table(nil))
-	step := uint64(3)
+	step := uint64(25)
 	if invariants.Enabled {
-		step = 41
+		step = 323
 	}
-	for _, part := range []struct {
-		name      string
-		from, end uint64
-	}{{"a", 0, uint64(len(d.data))}, {"b", 512, d.hashBytes()}, {"f", 0, veritytools.FECBytes(d.fec, 512)}} {
-		for at := part.from; at < part.end; at += step {
-			bits := byte(1) << (at % 8)
-			d.flip(part.name, at, bits)
-			d.SwapReadOnly(x, d.table(nil))
-			d.sound(x, "V")
-			d.flip(part.name, at, bits)
-		}
-	}
+	parts := []part{{"a", 0, uint64(len(d.data))}, {"b", 512, d.hashBytes()}, {"f", 0, veritytools.FECBytes(d.fec, 512)}}
+	d.eachBit(step, parts, func(part, uint64) {
+		d.SwapReadOnly(x, d.table(nil))
+		d.sound(x, "V")
+	})
 }
 
 // TestWholeBlocks checks that as many blocks of a row are corrected as there is parity,
