@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,7 +77,10 @@ func (r *report) claimVhost(depths []int) {
 	for _, depth := range depths {
 		g := vhostGroup(driver.Read, depth, 1)
 		if depth > 1 {
-			r.atLeast(3, r.ratio(g, "udm file", "qemu-storage-daemon"), "%s: udm over qemu-storage-daemon, the same file", g)
+			for _, poll := range []time.Duration{0, polled} {
+				qemu := pollName("qemu-storage-daemon", poll)
+				r.atLeast(3, r.ratio(g, pollName("udm file", poll), qemu), "%s: udm over %s, files in memory", g, qemu)
+			}
 			r.atMost(0.5, r.ratio(g+", server CPU", "udm memory", "udm memory, NBD"), "%s: CPU per I/O, vhost-user over NBD", g)
 		}
 		if depth == 64 {
@@ -153,6 +157,9 @@ func keepBusy(q *driver.Queue, op driver.Op, depth int, seed uint64, end time.Ti
 	return n, nil
 }
 
+// polled is how long a server may watch a ring before it sleeps, in the cases that poll.
+const polled = 32 * time.Microsecond
+
 // startVhost starts the servers, with two queues each.
 func startVhost(dir string) (cases []*vhostCase, stop func(), err error) {
 	var servers []*server
@@ -160,14 +167,13 @@ func startVhost(dir string) (cases []*vhostCase, stop func(), err error) {
 	if _, err := exec.LookPath("qemu-storage-daemon"); err != nil {
 		return nil, stop, fmt.Errorf("qemu-storage-daemon is missing (make packages installs it)")
 	}
-	file, qemu := filepath.Join(dir, "udm.raw"), filepath.Join(dir, "qemu.raw")
-	for _, path := range []string{file, qemu} {
-		if err := fillFile(path, nbdSize); err != nil {
-			return nil, stop, err
-		}
+	file := filepath.Join(dir, "udm.raw")
+	if err := fillFile(file, nbdSize); err != nil {
+		return nil, stop, err
 	}
 	sectors := strconv.Itoa(nbdSize / 512)
-	servers, err = serveDevices(dir, []string{"memory", "file"}, [][]string{
+	names := []string{"memory", "file"}
+	servers, err = serveDevices(dir, names, [][]string{
 		{"create", "memory", "--table", "0 " + sectors + " linear mem:" + strconv.Itoa(nbdSize) + " 0"},
 		{"create", "file", "--table", "0 " + sectors + " linear " + file + " 0"},
 	})
@@ -177,23 +183,64 @@ func startVhost(dir string) (cases []*vhostCase, stop func(), err error) {
 	if _, err = fio(servers[0], load{rw: "write", block: "1M", depth: 4, jobs: 1}, 0); err != nil {
 		return nil, stop, err
 	}
-	sock := func(name string) string { return filepath.Join(dir, name+".vhost") }
-	for _, name := range []string{"memory", "file"} {
-		out, err := exec.Command("bin/udm", "--root", filepath.Join(dir, "udm"), "export", name, "--vhost-user", sock(name), "--queues", "2").CombinedOutput()
-		if err != nil {
-			return nil, stop, fmt.Errorf("udm export: %s", out)
-		}
-	}
-	cmd := exec.Command("qemu-storage-daemon", "--blockdev", "driver=file,node-name=f,cache.direct=off,filename="+qemu,
-		"--export", "type=vhost-user-blk,id=e,node-name=f,writable=on,num-queues=2,addr.type=unix,addr.path="+sock("qemu"))
-	if err := cmd.Start(); err != nil {
-		return nil, stop, err
-	}
-	servers = append(servers, &server{name: "qemu-storage-daemon", cmd: cmd})
 	nbd := *servers[0]
 	nbd.name = "udm memory, NBD"
-	return []*vhostCase{
-		{server: servers[0], socket: sock("memory")}, {server: &server{name: "udm memory, packed", cmd: servers[0].cmd}, socket: sock("memory"), packed: true},
-		{server: &nbd}, {server: servers[1], socket: sock("file")}, {server: servers[2], socket: sock("qemu")},
-	}, stop, await(sock("qemu"))
+	cases = []*vhostCase{{server: &nbd}}
+	for _, poll := range []time.Duration{0, polled} {
+		for i, name := range names {
+			c, err := exportVhost(dir, name, servers[i].cmd, poll)
+			if err != nil {
+				return nil, stop, err
+			}
+			cases = append(cases, c)
+		}
+		q, err := startQemu(dir, poll)
+		if q != nil {
+			servers, cases = append(servers, q.server), append(cases, q)
+		}
+		if err != nil {
+			return nil, stop, err
+		}
+	}
+	packed := *cases[1]
+	packed.server, packed.packed = &server{name: "udm memory, packed", cmd: packed.cmd}, true
+	return append(cases, &packed), stop, nil
+}
+
+// pollName is the name of a case.
+func pollName(name string, poll time.Duration) string {
+	if poll > 0 {
+		return name + ", polled"
+	}
+	return name
+}
+
+// exportVhost exports a device of udm.
+func exportVhost(dir, name string, daemon *exec.Cmd, poll time.Duration) (*vhostCase, error) {
+	text := "off"
+	if poll > 0 {
+		text = poll.String()
+	}
+	sock := filepath.Join(dir, name+text+".vhost")
+	out, err := exec.Command("bin/udm", "--root", filepath.Join(dir, "udm"), "export", name, "--vhost-user", sock, "--queues", "2", "--poll", text).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("udm export: %s", out)
+	}
+	return &vhostCase{server: &server{name: pollName("udm "+name, poll), cmd: daemon}, socket: sock}, nil
+}
+
+// startQemu starts qemu-storage-daemon on a file of its own.
+func startQemu(dir string, poll time.Duration) (*vhostCase, error) {
+	name := pollName("qemu-storage-daemon", poll)
+	file, sock := filepath.Join(dir, name+".raw"), filepath.Join(dir, fmt.Sprint("qemu", poll.Nanoseconds(), ".vhost"))
+	if err := fillFile(file, nbdSize); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("qemu-storage-daemon", "--object", fmt.Sprintf("iothread,id=t,poll-max-ns=%d", poll.Nanoseconds()),
+		"--blockdev", "driver=file,node-name=f,cache.direct=off,filename="+strings.ReplaceAll(file, ",", ",,"),
+		"--export", "type=vhost-user-blk,id=e,node-name=f,writable=on,num-queues=2,iothread=t,addr.type=unix,addr.path="+sock)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &vhostCase{server: &server{name: name, cmd: cmd}, socket: sock}, await(sock)
 }

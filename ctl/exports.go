@@ -8,7 +8,10 @@ type (
 		Path string `json:"path"` // of the socket: absolute
 		// Queues is how many queues a guest may use; 0: one for each processor of the
 		// daemon's machine, at most 8.
-		Queues   int    `json:"queues,omitempty"`
+		Queues int `json:"queues,omitempty"`
+		// Poll is the longest time in µs for which a queue is watched before its thread
+		// sleeps; 0: 32 where processors are spare, negative: none.
+		Poll     int    `json:"poll,omitempty"`
 		ReadOnly bool   `json:"readOnly,omitempty"`
 		Mode     uint32 `json:"mode,omitempty"` // permissions of the socket; 0: 0600
 	}
@@ -18,6 +21,7 @@ type (
 		Name     string `json:"name"` // of the device
 		Path     string `json:"path"`
 		Queues   int    `json:"queues,omitempty"`
+		Poll     int    `json:"poll,omitempty"` // as in Export
 		ReadOnly bool   `json:"readOnly,omitempty"`
 		Mode     uint32 `json:"mode,omitempty"`
 		// Problem says why there is no socket at Path; the daemon keeps trying.

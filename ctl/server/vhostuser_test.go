@@ -141,6 +141,7 @@ func TestExportRefused(t *testing.T) {
 		"a file":      {ctl.Export{Path: file}, syscall.EEXIST},
 		"busy":        {ctl.Export{Path: busy}, syscall.EBUSY},
 		"queues":      {ctl.Export{Path: filepath.Join(dir, "q"), Queues: 65}, syscall.EINVAL},
+		"poll":        {ctl.Export{Path: filepath.Join(dir, "p"), Poll: 1001}, syscall.EINVAL},
 		"mode":        {ctl.Export{Path: filepath.Join(dir, "m"), Mode: 0o1777}, syscall.EINVAL},
 		"no such dir": {ctl.Export{Path: filepath.Join(dir, "none", "s")}, nil},
 	} {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"udm/ctl"
 	"udm/ctl/server/exports"
@@ -28,6 +29,7 @@ type socket struct {
 const (
 	maxPath     = 107
 	maxQueues   = 64
+	maxPoll     = 1000 // µs
 	defaultMode = 0o600
 )
 
@@ -40,6 +42,8 @@ func (x *socket) check() error {
 		return dm.Errorf(syscall.ENAMETOOLONG, "%s is too long for a socket path (%d bytes, at most %d)", x.Path, len(x.Path), maxPath)
 	case x.Queues < 0 || x.Queues > maxQueues:
 		return dm.Errorf(syscall.EINVAL, "invalid number of queues %d; use 1 to %d", x.Queues, maxQueues)
+	case x.Poll > maxPoll:
+		return dm.Errorf(syscall.EINVAL, "a queue cannot be watched for %d µs; use at most %d", x.Poll, maxPoll)
 	case x.Mode&^0o777 != 0:
 		return dm.Errorf(syscall.EINVAL, "%#o is not a valid socket mode; use 600, 660 or 666", x.Mode)
 	}
@@ -48,7 +52,7 @@ func (x *socket) check() error {
 
 func (x *socket) describe() ctl.Exported {
 	return ctl.Exported{Number: ctl.Number(x.device.Number()), Name: x.device.Name(), Path: x.Path,
-		Queues: x.Queues, ReadOnly: x.ReadOnly, Mode: x.Mode, Problem: x.problem}
+		Queues: x.Queues, Poll: x.Poll, ReadOnly: x.ReadOnly, Mode: x.Mode, Problem: x.problem}
 }
 
 // serve makes the socket, unless it exists.
@@ -78,7 +82,7 @@ func (x *socket) newServer(s *Sockets) (*vhost.Server, error) {
 	set := s.exports
 	set.ReadOnly = set.ReadOnly || x.ReadOnly
 	return vhost.New(vhost.Config{Exports: set.Of(x.device), Name: exports.Numbered(x.Minor),
-		Queues: x.Queues, Serial: x.device.Name(), Log: s.log})
+		Queues: x.Queues, Poll: time.Duration(x.Poll) * time.Microsecond, Serial: x.device.Name(), Log: s.log})
 }
 
 // accept has the server accept virtual machines.

@@ -62,6 +62,7 @@ type spec struct {
 	Minor    uint32 `json:"minor"`
 	Path     string `json:"path"`
 	Queues   int    `json:"queues,omitempty"`
+	Poll     int    `json:"poll,omitempty"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	Mode     uint32 `json:"mode,omitempty"`
 }
@@ -103,7 +104,7 @@ func (s *Sockets) save() error {
 func (s *Sockets) Export(d *dm.Device, r ctl.Export) (ctl.Exported, error) {
 	s.op.Lock()
 	defer s.op.Unlock()
-	x := &socket{spec: spec{d.Number().Minor, filepath.Clean(r.Path), r.Queues, r.ReadOnly, r.Mode}, device: d}
+	x := &socket{spec: spec{d.Number().Minor, filepath.Clean(r.Path), r.Queues, r.Poll, r.ReadOnly, r.Mode}, device: d}
 	if err := x.check(); err != nil {
 		return ctl.Exported{}, err
 	}
