@@ -210,9 +210,14 @@ func (b *bitmap) begin() error {
 }
 
 // enter replaces the empty journal of a disk that was closed in order by a bitmap, which has the
-// bits of regions that are not recalculated yet.
+// bits of regions that are not recalculated yet. It flushes first: that the journal is empty may
+// have been written by a process that was killed, and not be durable.
 func (b *bitmap) enter() error {
-	if err := b.markDirty(); err != nil {
+	err := blk.FlushDevice(b.env, b.meta)
+	if err == nil {
+		err = b.markDirty()
+	}
+	if err != nil {
 		return err
 	}
 	b.disk.set(0, b.end(), false)

@@ -248,11 +248,15 @@ func (g *integrity) prepare() error {
 	return g.bitmap.enter()
 }
 
-// checkBitmap returns an error if a journal with blocks lies where the superblock tells of a
-// bitmap: a flag is wrong, and the blocks would be lost. (An empty journal stays there if the
-// power is cut while a bitmap replaces it.)
+// checkBitmap returns an error if a journal that must be replayed lies where the superblock tells
+// of a bitmap: a flag is wrong, and the blocks of the journal would be lost. (An empty journal
+// stays there if the power is cut while a bitmap replaces it.)
 func (g *integrity) checkBitmap() error {
-	if s, err := newJournal(g).scan(); err == nil && !s.empty {
+	s, err := newJournal(g).scan()
+	if err != nil {
+		return nil // no journal
+	}
+	if last, ok := s.last(); ok && !s.emptied(last) {
 		return errors.New("the superblock is damaged: it tells of a bitmap, but there is a journal with blocks; use mode R to read the disk without the journal")
 	}
 	return nil

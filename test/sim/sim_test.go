@@ -184,6 +184,7 @@ var found = map[string][]uint64{
 	"clones-errors":    {1129},
 	"clones-full":      {1064},
 	"mirrors-errors":   {20962, 23491, 31398},
+	"integrities":      {1110},
 	"tagged-hard":      {2484},
 }
 
