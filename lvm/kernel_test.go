@@ -55,7 +55,7 @@ func TestKernelGolden(t *testing.T) {
 
 // makeDisks runs a script on new disks.
 func makeDisks(t *testing.T, part, out string) []string {
-	var script []byte
+	script := []byte(kernel.LVM("/dev/ubd", `global/thin_check_executable=""`, `global/cache_check_executable=""`, "allocation/raid_stripe_all_devices=0"))
 	for _, name := range []string{"common", part} {
 		b, err := os.ReadFile(filepath.Join("testdata", name+".sh"))
 		if err != nil {

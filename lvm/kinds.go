@@ -1,6 +1,7 @@
 package lvm
 
 import (
+	"slices"
 	"strconv"
 
 	"udm/lvm/text"
@@ -134,18 +135,56 @@ func readRaid(r *reader, _ *Segment) Kind {
 }
 
 func readCachePool(r *reader, _ *Segment) Kind {
-	return &CachePool{
-		Data: r.string("data"), Metadata: r.string("metadata"), Format: r.uintOr("metadata_format", maxSectors32, 1),
-		ChunkSize: r.uintOr("chunk_size", maxSectors32, 0), Mode: r.stringOr("cache_mode", ""), Policy: r.stringOr("policy", ""),
-	}
+	return &CachePool{Data: r.string("data"), Metadata: r.string("metadata"), CacheSettings: readCacheSettings(r)}
 }
 
-func readCache(r *reader, _ *Segment) Kind {
-	return &Cache{Pool: r.string("cache_pool"), Origin: r.string("origin")}
+func readCacheSettings(r *reader) CacheSettings {
+	s := CacheSettings{
+		Format: r.uintOr("metadata_format", maxSectors32, 1), ChunkSize: r.uintOr("chunk_size", maxSectors32, 0),
+		Mode: r.stringOr("cache_mode", "writethrough"), Policy: r.stringOr("policy", ""),
+	}
+	e := r.entry["policy_settings"]
+	if e == nil {
+		return s
+	}
+	if e.Section == nil {
+		r.failAt(e.Name, "want a section")
+		return s
+	}
+	sub := r.inside(e.Name, e.Section)
+	for _, o := range e.Section.Entries {
+		s.Policies = append(s.Policies, Setting{o.Name, sub.uint(o.Name, maxSectors32)})
+	}
+	return s
+}
+
+func readCache(r *reader, s *Segment) Kind {
+	k := &Cache{Pool: r.string("cache_pool"), Origin: r.string("origin")}
+	if slices.Contains(s.TypeFlags, "CACHE_USES_CACHEVOL") {
+		k.CacheSettings = readCacheSettings(r)
+		k.Metadata, k.Data = readPart(r, "metadata"), readPart(r, "data")
+	}
+	return k
+}
+
+func readPart(r *reader, name string) Part {
+	return Part{r.uint(name+"_start", maxSector), r.uint(name+"_len", maxSector)}
 }
 
 func readWritecache(r *reader, _ *Segment) Kind {
-	return &Writecache{Origin: r.string("origin"), Cache: r.string("writecache"), BlockSize: r.uintOr("writecache_block_size", maxSectors32, 0)}
+	k := &Writecache{Origin: r.string("origin"), Cache: r.string("writecache"), BlockSize: r.uintOr("writecache_block_size", maxSectors32, 0), Settings: map[string]*uint64{}}
+	for _, name := range writecacheSettings {
+		if r.has(name) {
+			n := r.uint(name, maxSectors32)
+			k.Settings[name] = &n
+		}
+	}
+	return k
+}
+
+// writecacheSettings are those that have numbers in the text.
+var writecacheSettings = []string{
+	"high_watermark", "low_watermark", "writeback_jobs", "autocommit_blocks", "autocommit_time", "max_age", "pause_writeback", "cleaner", "metadata_only",
 }
 
 func readIntegrity(r *reader, _ *Segment) Kind {

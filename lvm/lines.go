@@ -42,6 +42,10 @@ func (t *tree) segment(l *LV, i int, s *Segment) (dm.Line, error) {
 		return t.thin(k)
 	case *Mirror:
 		return t.mirror(l, i, s, k)
+	case *Cache:
+		return t.cache(k)
+	case *Writecache:
+		return t.writecache(k)
 	}
 	return nil, fmt.Errorf("%s is of type %s, which is not supported", l.Name, s.Type)
 }

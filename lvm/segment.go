@@ -105,16 +105,20 @@ type (
 	// CachePool is the storage of a cache.
 	CachePool struct {
 		Data, Metadata string
-		Format         uint64
-		ChunkSize      uint64
-		Mode, Policy   string
+		CacheSettings
 	}
-	// Cache is a cached volume.
-	Cache struct{ Pool, Origin string }
+	// Cache is a cached volume. Its pool is a CachePool, or a plain volume, a cachevol,
+	// of which it says itself what it is used for.
+	Cache struct {
+		Pool, Origin   string
+		Metadata, Data Part // of a cachevol
+		CacheSettings       // of a cachevol
+	}
 	// Writecache is a volume with a cache for writes.
 	Writecache struct {
 		Origin, Cache string
-		BlockSize     uint64 // bytes
+		BlockSize     uint64             // bytes
+		Settings      map[string]*uint64 // those that the text has, by LVM's names
 	}
 	// Integrity is a volume with checksums.
 	Integrity struct {
@@ -133,6 +137,23 @@ type (
 	// Other is an unsupported type, for which there is no table.
 	Other struct{}
 )
+
+// CacheSettings say how a cache works.
+type CacheSettings struct {
+	Format       uint64 // of its metadata
+	ChunkSize    uint64
+	Mode, Policy string
+	Policies     []Setting // of the policy
+}
+
+// Setting is a setting with a number.
+type Setting struct {
+	Name  string
+	Value uint64
+}
+
+// Part is a part of a volume, in sectors.
+type Part struct{ Start, Len uint64 }
 
 // Message is a message that a commit left for a thin pool.
 type Message struct {

@@ -210,14 +210,27 @@ func whole(n uint64, line dm.Line) []Line { return []Line{{0, n, line}} }
 
 func (t *tree) sectors(l *LV) uint64 { return l.Extents() * t.ExtentSize }
 
-// suffix is the uuid suffix of a volume that is part of a pool.
+// suffix is the uuid suffix of a volume that is part of another one.
 func (t *tree) suffix(l *LV) string {
 	for _, v := range t.LVs {
-		if k, ok := v.Segments[0].Kind.(*ThinPool); ok && k.Metadata == l.Name {
-			return "tmeta"
-		} else if ok && k.Data == l.Name {
-			return "tdata"
+		if suffix := suffixes(v.Segments[0].Kind)[l.Name]; suffix != "" {
+			return suffix
 		}
 	}
 	return ""
+}
+
+// suffixes are the uuid suffixes of the parts of a volume, by name.
+func suffixes(k Kind) map[string]string {
+	switch k := k.(type) {
+	case *ThinPool:
+		return map[string]string{k.Metadata: "tmeta", k.Data: "tdata"}
+	case *CachePool:
+		return map[string]string{k.Metadata: "cmeta", k.Data: "cdata"}
+	case *Cache:
+		return map[string]string{k.Origin: "real", k.Pool: "cvol"}
+	case *Writecache:
+		return map[string]string{k.Origin: "real", k.Cache: "cvol"}
+	}
+	return nil
 }

@@ -22,8 +22,11 @@ var modes = []Mode{ReadOnly, OverClones, Writable}
 var groups = map[string]map[string][]string{
 	"plain": {"lin-vg": nil, "snap": nil, "few": nil},
 	"thin":  {"thin": nil, "wrap": nil},
-	"other": {"other": {"cached", "cached2", "raid0", "raid1", "raid10", "raid5", "sound", "written"}, "miss": nil},
+	"other": {"other": {"raid0", "raid1", "raid10", "raid5", "sound"}, "miss": nil},
 }
+
+// cached are the volumes that are left out where nothing may change.
+var cached = []string{"cached", "cached2", "written"}
 
 // writes are devices that can be written.
 var writes = map[string]string{"lin-vg": "lin--vg-a", "snap": "snap-base", "few": "few-wide", "thin": "thin-t1", "wrap": "wrap-v1", "other": "other-nought", "miss": "miss-half"}
@@ -39,6 +42,9 @@ func TestContents(t *testing.T) {
 			r := newRig(t, part)
 			before := r.disksSum()
 			for group, skipped := range inPart {
+				if group == "other" && mode == ReadOnly {
+					skipped = slices.Sorted(slices.Values(slices.Concat(skipped, cached)))
+				}
 				report := r.activate(group, Options{Mode: mode, Skip: true})
 				var names []string
 				for _, s := range report.Skipped {

@@ -24,15 +24,7 @@ var kernelCuts = flag.Int("kernelcuts", 2, "number of states of each operation t
 
 // afterCut is what lvm2 does with the disks that a power cut left, and says about them. It
 // runs thin_check before and after each use of a pool.
-const afterCut = `mkdir lvm
-export LVM_SYSTEM_DIR=/run/home/lvm LVM_SUPPRESS_FD_WARNINGS=1
-cat >lvm/lvm.conf <<CONF
-devices { filter=["a|/dev/loop|","r|.*|"] use_devicesfile=0 scan_lvs=0 md_component_detection=0 }
-global { use_lvmpolld=0 locking_dir="/run/lock-lvm" }
-activation { udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0 }
-backup { backup=0 archive=0 }
-CONF
-all() { printf '#!/sbin/lvm\n%s\n' "$1" >commands; lvm commands; }
+var afterCut = kernel.LVM("/dev/loop") + `all() { printf '#!/sbin/lvm\n%s\n' "$1" >commands; lvm commands; }
 judge() (
 	set -e
 	vg=$(vgs --noheadings -o vg_name | tr -d ' ')

@@ -1,15 +1,6 @@
 # What stands before each of the scripts plain.sh, thin.sh and other.sh: they make volume
 # groups with lvm2 in a real kernel, on the disks $D0, $D1 and so on, and keep what lvm2
-# and the kernel say about them. TestKernelGolden runs them.
-mkdir lvm
-export LVM_SYSTEM_DIR=/run/home/lvm LVM_SUPPRESS_FD_WARNINGS=1
-cat >lvm/lvm.conf <<CONF
-devices { filter=["a|/dev/ubd|","r|.*|"] use_devicesfile=0 scan_lvs=0 md_component_detection=0 }
-global { use_lvmpolld=0 thin_check_executable="" cache_check_executable="" locking_dir="/run/lock-lvm" }
-activation { udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0 }
-backup { backup=0 archive=0 }
-allocation { raid_stripe_all_devices=0 }
-CONF
+# and the kernel say about them. TestKernelGolden runs them, behind lvm2's configuration.
 fields=vg_name,lv_name,lv_uuid,lv_attr,lv_size,seg_type,origin,pool_lv,data_lv,metadata_lv,lv_health_status,lv_tags,chunk_size,stripes,devices
 
 # fill DEVICE WORD N: the word, again and again, from the Nth 64 KiB of a volume on

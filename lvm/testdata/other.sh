@@ -9,18 +9,25 @@ $new --type raid5 -i 2 --nosync -l 8 -n raid5 other
 $new --type raid10 -i 2 -m 1 --nosync -l 8 -n raid10 other
 $new --type raid0 -i 2 -l 8 -n raid0 other
 $new -Zn -l 64 -n cached other
-lvcreate -q -y --type cache-pool --poolmetadatasize 2M -L 4M -n fast other
+lvcreate -q -y --type cache-pool --poolmetadatasize 2M -L 4M --cachemode writeback --cachepolicy smq --cachesettings migration_threshold=4096 -n fast other
 lvconvert -q -y --type cache --cachepool fast other/cached
 $new -Zn -l 64 -n cached2 other
 $new -Zn -L 12M -n fast2 other
-lvconvert -q -y --type cache --cachevol fast2 other/cached2
+lvconvert -q -y --type cache --cachevol fast2 --chunksize 512k other/cached2
 $new -Zn -l 64 -n written other
 $new -Zn -L 4M -n fast3 other
 lvchange -q -an other/fast3 other/written
-lvconvert -q -y --type writecache --cachevol fast3 other/written
+lvconvert -q -y --type writecache --cachevol fast3 --cachesettings 'high_watermark=60 low_watermark=40 autocommit_time=2000' other/written
 $new --type raid1 -m 1 --raidintegrity y -l 64 -n sound other
 $new --type error -l 4 -n broken other
 $new --type zero -l 4 -n nought other
+vgchange -q -an other
+vgchange -q -ay other # in the order in which it is always done
+for n in 1 2 3 4; do
+	fill other-cached warm 1
+	fill other-cached2 warm 7
+	fill other-written late 3
+done
 answers other other
 vgchange -q -an other
 

@@ -74,15 +74,7 @@ func bootGroups(t *testing.T, r *rig, list []*kernelGroup) {
 }
 
 // lvmInKernel has the function that runs the script of a group, and keeps what it prints.
-const lvmInKernel = `mkdir lvm
-export LVM_SYSTEM_DIR=/run/home/lvm LVM_SUPPRESS_FD_WARNINGS=1
-cat >lvm/lvm.conf <<CONF
-devices { filter=["a|/dev/loop|","r|.*|"] use_devicesfile=0 scan_lvs=0 md_component_detection=0 }
-global { use_lvmpolld=0 locking_dir="/run/lock-lvm" }
-activation { udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0 }
-backup { backup=0 archive=0 }
-CONF
-group() {
+var lvmInKernel = kernel.LVM("/dev/loop") + `group() {
 	n=0
 	for f in $OUT/$1[ab]?.img; do
 		losetup /dev/loop$n $f
