@@ -63,9 +63,11 @@ func (s *Server) Settle(ctx context.Context) {
 		}
 	})
 	defer stop()
-	for _, c := range s.all() {
+	list := s.all()
+	for _, c := range list {
 		<-c.began
 	}
+	waitersOf(list).note()
 }
 
 // acceptNoMore closes the listeners and waits until their last connections are served.
@@ -137,29 +139,27 @@ func (s *Server) Hand(ctx context.Context, of func(*Export) bool) ([]Moved, erro
 		defer s.mu.Unlock()
 		s.left.Broadcast()
 	})()
-	fds := fdsOf(list)
-	for tick := time.NewTicker(interruptEvery); ; {
-		interrupt(fds)
+	ws := waitersOf(list)
+	tick := time.NewTicker(interruptEvery)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		ws.interrupt(n)
 		select {
 		case <-gone:
-			tick.Stop()
 			return s.handed(ctx, list)
 		case <-tick.C:
 		}
 	}
 }
 
-// fdsOf returns the descriptors of connections whose threads may wait in system calls.
-func fdsOf(list []*conn) map[uint64]bool {
-	fds := make(map[uint64]bool)
+// waitersOf returns the connections whose threads may wait in system calls.
+func waitersOf(list []*conn) (ws waiters) {
 	for _, c := range list {
 		c.mu.Lock()
-		if fd, ok := waitsAt(c.wire); ok {
-			fds[fd] = true
-		}
+		ws.add(c.wire)
 		c.mu.Unlock()
 	}
-	return fds
+	return ws
 }
 
 // to returns the connections to some exports. One without a session is about to end.

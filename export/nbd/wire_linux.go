@@ -1,10 +1,11 @@
 package nbd
 
 import (
+	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +28,10 @@ type sock struct {
 	msg unix.Msghdr  // used by the writer
 
 	paused atomic.Bool
-	full   bool // used by the writer: after a pause, not all was sent
+	noted  atomic.Bool  // threads that wait note it; on once the connection is to move
+	reader atomic.Int32 // the thread that waits in recv; 0: none is known
+	writer atomic.Int32 // in send
+	full   bool         // used by the writer: after a pause, not all was sent
 
 	mu     sync.Mutex
 	closed bool // guarded by mu; for shutdown(2), which must not hit a reused descriptor
@@ -127,6 +131,10 @@ func (s *sock) tryWrite(segs [][]byte) (rest [][]byte, err error) {
 
 // recv calls recv(2), which costs less than read(2) on a socket.
 func (s *sock) recv(p []byte) (int, syscall.Errno) {
+	if s.noted.Load() {
+		s.reader.Store(int32(unix.Gettid()))
+		defer s.reader.Store(0)
+	}
 	n, _, e := syscall.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
 	return int(n), e
 }
@@ -146,6 +154,10 @@ func (s *sock) send(segs [][]byte, flags int) (int, error) {
 }
 
 func (s *sock) sendOnce(segs [][]byte, flags int) (int, syscall.Errno) {
+	if s.noted.Load() {
+		s.writer.Store(int32(unix.Gettid()))
+		defer s.writer.Store(0)
+	}
 	if p := segs[0]; len(segs) == 1 { // send(2) costs less than sendmsg(2)
 		n, _, e := syscall.Syscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags), 0, 0)
 		return int(n), e
@@ -179,47 +191,92 @@ func (s *sock) goOn() {
 	s.paused.Store(false)
 }
 
-// waitsAt returns the descriptor at which threads may wait for a client.
-func waitsAt(w wire) (fd uint64, ok bool) {
-	s, ok := w.(*sock)
-	if !ok {
-		return 0, false
+// waiters are sockets at which threads may wait.
+type waiters []*sock
+
+func (ws *waiters) add(w wire) {
+	if s, ok := w.(*sock); ok {
+		*ws = append(*ws, s)
 	}
-	return uint64(s.fd), true
 }
 
-// interrupt makes calls return that wait at some paused sockets. A call that waits on a socket with
-// a timeout ends with EINTR at any signal, also at one that the runtime sends to itself and ignores.
-// A thread may be about to wait: hence repeatedly. Threads that wait for something else are left
-// alone: there may be many, and each would have to be woken.
-func interrupt(fds map[uint64]bool) {
+// note has each thread that waits note that from now on, so that interrupt need not look for it.
+func (ws waiters) note() {
+	for _, s := range ws {
+		s.noted.Store(true)
+	}
+	ws.look(func(of *atomic.Int32, thread int32) { of.CompareAndSwap(0, thread) })
+}
+
+// lookEvery is how many interrupts pass until all threads are looked at. One may have been about to
+// wait when it was interrupted, or have noted another thread than the one that waits now.
+const lookEvery = 8
+
+// interrupt makes calls return that wait at paused sockets; n counts how often. A call that waits on
+// a socket with a timeout ends with EINTR at any signal, also at one that the runtime sends to itself
+// and ignores. Threads that wait for something else are left alone: there may be many, and each would
+// have to be woken.
+func (ws waiters) interrupt(n int) {
+	for _, s := range ws {
+		signal(s.reader.Load())
+		signal(s.writer.Load())
+	}
+	if n%lookEvery == lookEvery-1 {
+		ws.look(func(_ *atomic.Int32, thread int32) { signal(thread) })
+	}
+}
+
+func signal(thread int32) {
+	if thread != 0 {
+		_ = unix.Tgkill(os.Getpid(), int(thread), unix.SIGURG) // it may have ended
+	}
+}
+
+// look finds the threads that wait at the sockets, and where each is noted.
+func (ws waiters) look(found func(of *atomic.Int32, thread int32)) {
+	if len(ws) == 0 {
+		return
+	}
+	byFD := make(map[uint64]*sock, len(ws))
+	for _, s := range ws {
+		byFD[uint64(s.fd)] = s
+	}
 	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil || len(fds) == 0 {
+	if err != nil {
 		return
 	}
 	for _, t := range threads {
-		if tid, err := strconv.Atoi(t.Name()); err == nil && waits(t.Name(), fds) {
-			_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // it may have ended
+		call, fd := waitsIn(t.Name())
+		s, tid := byFD[fd], 0
+		if _, err := fmt.Sscan(t.Name(), &tid); s == nil || err != nil {
+			continue
+		}
+		switch call {
+		case unix.SYS_RECVFROM:
+			found(&s.reader, int32(tid))
+		case unix.SYS_SENDTO, unix.SYS_SENDMSG:
+			found(&s.writer, int32(tid))
 		}
 	}
 }
 
-// waits reports whether a thread waits at one of some descriptors, or cannot be asked. The kernel
-// tells the number of its system call and the arguments; or "running".
-func waits(thread string, fds map[uint64]bool) bool {
+// waitsIn returns the number of the system call in which a thread waits, and the descriptor. The
+// kernel tells both; or "running".
+func waitsIn(thread string) (call, fd uint64) {
 	text, err := os.ReadFile("/proc/self/task/" + thread + "/syscall")
+	words := strings.Fields(string(text))
+	if err != nil || len(words) < 2 {
+		return 0, math.MaxUint64
+	}
+	call, err = strconv.ParseUint(words[0], 10, 64)
+	if err == nil {
+		fd, err = strconv.ParseUint(words[1], 0, 64)
+	}
 	if err != nil {
-		return true
+		return 0, math.MaxUint64
 	}
-	call := strings.Fields(string(text))
-	if len(call) < 2 || !slices.Contains(waitingCalls, call[0]) {
-		return false
-	}
-	fd, err := strconv.ParseUint(call[1], 0, 64)
-	return err != nil || fds[fd]
+	return call, fd
 }
-
-var waitingCalls = []string{strconv.Itoa(unix.SYS_RECVFROM), strconv.Itoa(unix.SYS_SENDTO), strconv.Itoa(unix.SYS_SENDMSG)}
 
 // pair returns a pair of connected sockets: ours, and that of the next server.
 func pair() (*net.UnixConn, *os.File, error) {

@@ -11,9 +11,11 @@ import (
 
 func newSock(net.Conn, time.Duration) wire { return nil }
 
-func waitsAt(wire) (uint64, bool) { return 0, false }
+type waiters struct{}
 
-func interrupt(map[uint64]bool) {}
+func (waiters) add(wire)      {}
+func (waiters) note()         {}
+func (waiters) interrupt(int) {}
 
 func pair() (*net.UnixConn, *os.File, error) {
 	return nil, nil, errors.ErrUnsupported
