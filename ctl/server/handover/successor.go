@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits of the new process.
@@ -28,8 +30,29 @@ type Successor struct {
 	dead chan struct{} // closed when it has ended
 }
 
+// room is how many open files the table of a process has room for before anything is handed over.
+const room = 1 << 16
+
+// makeRoom enlarges the process's table of open files at once. Linux does so each time that the table
+// is full, and waits up to tens of milliseconds then, in which clients would wait, too.
+func makeRoom() {
+	var most syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &most) != nil {
+		return
+	}
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, int(min(uint64(most.Cur), room))-1); err == nil {
+		_ = unix.Close(fd)
+	}
+}
+
 // Start starts the new process and greets it: step 1. It says why that fails.
 func Start(cmd *exec.Cmd, g Greeting) (*Successor, error) {
+	makeRoom()
 	ours, theirs, err := pair()
 	if err != nil {
 		return nil, err
@@ -143,6 +166,7 @@ func Inherited() (*Predecessor, error) {
 	if err := os.Unsetenv(variable); err != nil {
 		return nil, err
 	}
+	makeRoom()
 	var fd int
 	if _, err := fmt.Sscan(text, &fd); err != nil {
 		return nil, fmt.Errorf("%s=%s: %w", variable, text, err)
