@@ -42,6 +42,29 @@ func FlushDevice(e env.Env, d Device) error {
 	return Do(e, d, &Bio{Op: Flush}).Err()
 }
 
+// FlushDevices is FlushDevice of several devices side by side, so that those on one disk can
+// share what a flush costs. It returns a status for each.
+func FlushDevices[D Device](e env.Env, ds []D) []Status {
+	bios := make([]Bio, len(ds))
+	var left atomic.Int64
+	left.Store(int64(len(ds)))
+	w := e.NewWait()
+	for i, d := range ds {
+		bios[i].Op = Flush
+		bios[i].End = func(*Bio) {
+			left.Add(-1)
+			w.Wake()
+		}
+		d.Submit(&bios[i])
+	}
+	w.Until(func() bool { return left.Load() == 0 })
+	all := make([]Status, len(ds))
+	for i := range bios {
+		all[i] = bios[i].Status()
+	}
+	return all
+}
+
 // DiscardSectors tells d that the content of a range is no longer needed.
 func DiscardSectors(e env.Env, d Device, sector, sectors uint64) error {
 	return Do(e, d, &Bio{Op: Discard, Sector: sector, Sectors: sectors}).Err()

@@ -51,15 +51,19 @@ func (s *Service) Movable() error {
 // devices are closed.
 func (s *Service) Flush() error { return s.flush(func(*dm.Device) bool { return true }) }
 
+// flushedTogether is how many devices are flushed side by side.
+const flushedTogether = 64
+
 func (s *Service) flush(which func(*dm.Device) bool) error {
+	ds := slices.DeleteFunc(s.control.List(), func(d *dm.Device) bool {
+		st := d.Status()
+		return !which(d) || !st.Live || st.Suspended
+	})
 	var errs []error
-	for _, d := range s.control.List() {
-		if !which(d) {
-			continue
-		}
-		if st := d.Status(); st.Live && !st.Suspended {
-			if err := blk.FlushDevice(s.env, d); err != nil {
-				errs = append(errs, fmt.Errorf("flushing %s: %w", st.Name, err))
+	for some := range slices.Chunk(ds, flushedTogether) {
+		for i, st := range blk.FlushDevices(s.env, some) {
+			if err := st.Err(); err != nil {
+				errs = append(errs, fmt.Errorf("flushing %s: %w", some[i].Name(), err))
 			}
 		}
 	}
