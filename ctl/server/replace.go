@@ -229,12 +229,14 @@ func (t *taking) take(ctx context.Context, b *handover.Bundle) error {
 		return err
 	}
 	t.note(g, taken)
-	for _, f := range t.list {
-		if m, ok := f.(frontend.Mover); ok {
-			if err := t.must(m.Take(b)); err != nil {
-				return fmt.Errorf("%s: %w", f.Name(), err)
-			}
+	err = each(t.list, handTime, func(_ context.Context, m frontend.Mover) error {
+		if err := m.Take(b); err != nil {
+			return fmt.Errorf("%s: %w", m.Name(), err)
 		}
+		return nil
+	})
+	if err := t.must(err); err != nil {
+		return err
 	}
 	if names := b.Names(); len(names) > 0 {
 		return fmt.Errorf("nothing takes over %q; start the daemon with the options that it has now", names)

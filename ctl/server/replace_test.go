@@ -41,6 +41,8 @@ var clones = flag.Int("clones", 20, "how many clones TestManyReplaced hands over
 
 var volumes = flag.Int("volumes", 4, "how many volumes TestVolumesReplaced hands over")
 
+var busy = flag.Int("busy", 32, "how many I/Os are under way at once while a daemon is replaced")
+
 var replacements = flag.Int("replacements", 3, "how often TestReplacedUnderLoad replaces the daemon")
 
 // The environment of a daemon that can be replaced: its root; at which step of which
@@ -135,6 +137,7 @@ type replaced struct {
 	clients sync.WaitGroup
 	longest atomic.Int64 // nanoseconds that an I/O took
 	count   atomic.Int64
+	turns   chan struct{} // an I/O under way has one
 }
 
 // Devices whose clients all use NBD: each is a group. The others have open files, too.
@@ -143,7 +146,7 @@ var together = []string{"disk", "v"}
 
 func startReplaced(t *testing.T, die string, env ...string) *replaced {
 	t.Helper()
-	r := &replaced{t: t, root: tempRoot(t), over: make(chan struct{}), log: said{to: t.Output()}}
+	r := &replaced{t: t, root: tempRoot(t), over: make(chan struct{}), turns: make(chan struct{}, *busy), log: said{to: t.Output()}}
 	r.must(os.Mkdir(filepath.Join(r.root, "mnt"), 0o700))
 	r.must(os.WriteFile(filepath.Join(r.root, "disk.img"), make([]byte, 1<<20), 0o600))
 	r.start(die, env...)
@@ -372,18 +375,10 @@ func (r *replaced) use(d disk, first int, chance *rand.Rand) {
 		default:
 		}
 		at := first + 4*chance.IntN(blocks/4)
-		began := time.Now()
-		if chance.IntN(2) == 0 {
-			if err := d.read(p, at); err != nil || !bytes.Equal(p, filled(written[at])) {
-				r.t.Errorf("block %d: %v, or not what was written: %x", at, err, p[:16])
-				return
-			}
-		} else {
-			if err := d.write(filled(n), at); err != nil {
-				r.t.Errorf("block %d: %v", at, err)
-				return
-			}
-			written[at] = n
+		began, err := r.once(d, at, n*chance.Uint64N(2), p, &written)
+		if err != nil {
+			r.t.Errorf("block %d: %v", at, err)
+			return
 		}
 		r.count.Add(1)
 		for took := int64(time.Since(began)); ; {
@@ -392,6 +387,23 @@ func (r *replaced) use(d disk, first int, chance *rand.Rand) {
 			}
 		}
 	}
+}
+
+// once writes or, where n says so, reads and verifies a block, once it is this I/O's turn.
+func (r *replaced) once(d disk, at int, n uint64, p []byte, written *[blocks]uint64) (began time.Time, err error) {
+	r.turns <- struct{}{}
+	defer func() { <-r.turns }()
+	began = time.Now()
+	if n == 0 {
+		if err = d.read(p, at); err == nil && !bytes.Equal(p, filled(written[at])) {
+			err = fmt.Errorf("it is not what was written: %x", p[:16])
+		}
+		return began, err
+	}
+	if err = d.write(filled(n), at); err == nil {
+		written[at] = n
+	}
+	return began, err
 }
 
 func filled(n uint64) []byte {
@@ -534,7 +546,7 @@ func TestManyReplaced(t *testing.T) {
 // together. Their clients notice nothing.
 func TestVolumesReplaced(t *testing.T) {
 	r, ctx := startReplaced(t, ""), context.Background()
-	r.must(r.CreatePool(ctx, volume.PoolSpec{Name: "q", Size: 64 << 20}))
+	r.must(r.CreatePool(ctx, volume.PoolSpec{Name: "q", Size: uint64(*volumes+16) << 20}))
 	var names []string
 	for i := range *volumes {
 		name := fmt.Sprint("vol", i)
