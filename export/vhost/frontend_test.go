@@ -206,6 +206,11 @@ func (f *front) negotiate(without uint64) {
 	f.send(&message{request: setProtocolFeatures, value: f.ask(&message{request: getProtocolFeatures}).value})
 	f.mustDo(&message{request: setFeatures, value: features})
 	f.mustDo(&message{request: setMemTable, regions: []regionDesc{f.region()}}, f.fd)
+	f.drive(features)
+}
+
+// drive makes a driver of ring 0.
+func (f *front) drive(features uint64) {
 	rings := virtq.Rings{Desc: f.mem, Avail: f.mem[availOff:], Used: f.mem[usedOff:]}
 	var err error
 	f.d, err = virtq.NewDriver(ringSize, virtq.Features{EventIdx: features&featEventIdx != 0, Indirect: features&featIndirect != 0, Packed: f.packed},

@@ -192,3 +192,33 @@ func TestPause(t *testing.T) {
 		})
 	}
 }
+
+// A ring that begins anew, as with another driver of the guest, takes nothing of its last run for its
+// own. A packed one that the driver has filled before it starts looks as if it had been used.
+func TestRingBeginsFull(t *testing.T) {
+	for name, begin := range kindsOfRings {
+		t.Run(name, func(t *testing.T) {
+			_, path := serve(t, newDisk(), nil)
+			f := begin(t, path, true, featIndirect)
+			everyRequest(t, f)
+			features := f.ask(&message{request: getFeatures}).value &^ featIndirect
+			f.mustDo(&message{request: setVringEnable})
+			f.ask(&message{request: getVringBase})
+			clear(f.mem[:tableOff])
+			f.drive(features)
+			n := 0
+			for ; 3*n+2 < ringSize; n++ {
+				f.add(&ioreq{slot: n, op: typeIn, in: 512})
+			}
+			f.add(&ioreq{slot: n, op: typeFlush})
+			f.publish()
+			f.start(0)
+			for range n + 1 {
+				if r := f.wait(); r.status != statusOK {
+					t.Errorf("request %d: %d", r.slot, r.status)
+				}
+			}
+			everyRequest(t, f)
+		})
+	}
+}
