@@ -4,6 +4,8 @@ package kernel
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,11 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"udm/ctl"
+	"udm/test/need"
 	"udm/test/program"
 	"udm/volume"
 )
@@ -168,9 +172,87 @@ done
 echo the guest has noticed nothing
 `
 
-// TestKernelVhostUserUpgrades replaces the daemon below a kernel that uses its devices over vhost-user.
+// fio is a fio beside a guest, which writes to a device of the same daemon and verifies what it reads.
+type fio struct {
+	t    *testing.T
+	name string
+	args []string
+}
+
+// run has fio go on until over, which is closed.
+func (f fio) run(over <-chan struct{}) {
+	ios, longest := 0, time.Duration(0)
+	for {
+		n, took := f.once()
+		ios, longest = ios+n, max(longest, took)
+		select {
+		case <-over:
+			f.t.Logf("fio over %s: %d I/Os, the longest took %v", f.name, ios, longest.Round(time.Millisecond))
+			return
+		default:
+		}
+	}
+}
+
+// once returns how many I/Os there were, and how long the longest took.
+func (f fio) once() (ios int, longest time.Duration) {
+	path := filepath.Join(f.t.TempDir(), "said")
+	out, err := exec.Command("fio", append([]string{"--name=" + f.name, "--rw=randwrite", "--bs=4k", "--size=8M", "--loops=4", "--verify=crc32c", "--verify_fatal=1",
+		"--verify_state_save=0", "--thread", "--output-format=json", "--output=" + path}, f.args...)...).CombinedOutput()
+	type way struct {
+		Total   int                   `json:"total_ios"`
+		Latency struct{ Max float64 } `json:"clat_ns"`
+	}
+	var said struct {
+		Jobs []struct {
+			Error       int
+			Read, Write way
+		}
+	}
+	text, rerr := os.ReadFile(path)
+	if err = errors.Join(err, rerr); err == nil {
+		_, object, _ := strings.Cut(string(text), "{") // after what it says of its connection
+		err = json.Unmarshal([]byte("{"+object), &said)
+	}
+	if err != nil || len(said.Jobs) != 1 || said.Jobs[0].Error != 0 {
+		f.t.Errorf("fio over %s: %v\n%s\n%s", f.name, err, out, text)
+		return 0, 0
+	}
+	j := said.Jobs[0]
+	return j.Read.Total + j.Write.Total, time.Duration(max(j.Read.Latency.Max, j.Write.Latency.Max))
+}
+
+// hostClients has fio use devices of the daemon over NBD and as a file, until over.
+func hostClients(t *testing.T, h *udmHost, client *ctl.Client, dir string, over <-chan struct{}) (wait func()) {
+	t.Helper()
+	ctx, mnt := context.Background(), filepath.Join(dir, "mnt")
+	err := os.Mkdir(mnt, 0o700)
+	for _, name := range []string{"remote", "file"} {
+		if err == nil {
+			err = client.CreateVolume(ctx, ctl.CreateVolume{Pool: "pool", Name: name, Size: 8 << 20})
+		}
+	}
+	if err == nil {
+		err = client.Mount(ctx, ctl.Mount{Dir: mnt})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, f := range []fio{
+		{t, "NBD", []string{"--ioengine=nbd", "--iodepth=16", "--uri=nbd+unix:///remote?socket=" + filepath.Join(h.root, ctl.NBDSocket)}},
+		{t, "FUSE", []string{"--ioengine=psync", "--direct=1", "--filename=" + filepath.Join(mnt, "file")}},
+	} {
+		all.Go(func() { f.run(over) })
+	}
+	return all.Wait
+}
+
+// TestKernelVhostUserUpgrades replaces the daemon below a kernel that uses its devices over vhost-user, beside others that use
+// devices of the same pool over NBD and as files.
 func TestKernelVhostUserUpgrades(t *testing.T) {
 	Need(t)
+	need.Tools(t, "fio")
 	dir, h := t.TempDir(), newUDM(t)
 	client := ctl.NewClient(h.root)
 	defer client.Close()
@@ -187,9 +269,12 @@ func TestKernelVhostUserUpgrades(t *testing.T) {
 	rounds := number(*upgrades, 2, 20)
 	o := Options{Dir: t.TempDir(), Modules: []string{"virtio_blk"}, Args: args,
 		Script: fmt.Sprintf(guestScript, program.Build(t, "udm/test/kernel/steady"), rounds)}
-	replaced := make(chan error, 1)
+	over, replaced := make(chan struct{}), make(chan error, 1)
+	wait := hostClients(t, h, client, dir, over)
 	go func() { replaced <- replaceWhenAsked(ctx, h, o.Dir, rounds) }()
 	r := Boot(t, o)
+	close(over)
+	wait()
 	if err := <-replaced; err != nil {
 		t.Error(err)
 	}
