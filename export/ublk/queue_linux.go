@@ -41,7 +41,6 @@ type queue struct {
 	held  int // number of requests that are not answered
 
 	pending []*request // requests whose bio has ended but which are not answered
-	keeper  keeper
 	leaving bool
 }
 
@@ -58,7 +57,6 @@ func newQueue(s *Server, id int) *queue {
 	for i := range q.tags {
 		q.tags[i].queue, q.tags[i].tag = q, uint16(i)
 	}
-	q.keeper.flush.queue = q
 	q.waker, q.failed = uring.NewWaker()
 	q.late.closed = q.failed != nil
 	return q
@@ -130,7 +128,6 @@ func (q *queue) serve() {
 	for {
 		q.waker.Sleep()
 		q.answerLate()
-		q.answerWrites()
 		if q.held == 0 && (q.leaving || q.gone == len(q.tags)) {
 			q.waker.Awake()
 			return

@@ -71,13 +71,9 @@ func (q *queue) submit(r *request) {
 		q.commit(r, -int32(unix.EPERM))
 		return
 	}
-	q.issue(r)
-}
-
-func (q *queue) issue(r *request) {
 	r.bio.End, r.bio.Private = bioEnded, r
 	r.phase.Store(submitting)
-	q.server.export.Device.Submit(&r.bio)
+	x.Device.Submit(&r.bio)
 	if !r.phase.CompareAndSwap(submitting, submitted) {
 		q.ended(r)
 	}
@@ -95,22 +91,10 @@ func bioEnded(b *blk.Bio) {
 	q.waker.Wake()
 }
 
-// ended continues a request whose bio has ended.
+// ended answers a request whose bio has ended. Requests that fail while the server is leaving,
+// perhaps because its device is closed, are not answered: the kernel passes them to the next server.
 func (q *queue) ended(r *request) {
-	switch {
-	case r == &q.keeper.flush:
-		q.kept()
-	case r.bio.Op.IsWrite() && r.bio.Op != blk.Flush && r.bio.Status() == blk.OK:
-		q.keeper.written = append(q.keeper.written, r)
-	default:
-		q.answer(r, r.bio.Status())
-	}
-}
-
-// answer commits the result of a request. Requests that fail while the server is leaving, perhaps
-// because its device is closed, are not answered: the kernel passes them to the next server.
-func (q *queue) answer(r *request, st blk.Status) {
-	switch {
+	switch st := r.bio.Status(); {
 	case st == blk.OK:
 		q.commit(r, r.bytes)
 	case q.leaving:

@@ -24,7 +24,8 @@ type Server struct {
 }
 
 // Serve starts to serve a device after [Control.Add] or [Control.Recover], until it is stopped
-// or [Server.Leave] is called. The server then calls x.Done, also if Serve fails.
+// or [Server.Leave] is called. The server then calls x.Done, also if Serve fails. The users of the
+// device do not learn of the end of this process, so x must be one of [export.Lasting].
 func Serve(c *Control, id uint32, x *export.Export, log *slog.Logger) (*Server, error) {
 	s := &Server{log: log, export: x, legacy: c.legacy, ended: make(chan struct{})}
 	if err := s.open(c, id); err != nil {

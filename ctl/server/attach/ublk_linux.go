@@ -40,7 +40,7 @@ func (k *Kernel) byUblk(d *dm.Device, path string, auto bool) (string, error) {
 		return "", ublkRefused(err)
 	}
 	minor := d.Number().Minor
-	x, err := k.exports.For(attachments).ByNumber().Open(exports.Numbered(minor))
+	x, err := export.Lasting(k.exports.For(attachments).ByNumber()).Open(exports.Numbered(minor))
 	if err != nil {
 		return "", err
 	}
