@@ -447,3 +447,21 @@ func TestFormatRefuses(t *testing.T) {
 		t.Error("a disk that is too short is accepted")
 	}
 }
+
+// TestForeignCipher: a disk whose cipher is not here is listed, and refused in words.
+func TestForeignCipher(t *testing.T) {
+	for _, name := range []string{"serpent", "camellia"} {
+		d := memdev.New(diskSectors)
+		raw := create(t, d, small(1), "pass").v1.raw
+		copy(raw[8:40], append([]byte(name), make([]byte, 32)...)) // the cipher's name
+		c := open(t, d)
+		must(t, c.store.write(0, raw[:]))
+		c = open(t, d)
+		if !strings.HasPrefix(c.Header.Segment.Encryption, name+"-") {
+			t.Errorf("listed as %q", c.Header.Segment.Encryption)
+		}
+		if _, err := c.Unlock([]byte("pass"), AnySlot); err == nil || ErrWrongKey(err) || !strings.Contains(err.Error(), `there is no cipher "`+name+`"; use`) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
