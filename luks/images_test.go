@@ -76,7 +76,7 @@ func compareImage(t *testing.T, path string) {
 		case want != nil && wrong != nil && isUnsupported(wrong):
 			t.Logf("%q: %v", pass, wrong)
 		default:
-			t.Errorf("%q: the key has %d bytes, cryptsetup's %d, and they differ; %v", pass, len(got), len(want), wrong)
+			t.Errorf("%.20q: the key has %d bytes, cryptsetup's %d, and they differ; %v", pass, len(got), len(want), wrong)
 		}
 		if got != nil {
 			opened++
