@@ -117,6 +117,49 @@ func TestRoundsDoNotAllocate(t *testing.T) {
 	}
 }
 
+// watched tells of each bio before it has it.
+type watched struct {
+	blk.Device
+	submitting func()
+}
+
+func (w *watched) Submit(b *blk.Bio) {
+	w.submitting()
+	w.Device.Submit(b)
+}
+
+// The driver sees answers while the worker is at the rest of its batch: after 8 requests, or
+// after 16 if the last batch was full.
+func TestAnswersAreShownEarly(t *testing.T) {
+	for _, packed := range []bool{false, true} {
+		for op := range uint32(2) {
+			d := &watched{Device: linearOverNull(t)}
+			x := newRounds(t, d, packed)
+			back, submitted := 0, 0
+			reap := func() {
+				for _, _, ok := x.d.Reap(); ok; _, _, ok = x.d.Reap() {
+					back++
+				}
+			}
+			for _, batch := range []struct{ n, each int }{{1, 8}, {batch, 8}, {batch, 16}, {24, 16}, {16, 8}} {
+				back, submitted = 0, 0
+				d.submitting = func() {
+					reap()
+					if want := submitted / batch.each * batch.each; back != want {
+						t.Errorf("type %d, packed %v, %d requests: %d are back before number %d, want %d", op, packed, batch.n, back, submitted, want)
+					}
+					submitted++
+				}
+				x.add(op, batch.n, func() uint64 { return 0 })
+				x.w.round()
+				if reap(); back != batch.n {
+					t.Errorf("type %d, packed %v: %d of %d requests are back", op, packed, back, batch.n)
+				}
+			}
+		}
+	}
+}
+
 func BenchmarkRound(b *testing.B) {
 	for _, packed := range []bool{false, true} {
 		for op, name := range []string{"read", "write"} {

@@ -20,6 +20,7 @@ const (
 	maxJobs  = 256
 	maxBytes = 32 << 20 // may be exceeded by one request
 	batch    = 32       // requests handled before checking everything else
+	showEach = 8        // requests handled before the driver sees their answers: see [worker.early]
 )
 
 // worker is the goroutine of a running ring. It owns all fields except late.
@@ -47,6 +48,7 @@ type worker struct {
 	kept     []*job // for that server
 	dead     bool   // the ring or the memory is broken: neither is accessed again
 	position uint32 // final position
+	dry      bool   // the last batch was not full
 }
 
 // view is a memory and the number of jobs that use it.
@@ -65,7 +67,7 @@ type late struct {
 func newWorker(r *ring, own int) *worker {
 	w := &worker{
 		ring: r, features: r.session.features, same: r.session.known, own: own, cmds: make(chan func(), 1), done: make(chan struct{}),
-		view: &view{mem: r.session.mem.hold()}, position: r.base, inflight: r.session.inflight.hold(),
+		dry: true, view: &view{mem: r.session.mem.hold()}, position: r.base, inflight: r.session.inflight.hold(),
 	}
 	w.commit.flush.worker = w
 	w.polling.limit = r.session.poll
@@ -235,6 +237,12 @@ func (w *worker) round() bool {
 		return err
 	})
 	w.answerWrites()
+	w.show()
+	return busy
+}
+
+// show lets the driver see the answers.
+func (w *worker) show() {
 	w.guard(func() error {
 		tell := w.q.Publish()
 		w.markRing()
@@ -243,7 +251,6 @@ func (w *worker) round() bool {
 		}
 		return nil
 	})
-	return busy
 }
 
 func (w *worker) collect() {
@@ -260,14 +267,25 @@ func (w *worker) fetch() (n int, err error) {
 		j := w.job()
 		ok, err := w.q.Next(&j.chain)
 		if !ok {
-			w.free = append(w.free, j)
+			w.free, w.dry = append(w.free, j), true
 			return n, err
 		}
 		n++
 		w.begins(j)
 		w.start(j)
+		if w.early(n) {
+			w.answerWrites()
+			w.show()
+		}
 	}
+	w.dry = n < batch
 	return n, nil
+}
+
+// early reports whether the driver is to see answers after n requests of a batch, to go on
+// beside the rest: sooner if it lets the ring run dry, since each time may wake it up.
+func (w *worker) early(n int) bool {
+	return n%showEach == 0 && (w.dry || n%(2*showEach) == 0)
 }
 
 // job returns a free job.
