@@ -61,7 +61,7 @@ func compareImage(t *testing.T, path string) {
 	c, err := Open(env.Real(), device(t, path), Options{})
 	opened := 0
 	for _, pass := range known {
-		want := volumeKey(t, path, pass)
+		want, lacking := volumeKey(t, path, pass)
 		var got []byte
 		wrong := err
 		if err == nil {
@@ -73,6 +73,8 @@ func compareImage(t *testing.T, path string) {
 		}
 		switch {
 		case bytes.Equal(got, want):
+		case lacking: // udm has compared the key with the digest in the header
+			t.Logf("%.20q: cryptsetup lacks the cipher here, udm says %v", pass, wrong)
 		case want != nil && wrong != nil && isUnsupported(wrong):
 			t.Logf("%q: %v", pass, wrong)
 		default:
@@ -94,16 +96,19 @@ func isUnsupported(err error) bool {
 	return false
 }
 
-// volumeKey is what cryptsetup finds, nil for nothing.
-func volumeKey(t *testing.T, path, pass string) []byte {
+// volumeKey is what cryptsetup finds, nil for nothing, and whether it lacks the cipher: it has not
+// all by itself, and wants device mapper for the others.
+func volumeKey(t *testing.T, path, pass string) (key []byte, lacking bool) {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "key")
 	c := exec.Command("cryptsetup", "-q", "luksDump", "--dump-volume-key", "--volume-key-file", to, "--key-file", "-", path)
 	c.Stdin = strings.NewReader(pass)
+	var said bytes.Buffer
+	c.Stderr = &said
 	if c.Run() != nil {
-		return nil
+		return nil, strings.Contains(said.String(), "Cannot initialize device-mapper")
 	}
 	key, err := os.ReadFile(to)
 	must(t, err)
-	return key
+	return key, false
 }
