@@ -39,7 +39,8 @@
 // their own; files and partitions get major 7, that of the kernel's loop devices, memory
 // disks major 1, that of its ram disks, and disks at NBD servers and other remote ones
 // major 43, that of its nbd devices, each with the lowest free minor. A real device whose
-// number is taken gets one of major 259. A disk at an NBD server is opened once for
+// number is taken, or is one of a mapped device here (virtio disks have major 254 on many
+// hosts), gets one of major 259. A disk at an NBD server is opened once for
 // readers and writers, with the parameters of the first. A partition opens its disk,
 // which may be open by its own name as well.
 //

@@ -74,8 +74,8 @@ func (o *Opener) ownNumberLocked(name string) (blk.Number, bool) {
 	return blk.Number{}, false
 }
 
-// takenLocked reports whether a number is in use or registered.
+// takenLocked reports whether a number is in use, registered, or one of a mapped device.
 func (o *Opener) takenLocked(n blk.Number) bool {
 	_, registered := o.registered[n]
-	return registered || o.byNumber[n] != nil
+	return n.Major == dm.Major || registered || o.byNumber[n] != nil
 }

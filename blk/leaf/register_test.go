@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"udm/blk"
+	"udm/dm"
 	"udm/env"
 )
 
@@ -81,4 +82,19 @@ func TestRegisterBeforeTheDisk(t *testing.T) {
 		t.Errorf("%v", n)
 	}
 	closeAll(t, d)
+}
+
+// A block device of the host keeps its number, but not one that a mapped device has here.
+func TestNumbersOfBlockDevices(t *testing.T) {
+	o := New(env.Real())
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for own, want := range map[blk.Number]blk.Number{
+		{Major: 8, Minor: 16}:       {Major: 8, Minor: 16},
+		{Major: dm.Major, Minor: 0}: {Major: extMajor, Minor: 0},
+	} {
+		if got := o.numberLocked(&source{number: own}); got != want {
+			t.Errorf("%v becomes %v, want %v", own, got, want)
+		}
+	}
 }
