@@ -44,6 +44,9 @@ type Options struct {
 	Script string
 	// Args are further arguments of the kernel.
 	Args []string
+	// Machine is the folder of another kernel, for virtual machines, which debian-kernel.sh prints; empty: the user-mode kernel.
+	// Modules are its own, and none by default; its disks are /dev/vda and so on.
+	Machine string
 	// Memory of the kernel in MiB; 0 means 512.
 	Memory int
 	// Limit of the boot's own time, see package watchdog; 0 means half an hour.
@@ -137,22 +140,20 @@ func Run(ctx context.Context, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
-	args, err := prepare(work, &o)
+	o.defaults()
+	program, args, err := o.command(work)
+	if err == nil {
+		err = prepare(work, &o)
+	}
 	if err != nil {
 		return Result{}, err
 	}
-	console, runErr := runGroup(ctx, o.Limit, Program, args)
+	console, runErr := runGroup(ctx, o.Limit, program, args)
 	return collect(work, o.Dir, console, runErr)
 }
 
-// prepare fills the work folder (module link, disk links, scripts) and returns the kernel's arguments. The disks are named through
-// links because commas and colons in a ubd argument separate fields.
-func prepare(work string, o *Options) ([]string, error) {
-	version, err := Version()
-	if err != nil {
-		return nil, err
-	}
-	if o.Modules == nil {
+func (o *Options) defaults() {
+	if o.Modules == nil && o.Machine == "" {
 		o.Modules = DefaultModules
 	}
 	if o.Memory == 0 {
@@ -161,24 +162,54 @@ func prepare(work string, o *Options) ([]string, error) {
 	if o.Limit == 0 {
 		o.Limit = defaultLimit
 	}
-	args := []string{
+}
+
+// command returns the program that runs the kernel, and its arguments.
+func (o *Options) command(work string) (program string, args []string, err error) {
+	if o.Machine != "" {
+		return o.machine(work)
+	}
+	args = []string{
 		"mem=" + strconv.Itoa(o.Memory) + "M", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "panic=-1",
 		"con=null", "con0=fd:0,fd:1", "uml_dir=" + work, "init=" + filepath.Join(work, "init"),
 	}
-	links := map[string]string{"lib/modules/" + version: filepath.Join(ModuleDir, version), "out": o.Dir}
-	for i, d := range o.Disks {
-		name := "disk" + strconv.Itoa(i)
-		links[name] = d
-		args = append(args, fmt.Sprintf("ubd%d=%s", i, filepath.Join(work, name)))
+	for i := range o.Disks {
+		args = append(args, fmt.Sprintf("ubd%d=%s", i, diskLink(work, i)))
 	}
-	args = append(args, o.Args...)
+	return Program, append(args, o.Args...), nil
+}
+
+// diskLink is the path by which the kernel opens a disk, because commas and colons in a ubd argument separate fields.
+func diskLink(work string, i int) string { return filepath.Join(work, "disk"+strconv.Itoa(i)) }
+
+// prepare fills the work folder: module link, disk links, scripts.
+func prepare(work string, o *Options) error {
+	links := map[string]string{"out": o.Dir}
+	for i, d := range o.Disks {
+		links[filepath.Base(diskLink(work, i))] = d
+	}
+	version, modules, err := o.modules()
+	if err != nil {
+		return err
+	}
+	links["lib/modules/"+version] = modules
 	if err := makeLinks(work, links); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.WriteFile(filepath.Join(work, "script"), []byte(o.Script), 0o600); err != nil {
-		return nil, err
+		return err
 	}
-	return args, os.WriteFile(filepath.Join(work, "init"), []byte(initScript(work, o)), 0o700)
+	return os.WriteFile(filepath.Join(work, "init"), []byte(initScript(work, o)), 0o700)
+}
+
+// modules returns the kernel's version and the folder of its modules.
+func (o *Options) modules() (version, folder string, err error) {
+	if o.Machine == "" {
+		version, err = Version()
+		return version, filepath.Join(ModuleDir, version), err
+	}
+	version, err = machineVersion(o.Machine)
+	return version, filepath.Join(o.Machine, "lib", "modules", version), err
 }
 
 // makeLinks makes one symbolic link below work for each name, to the absolute form of its destination.
@@ -212,10 +243,16 @@ mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmpfs /run
 mountpoint -q /dev || mount -t devtmpfs dev /dev
 mkdir /run/home /run/out /run/work
 `)
-	fmt.Fprintf(&b, "mount -t hostfs -o %s none /run/work\nmount -t hostfs -o %s none /run/out\n", work, absolute(o.Dir))
+	disk := "/dev/ubd"
+	if o.Machine == "" {
+		fmt.Fprintf(&b, "mount -t hostfs -o %s none /run/work\nmount -t hostfs -o %s none /run/out\n", work, absolute(o.Dir))
+	} else {
+		disk = "/dev/vd"
+		b.WriteString(mountsOfMachine(work, absolute(o.Dir)))
+	}
 	b.WriteString("cd /run/home\nexport OUT=/run/out")
 	for i := range o.Disks {
-		fmt.Fprintf(&b, " D%d=/dev/ubd%c", i, 'a'+i)
+		fmt.Fprintf(&b, " D%d=%s%c", i, disk, 'a'+i)
 	}
 	b.WriteString("\n{\n")
 	if len(o.Modules) > 0 {

@@ -45,6 +45,12 @@
 // System calls inside are slow (0.2 ms for a page fault), so touch little memory; the kernel judges bytes and behaviour,
 // never speed. Disk paths may be of any form. Two boots may run at the same time if they share no disk.
 //
+// # Other kernels
+//
+// Options.Machine is the folder of a newer kernel, Debian's for virtual machines, which QEMU runs (TCG) and debian-kernel.sh fetches. The
+// host's root file system is its root as well, by virtiofs, which wants root on the host. Such a boot takes ten seconds, and
+// everything in it is some ten times slower. It is for drivers that the user-mode kernel lacks, or has in an old version.
+//
 // # Conformance
 //
 // testdata/script holds scripts in the language of package conform, testdata/golden the kernel's answers to them. TestGolden runs

@@ -19,6 +19,7 @@ var (
 	seeds      = flag.Int("seeds", 0, "random scripts of each kind; default 1, with -kernel 8")
 	crossSeeds = flag.Int("crossseeds", 0, "random scripts of each persistent kind that change hands; default 1, with -kernel 50")
 	upgrades   = flag.Int("upgrades", 0, "how often the daemon is replaced under file systems; default 2, with -kernel 20")
+	machines   = flag.String("machines", "", "folders of kernels for virtual machines, separated by spaces, which try ublk as well; debian-kernel.sh prints one")
 	kills      = flag.Int("kills", 0, "how often it is killed under them; default 2, with -kernel 10")
 )
 

@@ -56,7 +56,12 @@ udm dmsetup suspend disk
 refused "is suspended" udm detach disk
 udm dmsetup load disk --table "0 131072 linear $D0 0"
 udm dmsetup resume disk
-refused "cannot change it" udm attach disk
+if [ %[3]v = true ]; then
+	[ "$(udm attach disk)" = $dev ]
+	[ "$(blockdev --getsz $dev)" = 131072 ]
+else
+	refused "cannot change it" udm attach disk
+fi
 udm detach disk
 [ ! -e $dev ]
 [ -z "$(udm attach)" ]
@@ -201,23 +206,44 @@ func ublkModule(t *testing.T) string {
 	return path
 }
 
-// TestUblk runs udm inside the kernel, which has its devices by its ublk driver.
-func TestUblk(t *testing.T) {
-	t.Parallel()
-	testUblk(t, ublkScript, 64<<20)
-}
+// TestUblk runs udm inside kernels, which have its devices by their ublk driver.
+func TestUblk(t *testing.T) { testUblk(t, ublkScript, 64<<20) }
 
 // TestUblkKilled kills the daemon below file systems in use.
 func TestUblkKilled(t *testing.T) {
-	t.Parallel()
 	testUblk(t, ublkKilledScript, 64<<20, 64<<20, 96<<20, 64<<20, 4<<20)
 }
 
-// testUblk boots a script, which echoes what it has found.
+// testUblk boots the user-mode kernel and those of -machines with a script, which echoes what it has found.
 func testUblk(t *testing.T, script string, sizes ...int64) {
 	Need(t)
-	script = fmt.Sprintf(script, udmProgram(t), ublkModule(t))
-	o := Options{Modules: []string{}, Script: script}
+	t.Run("user mode", func(t *testing.T) {
+		t.Parallel()
+		bootUblk(t, Options{Modules: []string{}}, script, sizes, ublkModule(t), false)
+	})
+	for _, folder := range strings.Fields(*machines) {
+		version, err := machineVersion(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		module := filepath.Join(folder, "lib/modules", version, "kernel/drivers/block/ublk_drv.ko.xz")
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			bootUblk(t, Options{Machine: folder, Modules: []string{"virtio_blk"}}, script, sizes, module, resizes(version))
+		})
+	}
+}
+
+// resizes reports whether the ublk driver of a kernel can change the size of a block device: that of Linux 6.16 can.
+func resizes(version string) bool {
+	var major, minor int
+	_, err := fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return err == nil && (major > 6 || major == 6 && minor >= 16)
+}
+
+func bootUblk(t *testing.T, o Options, script string, sizes []int64, module string, resizes bool) {
+	t.Helper()
+	o.Script = strings.NewReplacer("%[1]s", udmProgram(t), "%[2]s", module, "%[3]v", fmt.Sprint(resizes), "%%", "%").Replace(script)
 	for i, size := range sizes {
 		o.Disks = append(o.Disks, diskFile(t, fmt.Sprint("d", i), size))
 	}
