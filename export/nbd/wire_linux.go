@@ -1,11 +1,11 @@
 package nbd
 
 import (
-	"fmt"
 	"io"
 	"math"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -188,6 +188,7 @@ func (s *sock) pause() { s.paused.Store(true) }
 
 func (s *sock) goOn() {
 	s.full = false // nobody writes now
+	s.noted.Store(false)
 	s.paused.Store(false)
 }
 
@@ -205,7 +206,11 @@ func (ws waiters) note() {
 	for _, s := range ws {
 		s.noted.Store(true)
 	}
-	ws.look(func(of *atomic.Int32, thread int32) { of.CompareAndSwap(0, thread) })
+	ws.look(func(of *atomic.Int32, thread int32) {
+		if of != nil {
+			of.CompareAndSwap(0, thread)
+		}
+	})
 }
 
 // lookEvery is how many interrupts pass until all threads are looked at. One may have been about to
@@ -232,7 +237,11 @@ func signal(thread int32) {
 	}
 }
 
-// look finds the threads that wait at the sockets, and where each is noted.
+// threadDir has a folder for each thread of this process.
+var threadDir = "/proc/self/task"
+
+// look finds the threads that wait at the sockets, and where each is noted; nowhere if the kernel
+// does not tell at what it waits.
 func (ws waiters) look(found func(of *atomic.Int32, thread int32)) {
 	if len(ws) == 0 {
 		return
@@ -241,41 +250,48 @@ func (ws waiters) look(found func(of *atomic.Int32, thread int32)) {
 	for _, s := range ws {
 		byFD[uint64(s.fd)] = s
 	}
-	threads, err := os.ReadDir("/proc/self/task")
+	threads, err := os.ReadDir(threadDir)
 	if err != nil {
 		return
 	}
 	for _, t := range threads {
-		call, fd := waitsIn(t.Name())
-		s, tid := byFD[fd], 0
-		if _, err := fmt.Sscan(t.Name(), &tid); s == nil || err != nil {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
 			continue
 		}
-		switch call {
-		case unix.SYS_RECVFROM:
+		call, fd, told := waitsIn(t.Name())
+		s := byFD[fd]
+		switch {
+		case !told:
+			found(nil, int32(tid))
+		case s == nil:
+		case call == unix.SYS_RECVFROM:
 			found(&s.reader, int32(tid))
-		case unix.SYS_SENDTO, unix.SYS_SENDMSG:
+		case call == unix.SYS_SENDTO || call == unix.SYS_SENDMSG:
 			found(&s.writer, int32(tid))
 		}
 	}
 }
 
-// waitsIn returns the number of the system call in which a thread waits, and the descriptor. The
-// kernel tells both; or "running".
-func waitsIn(thread string) (call, fd uint64) {
-	text, err := os.ReadFile("/proc/self/task/" + thread + "/syscall")
+// waitsIn returns the number of the system call in which a thread waits, and the descriptor; no
+// descriptor if it waits in none. told: the kernel tells.
+func waitsIn(thread string) (call, fd uint64, told bool) {
+	text, err := os.ReadFile(filepath.Join(threadDir, thread, "syscall"))
+	if err != nil {
+		return 0, 0, false
+	}
 	words := strings.Fields(string(text))
-	if err != nil || len(words) < 2 {
-		return 0, math.MaxUint64
+	if len(words) < 2 {
+		return 0, math.MaxUint64, true // it runs
 	}
 	call, err = strconv.ParseUint(words[0], 10, 64)
 	if err == nil {
 		fd, err = strconv.ParseUint(words[1], 0, 64)
 	}
 	if err != nil {
-		return 0, math.MaxUint64
+		return 0, math.MaxUint64, true
 	}
-	return call, fd
+	return call, fd, true
 }
 
 // pair returns a pair of connected sockets: ours, and that of the next server.

@@ -2,6 +2,9 @@ package nbd
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,7 +32,7 @@ func TestNotedThreadsAreInterrupted(t *testing.T) {
 		}
 		go read()
 		for waits := false; !waits; {
-			ws.look(func(*atomic.Int32, int32) { waits = true })
+			ws.look(func(of *atomic.Int32, _ int32) { waits = waits || of != nil })
 		}
 		if first {
 			ws.note()
@@ -45,5 +48,28 @@ func TestNotedThreadsAreInterrupted(t *testing.T) {
 		if !errors.Is(err, errPaused) || s.reader.Load() != 0 && !first {
 			t.Errorf("%v, and thread %d is noted", err, s.reader.Load())
 		}
+		if s.goOn(); s.noted.Load() || s.paused.Load() {
+			t.Error("after a move that was called off threads still note that they wait")
+		}
 	}
+}
+
+// A thread that the kernel does not tell about may wait at a socket: it is interrupted, too.
+func TestUnknownThreadsAreInterrupted(t *testing.T) {
+	defer func(old string) { threadDir = old }(threadDir)
+	threadDir = t.TempDir()
+	if err := os.Mkdir(filepath.Join(threadDir, "17"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var threads []int32
+	ws := waiters{&sock{}}
+	ws.look(func(of *atomic.Int32, thread int32) {
+		if of == nil {
+			threads = append(threads, thread)
+		}
+	})
+	if !slices.Equal(threads, []int32{17}) {
+		t.Errorf("the threads %v are found, want 17", threads)
+	}
+	ws.note() // has nowhere to note it
 }

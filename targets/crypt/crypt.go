@@ -22,9 +22,9 @@
 // read once and never written to. Flushes and discards pass. Nothing keeps an order
 // among bios in flight, as in the kernel.
 //
-// Short bios of ciphers that processors have instructions for are not handed to the works:
-// whoever submits a write encrypts it, and whoever has read decrypts, since another goroutine
-// would take longer to begin. The features no_write_workqueue and no_read_workqueue ask for
+// Short bios of ciphers that processors have instructions for are not handed to the works: the
+// goroutine that submits a write encrypts it, and the one that ends a read decrypts it, since
+// another would take longer to begin. The features no_write_workqueue and no_read_workqueue ask for
 // that with all bios.
 //
 // # The key

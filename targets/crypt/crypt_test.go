@@ -25,7 +25,7 @@ func (store) Key(kind, description string) ([]byte, error) {
 	if kind == "logon" && description == "udm:one" {
 		return bytes.Repeat([]byte{1}, 32), nil
 	}
-	return nil, dm.Errorf(syscall.ENOKEY, "no key")
+	return nil, dm.Errorf(dm.ENOKEY, "no key")
 }
 
 var types = []*dm.Type{crypt.Type(nil), linear.Type()}
@@ -150,7 +150,7 @@ func TestKeyMessages(t *testing.T) {
 	r.Resume(d)
 	r.Want(d, 0, 8, 0, 3)
 	r.Suspend(d, false)
-	r.Message(d, "key set :32:logon:none", "", syscall.ENOKEY)
+	r.Message(d, "key set :32:logon:none", "", dm.ENOKEY)
 	r.Message(d, "key set :32:logon:udm:one", "", 0)
 	r.Resume(d)
 	r.Lines(d, dm.TableText, table(64, "aes-xts-plain64", ":32:logon:udm:one", "0 7:0 0"))
