@@ -81,7 +81,8 @@ func (f files) Take(b *handover.Bundle) error {
 	if !ok || err != nil {
 		return err
 	}
-	f.starts, err = f.adopt(list, open)
+	starts, err := f.adopt(list, open)
+	f.starts = append(f.starts, starts...) // after those of devices, if these were taken first
 	return err
 }
 
