@@ -26,6 +26,7 @@ import (
 	"udm/blk"
 	"udm/blk/nbdclient"
 	"udm/ctl"
+	"udm/ctl/server/attach"
 	"udm/ctl/server/handover"
 	"udm/ctl/server/service"
 	"udm/ctl/server/state"
@@ -51,8 +52,15 @@ var replacements = flag.Int("replacements", 3, "how often TestReplacedUnderLoad 
 // daemon, and not one by one.
 const replaceRoot, replaceDie, replaceHide, replaceMany = "UDM_TEST_REPLACE_ROOT", "UDM_TEST_REPLACE_DIE", "UDM_TEST_REPLACE_HIDE", "UDM_TEST_REPLACE_MANY"
 
-// A test binary is also such a daemon.
+// A test binary is also such a daemon, and its helper.
 func init() {
+	if os.Getenv(helperOf) != "" {
+		if err := attach.Helper(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if root := os.Getenv(replaceRoot); root != "" {
 		runReplaced(root)
 	}
@@ -76,6 +84,7 @@ func runReplaced(root string) {
 		err = Run(ctx, Config{Root: root, Program: "test", Types: all.TypesWithKeys(keys), Keys: keys, Mount: filepath.Join(root, "mnt"), Web: "localhost:0", FS: fullFS{root: root}, atOnce: together,
 			Log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 			Ready: func(*service.Service) { fmt.Println("ready") }, Predecessor: old,
+			Helper: []string{"env", helperOf + "=" + root, os.Args[0]},
 			Successor: func(program string) *exec.Cmd {
 				c := exec.Command(program)
 				c.Stdout, c.Stderr = os.Stdout, os.Stderr
@@ -124,6 +133,9 @@ func (f fullFS) Create(path string) (hostfs.File, error) {
 	return f.Disk.Create(path)
 }
 
+// helperOf is the environment of a helper: the root of its daemon.
+const helperOf = "UDM_TEST_HELPER_OF"
+
 // replaced is a daemon in another process, with clients in this one.
 type replaced struct {
 	*ctl.Client
@@ -132,6 +144,8 @@ type replaced struct {
 	cmd  *exec.Cmd
 	out  *os.File
 	log  said
+
+	attached []string // devices with a loop device
 
 	over    chan struct{}
 	clients sync.WaitGroup
@@ -280,7 +294,8 @@ type disk interface {
 	write(p []byte, block int) error
 }
 
-const blockSize, blocks = 4096, 256
+// ways is how many clients of a device there are at most, each with blocks of its own.
+const blockSize, blocks, ways = 4096, 256, 5
 
 type overNBD struct{ *nbdclient.Client }
 
@@ -341,20 +356,23 @@ func (r *replaced) nbd(name string) disk {
 // load has clients write and verify blocks of devices, each its own ones, until stop.
 func (r *replaced) load(names ...string) {
 	for _, name := range names {
-		ways := []disk{r.nbd(name), r.nbd(name)}
+		list := []disk{r.nbd(name), r.nbd(name)}
 		if path := r.socket(name); exists(path) {
 			v, err := driver.Open(path, driver.Options{Queues: 1, Slots: 1, Block: blockSize, Packed: name == alone[0]})
 			r.must(err)
 			r.t.Cleanup(v.Close)
-			ways = append(ways, overVhost{v.Queues[0]})
+			list = append(list, overVhost{v.Queues[0]})
 		}
 		if slices.Contains(together, name) || strings.HasPrefix(name, "vol") {
 			f, err := os.OpenFile(filepath.Join(r.root, "mnt", name), os.O_RDWR, 0)
 			r.must(err)
 			r.t.Cleanup(func() { f.Close() })
-			ways = append(ways, overFile{f})
+			list = append(list, overFile{f})
 		}
-		for i, d := range ways {
+		if slices.Contains(r.attached, name) {
+			list = append(list, r.open(name))
+		}
+		for i, d := range list {
 			r.clients.Go(func() { r.use(d, i, rand.New(rand.NewPCG(uint64(i), 1))) })
 		}
 	}
@@ -374,7 +392,7 @@ func (r *replaced) use(d disk, first int, chance *rand.Rand) {
 			return
 		default:
 		}
-		at := first + 4*chance.IntN(blocks/4)
+		at := first + ways*chance.IntN(blocks/ways)
 		began, err := r.once(d, at, n*chance.Uint64N(2), p, &written)
 		if err != nil {
 			r.t.Errorf("block %d: %v", at, err)
@@ -473,6 +491,7 @@ func (r *replaced) replace(program string) error {
 // Numbers, open counts and event numbers stay, and so does the address of the page.
 func TestReplacedUnderLoad(t *testing.T) {
 	r := startReplaced(t, "")
+	r.attach(together...)
 	r.load(slices.Concat(together, alone)...)
 	r.encrypted()
 	before, err := r.List(context.Background(), ctl.Query{})

@@ -60,6 +60,24 @@ func Open(t testing.TB, paths ...string) {
 	}
 }
 
+// Has reports whether this user is root and may open files for reading and writing, for a part
+// of a test that is left out without them.
+func Has(t testing.TB, paths ...string) bool {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		Root(t)
+		Open(t, paths...)
+	}
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return false
+		}
+		f.Close()
+	}
+	return os.Geteuid() == 0
+}
+
 // Missing ends the test because of what it needs and does not have.
 func Missing(t testing.TB, why string) {
 	t.Helper()

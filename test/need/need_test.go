@@ -1,6 +1,7 @@
 package need
 
 import (
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -55,5 +56,19 @@ func TestPackageIsNamed(t *testing.T) {
 	}
 	if got := from("sh"); got != "" {
 		t.Errorf("sh is%s", got)
+	}
+}
+
+func TestHas(t *testing.T) {
+	t.Setenv("CI", "")
+	if Has(t, filepath.Join(t.TempDir(), "no-such-file")) {
+		t.Error("there is a file that is not there")
+	}
+	if file := filepath.Join(t.TempDir(), "file"); os.WriteFile(file, nil, 0o600) != nil || Has(t, file) != (os.Geteuid() == 0) {
+		t.Error("a file that is there is not found, or this user is taken for root")
+	}
+	t.Setenv("CI", "true")
+	if e := try(t, func(t testing.TB) { Has(t, filepath.Join(t.TempDir(), "no-such-file")) }); e.how != "failed" {
+		t.Errorf("in CI it %s", e.how)
 	}
 }

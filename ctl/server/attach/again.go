@@ -43,6 +43,7 @@ func (k *Kernel) Retry() {
 // that is free. Programs that still use a loop device lost it when the daemon ended; it stays,
 // unusable, until they close it. Those that use one of ublk or nbd wait, and go on.
 func (k *Kernel) bringBack() {
+	k.endLeft()
 	before := maps.Clone(k.devices)
 	for _, minor := range slices.Sorted(maps.Keys(k.devices)) {
 		if a := k.devices[minor]; !a.back {
@@ -71,11 +72,6 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 	if st := d.Status(); !st.Live || st.Suspended {
 		return // try again later
 	}
-	if !waits {
-		if err := k.detachOne(minor, true); err != nil {
-			log.Warn("a block device from before the restart is still in use; its I/O fails", "path", a.path, "reason", err)
-		}
-	}
 	now, err := k.attached(d, driverOf(a.path))
 	switch {
 	case err != nil && waits:
@@ -85,6 +81,18 @@ func (k *Kernel) bringBackOne(minor uint32, a attachment) {
 		delete(k.devices, minor)
 	case now.path != a.path:
 		log.Warn("a device is now attached as another block device", "device", d.Name(), "path", now.path, "before", a.path)
+	}
+}
+
+// endLeft detaches loop devices of a daemon before, which nobody serves any more. That comes
+// before the mount below them is made anew, since the kernel then forgets what they are of.
+func (k *Kernel) endLeft() {
+	left := k.left
+	k.left = nil
+	for _, minor := range left {
+		if err := k.detachOne(minor, true); err != nil {
+			k.log.Warn("a block device from before the restart is still in use; its I/O fails", "path", k.devices[minor].path, "reason", err)
+		}
 	}
 }
 

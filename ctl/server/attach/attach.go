@@ -36,6 +36,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"udm/ctl"
 	"udm/ctl/server/exports"
 	"udm/ctl/server/handover"
 	"udm/dm"
@@ -63,6 +64,7 @@ type Kernel struct {
 	// numbered is the mount at ROOT/by-number, which is not saved.
 	numbered mounted               // guarded by op
 	devices  map[uint32]attachment // guarded by op; by minor
+	left     []uint32              // guarded by op; minors of loop devices of a daemon before: see endLeft
 
 	nbd   *nbd.Server            // serves devices attached by nbd
 	links map[uint32]*link       // guarded by op; by minor
@@ -155,5 +157,8 @@ func (k *Kernel) readSaved() {
 	}
 	for minor, path := range s.Attached {
 		k.devices[minor] = attachment{path: path}
+		if driverOf(path) == ctl.DriverLoop {
+			k.left = append(k.left, minor)
+		}
 	}
 }

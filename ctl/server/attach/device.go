@@ -35,6 +35,7 @@ func CheckDriver(driver string) error {
 func (k *Kernel) Attach(d *dm.Device, driver string) (ctl.Attachment, error) {
 	k.lock()
 	defer k.op.Unlock()
+	k.endLeft()
 	a, err := k.attached(d, driver)
 	if err != nil {
 		return ctl.Attachment{}, err

@@ -215,6 +215,7 @@ func (d devices) Take(b *handover.Bundle) error {
 	if !ok || err != nil {
 		return err
 	}
+	d.left = nil // what goes on is attached, and there is nothing else
 	if len(open) < len(m.Links) {
 		return fmt.Errorf("%d connections to the nbd driver, but %d files were handed over", len(m.Links), len(open))
 	}

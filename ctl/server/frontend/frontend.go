@@ -41,6 +41,12 @@ type Server interface {
 //	serving ── Calm ──► takes no new clients ── Hand ──► handed over
 //	   ▲                                         └─ error ──► serves on, without new clients
 //	   └── Start ── Take ◄── new
+//
+// Calm is called for all front ends side by side, then Hand, and in the next process Take, each
+// with one bundle for all and in no order among them. A process that gives back calls Hand of one
+// beside Calm of others. So what front ends share is guarded, and each adds to it what it has
+// taken, whoever was first. Start follows when Take has returned for all, one after the other, as
+// More does.
 type Mover interface {
 	Server
 	// Calm takes no new clients, puts the socket at which they come into a bundle, and lets
