@@ -144,7 +144,7 @@ func (c *Control) Add(i Info, l *blk.Limits) (Info, error) {
 		i.Flags = flagRecovery | flagReissue
 	}
 	if !c.legacy {
-		i.Flags |= flagIoctl | c.features&flagResize
+		i.Flags |= flagIoctl | c.features&(flagResize|flagUserCopy)
 	}
 	p := i.encode()
 	if err := c.do(dirWrite, cmdAdd, i.ID, p, 0); err != nil {

@@ -18,10 +18,20 @@
 //
 // The server opens /dev/ublkcN. Each queue has a thread, a ring, and shared memory with a
 // descriptor for each tag. The server submits a fetch command for every tag. Its completion
-// means that a request has arrived; write data are already in the tag's buffer. The next
-// command commits the result, copying read data from the buffer, and fetches the next
-// request for the tag. An error completion means that the server has lost the tag.
+// means that a request has arrived. The next command commits the result and fetches the next
+// request for the tag. Where the kernel copies data, those of a write are in the tag's buffer
+// when it arrives, and those of a read are taken from there by the commit. An error completion means that the server has lost the tag.
 // All commands of a queue must come from the thread that submitted the first fetch.
+//
+// # Data
+//
+// Since Linux 6.5 the server copies the data itself, by pread and pwrite of /dev/ublkcN at an
+// offset that names queue, tag and byte. Then a tag needs no buffer before a request arrives:
+// short requests have one at hand, and longer ones share a few (buffers), in the order of their
+// arrival. A queue of 64 tags has 5 MiB rather than the 32 that the kernel's copies need. A
+// device keeps the way that it was created with when another server recovers it.
+//
+// Not used, with reasons in ARCHITECTURE.md: zero copy, and devices of ordinary users.
 //
 // Kernels before 6.4 have the same commands under different numbers ([Control.Legacy]).
 //

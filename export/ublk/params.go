@@ -34,6 +34,7 @@ const (
 	flagRecovery = 1 << 3
 	flagReissue  = 1 << 4
 	flagIoctl    = 1 << 6
+	flagUserCopy = 1 << 7 // the server copies data
 	flagResize   = 1 << 10
 )
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -35,10 +36,13 @@ type queue struct {
 
 	ring  *uring.Ring
 	descs []byte // descriptors by tag, written by the kernel
-	data  []byte // buffers by tag
-	tags  []request
-	gone  int // number of tags that the server has lost
-	held  int // number of requests that are not answered
+	data  []byte // the memory of buffers
+	buffers
+	copies  bool // the server copies data: see flagUserCopy
+	tags    []request
+	gone    int        // number of tags that the server has lost
+	held    int        // number of requests that are not answered
+	waiting []*request // for a shared buffer, in the order of their arrival
 
 	pending []*request // requests whose bio has ended but which are not answered
 	leaving bool
@@ -53,7 +57,8 @@ type late struct {
 }
 
 func newQueue(s *Server, id int) *queue {
-	q := &queue{server: s, id: id, tags: make([]request, s.info.Depth)}
+	depth := s.info.Depth
+	q := &queue{server: s, id: id, tags: make([]request, depth), waiting: make([]*request, 0, depth), copies: s.info.Flags&flagUserCopy != 0}
 	for i := range q.tags {
 		q.tags[i].queue, q.tags[i].tag = q, uint16(i)
 	}
@@ -86,10 +91,11 @@ func (q *queue) open() (err error) {
 	if q.descs, err = unix.Mmap(s.fd, off, length, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
 		return fmt.Errorf("mmap of /dev/ublkc%d: %w", s.info.ID, err)
 	}
-	size := len(q.tags) * int(s.info.MaxBytes)
+	size := buffersLen(len(q.tags), int(s.info.MaxBytes), q.copies)
 	if q.data, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
 		return fmt.Errorf("memory for requests: %w", err)
 	}
+	q.buffers = newBuffers(q.data, len(q.tags), int(s.info.MaxBytes), q.copies)
 	if q.ring, err = uring.New(uring.Options{Entries: len(q.tags) + 1}); err != nil {
 		return err
 	}
@@ -112,22 +118,19 @@ func (q *queue) command(nr uint32, r *request, result int32) {
 	ne.PutUint16(cmd[0:], uint16(q.id))
 	ne.PutUint16(cmd[2:], r.tag)
 	ne.PutUint32(cmd[4:], uint32(result))
-	ne.PutUint64(cmd[8:], uint64(uintptr(unsafe.Pointer(unsafe.SliceData(q.buffer(r.tag))))))
+	if !q.copies {
+		ne.PutUint64(cmd[8:], uint64(uintptr(unsafe.Pointer(unsafe.SliceData(q.of(r.tag))))))
+	}
 	e := q.ring.Entry() // not nil: there is an entry for each tag
 	e.Command(q.server.fd, number(q.server.legacy, dirWrite, ioPayload, nr), cmd)
 	e.User = uint64(r.tag)
-}
-
-// buffer returns the buffer of a tag.
-func (q *queue) buffer(tag uint16) []byte {
-	n := int(q.server.info.MaxBytes)
-	return q.data[int(tag)*n:][:n:n]
 }
 
 func (q *queue) serve() {
 	for {
 		q.waker.Sleep()
 		q.answerLate()
+		q.startWaiting()
 		if q.held == 0 && (q.leaving || q.gone == len(q.tags)) {
 			q.waker.Awake()
 			return
@@ -150,6 +153,20 @@ func (q *queue) answerLate() {
 	q.late.mu.Unlock()
 	for _, r := range q.pending {
 		q.ended(r)
+	}
+}
+
+// startWaiting starts requests for which there are buffers now. A server that leaves lets the
+// kernel pass them to the next one.
+func (q *queue) startWaiting() {
+	if q.leaving {
+		q.held -= len(q.waiting)
+		q.waiting = q.waiting[:0]
+	}
+	for len(q.waiting) > 0 && len(q.shared) > 0 {
+		r := q.waiting[0]
+		q.waiting = slices.Delete(q.waiting, 0, 1)
+		q.transfer(r)
 	}
 }
 
@@ -181,7 +198,7 @@ func (q *queue) leave() {
 
 // close frees the queue's resources. Until the kernel notices the exit of the thread, it may
 // still copy data of new requests to the buffers of fetched tags. The buffers therefore stay
-// mapped unless all tags are gone.
+// mapped, where the kernel copies, unless all tags are gone.
 func (q *queue) close() {
 	q.late.mu.Lock()
 	q.late.closed = true
@@ -192,7 +209,7 @@ func (q *queue) close() {
 	if q.descs != nil {
 		_ = unix.Munmap(q.descs) // cannot fail
 	}
-	if q.data != nil && (q.ring == nil || q.gone == len(q.tags)) {
+	if q.data != nil && (q.copies || q.ring == nil || q.gone == len(q.tags)) {
 		_ = unix.Munmap(q.data)
 	}
 	if q.waker != nil {

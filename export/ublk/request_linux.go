@@ -12,7 +12,8 @@ import (
 type request struct {
 	queue *queue
 	tag   uint16
-	bytes int32 // the result if the request succeeds
+	bytes int32  // the result if the request succeeds
+	data  []byte // of a read or write
 	bio   blk.Bio
 	phase atomic.Int32
 }
@@ -41,7 +42,7 @@ func (q *queue) start(r *request) {
 	b := &r.bio
 	b.Reset()
 	b.Op, b.Sector, b.Sectors = op, ne.Uint64(d[8:]), uint64(sectors)
-	r.bytes = 0
+	r.bytes, r.data = 0, nil
 	switch {
 	case !known:
 		q.commit(r, -int32(unix.EOPNOTSUPP))
@@ -54,7 +55,6 @@ func (q *queue) start(r *request) {
 			return
 		}
 		r.bytes = int32(sectors) * blk.SectorSize
-		b.SetData(q.buffer(r.tag)[:r.bytes])
 	}
 	if flags&descFUA != 0 && op == blk.Write {
 		b.Flags |= blk.FUA
@@ -62,7 +62,45 @@ func (q *queue) start(r *request) {
 	if flags&descNoUnmap != 0 && op == blk.WriteZeroes {
 		b.Flags |= blk.NoUnmap
 	}
+	if len(q.waiting) > 0 && int(r.bytes) > q.size {
+		q.waiting = append(q.waiting, r)
+		return
+	}
+	q.transfer(r)
+}
+
+// transfer gives a request its data and submits it, or lets it wait for a buffer.
+func (q *queue) transfer(r *request) {
+	if r.bytes > 0 {
+		if r.data = q.take(r.tag, int(r.bytes)); r.data == nil {
+			q.waiting = append(q.waiting, r)
+			return
+		}
+		r.bio.SetData(r.data)
+	}
+	if q.copies && r.bio.Op == blk.Write && !q.copied(unix.Pread, r) {
+		q.commit(r, -int32(unix.EIO))
+		return
+	}
 	q.submit(r)
+}
+
+// Offsets of the data of requests in /dev/ublkcN.
+const (
+	dataOffset = 0x80000000
+	tagShift   = 25
+	queueShift = 41
+)
+
+// copied copies the data of a request from the kernel (Pread) or to it (Pwrite).
+func (q *queue) copied(transfer func(fd int, p []byte, off int64) (int, error), r *request) bool {
+	off := dataOffset + int64(q.id)<<queueShift + int64(r.tag)<<tagShift
+	n, err := transfer(q.server.fd, r.data, off)
+	if n == len(r.data) {
+		return true
+	}
+	q.server.log.Error("the kernel refused to copy the data of a request to a block device", "device", q.server.info.ID, "bytes", len(r.data), "copied", n, "reason", err)
+	return false
 }
 
 func (q *queue) submit(r *request) {
@@ -95,16 +133,25 @@ func bioEnded(b *blk.Bio) {
 // perhaps because its device is closed, are not answered: the kernel passes them to the next server.
 func (q *queue) ended(r *request) {
 	switch st := r.bio.Status(); {
+	case st == blk.OK && q.copies && r.bio.Op == blk.Read && !q.copied(unix.Pwrite, r):
+		q.commit(r, -int32(unix.EIO))
 	case st == blk.OK:
 		q.commit(r, r.bytes)
 	case q.leaving:
-		q.held--
+		q.release(r)
 	default:
 		q.commit(r, -int32(st.Errno()))
 	}
 }
 
-func (q *queue) commit(r *request, result int32) {
+// release ends the server's work on a request.
+func (q *queue) release(r *request) {
 	q.held--
+	q.give(r.data)
+	r.data = nil
+}
+
+func (q *queue) commit(r *request, result int32) {
+	q.release(r)
 	q.command(cmdCommit, r, result)
 }

@@ -45,6 +45,20 @@ udm attach | grep -q "disk  *$dev"
 refused "disk is in use" udm remove disk
 echo told twice it is the same
 
+[ "$(ls /sys/block/ublkb0/mq | wc -l)" = "$(nproc)" ]
+dd if=/dev/urandom of=big bs=1M count=32 status=none
+on() { taskset -c $(($1 % $(nproc))) dd bs=4M count=2 oflag=direct iflag=fullblock conv=notrunc status=none "$2" "$3" skip=$(($1 * 2)) seek=$(($1 * 2)); }
+for n in 0 1 2 3; do on $n if=big of=$dev & eval "user$n=$!"; done
+wait $user0; wait $user1; wait $user2; wait $user3
+echo 3 >/proc/sys/vm/drop_caches
+for n in 0 1 2 3; do cmp -i $((n * 8388608)) -n 8388608 big $dev & eval "user$n=$!"; done
+wait $user0; wait $user1; wait $user2; wait $user3
+readers=
+for n in $(seq 0 63); do dd if=$dev of=/dev/null bs=512k skip=$n count=1 iflag=direct status=none & readers="$readers $!"; done
+wait $readers
+rm big
+echo each processor has a queue, and long requests take turns
+
 mkfs.ext4 -q $dev
 mount -t ext4 $dev mnt
 dd if=/dev/urandom of=file bs=1M count=8 status=none
@@ -91,6 +105,20 @@ refused . dd if=/dev/zero of=$dev bs=4k count=1 oflag=direct
 udm detach ro
 udm remove ro
 echo read-only is read-only
+
+chmod 666 /dev/ublk-control
+cp "%[1]s" program
+mkdir -m 777 user
+UDM_ROOT=$PWD/user setpriv --reuid 65534 --regid 65534 --clear-groups ./program daemon >>$OUT/user 2>&1 & other=$!
+i=0
+until UDM_ROOT=$PWD/user ./program dmsetup ls >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 300 ]; sleep 0.1; done
+UDM_ROOT=$PWD/user ./program create mine --table "0 65536 zero"
+UDM_ROOT=$PWD/user refused "user 65534, may not use the ublk driver.*; run it with CAP_SYS_ADMIN, or use udm mount" ./program attach --ublk mine
+kill $other
+wait $other
+rm program
+[ -z "$(ls /dev | grep ublk[bc])" ]
+echo an ordinary user is told what is missing
 
 udm create disk --table "0 131072 linear $D0 0"
 dev=$(udm attach --ublk disk)
@@ -189,6 +217,67 @@ wait $daemon
 echo it goes on
 `
 
+// ublkSeveralScript kills and ends the daemon of several block devices under load; the next one recovers all of them.
+const ublkSeveralScript = `
+udm() { "%[1]s" "$@"; }
+export UDM_ROOT=$PWD/root
+mkdir root
+start() {
+	"%[1]s" daemon --root $UDM_ROOT >>$OUT/daemon 2>&1 & daemon=$!
+	i=0
+	until udm dmsetup ls >/dev/null 2>&1; do i=$((i+1)); [ $i -lt 300 ]; sleep 0.1; done
+}
+load() {
+	for n in 0 1 2 3; do
+		dd if=data of=mnt/$n/file bs=64k oflag=direct status=none & eval "load$n=$!"
+	done
+	for n in 0 1 2 3; do while [ ! -s mnt/$n/file ]; do sleep 0.1; done; done
+}
+recovered() {
+	began=$(cut -d' ' -f1 /proc/uptime)
+	start
+	until [ "$(udm attach | grep -c ublkb)" = 4 ]; do sleep 0.1; done
+	echo "recovered from $began to $(cut -d' ' -f1 /proc/uptime)"
+	for n in 0 1 2 3; do
+		eval "wait \$load$n"
+		umount mnt/$n
+		mount -t ext4 /dev/ublkb$n mnt/$n
+		cmp data mnt/$n/file
+		rm mnt/$n/file
+	done
+}
+
+insmod %[2]s
+start
+for n in 0 1 2 3; do
+	udm create disk$n --table "0 32768 linear $D0 $((n * 32768))"
+	[ "$(udm attach --ublk disk$n)" = /dev/ublkb$n ]
+	mkfs.ext4 -q -O ^has_journal /dev/ublkb$n
+	mkdir -p mnt/$n
+	mount -t ext4 /dev/ublkb$n mnt/$n
+done
+dd if=/dev/urandom of=data bs=1M count=8 status=none
+load
+kill -9 $daemon
+wait $daemon || true
+recovered
+echo the devices of a daemon that was killed are recovered
+
+load
+kill $daemon
+wait $daemon
+recovered
+echo so are those of one that ended
+
+for n in 0 1 2 3; do
+	umount mnt/$n
+	e2fsck -f -n /dev/ublkb$n
+	udm detach disk$n
+done
+kill $daemon
+wait $daemon
+`
+
 func ublkModule(t *testing.T) string {
 	t.Helper()
 	version, err := Version()
@@ -213,6 +302,9 @@ func TestUblk(t *testing.T) { testUblk(t, ublkScript, 64<<20) }
 func TestUblkKilled(t *testing.T) {
 	testUblk(t, ublkKilledScript, 64<<20, 64<<20, 96<<20, 64<<20, 4<<20)
 }
+
+// TestUblkSeveral has several block devices recovered by the next daemon.
+func TestUblkSeveral(t *testing.T) { testUblk(t, ublkSeveralScript, 64<<20) }
 
 // testUblk boots the user-mode kernel and those of -machines with a script, which echoes what it has found.
 func testUblk(t *testing.T, script string, sizes ...int64) {
