@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"syscall"
+	"time"
 
 	"udm/ctl"
 	"udm/ctl/server/exports"
@@ -45,15 +46,42 @@ func (k *Kernel) Retry() {
 func (k *Kernel) bringBack() {
 	k.endLeft()
 	before := maps.Clone(k.devices)
+	var left []uint32
 	for _, minor := range slices.Sorted(maps.Keys(k.devices)) {
-		if a := k.devices[minor]; !a.back {
-			k.bringBackOne(minor, a)
+		if !k.devices[minor].back {
+			left = append(left, minor)
 		}
 	}
+	eachWhen(left, k.free, recoverTime, func(minor uint32) { k.bringBackOne(minor, k.devices[minor]) })
 	if !maps.Equal(before, k.devices) {
 		if err := k.save(); err != nil {
 			k.log.Error("cannot save the list of attached devices", "reason", err)
 		}
+	}
+}
+
+// recoverTime is how long the end of a daemon may take to reach the ublk driver, which before
+// Linux 6.9 looks every five seconds, for each device at a time of its own.
+const recoverTime = time.Minute
+
+// eachWhen calls do for each of list, which it consumes: first for those that are free, and for each
+// of the others when it is free, or after patience. It polls, because the driver does not tell.
+func eachWhen(list []uint32, free func(uint32) bool, patience time.Duration, do func(uint32)) {
+	end, pause := time.Now().Add(patience), 5*time.Millisecond
+	for {
+		late := time.Now().After(end)
+		list = slices.DeleteFunc(list, func(minor uint32) bool {
+			now := late || free(minor)
+			if now {
+				do(minor)
+			}
+			return now
+		})
+		if len(list) == 0 {
+			return
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, 100*time.Millisecond)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,10 +26,6 @@ const (
 	ublkQueues = 4 // the most; the driver has one for each processor at most
 	ublkDepth  = 64
 	ublkBytes  = 512 << 10 // of one read or write
-
-	// recoverTime is how long the end of a daemon may take to reach the driver, which
-	// before Linux 6.9 looks every five seconds.
-	recoverTime = time.Minute
 )
 
 // byUblk makes a block device of the ublk driver, or goes on with the one at path that a
@@ -66,6 +61,22 @@ func (k *Kernel) byUblk(d *dm.Device, path string, auto bool) (string, error) {
 	}
 	k.leaveUblk(minor) // its users wait, and lose nothing
 	return "", err
+}
+
+// free reports whether the block device of a daemon before can be attached again at once: not
+// while the ublk driver has not noticed that daemon's end.
+func (k *Kernel) free(minor uint32) bool {
+	j := k.newJob(jobAttach, minor, ctl.DriverUblk, k.devices[minor].path)
+	if driverOf(j.Path) != ctl.DriverUblk || k.serves(minor) {
+		return true
+	}
+	c, err := ublk.Open()
+	if err != nil {
+		return true // attaching tells why
+	}
+	defer c.Close()
+	i, err := j.oursUblk(c)
+	return err != nil || i.State != ublk.Live
 }
 
 // leaveUblk ends the server of a block device.
