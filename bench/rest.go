@@ -29,6 +29,7 @@ import (
 const (
 	restBytes  = 16 << 20 // of each disk
 	restChunk  = 64 << 10
+	restLong   = 128 << 10 // what crypt hands to workers
 	restDepth  = 16
 	restSector = 512
 )
@@ -70,16 +71,15 @@ func timed(n int, name, unit string, clock func() time.Duration, do func() error
 	}}
 }
 
-// stream reads or writes a whole device, restDepth bios at a time.
-func stream(d blk.Device, op blk.Op) error {
+// stream reads or writes a whole device by bios of so many bytes, restDepth at a time.
+func stream(d blk.Device, op blk.Op, size int) error {
 	free := make(chan *blk.Bio, restDepth)
 	var inFlight sync.WaitGroup
 	var once sync.Once
 	var failed error
 	for range restDepth {
 		b := &blk.Bio{Op: op}
-		p := make([]byte, restChunk)
-		b.SetData(p)
+		b.SetData(make([]byte, size))
 		b.End = func(b *blk.Bio) {
 			if err := b.Status().Err(); err != nil {
 				once.Do(func() { failed = err })
@@ -89,7 +89,7 @@ func stream(d blk.Device, op blk.Op) error {
 		}
 		free <- b
 	}
-	for at := uint64(0); at < restBytes/blk.SectorSize; at += restChunk / blk.SectorSize {
+	for at := uint64(0); at < restBytes/blk.SectorSize; at += uint64(size / blk.SectorSize) {
 		b := <-free
 		b.Rearm()
 		b.SetData(b.Bufs[0])
@@ -140,7 +140,7 @@ func (r *report) crypt() error {
 		const cipher, single, double = "golang.org/x/crypto/xts", "crypt, one worker", "crypt, two workers"
 		err := r.group(group,
 			onCores(1, cipher, each(op.bare)),
-			onCores(1, single, func() error { return stream(one, op.op) }))
+			onCores(1, single, func() error { return stream(one, op.op, restChunk) }))
 		if err != nil {
 			return err
 		}
@@ -150,8 +150,8 @@ func (r *report) crypt() error {
 		}
 		workers := group + ", workers"
 		err = r.group(workers,
-			timed(1, single, "MB/s", wall, func() error { return stream(one, op.op) }),
-			onCores(2, double, func() error { return stream(two, op.op) }))
+			timed(1, single, "MB/s", wall, func() error { return stream(one, op.op, restLong) }),
+			onCores(2, double, func() error { return stream(two, op.op, restLong) }))
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (r *report) verity() error {
 			}
 			return nil
 		}),
-		onCores(1, target, func() error { return stream(d, blk.Read) }))
+		onCores(1, target, func() error { return stream(d, blk.Read, restChunk) }))
 	if err == nil {
 		r.atLeast(0.8, r.ratio(group, target, hash), "%s over memory: over the bare hash", group)
 	}

@@ -90,7 +90,7 @@ func (s *Slot) check() error {
 	return err
 }
 
-// cipher returns the cipher of the area with a key.
+// cipher returns the cipher of the area with a key. It must be closed.
 func (s *Slot) cipher(key []byte) (*skcipher.Sectors, error) {
 	spec, err := skcipher.Parse(s.Area.Encryption)
 	if err == nil && spec.Tagged() {
@@ -122,6 +122,7 @@ func (s *Slot) open(st store, passphrase []byte, d *Digest, l Limits) (key []byt
 	if err != nil {
 		return nil, err
 	}
+	defer c.Close()
 	material, err := st.read(s.Area.Offset, s.materialSize())
 	if err != nil {
 		return nil, err
@@ -155,6 +156,7 @@ func (s *Slot) fill(st store, passphrase, key []byte, l Limits, random func(int)
 	if err != nil {
 		return err
 	}
+	defer c.Close()
 	h, err := findHash(s.Hash)
 	if err != nil {
 		return err

@@ -61,7 +61,7 @@ func (s *Segment) spec() (spec skcipher.Spec, err error) {
 func (s *Segment) check() error {
 	spec, err := s.spec()
 	if err == nil {
-		_, err = spec.New(make([]byte, s.KeySize), s.SectorSize, false)
+		err = spec.CheckKey(make([]byte, s.KeySize))
 	}
 	return err
 }

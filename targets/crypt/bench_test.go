@@ -27,7 +27,7 @@ func (memory) Open(string, bool) (blk.Device, dm.Number, error) {
 // -cpu 1,2 it has one worker and two; BenchmarkXTS of skcipher is the bare cipher.
 func BenchmarkCrypt(b *testing.B) {
 	for _, op := range []blk.Op{blk.Read, blk.Write} {
-		for _, kib := range []int{4, 64} {
+		for _, kib := range []int{4, 64, 128} {
 			b.Run(fmt.Sprintf("%v-%dKiB", op, kib), func(b *testing.B) { benchCrypt(b, op, kib<<10) })
 		}
 	}

@@ -22,18 +22,19 @@
 // read once and never written to. Flushes and discards pass. Nothing keeps an order
 // among bios in flight, as in the kernel.
 //
-// Short bios of ciphers that processors have instructions for are not handed to the works: the
-// goroutine that submits a write encrypts it, and the one that ends a read decrypts it, since
-// another would take longer to begin. The features no_write_workqueue and no_read_workqueue ask for
-// that with all bios.
+// Bios of ciphers that processors have instructions for are not handed to the works while they are
+// short, or while the works have enough to do: the goroutine that submits a write encrypts it, and
+// the one that ends a read decrypts it. Another would take longer to begin, and its processor to
+// fetch the data, which then lie in the wrong cache for whoever sends them to a client. The
+// features no_write_workqueue and no_read_workqueue ask for that with all bios.
 //
 // # The key
 //
 // The key is in the target as long as it is in force: for the cipher, and because
 // the table shows it. It is in locked memory (udm/internal/secret), and overwritten when
-// it is wiped or the target closed. Errors and logs do not tell it. What the cipher has
-// made of it, and the text of the table that it came in, is Go's memory, which is dropped
-// and not overwritten. A table that names a key of a [Ring] does not contain it.
+// it is wiped or the target closed. So are the round keys of AES-XTS where processors have
+// instructions for it. Errors and logs do not tell it. What other ciphers have made of it, and
+// the text of the table that it came in, is Go's memory, which is dropped and not overwritten. A table that names a key of a [Ring] does not contain it.
 //
 // Lock order: workers.mu and crypt.mu are leaves.
 package crypt
@@ -71,7 +72,7 @@ type crypt struct {
 	spec    skcipher.Spec
 	segment segment.Segment
 	tagSize uint64 // bytes that the device below keeps beside each sector; 0: none
-	short   uint64 // bytes; longer bios are handed to the works
+	alone   uint64 // bytes; longer bios are handed to the works
 	keys    KeyStore
 	workers workers
 	cipher  atomic.Pointer[skcipher.Sectors] // nil: the key is wiped
@@ -84,9 +85,6 @@ type crypt struct {
 
 // pieceSectors is where bios are cut.
 const pieceSectors = maxBuffer / blk.SectorSize
-
-// shortBio, in bytes, is encrypted before another goroutine would have begun.
-const shortBio = 8 << 10
 
 func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 	l, wrong := ParseLine(args)
@@ -103,9 +101,7 @@ func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 		return nil, dm.Because(err, "Error decoding and setting key")
 	}
 	l.Key = ""
-	if c.spec.Quick() {
-		c.short = shortBio
-	}
+	c.alone = c.spec.Alone()
 	if err := c.open(k, wrong); err != nil {
 		k.bytes.Close()
 		return nil, err
@@ -199,12 +195,18 @@ func (c *crypt) mapBuffered(cl *dm.Clone) dm.Outcome {
 	case cl.Op == blk.Read:
 		c.readBuffered(cl)
 		return dm.Remapped
-	case c.line.NoWriteWorkqueue || cl.Bytes() <= c.short:
+	case c.line.NoWriteWorkqueue || c.handlesAlone(cl):
 		c.encrypt(cl)
 		return dm.Remapped
 	}
 	c.workers.push(cl)
 	return dm.Submitted
+}
+
+// handlesAlone reports whether whoever has cl encrypts or decrypts it: of a quick cipher, what
+// is short, and all while the works have enough to do.
+func (c *crypt) handlesAlone(cl *dm.Clone) bool {
+	return c.alone > 0 && (cl.Bytes() <= c.alone || c.workers.busy())
 }
 
 // encrypt gives cl a buffer with its data encrypted, and the place to write it to.
@@ -254,7 +256,7 @@ func (c *crypt) EndIO(cl *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 		cl.Bufs, cl.Tags = p.bufs, nil
 	}
 	cl.Seek(p.pos, p.sectors)
-	if c.line.NoReadWorkqueue || cl.Bytes() <= c.short {
+	if c.line.NoReadWorkqueue || c.handlesAlone(cl) {
 		st = c.decrypt(cl)
 		c.drop(p)
 		return st, dm.EndDone

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -178,14 +179,14 @@ func encrypted(t *testing.T, cipher string, key []byte, sector, sectors, seed, v
 func TestPlaces(t *testing.T) {
 	r := targettest.New(t, types)
 	d := r.Device("x", "0 8 linear b 0\n8 1024 crypt aes-xts-plain64 "+strings.Repeat("01", 32)+" 100 a 40")
-	r.Write(d, 8, 1024, 5)
-	got := make([]byte, 1024*512)
+	r.Write(d, 8, 512, 5)
+	got := make([]byte, 512*512)
 	r.Must(blk.ReadSectors(r.Sim, r.Disk("a"), got, 40))
-	if !bytes.Equal(got, encrypted(t, "aes-xts-plain64", bytes.Repeat([]byte{1}, 32), 8, 1024, 5, 100)) {
+	if !bytes.Equal(got, encrypted(t, "aes-xts-plain64", bytes.Repeat([]byte{1}, 32), 8, 512, 5, 100)) {
 		t.Error("the disk holds something else")
 	}
-	r.Want(d, 8, 1024, 8, 5)
-	r.Trace("a", "write 40+256\nwrite 296+256\nwrite 552+256\nwrite 808+256\nread 40+256\nread 296+256\nread 552+256\nread 808+256\n")
+	r.Want(d, 8, 512, 8, 5)
+	r.Trace("a", "write 40+256\nwrite 296+256\nread 40+256\nread 296+256\n")
 }
 
 // TestCallersMemory: the data of a write stay as they were, and odd buffers are
@@ -276,24 +277,60 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// atOnce reports whether a bio ends before Submit returns; wait runs what it waits for.
+func atOnce(d *dm.Device, op blk.Op, sectors uint64) (at bool, wait func(r *targettest.Rig)) {
+	b := &blk.Bio{Op: op, End: func(*blk.Bio) { at = true }}
+	b.SetData(make([]byte, sectors*blk.SectorSize))
+	d.Submit(b)
+	return at, func(r *targettest.Rig) {
+		r.Sim.Run()
+		r.Must(b.Status().Err())
+	}
+}
+
 // TestShortBios: of a quick cipher nobody hands short bios to a worker.
 func TestShortBios(t *testing.T) {
 	for _, c := range []struct {
-		cipher  string
-		sectors int
-		at      bool // at once
-	}{{"aes-xts-plain64", 16, true}, {"aes-xts-plain64", 17, false}, {"aes-cbc-plain", 16, true}, {"twofish-cbc-plain", 1, false}} {
+		cipher string
+		most   uint64 // bytes
+	}{{"aes-xts-plain64", 64 << 10}, {"aes-cbc-plain", 8 << 10}, {"twofish-cbc-plain", 0}} {
+		spec, err := skcipher.Parse(c.cipher)
+		if most := spec.Alone(); err != nil || most != c.most && (most != 8<<10 || runtime.GOARCH == "amd64") {
+			t.Errorf("%s: %d bytes alone, %v", c.cipher, most, err)
+		}
 		r := targettest.New(t, types)
-		d := r.Device("x", table(64, c.cipher, key32, "0 a 0"))
+		d := r.Device("x", table(1024, c.cipher, key32, "0 a 0"))
 		for _, op := range []blk.Op{blk.Write, blk.Read} {
-			ended := false
-			b := &blk.Bio{Op: op, End: func(*blk.Bio) { ended = true }}
-			b.SetData(make([]byte, c.sectors*blk.SectorSize))
-			if d.Submit(b); ended != c.at {
-				t.Errorf("%s, %v of %d sectors: ended before Submit has returned: %v", c.cipher, op, c.sectors, ended)
+			most := spec.Alone() / blk.SectorSize
+			for _, sectors := range []uint64{most, most + 1} {
+				if sectors == 0 {
+					continue
+				}
+				at, wait := atOnce(d, op, sectors)
+				if at != (sectors == most) {
+					t.Errorf("%s, %v of %d sectors: ended before Submit has returned: %v", c.cipher, op, sectors, at)
+				}
+				wait(r)
 			}
-			r.Sim.Run()
-			r.Must(b.Status().Err())
+		}
+	}
+}
+
+// TestBusyWorkers: while the workers have enough to do, whoever has a bio of a quick cipher
+// encrypts or decrypts it, and of another one nobody does.
+func TestBusyWorkers(t *testing.T) {
+	most := 2 * runtime.GOMAXPROCS(0)
+	for cipher, busy := range map[string]bool{"aes-xts-plain64": true, "twofish-cbc-plain": false} {
+		for _, op := range []blk.Op{blk.Write, blk.Read} {
+			r := targettest.New(t, types)
+			d := r.Device("x", table(1024, cipher, key32, "0 a 0"))
+			for i := range most + 2 {
+				at, wait := atOnce(d, op, 256)
+				defer wait(r)
+				if want := busy && i >= most; at != want {
+					t.Errorf("%s, %v number %d: ended before Submit has returned: %v, want %v", cipher, op, i, at, want)
+				}
+			}
 		}
 	}
 }

@@ -106,7 +106,7 @@ func (c *crypt) install(k key) error {
 		clear(k.bytes.Bytes()) // the table shows the name
 	}
 	c.key = k
-	c.cipher.Store(cipher)
+	c.use(cipher)
 	return nil
 }
 
@@ -120,7 +120,14 @@ func (c *crypt) wipe() {
 	defer c.mu.Unlock()
 	clear(c.key.bytes.Bytes())
 	c.key.name = ""
-	c.cipher.Store(nil)
+	c.use(nil)
+}
+
+// use puts a cipher in force, nil for none. No bio is on its way then.
+func (c *crypt) use(cipher *skcipher.Sectors) {
+	if old := c.cipher.Swap(cipher); old != nil {
+		old.Close()
+	}
 }
 
 // Message takes "key set KEY" and "key wipe", only while the device is suspended.

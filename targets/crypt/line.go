@@ -76,7 +76,7 @@ func (l *Line) parseKey(word string, size int) error {
 			err = badKey()
 		}
 		if err == nil {
-			_, err = spec.New(k, l.SectorSize, l.IVLargeSectors)
+			err = spec.CheckKey(k)
 		}
 		if err != nil {
 			return dm.Because(err, "Error decoding and setting key")

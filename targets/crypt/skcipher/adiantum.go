@@ -52,6 +52,13 @@ func newAdiantum(key []byte, rounds int) (*adiantum, error) {
 	return a, err
 }
 
+func (a *adiantum) close() {
+	clear(a.key[:])
+	clear(a.header[:])
+	clear(a.poly[:])
+	clear(a.nh[:])
+}
+
 func (a *adiantum) encrypt(p []byte, s *scratch) {
 	left, right := p[:len(p)-blockSize], p[len(p)-blockSize:]
 	low, high := a.hash(left, s)

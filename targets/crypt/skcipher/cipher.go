@@ -48,6 +48,7 @@ type Sectors struct {
 type mode interface {
 	encrypt(p []byte, s *scratch)
 	decrypt(p []byte, s *scratch)
+	close() // overwrites what it has made of the key, where that can be done
 }
 
 // scratch is the memory of one call: iv is the vector of the sector, which a mode
@@ -63,13 +64,17 @@ type scratch struct {
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // New makes the cipher for sectors of so many bytes, 512 to 4096, with a key. With
-// large the vectors count such sectors, else they count 512 bytes.
-func (s Spec) New(key []byte, sectorSize int, large bool) (*Sectors, error) {
+// large the vectors count such sectors, else they count 512 bytes. It must be closed.
+func (s Spec) New(key []byte, sectorSize int, large bool) (_ *Sectors, err error) {
 	c := &Sectors{vector: vectors[s.IV], size: sectorSize, step: uint64(sectorSize / 512)}
 	for n := c.step; large && n > 1; n /= 2 {
 		c.shift++
 	}
-	var err error
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
 	if c.tagged, err = s.newTagged(&key); err != nil || c.tagged.sealsItself() {
 		return c, err
 	}
@@ -92,6 +97,23 @@ func (s Spec) New(key []byte, sectorSize int, large bool) (*Sectors, error) {
 	return c, nil
 }
 
+// CheckKey says why a key is none of the cipher's.
+func (s Spec) CheckKey(key []byte) error {
+	c, err := s.New(key, 512, false)
+	if err == nil {
+		c.Close()
+	}
+	return err
+}
+
+// Close overwrites what has been made of the key, as far as it is not in memory of Go's library.
+// Nothing may be encrypted or decrypted from then on.
+func (c *Sectors) Close() {
+	for _, m := range c.modes {
+		m.close()
+	}
+}
+
 func (s Spec) newMode(key []byte) (mode, error) {
 	if s.Cipher == nullCipher {
 		if len(key) > 0 {
@@ -101,7 +123,7 @@ func (s Spec) newMode(key []byte) (mode, error) {
 	}
 	if s.Mode == adiantumMode {
 		if len(key) != adiantumKey {
-			return nil, wrongSize(key)
+			return nil, wrongSize(len(key))
 		}
 		return newAdiantum(key, wide[s.Cipher])
 	}
@@ -110,7 +132,7 @@ func (s Spec) newMode(key []byte) (mode, error) {
 	}
 	b, err := s.block(key)
 	if err != nil {
-		return nil, wrongSize(key)
+		return nil, wrongSize(len(key))
 	}
 	if s.Mode == "cbc" {
 		return &cbc{b}, nil
@@ -121,24 +143,20 @@ func (s Spec) newMode(key []byte) (mode, error) {
 // newXTS makes the mode from a key of two halves.
 func (s Spec) newXTS(key []byte) (mode, error) {
 	if len(key)%2 != 0 {
-		return nil, wrongSize(key)
+		return nil, wrongSize(len(key))
 	}
 	first, second := key[:len(key)/2], key[len(key)/2:]
-	data, err := s.block(first)
-	if err != nil {
-		return nil, wrongSize(key)
-	}
-	tweak, err := s.block(second)
-	if err != nil {
-		return nil, err
-	}
-	x := xts{data, tweak}
 	if s.Cipher == "aes" {
-		if m := newAESXTS(x, first, second); m != nil {
-			return m, nil
+		if m, err := newAESXTS(first, second); m != nil || err != nil {
+			return m, err
 		}
 	}
-	return &x, nil
+	data, err := s.block(first)
+	if err != nil {
+		return nil, wrongSize(len(key))
+	}
+	tweak, err := s.block(second)
+	return &xts{data, tweak}, err
 }
 
 // block is the block cipher under a key.
@@ -150,9 +168,8 @@ func (s Spec) newSalt(key []byte) (cipher.Block, error) {
 	return s.block(sum[:])
 }
 
-// wrongSize does not tell the key.
-func wrongSize(key []byte) error {
-	return dm.Errorf(syscall.EINVAL, "the cipher has no keys of %d bits; use one of another size", len(key)*8)
+func wrongSize(bytes int) error {
+	return dm.Errorf(syscall.EINVAL, "the cipher has no keys of %d bits; use one of another size", bytes*8)
 }
 
 // Encrypt encrypts p, whole sectors of which the first has this number, counted in

@@ -27,6 +27,8 @@ func (x *xts) decrypt(p []byte, s *scratch) {
 	subtle.XORBytes(p, p, tweaks)
 }
 
+func (x *xts) close() {}
+
 // tweaks are those of n bytes: the encrypted vector, then each time twice the one
 // before in GF(2^128), modulo x^128 + x^7 + x^2 + x + 1.
 func (x *xts) tweaks(n int, s *scratch) []byte {
@@ -64,6 +66,8 @@ func (c *cbc) decrypt(p []byte, s *scratch) {
 	subtle.XORBytes(p, p, before)
 }
 
+func (c *cbc) close() {}
+
 // ecb has no vector.
 type ecb struct{ cipher.Block }
 
@@ -79,8 +83,11 @@ func (e *ecb) decrypt(p []byte, _ *scratch) {
 	}
 }
 
+func (e *ecb) close() {}
+
 // null changes nothing.
 type null struct{}
 
 func (null) encrypt([]byte, *scratch) {}
 func (null) decrypt([]byte, *scratch) {}
+func (null) close()                   {}

@@ -27,10 +27,17 @@ type Spec struct {
 	Random func(p []byte)
 }
 
-// Quick reports whether common processors have instructions for the cipher, and a sector needs
-// nothing else.
-func (s *Spec) Quick() bool {
-	return !s.Tagged() && (s.Cipher == "aes" || s.Cipher == nullCipher)
+// Alone is up to how many bytes whoever has them should encrypt or decrypt rather than hand
+// them over: another goroutine would take longer to begin, and its processor to fetch them.
+// It is 0 where most processors have no instructions for the cipher, or a sector needs more.
+func (s *Spec) Alone() uint64 {
+	switch {
+	case s.Tagged() || s.Cipher != "aes" && s.Cipher != nullCipher:
+		return 0
+	case s.Mode == "xts" && hasAESXTS():
+		return 64 << 10
+	}
+	return 8 << 10
 }
 
 // Parse understands a specification. Its errors have the kernel's words in front.

@@ -89,7 +89,7 @@ func (s *Spec) newTagged(key *[]byte) (t *tagged, err error) {
 func (t *tagged) setMAC(s *Spec, key *[]byte) error {
 	size := s.MACSize()
 	if len(*key) <= size {
-		return wrongSize(*key)
+		return wrongSize(len(*key))
 	}
 	if t.tag > size {
 		return noTagSize()
@@ -108,7 +108,7 @@ func noTagSize() error {
 func (t *tagged) setAEAD(s *Spec, key []byte) (err error) {
 	if s.Mode == "rfc7539" {
 		if len(key) != chacha20poly1305.KeySize {
-			return wrongSize(key)
+			return wrongSize(len(key))
 		}
 		if t.tag != chacha20poly1305.Overhead {
 			return noTagSize()
@@ -118,7 +118,7 @@ func (t *tagged) setAEAD(s *Spec, key []byte) (err error) {
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return wrongSize(key)
+		return wrongSize(len(key))
 	}
 	if t.aead, err = cipher.NewGCMWithTagSize(block, t.tag); err != nil {
 		return noTagSize()

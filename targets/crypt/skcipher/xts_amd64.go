@@ -5,37 +5,53 @@ import (
 	"math/bits"
 
 	"golang.org/x/sys/cpu"
+
+	"udm/internal/secret"
 )
 
 // aesXTS is xts of AES by the processor's instructions for it, eight blocks at a time:
 // crypto/aes, which takes one, leaves most of what the processor can do side by side idle.
 type aesXTS struct {
-	xts     // for sectors that are no strides
 	rounds  int
-	tweaks  roundKeys
-	forward roundKeys
-	inverse roundKeys
+	tweaks  *roundKeys
+	forward *roundKeys
+	inverse *roundKeys
+	memory  *secret.Bytes // where they are
 }
 
 // roundKeys are those of AES; for decryption, those of the equivalent inverse cipher.
-type roundKeys [maxRounds + 1][blockSize]byte
+type roundKeys [(maxRounds + 1) * blockSize]byte
 
 const (
 	maxRounds = 14
 	stride    = 8 * blockSize // what the assembly handles at a time
 )
 
-// newAESXTS makes the mode from the parts of its key, or returns nil where the processor has no
-// instructions for AES. x is the same mode without them.
-func newAESXTS(x xts, data, tweak []byte) mode {
-	if !cpu.X86.HasAES {
-		return nil
+// hasAESXTS reports whether the processor has the instructions.
+func hasAESXTS() bool { return cpu.X86.HasAES }
+
+// newAESXTS makes the mode from the parts of its key, of the same size, or returns nil where the
+// processor has no instructions for AES.
+func newAESXTS(data, tweak []byte) (mode, error) {
+	if !hasAESXTS() {
+		return nil, nil
 	}
-	a := &aesXTS{xts: x, rounds: len(data)/4 + 6}
+	if n := len(data); n != 16 && n != 24 && n != 32 {
+		return nil, wrongSize(2 * n)
+	}
+	const size = len(roundKeys{})
+	memory := secret.Take(make([]byte, 3*size))
+	m := memory.Bytes()
+	a := &aesXTS{len(data)/4 + 6, (*roundKeys)(m), (*roundKeys)(m[size:]), (*roundKeys)(m[2*size:]), memory}
 	a.forward.expand(data, a.rounds)
 	a.tweaks.expand(tweak, a.rounds)
-	a.inverse.invert(&a.forward, a.rounds)
-	return a
+	a.inverse.invert(a.forward, a.rounds)
+	return a, nil
+}
+
+func (a *aesXTS) close() {
+	a.memory.Close()
+	a.tweaks, a.forward, a.inverse = nil, nil, nil
 }
 
 // expand makes round keys from a key (FIPS 197, 5.2).
@@ -59,34 +75,47 @@ func (k *roundKeys) expand(key []byte, rounds int) {
 		w[i] = w[i-n] ^ t
 	}
 	for i, word := range w[:4*(rounds+1)] {
-		binary.LittleEndian.PutUint32(k[i/4][i%4*4:], word)
+		binary.LittleEndian.PutUint32(k[4*i:], word)
 	}
 }
 
 // invert makes the round keys that decrypt (FIPS 197, 5.3.5).
 func (k *roundKeys) invert(forward *roundKeys, rounds int) {
 	for i := range rounds + 1 {
-		k[i] = forward[rounds-i]
+		copy(k.round(i)[:], forward.round(rounds - i)[:])
 		if i > 0 && i < rounds {
-			inverseMixColumns(&k[i])
+			inverseMixColumns(k.round(i))
 		}
 	}
 }
 
+func (k *roundKeys) round(i int) *[blockSize]byte { return (*[blockSize]byte)(k[i*blockSize:]) }
+
 func (a *aesXTS) encrypt(p []byte, s *scratch) {
-	if len(p)%stride != 0 {
-		a.xts.encrypt(p, s)
-	} else if len(p) > 0 {
-		encryptXTS(&a.tweaks, &a.forward, a.rounds, &s.iv, &p[0], len(p)/stride)
+	whole, rest := strides(p, s)
+	if len(whole) > 0 {
+		encryptXTS(a.tweaks, a.forward, a.rounds, &s.iv, &whole[0], len(whole)/stride)
 	}
+	copy(rest, whole)
 }
 
 func (a *aesXTS) decrypt(p []byte, s *scratch) {
-	if len(p)%stride != 0 {
-		a.xts.decrypt(p, s)
-	} else if len(p) > 0 {
-		decryptXTS(&a.tweaks, &a.inverse, a.rounds, &s.iv, &p[0], len(p)/stride)
+	whole, rest := strides(p, s)
+	if len(whole) > 0 {
+		decryptXTS(a.tweaks, a.inverse, a.rounds, &s.iv, &whole[0], len(whole)/stride)
 	}
+	copy(rest, whole)
+}
+
+// strides returns p if it is whole strides, as sectors are. Else it returns a longer copy, and p for
+// what becomes of the copy.
+func strides(p []byte, s *scratch) (whole, rest []byte) {
+	if len(p)%stride == 0 {
+		return p, nil
+	}
+	whole = s.work[:(len(p)+stride-1)/stride*stride]
+	copy(whole, p)
+	return whole, p
 }
 
 // encryptXTS encrypts strides, at least one, in place.
