@@ -149,26 +149,33 @@ func (f *integrityFormat) run(cmd *cobra.Command, disk string) error {
 	l.JournalSectors = uint32(min(f.journal/blk.SectorSize, 1<<31))
 	l.FixPadding = !f.legacyPadding
 	l.FixHMAC = !f.legacyHMAC && (l.Key != "" || l.JournalMAC.Name != "")
-	if l, err = checkedLine(l); err != nil {
-		return err
-	}
-	if err := withDisk(disk, true, func(d blk.Device) error {
-		return errors.Join(blk.WriteSectors(env.Real(), d, make([]byte, 4096), 0, 0), blk.FlushDevice(env.Real(), d))
-	}); err != nil {
-		return err
-	}
-	if err := withIntegrity(l, 8, func(*udm.Device) error { return nil }); err != nil {
-		return err
-	}
-	s, err := superblock(disk)
-	if err == nil && !f.noWipe {
-		l.Mode = "D"
-		err = withIntegrity(l, s.Provided, wipe)
-	}
+	s, err := formatIntegrity(l, disk, !f.noWipe)
 	if err != nil {
 		return err
 	}
 	return printIntegrity(cmd, s)
+}
+
+// formatIntegrity formats the disk of a line. wiped: all blocks are zeroes with valid tags.
+func formatIntegrity(l *integrity.Line, disk string, wiped bool) (*integrity.Superblock, error) {
+	l, err := checkedLine(l)
+	if err == nil {
+		err = withDisk(disk, true, func(d blk.Device) error {
+			return errors.Join(blk.WriteSectors(env.Real(), d, make([]byte, 4096), 0, 0), blk.FlushDevice(env.Real(), d))
+		})
+	}
+	if err == nil {
+		err = withIntegrity(l, 8, func(*udm.Device) error { return nil })
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := superblock(disk)
+	if err == nil && wiped {
+		l.Mode = "D"
+		err = withIntegrity(l, s.Provided, wipe)
+	}
+	return s, err
 }
 
 // checkedLine returns the line after parsing it as part of a table.

@@ -35,8 +35,12 @@ data is in ./udm-data, where the next quickstart finds it.
 
 The image is served read-only and is never written. Writes to a clone or volume go
 to files in ./udm-data. With --write, the image itself is served for writing, and
-nothing is stacked on it.`,
+nothing is stacked on it.
+
+With --encrypted, there is also a thin volume over an integrity device, and the commands
+are printed that put LVM in LUKS on it.`,
 		Example: `  udm quickstart
+  udm quickstart --encrypted
   udm quickstart debian.qcow2.raw
   udm quickstart --write disk.img`,
 		Args: cobra.MaximumNArgs(1),
@@ -50,6 +54,7 @@ nothing is stacked on it.`,
 	}
 	cmd.Flags().StringVar(&q.dir, "dir", "udm-data", "directory for its data")
 	cmd.Flags().BoolVar(&q.write, "write", false, "serve the image for writing")
+	cmd.Flags().BoolVar(&q.encrypted, "encrypted", false, "add a volume over integrity for a LUKS disk")
 	return cmd
 }
 
@@ -58,6 +63,7 @@ type quickstart struct {
 	image       string // absolute once prepared
 	dir         string // absolute once prepared
 	write       bool
+	encrypted   bool // with a volume for a LUKS disk
 	own         bool // the image was made by quickstart
 	out, errOut io.Writer
 }
@@ -122,6 +128,11 @@ func (q *quickstart) present(ctx context.Context, s *service.Service) error {
 	}
 	if first && q.own && !q.write {
 		if err := fill(ctx, s, q.image); err != nil {
+			return err
+		}
+	}
+	if q.encrypted {
+		if err := q.vault(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -267,7 +278,7 @@ List and change the devices:
 
   udm --root %[4]s ls
   udm --root %[4]s dmsetup table
-
+%[5]s
 Press Ctrl-C to stop. The data stays; the next udm quickstart uses it again.
-`, uri, socket, name, q.dir)
+`, uri, socket, name, q.dir, q.encryptedAdvice())
 }
