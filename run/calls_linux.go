@@ -76,6 +76,8 @@ var calls = map[uint32]handler{
 	unix.SYS_MUNLOCKALL:  accept,
 	unix.SYS_SETPRIORITY: accept,
 
+	unix.SYS_REQUEST_KEY: (*session).requestKey,
+
 	unix.SYS_EXECVE:   func(s *session, c *notify.Call) outcome { return s.exec(c, c.Args[0]) },
 	unix.SYS_EXECVEAT: func(s *session, c *notify.Call) outcome { return s.exec(c, c.Args[1]) },
 }
@@ -108,6 +110,16 @@ func (s *session) ioctl(c *notify.Call) outcome {
 		return s.dm(c)
 	}
 	return s.block(c)
+}
+
+// requestKey hides the kernel's keys of the type logon, which it shows to its own device mapper
+// only. So cryptsetup, which asks for one to see whether there are such keys, puts the key of a
+// LUKS2 disk into the table, as it does for LUKS1.
+func (s *session) requestKey(c *notify.Call) outcome {
+	if kind, err := c.String(c.Args[0]); err == nil && kind == "logon" {
+		return failure(unix.ENOSYS)
+	}
+	return kernel
 }
 
 // exec hides modprobe: lvm calls it for a target that it does not find, and as root it

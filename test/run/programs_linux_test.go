@@ -79,8 +79,8 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// luksJob has cryptsetup make a disk and open it. The kernel's keyring shows udm no keys.
-const luksJob = `printf pass >p; cryptsetup -q luksFormat %s --key-file p $D; cryptsetup open --disable-keyring --key-file p $D c; dd if=x of=/dev/mapper/c bs=64k count=32 oflag=direct status=none
-	cryptsetup status c | grep -q "mode:.*read/write"; cryptsetup close c; cryptsetup open --disable-keyring --key-file p $D c; cmp -n 2M x /dev/mapper/c; cryptsetup close c`
+// luksJob has cryptsetup make a disk and open it.
+const luksJob = `printf pass >p; cryptsetup -q luksFormat %s --key-file p $D; cryptsetup open --key-file p $D c; dd if=x of=/dev/mapper/c bs=64k count=32 oflag=direct status=none
+	cryptsetup status c | grep -q "mode:.*read/write"; cryptsetup close c; cryptsetup open --key-file p $D c; cmp -n 2M x /dev/mapper/c; cryptsetup close c`
 
 const fioJob = `fio --name=x --filename=$D --ioengine=%s --direct=%s --rw=randwrite --bs=16k --size=8M --verify=crc32c --iodepth=8 --minimal >/dev/null`
