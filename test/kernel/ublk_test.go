@@ -151,6 +151,20 @@ e2fsck -f -n $dev
 udm detach disk
 [ ! -e $dev ]
 echo also those of a suspended device
+
+dev=$(udm attach --ublk disk)
+sh -c 'until [ -e go ]; do sleep 0.1; done; dd if=file bs=1M oflag=direct status=none >&9' 9<>$dev & writer=$!
+until ls -l /proc/$writer/fd | grep -q "$dev$"; do sleep 0.1; done
+kill $daemon
+wait $daemon
+[ -e $dev ]
+touch go
+start
+wait $writer
+cmp -n 8388608 file $dev
+udm detach disk
+[ ! -e $dev ]
+echo and programs that only have it open
 `
 
 // ublkKilledScript kills the daemon while files are copied to file systems, which then wait for the next daemon: also one on a thin volume,

@@ -7,7 +7,9 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -223,12 +225,27 @@ func (j *kernelJob) stopUblk(c *ublk.Control, i ublk.Info) error {
 		unix.Close(fd)
 		return &os.PathError{Op: "fsync", Path: j.Path, Err: err}
 	}
+	if j.Stay && openElsewhere(j.Path) {
+		unix.Close(fd)
+		return syscall.EBUSY
+	}
 	err = c.Stop(i.ID)
 	unix.Close(fd)
 	if err == nil {
 		err = c.Delete(i.ID) // when the daemon has seen the end as well
 	}
 	return ublkRefused(err)
+}
+
+// openElsewhere reports whether another process has a block device open, as far as this one may
+// look. Unlike file systems, programs that read and write a block device seldom claim it.
+func openElsewhere(path string) bool {
+	own := fmt.Sprintf("/proc/%d/", os.Getpid())
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is well-formed
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		to, err := os.Readlink(fd) // unlike Stat it asks no file system, which this daemon may serve
+		return err == nil && to == path && !strings.HasPrefix(fd, own)
+	})
 }
 
 // resizeUblk lets the kernel see the device's size.
