@@ -120,9 +120,9 @@ test-vhost: ## have QEMU boot, pause, reset and migrate a guest on the daemon's 
 test-lvm: packages ## run lvm2's own scripts, and other programs, on udm's devices by udm run, for an hour
 	CI=true go test -timeout 0 -count=1 -v ./test/run -lvm -groups 20
 
-test-cryptsetup: packages ## open the images of LUKS disks that cryptsetup's tests ship, and run its programs by udm run (CRYPTSETUP: the folder of its source)
+test-cryptsetup: packages ## open the images of LUKS disks that cryptsetup's tests ship, and run its programs and its test scripts by udm run (CRYPTSETUP: the folder of its source)
 	CI=true go test $(FLAGS) -count=1 -v ./luks -run ImagesOfCryptsetup -cryptsetup $(abspath $(or $(CRYPTSETUP),$(error CRYPTSETUP=FOLDER is missing: the source of cryptsetup)))
-	CI=true go test $(FLAGS) -count=1 -v ./test/run -run 'TestPrograms/(luks|integrity|verity)'
+	CI=true go test $(FLAGS) -count=1 -v ./test/run -run 'TestPrograms/(luks|integrity|verity)|TestCryptsetup' -cryptsetup $(abspath $(CRYPTSETUP))
 
 test-dmtest: ## run dmtest-python's tests of caches on udm's devices, by dmsetup and udm dmsetup (DMTEST: the folder of its source)
 	@./test/packages.sh test/run/packages.txt
