@@ -87,11 +87,14 @@ func (x *rounds) run(op uint32, n int, sector func() uint64) {
 }
 
 // linearOverNull is a mapped device over one that stores nothing.
-func linearOverNull(t testing.TB) blk.Device {
+func linearOverNull(t testing.TB) blk.Device { return linearOver(t, "null", 1<<29) }
+
+// linearOver is a mapped device over a disk of a number of bytes, null or in memory.
+func linearOver(t testing.TB, disk string, bytes uint64) blk.Device {
 	c := dm.NewControl(env.Real(), leaf.New(env.Real()), linear.Type())
 	t.Cleanup(func() { c.Close() })
 	d := must[*dm.Device](t)(c.Create("d", "", -1))
-	specs := must[[]dm.Spec](t)(dm.ParseTable(fmt.Sprintf("0 %d linear null:%d 0", 1<<20, 1<<29)))
+	specs := must[[]dm.Spec](t)(dm.ParseTable(fmt.Sprintf("0 %d linear %s:%d 0", bytes/blk.SectorSize, disk, bytes)))
 	err := d.Load(specs, dm.Mode{Write: true})
 	if err == nil {
 		err = d.Resume(context.Background(), false)
@@ -174,6 +177,26 @@ func BenchmarkRound(b *testing.B) {
 				b.ReportMetric((cpuTime()-before)/float64(b.N), "cpu-ns/op")
 			})
 		}
+	}
+}
+
+// BenchmarkRoundMemory reads blocks from memory that fits into a processor's cache, and from
+// memory that does not: the difference is the price of the copy alone.
+func BenchmarkRoundMemory(b *testing.B) {
+	for _, blocks := range []uint64{1 << 10, 1 << 16} {
+		b.Run(fmt.Sprintf("%d MiB", blocks*4>>10), func(b *testing.B) {
+			x, next := newRounds(b, linearOver(b, "mem", blocks*4096), false), uint64(0)
+			for range blocks / 32 {
+				x.run(typeOut, 32, func() uint64 { next++; return (next - 1) * 8 })
+			}
+			r := rand.New(rand.NewPCG(1, 2))
+			b.ResetTimer()
+			before := cpuTime()
+			for i := 0; i < b.N; i += 32 {
+				x.run(typeIn, 32, func() uint64 { return r.Uint64N(blocks) * 8 })
+			}
+			b.ReportMetric((cpuTime()-before)/float64(b.N), "cpu-ns/op")
+		})
 	}
 }
 

@@ -157,7 +157,7 @@ func (k *Kernel) detachAll(ctx context.Context) error {
 		}
 		lasting, suspended := k.lasting(minor, a)
 		var err error = syscall.EBUSY
-		if !suspended {
+		if !suspended && !(lasting && hasMount(a.path)) { // a helper would find it in use as well, but takes longer
 			j := k.newJob(jobDetach, minor, driverOf(a.path), a.path)
 			j.Force, j.Stay = true, lasting
 			err = k.detachBy(j, minor)

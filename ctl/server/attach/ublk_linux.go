@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -235,6 +236,16 @@ func (j *kernelJob) stopUblk(c *ublk.Control, i ublk.Info) error {
 		err = c.Delete(i.ID) // when the daemon has seen the end as well
 	}
 	return ublkRefused(err)
+}
+
+// hasMount reports whether a file system that this process sees is mounted from a block device.
+func hasMount(path string) bool {
+	var st unix.Stat_t
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || unix.Stat(path, &st) != nil {
+		return false
+	}
+	return bytes.Contains(mounts, fmt.Appendf(nil, " %d:%d ", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
 }
 
 // openElsewhere reports whether another process has a block device open, as far as this one may
