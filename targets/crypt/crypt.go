@@ -22,8 +22,8 @@
 // read once and never written to. Flushes and discards pass. Nothing keeps an order
 // among bios in flight, as in the kernel.
 //
-// Bios of ciphers that processors have instructions for are not handed to the works while they are
-// short, or while the works have enough to do: the goroutine that submits a write encrypts it, and
+// Short bios of ciphers that processors have instructions for are not handed to the works: the
+// goroutine that submits a write encrypts it, and
 // the one that ends a read decrypts it. Another would take longer to begin, and its processor to
 // fetch the data, which then lie in the wrong cache for whoever sends them to a client. The
 // features no_write_workqueue and no_read_workqueue ask for that with all bios.
@@ -195,18 +195,12 @@ func (c *crypt) mapBuffered(cl *dm.Clone) dm.Outcome {
 	case cl.Op == blk.Read:
 		c.readBuffered(cl)
 		return dm.Remapped
-	case c.line.NoWriteWorkqueue || c.handlesAlone(cl):
+	case c.line.NoWriteWorkqueue || cl.Bytes() <= c.alone:
 		c.encrypt(cl)
 		return dm.Remapped
 	}
 	c.workers.push(cl)
 	return dm.Submitted
-}
-
-// handlesAlone reports whether whoever has cl encrypts or decrypts it: of a quick cipher, what
-// is short, and all while the works have enough to do.
-func (c *crypt) handlesAlone(cl *dm.Clone) bool {
-	return c.alone > 0 && (cl.Bytes() <= c.alone || c.workers.busy())
 }
 
 // encrypt gives cl a buffer with its data encrypted, and the place to write it to.
@@ -256,7 +250,7 @@ func (c *crypt) EndIO(cl *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 		cl.Bufs, cl.Tags = p.bufs, nil
 	}
 	cl.Seek(p.pos, p.sectors)
-	if c.line.NoReadWorkqueue || c.handlesAlone(cl) {
+	if c.line.NoReadWorkqueue || cl.Bytes() <= c.alone {
 		st = c.decrypt(cl)
 		c.drop(p)
 		return st, dm.EndDone

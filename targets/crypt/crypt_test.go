@@ -179,14 +179,14 @@ func encrypted(t *testing.T, cipher string, key []byte, sector, sectors, seed, v
 func TestPlaces(t *testing.T) {
 	r := targettest.New(t, types)
 	d := r.Device("x", "0 8 linear b 0\n8 1024 crypt aes-xts-plain64 "+strings.Repeat("01", 32)+" 100 a 40")
-	r.Write(d, 8, 512, 5)
-	got := make([]byte, 512*512)
+	r.Write(d, 8, 1024, 5)
+	got := make([]byte, 1024*512)
 	r.Must(blk.ReadSectors(r.Sim, r.Disk("a"), got, 40))
-	if !bytes.Equal(got, encrypted(t, "aes-xts-plain64", bytes.Repeat([]byte{1}, 32), 8, 512, 5, 100)) {
+	if !bytes.Equal(got, encrypted(t, "aes-xts-plain64", bytes.Repeat([]byte{1}, 32), 8, 1024, 5, 100)) {
 		t.Error("the disk holds something else")
 	}
-	r.Want(d, 8, 512, 8, 5)
-	r.Trace("a", "write 40+256\nwrite 296+256\nread 40+256\nread 296+256\n")
+	r.Want(d, 8, 1024, 8, 5)
+	r.Trace("a", "write 40+256\nwrite 296+256\nwrite 552+256\nwrite 808+256\nread 40+256\nread 296+256\nread 552+256\nread 808+256\n")
 }
 
 // TestCallersMemory: the data of a write stay as they were, and odd buffers are
@@ -311,25 +311,6 @@ func TestShortBios(t *testing.T) {
 					t.Errorf("%s, %v of %d sectors: ended before Submit has returned: %v", c.cipher, op, sectors, at)
 				}
 				wait(r)
-			}
-		}
-	}
-}
-
-// TestBusyWorkers: while the workers have enough to do, whoever has a bio of a quick cipher
-// encrypts or decrypts it, and of another one nobody does.
-func TestBusyWorkers(t *testing.T) {
-	most := 2 * runtime.GOMAXPROCS(0)
-	for cipher, busy := range map[string]bool{"aes-xts-plain64": true, "twofish-cbc-plain": false} {
-		for _, op := range []blk.Op{blk.Write, blk.Read} {
-			r := targettest.New(t, types)
-			d := r.Device("x", table(1024, cipher, key32, "0 a 0"))
-			for i := range most + 2 {
-				at, wait := atOnce(d, op, 256)
-				defer wait(r)
-				if want := busy && i >= most; at != want {
-					t.Errorf("%s, %v number %d: ended before Submit has returned: %v, want %v", cipher, op, i, at, want)
-				}
 			}
 		}
 	}

@@ -44,8 +44,6 @@ type workers struct {
 
 	mu      sync.Mutex
 	todo    dm.CloneList // guarded by mu
-	queued  int          // guarded by mu; in todo
-	most    int          // in todo, when the works have enough to do
 	idle    []*env.Work  // guarded by mu; not queued
 	waiting dm.CloneList // guarded by mu; writes for which there is no memory
 	used    uint64       // guarded by mu; bytes of writes in todo and below
@@ -53,7 +51,6 @@ type workers struct {
 
 func (w *workers) init(c *crypt) {
 	n := runtime.GOMAXPROCS(0)
-	w.most = 2 * n
 	w.pool = c.target.Env().NewWorkers("kcryptd", n, n, nil)
 	for range n {
 		work := &env.Work{}
@@ -73,17 +70,8 @@ func (w *workers) next(work *env.Work) *dm.Clone {
 	cl := w.todo.Pop()
 	if cl == nil {
 		w.idle = append(w.idle, work)
-		return nil
 	}
-	w.queued--
 	return cl
-}
-
-// busy reports whether the works have enough to do.
-func (w *workers) busy() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.queued >= w.most
 }
 
 // push has a clone worked on.
@@ -95,7 +83,6 @@ func (w *workers) push(cl *dm.Clone) {
 
 func (w *workers) pushLocked(cl *dm.Clone) {
 	w.todo.Push(cl)
-	w.queued++
 	if n := len(w.idle); n > 0 {
 		w.pool.Queue(w.idle[n-1])
 		w.idle = w.idle[:n-1]
