@@ -39,8 +39,6 @@ type giving struct {
 	theirs []*handover.Bundle // what is kept of those that the new process has
 	left   []*handover.Bundle // what is closed here, and not taken there
 
-	collect func() // collects garbage again; nil: it is collected
-
 	// What the log tells.
 	devices, together int           // all; the most at once
 	longest           time.Duration // that I/O to a device waited
@@ -118,7 +116,6 @@ func (g *giving) still(ctx context.Context) (err error) {
 			g.step("the old one is still")
 			return nil
 		}
-		g.collectAgain()
 		if rerr := g.resume(); rerr != nil {
 			return errors.Join(err, rerr)
 		}
@@ -145,16 +142,12 @@ func pause(ctx context.Context) error {
 func (g *giving) attempt() error {
 	err := each(g.list, calmTime, func(ctx context.Context, m frontend.Mover) error { return m.Calm(ctx, g.bundle) })
 	g.step("the old one is calm")
-	if err != nil {
+	if err = errors.Join(err, g.s.Flush()); err != nil {
 		return err
 	}
 	if err := g.prepare(); err != nil {
 		return refusal{err}
 	}
-	if err := g.s.Flush(); err != nil { // as late as possible, since what is written after it is written while I/O waits
-		return err
-	}
-	g.collect = uncollected()
 	g.first, g.rest = g.s.Groups()
 	limit := stillTime
 	if g.s.Waiting() { // it fails once nothing new comes, and goes along
@@ -163,14 +156,6 @@ func (g *giving) attempt() error {
 	}
 	g.since = time.Now()
 	return each(g.list, limit, func(ctx context.Context, m frontend.Mover) error { return m.Hand(ctx, g.bundle, g.first) })
-}
-
-// collectAgain ends what uncollected has begun, if it has.
-func (g *giving) collectAgain() {
-	if g.collect != nil {
-		g.collect()
-		g.collect = nil
-	}
 }
 
 // prepare has the new process read what is saved.
@@ -214,14 +199,12 @@ func (g *giving) resume() error {
 // nothing, and what is left is to be taken back.
 func (g *giving) all(ctx context.Context) error {
 	g.s.EndOperations()
-	err := g.give(handover.Take, g.bundle, g.first, g.since)
-	g.collectAgain()
-	if err != nil {
+	if err := g.give(handover.Take, g.bundle, g.first, g.since); err != nil {
 		g.next.Kill()
 		g.left = append(g.left, g.bundle)
 		return g.close(err)
 	}
-	err = g.others(ctx)
+	err := g.others(ctx)
 	if err == nil {
 		err = g.s.Close()
 	}

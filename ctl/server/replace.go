@@ -10,9 +10,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"runtime"
-	"runtime/debug"
-	"sync"
 	"time"
 
 	"udm/ctl"
@@ -150,10 +147,7 @@ func (d *daemon) takeOver(ctx context.Context, s *service.Service, list []fronte
 	if err := t.must(s.Prepare()); err != nil {
 		return err
 	}
-	var collect func()
 	if t.old != nil {
-		collect = uncollected()
-		defer collect()
 		b, err := t.first()
 		if err != nil {
 			return err
@@ -179,7 +173,6 @@ func (d *daemon) takeOver(ctx context.Context, s *service.Service, list []fronte
 	}
 	t.tellTaken()
 	if t.old != nil {
-		collect()
 		defer t.old.Close()
 		if err := t.rest(ctx); err != nil {
 			return err
@@ -189,14 +182,6 @@ func (d *daemon) takeOver(ctx context.Context, s *service.Service, list []fronte
 		d.cfg.Log.Error("not everything was taken over", "reason", oneLine(err))
 	}
 	return nil
-}
-
-// uncollected collects garbage, and then does not until collect is called: while I/O waits,
-// nothing else is to run.
-func uncollected() (collect func()) {
-	runtime.GC()
-	percent := debug.SetGCPercent(-1)
-	return sync.OnceFunc(func() { debug.SetGCPercent(percent) })
 }
 
 // taking is the taking over.

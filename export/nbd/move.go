@@ -130,7 +130,7 @@ func (s *Server) Hand(ctx context.Context, of func(*Export) bool) ([]Moved, erro
 		defer close(gone)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for rest := s.thereLocked(list); len(rest) > 0 && ctx.Err() == nil; rest = s.thereLocked(rest) {
+		for s.thereLocked(list) > 0 && ctx.Err() == nil {
 			s.left.Wait()
 		}
 	}()
@@ -175,24 +175,20 @@ func (s *Server) to(of func(*Export) bool) (list []*conn) {
 	return list
 }
 
-// thereLocked returns the connections of a list from the first one that is still there. None comes
-// again, so whoever waits for all of them looks at each but once after it has left.
-func (s *Server) thereLocked(list []*conn) []*conn {
-	for len(list) > 0 && !s.conns[list[0]] {
-		list = list[1:]
+// thereLocked is how many of some connections are still there.
+func (s *Server) thereLocked(list []*conn) (n int) {
+	for _, c := range list {
+		if s.conns[c] {
+			n++
+		}
 	}
-	return list
+	return n
 }
 
 // handed returns what was moved, or undoes that if it is not all.
 func (s *Server) handed(ctx context.Context, of []*conn) ([]Moved, error) {
 	s.mu.Lock()
-	list, rest := s.moved, 0
-	for _, c := range of {
-		if s.conns[c] {
-			rest++
-		}
-	}
+	list, rest := s.moved, s.thereLocked(of)
 	s.moved = nil
 	s.closing = s.closing && rest == 0 // Take is about to add
 	s.mu.Unlock()

@@ -217,17 +217,14 @@ func (ws waiters) note() {
 // wait when it was interrupted, or have noted another thread than the one that waits now.
 const lookEvery = 8
 
-// interrupt makes calls return that wait at paused sockets; n counts how often. It signals at powers
-// of two, because a thread that has been signalled may wait for a processor. A call that waits on
+// interrupt makes calls return that wait at paused sockets; n counts how often. A call that waits on
 // a socket with a timeout ends with EINTR at any signal, also at one that the runtime sends to itself
 // and ignores. Threads that wait for something else are left alone: there may be many, and each would
 // have to be woken.
 func (ws waiters) interrupt(n int) {
-	if n&(n-1) == 0 {
-		for _, s := range ws {
-			signal(s.reader.Load())
-			signal(s.writer.Load())
-		}
+	for _, s := range ws {
+		signal(s.reader.Load())
+		signal(s.writer.Load())
 	}
 	if n%lookEvery == lookEvery-1 {
 		ws.look(func(_ *atomic.Int32, thread int32) { signal(thread) })

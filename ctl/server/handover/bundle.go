@@ -26,37 +26,28 @@ func (b *Bundle) Put(name string, value any, files ...*os.File) error {
 	if err != nil {
 		return err
 	}
-	b.put(name, part{text, files})
-	return nil
-}
-
-func (b *Bundle) put(name string, p part) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.parts == nil {
 		b.parts = make(map[string]part)
 	}
-	b.parts[name] = p
+	b.parts[name] = part{text, files}
+	return nil
 }
 
 // Take removes a part; ok reports whether there was one. The caller closes the files.
 func (b *Bundle) Take(name string, value any) (files []*os.File, ok bool, err error) {
-	p, ok := b.remove(name)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p, ok := b.parts[name]
 	if !ok {
 		return nil, false, nil
 	}
+	delete(b.parts, name)
 	if err := json.Unmarshal(p.value, value); err != nil {
 		return p.files, true, fmt.Errorf("what was handed over as %s is not understood: %w", name, err)
 	}
 	return p.files, true, nil
-}
-
-func (b *Bundle) remove(name string) (p part, ok bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p, ok = b.parts[name]
-	delete(b.parts, name)
-	return p, ok
 }
 
 // Names are the parts that were not taken.

@@ -102,7 +102,9 @@ func (c channel) receiveBundle() (*Bundle, error) {
 	}
 	b := new(Bundle)
 	for _, p := range parts {
-		b.put(p.Name, part{p.Value, files[:p.Files]})
+		if err := b.Put(p.Name, p.Value, files[:p.Files]...); err != nil {
+			return nil, err
+		}
 		files = files[p.Files:]
 	}
 	return b, nil

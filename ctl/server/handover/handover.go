@@ -10,9 +10,9 @@
 //	step                                       the new one dies, refuses   the old one dies
 //	1 the new one starts; both greet           the old one serves on       the new one ends
 //	2 the old one takes no commands and no     the old one serves on       the new one ends
-//	  new clients; the new one reads what is
-//	  saved and makes devices without tables;
-//	  the old one flushes; I/O goes on
+//	  new clients, and flushes; the new one
+//	  reads what is saved and makes devices
+//	  without tables; I/O goes on
 //	3 the first group: its clients' requests   the old one takes back what the new one ends
 //	  are not read any more, what is in flight it has handed over, as in 5
 //	  ends, its devices close
