@@ -160,6 +160,7 @@ func (d *daemon) takeOver(ctx context.Context, s *service.Service, list []fronte
 		}
 	}
 	d.step("the new one can serve")
+	t.problems = append(t.problems, signLock(d.lock)) // before whoever asked is answered
 	if t.old != nil {
 		if err := t.old.Ready(); err != nil {
 			return err
@@ -167,7 +168,6 @@ func (d *daemon) takeOver(ctx context.Context, s *service.Service, list []fronte
 		d.old = nil
 		d.step("the new one may serve")
 	}
-	t.problems = append(t.problems, signLock(d.lock))
 	if err := s.FrontEnd.Start(fail, list...); err != nil {
 		return err
 	}

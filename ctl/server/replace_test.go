@@ -92,6 +92,7 @@ func runReplaced(root string) {
 			},
 			Step: func(name string) {
 				hide(who + name)
+				signed(who + name)
 				if os.Getenv(replaceDie) == who+name {
 					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 					select {}
@@ -117,6 +118,19 @@ func hide(step string) {
 		_ = os.Rename(path, path+".hidden") // if not, the test does not find the refusal
 	case "old: the new one refuses":
 		_ = os.Rename(path+".hidden", path)
+	}
+}
+
+// signed checks that a new process has signed the lock when the old one is told that it serves: then
+// whoever asked for it is answered.
+func signed(step string) {
+	if step != "new: the new one may serve" {
+		return
+	}
+	text, err := os.ReadFile(filepath.Join(os.Getenv(replaceRoot), "lock"))
+	if want := fmt.Sprintln(os.Getpid()); err != nil || string(text) != want {
+		fmt.Fprintf(os.Stderr, "the lock is signed by %q, want %q: %v\n", text, want, err)
+		os.Exit(1)
 	}
 }
 
