@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -120,38 +123,46 @@ func linearOverFile(path string, o filedev.Options, op blk.Op, depth int, d time
 	return loadFile(linear, op, depth, d)
 }
 
-// loadFile keeps depth bios of 4 KiB at random in flight for a time.
+// loadFile keeps depth bios of 4 KiB at random in flight for a time. The end of each submits the
+// next, as fio does where it reaps completions.
 func loadFile(d *dm.Device, op blk.Op, depth int, long time.Duration) (iops, cpu float64, err error) {
-	blocks := d.Limits().Size / 8
-	ended := make(chan *blk.Bio, depth)
+	l := &fileLoad{device: d, blocks: d.Limits().Size / 8, end: time.Now().Add(long)}
 	memory := alignedMemory(depth * 4096)
-	x := uint32(time.Now().UnixNano())
-	submit := func(b *blk.Bio) {
-		b.Rearm()
-		x = x*1664525 + 1013904223
-		b.Sector, b.Sectors = uint64(x)*blocks>>32*8, 8
-		d.Submit(b)
-	}
+	l.under.Add(depth)
 	before, start := cpuTime(), time.Now()
 	for i := range depth {
-		b := &blk.Bio{Op: op, End: func(b *blk.Bio) { ended <- b }}
+		b := &blk.Bio{Op: op, End: l.ended}
 		b.SetData(memory[i*4096:][:4096])
-		submit(b)
+		l.submit(b)
 	}
-	n := 0
-	for under := depth; under > 0; n++ {
-		b := <-ended
-		if b.Status() != blk.OK {
-			err = b.Status()
-		}
-		if err != nil || time.Since(start) > long {
-			under--
-			continue
-		}
-		submit(b)
+	l.under.Wait()
+	n, took := float64(l.n.Load()), time.Since(start)
+	return n / took.Seconds(), float64((cpuTime() - before).Microseconds()) / n, l.failed.Load().(blk.Status).Err()
+}
+
+type fileLoad struct {
+	device *dm.Device
+	blocks uint64
+	end    time.Time
+	n      atomic.Int64
+	failed atomic.Value // blk.Status
+	under  sync.WaitGroup
+}
+
+func (l *fileLoad) submit(b *blk.Bio) {
+	b.Rearm()
+	b.Sector, b.Sectors = rand.Uint64N(l.blocks)*8, 8
+	l.device.Submit(b)
+}
+
+func (l *fileLoad) ended(b *blk.Bio) {
+	l.n.Add(1)
+	l.failed.Store(b.Status())
+	if b.Status() != blk.OK || time.Now().After(l.end) {
+		l.under.Done()
+		return
 	}
-	took := time.Since(start)
-	return float64(n) / took.Seconds(), float64((cpuTime() - before).Microseconds()) / float64(n), err
+	l.submit(b)
 }
 
 // alignedMemory is memory as O_DIRECT wants it.

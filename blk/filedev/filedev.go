@@ -27,8 +27,8 @@
 // While Options.Queue bios wait, Submit blocks, first come first served; a bio
 // with NoWait ends with WouldBlock instead.
 //
-// With Direct, reads and plain writes run on a ring of the kernel's io_uring instead
-// when others are under way, as long as it has room: see ring. Its goroutine, with a thread of its own, begins
+// With Direct, reads and plain writes run on a ring of the kernel's io_uring instead when
+// others are under way or an End submits them, as long as it has room: see ring. Its goroutine, with a thread of its own, begins
 // with the first of them and ends with Close. Through the page cache a ring measured
 // slower than the pool, whose goroutines copy side by side. Where the kernel has no
 // io_uring, or refuses it, the pool does all.

@@ -23,6 +23,7 @@ type pool struct {
 	head  int       // guarded by mu
 	busy  int       // guarded by mu; goroutines that are not inside End
 	live  int       // guarded by mu; goroutines
+	ends  int       // guarded by mu; goroutines inside End
 }
 
 // entry is a queued bio. If it lies beyond the bound, its submitter waits until
@@ -58,11 +59,11 @@ func (p *pool) submit(b *blk.Bio) {
 	}
 }
 
-// idle reports whether no bio is queued or under way.
+// idle reports whether no bio is queued, under way or inside End.
 func (p *pool) idle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.busy == 0 && p.head == len(p.queue)
+	return p.busy == 0 && p.ends == 0 && p.head == len(p.queue)
 }
 
 // again queues b beyond the bound.
@@ -112,9 +113,11 @@ func (p *pool) work() {
 		st := p.do(b)
 		p.mu.Lock()
 		p.busy--
+		p.ends++
 		p.mu.Unlock()
 		b.Complete(st)
 		p.mu.Lock()
+		p.ends--
 		if p.busy == p.maxBusy {
 			p.endLocked()
 			return

@@ -24,6 +24,9 @@ const ringSegments = 16
 //	 alone, or  │                   short, failed │
 //	 no slot    └──────────► pool ◄───────────────┘
 //
+// A bio that is alone goes to the pool unless an End has submitted it, or seems to have: then
+// the ring's goroutine submits each and ends it, without a hand-over.
+//
 // A slot is free again before End runs, and nobody waits for a slot, so an End may
 // submit to the same device.
 type ring struct {
@@ -58,6 +61,10 @@ type slot struct {
 
 const wakeUp = ^uint64(0) // user data of the waker
 
+// burst is how many transfers are submitted or ended at a time. The kernel holds back more than two
+// until the last one is submitted, and the disk waits meanwhile.
+const burst = 2
+
 // newRing returns a ring of some slots. It starts with the first transfer.
 func newRing(d *Device, slots int) (*ring, error) {
 	f, ok := d.f.(*osFile)
@@ -68,6 +75,7 @@ func newRing(d *Device, slots int) (*ring, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.Sleep() // until it begins
 	return &ring{d: d, fd: f.fd, limit: int32(orDefault(slots, 127)), ended: make(chan struct{}), waker: w}, nil
 }
 
@@ -76,7 +84,7 @@ func (r *ring) take(b *blk.Bio) bool {
 	if r == nil || !b.Op.HasData() || b.Flags&(blk.FUA|blk.Preflush) != 0 || !r.d.fits(b) {
 		return false
 	}
-	if r.taken.Load() == 0 && !r.always && r.d.pool.idle() {
+	if r.taken.Load() == 0 && !r.always && r.waker.Asleep() && r.d.pool.idle() {
 		return false // a worker does it with one hand-over less
 	}
 	if r.taken.Add(1) > r.limit {
@@ -116,12 +124,20 @@ func (r *ring) run() {
 		return
 	}
 	defer r.u.Close()
-	for r.start() {
-		if err := r.u.Enter(1); err != nil {
-			panic("filedev: " + err.Error()) // the kernel still owns the buffers, so no bio may end
+	for more := false; r.start(); more = r.reap() {
+		if more {
+			r.enter(0)
+		} else {
+			r.enter(1)
 		}
 		r.waker.Awake()
-		r.reap()
+	}
+}
+
+// enter submits what is prepared, and waits for some transfers to end.
+func (r *ring) enter(wait int) {
+	if err := r.u.Enter(wait); err != nil {
+		panic("filedev: " + err.Error()) // the kernel still owns the buffers, so no bio may end
 	}
 }
 
@@ -156,14 +172,17 @@ func (r *ring) refuse() {
 	}
 }
 
-// start prepares the bios taken. It returns false once everything has ended.
+// start submits the bios taken, but for the last ones, which are only prepared. It returns false
+// once everything has ended.
 func (r *ring) start() bool {
 	r.waker.Sleep()
 	r.mu.Lock()
 	list, off := r.list.Take(), r.off
 	r.mu.Unlock()
-	for b := list.Pop(); b != nil; b = list.Pop() {
-		r.prepare(b)
+	for n := 1; !list.Empty(); n++ {
+		if r.prepare(list.Pop()); n%burst == 0 && !list.Empty() {
+			r.enter(0)
+		}
 	}
 	return !off || len(r.free) < len(r.slots)
 }
@@ -199,19 +218,21 @@ func (s *slot) vector(b *blk.Bio) []unix.Iovec {
 	return s.v[:n]
 }
 
-// reap ends the completed transfers.
-func (r *ring) reap() {
-	for {
+// reap ends completed transfers, a burst at most, so that what their ends submit follows at once.
+// It reports whether there may be more.
+func (r *ring) reap() (more bool) {
+	for range burst {
 		c, ok := r.u.Next()
 		switch {
 		case !ok:
-			return
+			return false
 		case c.User != wakeUp:
 			r.completed(c)
 		case !c.More():
 			r.listen()
 		}
 	}
+	return true
 }
 
 func (r *ring) completed(c uring.Completion) {

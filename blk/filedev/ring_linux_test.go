@@ -110,6 +110,33 @@ func TestDepthOneIsThePools(t *testing.T) {
 	d.Close()
 }
 
+// Bios each of which is submitted by the end of the one before go by the ring, the first and
+// perhaps the second excepted.
+func TestChainIsTheRings(t *testing.T) {
+	const n = 50
+	var seen atomic.Int32
+	d := openRing(t, Options{}, func(*blk.Bio, *[]unix.Iovec) unix.Errno { seen.Add(1); return 0 })
+	defer d.Close()
+	d.ring.always = false
+	left, ended := n, make(chan struct{})
+	b := &blk.Bio{Op: blk.Write}
+	b.SetData(data(d, 8))
+	b.End = func(b *blk.Bio) {
+		if left--; left == 0 || b.Status() != blk.OK {
+			close(ended)
+			return
+		}
+		b.Rearm()
+		b.Sector, b.Sectors = uint64(n-left)*8, 8
+		d.Submit(b)
+	}
+	d.Submit(b)
+	<-ended
+	if got := seen.Load(); left > 0 || got < n-2 {
+		t.Errorf("%d are left; %d of %d went by the ring", left, got, n)
+	}
+}
+
 // Transfers that end short or in an error are done again by the pool, whole.
 func TestRingFaults(t *testing.T) {
 	blktest.TestDevice(t, func(t *testing.T) blk.Device {
@@ -159,6 +186,7 @@ func TestRingIsBounded(t *testing.T) {
 		return 0
 	}
 	var all sync.WaitGroup
+	d.ring.begin.Do(func() {}) // below, when each slot has a transfer
 	for i := range chains {
 		left := length
 		b := &blk.Bio{Op: blk.Op(i % 2), Sector: uint64(i) * 8}
@@ -177,6 +205,13 @@ func TestRingIsBounded(t *testing.T) {
 			b.Rearm()
 			b.SetData(p)
 			d.Submit(b)
+		}
+		if i < slots {
+			d.Submit(b)
+			continue
+		}
+		if i == slots {
+			go d.ring.run()
 		}
 		go d.Submit(b)
 	}

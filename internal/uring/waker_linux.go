@@ -39,6 +39,9 @@ func (w *Waker) Listen(e *Entry) { e.poll(w.fd) }
 // Sleep announces that the ring's goroutine is about to wait.
 func (w *Waker) Sleep() { w.asleep.Store(true) }
 
+// Asleep reports whether the ring's goroutine has called Sleep and nobody has woken it since.
+func (w *Waker) Asleep() bool { return w.asleep.Load() }
+
 // Awake announces that the ring's goroutine does not wait any more.
 func (w *Waker) Awake() { w.asleep.Store(false) }
 
