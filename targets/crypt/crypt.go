@@ -23,10 +23,8 @@
 // among bios in flight, as in the kernel.
 //
 // Short bios of ciphers that processors have instructions for are not handed to the works: the
-// goroutine that submits a write encrypts it, and
-// the one that ends a read decrypts it. Another would take longer to begin, and its processor to
-// fetch the data, which then lie in the wrong cache for whoever sends them to a client. The
-// features no_write_workqueue and no_read_workqueue ask for that with all bios.
+// goroutine that submits a write encrypts it, and the one that ends a read decrypts it. Another
+// would take longer to begin, and its processor to fetch the data. The features no_write_workqueue and no_read_workqueue ask for that with all bios.
 //
 // # The key
 //
@@ -72,7 +70,8 @@ type crypt struct {
 	spec    skcipher.Spec
 	segment segment.Segment
 	tagSize uint64 // bytes that the device below keeps beside each sector; 0: none
-	alone   uint64 // bytes; longer bios are handed to the works
+	reading uint64 // bytes; longer reads are handed to the works
+	writing uint64 // bytes; longer writes are
 	keys    KeyStore
 	workers workers
 	cipher  atomic.Pointer[skcipher.Sectors] // nil: the key is wiped
@@ -101,7 +100,7 @@ func construct(t *dm.Target, args []string, keys KeyStore) (dm.Mapper, error) {
 		return nil, dm.Because(err, "Error decoding and setting key")
 	}
 	l.Key = ""
-	c.alone = c.spec.Alone()
+	c.reading, c.writing = c.spec.Alone()
 	if err := c.open(k, wrong); err != nil {
 		k.bytes.Close()
 		return nil, err
@@ -195,7 +194,7 @@ func (c *crypt) mapBuffered(cl *dm.Clone) dm.Outcome {
 	case cl.Op == blk.Read:
 		c.readBuffered(cl)
 		return dm.Remapped
-	case c.line.NoWriteWorkqueue || cl.Bytes() <= c.alone:
+	case c.line.NoWriteWorkqueue || cl.Bytes() <= c.writing:
 		c.encrypt(cl)
 		return dm.Remapped
 	}
@@ -250,7 +249,7 @@ func (c *crypt) EndIO(cl *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 		cl.Bufs, cl.Tags = p.bufs, nil
 	}
 	cl.Seek(p.pos, p.sectors)
-	if c.line.NoReadWorkqueue || cl.Bytes() <= c.alone {
+	if c.line.NoReadWorkqueue || cl.Bytes() <= c.reading {
 		st = c.decrypt(cl)
 		c.drop(p)
 		return st, dm.EndDone

@@ -56,7 +56,8 @@ func lastRoundInMemory(t *testing.T) bool {
 
 // TestRoundKeysAreWiped looks at the memory of this process for what AES-XTS makes of a key.
 func TestRoundKeysAreWiped(t *testing.T) {
-	if spec, err := skcipher.Parse("aes-xts-plain64"); err != nil || spec.Alone() != 64<<10 {
+	spec, err := skcipher.Parse("aes-xts-plain64")
+	if reading, writing := spec.Alone(); err != nil || reading == writing {
 		return // there are no instructions, and crypto/aes has the round keys
 	}
 	const other = "000102030405060708090a0b0c0d0e0f"

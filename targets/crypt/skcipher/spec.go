@@ -27,17 +27,19 @@ type Spec struct {
 	Random func(p []byte)
 }
 
-// Alone is up to how many bytes whoever has them should encrypt or decrypt rather than hand
-// them over: another goroutine would take longer to begin, and its processor to fetch them.
-// It is 0 where most processors have no instructions for the cipher, or a sector needs more.
-func (s *Spec) Alone() uint64 {
+// Alone is up to how many bytes whoever ends a read or submits a write should decrypt or encrypt
+// them rather than hand them over: another goroutine would take longer to begin, and the processor
+// that has received what is to be written has it at hand. It is 0 where most processors have no
+// instructions for the cipher, or a sector needs more.
+func (s *Spec) Alone() (reading, writing uint64) {
+	const short = 8 << 10
 	switch {
 	case s.Tagged() || s.Cipher != "aes" && s.Cipher != nullCipher:
-		return 0
+		return 0, 0
 	case s.Mode == "xts" && hasAESXTS():
-		return 64 << 10
+		return short, 8 * short
 	}
-	return 8 << 10
+	return short, short
 }
 
 // Parse understands a specification. Its errors have the kernel's words in front.
