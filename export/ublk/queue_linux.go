@@ -178,12 +178,23 @@ func (q *queue) completed(c uring.Completion) {
 		}
 	case c.Result == 0:
 		q.held++
+		q.tags[c.User].fetched = true
 		q.start(&q.tags[c.User])
 	default:
-		q.gone++
-		if c.Result != resultAbort {
-			q.server.log.Error("the kernel refused a request slot of a block device", "device", q.server.info.ID, "reason", c.Err())
-		}
+		q.lost(&q.tags[c.User], c)
+	}
+}
+
+// lost ends the service of a tag. If the kernel did not take its first command, it would wait for
+// that for ever, so the server leaves: another one may have more luck.
+func (q *queue) lost(r *request, c uring.Completion) {
+	q.gone++
+	if c.Result == resultAbort {
+		return
+	}
+	q.server.log.Error("the kernel refused a request slot of a block device", "device", q.server.info.ID, "reason", c.Err())
+	if !r.fetched {
+		q.server.leave()
 	}
 }
 

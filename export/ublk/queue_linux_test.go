@@ -67,6 +67,7 @@ func queueOn(t *testing.T, d blk.Device) *queue {
 		info: Info{Depth: testDepth, MaxBytes: testBytes, Flags: flagUserCopy},
 	}
 	q := newQueue(s, 0)
+	s.queues = []*queue{q}
 	if q.failed != nil {
 		t.Fatal(q.failed)
 	}
@@ -168,6 +169,25 @@ func TestQueueLeaves(t *testing.T) {
 	q.pass()
 	if q.held != sharedBuffers-1 || len(d.bios) != q.held {
 		t.Errorf("%d requests are held and %d under way, want %d", q.held, len(d.bios), sharedBuffers-1)
+	}
+}
+
+// A server leaves if the kernel does not take the first command of a tag, which it would wait for
+// for ever; a tag that is lost later is lost alone.
+func TestRefusedSlots(t *testing.T) {
+	d := &heldDevice{data: make([]byte, testDepth*testBytes)}
+	q := queueOn(t, d)
+	q.arrive(0, testRead, 0, 512)
+	d.end(1)
+	q.pass()
+	q.completed(uring.Completion{User: 0, Result: -int32(unix.EINVAL)})
+	q.completed(uring.Completion{User: 1, Result: resultAbort})
+	if q.pass(); q.leaving || q.gone != 2 {
+		t.Errorf("leaving %v, %d tags are gone, want false and 2", q.leaving, q.gone)
+	}
+	q.completed(uring.Completion{User: 2, Result: -int32(unix.EBUSY)})
+	if q.pass(); !q.leaving || q.gone != 3 {
+		t.Errorf("leaving %v, %d tags are gone, want true and 3", q.leaving, q.gone)
 	}
 }
 

@@ -34,8 +34,9 @@ func Serve(c *Control, id uint32, x *export.Export, log *slog.Logger) (*Server, 
 	}
 	var ready, running sync.WaitGroup
 	for i := range int(s.info.Queues) {
-		q := newQueue(s, i)
-		s.queues = append(s.queues, q)
+		s.queues = append(s.queues, newQueue(s, i))
+	}
+	for _, q := range s.queues {
 		ready.Add(1)
 		running.Go(func() { q.run(ready.Done) })
 	}
@@ -76,10 +77,14 @@ func (s *Server) began() error {
 // Leave stops the server and waits until its bios have ended. The block device remains, and
 // its requests wait for the next server.
 func (s *Server) Leave() {
+	s.leave()
+	<-s.ended
+}
+
+func (s *Server) leave() {
 	for _, q := range s.queues {
 		q.leave()
 	}
-	<-s.ended
 }
 
 // Ended returns a channel that is closed when the server has ended.
