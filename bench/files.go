@@ -137,7 +137,7 @@ func loadFile(d *dm.Device, op blk.Op, depth int, long time.Duration) (iops, cpu
 	}
 	l.under.Wait()
 	n, took := float64(l.n.Load()), time.Since(start)
-	return n / took.Seconds(), float64((cpuTime() - before).Microseconds()) / n, l.failed.Load().(blk.Status).Err()
+	return n / took.Seconds(), float64((cpuTime() - before).Microseconds()) / n, blk.Status(l.failed.Load()).Err()
 }
 
 type fileLoad struct {
@@ -145,7 +145,7 @@ type fileLoad struct {
 	blocks uint64
 	end    time.Time
 	n      atomic.Int64
-	failed atomic.Value // blk.Status
+	failed atomic.Uint32 // a blk.Status
 	under  sync.WaitGroup
 }
 
@@ -157,8 +157,11 @@ func (l *fileLoad) submit(b *blk.Bio) {
 
 func (l *fileLoad) ended(b *blk.Bio) {
 	l.n.Add(1)
-	l.failed.Store(b.Status())
-	if b.Status() != blk.OK || time.Now().After(l.end) {
+	st := b.Status()
+	if st != blk.OK {
+		l.failed.Store(uint32(st))
+	}
+	if st != blk.OK || time.Now().After(l.end) {
 		l.under.Done()
 		return
 	}

@@ -38,7 +38,7 @@ to files in ./udm-data. With --write, the image itself is served for writing, an
 nothing is stacked on it.
 
 With --encrypted, there is also a thin volume over an integrity device, and the commands
-are printed that put LVM in LUKS on it.`,
+are printed that put LVM in LUKS on it, or open what is on it already.`,
 		Example: `  udm quickstart
   udm quickstart --encrypted
   udm quickstart debian.qcow2.raw
@@ -244,7 +244,11 @@ func (q *quickstart) show(ctx context.Context, s *service.Service) error {
 	}
 	q.dmsetup(ctx, "Device tree", "ls --tree")
 	q.dmsetup(ctx, "Status", "status")
-	_, err = fmt.Fprint(q.out, q.advice(ds))
+	encrypted, err := q.encryptedAdvice(s)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(q.out, q.advice(ds, encrypted))
 	return err
 }
 
@@ -254,8 +258,8 @@ func (q *quickstart) dmsetup(ctx context.Context, title, args string) {
 	dmsetup.Run(ctx, q.dir, strings.Fields(args), dmsetup.Streams{In: strings.NewReader(""), Out: q.out, Err: q.errOut, UTF8: utf8Locale()})
 }
 
-// advice is how to attach clients.
-func (q *quickstart) advice(ds []listed) string {
+// advice is how to attach clients, and what is told of an encrypted disk.
+func (q *quickstart) advice(ds []listed, encrypted string) string {
 	name := "image"
 	for _, d := range ds {
 		if d.Name == "clone-1" {
@@ -280,5 +284,5 @@ List and change the devices:
   udm --root %[4]s dmsetup table
 %[5]s
 Press Ctrl-C to stop. The data stays; the next udm quickstart uses it again.
-`, uri, socket, name, q.dir, q.encryptedAdvice())
+`, uri, socket, name, q.dir, encrypted)
 }

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"udm/blk"
 	"udm/ctl"
 	"udm/ctl/server/service"
 	"udm/dm"
+	"udm/env"
 	"udm/targets/integrity"
 )
 
@@ -76,19 +78,31 @@ func (q *quickstart) safe(disk string) (uint64, error) {
 	return s.Provided, os.Rename(unfinished, disk)
 }
 
-// encryptedAdvice is how to put a LUKS disk with LVM on the volume.
-func (q *quickstart) encryptedAdvice() string {
+// blank reports whether nothing is at the beginning of a device.
+func blank(s *service.Service, name string) (is bool, err error) {
+	p := make([]byte, 1<<20)
+	err = withMapped(s, name, false, func(d blk.Device) error { return blk.ReadSectors(env.Real(), d, p, 0) })
+	return !slices.ContainsFunc(p, func(b byte) bool { return b != 0 }), err
+}
+
+// encryptedAdvice is how to put a LUKS disk with LVM on the volume, or to open what is on it: the
+// commands that make it would overwrite that.
+func (q *quickstart) encryptedAdvice(s *service.Service) (string, error) {
 	if !q.encrypted {
-		return ""
+		return "", nil
 	}
-	plain := filepath.Join(q.dir, "plain.sock")
+	vault, plain := nbdURI(q.dir, "vault"), filepath.Join(q.dir, "plain.sock")
+	open := fmt.Sprintf("  udm luks open '%s' --socket %s &\n", vault, plain)
+	scan := fmt.Sprintf("  udm lvm scan 'nbd+unix:///disk?socket=%s'\n", plain)
+	empty, err := blank(s, "vault")
+	if err != nil || !empty {
+		return "\nOpen the LUKS disk on vault, and see what is in it:\n\n" + open + scan, err
+	}
 	return fmt.Sprintf(`
-Put LVM in LUKS on vault, a thin volume over integrity:
+Put LVM in LUKS on vault, a thin volume over integrity, which loses what is on it:
 
   udm luks format '%[1]s'
-  udm luks open '%[1]s' --socket %[2]s &
-  udm lvm vgcreate --force vg 'nbd+unix:///disk?socket=%[2]s'
-  udm lvm lvcreate -L 8 -n home vg 'nbd+unix:///disk?socket=%[2]s'
-  udm lvm scan 'nbd+unix:///disk?socket=%[2]s'
-`, nbdURI(q.dir, "vault"), plain)
+%[2]s  udm lvm vgcreate --force vg 'nbd+unix:///disk?socket=%[3]s'
+  udm lvm lvcreate -L 8 -n home vg 'nbd+unix:///disk?socket=%[3]s'
+%[4]s`, vault, open, plain, scan), nil
 }

@@ -53,23 +53,34 @@ func (r *replaced) open(name string) overFile {
 }
 
 // Loop devices in use go on while the daemon, which has a keeper, is ended and started again
-// under load.
+// under load, and other devices are attached and detached.
 func TestAttachedKeptUnderLoad(t *testing.T) {
 	need.Root(t)
 	need.Open(t, "/dev/loop-control", "/dev/fuse")
 	r := startReplaced(t, "")
 	keepFor(t, r.root)
 	r.attach(together...)
+	var files []overFile
 	for i, name := range r.attached {
 		f := r.open(name)
+		files = append(files, f)
 		r.clients.Go(func() { r.use(f, 0, rand.New(rand.NewPCG(uint64(i), 3))) })
 	}
 	for range *killings {
 		r.run(100)
 		r.again(syscall.SIGTERM)
+		_, err := r.Attach(context.Background(), ctl.Attach{Ref: ref(alone[0]), Driver: ctl.DriverLoop})
+		r.must(err)
+		r.must(r.Detach(context.Background(), ref(alone[0])))
 	}
 	r.run(100)
 	r.stop()
+	for _, f := range files {
+		r.must(f.Close())
+		if file := backing(f.Name()); !strings.HasPrefix(filepath.Base(file), "dm-") {
+			t.Errorf("%s is attached to %q after its users have closed it", f.Name(), file)
+		}
+	}
 	t.Logf("%d restarts, %d I/Os, the longest took %v", *killings, r.count.Load(), time.Duration(r.longest.Load()).Round(time.Millisecond))
 }
 

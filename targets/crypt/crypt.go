@@ -24,7 +24,8 @@
 //
 // Short bios of ciphers that processors have instructions for are not handed to the works: the
 // goroutine that submits a write encrypts it, and the one that ends a read decrypts it. Another
-// would take longer to begin, and its processor to fetch the data. The features no_write_workqueue and no_read_workqueue ask for that with all bios.
+// would take longer to begin, and its processor to fetch the data. The features
+// no_write_workqueue and no_read_workqueue ask for that with all bios.
 //
 // # The key
 //
