@@ -26,7 +26,8 @@ type leaf [leafLen]atomic.Pointer[page]
 // the table grows with the highest page written and nothing in it ever moves. The
 // zero value is an empty table.
 type table struct {
-	seg [segments]atomic.Pointer[[]atomic.Pointer[leaf]]
+	seg  [segments]atomic.Pointer[[]atomic.Pointer[leaf]]
+	huge bool // new pages are to lie in huge ones
 }
 
 // locate returns the segment of leaf n and its index there.
@@ -60,7 +61,15 @@ func (t *table) need(n uint64) *page {
 		return &s
 	})
 	l := loadOrMake(&(*s)[i], func() *leaf { return new(leaf) })
-	return loadOrMake(&l[n%leafLen], func() *page { return new(page) })
+	return loadOrMake(&l[n%leafLen], t.newPage)
+}
+
+func (t *table) newPage() *page {
+	p := new(page)
+	if t.huge {
+		adviseHuge(p)
+	}
+	return p
 }
 
 func loadOrMake[T any](p *atomic.Pointer[T], mk func() *T) *T {

@@ -69,7 +69,7 @@ func TestTinyStacks(t *testing.T) {
 			round := *first
 			for ; len(y.disks) < most; round++ {
 				r := rand.New(rand.NewPCG(round, 3))
-				seq := make([]int, 3+r.IntN(8))
+				seq := make([]int, 3+r.IntN(longestOf(round)))
 				for i := range seq {
 					seq[i] = r.IntN(len(k.steps))
 				}
@@ -83,6 +83,10 @@ func TestTinyStacks(t *testing.T) {
 		})
 	}
 }
+
+// longestOf bounds the random sequences of a round. Later rounds have longer ones, since the
+// states that few steps lead to have all been seen at some time.
+func longestOf(round uint64) int { return int(min(8+round/256, 100)) }
 
 // try runs one sequence. round seeds the order of events.
 func (k tiny) try(t *testing.T, y *states, seq []int, fua bool, round uint64) {

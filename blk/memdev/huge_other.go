@@ -1,0 +1,5 @@
+//go:build !linux
+
+package memdev
+
+func adviseHuge(*page) {}
