@@ -288,15 +288,19 @@ func atOnce(d *dm.Device, op blk.Op, sectors uint64) (at bool, wait func(r *targ
 	}
 }
 
+// alone reports whether bios of so many bytes may be the longest that are not handed over, on a
+// processor with instructions for all of the cipher, or some.
+func alone(bytes, most uint64) bool { return bytes == most || bytes == min(8<<10, most) }
+
 // TestShortBios: of a quick cipher nobody hands short bios to a worker.
 func TestShortBios(t *testing.T) {
 	for _, c := range []struct {
 		cipher           string
-		reading, writing uint64 // bytes
-	}{{"aes-xts-plain64", 8 << 10, 64 << 10}, {"aes-cbc-plain", 8 << 10, 8 << 10}, {"twofish-cbc-plain", 0, 0}} {
+		reading, writing uint64 // bytes, at most
+	}{{"aes-xts-plain64", 64 << 10, 64 << 10}, {"aes-cbc-plain", 8 << 10, 8 << 10}, {"twofish-cbc-plain", 0, 0}} {
 		spec, err := skcipher.Parse(c.cipher)
 		reading, writing := spec.Alone()
-		if err != nil || reading != c.reading || writing != c.writing && (writing != 8<<10 || runtime.GOARCH == "amd64") {
+		if err != nil || !alone(reading, c.reading) || !alone(writing, c.writing) || writing != c.writing && runtime.GOARCH == "amd64" {
 			t.Errorf("%s: %d bytes read and %d written alone, %v", c.cipher, reading, writing, err)
 		}
 		r := targettest.New(t, types)

@@ -24,8 +24,8 @@ Table:
   Features:
     allow_discards           discards are passed on; whoever sees the disk then
                              sees what is not in use
-    no_read_workqueue        whoever has read decrypts, as with aes up to 8 KiB in
-                             any case
+    no_read_workqueue        whoever has read decrypts, as with aes up to 8 KiB, and
+                             aes-xts up to 64 KiB on processors with VAES, in any case
     no_write_workqueue       whoever submits a write encrypts, as with aes up to
                              8 KiB, and aes-xts up to 64 KiB, in any case
     sector_size:BYTES        512 to 4096, encrypted as one

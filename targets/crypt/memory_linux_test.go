@@ -57,7 +57,7 @@ func lastRoundInMemory(t *testing.T) bool {
 // TestRoundKeysAreWiped looks at the memory of this process for what AES-XTS makes of a key.
 func TestRoundKeysAreWiped(t *testing.T) {
 	spec, err := skcipher.Parse("aes-xts-plain64")
-	if reading, writing := spec.Alone(); err != nil || reading == writing {
+	if _, writing := spec.Alone(); err != nil || writing <= 8<<10 {
 		return // there are no instructions, and crypto/aes has the round keys
 	}
 	const other = "000102030405060708090a0b0c0d0e0f"

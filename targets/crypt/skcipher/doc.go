@@ -39,5 +39,7 @@
 //
 // A cipher of crypto/aes encrypts one block at a time. XTS computes the tweaks of
 // a whole sector first, adds them to all of it at once, and runs the cipher over
-// the blocks in between, so that nothing depends on the block before.
+// the blocks in between, so that nothing depends on the block before. XTS of AES is in
+// assembly on amd64 where the processor has instructions for AES: xts_amd64.s takes eight
+// blocks at a time, wide_amd64.s sixteen in registers of 512 bits (VAES).
 package skcipher

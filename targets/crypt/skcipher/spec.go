@@ -36,6 +36,8 @@ func (s *Spec) Alone() (reading, writing uint64) {
 	switch {
 	case s.Tagged() || s.Cipher != "aes" && s.Cipher != nullCipher:
 		return 0, 0
+	case s.Mode == "xts" && hasWide():
+		return 8 * short, 8 * short
 	case s.Mode == "xts" && hasAESXTS():
 		return short, 8 * short
 	}
