@@ -39,6 +39,7 @@ type conn struct {
 
 	partial []byte         // what has come of a request when the connection was paused
 	began   chan struct{}  // closed when the handshake is over
+	gone    chan struct{}  // closed when the server has it no more
 	helpers sync.WaitGroup // goroutines of slow requests and of the sender
 	gate    gate.Client    // counts requests in flight that change the device
 
@@ -54,7 +55,7 @@ const (
 )
 
 func newConn(s *Server, rw io.ReadWriter) *conn {
-	c := &conn{srv: s, base: rw, began: make(chan struct{})}
+	c := &conn{srv: s, base: rw, began: make(chan struct{}), gone: make(chan struct{})}
 	c.sender.init()
 	return c
 }
@@ -109,7 +110,7 @@ func (c *conn) begin(s *session) {
 		c.hdrSize = proto.ExtRequestSize
 	}
 	c.in.c, c.out.c = c, c
-	w := newWire(s.rw, c.srv.cfg.StallTimeout)
+	w := newWire(s.rw, c.srv.cfg.StallTimeout, &c.srv.poller)
 	c.mu.Lock()
 	c.wire = w
 	c.mu.Unlock()

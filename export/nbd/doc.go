@@ -45,7 +45,7 @@
 //	socket ◀─sendmsg─ queue ◀──────── seal (headers) ◀──────┘
 //
 // Each connection has one goroutine, the reader, which on Linux owns a blocking
-// socket. The payload of a write stays where it was received, and reads fill the
+// socket, at which it waits with a thread while the client is busy: see sock. The payload of a write stays where it was received, and reads fill the
 // buffer that is sent. If the device completes on the reader's stack, as memory
 // and cached files do, a request costs no goroutine, no lock and no allocation.
 // If the socket holds more requests it costs only a share of a system call:
@@ -57,8 +57,9 @@
 //
 // Each connection is limited to 512 requests in flight, 64 MiB of memory (and as
 // much again because slabs are rounded up), 32 MiB per payload, 64 KiB per option
-// 16 metadata contexts, and 1024 options that are refused. A server is limited to Config.MaxConns connections, each with
-// a thread on Linux. A client that exceeds a limit waits or is refused.
+// 16 metadata contexts, and 1024 options that are refused. A server is limited to
+// Config.MaxConns connections, each busy one with a thread on Linux. A client that
+// exceeds a limit waits or is refused.
 // [blk.Device.Submit] may block for back-pressure, which stops only this
 // connection's reader.
 //
@@ -67,8 +68,10 @@
 //	Server.mu            listeners and connections; nothing is called under it
 //	the device's gate    held while an unaligned write is under way, see unaligned.go
 //	conn's sender.mu     queue of replies, free requests
-//	  sock.mu            the descriptor's end
+//	  sock.mu            the descriptor's end, what it awaits
+//	poller.mu            the sockets at the poller
 //
 // Goroutines: one for each connection, one for each slow request in flight, one
-// while a socket is full. Close and Shutdown wait for all of them.
+// while a socket is full, and one for all sockets that are waited for. Close and
+// Shutdown wait for all of them.
 package nbd

@@ -16,7 +16,7 @@ import (
 // A server can hand its connections to another one, which may be in another process:
 // Settle, Hand, then Take for each connection. Clients notice nothing but a pause.
 //
-//	reader ── interrupted ──► what it has received of the next request goes along
+//	reader ── wakes ────────► what it has received of the next request goes along
 //	requests in flight ── end ──► their replies are sent; what the socket does not
 //	                              take goes along
 //	                   └─ fail ──► go along and are repeated: nobody has had an answer
@@ -63,11 +63,9 @@ func (s *Server) Settle(ctx context.Context) {
 		}
 	})
 	defer stop()
-	list := s.all()
-	for _, c := range list {
+	for _, c := range s.all() {
 		<-c.began
 	}
-	waitersOf(list).note()
 }
 
 // acceptNoMore closes the listeners and waits until their last connections are served.
@@ -105,9 +103,6 @@ func (s *Server) all() (list []*conn) {
 	return list
 }
 
-// interruptEvery is how often the threads that may wait are interrupted.
-const interruptEvery = time.Millisecond
-
 // Reopen ends Settle: the server may Serve and Take again.
 func (s *Server) Reopen() {
 	s.mu.Lock()
@@ -125,41 +120,13 @@ func (s *Server) Hand(ctx context.Context, of func(*Export) bool) ([]Moved, erro
 	for _, c := range list {
 		c.pause()
 	}
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for s.thereLocked(list) > 0 && ctx.Err() == nil {
-			s.left.Wait()
-		}
-	}()
-	defer context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.left.Broadcast()
-	})()
-	ws := waitersOf(list)
-	tick := time.NewTicker(interruptEvery)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		ws.interrupt(n)
-		select {
-		case <-gone:
-			return s.handed(ctx, list)
-		case <-tick.C:
-		}
-	}
-}
-
-// waitersOf returns the connections whose threads may wait in system calls.
-func waitersOf(list []*conn) (ws waiters) {
 	for _, c := range list {
-		c.mu.Lock()
-		ws.add(c.wire)
-		c.mu.Unlock()
+		select {
+		case <-c.gone:
+		case <-ctx.Done():
+		}
 	}
-	return ws
+	return s.handed(ctx, list)
 }
 
 // to returns the connections to some exports. One without a session is about to end.
@@ -267,10 +234,12 @@ func (m *Moved) chosen(x *Export) ([]chosen, error) {
 // Relaying waits until the last client with TLS that was handed on has left.
 func (s *Server) Relaying() { s.running.Wait() }
 
-// leftLocked takes a connection out of the list.
+// leftLocked takes a connection out of the list, if it is there.
 func (s *Server) leftLocked(c *conn) {
-	delete(s.conns, c)
-	s.left.Broadcast()
+	if s.conns[c] {
+		delete(s.conns, c)
+		close(c.gone)
+	}
 }
 
 // pause makes the connection's goroutine move it.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
@@ -323,4 +324,55 @@ func TestTLSIsRelayed(t *testing.T) {
 		t.Error(err)
 	}
 	a.Relaying()
+}
+
+// Clients that are busy, or silent for as long as makes them quiet, or longer, or that leave, notice nothing of servers that
+// hand them on all the time.
+func TestBusyAndQuietClientsMove(t *testing.T) {
+	exports := disk()
+	from, addr := serve(t, nbd.Config{Exports: exports})
+	used, over := make(chan struct{}), make(chan struct{})
+	var clients sync.WaitGroup
+	for i := range uint64(12) {
+		c := dial(t, addr, nbdclient.Options{Export: "disk"})
+		clients.Go(func() { useOnAndOff(t, c, i, used, over) })
+	}
+	for range 40 {
+		for range 24 {
+			<-used
+		}
+		to := newServer(t, nbd.Config{Exports: exports})
+		move(t, from, to)
+		from = to
+	}
+	close(over)
+	clients.Wait()
+}
+
+// useOnAndOff writes and verifies sectors of a client's own, and pauses now and then. One client of four ends early.
+func useOnAndOff(t *testing.T, c *nbdclient.Client, i uint64, used, over chan struct{}) {
+	chance := rand.New(rand.NewPCG(i, 1))
+	p := make([]byte, 8*512)
+	for n := uint64(0); i%4 != 3 || n < 50; n++ {
+		select {
+		case <-over:
+			return
+		case used <- struct{}{}:
+		}
+		err := blk.WriteSectors(env.Real(), c, blktest.Pattern(8*i, 8, n), 8*i, 0)
+		if err == nil {
+			err = blk.ReadSectors(env.Real(), c, p, 8*i)
+		}
+		if err == nil {
+			err = blktest.Check(p, 8*i, n)
+		}
+		if err != nil {
+			t.Errorf("client %d: %v", i, err)
+			return
+		}
+		time.Sleep([]time.Duration{0, time.Millisecond, 5 * time.Millisecond, 9 * time.Millisecond}[chance.IntN(4)]) // its kind of load
+	}
+	if err := c.Close(); err != nil {
+		t.Errorf("client %d: %v", i, err)
+	}
 }

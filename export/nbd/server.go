@@ -40,7 +40,7 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// DefaultMaxConns is the default of Config.MaxConns. On Linux each connection has a
+// DefaultMaxConns is the default of Config.MaxConns. On Linux each busy connection has a
 // thread, and a Go program has at most 10,000 threads by default.
 const DefaultMaxConns = 8192
 
@@ -51,6 +51,7 @@ var ErrClosed = errors.New("nbd: server closed")
 type Server struct {
 	cfg    Config
 	memory memory
+	poller poller
 
 	mu        sync.Mutex
 	closing   bool                  // guarded by mu; no new listeners and connections
@@ -59,9 +60,9 @@ type Server struct {
 	listeners map[net.Listener]bool // guarded by mu
 	conns     map[*conn]bool        // guarded by mu
 	moved     []Moved               // guarded by mu; see Hand
-	left      sync.Cond             // mu; a connection has left conns, or a Serve call has ended
+	left      sync.Cond             // mu; a Serve call has ended
 	fullTold  bool                  // guarded by mu; a refusal was logged since a client last left
-	running   sync.WaitGroup        // Serve calls and connections; added to under mu
+	running   sync.WaitGroup        // Serve calls and connections, added to under mu; and the poller, beside a connection
 }
 
 // New makes a server. It fails only for a configuration that cannot work.
@@ -82,7 +83,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, listeners: make(map[net.Listener]bool), conns: make(map[*conn]bool)}
-	s.left.L = &s.mu
+	s.left.L, s.poller.running = &s.mu, &s.running
 	return s, nil
 }
 

@@ -26,7 +26,7 @@ type wire interface {
 	// closeRead makes read return the bytes that have arrived, then io.EOF.
 	closeRead()
 	// pause makes read return errPaused soon, and a write that waits return; go on
-	// undoes it. On a socket, interrupt must be called until they have.
+	// undoes it.
 	pause()
 	goOn()
 	// detach gives up the socket, without ending it: nil if the stream is none.
@@ -160,9 +160,9 @@ func (s *stream) close() {
 }
 
 // newWire returns the fastest wire for rw. The wire owns rw from then on.
-func newWire(rw io.ReadWriter, stall time.Duration) wire {
+func newWire(rw io.ReadWriter, stall time.Duration, p *poller) wire {
 	if nc, ok := rw.(net.Conn); ok {
-		if w := newSock(nc, stall); w != nil {
+		if w := newSock(nc, stall, p); w != nil {
 			return w
 		}
 	}

@@ -6,16 +6,13 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
-func newSock(net.Conn, time.Duration) wire { return nil }
+type poller struct{ running *sync.WaitGroup }
 
-type waiters struct{}
-
-func (waiters) add(wire)      {}
-func (waiters) note()         {}
-func (waiters) interrupt(int) {}
+func newSock(net.Conn, time.Duration, *poller) wire { return nil }
 
 func pair() (*net.UnixConn, *os.File, error) {
 	return nil, nil, errors.ErrUnsupported
