@@ -35,7 +35,7 @@
 // instructions for it. Errors and logs do not tell it. What other ciphers have made of it, and
 // the text of the table that it came in, is Go's memory, which is dropped and not overwritten. A table that names a key of a [Ring] does not contain it.
 //
-// Lock order: workers.mu and crypt.mu are leaves.
+// Lock order: workers.mu, then that of its queue; crypt.mu is a leaf.
 package crypt
 
 import (
@@ -199,7 +199,7 @@ func (c *crypt) mapBuffered(cl *dm.Clone) dm.Outcome {
 		c.encrypt(cl)
 		return dm.Remapped
 	}
-	c.workers.push(cl)
+	c.workers.Push(cl)
 	return dm.Submitted
 }
 
@@ -256,7 +256,7 @@ func (c *crypt) EndIO(cl *dm.Clone, st blk.Status) (blk.Status, dm.EndOutcome) {
 		return st, dm.EndDone
 	}
 	cl.Rearm()
-	c.workers.push(cl)
+	c.workers.Push(cl)
 	return st, dm.EndIncomplete
 }
 
@@ -326,7 +326,7 @@ func (c *crypt) work(cl *dm.Clone) {
 
 // Close has nothing to wait for but the works themselves.
 func (c *crypt) Close() {
-	c.workers.close()
+	c.workers.Close()
 	c.wipe()
 	c.key.bytes.Close()
 }

@@ -2,12 +2,11 @@ package crypt
 
 import (
 	"math/bits"
-	"runtime"
 	"sync"
 
 	"udm/blk"
 	"udm/dm"
-	"udm/env"
+	"udm/targets/internal/parallel"
 )
 
 // Buffers come in classes of 4 KiB · 2^n.
@@ -15,10 +14,10 @@ const (
 	smallestClass = 12                                 // log2 bytes
 	classes       = 6                                  // up to 128 KiB
 	maxBuffer     = 1 << (smallestClass + classes - 1) // bytes
-	memoryLimit   = 16 << 20                           // bytes of writes in flight, for each target
+	memoryLimit   = 16 << 20                           // bytes of buffers in use, for each target
 )
 
-// buffer holds what one write writes below.
+// buffer holds what a clone writes below, or reads there with tags.
 type buffer struct {
 	data  []byte
 	class int
@@ -37,59 +36,20 @@ func takeBuffer(bytes uint64) *buffer {
 
 func (b *buffer) put() { buffers[b.class].Put(b) }
 
-// workers encrypt and decrypt clones, one for each processor. Each is a work that
-// is queued while there is something to do; so no queue is ever full.
+// workers encrypt and decrypt clones, as long as there is memory for them.
 type workers struct {
-	pool env.Workers
+	parallel.Queue
 
 	mu      sync.Mutex
-	todo    dm.CloneList // guarded by mu
-	idle    []*env.Work  // guarded by mu; not queued
-	waiting dm.CloneList // guarded by mu; writes for which there is no memory
-	used    uint64       // guarded by mu; bytes of writes in todo and below
+	waiting dm.CloneList // guarded by mu; clones for which there is no memory
+	used    uint64       // guarded by mu; bytes of the buffers that clones have, or will have once it is their turn
 }
 
 func (w *workers) init(c *crypt) {
-	n := runtime.GOMAXPROCS(0)
-	w.pool = c.target.Env().NewWorkers("kcryptd", n, n, nil)
-	for range n {
-		work := &env.Work{}
-		work.Fn = func() {
-			for cl := w.next(work); cl != nil; cl = w.next(work) {
-				c.work(cl)
-			}
-		}
-		w.idle = append(w.idle, work)
-	}
+	w.Init(c.target.Env(), "kcryptd", 0, func() func(*dm.Clone) { return c.work })
 }
 
-// next is the next clone for a work, nil to end it.
-func (w *workers) next(work *env.Work) *dm.Clone {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	cl := w.todo.Pop()
-	if cl == nil {
-		w.idle = append(w.idle, work)
-	}
-	return cl
-}
-
-// push has a clone worked on.
-func (w *workers) push(cl *dm.Clone) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.pushLocked(cl)
-}
-
-func (w *workers) pushLocked(cl *dm.Clone) {
-	w.todo.Push(cl)
-	if n := len(w.idle); n > 0 {
-		w.pool.Queue(w.idle[n-1])
-		w.idle = w.idle[:n-1]
-	}
-}
-
-// admit counts the memory that a write needs. When there is none, the write waits
+// admit counts the memory that a clone needs. When there is none, the clone waits
 // for release to push it, unless it must not wait.
 func (w *workers) admit(cl *dm.Clone) bool {
 	w.mu.Lock()
@@ -104,7 +64,7 @@ func (w *workers) admit(cl *dm.Clone) bool {
 	return false
 }
 
-// release gives memory back, and lets the writes go on that have waited for it.
+// release gives memory back, and lets the clones go on that have waited for it.
 func (w *workers) release(bytes uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -115,8 +75,6 @@ func (w *workers) release(bytes uint64) {
 			return
 		}
 		w.used += cl.Bytes()
-		w.pushLocked(cl)
+		w.Push(cl)
 	}
 }
-
-func (w *workers) close() { w.pool.Close() }

@@ -32,6 +32,7 @@ func (q *Queue) Init(e env.Env, name string, n int, worker func() func(*dm.Clone
 		work.Fn = func() {
 			for c := q.next(work); c != nil; c = q.next(work) {
 				do(c)
+				runtime.Gosched() // whoever waited for c may have more to push before the workers run dry
 			}
 		}
 		q.idle = append(q.idle, work)
