@@ -20,7 +20,7 @@ func TestCryptsetup(t *testing.T) {
 	if *cryptsetupSource == "" {
 		return // TestPrograms uses cryptsetup, too
 	}
-	need.Tools(t, "cryptsetup", "integritysetup", "veritysetup", "gcc", "jq", "xz", "xxd")
+	need.Tools(t, "cryptsetup", "integritysetup", "veritysetup", "nbdkit", "gcc", "jq", "xz", "xxd")
 	text, err := os.ReadFile("testdata/cryptsetup.txt")
 	if err != nil {
 		t.Fatal(err)
@@ -57,15 +57,18 @@ func (r *rig) cryptsetupSuite() {
 	}
 }
 
-// cryptsetupScript runs a script in a copy of the suite. Its loop devices are devices of udm on the
-// same files, and udm's targets need no modules.
+// cryptsetupScript runs a script in a copy of the suite. Its loop devices are devices of udm on NBD
+// servers of the same files: as those of the kernel they leave the files' locks alone, for which
+// cryptsetup would wait, and have blocks of 512 bytes. udm's targets need no modules.
 const cryptsetupScript = `suite=$(mktemp -d); trap 'rm -rf $suite' EXIT
 	cp -r ../suite/* $suite
 	losetup() {
 		case "$1" in
 		-f) local n=0; while [ -e /dev/mapper/loop$n ]; do n=$((n + 1)); done; echo /dev/mapper/loop$n ;;
 		-d) dmsetup remove "$2" ;;
-		*) local file; file=$(realpath "$2") && dmsetup create "${1##*/}" --table "0 $(($(stat -c %%s "$file") / 512)) linear $file 0" ;;
+		*) local at pid; at=$(mktemp -d) && mkfifo $at/pid || return
+			nbdkit -f --exit-with-parent -P $at/pid -U $at/sock --filter=blocksize-policy file "$(realpath "$2")" blocksize-preferred=512 >/dev/null 2>&1 & read pid <$at/pid
+			dmsetup create "${1##*/}" --table "0 $(($(stat -c %%s "$2") / 512)) linear nbd+unix:///?socket=$at/sock 0" ;;
 		esac
 	}
 	modprobe() { local module; for module; do case "$module" in dm-*|dm_*) ;; *) return 1 ;; esac; done; }
