@@ -9,11 +9,11 @@
 // # Life of a bio
 //
 // Bios are cut at every 128 KiB, so that the parts of a long one are worked on side
-// by side. The works are in workers.go:
+// by side. The workers are in workers.go:
 //
-//	write:  Map ─ memory? ─► todo ─ encrypted into a buffer ─► issued ─► EndIO: buffer back
-//	         └─ none left ─► waiting ─ a buffer comes back ─► todo
-//	read:   Map ─► remapped ─► EndIO ─► todo ─ decrypted in place ─► complete
+//	write:  Map ─ memory? ─► queue ─ encrypted into a buffer ─► issued ─► EndIO: buffer back
+//	         └─ none left ─► waiting ─ a buffer comes back ─► queue
+//	read:   Map ─► remapped ─► EndIO ─► queue ─ decrypted in place ─► complete
 //
 // Reads of sectors with tags go below in a buffer, like writes, so that nobody sees data
 // before they are authenticated.
@@ -22,7 +22,7 @@
 // read once and never written to. Flushes and discards pass. Nothing keeps an order
 // among bios in flight, as in the kernel.
 //
-// Short bios of ciphers that processors have instructions for are not handed to the works: the
+// Short bios of ciphers that processors have instructions for are not handed to the workers: the
 // goroutine that submits a write encrypts it, and the one that ends a read decrypts it. Another
 // would take longer to begin, and its processor to fetch the data. The features
 // no_write_workqueue and no_read_workqueue ask for that with all bios.
@@ -33,7 +33,8 @@
 // the table shows it. It is in locked memory (udm/internal/secret), and overwritten when
 // it is wiped or the target closed. So are the round keys of AES-XTS where processors have
 // instructions for it. Errors and logs do not tell it. What other ciphers have made of it, and
-// the text of the table that it came in, is Go's memory, which is dropped and not overwritten. A table that names a key of a [Ring] does not contain it.
+// the text of the table that it came in, is in Go's memory, which is dropped and not
+// overwritten. A table that names a key of a [Ring] does not contain it.
 //
 // Lock order: workers.mu, then that of its queue; crypt.mu is a leaf.
 package crypt
@@ -71,7 +72,7 @@ type crypt struct {
 	spec    skcipher.Spec
 	segment segment.Segment
 	tagSize uint64 // bytes that the device below keeps beside each sector; 0: none
-	reading uint64 // bytes; longer reads are handed to the works
+	reading uint64 // bytes; longer reads are handed to the workers
 	writing uint64 // bytes; longer writes are
 	keys    KeyStore
 	workers workers
@@ -149,7 +150,7 @@ func (c *crypt) setTags() error {
 	return nil
 }
 
-// random makes a vector.
+// random fills p with a vector.
 func (c *crypt) random(p []byte) {
 	var n [8]byte
 	for len(p) > 0 {
@@ -282,7 +283,7 @@ func (c *crypt) decrypt(cl *dm.Clone) blk.Status {
 		cipher.Decrypt(data, sector)
 		return blk.OK
 	}
-	b := takeBuffer(cl.Bytes()) // not counted: a worker has one at most
+	b := takeBuffer(cl.Bytes()) // not counted: whoever decrypts has one at most
 	data := b.data[:cl.Bytes()]
 	cl.CopyOut(data)
 	cipher.Decrypt(data, sector)
@@ -324,7 +325,7 @@ func (c *crypt) work(cl *dm.Clone) {
 	}
 }
 
-// Close has nothing to wait for but the works themselves.
+// Close has nothing to wait for but the workers themselves.
 func (c *crypt) Close() {
 	c.workers.Close()
 	c.wipe()
@@ -332,12 +333,12 @@ func (c *crypt) Close() {
 }
 
 // Postsuspend and Resume say when keys may be changed.
-func (c *crypt) Postsuspend() { c.turn(true) }
+func (c *crypt) Postsuspend() { c.setSuspended(true) }
 
 // Resume: see Postsuspend.
-func (c *crypt) Resume() { c.turn(false) }
+func (c *crypt) Resume() { c.setSuspended(false) }
 
-func (c *crypt) turn(suspended bool) {
+func (c *crypt) setSuspended(suspended bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.suspended = suspended

@@ -90,6 +90,7 @@ func TestRefuses(t *testing.T) {
 		0 64 crypt aes-xts-plain64 - 0 a 0 => EINVAL Error decoding and setting key
 		0 64 crypt aes-xts-plain64 f 0 a 0 => EINVAL Error decoding and setting key
 		0 64 crypt aes-xts-plain64 abcd 0 a 0 => EINVAL Error decoding and setting key
+		0 64 crypt aes-cbc-plain -K32 0 a 0 => EINVAL Error decoding and setting key
 		0 64 crypt aes-cbc-plain zzK32 0 a 0 => EINVAL Error decoding and setting key
 		0 64 crypt cipher_null-ecb K32 0 a 0 => EINVAL Error decoding and setting key
 		0 64 crypt aes-cbc-foo K32 0 a 0 => EINVAL Invalid IV mode

@@ -9,6 +9,8 @@ Table:
                 authenticated encryption capi:gcm(aes)-IV,
                 capi:rfc7539(chacha20,poly1305)-IV and
                 capi:authenc(hmac(HASH),MODE(CIPHER))-IV
+                  KEYS     how many keys take turns from sector to sector, a power
+                           of two up to 64
                   CIPHER   aes, twofish, or cipher_null, which does nothing;
                            xchacha12,aes or xchacha20,aes for adiantum
                   MODE     xts, cbc, adiantum, or ecb, which has no IV

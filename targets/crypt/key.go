@@ -50,7 +50,7 @@ func keySize(word string) (int, error) {
 func (c *crypt) decode(word string) (key, error) {
 	size, err := keySize(word)
 	switch {
-	case err != nil || size == 0 && word != noKey:
+	case err != nil:
 		return key{}, badKey()
 	case !strings.HasPrefix(word, ":"):
 		b, err := decodeHex(word)
@@ -68,10 +68,10 @@ func (c *crypt) decode(word string) (key, error) {
 	return key{secret.Take(k), word}, err
 }
 
-// decodeHex reads pairs of digits; a digit that is left over means nothing.
+// decodeHex reads pairs of digits, or noKey; a digit that is left over means nothing.
 func decodeHex(word string) ([]byte, error) {
 	b, err := hex.DecodeString(word[:len(word)/2*2])
-	if err != nil {
+	if err != nil || len(b) == 0 && word != noKey {
 		clear(b)
 		return nil, badKey()
 	}
@@ -79,7 +79,7 @@ func decodeHex(word string) ([]byte, error) {
 }
 
 func badKey() error {
-	return dm.Errorf(syscall.EINVAL, "the key is none; use hexadecimal digits, or - for no key")
+	return dm.Errorf(syscall.EINVAL, "this is no key; use hexadecimal digits, or - for none")
 }
 
 // set puts the key of a word in force.

@@ -40,17 +40,17 @@ func ParseLine(words []string) (*Line, error) {
 	if len(words) < 5 {
 		return nil, dm.Errorf(syscall.EINVAL, "Not enough arguments")
 	}
-	size, err := keySize(words[1])
-	if err != nil {
+	if _, err := keySize(words[1]); err != nil {
 		return nil, dm.Errorf(syscall.EINVAL, "Cannot parse key size")
 	}
 	l := &Line{Cipher: words[0], SectorSize: blk.SectorSize}
 	if err := l.parseFeatures(words[5:]); err != nil {
 		return nil, err
 	}
-	if err := l.parseKey(words[1], size); err != nil {
+	if err := l.parseKey(words[1]); err != nil {
 		return nil, err
 	}
+	var err error
 	if l.IVOffset, err = dm.ParseUint(words[2], math.MaxUint64); err != nil || l.IVOffset%l.sectors() != 0 {
 		return nil, dm.Errorf(syscall.EINVAL, "Invalid iv_offset sector")
 	}
@@ -63,28 +63,26 @@ func ParseLine(words []string) (*Line, error) {
 
 // parseKey sees that the cipher is one, and the key one of its keys, as far as the
 // word itself is the key.
-func (l *Line) parseKey(word string, size int) error {
+func (l *Line) parseKey(word string) error {
 	spec, err := l.spec()
 	if err != nil {
 		return err
 	}
 	spec.TagSize = spec.FullTag()
 	l.Key = word
-	if !strings.HasPrefix(word, ":") {
-		k, err := decodeHex(strings.TrimPrefix(word, noKey))
-		if err == nil && size == 0 && word != noKey {
-			err = badKey()
-		}
-		if err == nil {
-			err = spec.CheckKey(k)
-		}
-		if err != nil {
-			return dm.Because(err, "Error decoding and setting key")
-		}
-		if l.Key = noKey; len(k) > 0 {
-			l.Key = hex.EncodeToString(k)
-		}
-		clear(k)
+	if strings.HasPrefix(word, ":") {
+		return nil
+	}
+	k, err := decodeHex(word)
+	defer clear(k)
+	if err == nil {
+		err = spec.CheckKey(k)
+	}
+	if err != nil {
+		return dm.Because(err, "Error decoding and setting key")
+	}
+	if word != noKey {
+		l.Key = hex.EncodeToString(k)
 	}
 	return nil
 }
