@@ -150,6 +150,20 @@ udm remove mem
 [ "$(udm attach disk)" = $dev ]
 udm detach disk
 e2fsck -f -n $D0
+[ "$(udm attach --nbd disk)" = $dev ]
+sh -c 'until [ -e go ]; do sleep 0.1; done; dd if=file bs=1M oflag=direct status=none >&9' 9<>$dev & writer=$!
+until ls -l /proc/$writer/fd | grep -q "$dev$"; do sleep 0.1; done
+kill $daemon
+wait $daemon
+[ -e /sys/block/${dev#/dev/}/pid ]
+touch go
+start
+wait $writer
+cmp -n 8388608 file $dev
+udm detach disk
+gone $dev
+echo programs that only have it open wait as well
+
 kill $daemon
 wait $daemon
 echo it goes on

@@ -30,7 +30,7 @@ type kernelJob struct {
 	Size     uint64 `json:"size,omitempty"`     // nbd, ublk: bytes
 	Memory   bool   `json:"memory,omitempty"`   // attach by nbd: its content ends with the daemon
 	Force    bool   `json:"force,omitempty"`    // detach also when it is in use: it is removed when its last user closes it
-	Stay     bool   `json:"stay,omitempty"`     // detach only if it is not in use; of loop devices, if nobody has it open at all
+	Stay     bool   `json:"stay,omitempty"`     // detach only if nobody has it open at all
 
 	// For attach by ublk.
 	Limits *blk.Limits `json:"limits,omitempty"`

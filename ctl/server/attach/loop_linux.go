@@ -176,6 +176,9 @@ func (j *kernelJob) detach() error {
 	if serr != nil && !j.Force {
 		return &os.PathError{Op: "fsync", Path: j.Path, Err: serr}
 	}
+	if j.Stay && j.Driver == ctl.DriverNBD && openElsewhere(j.Path) {
+		return syscall.EBUSY
+	}
 	if err := j.clear(fd); err != nil {
 		return &os.PathError{Op: "detach", Path: j.Path, Err: err}
 	}
