@@ -104,7 +104,7 @@ PERSISTENT = ./targets/cache ./targets/clone ./targets/era ./targets/snapshot ./
 test-ublk: packages ## attach devices by the ublk drivers of three kernels: the user-mode one's is built from Debian's source once, two newer ones are fetched once, into the user's cache
 	@./test/packages.sh test/kernel/packages.txt
 	@./test/kernel/ublk-module.sh
-	kernels=$$(for release in bookworm-backports trixie-backports; do ./test/kernel/debian-kernel.sh $$release || exit; done) && \
+	kernels=$$(for release in bookworm-security trixie-backports; do ./test/kernel/debian-kernel.sh $$release || exit; done) && \
 		CI=true go test $(FLAGS) -timeout 60m -count=1 -run Ublk ./test/kernel -machines "$$kernels"
 
 test-xfstests: packages ## run xfstests' quick tests of ext4 and xfs on udm's devices and on plain disks: attached here, and in a real kernel over vhost-user; for hours (root; XFSTESTS: the folder of its source, which is built in the user's cache)
