@@ -32,7 +32,11 @@ type Control struct {
 	fd       int
 	features uint64
 	legacy   bool
+	do       command
 }
+
+// command executes a command for the device with the given ID and waits for its completion.
+type command func(dir, nr, id uint32, buf []byte, data uint64) error
 
 // Directions of payloads and numbers of commands.
 const (
@@ -76,6 +80,7 @@ func Open() (*Control, error) {
 		return nil, &os.PathError{Op: "open", Path: ControlPath, Err: err}
 	}
 	c := &Control{fd: fd}
+	c.do = c.send
 	buf := make([]byte, 8)
 	switch err := c.do(dirRead, cmdGetFeatures, AnyID, buf, 0); {
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
@@ -94,8 +99,7 @@ func (c *Control) Close() { unix.Close(c.fd) }
 // Legacy reports whether the driver is older than Linux 6.5, and cannot report its features.
 func (c *Control) Legacy() bool { return c.legacy }
 
-// do executes a command for the device with the given ID and waits for its completion.
-func (c *Control) do(dir, nr, id uint32, buf []byte, data uint64) error {
+func (c *Control) send(dir, nr, id uint32, buf []byte, data uint64) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	r, err := uring.New(uring.Options{Entries: 1, Big: true})
@@ -181,13 +185,25 @@ func (c *Control) DeleteLater(id uint32) error { return c.do(dirRead, cmdDeleteL
 
 // Recover prepares a device for another server. It polls, for at most patience, until the
 // kernel has noticed that the previous server ended, because there is no notification.
+//
+// It succeeds also for a device that is prepared already, because its last server ended before it sent
+// a command. The driver then answers EINVAL, since no queue of the server was ready. If the server has
+// mapped descriptors, drivers before Linux 6.15 let only the same process serve the device.
 func (c *Control) Recover(id uint32, patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		err := c.repeat(cmdStartRecover, id, 0)
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+		switch err := c.repeat(cmdStartRecover, id, 0); {
+		case errors.Is(err, unix.EINVAL) && c.prepared(id):
+			return nil
+		case !errors.Is(err, unix.EBUSY) || time.Now().After(end):
 			return err
 		}
 	}
+}
+
+// prepared reports whether a device waits for a server.
+func (c *Control) prepared(id uint32) bool {
+	i, err := c.Info(id)
+	return err == nil && i.State == Quiesced && i.Flags&flagRecovery != 0
 }
 
 // Recovered passes waiting requests to the new server, the process pid.

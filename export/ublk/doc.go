@@ -23,6 +23,13 @@
 // when it arrives, and those of a read are taken from there by the commit. An error completion means that the server has lost the tag.
 // All commands of a queue must come from the thread that submitted the first fetch.
 //
+// When a server ends, the driver aborts its commands once for each of its queues, on a kernel thread,
+// which may run late: it then meets the first commands of the next server. It counts these as given,
+// so that Recovered would succeed, but requests for their tags would be lost. A server whose commands
+// are aborted before it is up therefore leaves, and the device is recovered once more. Drivers before
+// Linux 6.15 cannot recover a device whose server has sent the commands of some queues only, so all
+// queues are opened before any sends one.
+//
 // # Data
 //
 // Since Linux 6.5 the server copies the data itself, by pread and pwrite of /dev/ublkcN at an

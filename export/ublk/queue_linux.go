@@ -68,14 +68,21 @@ func newQueue(s *Server, id int) *queue {
 }
 
 // run serves until the device is stopped or the server leaves. It does not unlock its thread,
-// so that the thread exits. It calls ready after setting q.failed.
-func (q *queue) run(ready func()) {
+// so that the thread exits. It calls opened after setting q.failed, and ready when the driver has
+// the first commands. None are sent unless all queues are open: see Control.Recover.
+func (q *queue) run(opened *sync.WaitGroup, ready func()) {
 	runtime.LockOSThread()
 	if q.failed == nil {
 		q.failed = q.open()
 	}
+	opened.Done()
+	opened.Wait()
+	open := q.server.failed() == nil
+	if open {
+		q.fetch()
+	}
 	ready()
-	if q.failed == nil {
+	if open {
 		q.serve()
 	}
 	q.close()
@@ -86,11 +93,6 @@ func (q *queue) open() (err error) {
 	// reclaim some. The call fails without CAP_SYS_RESOURCE; serve nevertheless.
 	_ = unix.Prctl(setFlusher, 1, 0, 0, 0)
 	s, page := q.server, os.Getpagesize()
-	length := roundUp(len(q.tags)*descSize, page)
-	off := int64(q.id) * int64(roundUp(maxDepth*descSize, page))
-	if q.descs, err = unix.Mmap(s.fd, off, length, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
-		return fmt.Errorf("mmap of /dev/ublkc%d: %w", s.info.ID, err)
-	}
 	size := buffersLen(len(q.tags), int(s.info.MaxBytes), q.copies)
 	if q.data, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
 		return fmt.Errorf("memory for requests: %w", err)
@@ -99,11 +101,27 @@ func (q *queue) open() (err error) {
 	if q.ring, err = uring.New(uring.Options{Entries: len(q.tags) + 1}); err != nil {
 		return err
 	}
+	length := roundUp(len(q.tags)*descSize, page)
+	off := int64(q.id) * int64(roundUp(maxDepth*descSize, page))
+	if q.descs, err = unix.Mmap(s.fd, off, length, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return fmt.Errorf("mmap of /dev/ublkc%d: %w", s.info.ID, err)
+	}
+	return nil
+}
+
+// fetch sends the first command for each tag.
+func (q *queue) fetch() {
 	q.listen()
 	for i := range q.tags {
 		q.command(cmdFetch, &q.tags[i], 0)
 	}
-	return q.ring.Enter(0)
+	q.enter(0)
+}
+
+func (q *queue) enter(wait int) {
+	if err := q.ring.Enter(wait); err != nil {
+		panic("ublk: " + err.Error()) // requests can neither complete nor fail
+	}
 }
 
 func (q *queue) listen() {
@@ -135,9 +153,7 @@ func (q *queue) serve() {
 			q.waker.Awake()
 			return
 		}
-		if err := q.ring.Enter(1); err != nil {
-			panic("ublk: " + err.Error()) // requests can neither complete nor fail
-		}
+		q.enter(1)
 		q.waker.Awake()
 		for c, ok := q.ring.Next(); ok; c, ok = q.ring.Next() {
 			q.completed(c)
@@ -178,24 +194,27 @@ func (q *queue) completed(c uring.Completion) {
 		}
 	case c.Result == 0:
 		q.held++
-		q.tags[c.User].fetched = true
 		q.start(&q.tags[c.User])
 	default:
-		q.lost(&q.tags[c.User], c)
+		q.lost(c)
 	}
 }
 
-// lost ends the service of a tag. If the kernel did not take its first command, it would wait for
-// that for ever, so the server leaves: another one may have more luck.
-func (q *queue) lost(r *request, c uring.Completion) {
+// lost ends the service of a tag. The driver aborts all commands when a device is stopped, and may
+// abort some of a server that recovers it: see the package comment. Requests for the tag would then
+// wait for ever, as they would after a refused command, so the server leaves, and another recovers them.
+func (q *queue) lost(c uring.Completion) {
 	q.gone++
-	if c.Result == resultAbort {
+	s := q.server
+	switch aborted := c.Result == resultAbort; {
+	case aborted && s.up.Load():
 		return
+	case aborted:
+		s.log.Warn("the kernel took back a request slot of a block device that it was to recover", "device", s.info.ID)
+	default:
+		s.log.Error("the kernel refused a request slot of a block device", "device", s.info.ID, "reason", c.Err())
 	}
-	q.server.log.Error("the kernel refused a request slot of a block device", "device", q.server.info.ID, "reason", c.Err())
-	if !r.fetched {
-		q.server.leave()
-	}
+	s.leave()
 }
 
 func (q *queue) leave() {

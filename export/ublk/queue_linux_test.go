@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -172,22 +173,42 @@ func TestQueueLeaves(t *testing.T) {
 	}
 }
 
-// A server leaves if the kernel does not take the first command of a tag, which it would wait for
-// for ever; a tag that is lost later is lost alone.
-func TestRefusedSlots(t *testing.T) {
-	d := &heldDevice{data: make([]byte, testDepth*testBytes)}
-	q := queueOn(t, d)
-	q.arrive(0, testRead, 0, 512)
-	d.end(1)
-	q.pass()
-	q.completed(uring.Completion{User: 0, Result: -int32(unix.EINVAL)})
-	q.completed(uring.Completion{User: 1, Result: resultAbort})
-	if q.pass(); q.leaving || q.gone != 2 {
-		t.Errorf("leaving %v, %d tags are gone, want false and 2", q.leaving, q.gone)
+// A server leaves if the kernel refuses a command, or aborts one before the server is up: a request for
+// its tag would wait for ever. It goes on until its last tag is aborted if the device is stopped later.
+func TestLostSlots(t *testing.T) {
+	abort, refuse := resultAbort, -int32(unix.EBUSY)
+	for _, c := range []struct {
+		up     bool
+		result int32
+		leaves bool
+	}{{false, abort, true}, {false, refuse, true}, {true, abort, false}, {true, refuse, true}} {
+		q := queueOn(t, &heldDevice{data: make([]byte, testBytes)})
+		if c.up {
+			q.server.Up()
+		}
+		q.completed(uring.Completion{User: 1, Result: c.result})
+		if q.pass(); q.leaving != c.leaves || q.gone != 1 {
+			t.Errorf("up %v, result %d: leaving %v, %d tags are gone, want %v and 1", c.up, c.result, q.leaving, q.gone, c.leaves)
+		}
 	}
-	q.completed(uring.Completion{User: 2, Result: -int32(unix.EBUSY)})
-	if q.pass(); !q.leaving || q.gone != 3 {
-		t.Errorf("leaving %v, %d tags are gone, want true and 3", q.leaving, q.gone)
+}
+
+// No queue sends a command if another one cannot be opened. The file in place of the driver refuses all.
+func TestQueuesOpenTogether(t *testing.T) {
+	for _, failed := range []error{nil, unix.ENOMEM} {
+		s := queueOn(t, &heldDevice{data: make([]byte, testBytes)}).server
+		s.queues = []*queue{newQueue(s, 0), newQueue(s, 0)}
+		s.queues[1].failed = failed
+		var opened, ready, running sync.WaitGroup
+		opened.Add(2)
+		ready.Add(2)
+		for _, q := range s.queues {
+			running.Go(func() { q.run(&opened, ready.Done) })
+		}
+		running.Wait()
+		if refused := s.queues[0].gone + s.queues[1].gone; (refused > 0) != (failed == nil) {
+			t.Errorf("with %v of a queue, %d commands were refused", failed, refused)
+		}
 	}
 }
 

@@ -16,8 +16,6 @@ type request struct {
 	data  []byte // of a read or write
 	bio   blk.Bio
 	phase atomic.Int32
-
-	fetched bool // a request has arrived: the kernel has taken the first command of the tag
 }
 
 // Phases of a bio. Submit may return before or after End runs; the second of the two events

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,7 @@ type Server struct {
 	legacy bool
 	fd     int // of /dev/ublkcN
 	queues []*queue
+	up     atomic.Bool   // see Up
 	ended  chan struct{} // closed when all queues have ended
 }
 
@@ -32,13 +34,14 @@ func Serve(c *Control, id uint32, x *export.Export, log *slog.Logger) (*Server, 
 		x.Done()
 		return nil, err
 	}
-	var ready, running sync.WaitGroup
+	var opened, ready, running sync.WaitGroup
 	for i := range int(s.info.Queues) {
 		s.queues = append(s.queues, newQueue(s, i))
 	}
+	opened.Add(len(s.queues))
+	ready.Add(len(s.queues))
 	for _, q := range s.queues {
-		ready.Add(1)
-		running.Go(func() { q.run(ready.Done) })
+		running.Go(func() { q.run(&opened, ready.Done) })
 	}
 	go func() {
 		running.Wait()
@@ -47,7 +50,11 @@ func Serve(c *Control, id uint32, x *export.Export, log *slog.Logger) (*Server, 
 		close(s.ended)
 	}()
 	ready.Wait()
-	return s, s.began()
+	if err := s.failed(); err != nil {
+		s.Leave()
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *Server) open(c *Control, id uint32) (err error) {
@@ -61,18 +68,18 @@ func (s *Server) open(c *Control, id uint32) (err error) {
 	return nil
 }
 
-// began returns the error of queues that failed to start, and then stops the others.
-func (s *Server) began() error {
+// failed returns the errors of queues that could not be opened.
+func (s *Server) failed() error {
 	var errs []error
 	for _, q := range s.queues {
 		errs = append(errs, q.failed)
 	}
-	err := errors.Join(errs...)
-	if err != nil {
-		s.Leave()
-	}
-	return err
+	return errors.Join(errs...)
 }
+
+// Up tells the server that [Control.Start] or [Control.Recovered] has succeeded. Until then it leaves
+// when the driver aborts a command.
+func (s *Server) Up() { s.up.Store(true) }
 
 // Leave stops the server and waits until its bios have ended. The block device remains, and
 // its requests wait for the next server.

@@ -42,13 +42,20 @@ func (k *Kernel) Retry() {
 
 // bringBack attaches again what was attached before a restart, at the same path if
 // that is free. Programs that still use a loop device lost it when the daemon ended; it stays,
-// unusable, until they close it. Those that use one of ublk or nbd wait, and go on.
+// unusable, until they close it. Those that use one of ublk or nbd wait, and go on. It does the same
+// for devices whose server has ended by itself.
 func (k *Kernel) bringBack() {
 	k.endLeft()
 	before := maps.Clone(k.devices)
 	var left []uint32
 	for _, minor := range slices.Sorted(maps.Keys(k.devices)) {
-		if !k.devices[minor].back {
+		a := k.devices[minor]
+		if a.back && k.abandoned(minor) {
+			k.log.Warn("a block device has lost its server; it is attached again", "path", a.path)
+			a.back = false
+			k.devices[minor] = a
+		}
+		if !a.back {
 			left = append(left, minor)
 		}
 	}

@@ -69,7 +69,9 @@ type Kernel struct {
 	nbd   *nbd.Server            // serves devices attached by nbd
 	links map[uint32]*link       // guarded by op; by minor
 	ublk  map[uint32]blockServer // guarded by op; by minor
-	cut   atomic.Bool            // nbd is disconnecting clients
+	// waiting is ublkWaits.
+	waiting func(minor uint32) bool
+	cut     atomic.Bool // nbd is disconnecting clients
 
 	starts []func() // guarded by op; begin to serve what was taken over
 	taken  bool     // guarded by op; a Retry follows when everything is
@@ -104,12 +106,14 @@ func New(c Config) (*Kernel, error) {
 		root = real // as the kernel reports it
 	}
 	server, err := nbd.New(nbd.Config{Exports: export.Lasting(c.Exports.For(attachments).ByNumber()), Grow: true, Log: c.Log})
-	return &Kernel{
+	k := &Kernel{
 		control: c.Exports.Control, exports: c.Exports, fs: c.FS, log: c.Log, helper: c.Helper,
 		root: root, op: env.NewMutex(c.Env), nbd: server,
 		mounts: make(map[string]*mounted), devices: make(map[uint32]attachment), links: make(map[uint32]*link),
 		ublk: make(map[uint32]blockServer),
-	}, err
+	}
+	k.waiting = k.ublkWaits
+	return k, err
 }
 
 // saved is the content of files.json.

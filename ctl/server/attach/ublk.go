@@ -25,6 +25,12 @@ func (k *Kernel) serves(minor uint32) bool {
 	}
 }
 
+// abandoned reports whether the server of a block device has ended by itself while its users wait: the
+// driver has aborted its commands.
+func (k *Kernel) abandoned(minor uint32) bool {
+	return k.ublk[minor] != nil && !k.serves(minor) && k.waiting(minor)
+}
+
 // lasting reports whether a block device of ublk or nbd can wait for the next daemon, and has
 // to because its device is suspended.
 func (k *Kernel) lasting(minor uint32, a attachment) (lasting, suspended bool) {

@@ -69,17 +69,29 @@ func (k *Kernel) byUblk(d *dm.Device, path string, auto bool) (string, error) {
 // free reports whether the block device of a daemon before can be attached again at once: not
 // while the ublk driver has not noticed that daemon's end.
 func (k *Kernel) free(minor uint32) bool {
-	j := k.newJob(jobAttach, minor, ctl.DriverUblk, k.devices[minor].path)
-	if driverOf(j.Path) != ctl.DriverUblk || k.serves(minor) {
+	if driverOf(k.devices[minor].path) != ctl.DriverUblk || k.serves(minor) {
 		return true
 	}
+	st, err := k.ublkState(minor)
+	return err != nil || st != ublk.Live // attaching tells the error
+}
+
+// ublkWaits reports whether the users of a block device wait for another server.
+func (k *Kernel) ublkWaits(minor uint32) bool {
+	st, err := k.ublkState(minor)
+	return err == nil && st == ublk.Quiesced
+}
+
+// ublkState returns the state of a block device in the driver: errUnused.
+func (k *Kernel) ublkState(minor uint32) (ublk.State, error) {
 	c, err := ublk.Open()
 	if err != nil {
-		return true // attaching tells why
+		return 0, err
 	}
 	defer c.Close()
+	j := k.newJob(jobAttach, minor, ctl.DriverUblk, k.devices[minor].path)
 	i, err := j.oursUblk(c)
-	return err != nil || i.State != ublk.Live
+	return i.State, err
 }
 
 // leaveUblk ends the server of a block device.
@@ -116,6 +128,12 @@ func (k *Kernel) serveUblk(j kernelJob, minor uint32, x *export.Export) error {
 	}()
 	j.Server = os.Getpid()
 	_, err = k.answer(ctx, j)
+	switch {
+	case err == nil:
+		s.Up()
+	case !k.serves(minor):
+		err = fmt.Errorf("the ublk driver has not taken the server's commands: %w", err)
+	}
 	return err
 }
 
