@@ -6,14 +6,18 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"udm/blk"
+	"udm/blk/blktest"
+	"udm/blk/memdev"
 	"udm/env"
 	"udm/test/need"
 )
@@ -228,6 +232,55 @@ func TestCryptsetupTakesOurs(t *testing.T) {
 			unlock(t, open(t, d), "theirs")
 		})
 	}
+}
+
+// TestCryptsetupAfterPowerCuts: cryptsetup, too, opens what is left when the power is cut at an I/O
+// of a change.
+func TestCryptsetupAfterPowerCuts(t *testing.T) {
+	need.Tools(t, "cryptsetup")
+	seed, seen := maphash.MakeSeed(), make(map[uint64]bool)
+	cutEach(t, func(s *scenario, t *testing.T, f *blktest.Failer, d *memdev.Device, k *Key) {
+		c := open(t, d)
+		c.store.dev = f.Wrap(d)
+		_ = s.change(c, k, c.Header.Version) // TestPowerCuts looks at the error
+		for _, after := range []*memdev.Device{d.CrashCloneNone(), d.CrashClone(1), d.CrashClone(2), d.CrashCloneAll()} {
+			p := make([]byte, diskSectors*blk.SectorSize)
+			must(t, blk.ReadSectors(env.Real(), after, p, 0))
+			sum := maphash.Bytes(seed, p)
+			if seen[sum] {
+				continue
+			}
+			seen[sum] = true
+			path := filepath.Join(t.TempDir(), "disk")
+			storeHoles(t, p, path)
+			if !slices.ContainsFunc(s.must, func(pass string) bool { return takes(t, path, pass) }) {
+				t.Errorf("%v: none of %v opens the disk", f, s.must)
+			}
+		}
+	})
+	t.Logf("%d states", len(seen))
+}
+
+// storeHoles writes a disk to a file with holes.
+func storeHoles(t *testing.T, p []byte, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	must(t, err)
+	must(t, f.Truncate(int64(len(p))))
+	for at := 0; at < len(p); at += 4096 {
+		if block := p[at : at+4096]; !bytes.Equal(block, make([]byte, 4096)) {
+			_, err := f.WriteAt(block, int64(at))
+			must(t, err)
+		}
+	}
+	must(t, f.Close())
+}
+
+// takes reports whether cryptsetup opens a disk by a passphrase.
+func takes(t *testing.T, path, pass string) bool {
+	c := exec.CommandContext(t.Context(), "cryptsetup", "-q", "open", "--test-passphrase", path, "--key-file", "-")
+	c.Stdin = strings.NewReader(pass)
+	return c.Run() == nil
 }
 
 func writeFile(t *testing.T, text string) string {

@@ -120,16 +120,7 @@ func (p *powered) store(t *testing.T, path string) {
 	t.Helper()
 	all := make([]byte, cutSectors*blk.SectorSize)
 	must(t, blk.ReadSectors(env.Real(), p, all, 0))
-	f, err := os.Create(path)
-	must(t, err)
-	must(t, f.Truncate(int64(len(all))))
-	for at := 0; at < len(all); at += 4096 {
-		if block := all[at : at+4096]; !bytes.Equal(block, make([]byte, 4096)) {
-			_, err := f.WriteAt(block, int64(at))
-			must(t, err)
-		}
-	}
-	must(t, f.Close())
+	storeHoles(t, all, path)
 }
 
 // checkCut reads the range of a disk that has lost its power.
@@ -269,6 +260,73 @@ func TestKernelCutsTags(t *testing.T) {
 		})
 		t.Logf("disk %d: %d states", i, states)
 	}
+}
+
+// TestKernelCutsHeaders opens disks that lose their power after each write with which cryptsetup
+// changes their headers in the kernel.
+func TestKernelCutsHeaders(t *testing.T) {
+	kernel.Need(t)
+	need.Tools(t, "cryptsetup")
+	dir := t.TempDir()
+	for _, pass := range []string{"old", "new", "newer"} {
+		must(t, os.WriteFile(filepath.Join(dir, pass), []byte(pass), 0o600))
+	}
+	const kdf = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file $OUT/"
+	options := []string{"--type luks1", "--type luks2 --luks2-metadata-size 16k --luks2-keyslots-size 2M"}
+	var script strings.Builder
+	for i, o := range options {
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("disk", i)), nil, 0o600))
+		must(t, os.Truncate(filepath.Join(dir, fmt.Sprint("disk", i)), cutSectors*blk.SectorSize))
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("log", i)), nil, 0o600))
+		must(t, os.Truncate(filepath.Join(dir, fmt.Sprint("log", i)), 64<<20))
+		fmt.Fprintf(&script, "l=$(losetup -f --show $OUT/disk%d); g=$(losetup -f --show $OUT/log%d)\n", i, i)
+		fmt.Fprintf(&script, "dmsetup create lw --table \"0 %d log-writes $l $g\"\n", cutSectors)
+		for _, step := range []string{"luksFormat -q " + o + " " + kdf + "old /dev/mapper/lw", "luksAddKey " + kdf + "old /dev/mapper/lw $OUT/new",
+			"luksChangeKey " + kdf + "old /dev/mapper/lw $OUT/newer", "luksRemoveKey --key-file $OUT/newer /dev/mapper/lw"} {
+			fmt.Fprintf(&script, "cryptsetup %s 2>/dev/null; dmsetup message lw 0 mark %s\n", step, strings.Fields(step)[0])
+		}
+		fmt.Fprint(&script, "dmsetup remove lw; losetup -d $l; losetup -d $g\n")
+	}
+	kernel.Boot(t, kernel.Options{Dir: dir, Modules: append(cutModules(), "algif_skcipher"), Script: script.String()})
+	// Of each list of passphrases one must open the disk, after the step.
+	sure := map[string][][]string{"luksFormat": {{"old"}}, "luksAddKey": {{"new"}, {"old", "newer"}}, "luksChangeKey": {{"new"}}, "luksRemoveKey": {{"new"}}}
+	for i := range options {
+		disk := &powered{Device: memdev.New(cutSectors, memdev.Volatile)}
+		var want []byte // the key
+		step := ""
+		states := replayEach(t, filepath.Join(dir, fmt.Sprint("log", i)), disk, func(e *logwrites.Entry) {
+			if e.Mark && sure[e.Text] != nil {
+				step = e.Text
+			}
+			for _, passes := range sure[step] {
+				got := keyBy(t, disk, passes)
+				if want == nil {
+					want = got
+				}
+				if got == nil || !bytes.Equal(got, want) {
+					t.Errorf("disk %d, %v after %s: none of %v opens it to its key", i, e, step, passes)
+				}
+			}
+		})
+		if step != "luksRemoveKey" {
+			t.Errorf("disk %d: %q is the last step", i, step)
+		}
+		shut(t, open(t, disk), "newer")
+		t.Logf("disk %d: %d states", i, states)
+	}
+}
+
+// keyBy is the key of a disk that one of the passphrases opens, or nil.
+func keyBy(t *testing.T, disk blk.Device, passes []string) []byte {
+	t.Helper()
+	c := open(t, disk)
+	for _, pass := range passes {
+		if k, err := c.Unlock([]byte(pass), AnySlot); err == nil {
+			defer k.Close()
+			return bytes.Clone(k.secret.Bytes())
+		}
+	}
+	return nil
 }
 
 // replayEach writes what a log has to a disk, and calls f after each entry. It returns the

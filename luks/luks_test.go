@@ -179,7 +179,10 @@ var scenarios = []scenario{
 // TestPowerCuts cuts the power at each I/O of each change. What is left has a header
 // that says the same about the data, and opens by the old or the new passphrase to
 // the same key.
-func TestPowerCuts(t *testing.T) {
+func TestPowerCuts(t *testing.T) { cutEach(t, (*scenario).run) }
+
+// cutEach calls run for each scenario, disk and I/O that fails with all after it. The key opens the disk.
+func cutEach(t *testing.T, run func(s *scenario, t *testing.T, f *blktest.Failer, d *memdev.Device, k *Key)) {
 	for version := 1; version <= 2; version++ {
 		d := memdev.New(diskSectors, memdev.Volatile)
 		c := create(t, d, small(version), "old")
@@ -188,7 +191,7 @@ func TestPowerCuts(t *testing.T) {
 		must(t, err)
 		for _, s := range scenarios {
 			t.Run(fmt.Sprintf("%s%d", s.name, version), func(t *testing.T) {
-				n := blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) { s.run(t, f, d.CrashCloneAll(), k) })
+				n := blktest.FailEach(t, func(t *testing.T, f *blktest.Failer) { run(&s, t, f, d.CrashCloneAll(), k) })
 				t.Logf("%d I/Os", n)
 			})
 		}
