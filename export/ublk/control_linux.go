@@ -188,7 +188,7 @@ func (c *Control) DeleteLater(id uint32) error { return c.do(dirRead, cmdDeleteL
 //
 // It succeeds also for a device that is prepared already, because its last server ended before it sent
 // a command. The driver then answers EINVAL, since no queue of the server was ready. If the server has
-// mapped descriptors, drivers before Linux 6.15 let only the same process serve the device.
+// mapped descriptors, drivers before Linux 6.16 let only the same process serve the device.
 func (c *Control) Recover(id uint32, patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		switch err := c.repeat(cmdStartRecover, id, 0); {

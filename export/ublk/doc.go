@@ -14,7 +14,9 @@
 // Start waits for Serve and reads the partition table through it. Stop waits for requests.
 // While a device is quiesced, requests wait in the kernel. Requests that the old server had
 // not completed are sent to the next one, so a write may be executed twice. That is safe,
-// because it has not completed before the second time.
+// because it has not completed before the second time. A server that leaves answers nothing more, so
+// that its users send no requests while the driver ends it: before Linux 6.16 the driver may lose one
+// that arrives then, and waits for it for ever.
 //
 // The server opens /dev/ublkcN. Each queue has a thread, a ring, and shared memory with a
 // descriptor for each tag. The server submits a fetch command for every tag. Its completion
@@ -27,7 +29,7 @@
 // which may run late: it then meets the first commands of the next server. It counts these as given,
 // so that Recovered would succeed, but requests for their tags would be lost. A server whose commands
 // are aborted before it is up therefore leaves, and the device is recovered once more. Drivers before
-// Linux 6.15 cannot recover a device whose server has sent the commands of some queues only, so all
+// Linux 6.16 cannot recover a device whose server has sent the commands of some queues only, so all
 // queues are opened before any sends one.
 //
 // # Data

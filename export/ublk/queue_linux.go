@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,8 @@ const (
 	wakeUp      = ^uint64(0)
 	setFlusher  = 57 // PR_SET_IO_FLUSHER
 	resultAbort = -int32(unix.ENODEV)
+
+	calmTime = 30 * time.Millisecond // see calm
 )
 
 // queue serves one queue of a device on its own goroutine.
@@ -42,6 +45,7 @@ type queue struct {
 	tags    []request
 	gone    int        // number of tags that the server has lost
 	held    int        // number of requests that are not answered
+	left    int        // number of requests that arrived while the server was leaving, for the next one
 	waiting []*request // for a shared buffer, in the order of their arrival
 
 	pending []*request // requests whose bio has ended but which are not answered
@@ -115,11 +119,11 @@ func (q *queue) fetch() {
 	for i := range q.tags {
 		q.command(cmdFetch, &q.tags[i], 0)
 	}
-	q.enter(0)
+	must(q.ring.Enter(0))
 }
 
-func (q *queue) enter(wait int) {
-	if err := q.ring.Enter(wait); err != nil {
+func must(err error) {
+	if err != nil {
 		panic("ublk: " + err.Error()) // requests can neither complete nor fail
 	}
 }
@@ -151,13 +155,35 @@ func (q *queue) serve() {
 		q.startWaiting()
 		if q.held == 0 && (q.leaving || q.gone == len(q.tags)) {
 			q.waker.Awake()
+			q.calm()
 			return
 		}
-		q.enter(1)
+		must(q.ring.Enter(1))
 		q.waker.Awake()
-		for c, ok := q.ring.Next(); ok; c, ok = q.ring.Next() {
-			q.completed(c)
+		q.reap()
+	}
+}
+
+func (q *queue) reap() {
+	for c, ok := q.ring.Next(); ok; c, ok = q.ring.Next() {
+		q.completed(c)
+	}
+}
+
+// calm returns when all queues have stopped answering, and no request has arrived for a while: drivers
+// before Linux 6.16 may lose one that arrives while they end a server. Those whose requests are not
+// answered send no others, but those who have just got an answer may.
+func (q *queue) calm() {
+	s := q.server
+	s.serving.Done()
+	s.serving.Wait()
+	for quiet := time.Duration(0); s.loses && q.gone < len(q.tags) && quiet < calmTime; quiet += time.Millisecond {
+		before := q.left
+		must(q.ring.Collect())
+		if q.reap(); q.left != before {
+			quiet = 0
 		}
+		time.Sleep(time.Millisecond) // there is no notification that nobody sends requests
 	}
 }
 
@@ -192,6 +218,8 @@ func (q *queue) completed(c uring.Completion) {
 		if !c.More() {
 			q.listen()
 		}
+	case c.Result == 0 && q.leaving:
+		q.left++
 	case c.Result == 0:
 		q.held++
 		q.start(&q.tags[c.User])

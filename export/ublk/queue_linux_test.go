@@ -173,6 +173,32 @@ func TestQueueLeaves(t *testing.T) {
 	}
 }
 
+// A server that leaves does not answer what ends then, nor begins what arrives: whoever gets no answer
+// sends nothing while the driver ends it. The file in place of the driver refuses each answer.
+func TestNoAnswersWhileLeaving(t *testing.T) {
+	for _, leaving := range []bool{false, true} {
+		d := &heldDevice{data: make([]byte, testBytes)}
+		q := queueOn(t, d)
+		q.server.Up()
+		q.arrive(0, testWrite, 0, 512)
+		if leaving {
+			q.leave()
+		}
+		d.end(1)
+		q.pass()
+		q.arrive(1, testWrite, 0, 512)
+		must(q.ring.Enter(0))
+		q.reap()
+		want := 1
+		if leaving {
+			want = 0
+		}
+		if q.gone != want || len(d.bios) != want || q.held != want {
+			t.Errorf("leaving %v: %d answers, %d requests begun, %d held, want %d of each", leaving, q.gone, len(d.bios), q.held, want)
+		}
+	}
+}
+
 // A server leaves if the kernel refuses a command, or aborts one before the server is up: a request for
 // its tag would wait for ever. It goes on until its last tag is aborted if the device is stopped later.
 func TestLostSlots(t *testing.T) {
@@ -202,6 +228,7 @@ func TestQueuesOpenTogether(t *testing.T) {
 		var opened, ready, running sync.WaitGroup
 		opened.Add(2)
 		ready.Add(2)
+		s.serving.Add(2)
 		for _, q := range s.queues {
 			running.Go(func() { q.run(&opened, ready.Done) })
 		}

@@ -129,18 +129,18 @@ func bioEnded(b *blk.Bio) {
 	q.waker.Wake()
 }
 
-// ended answers a request whose bio has ended. Requests that fail while the server is leaving,
-// perhaps because its device is closed, are not answered: the kernel passes them to the next server.
+// ended answers a request whose bio has ended, unless the server is leaving: the kernel passes it to
+// the next server. Whoever waits for an answer sends no further request: see calm.
 func (q *queue) ended(r *request) {
 	switch st := r.bio.Status(); {
-	case st == blk.OK && q.copies && r.bio.Op == blk.Read && !q.copied(unix.Pwrite, r):
-		q.commit(r, -int32(unix.EIO))
-	case st == blk.OK:
-		q.commit(r, r.bytes)
 	case q.leaving:
 		q.release(r)
-	default:
+	case st != blk.OK:
 		q.commit(r, -int32(st.Errno()))
+	case q.copies && r.bio.Op == blk.Read && !q.copied(unix.Pwrite, r):
+		q.commit(r, -int32(unix.EIO))
+	default:
+		q.commit(r, r.bytes)
 	}
 }
 

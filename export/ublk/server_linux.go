@@ -21,15 +21,18 @@ type Server struct {
 	legacy bool
 	fd     int // of /dev/ublkcN
 	queues []*queue
+	loses  bool          // the driver is older than Linux 6.16: see queue.calm
 	up     atomic.Bool   // see Up
 	ended  chan struct{} // closed when all queues have ended
+
+	serving sync.WaitGroup // queues that answer requests
 }
 
 // Serve starts to serve a device after [Control.Add] or [Control.Recover], until it is stopped
 // or [Server.Leave] is called. The server then calls x.Done, also if Serve fails. The users of the
 // device do not learn of the end of this process, so x must be one of [export.Lasting].
 func Serve(c *Control, id uint32, x *export.Export, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log, export: x, legacy: c.legacy, ended: make(chan struct{})}
+	s := &Server{log: log, export: x, legacy: c.legacy, loses: c.features&flagResize == 0, ended: make(chan struct{})}
 	if err := s.open(c, id); err != nil {
 		x.Done()
 		return nil, err
@@ -39,6 +42,7 @@ func Serve(c *Control, id uint32, x *export.Export, log *slog.Logger) (*Server, 
 		s.queues = append(s.queues, newQueue(s, i))
 	}
 	opened.Add(len(s.queues))
+	s.serving.Add(len(s.queues))
 	ready.Add(len(s.queues))
 	for _, q := range s.queues {
 		running.Go(func() { q.run(&opened, ready.Done) })

@@ -153,7 +153,13 @@ func (r *Ring) Entry() *Entry {
 // next call submits the remaining entries.
 func (r *Ring) Enter(wait int) error {
 	atomic.StoreUint32(r.sqTail, r.tail)
-	submit := r.tail - atomic.LoadUint32(r.sqHead)
+	return r.enter(r.tail-atomic.LoadUint32(r.sqHead), wait)
+}
+
+// Collect lets the kernel deliver completions without submitting the prepared entries.
+func (r *Ring) Collect() error { return r.enter(0, 0) }
+
+func (r *Ring) enter(submit uint32, wait int) error {
 	_, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(submit), uintptr(wait), enterGetEvents, 0, 0)
 	switch e {
 	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOMEM: // entries that were not submitted stay in the queue

@@ -177,9 +177,7 @@ func (k *Kernel) detachAll(ctx context.Context) error {
 			errs = append(errs, k.fails(minor, err))
 		}
 	}
-	for _, s := range k.ublk {
-		s.Leave()
-	}
+	k.leaveUblk(slices.Collect(maps.Keys(k.ublk))...)
 	k.cut.Store(true)
 	_ = k.nbd.Close() // has no error
 	for _, l := range k.links {

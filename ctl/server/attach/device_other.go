@@ -32,7 +32,7 @@ func (*Kernel) connect(kernelJob, string) (*link, error)          { return nil, 
 func (*Kernel) takeLink(nbd.Moved, uint32) (*link, func(), error) { return nil, nil, errLinux }
 
 func (*Kernel) byUblk(*dm.Device, string, bool) (string, error) { return "", errLinux }
-func (*Kernel) leaveUblk(uint32)                                {}
+func (*Kernel) leaveUblk(...uint32)                             {}
 func (*Kernel) free(uint32) bool                                { return true }
 func (*Kernel) ublkWaits(uint32) bool                           { return false }
 func hasMount(string) bool                                      { return false }

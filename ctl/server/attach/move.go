@@ -168,11 +168,10 @@ func (k *Kernel) takeLinks(moved []nbd.Moved) error {
 func (k *Kernel) Leave(g handover.Group) {
 	k.lock()
 	defer k.op.Unlock()
-	for minor := range k.ublk {
-		if g.Has(minor) {
-			k.leaveUblk(minor)
-			k.devices[minor] = attachment{path: k.devices[minor].path}
-		}
+	left := slices.DeleteFunc(slices.Collect(maps.Keys(k.ublk)), func(minor uint32) bool { return !g.Has(minor) })
+	k.leaveUblk(left...)
+	for _, minor := range left {
+		k.devices[minor] = attachment{path: k.devices[minor].path}
 	}
 }
 

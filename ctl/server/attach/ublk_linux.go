@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -94,12 +95,16 @@ func (k *Kernel) ublkState(minor uint32) (ublk.State, error) {
 	return i.State, err
 }
 
-// leaveUblk ends the server of a block device.
-func (k *Kernel) leaveUblk(minor uint32) {
-	if s := k.ublk[minor]; s != nil {
-		s.Leave()
-		delete(k.ublk, minor)
+// leaveUblk ends the servers of block devices, side by side: each waits until its users are calm.
+func (k *Kernel) leaveUblk(minors ...uint32) {
+	var leaving sync.WaitGroup
+	for _, minor := range minors {
+		if s := k.ublk[minor]; s != nil {
+			leaving.Go(s.Leave)
+			delete(k.ublk, minor)
+		}
 	}
+	leaving.Wait()
 }
 
 // serveUblk serves a device that has been added or prepared, and does what is next.
@@ -154,7 +159,9 @@ func (j *kernelJob) ublk(done *jobDone) error {
 	done.Path = j.Path
 	switch j.Do {
 	case jobStart:
-		return ublkRefused(c.Start(i.ID, j.Server))
+		err := c.Start(i.ID, j.Server)
+		j.lookForStuck()
+		return ublkRefused(err)
 	case jobRecovered:
 		return ublkRefused(c.Recovered(i.ID, j.Server))
 	case jobRefresh:
