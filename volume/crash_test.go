@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"path"
 	"syscall"
 	"testing"
 
 	"udm/blk/blktest"
 	"udm/dm"
 	"udm/internal/invariants"
+	"udm/targets/thin"
 	"udm/volume/rbddiff"
 )
 
@@ -316,5 +319,96 @@ func TestUndoneLinkStaysGone(t *testing.T) {
 			}
 		}
 	})
+	r.stop()
+}
+
+// A power cut after an operation may bring its entry in the journal back. That changes nothing, neither
+// of what it has done nor of what was done since without the journal.
+func TestEntryInTheJournalReturns(t *testing.T) {
+	h := furnished(t)
+	returned := 0
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			r := boot(t, h.clone())
+			var want map[string]string
+			r.task(func() {
+				r.ok(s.do(r.m))
+				r.settle()
+				r.replaceVolume("w")
+				want = r.contents()
+			})
+			h := r.h.withEntries()
+			r.stop()
+			if h == nil {
+				return
+			}
+			returned++
+			again := boot(t, h)
+			again.task(func() {
+				if now := again.contents(); !maps.Equal(now, want) {
+					t.Error(diff(now, want))
+				}
+				again.ok(again.check())
+			})
+			again.stop()
+		})
+	}
+	if returned < len(scenarios)-2 { // labels of one device need no journal
+		t.Errorf("%d entries have returned of %d operations", returned, len(scenarios))
+	}
+}
+
+// replaceVolume replaces a volume of the pool p, if it is there, by another one with the same id, as a user does by dmsetup.
+func (r *rig) replaceVolume(name string) {
+	r.t.Helper()
+	o, err := r.m.object(name)
+	if err != nil {
+		return
+	}
+	id := o.volume().ID
+	r.ok(r.k.Remove(ctx, []string{name}))
+	for _, text := range []string{fmt.Sprint("delete ", id), fmt.Sprint("create_thin ", id)} {
+		_, err := r.m.devices.Message(ctx, "p", text)
+		r.ok(err)
+	}
+	line := &thin.ThinLine{Pool: dev("p"), ID: id}
+	r.ok(r.k.Create(ctx, []Device{{Name: "since", Table: []dm.Spec{dm.NewSpec(0, 64, line)}}}))
+	r.write("since", 8, 20, 500)
+}
+
+// withEntries is the host after a power cut that has brought an entry of the journal back; nil: none can.
+func (h *host) withEntries() *host {
+	for seed := range uint64(20) {
+		h.kill, h.seed = false, seed
+		c := h.crash()
+		for name := range c.names {
+			if path.Dir(name) == "/udm/operations" {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// The end of an operation that was undone is durable: undone once more, it could hit what others have made since.
+func TestUndoneIsGone(t *testing.T) {
+	r := boot(t, furnished(t))
+	start, created := r.h.steps, false
+	r.h.breaks = func(step int) error {
+		if !created && step > start+12 { // the devices' file
+			created = true
+			return syscall.EIO
+		}
+		return nil
+	}
+	r.task(func() {
+		if err := r.m.CreateVolume(ctx, VolumeSpec{Pool: "p", Name: "w", Size: 1 << 20}); err == nil {
+			t.Error("nothing has failed")
+		}
+		r.settle()
+	})
+	if r.h.withEntries() != nil {
+		t.Error("an entry of the journal returns")
+	}
 	r.stop()
 }

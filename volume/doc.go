@@ -53,6 +53,13 @@
 //	before 7 is durable   does the steps of Then from N on; then 7
 //	after 7               nothing: the operation is complete
 //
+// If all steps of Then are done, 7 does not wait until the removal is durable. After a
+// power cut the next start may find ID.N with the last N: it removes the marks, of which
+// there are none, and ID.N. Whatever was done since, this changes nothing. An operation
+// that was undone is gone durably: undone again, it could hit what others have made
+// since, such as a volume under the id that it gave back. So is one that begins: its 3
+// makes all removals before it durable.
+//
 // Each step, and its undo, works from any state that a crash within either may leave.
 // If a step fails before 5, it and the steps before it are undone. The same happens
 // if the first step of Then fails, unless its outcome is unknown. A later failure

@@ -60,13 +60,17 @@ func (j journal) move(op *operation, from, to int) error {
 }
 
 // end removes an operation that is complete in the given state, or that could not
-// begin.
+// begin. If all its steps are done, this is durable when the next operation begins:
+// see the package comment.
 func (j journal) end(op *operation, state int) error {
 	path := j.path(op, state)
 	for _, p := range []string{path + ".new", path} {
 		if err := j.fs.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	if state == len(op.Then) {
+		return nil
 	}
 	return j.fs.SyncDir(j.dir)
 }

@@ -1,6 +1,7 @@
 package thin
 
 import (
+	"strings"
 	"testing"
 
 	"udm/blk"
@@ -96,4 +97,35 @@ func TestEmptyWritesTakeNoBlock(t *testing.T) {
 		r.Done(r.Submit(d, blk.Write, f, 5*bs, 0, 1), blk.OK)
 	}
 	r.usage(0)
+}
+
+// A message flushes the data once, if everything was committed before. If not, it commits that first, so that a message that
+// fails takes nothing else back.
+func TestMessageCommitsWhatIsBeforeIt(t *testing.T) {
+	r := newRig(t)
+	r.start(64)
+	d := r.thin(0, 64)
+	flushes := func(text string) int {
+		r.Gate("d").Forget()
+		r.msg("%s", text)
+		return len(r.Gate("d").Submitted())
+	}
+	r.Write(d, 0, 8, 1)
+	r.Do(d, blk.Flush, 0, 0, 0, blk.OK)
+	if n := flushes("create_thin 1"); n != 1 {
+		t.Errorf("%d flushes, and everything was committed", n)
+	}
+	r.Do(d, blk.Discard, 0, bs, 0, blk.OK)
+	if n := flushes("create_thin 2"); n < 2 {
+		t.Errorf("%d flushes, and a discard was not committed", n)
+	}
+	r.Write(d, 0, 8, 2)
+	var err error
+	r.failOnce("m", blk.Write, func() { // that of the commit before it
+		r.Sim.Go("message", func() { _, err = r.pool.Message(0, "create_thin 0") })
+		r.Sim.Run()
+	})
+	if err == nil || !strings.Contains(r.info(r.pool)[4], "ro") {
+		t.Errorf("%v; a write was not committed before the message, which changes nothing: %v", err, r.info(r.pool))
+	}
 }

@@ -87,8 +87,10 @@ func (p *pool) message(word string, n [2]uint64) error {
 	if err := p.serviceable(); err != nil {
 		return err
 	}
-	if err := p.tryCommit(); err != nil {
-		return err
+	if p.short.meta || p.transaction.freed || p.md.Uncommitted() { // else a commit would only flush the data
+		if err := p.tryCommit(); err != nil {
+			return err
+		}
 	}
 	return p.alone(func() error { return p.obey(word, n) }, func(error) bool { return true })
 }

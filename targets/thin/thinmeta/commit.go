@@ -128,6 +128,9 @@ func (m *Metadata) Changed() bool {
 	return false
 }
 
+// Uncommitted reports whether anything was changed in this transaction.
+func (m *Metadata) Uncommitted() bool { return m.sb.Changed() }
+
 // Err returns the error that prevents changes and commits until Abort, or nil.
 func (m *Metadata) Err() error { return m.sb.Err() }
 
