@@ -36,8 +36,8 @@ type unsyncedFile struct{ hostfs.File }
 
 func (unsyncedFile) Sync() error { return nil }
 
-// fleet returns a service with n linear devices that were read and written.
-func fleet(tb testing.TB, n int) *service.Service {
+// newFleet returns a service that counts what devices do.
+func newFleet(tb testing.TB) *service.Service {
 	tb.Helper()
 	s, err := service.New(service.Config{Root: tb.TempDir(), FS: unsynced{}, Types: all.Types()})
 	if err == nil {
@@ -54,8 +54,31 @@ func fleet(tb testing.TB, n int) *service.Service {
 	if _, err := s.Stats(context.Background()); err != nil {
 		tb.Fatal(err)
 	}
+	return s
+}
+
+// fleet returns a service with n linear devices that were read and written.
+func fleet(tb testing.TB, n int) *service.Service {
+	tb.Helper()
+	s := newFleet(tb)
 	for i := range n {
 		use(tb, s, fmt.Sprintf("volume-%05d", i), "0 2048 linear mem:1M:"+fmt.Sprint(i)+" 0")
+	}
+	return s
+}
+
+// thinFleet returns a service with n volumes of one pool that were read and written.
+func thinFleet(tb testing.TB, n int) *service.Service {
+	tb.Helper()
+	s, ctx := newFleet(tb), context.Background()
+	if _, err := s.Create(ctx, ctl.Create{Name: "pool", Table: "0 2097152 thin-pool mem:64M:m mem:1G:d 128 0"}); err != nil {
+		tb.Fatal(err)
+	}
+	for i := range n {
+		if _, err := s.Message(ctx, ctl.Message{Ref: ctl.Ref{Name: "pool"}, Text: fmt.Sprint("create_thin ", i)}); err != nil {
+			tb.Fatal(err)
+		}
+		use(tb, s, fmt.Sprintf("volume-%05d", i), fmt.Sprintf("0 2048 thin /dev/mapper/pool %d", i))
 	}
 	return s
 }
@@ -118,7 +141,12 @@ func TestSizeOfAFleet(t *testing.T) {
 
 // BenchmarkScrape5000 scrapes 5,000 devices. cpu-ms/op is meaningful on a busy machine, too.
 func BenchmarkScrape5000(b *testing.B) {
-	h := handler(fleet(b, 5000))
+	b.Run("linear", func(b *testing.B) { scrape(b, fleet(b, 5000)) })
+	b.Run("thin", func(b *testing.B) { scrape(b, thinFleet(b, 5000)) })
+}
+
+func scrape(b *testing.B, s *service.Service) {
+	h := handler(s)
 	r := httptest.NewRequest(http.MethodGet, "http://udm/metrics", nil)
 	r.Header.Set("Accept", openMetrics)
 	b.ReportAllocs()
