@@ -62,7 +62,8 @@ func init() {
 		os.Exit(0)
 	}
 	if root := os.Getenv(replaceRoot); root != "" {
-		runReplaced(root)
+		go runReplaced(root) // this goroutine has a thread of its own, to which a daemon's would have to return for every step
+		select {}
 	}
 }
 

@@ -222,20 +222,20 @@ func lockRoot(root string) (*os.File, error) {
 		return nil, err
 	}
 	if lockFile(f) != nil {
-		pid, _ := io.ReadAll(f)
+		text, _ := io.ReadAll(f)
 		f.Close()
-		return nil, fmt.Errorf("a daemon is already running at %s (process %s); stop it or choose another --root", root, strings.TrimSpace(string(pid)))
+		pid, _, _ := strings.Cut(string(text), "\n")
+		return nil, fmt.Errorf("a daemon is already running at %s (process %s); stop it or choose another --root", root, pid)
 	}
 	return f, signLock(f)
 }
 
-// signLock writes who has the lock.
+// signLock writes who has the lock, in the first line. It frees no block of the file first: a file system may wait for
+// the disk to discard it, and clients wait for a process that takes over.
 func signLock(f *os.File) error {
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	_, err := f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
-	return err
+	line := fmt.Appendln(nil, os.Getpid())
+	_, err := f.WriteAt(line, 0)
+	return errors.Join(err, f.Truncate(int64(len(line))))
 }
 
 // retryEvery is the interval at which missing devices are retried after a restart.

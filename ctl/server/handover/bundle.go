@@ -26,13 +26,17 @@ func (b *Bundle) Put(name string, value any, files ...*os.File) error {
 	if err != nil {
 		return err
 	}
+	b.put(name, part{text, files})
+	return nil
+}
+
+func (b *Bundle) put(name string, p part) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.parts == nil {
 		b.parts = make(map[string]part)
 	}
-	b.parts[name] = part{text, files}
-	return nil
+	b.parts[name] = p
 }
 
 // Take removes a part; ok reports whether there was one. The caller closes the files.

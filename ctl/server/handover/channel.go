@@ -102,9 +102,7 @@ func (c channel) receiveBundle() (*Bundle, error) {
 	}
 	b := new(Bundle)
 	for _, p := range parts {
-		if err := b.Put(p.Name, p.Value, files[:p.Files]...); err != nil {
-			return nil, err
-		}
+		b.put(p.Name, part{p.Value, files[:p.Files]})
 		files = files[p.Files:]
 	}
 	return b, nil
