@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"udm/test/need"
+	"udm/test/program"
 )
 
 // ublkScript attaches devices of udm by the kernel's ublk driver. What it checks is in the lines that it prints.
@@ -292,6 +293,13 @@ kill $daemon
 wait $daemon
 `
 
+// ublkServersScript has servers leave and killed under requests that do not pause.
+const ublkServersScript = `
+insmod %[2]s
+"%[4]s" 10
+echo no request is lost
+`
+
 func ublkModule(t *testing.T) string {
 	t.Helper()
 	version, err := Version()
@@ -319,6 +327,11 @@ func TestUblkKilled(t *testing.T) {
 
 // TestUblkSeveral has several block devices recovered by the next daemon.
 func TestUblkSeveral(t *testing.T) { testUblk(t, ublkSeveralScript, 64<<20) }
+
+// TestUblkServers tries the driver's part in the end of a server without a daemon, and so much more often.
+func TestUblkServers(t *testing.T) {
+	testUblk(t, strings.ReplaceAll(ublkServersScript, "%[4]s", program.Build(t, "udm/test/kernel/servers")), 1<<20)
+}
 
 // testUblk boots the user-mode kernel and those of -machines with a script, which echoes what it has found.
 func testUblk(t *testing.T, script string, sizes ...int64) {
