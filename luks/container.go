@@ -41,7 +41,7 @@ func (o Options) random(n int) ([]byte, error) {
 
 // Container is a disk with a header, or a detached header.
 type Container struct {
-	Header  *Header
+	Header  *Header // as last read; each change reads it again
 	store   store
 	options Options
 	v1      *luks1 // nil: version 2
@@ -63,19 +63,23 @@ func Is(e env.Env, dev blk.Device) bool {
 	return err == nil && string(first[:len(magic)]) == magic
 }
 
-// load reads the header.
+// load reads the header. After an error the last one remains.
 func (c *Container) load() error {
 	first, err := c.store.read(0, 512)
 	if err != nil {
 		return err
 	}
+	n := Container{store: c.store, options: c.options}
 	if string(first[:6]) == magic && first[6] == 0 && first[7] == 1 {
-		c.v1, c.Header, err = read1(c.store)
-		return err
+		n.v1, n.Header, err = read1(c.store)
+	} else {
+		n.v2, n.Header, err = read2(c.store)
 	}
-	c.v2, c.Header, err = read2(c.store)
-	if err != nil && string(first[:6]) != magic {
-		return fmt.Errorf("%v is not a LUKS disk, or its header is destroyed: %w", c.store.dev, err)
+	switch {
+	case err == nil:
+		*c = n
+	case string(first[:6]) != magic:
+		err = fmt.Errorf("%v is not a LUKS disk, or its header is destroyed: %w", c.store.dev, err)
 	}
 	return err
 }

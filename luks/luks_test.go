@@ -207,6 +207,7 @@ func (s *scenario) run(t *testing.T, f *blktest.Failer, d *memdev.Device, k *Key
 	if !told(err, c, f) {
 		t.Errorf("%v: %v", f, err)
 	}
+	_, _ = c.Unlock([]byte(s.must[0]), AnySlot) // c can be used even if its header could not be read again
 	for _, after := range []*memdev.Device{d.CrashCloneNone(), d.CrashClone(1), d.CrashClone(2), d.CrashCloneAll()} {
 		c := open(t, after)
 		if c.Header.Segment != segment {
