@@ -20,7 +20,8 @@ import (
 // How long others wait while a pool does large work: another volume of the pool is read,
 // or written where it has no blocks yet, one bio at a time. Beside them stands a control,
 // which hands a value to a goroutine and back: it waits for the processors, but for
-// nothing of udm's.
+// nothing of udm's. And from each wait is taken for how long a thread of the process was
+// ready to run meanwhile, and the kernel let it wait for a processor: what remains is udm's.
 
 const (
 	largeBlocks = 65536                  // of the volume that the work is done to
@@ -79,19 +80,19 @@ func benchPools(r *report) error {
 // besideWork measures what others wait beside a work.
 func (r *report) besideWork(w work) error {
 	group := "beside " + w.name
-	longest := map[string]*figure{}
+	longest, own := map[string]*figure{}, map[string]*figure{}
 	var cases []measured
 	for name, prepare := range map[string]func(*busyPool) func(i uint64) error{
 		"control": control, "reads": (*busyPool).reads, "writes to new blocks": (*busyPool).newBlocks,
 	} {
-		f := &figure{Group: group + ", longest", Name: name, Unit: "µs"}
-		longest[name] = f
+		f, g := &figure{Group: group + ", longest", Name: name, Unit: "µs"}, &figure{Group: group + ", longest with a processor", Name: name, Unit: "µs"}
+		longest[name], own[name] = f, g
 		cases = append(cases, measured{name, "µs, p99.9", func() (float64, error) {
-			took, err := w.beside(prepare)
+			took, running, err := w.beside(prepare)
 			if err != nil {
 				return 0, err
 			}
-			f.Rounds = append(f.Rounds, microseconds(took[len(took)-1]))
+			f.Rounds, g.Rounds = append(f.Rounds, microseconds(took[len(took)-1])), append(g.Rounds, microseconds(running))
 			return microseconds(took[len(took)*999/1000]), nil
 		}})
 	}
@@ -100,11 +101,15 @@ func (r *report) besideWork(w work) error {
 		return err
 	}
 	for _, c := range cases {
-		f := longest[c.name]
-		f.Rounds = f.Rounds[1:] // the first does not count
+		longest[c.name].Rounds = longest[c.name].Rounds[1:] // the first does not count
+		r.add(longest[c.name])
+	}
+	for _, c := range cases {
+		f := own[c.name]
+		f.Rounds = f.Rounds[1:]
 		r.add(f)
 		if w.most > 0 && c.name != "control" {
-			r.atMost(w.most, f.median(), "%s, %s: the longest, in µs", group, c.name)
+			r.atMost(w.most, f.median(), "%s, %s: the longest with a processor, in µs", group, c.name)
 		}
 	}
 	return nil
@@ -113,11 +118,11 @@ func (r *report) besideWork(w work) error {
 func microseconds(d time.Duration) float64 { return float64(d) / 1e3 }
 
 // beside makes a pool, does the work, and returns how long each step took meanwhile, the
-// longest last.
-func (w work) beside(prepare func(*busyPool) func(uint64) error) (took []time.Duration, err error) {
+// longest last, and the longest of one while it had a processor.
+func (w work) beside(prepare func(*busyPool) func(uint64) error) (took []time.Duration, running time.Duration, err error) {
 	p, err := newBusyPool(w)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer func() { close(p.other); err = errors.Join(err, p.close()) }()
 	step := prepare(p)
@@ -125,19 +130,26 @@ func (w work) beside(prepare func(*busyPool) func(uint64) error) (took []time.Du
 	runtime.GC()
 	var done atomic.Bool
 	ended := make(chan error)
+	q := newQueued()
+	defer q.close()
 	go func() {
 		err := w.do(p)
 		done.Store(true)
 		ended <- err
 	}()
 	for i := uint64(0); !done.Load() && err == nil && len(took) < cap(took); i++ {
+		q.begin()
 		start := time.Now()
 		err = step(i)
-		took = append(took, time.Since(start))
+		d := time.Since(start)
+		took = append(took, d)
+		if d > running {
+			running = max(running, d-q.longest())
+		}
 	}
 	err = errors.Join(err, <-ended)
 	slices.Sort(took)
-	return took, err
+	return took, running, err
 }
 
 func newBusyPool(w work) (*busyPool, error) {

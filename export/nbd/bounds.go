@@ -2,9 +2,9 @@ package nbd
 
 // Limits of one connection.
 const (
-	maxRequests = 512      // requests in flight
-	maxMemory   = 64 << 20 // bytes of slabs, beyond the two that the reader allocates from
-	batchBytes  = 256 << 10
+	maxRequests = 512       // requests in flight
+	maxMemory   = 64 << 20  // bytes of slabs, beyond the two that the reader allocates from
+	batchBytes  = 128 << 10 // fits into a socket, so that the client reads while the next ones are made
 	batchLen    = 128
 )
 
