@@ -22,12 +22,13 @@ device can be mounted and used like any other. If the device is attached already
 attach prints the same path. Without DEVICE, attach lists the attached devices.
 
 The block device is one of the kernel's ublk driver if that is loaded (modprobe
-ublk_drv), of Linux 6.5 or later, and the daemon has CAP_SYS_ADMIN. Otherwise it is a
-loop device. The daemon must be allowed to use loop devices: it must run as root or in
+ublk_drv), of Linux 6.5 or later but not 6.12.0 to 6.12.114, and the daemon has
+CAP_SYS_ADMIN. Otherwise it is a loop device. The daemon must be allowed to use loop devices: it must run as root or in
 the group disk. If the kernel has no loop driver, its nbd driver is used. It needs no
 FUSE, but CAP_SYS_ADMIN and Linux 5.14 or later. The driver may have to be loaded
 first: modprobe nbd. --ublk and --nbd ask for a driver; --ublk also takes the one of
-Linux 6.1 to 6.4, which is less well tried.
+Linux 6.1 to 6.4, which is less well tried, and that of 6.12.0 to 6.12.114, which may
+stop the kernel when the daemon is killed.
 
 An attached device counts as open. It stays attached until "udm detach". The daemon
 attaches it again when it is restarted, with the same path if that is free. A file

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"udm/export/ublk"
 )
 
 // machine is the machine that doctor checks.
@@ -44,10 +46,11 @@ const (
 
 func (m machine) examine() []check {
 	return []check{
-		m.device("FUSE", "dev/fuse", "udm mount, and udm attach with loop devices", "modprobe fuse"),
+		m.device("FUSE", "dev/fuse", "udm mount, and udm attach by loop devices", "modprobe fuse"),
 		m.fusermount(),
-		m.device("loop devices", "dev/loop-control", "udm attach --driver loop", "modprobe loop"),
-		m.exists("nbd devices", "sys/module/nbd", "udm attach --driver nbd", "modprobe nbd"),
+		m.device("loop devices", "dev/loop-control", "udm attach", "modprobe loop"),
+		m.exists("nbd devices", "sys/module/nbd", "udm attach --nbd", "modprobe nbd"),
+		m.ublk(),
 		m.parameter("io_uring", "kernel.io_uring_disabled", func(n uint64) bool { return n == 0 },
 			"efficient direct I/O; it uses threads instead, which take more processor time", "sysctl -w kernel.io_uring_disabled=0"),
 		m.atLeast("open files", unix.RLIMIT_NOFILE, wantFiles, "many clients or devices at once", "ulimit -n 65536   # for the daemon: LimitNOFILE=65536 in its unit"),
@@ -80,6 +83,18 @@ func (m machine) device(name, path, without, command string) check {
 func (m machine) exists(name, path, without, command string) check {
 	_, err := os.Stat(filepath.Join(m.dir, path))
 	return examined(name, err, without, command)
+}
+
+// ublk checks for the driver, and for a fault that it had.
+func (m machine) ublk() check {
+	const without = "udm attach by ublk, whose devices are the fastest and wait for the next daemon"
+	c := m.exists("ublk devices", "sys/module/ublk_drv", without, "modprobe ublk_drv")
+	text, _ := os.ReadFile(filepath.Join(m.dir, "proc/sys/kernel/osrelease"))
+	if release := strings.TrimSpace(string(text)); c.OK && ublk.Faulty(release) {
+		c.OK, c.Without, c.Problem = false, without, fmt.Sprintf("the driver of Linux %s may stop the kernel when a daemon is killed", release)
+		c.Command = "install a kernel from 6.12.115 on; until then udm attach takes it only with --ublk"
+	}
+	return c
 }
 
 // fusermount checks for the program that users other than root need to mount.

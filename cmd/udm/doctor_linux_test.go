@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -29,14 +30,19 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	for _, path := range []string{"dev/fuse", "dev/loop-control", "sys/module/nbd", "proc/sys/kernel/io_uring_disabled"} {
+	for _, path := range []string{"dev/fuse", "dev/loop-control", "sys/module/nbd", "sys/module/ublk_drv", "proc/sys/kernel/io_uring_disabled"} {
 		file(path, "0\n")
 	}
 	file("proc/sys/vm/max_map_count", "1048576\n")
+	file("proc/sys/kernel/osrelease", "6.12.115-cloud-amd64\n")
 	whole := machine{dir: dir, root: true, limit: func(int) uint64 { return unix.RLIM_INFINITY }, program: bare.program}
 	for _, c := range whole.examine() {
 		if !c.OK {
 			t.Errorf("%+v", c)
 		}
+	}
+	file("proc/sys/kernel/osrelease", "6.12.95+deb12-cloud-amd64\n")
+	if c := whole.ublk(); c.OK || !strings.Contains(c.Problem, "6.12.95") || c.Without == "" || c.Command == "" {
+		t.Errorf("%+v", c)
 	}
 }

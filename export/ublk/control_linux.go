@@ -99,6 +99,14 @@ func (c *Control) Close() { unix.Close(c.fd) }
 // Legacy reports whether the driver is older than Linux 6.5, and cannot report its features.
 func (c *Control) Legacy() bool { return c.legacy }
 
+// Faulty reports whether the driver of a kernel with this release, as uname prints it, may stop the kernel when
+// a server is killed: it completes a command twice before Linux 6.12.115.
+func Faulty(release string) bool {
+	var major, minor, patch int
+	n, _ := fmt.Sscanf(release, "%d.%d.%d", &major, &minor, &patch)
+	return n == 3 && major == 6 && minor == 12 && patch < 115
+}
+
 func (c *Control) send(dir, nr, id uint32, buf []byte, data uint64) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -39,3 +39,14 @@ func TestRecoverPrepared(t *testing.T) {
 		}
 	}
 }
+
+func TestFaulty(t *testing.T) {
+	for release, want := range map[string]bool{
+		"6.12.95+deb12-cloud-amd64": true, "6.12.114": true, "6.12.115": false, "6.12.117+deb12-cloud-amd64": false,
+		"6.1.0-57-cloud-amd64": false, "7.3.4": false, "6.12": false, "": false,
+	} {
+		if got := Faulty(release); got != want {
+			t.Errorf("%q: %v", release, got)
+		}
+	}
+}

@@ -203,9 +203,16 @@ func (j *kernelJob) oursUblk(c *ublk.Control) (ublk.Info, error) {
 	return i, nil
 }
 
+// release is that of the kernel.
+func release() string {
+	var u unix.Utsname
+	_ = unix.Uname(&u) // has no errors
+	return unix.ByteSliceToString(u.Release[:])
+}
+
 // addUblk adds a device, or prepares the one that an earlier daemon has left.
 func (j *kernelJob) addUblk(c *ublk.Control, done *jobDone) error {
-	if j.Auto && c.Legacy() {
+	if j.Auto && (c.Legacy() || ublk.Faulty(release())) {
 		return dm.Errorf(syscall.ENODEV, "the ublk driver of this kernel is taken only if it is asked for, with --ublk")
 	}
 	left, err := j.oursUblk(c)
