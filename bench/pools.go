@@ -20,8 +20,8 @@ import (
 // How long others wait while a pool does large work: another volume of the pool is read,
 // or written where it has no blocks yet, one bio at a time. Beside them stands a control,
 // which hands a value to a goroutine and back: it waits for the processors, but for
-// nothing of udm's. And from each wait is taken for how long a thread of the process was
-// ready to run meanwhile, and the kernel let it wait for a processor: what remains is udm's.
+// nothing of udm's. The longest time for which a thread of the process was ready to run but
+// had no processor is subtracted from each wait: what remains is udm's.
 
 const (
 	largeBlocks = 65536                  // of the volume that the work is done to

@@ -57,9 +57,10 @@ func New(sectors uint64, opts ...Option) *Device {
 	return d
 }
 
-// hugeFrom is the size of a disk, in sectors, from which on its content lies in huge pages:
-// I/O at random then spends a fifth of its time less, which the processor needs to find
-// small pages. A smaller disk fits into what the processor remembers.
+// hugeFrom is the size in sectors from which on a disk's content lies in huge pages: random
+// reads of 4 KiB then take 10 to 20 % less processor time, because the processor has fewer
+// addresses to translate. Smaller disks would gain less, and would take more memory than
+// they need.
 const hugeFrom = 64 << 20 / blk.SectorSize
 
 // Submit carries out b and completes it before it returns. A bio out of range

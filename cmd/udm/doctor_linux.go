@@ -92,7 +92,7 @@ func (m machine) ublk() check {
 	text, _ := os.ReadFile(filepath.Join(m.dir, "proc/sys/kernel/osrelease"))
 	if release := strings.TrimSpace(string(text)); c.OK && ublk.Faulty(release) {
 		c.OK, c.Without, c.Problem = false, without, fmt.Sprintf("the driver of Linux %s may stop the kernel when a daemon is killed", release)
-		c.Command = "install a kernel from 6.12.115 on; until then udm attach takes it only with --ublk"
+		c.Command = "install Linux 6.12.115 or later; until then udm attach takes it only with --ublk"
 	}
 	return c
 }

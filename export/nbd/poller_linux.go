@@ -124,7 +124,7 @@ func (s *sock) watch(events uint32) {
 	_ = s.control(unix.EPOLL_CTL_MOD) // it was added, and takes no memory
 }
 
-// happened wakes who waits for events, and has the others watched.
+// happened wakes the sides whose events these are, and watches for the remaining ones again.
 func (s *sock) happened(events uint32) {
 	in, out := events&(inEvents|endEvents) != 0, events&(outEvents|endEvents) != 0
 	s.mu.Lock()
@@ -148,8 +148,8 @@ func (s *sock) happened(events uint32) {
 
 // side is where the reader or the writer of a socket waits.
 type side struct {
-	ready chan struct{} // has room for one, so that who comes before the wait is not lost
-	limit *time.Timer   // used by who waits
+	ready chan struct{} // has room for one, so that a wake before the wait is not lost
+	limit *time.Timer   // used by the side's goroutine
 }
 
 func newSide() side {

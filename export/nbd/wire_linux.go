@@ -23,7 +23,7 @@ import (
 //
 // The reader of a busy connection waits in recv, so that a message wakes only its
 // thread, and a reply costs one send. That of a quiet one waits at the server's
-// poller and holds no thread. Who sends to a client that does not read waits
+// poller and holds no thread. A sender to a client that does not read waits
 // likewise: first in send, then at the poller. So every wait ends within directly
 // once the connection is paused, and no thread has to be interrupted.
 type sock struct {

@@ -193,7 +193,7 @@ func (w wired) send(p []byte) <-chan sent {
 	return over
 }
 
-// Who sends to a client that does not read waits at the poller, with a reader beside it, until the client reads, a pause,
+// A sender to a client that does not read waits at the poller, with a reader beside it, until the client reads, a pause,
 // the end or the stall timeout.
 func TestWhatEndsAWrite(t *testing.T) {
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)

@@ -33,7 +33,7 @@ const (
 )
 
 // byUblk makes a block device of the ublk driver, or goes on with the one at path that a
-// daemon before has left. auto: refuses if the driver is old, or missing.
+// daemon before has left. auto: refuses if the driver is old, faulty or missing.
 func (k *Kernel) byUblk(d *dm.Device, path string, auto bool) (string, error) {
 	if _, err := os.Stat(ublk.ControlPath); auto && err != nil {
 		return "", ublkRefused(err)
